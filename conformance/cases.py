@@ -1,0 +1,119 @@
+"""Cases: contract x implementation x mesh x dtype x seed, their ids, and the suites that plan them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import entry_points
+from itertools import product
+
+from conformance.contract import Contract
+from conformance.faults import Fault
+from conformance.mesh import Mesh
+
+PROFILES = ("smoke", "core", "full", "qualification")
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+DEVICES = ("emulated", "single", "real")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """One generated change to one collective of a program: operator name and the collective's number in program order."""
+
+    operator: str
+    site: int
+
+    def __str__(self) -> str:
+        return f"{self.operator}@{self.site}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One thing to judge. `implementation` is a registered name (`jax-shard_map`) or an outsider's `file.py:Class`."""
+
+    contract: str
+    implementation: str
+    mesh: Mesh
+    dtype: str
+    seed: int = 0
+    devices: str = "emulated"
+    fault: str | None = None
+    mutation: Mutation | None = None
+    expect: str = "pass"
+
+    @property
+    def suite(self) -> str:
+        return self.contract.partition("/")[0]
+
+    @property
+    def id(self) -> str:
+        """`tensor/mlp[jax-shard_map-data2_tensor4-float64]`; a seed, fault or mutation is added where there is one."""
+        parts = [self.implementation, self.mesh.slug, self.dtype]
+        parts += [f"seed{self.seed}"] if self.seed else []
+        parts += [f"fault:{self.fault}"] if self.fault else []
+        parts += [f"mutation:{self.mutation}"] if self.mutation else []
+        parts += [self.devices] if self.devices != "emulated" else []
+        return f"{self.contract}[{'-'.join(parts)}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """A registered implementation: its name, framework, and for each contract it honours the 'module:Class'."""
+
+    name: str
+    framework: str
+    summary: str
+    classes: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A row of the standing matrix: every combination of its columns is a case in each of its profiles."""
+
+    contracts: tuple[str, ...]
+    implementations: tuple[str, ...]
+    meshes: tuple[str, ...]
+    dtypes: tuple[str, ...] = ("float64",)
+    seeds: tuple[int, ...] = (0,)
+    profiles: tuple[str, ...] = ("core", "full", "qualification")
+    expect: str = "pass"
+
+    def cases(self) -> Iterator[Case]:
+        columns = product(self.contracts, self.implementations, self.meshes, self.dtypes, self.seeds)
+        for contract, implementation, mesh, dtype, seed in columns:
+            yield Case(contract=contract, implementation=implementation, mesh=Mesh.parse(mesh), dtype=dtype, seed=seed,
+                       expect=self.expect)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """One parallelism: its contracts, implementations, standing matrix and faults."""
+
+    name: str
+    summary: str
+    contracts: tuple[Contract, ...]
+    implementations: tuple[Registered, ...]
+    matrix: tuple[Standing, ...]
+    faults: tuple[Fault, ...] = ()
+
+    def contract(self, name: str) -> Contract:
+        return {contract.name: contract for contract in self.contracts}[name]
+
+    def implementation(self, name: str) -> Registered:
+        return {entry.name: entry for entry in self.implementations}[name]
+
+    def cases(self, profile: str) -> list[Case]:
+        """The standing cases of a profile, each once, in the order of the matrix."""
+        rows = (row for row in self.matrix if profile in row.profiles)
+        return list({case.id: case for row in rows for case in row.cases()}.values())
+
+
+@cache
+def suites() -> Mapping[str, Suite]:
+    """Every installed suite by name, from the entry points `shardproof.suites`."""
+    return {entry.name: entry.load() for entry in sorted(entry_points(group="shardproof.suites"), key=lambda e: e.name)}
+
+
+def with_fault(case: Case, fault: str) -> Case:
+    return replace(case, fault=fault)

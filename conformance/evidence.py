@@ -1,0 +1,83 @@
+"""Evidence: what a case really computed, rank by rank, as plain numpy that any process can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from conformance.implementation import Declarations, Traffic
+
+Index = tuple[slice | np.ndarray, ...]  # per dim, the canonical elements that a block holds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One block of a tensor and the ranks that hold just these bits of it.
+
+    `value` has the observed dtype, except that bfloat16 and float8 travel as float32 (which holds them exactly).
+    `partial` names the mesh axes over which the block is still a partial sum.
+    """
+
+    ranks: tuple[int, ...]
+    index: Index
+    value: np.ndarray
+    partial: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """A tensor as the ranks hold it: canonical shape, dtype name, and its blocks."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    blocks: tuple[Block, ...]
+    stored_bytes: Mapping[int, int] = field(default_factory=dict)  # rank -> bytes it really stores, padding included
+
+
+Observations = dict[str, Observed]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that one case run left behind.
+
+    initial      collected right after `place`
+    steps        per step: the observations, then what `collect` gave (parameters after the step, optimizer slots)
+    repeated     the first step again, from a second `place` (None when determinism was not asked for)
+    responses    batch key -> did any observation change when that key changed (empty when not asked for)
+    devices      device ids that hold some block of some observation
+    traffic      collectives of the traced step, None where the program cannot be traced
+    flops        matrix-product floating point operations per rank in one step, None where they cannot be counted
+    seconds      phase (place, compile, step, collect, trace) -> seconds
+    """
+
+    initial: Observations
+    steps: tuple[Observations, ...]
+    declarations: Declarations
+    repeated: Observations | None = None
+    responses: Mapping[str, bool] = field(default_factory=dict)
+    devices: tuple[int, ...] = ()
+    traffic: tuple[Traffic, ...] | None = None
+    flops: Mapping[int, int] | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What the single-device reference says, and how far rounding alone can move it.
+
+    oracle   per step: observable -> float64 array, in data-flow order (forward, then backward, then the update)
+    noise    the same keys: elementwise largest deviation from the oracle of single-device runs in the dtype of the
+             case, on the given inputs and on inputs perturbed by rounding (zero-perturbation run left out in float64,
+             where it is the oracle)
+    initial  canonical parameters before the first step
+    flops    matrix-product operations of one reference step
+    """
+
+    oracle: tuple[dict[str, np.ndarray], ...]
+    noise: tuple[dict[str, np.ndarray], ...]
+    initial: dict[str, np.ndarray]
+    flops: int | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,76 @@
+"""What the main process asks of a worker, and what comes back. Plain data: it crosses process borders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from conformance.cases import Case
+from conformance.evidence import Evidence, Truth
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseJob:
+    """Run one case. `target` and `fault` are 'module:Class' or '/path/file.py:Class'; a fault is a mixin put in front.
+
+    The three switches ask for the extra runs that checks need: the first step repeated from a second placement, one step
+    per batch key with that key changed, and the traced program.
+    """
+
+    case: Case
+    framework: str
+    target: str
+    fault: str | None = None
+    determinism: bool = True
+    responses: bool = True
+    trace: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruthJob:
+    """Run the single-device reference of a contract in float64 and in the dtype, with perturbed inputs for the noise."""
+
+    contract: str
+    framework: str
+    dtype: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SitesJob:
+    """List the collectives of a case's program, for the mutation operators."""
+
+    case: Case
+    framework: str
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One collective of a traced step.
+
+    number     its place in program order (torch: order of issue on rank 0)
+    operators  the mutation operators that apply to it
+    """
+
+    number: int
+    kind: str
+    axes: tuple[str, ...]
+    phase: str
+    shape: tuple[int, ...]
+    operators: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a job. `failure` is None or one of error, hang, crash, unsupported; then `reason` is a sentence."""
+
+    evidence: Evidence | None = None
+    truth: Truth | None = None
+    sites: tuple[Site, ...] = ()
+    failure: str | None = None
+    reason: str = ""
+    stack: str = ""
+    output: str = ""
+    seconds: float = 0.0
+    phases: Mapping[str, float] = field(default_factory=dict)

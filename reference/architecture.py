@@ -1,0 +1,107 @@
+"""The hyperparameters of every reference model, and the canonical shapes that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """One model. `kind` says which part of a decoder language model it is.
+
+    linear           y = x w + b
+    attention        one causal self-attention block
+    feedforward      one feed-forward block (GELU or SwiGLU)
+    layer            one pre-norm decoder layer
+    language_model   embedding, `layers` decoder layers (0 is allowed), final norm, head, cross-entropy
+    """
+
+    kind: str
+    hidden: int
+    outputs: int = 0  # linear: number of output features
+    layers: int = 0
+    heads: int = 0
+    kv_heads: int = 0
+    head_size: int = 0
+    ffn: int = 0
+    vocabulary: int = 0
+    activation: str = "gelu"  # or "swiglu"
+    norm: str = "rms"  # or "layer"
+    positions: str = "rotary"  # or "sinusoidal" (added to the embedding) or "none"
+    fused_qkv: bool = False
+    fused_gate_up: bool = False
+    head_norm: bool = False  # RMS norm over each query and key head, one gain shared by all heads
+    bias: bool = True
+    tied: bool = False
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    rotary_base: float = 10000.0
+    norm_epsilon: float = 1e-5
+
+
+def shapes(model: Architecture) -> Shapes:
+    """Canonical parameter name -> shape, in forward order. Every weight is [in, out]; an embedding is [vocabulary, hidden]."""
+    if model.kind == "linear":
+        return _linear("linear", model.hidden, model.outputs, model.bias)
+    if model.kind == "attention":
+        return _attention("attention", model)
+    if model.kind == "feedforward":
+        return _feedforward("feedforward", model)
+    if model.kind == "layer":
+        return _layer("layer", model)
+    if model.kind == "language_model":
+        return _language_model(model)
+    raise ValueError(f"Unknown kind of model '{model.kind}': linear, attention, feedforward, layer or language_model.")
+
+
+def _linear(name: str, inputs: int, outputs: int, bias: bool) -> Shapes:
+    return {f"{name}.weight": (inputs, outputs)} | ({f"{name}.bias": (outputs,)} if bias else {})
+
+
+def _norm(name: str, model: Architecture) -> Shapes:
+    return {f"{name}.gain": (model.hidden,)} | ({f"{name}.bias": (model.hidden,)} if model.norm == "layer" else {})
+
+
+def _attention(name: str, model: Architecture) -> Shapes:
+    """Fused QKV holds [query heads | key heads | value heads] along its output dim."""
+    query, key = model.heads * model.head_size, model.kv_heads * model.head_size
+    if model.fused_qkv:
+        found = _linear(f"{name}.qkv", model.hidden, query + 2 * key, model.bias)
+    else:
+        found = _linear(f"{name}.query", model.hidden, query, model.bias)
+        found |= _linear(f"{name}.key", model.hidden, key, model.bias)
+        found |= _linear(f"{name}.value", model.hidden, key, model.bias)
+    if model.head_norm:
+        found |= {f"{name}.query_norm.gain": (model.head_size,), f"{name}.key_norm.gain": (model.head_size,)}
+    return found | _linear(f"{name}.output", query, model.hidden, model.bias)
+
+
+def _feedforward(name: str, model: Architecture) -> Shapes:
+    """Fused gate-up holds [gate | up] along its output dim."""
+    if model.activation == "gelu":
+        found = _linear(f"{name}.up", model.hidden, model.ffn, model.bias)
+    elif model.fused_gate_up:
+        found = _linear(f"{name}.gate_up", model.hidden, 2 * model.ffn, model.bias)
+    else:
+        found = _linear(f"{name}.gate", model.hidden, model.ffn, model.bias)
+        found |= _linear(f"{name}.up", model.hidden, model.ffn, model.bias)
+    return found | _linear(f"{name}.down", model.ffn, model.hidden, model.bias)
+
+
+def _layer(name: str, model: Architecture) -> Shapes:
+    return (
+        _norm(f"{name}.attention_norm", model)
+        | _attention(f"{name}.attention", model)
+        | _norm(f"{name}.feedforward_norm", model)
+        | _feedforward(f"{name}.feedforward", model)
+    )
+
+
+def _language_model(model: Architecture) -> Shapes:
+    found: Shapes = {"embedding.weight": (model.vocabulary, model.hidden)}
+    for i in range(model.layers):
+        found |= _layer(f"layers.{i}", model)
+    found |= _norm("final_norm", model)
+    return found if model.tied else found | {"head.weight": (model.hidden, model.vocabulary)}
