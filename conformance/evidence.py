@@ -34,6 +34,7 @@ class Observed:
     dtype: str
     blocks: tuple[Block, ...]
     stored_bytes: Mapping[int, int] = field(default_factory=dict)  # rank -> bytes it really stores, padding included
+    stored_shape: tuple[int, ...] | None = None  # global shape as stored, where it differs from `shape` (Arranged)
 
 
 Observations = dict[str, Observed]
@@ -68,7 +69,8 @@ class Evidence:
 class Truth:
     """What the single-device reference says, and how far rounding alone can move it.
 
-    oracle   per step: observable -> float64 array, in data-flow order (forward, then backward, then the update)
+    oracle   per step: observable -> float64 array, in data-flow order (forward, then backward, then the update);
+             `updates/<parameter>`, the change since the start, stands in place of `parameters/<parameter>`
     noise    the same keys: elementwise largest deviation from the oracle of single-device runs in the dtype of the
              case, on the given inputs and on inputs perturbed by rounding (zero-perturbation run left out in float64,
              where it is the oracle)

@@ -1,0 +1,26 @@
+"""The checks, in the order in which they are applied and reported."""
+
+from conformance.checks.census import Census
+from conformance.checks.check import Check
+from conformance.checks.communication import Communication
+from conformance.checks.determinism import Determinism
+from conformance.checks.exact import Exact
+from conformance.checks.layout import Layout
+from conformance.checks.logic import Logic
+from conformance.checks.numerics import Numerics
+from conformance.checks.replicas import Replicas
+from conformance.checks.trajectory import Trajectory
+
+CHECKS: tuple[Check, ...] = (
+    Census(),
+    Exact(),
+    Logic(),
+    Numerics(),
+    Replicas(),
+    Trajectory(),
+    Layout(),
+    Communication(),
+    Determinism(),
+)
+
+__all__ = ["CHECKS", "Check"]

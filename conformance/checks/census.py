@@ -1,0 +1,114 @@
+"""`census`: nothing is lost and nothing is added; rows, tokens, keys, parameters, slots and devices are conserved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from conformance.assembly import covered, deviation
+from conformance.checks.check import Check
+from conformance.evidence import Observed
+from conformance.exhibit import Exhibit
+from conformance.results import CheckResult
+
+Count = tuple[str, str]  # what was counted; a sentence when it does not add up, else empty
+
+
+class Census(Check):
+    name = "census"
+    rule = (
+        "The placed parameters are the canonical ones, bit for bit; every observation of the reference is there, whole and in "
+        "its shape; every parameter has a gradient and its optimizer slots; tokens in = tokens in the loss; every batch key "
+        "changes something; every device of the mesh holds something; clipping is active where the recipe clips."
+    )
+
+    def applies(self, exhibit: Exhibit) -> bool:
+        return True
+
+    def judge(self, exhibit: Exhibit) -> CheckResult:
+        counts = [
+            *_initial(exhibit), *_present(exhibit), *_whole(exhibit), *_unknown(exhibit), *_tokens(exhibit),
+            *_keys(exhibit), *_devices(exhibit), *_clipping(exhibit),
+        ]
+        failing = [(what, sentence) for what, sentence in counts if sentence]
+        return self.result(compared=len(counts), failures=[sentence for _, sentence in failing],
+                           first=failing[0][0] if failing else None)
+
+
+def _initial(exhibit: Exhibit) -> Iterator[Count]:
+    master = np.float64 if exhibit.case.dtype == "float64" else np.float32
+    for name, canonical in exhibit.truth.initial.items():
+        placed = exhibit.evidence.initial.get(f"parameters/{name}")
+        if placed is None:
+            yield f"start: parameters/{name}", f"The parameter '{name}' was not placed."
+        elif tuple(placed.shape) != canonical.shape:
+            yield f"start: parameters/{name}", f"The parameter '{name}' has shape {placed.shape}, not {canonical.shape}."
+        else:
+            expected = canonical.astype(master).astype(np.float64)
+            off = deviation(placed, expected, exhibit.case.mesh).max(initial=0.0)
+            sentence = f"The placed parameter '{name}' is not the canonical one: off by {off:.3g}." if off else ""
+            yield f"start: parameters/{name}", sentence
+
+
+def _present(exhibit: Exhibit) -> Iterator[Count]:
+    for number, (step, oracle) in enumerate(zip(exhibit.steps, exhibit.truth.oracle, strict=False)):
+        for name, expected in oracle.items():
+            if name.startswith("activations/"):
+                continue  # wanted for localisation, not owed
+            observed = step.get(name)
+            label = f"step {number + 1}: {name}"
+            if observed is None:
+                yield label, f"'{name}' is missing from step {number + 1}."
+            elif tuple(observed.shape) != expected.shape:
+                yield label, f"'{name}' has shape {tuple(observed.shape)}, the reference has {expected.shape}."
+            else:
+                yield label, ""
+
+
+def _whole(exhibit: Exhibit) -> Iterator[Count]:
+    for number, step in enumerate(exhibit.evidence.steps):
+        for name, observed in step.items():
+            held = covered(observed)
+            lost = int(held.size - held.sum())
+            yield f"step {number + 1}: {name}", f"No rank holds {lost} of {held.size} elements of '{name}'." if lost else ""
+
+
+def _unknown(exhibit: Exhibit) -> Iterator[Count]:
+    known = {name for oracle in exhibit.truth.oracle for name in oracle}
+    for name in exhibit.steps[0] if exhibit.steps else ():
+        if name.startswith(("gradients/", "updates/", "optimizer/")):
+            yield f"step 1: {name}", "" if name in known else f"'{name}' is not in the contract."
+
+
+def _tokens(exhibit: Exhibit) -> Iterator[Count]:
+    for number, (step, oracle) in enumerate(zip(exhibit.steps, exhibit.truth.oracle, strict=False)):
+        observed: Observed | None = step.get("metrics/tokens")
+        if observed is not None and "metrics/tokens" in oracle:
+            counted = {float(block.value) for block in observed.blocks}
+            right = counted == {float(oracle["metrics/tokens"])}
+            sentence = "" if right else (
+                f"The batch has {float(oracle['metrics/tokens']):g} valid elements, the candidate counted "
+                f"{', '.join(f'{one:g}' for one in sorted(counted))}."
+            )
+            yield f"step {number + 1}: metrics/tokens", sentence
+
+
+def _keys(exhibit: Exhibit) -> Iterator[Count]:
+    for key, changed in exhibit.evidence.responses.items():
+        yield f"batch key {key}", "" if changed else f"The batch key '{key}' changes nothing: it is not used."
+
+
+def _devices(exhibit: Exhibit) -> Iterator[Count]:
+    used, asked = len(set(exhibit.evidence.devices)), exhibit.case.mesh.devices
+    yield "devices", "" if used == asked else f"The mesh has {asked} devices, {used} hold something."
+
+
+def _clipping(exhibit: Exhibit) -> Iterator[Count]:
+    threshold = exhibit.contract.recipe.clip_norm
+    norm = exhibit.truth.oracle[0].get("metrics/grad_norm")
+    if threshold is not None and norm is not None:
+        active = float(norm) > threshold
+        yield "clipping", "" if active else (
+            f"The contract clips at {threshold:g}, but the gradient norm is only {float(norm):.3g}: clipping is not tested."
+        )

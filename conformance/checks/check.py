@@ -1,0 +1,74 @@
+"""What a check is: one rule of judgement, with the condition under which it applies."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from conformance.assembly import ranks_beyond
+from conformance.exhibit import Comparison, Exhibit
+from conformance.results import CheckResult, Worst
+from conformance.tolerance import allowed
+
+
+class Check(ABC):
+    """One rule of judgement. `rule` is what `shardproof explain` prints."""
+
+    name: ClassVar[str]
+    rule: ClassVar[str]
+
+    @abstractmethod
+    def applies(self, exhibit: Exhibit) -> bool:
+        """Whether the rule says anything about this kind of case."""
+
+    @abstractmethod
+    def judge(self, exhibit: Exhibit) -> CheckResult:
+        """Apply the rule."""
+
+    def result(self, *, compared: int, failures: Sequence[str] = (), **found: object) -> CheckResult:
+        """A pass, or a fail with the first sentence; a check that compared nothing is a failure."""
+        if compared == 0 and not failures:
+            failures = [f"The check '{self.name}' had nothing to compare."]
+        found.setdefault("detail", failures[0] if failures else "")
+        return CheckResult(check=self.name, verdict="fail" if failures else "pass", compared=compared, **found)  # type: ignore[arg-type]
+
+    def unsupported(self, reason: str) -> CheckResult:
+        """The rule cannot be applied here, and why: shown, never counted as a pass."""
+        return CheckResult(check=self.name, verdict="unsupported", compared=0, detail=reason)
+
+
+def within_bounds(check: Check, exhibit: Exhibit, comparisons: Iterable[Comparison], bound: float) -> CheckResult:
+    """Judge tensors by their excess error; the first one beyond its bound in data-flow order is where to look."""
+    compared = list(comparisons)
+    if not compared:
+        return check.result(compared=0)
+    beyond = [one for one in compared if not one.excess.ratio <= bound]
+    worst = max(compared, key=lambda one: one.excess.ratio)
+    first = beyond[0] if beyond else None
+    ranks: tuple[int, ...] = ()
+    sentences = []
+    if first is not None:
+        limit = allowed(first.expected, first.noise, exhibit.epsilon(first.tensor), bound)
+        ranks = ranks_beyond(first.observed, first.expected, limit, exhibit.case.mesh)
+        sentences = [
+            f"{first.label} is off by {first.excess.error:.3g}; rounding explains {first.excess.yardstick:.3g}, "
+            f"{len(beyond)} of {len(compared)} tensors are beyond {bound:g} times that."
+        ]
+    return check.result(
+        compared=sum(one.excess.blocks for one in compared),
+        failures=sentences,
+        worst=Worst(tensor=worst.label, error=worst.excess.error, bound=bound * worst.excess.yardstick),
+        first=first.label if first else None,
+        ranks=ranks,
+        ratios=_ratios(compared, bound),
+    )
+
+
+def _ratios(compared: list[Comparison], bound: float) -> dict[str, float]:
+    """Observable group (`gradients`, `outputs`, ...) -> largest error / bound."""
+    found: dict[str, float] = {}
+    for one in compared:
+        group = one.tensor.partition("/")[0]
+        found[group] = max(found.get(group, 0.0), one.excess.ratio / bound if bound else one.excess.ratio)
+    return found

@@ -1,0 +1,77 @@
+"""`communication`: the traced step communicates what the implementation declares, per phase, kind and mesh axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from conformance.checks.check import Check
+from conformance.exhibit import Exhibit
+from conformance.implementation import Traffic
+from conformance.results import CheckResult, Worst
+
+Key = tuple[str, str, tuple[str, ...]]  # phase, kind, axes
+
+
+class Communication(Check):
+    name = "communication"
+    rule = (
+        "Collectives and payload bytes per device, forward, backward and update apart, per kind and mesh axis, as traced "
+        "from the step that ran, equal what the implementation declares."
+    )
+
+    def applies(self, exhibit: Exhibit) -> bool:
+        return exhibit.evidence.traffic is not None or exhibit.evidence.declarations.traffic is not None
+
+    def judge(self, exhibit: Exhibit) -> CheckResult:
+        if exhibit.evidence.traffic is None:
+            return self.unsupported("The partitioner chooses the collectives; they are not in the traced program.")
+        if exhibit.evidence.declarations.traffic is None:
+            return self.unsupported("The implementation does not declare what it communicates.")
+        declared, traced = _by_key(exhibit.evidence.declarations.traffic), _by_key(exhibit.evidence.traffic)
+        differing = [key for key in _ordered({*declared, *traced}) if declared.get(key) != traced.get(key)]
+        return self.result(
+            compared=len({*declared, *traced}) or 1,
+            failures=[_sentence(key, declared, traced) for key in differing],
+            worst=_worst(differing, declared, traced),
+            first=_spoken(differing[0]) if differing else None,
+        )
+
+
+def differing_axes(exhibit: Exhibit) -> list[tuple[Key, int, int]]:
+    """Where declaration and trace differ: key, calls declared, calls traced; forward first."""
+    if exhibit.evidence.traffic is None or exhibit.evidence.declarations.traffic is None:
+        return []
+    declared, traced = _by_key(exhibit.evidence.declarations.traffic), _by_key(exhibit.evidence.traffic)
+    keys = [key for key in _ordered({*declared, *traced}) if declared.get(key) != traced.get(key)]
+    return [(key, declared.get(key, (0, 0))[0], traced.get(key, (0, 0))[0]) for key in keys]
+
+
+def _by_key(traffic: Iterable[Traffic]) -> dict[Key, tuple[int, int]]:
+    found: dict[Key, tuple[int, int]] = {}
+    for one in traffic:
+        key = (one.phase, one.kind, one.axes)
+        calls, size = found.get(key, (0, 0))
+        found[key] = (calls + one.calls, size + one.bytes)
+    return {key: counted for key, counted in found.items() if counted != (0, 0)}
+
+
+def _ordered(keys: set[Key]) -> list[Key]:
+    phases = ("forward", "backward", "update")
+    return sorted(keys, key=lambda key: (phases.index(key[0]), key[1], key[2]))
+
+
+def _spoken(key: Key) -> str:
+    return f"{key[0]} {key[1]} over {'+'.join(key[2])}"
+
+
+def _sentence(key: Key, declared: dict[Key, tuple[int, int]], traced: dict[Key, tuple[int, int]]) -> str:
+    said, seen = declared.get(key, (0, 0)), traced.get(key, (0, 0))
+    return f"{_spoken(key)}: declared {said[0]} calls of {said[1]} bytes, traced {seen[0]} calls of {seen[1]} bytes."
+
+
+def _worst(differing: list[Key], declared: dict, traced: dict) -> Worst | None:
+    if not differing:
+        return None
+    key = max(differing, key=lambda k: abs(declared.get(k, (0, 0))[1] - traced.get(k, (0, 0))[1]))
+    said, seen = declared.get(key, (0, 0))[1], traced.get(key, (0, 0))[1]
+    return Worst(tensor=_spoken(key), error=float(abs(said - seen)), bound=0.0)

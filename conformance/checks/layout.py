@@ -1,0 +1,109 @@
+"""`layout`: arrays really are sharded as declared: bytes and blocks per rank, and floating-point work per rank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from conformance.checks.check import Check
+from conformance.evidence import Block, Observed
+from conformance.exhibit import Exhibit
+from conformance.placements import Placements, local_index
+from conformance.results import CheckResult
+
+WIDTH = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4, "int64": 8}
+FLOPS_SLACK = 1.02  # padded rows of uneven shapes are counted exactly; this leaves room for nothing but scalars
+
+
+class Layout(Check):
+    name = "layout"
+    rule = (
+        "Every parameter and optimizer slot lies on every rank as the implementation declares, by the bytes and blocks that "
+        "really lie there and not by annotation; outputs lie as the contract asks; no rank does more than its share of the "
+        "matrix products."
+    )
+
+    def applies(self, exhibit: Exhibit) -> bool:
+        return exhibit.evidence.declarations.layout is not None or bool(exhibit.contract.layouts)
+
+    def judge(self, exhibit: Exhibit) -> CheckResult:
+        findings = [*_stored(exhibit), *_asked(exhibit), *_work(exhibit)]
+        failing = [(what, sentence) for what, sentence in findings if sentence]
+        return self.result(compared=len(findings), failures=[sentence for _, sentence in failing],
+                           first=failing[0][0] if failing else None)
+
+
+def _stored(exhibit: Exhibit) -> Iterator[tuple[str, str]]:
+    layout = exhibit.evidence.declarations.layout or {}
+    for moment, state in (("start", exhibit.evidence.initial), ("last step", exhibit.evidence.steps[-1])):
+        for name, observed in state.items():
+            parameter = _parameter_of(name)
+            if parameter in layout:
+                yield f"{moment}: {name}", _misplaced(name, observed, layout[parameter], exhibit)
+
+
+def _asked(exhibit: Exhibit) -> Iterator[tuple[str, str]]:
+    for name, placements in exhibit.contract.layouts.items():
+        observed = exhibit.evidence.steps[0].get(name)
+        if observed is not None:
+            yield f"step 1: {name}", _misplaced(name, observed, placements, exhibit)
+
+
+def _parameter_of(name: str) -> str | None:
+    """`optimizer/momentum/w` and `parameters/w` belong to parameter `w`."""
+    if name.startswith("parameters/"):
+        return name.removeprefix("parameters/")
+    return name.split("/", 2)[2] if name.startswith("optimizer/") and name.count("/") >= 2 else None
+
+
+def _misplaced(name: str, observed: Observed, placements: Placements, exhibit: Exhibit) -> str:
+    """A sentence for the first rank that holds another number of bytes, or other elements, than its share."""
+    mesh = exhibit.case.mesh
+    stored = observed.stored_shape or observed.shape
+    by_rank = {rank: block for block in observed.blocks for rank in block.ranks}
+    for rank in range(mesh.devices):
+        index = local_index(stored, placements, mesh, rank)
+        share = math.prod(part.stop - part.start for part in index)
+        block = by_rank.get(rank)
+        held = observed.stored_bytes.get(rank, 0)
+        if held != share * WIDTH.get(observed.dtype, 8) and not _padded(observed, share, held):
+            return f"'{name}' takes {held} bytes on rank {rank}; its declared share is {share} elements ({placements})."
+        if stored == observed.shape and block is not None and not _holds(block, index):
+            return f"'{name}' on rank {rank} holds other rows than its declared share ({placements})."
+    return ""
+
+
+def _padded(observed: Observed, share: int, held: int) -> bool:
+    """Frameworks that store equal chunks pad the last ones: never more than one chunk, never the whole tensor."""
+    width = WIDTH.get(observed.dtype, 8)
+    largest = max(observed.stored_bytes.values(), default=0)
+    return share * width < held == largest < observed_bytes(observed)
+
+
+def observed_bytes(observed: Observed) -> int:
+    return math.prod(observed.shape) * WIDTH.get(observed.dtype, 8)
+
+
+def _holds(block: Block, index: tuple[slice, ...]) -> bool:
+    for part, wanted in zip(block.index, index, strict=True):
+        held = np.arange(part.start, part.stop) if isinstance(part, slice) else part
+        if not np.array_equal(held, np.arange(wanted.start, wanted.stop)) and wanted.stop > wanted.start:
+            return False
+    return True
+
+
+def _work(exhibit: Exhibit) -> Iterator[tuple[str, str]]:
+    """Matrix-product work: the busiest rank does at most the reference's share over the axes that divide the work."""
+    flops, reference = exhibit.evidence.flops, exhibit.truth.flops
+    axes = exhibit.evidence.declarations.compute_axes
+    if not flops or not reference or not axes:
+        return
+    parts = math.prod(exhibit.case.mesh.size(axis) for axis in axes)
+    busiest = max(flops.values())
+    over = busiest * parts > reference * FLOPS_SLACK
+    yield "matrix products", (
+        f"The busiest rank does {busiest:,} floating-point operations in matrix products; a share of 1/{parts} of the "
+        f"reference is {reference // parts:,}." if over else ""
+    )

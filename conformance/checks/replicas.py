@@ -1,0 +1,44 @@
+"""`replicas`: copies that must be equal are equal bit for bit, on every rank, after every step."""
+
+from __future__ import annotations
+
+from conformance.assembly import copies, disagreements
+from conformance.checks.check import Check
+from conformance.evidence import Observations
+from conformance.exhibit import Exhibit
+from conformance.results import CheckResult
+
+
+class Replicas(Check):
+    name = "replicas"
+    rule = (
+        "Wherever several ranks hold the same element of a tensor (parameters, gradients, optimizer state, loss, "
+        "activations), they hold the same bits, at the start and after every step."
+    )
+
+    def applies(self, exhibit: Exhibit) -> bool:
+        return exhibit.case.mesh.devices > 1
+
+    def judge(self, exhibit: Exhibit) -> CheckResult:
+        compared, failures, first, ranks = 0, [], None, ()
+        for moment, observations in _moments(exhibit):
+            for name, observed in _in_flow(exhibit, observations):
+                compared += copies(observed)
+                for one, other in disagreements(observed):
+                    label = f"{moment}: {name}"
+                    failures.append(f"{label} differs between rank {one.ranks[0]} and rank {other.ranks[0]}.")
+                    if first is None:
+                        first, ranks = label, (one.ranks[0], other.ranks[0])
+        return self.result(compared=compared, failures=failures, first=first, ranks=ranks)
+
+
+def _moments(exhibit: Exhibit) -> list[tuple[str, Observations]]:
+    return [("start", exhibit.evidence.initial)] + [
+        (f"step {i + 1}", step) for i, step in enumerate(exhibit.evidence.steps)
+    ]
+
+
+def _in_flow(exhibit: Exhibit, observations: Observations) -> list:
+    """Data-flow order where the oracle knows the tensor, the candidate's own order after that."""
+    order = {name: i for i, name in enumerate(exhibit.truth.oracle[0])} if exhibit.truth.oracle else {}
+    return sorted(observations.items(), key=lambda item: order.get(item[0], len(order)))

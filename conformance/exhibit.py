@@ -1,0 +1,112 @@
+"""The exhibit: everything a check may look at when it judges one case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from conformance.assembly import assembled, deviation
+from conformance.cases import Case
+from conformance.contract import Contract
+from conformance.evidence import Block, Evidence, Observations, Observed, Truth
+from conformance.tolerance import BOUNDS, EPSILON, Excess, excess
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One tensor of one step against the oracle."""
+
+    step: int
+    tensor: str
+    observed: Observed
+    expected: np.ndarray
+    noise: np.ndarray
+    excess: Excess
+
+    @property
+    def label(self) -> str:
+        rows = "" if self.excess.blocks == 1 else f" rows {self.excess.rows[0]}-{self.excess.rows[1] - 1}"
+        return f"step {self.step + 1}: {self.tensor}{rows}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """A case, its contract, the evidence of the candidate and the truth of the reference."""
+
+    case: Case
+    contract: Contract
+    evidence: Evidence
+    truth: Truth
+
+    @property
+    def bound(self) -> float:
+        return BOUNDS[self.case.dtype]
+
+    def epsilon(self, tensor: str) -> float:
+        """The unit roundoff that the tensor was computed with; state is kept in float32 or wider."""
+        stored = tensor.startswith(("updates/", "optimizer/"))
+        return EPSILON["float32" if stored and self.case.dtype != "float64" else self.case.dtype]
+
+    @cached_property
+    def steps(self) -> tuple[Observations, ...]:
+        """Per step: the observations, with `updates/<parameter>` (change since the start) instead of parameters."""
+        return tuple(self._with_updates(step) for step in self.evidence.steps)
+
+    def _with_updates(self, step: Observations) -> Observations:
+        found: Observations = {}
+        for name, observed in step.items():
+            if name.startswith("parameters/") and name in self.evidence.initial:
+                found[name.replace("parameters/", "updates/", 1)] = _change(observed, self.evidence.initial[name])
+            else:
+                found[name] = observed
+        return found
+
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Every tensor that candidate and oracle both have in the same shape, in data-flow order, step by step."""
+        return tuple(self._compared())
+
+    def _compared(self) -> Iterator[Comparison]:
+        for step, (observations, oracle, noise) in enumerate(
+            zip(self.steps, self.truth.oracle, self.truth.noise, strict=False)
+        ):
+            for name, expected in oracle.items():
+                observed = observations.get(name)
+                if observed is not None and tuple(observed.shape) == expected.shape:
+                    error = deviation(observed, expected, self.case.mesh)
+                    found = excess(error, expected, noise[name], self.epsilon(name))
+                    yield Comparison(step=step, tensor=name, observed=observed, expected=expected, noise=noise[name],
+                                     excess=found)
+
+    def whole(self, observed: Observed) -> np.ndarray:
+        return assembled(observed, self.case.mesh)
+
+
+def _change(after: Observed, before: Observed) -> Observed:
+    """Every rank's own change of its own blocks, in float64; a block that moved is compared with NaN, which never passes."""
+    start = {(rank, _key(block)): block.value for block in before.blocks for rank in block.ranks}
+    blocks = []
+    for block in after.blocks:
+        earlier = {rank: start.get((rank, _key(block))) for rank in block.ranks}
+        for rank, value in earlier.items():
+            change = block.value.astype(np.float64) - (np.nan if value is None else value.astype(np.float64))
+            blocks.append(Block(ranks=(rank,), index=block.index, value=change))
+    return Observed(shape=after.shape, dtype="float64", blocks=_merged(blocks))
+
+
+def _merged(blocks: list[Block]) -> tuple[Block, ...]:
+    same: dict[tuple, list[Block]] = {}
+    for block in blocks:
+        same.setdefault((_key(block), block.value.tobytes()), []).append(block)
+    return tuple(
+        Block(ranks=tuple(sorted(rank for block in group for rank in block.ranks)), index=group[0].index,
+              value=group[0].value)
+        for group in same.values()
+    )
+
+
+def _key(block: Block) -> tuple:
+    return tuple((p.start, p.stop) if isinstance(p, slice) else p.tobytes() for p in block.index)

@@ -1,0 +1,83 @@
+"""Tolerance: how far a conforming program may stray from the oracle, derived from rounding, never guessed.
+
+The yardstick of a row block is what rounding alone does to the single-device reference there: the largest deviation
+from the float64 oracle over runs in the same dtype on the given and on minutely perturbed inputs (`Truth.noise`), and at
+least one unit in the last place of the block's largest value. The *excess error* of a candidate is its own largest
+deviation in the block, divided by the yardstick. It is compared with BOUNDS, which are calibrated on conforming runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
+
+# Largest excess error that a conforming program may show, per dtype of the case.
+BOUNDS = {"float64": 8.0, "float32": 4.0, "bfloat16": 4.0, "float16": 4.0}
+
+MOST_BLOCKS = 16
+FEWEST_ELEMENTS = 32  # in a block: below that the yardstick of a block would itself be mostly chance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excess:
+    """The worst row block of one tensor: where it is, its error, its yardstick and their ratio."""
+
+    blocks: int
+    rows: tuple[int, int]
+    error: float
+    yardstick: float
+
+    @property
+    def ratio(self) -> float:
+        return _ratio(np.array([self.error]), np.array([self.yardstick]))[0]
+
+
+def block_starts(shape: tuple[int, ...]) -> np.ndarray:
+    """First rows of the blocks into which dim 0 is cut: at most MOST_BLOCKS, each of FEWEST_ELEMENTS or more."""
+    if not shape or shape[0] == 0:
+        return np.array([0])
+    row = max(int(np.prod(shape[1:])), 1)
+    rows = max(-(-shape[0] // MOST_BLOCKS), -(-FEWEST_ELEMENTS // row))
+    return np.arange(0, shape[0], rows)
+
+
+def yardsticks(expected: np.ndarray, noise: np.ndarray, epsilon: float) -> np.ndarray:
+    """Per row block: the noise of the reference there, at least one ulp of the block's largest value."""
+    return np.maximum(_block_max(noise), epsilon * _block_max(np.abs(expected)))
+
+
+def excess(error: np.ndarray, expected: np.ndarray, noise: np.ndarray, epsilon: float) -> Excess:
+    """The row block whose error is largest in units of its yardstick."""
+    starts = block_starts(expected.shape)
+    errors, scales = _block_max(error), yardsticks(expected, noise, epsilon)
+    worst = int(np.argmax(_ratio(errors, scales)))
+    stop = starts[worst + 1] if worst + 1 < len(starts) else (expected.shape[0] if expected.shape else 1)
+    return Excess(blocks=len(starts), rows=(int(starts[worst]), int(stop)), error=float(errors[worst]),
+                  yardstick=float(scales[worst]))
+
+
+def allowed(expected: np.ndarray, noise: np.ndarray, epsilon: float, bound: float) -> np.ndarray:
+    """Elementwise bound on the error, constant over each row block."""
+    starts = block_starts(expected.shape)
+    per_block = bound * yardsticks(expected, noise, epsilon)
+    if not expected.shape:
+        return per_block[0]
+    counts = np.diff(np.append(starts, expected.shape[0]))
+    rows = np.repeat(per_block, counts)
+    return np.broadcast_to(rows.reshape(-1, *[1] * (expected.ndim - 1)), expected.shape)
+
+
+def _block_max(values: np.ndarray) -> np.ndarray:
+    if not values.size:
+        return np.zeros(1)
+    rows = values.reshape(values.shape[0], -1).max(axis=1) if values.ndim else values.reshape(1)
+    return np.maximum.reduceat(rows, block_starts(values.shape))
+
+
+def _ratio(errors: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """error / yardstick, where 0 / 0 is 0 and anything else over 0 is infinite: a true zero must be zero."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(errors == 0, 0.0, np.divide(errors, scales))
