@@ -1,0 +1,62 @@
+"""SGD with momentum, AdamW, and clipping by global norm, on mappings from parameter name to array."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Tensors = dict[str, jax.Array]
+SLOTS = {"sgd": ("momentum",), "adamw": ("first_moment", "second_moment")}
+
+
+def global_norm(gradients: Tensors) -> jax.Array:
+    """The root of the sum of squares of all elements of all gradients."""
+    return jnp.sqrt(sum(jnp.sum(g * g) for g in gradients.values()))
+
+
+def clip(gradients: Tensors, norm: jax.Array, clip_norm: float | None) -> Tensors:
+    """Scale all gradients by min(1, clip_norm / norm); None leaves them alone.
+
+    Source: Pascanu, Mikolov and Bengio, On the Difficulty of Training Recurrent Neural Networks, algorithm 1.
+    """
+    if clip_norm is None:
+        return gradients
+    factor = jnp.where(norm > clip_norm, clip_norm / norm, 1)
+    return {name: g * factor for name, g in gradients.items()}
+
+
+def slots(parameters: Tensors, recipe: Any) -> dict[str, Tensors]:
+    """The optimizer's state before the first update: every slot zero."""
+    return {slot: {name: jnp.zeros_like(p) for name, p in parameters.items()} for slot in SLOTS[recipe.optimizer]}
+
+
+def update(
+    parameters: Tensors, gradients: Tensors, state: dict[str, Tensors], count: jax.Array, recipe: Any
+) -> tuple[Tensors, dict[str, Tensors]]:
+    """One update with clipped gradients; `count` is the number of this update, from 1. -> (parameters, slots)."""
+    parameters, moved = dict(parameters), {slot: dict(values) for slot, values in state.items()}
+    for name, p in parameters.items():
+        step = _sgd if recipe.optimizer == "sgd" else _adamw
+        parameters[name], found = step(p, gradients[name], [state[slot][name] for slot in state], count, recipe)
+        for slot, value in zip(state, found, strict=True):
+            moved[slot][name] = value
+    return parameters, moved
+
+
+def _sgd(p: jax.Array, g: jax.Array, slots: list[jax.Array], count: jax.Array, recipe: Any) -> tuple[jax.Array, list]:
+    """v <- momentum v + g + decay p; p <- p - rate v."""
+    v = recipe.momentum * slots[0] + (g + recipe.weight_decay * p)
+    return p - recipe.learning_rate * v, [v]
+
+
+def _adamw(p: jax.Array, g: jax.Array, slots: list[jax.Array], count: jax.Array, recipe: Any) -> tuple[jax.Array, list]:
+    """Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2, with a schedule of `rate`."""
+    first, second = recipe.betas
+    m = first * slots[0] + (1 - first) * g
+    v = second * slots[1] + (1 - second) * g * g
+    steps = count.astype(p.dtype)
+    corrected_m, corrected_v = m / (1 - first**steps), v / (1 - second**steps)
+    direction = corrected_m / (jnp.sqrt(corrected_v) + recipe.epsilon) + recipe.weight_decay * p
+    return p - recipe.learning_rate * direction, [m, v]

@@ -1,0 +1,75 @@
+"""Real text that is present on every machine: the source of the Python standard library, byte by byte."""
+
+from __future__ import annotations
+
+import sysconfig
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from reference.architecture import Architecture
+from reference.parameters import Arrays, generator
+
+
+def text_batches(model: Architecture, rows: int, length: int, seed: int, steps: int) -> list[Arrays]:
+    """One batch per step: tokens are bytes, targets the next byte. `length` counts the tokens of a row.
+
+    Rows come in three shapes in turn: a window of one document; the end of one document packed with the start of the
+    next; the end of a document, then padding. The last byte of a document has no next one: its mask is 0.
+    Raises ValueError for a model that is no language model over at least 256 ids.
+    """
+    if model.kind != "language_model" or model.vocabulary < 256:
+        raise ValueError("Text is read as bytes, so it needs a language model with a vocabulary of at least 256 ids.")
+    return [_batch(rows, length, generator(seed, f"text {step}")) for step in range(steps)]
+
+
+@cache
+def documents() -> tuple[Path, ...]:
+    """The standard library's own modules, by name; RuntimeError where their source is not installed."""
+    found = tuple(sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")))
+    if not found:
+        raise RuntimeError("The source of the Python standard library is not installed here, so there is no text to read.")
+    return found
+
+
+def _batch(rows: int, length: int, rng: np.random.Generator) -> Arrays:
+    shapes = (_window, _packed, _short)
+    made = [shapes[row % len(shapes)](rng, length) for row in range(rows)]
+    return {key: np.stack([row[key] for row in made]) for key in ("tokens", "targets", "mask", "padding")}
+
+
+def _document(rng: np.random.Generator, length: int) -> np.ndarray:
+    """A random document of more than `length` bytes; short ones are passed over."""
+    for number in rng.permutation(len(documents())):
+        text = documents()[number].read_bytes()
+        if len(text) > length:
+            return np.frombuffer(text, dtype=np.uint8).astype(np.int32)
+    raise ValueError(f"No document of the Python standard library has more than {length} bytes: ask for shorter rows.")
+
+
+def _window(rng: np.random.Generator, length: int) -> Arrays:
+    text = _document(rng, length)
+    start = int(rng.integers(0, len(text) - length))
+    return _shifted(text[start : start + length + 1], last_of_document=None, real=length)
+
+
+def _packed(rng: np.random.Generator, length: int) -> Arrays:
+    cut = int(rng.integers(1, max(length, 2)))
+    text = np.concatenate([_document(rng, length)[-cut:], _document(rng, length)[: length + 1 - cut]])
+    return _shifted(text, last_of_document=cut - 1, real=length)
+
+
+def _short(rng: np.random.Generator, length: int) -> Arrays:
+    real = int(rng.integers(1, max(length, 2)))
+    text = np.concatenate([_document(rng, length)[-real:], np.zeros(length + 1 - real, dtype=np.int32)])
+    return _shifted(text, last_of_document=real - 1, real=real)
+
+
+def _shifted(text: np.ndarray, *, last_of_document: int | None, real: int) -> Arrays:
+    """Tokens and their successors from length + 1 bytes; the last byte of a document and the padding do not count."""
+    padding = (np.arange(len(text) - 1) < real).astype(np.float64)
+    mask = padding.copy()
+    if last_of_document is not None:
+        mask[last_of_document] = 0
+    return {"tokens": text[:-1], "targets": text[1:], "mask": mask, "padding": padding}

@@ -1,0 +1,88 @@
+"""Causal self-attention with grouped key heads, rotary positions, padding and per-head norms.
+
+B: rows  S: query tokens  T: key tokens  D: hidden  H: query heads  K: key heads  E: head size
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reference.architecture import Architecture
+from reference.torch.layers import Linear, RMSNorm, dtype_of
+
+
+def rotary(x_BSHE: Tensor, base: float) -> Tensor:
+    """Rotate pairs (e, e + E/2) of token s by the angle s / base^(2e/E); angles in float64, rotation in the dtype of x.
+
+    Source: Su et al., RoFormer, section 3.2.2, with the two halves of a head paired instead of neighbours.
+    """
+    length, size = x_BSHE.shape[1], x_BSHE.shape[3]
+    angle_SE = np.outer(np.arange(length), base ** (-2.0 * np.arange(size // 2) / size))
+    cos = torch.as_tensor(np.cos(angle_SE)).to(x_BSHE)[:, None, :]
+    sin = torch.as_tensor(np.sin(angle_SE)).to(x_BSHE)[:, None, :]
+    first, second = x_BSHE.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def visible(padding_BT: Tensor) -> Tensor:
+    """[B, S, T]: query i sees key j when j <= i and key j is real, and always itself."""
+    token = torch.arange(padding_BT.shape[1], device=padding_BT.device)
+    query_S1, key_1T = token[:, None], token[None, :]
+    return ((key_1T <= query_S1) & (padding_BT[:, None, :] > 0)) | (key_1T == query_S1)
+
+
+def attend(q_BSHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, padding_BT: Tensor, statistics: torch.dtype) -> Tensor:
+    """softmax(q k' / sqrt(E)) v over visible keys; query head h reads key head h // (H / K). The softmax is in `statistics`."""
+    group = q_BSHE.shape[2] // k_BTKE.shape[2]
+    q_BHSE = q_BSHE.transpose(1, 2)
+    k_BHTE = k_BTKE.transpose(1, 2).repeat_interleave(group, dim=1)
+    v_BHTE = v_BTKE.transpose(1, 2).repeat_interleave(group, dim=1)
+    scores_BHST = (q_BHSE @ k_BHTE.transpose(2, 3)).to(statistics) / math.sqrt(q_BSHE.shape[3])
+    scores_BHST = scores_BHST.masked_fill(~visible(padding_BT)[:, None], -math.inf)
+    weights_BHST = torch.softmax(scores_BHST, dim=-1).to(v_BHTE.dtype)
+    return (weights_BHST @ v_BHTE).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Projections, head norms, rotation, attention and the output projection: [B, S, D] -> [B, S, D]."""
+
+    def __init__(self, model: Architecture, statistics: str) -> None:
+        super().__init__()
+        self.model = model
+        self.statistics = dtype_of(statistics)
+        query, key = model.heads * model.head_size, model.kv_heads * model.head_size
+        if model.fused_qkv:
+            self.qkv = Linear(model.hidden, query + 2 * key, model.bias)
+        else:
+            self.query = Linear(model.hidden, query, model.bias)
+            self.key = Linear(model.hidden, key, model.bias)
+            self.value = Linear(model.hidden, key, model.bias)
+        if model.head_norm:
+            self.query_norm = RMSNorm(model.head_size, model.norm_epsilon, statistics)
+            self.key_norm = RMSNorm(model.head_size, model.norm_epsilon, statistics)
+        self.output = Linear(query, model.hidden, model.bias)
+
+    def forward(self, x_BSD: Tensor, padding_BS: Tensor) -> Tensor:
+        q_BSHE, k_BSKE, v_BSKE = self.heads(x_BSD)
+        if self.model.head_norm:
+            q_BSHE, k_BSKE = self.query_norm(q_BSHE), self.key_norm(k_BSKE)
+        if self.model.positions == "rotary":
+            q_BSHE, k_BSKE = rotary(q_BSHE, self.model.rotary_base), rotary(k_BSKE, self.model.rotary_base)
+        mixed_BSHE = attend(q_BSHE, k_BSKE, v_BSKE, padding_BS, self.statistics)
+        return self.output(mixed_BSHE.flatten(2))
+
+    def heads(self, x_BSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value heads of every token."""
+        if self.model.fused_qkv:
+            query, key = self.model.heads * self.model.head_size, self.model.kv_heads * self.model.head_size
+            q, k, v = self.qkv(x_BSD).split([query, key, key], dim=-1)
+        else:
+            q, k, v = self.query(x_BSD), self.key(x_BSD), self.value(x_BSD)
+        return self._split(q), self._split(k), self._split(v)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.model.head_size))

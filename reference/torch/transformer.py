@@ -1,0 +1,153 @@
+"""Feed-forward, decoder layer, decoder language model, and `build`, which makes the model of an architecture.
+
+B: rows  S: tokens of a row  D: hidden  F: ffn  V: vocabulary
+Every model maps a batch to a `Forward`: what each element computed, and sums over all valid elements.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from reference.architecture import Architecture
+from reference.torch.attention import Attention
+from reference.torch.layers import Embedding, Linear, dtype_of, norm, sinusoidal
+from reference.torch.losses import cross_entropy, quadratic
+
+Tensors = dict[str, Tensor]
+
+
+class Forward(NamedTuple):
+    """The forward pass of one model on one batch.
+
+    observed  activations/... and outputs/..., rows along dim 0, in data-flow order
+    sums      `loss`, `weight` (what the loss is divided by), `tokens` (valid elements) and the terms of the loss
+    """
+
+    observed: Tensors
+    sums: Tensors
+
+
+class FeedForward(nn.Module):
+    """GELU (tanh form) between two linear maps, or SwiGLU: down(silu(gate) * up).
+
+    Sources: Hendrycks and Gimpel, Gaussian Error Linear Units; Shazeer, GLU Variants Improve Transformer.
+    """
+
+    def __init__(self, model: Architecture) -> None:
+        super().__init__()
+        self.model = model
+        if model.activation == "gelu":
+            self.up = Linear(model.hidden, model.ffn, model.bias)
+        elif model.fused_gate_up:
+            self.gate_up = Linear(model.hidden, 2 * model.ffn, model.bias)
+        else:
+            self.gate = Linear(model.hidden, model.ffn, model.bias)
+            self.up = Linear(model.hidden, model.ffn, model.bias)
+        self.down = Linear(model.ffn, model.hidden, model.bias)
+
+    def forward(self, x_BSD: Tensor) -> Tensor:
+        if self.model.activation == "gelu":
+            return self.down(nn.functional.gelu(self.up(x_BSD), approximate="tanh"))
+        if self.model.fused_gate_up:
+            gate_BSF, up_BSF = self.gate_up(x_BSD).chunk(2, dim=-1)
+        else:
+            gate_BSF, up_BSF = self.gate(x_BSD), self.up(x_BSD)
+        return self.down(nn.functional.silu(gate_BSF) * up_BSF)
+
+
+class DecoderLayer(nn.Module):
+    """x + attention(norm(x)), then x + feedforward(norm(x))."""
+
+    def __init__(self, model: Architecture, statistics: str) -> None:
+        super().__init__()
+        self.attention_norm = norm(model, statistics)
+        self.attention = Attention(model, statistics)
+        self.feedforward_norm = norm(model, statistics)
+        self.feedforward = FeedForward(model)
+
+    def forward(self, x_BSD: Tensor, padding_BS: Tensor, name: str, observed: Tensors) -> Tensor:
+        """Adds the two block outputs to `observed` under activations/<name>."""
+        mixed_BSD = observed[f"activations/{name}.attention"] = self.attention(self.attention_norm(x_BSD), padding_BS)
+        x_BSD = x_BSD + mixed_BSD
+        fed_BSD = observed[f"activations/{name}.feedforward"] = self.feedforward(self.feedforward_norm(x_BSD))
+        return x_BSD + fed_BSD
+
+
+class LanguageModel(nn.Module):
+    """Embedding, decoder layers, final norm, head (its own or the transposed embedding), cross-entropy."""
+
+    def __init__(self, model: Architecture, statistics: str) -> None:
+        super().__init__()
+        self.model = model
+        self.statistics = dtype_of(statistics)
+        self.embedding = Embedding(model.vocabulary, model.hidden)
+        self.layers = nn.ModuleList([DecoderLayer(model, statistics) for _ in range(model.layers)])
+        self.final_norm = norm(model, statistics)
+        self.head = None if model.tied else Linear(model.hidden, model.vocabulary, bias=False)
+
+    def forward(self, batch: Tensors) -> Forward:
+        observed: Tensors = {}
+        x_BSD = self.embed(batch["tokens"])
+        observed["activations/embedding"] = x_BSD
+        for i, layer in enumerate(self.layers):
+            x_BSD = observed[f"activations/layers.{i}"] = layer(x_BSD, batch["padding"], f"layers.{i}", observed)
+        x_BSD = observed["activations/final_norm"] = self.final_norm(x_BSD)
+        observed["outputs/logits"] = x_BSD @ self.embedding.weight.T if self.head is None else self.head(x_BSD)
+        return self.judge(observed, batch)
+
+    def embed(self, tokens_BS: Tensor) -> Tensor:
+        x_BSD = self.embedding(tokens_BS)
+        if self.model.positions == "sinusoidal":
+            x_BSD = x_BSD + torch.as_tensor(sinusoidal(*x_BSD.shape[1:])).to(x_BSD)
+        return x_BSD
+
+    def judge(self, observed: Tensors, batch: Tensors) -> Forward:
+        mask_BS = batch["mask"]
+        entropy_BS, z_BS = cross_entropy(
+            observed["outputs/logits"], batch["targets"], self.model.label_smoothing, self.model.z_loss, self.statistics
+        )
+        losses_BS = mask_BS * (entropy_BS + z_BS)
+        tokens = torch.sum(mask_BS)
+        sums = {"loss": torch.sum(losses_BS), "weight": tokens, "tokens": tokens}
+        terms = {"cross_entropy": torch.sum(mask_BS * entropy_BS), "z_loss": torch.sum(mask_BS * z_BS)}
+        return Forward(observed | {"outputs/token_losses": losses_BS}, sums | terms)
+
+
+class Block(nn.Module):
+    """One part of a language model by itself, under the name of its kind, with a quadratic loss."""
+
+    def __init__(self, model: Architecture, statistics: str) -> None:
+        super().__init__()
+        self.kind = model.kind
+        self.statistics = dtype_of(statistics)
+        setattr(self, model.kind, _part(model, statistics))
+
+    def forward(self, batch: Tensors) -> Forward:
+        observed: Tensors = {}
+        part, inputs = getattr(self, self.kind), batch["inputs"]
+        if self.kind == "layer":
+            y = part(inputs, batch["padding"], "layer", observed)
+        elif self.kind == "attention":
+            y = part(inputs, batch["padding"])
+        else:
+            y = part(inputs)
+        loss, rows = quadratic(y, batch["targets"], batch["mask"], self.statistics), torch.sum(batch["mask"])
+        return Forward(observed | {"outputs/y": y}, {"loss": loss, "weight": rows * y.shape[-1], "tokens": rows})
+
+
+def _part(model: Architecture, statistics: str) -> nn.Module:
+    if model.kind == "linear":
+        return Linear(model.hidden, model.outputs, model.bias)
+    if model.kind == "attention":
+        return Attention(model, statistics)
+    if model.kind == "feedforward":
+        return FeedForward(model)
+    return DecoderLayer(model, statistics)
+
+
+def build(model: Architecture, statistics: str = "float32") -> LanguageModel | Block:
+    """The model of an architecture, its parameters not yet loaded; norms, softmax and losses are in `statistics`."""
+    return LanguageModel(model, statistics) if model.kind == "language_model" else Block(model, statistics)
