@@ -82,8 +82,14 @@ class Standing:
     def cases(self) -> Iterator[Case]:
         columns = product(self.contracts, self.implementations, self.meshes, self.dtypes, self.seeds)
         for contract, implementation, mesh, dtype, seed in columns:
-            yield Case(contract=contract, implementation=implementation, mesh=Mesh.parse(mesh), dtype=dtype, seed=seed,
-                       expect=self.expect)
+            yield Case(
+                contract=contract,
+                implementation=implementation,
+                mesh=Mesh.parse(mesh),
+                dtype=dtype,
+                seed=seed,
+                expect=self.expect,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,8 +78,9 @@ class Exhibit:
                 if observed is not None and tuple(observed.shape) == expected.shape:
                     error = deviation(observed, expected, self.case.mesh)
                     found = excess(error, expected, noise[name], self.epsilon(name))
-                    yield Comparison(step=step, tensor=name, observed=observed, expected=expected, noise=noise[name],
-                                     excess=found)
+                    yield Comparison(
+                        step=step, tensor=name, observed=observed, expected=expected, noise=noise[name], excess=found
+                    )
 
     def whole(self, observed: Observed) -> np.ndarray:
         return assembled(observed, self.case.mesh)
@@ -102,8 +103,11 @@ def _merged(blocks: list[Block]) -> tuple[Block, ...]:
     for block in blocks:
         same.setdefault((_key(block), block.value.tobytes()), []).append(block)
     return tuple(
-        Block(ranks=tuple(sorted(rank for block in group for rank in block.ranks)), index=group[0].index,
-              value=group[0].value)
+        Block(
+            ranks=tuple(sorted(rank for block in group for rank in block.ranks)),
+            index=group[0].index,
+            value=group[0].value,
+        )
         for group in same.values()
     )
 

@@ -49,7 +49,9 @@ class Mesh:
         for part in spec.split(","):
             axis, equals, size = part.partition("=")
             if not equals or not size.strip().isdecimal():
-                raise MeshError(f"Cannot read '{part.strip()}' in mesh '{text}': write axis=size, as in 'data=2,tensor=4'.")
+                raise MeshError(
+                    f"Cannot read '{part.strip()}' in mesh '{text}': write axis=size, as in 'data=2,tensor=4'."
+                )
             sizes.append((axis.strip(), int(size)))
         return cls(sizes=tuple(sizes), order=order or "canonical")
 

@@ -55,8 +55,12 @@ def excess(error: np.ndarray, expected: np.ndarray, noise: np.ndarray, epsilon: 
     errors, scales = _block_max(error), yardsticks(expected, noise, epsilon)
     worst = int(np.argmax(_ratio(errors, scales)))
     stop = starts[worst + 1] if worst + 1 < len(starts) else (expected.shape[0] if expected.shape else 1)
-    return Excess(blocks=len(starts), rows=(int(starts[worst]), int(stop)), error=float(errors[worst]),
-                  yardstick=float(scales[worst]))
+    return Excess(
+        blocks=len(starts),
+        rows=(int(starts[worst]), int(stop)),
+        error=float(errors[worst]),
+        yardstick=float(scales[worst]),
+    )
 
 
 def allowed(expected: np.ndarray, noise: np.ndarray, epsilon: float, bound: float) -> np.ndarray:

@@ -28,12 +28,21 @@ class Census(Check):
 
     def judge(self, exhibit: Exhibit) -> CheckResult:
         counts = [
-            *_initial(exhibit), *_present(exhibit), *_whole(exhibit), *_unknown(exhibit), *_tokens(exhibit),
-            *_keys(exhibit), *_devices(exhibit), *_clipping(exhibit),
+            *_initial(exhibit),
+            *_present(exhibit),
+            *_whole(exhibit),
+            *_unknown(exhibit),
+            *_tokens(exhibit),
+            *_keys(exhibit),
+            *_devices(exhibit),
+            *_clipping(exhibit),
         ]
         failing = [(what, sentence) for what, sentence in counts if sentence]
-        return self.result(compared=len(counts), failures=[sentence for _, sentence in failing],
-                           first=failing[0][0] if failing else None)
+        return self.result(
+            compared=len(counts),
+            failures=[sentence for _, sentence in failing],
+            first=failing[0][0] if failing else None,
+        )
 
 
 def _initial(exhibit: Exhibit) -> Iterator[Count]:
@@ -43,7 +52,10 @@ def _initial(exhibit: Exhibit) -> Iterator[Count]:
         if placed is None:
             yield f"start: parameters/{name}", f"The parameter '{name}' was not placed."
         elif tuple(placed.shape) != canonical.shape:
-            yield f"start: parameters/{name}", f"The parameter '{name}' has shape {placed.shape}, not {canonical.shape}."
+            yield (
+                f"start: parameters/{name}",
+                f"The parameter '{name}' has shape {placed.shape}, not {canonical.shape}.",
+            )
         else:
             expected = canonical.astype(master).astype(np.float64)
             off = deviation(placed, expected, exhibit.case.mesh).max(initial=0.0)
@@ -71,7 +83,10 @@ def _whole(exhibit: Exhibit) -> Iterator[Count]:
         for name, observed in step.items():
             held = covered(observed)
             lost = int(held.size - held.sum())
-            yield f"step {number + 1}: {name}", f"No rank holds {lost} of {held.size} elements of '{name}'." if lost else ""
+            yield (
+                f"step {number + 1}: {name}",
+                f"No rank holds {lost} of {held.size} elements of '{name}'." if lost else "",
+            )
 
 
 def _unknown(exhibit: Exhibit) -> Iterator[Count]:
@@ -87,9 +102,13 @@ def _tokens(exhibit: Exhibit) -> Iterator[Count]:
         if observed is not None and "metrics/tokens" in oracle:
             counted = {float(block.value) for block in observed.blocks}
             right = counted == {float(oracle["metrics/tokens"])}
-            sentence = "" if right else (
-                f"The batch has {float(oracle['metrics/tokens']):g} valid elements, the candidate counted "
-                f"{', '.join(f'{one:g}' for one in sorted(counted))}."
+            sentence = (
+                ""
+                if right
+                else (
+                    f"The batch has {float(oracle['metrics/tokens']):g} valid elements, the candidate counted "
+                    f"{', '.join(f'{one:g}' for one in sorted(counted))}."
+                )
             )
             yield f"step {number + 1}: metrics/tokens", sentence
 
@@ -109,6 +128,11 @@ def _clipping(exhibit: Exhibit) -> Iterator[Count]:
     norm = exhibit.truth.oracle[0].get("metrics/grad_norm")
     if threshold is not None and norm is not None:
         active = float(norm) > threshold
-        yield "clipping", "" if active else (
-            f"The contract clips at {threshold:g}, but the gradient norm is only {float(norm):.3g}: clipping is not tested."
+        yield (
+            "clipping",
+            ""
+            if active
+            else (
+                f"The contract clips at {threshold:g}, but the gradient norm is only {float(norm):.3g}: clipping is not tested."
+            ),
         )

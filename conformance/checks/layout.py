@@ -31,8 +31,11 @@ class Layout(Check):
     def judge(self, exhibit: Exhibit) -> CheckResult:
         findings = [*_stored(exhibit), *_asked(exhibit), *_work(exhibit)]
         failing = [(what, sentence) for what, sentence in findings if sentence]
-        return self.result(compared=len(findings), failures=[sentence for _, sentence in failing],
-                           first=failing[0][0] if failing else None)
+        return self.result(
+            compared=len(findings),
+            failures=[sentence for _, sentence in failing],
+            first=failing[0][0] if failing else None,
+        )
 
 
 def _stored(exhibit: Exhibit) -> Iterator[tuple[str, str]]:
@@ -103,7 +106,12 @@ def _work(exhibit: Exhibit) -> Iterator[tuple[str, str]]:
     parts = math.prod(exhibit.case.mesh.size(axis) for axis in axes)
     busiest = max(flops.values())
     over = busiest * parts > reference * FLOPS_SLACK
-    yield "matrix products", (
-        f"The busiest rank does {busiest:,} floating-point operations in matrix products; a share of 1/{parts} of the "
-        f"reference is {reference // parts:,}." if over else ""
+    yield (
+        "matrix products",
+        (
+            f"The busiest rank does {busiest:,} floating-point operations in matrix products; a share of 1/{parts} of the "
+            f"reference is {reference // parts:,}."
+            if over
+            else ""
+        ),
     )

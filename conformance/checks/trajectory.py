@@ -22,6 +22,8 @@ class Trajectory(Check):
         later = [one for one in exhibit.comparisons if one.step > 0 or is_state(one.tensor)]
         steps = len(exhibit.evidence.steps)
         if steps != len(exhibit.truth.oracle):
-            return self.result(compared=len(later),
-                               failures=[f"The candidate took {steps} steps, the reference {len(exhibit.truth.oracle)}."])
+            return self.result(
+                compared=len(later),
+                failures=[f"The candidate took {steps} steps, the reference {len(exhibit.truth.oracle)}."],
+            )
         return within_bounds(self, exhibit, later, exhibit.bound)

@@ -18,7 +18,10 @@ CROSS_ENTROPY = {
     "z_loss": "coefficient x logsumexp(logits)^2, summed and divided likewise (PaLM, section 5)",
 }
 
-ROWS, LENGTH = 24, 7  # rows divide by every data x accumulation in the matrix; the length is a prime unlike any other dim
+ROWS, LENGTH = (
+    24,
+    7,
+)  # rows divide by every data x accumulation in the matrix; the length is a prime unlike any other dim
 
 # Clipping thresholds lie near half the gradient norm at the first step, so that clipping always acts; the census check
 # fails where it does not. SGD shows the absolute size of a gradient, AdamW hides it: both are in the table.
@@ -75,22 +78,63 @@ _COINCIDENT = Architecture(  # heads, length, head size and axis coincide: what 
     kind="layer", hidden=16, heads=4, kv_heads=4, head_size=4, ffn=16, activation="gelu", norm="layer", fused_qkv=True
 )
 _LARGE = Architecture(
-    kind="layer", hidden=768, heads=12, kv_heads=12, head_size=64, ffn=3072, activation="gelu", norm="layer", fused_qkv=True
+    kind="layer",
+    hidden=768,
+    heads=12,
+    kv_heads=12,
+    head_size=64,
+    ffn=3072,
+    activation="gelu",
+    norm="layer",
+    fused_qkv=True,
 )
-_VOCABULARY = Architecture(kind="language_model", hidden=12, vocabulary=29, tied=True, positions="none",
-                           label_smoothing=0.125, z_loss=0.0625)
+_VOCABULARY = Architecture(
+    kind="language_model", hidden=12, vocabulary=29, tied=True, positions="none", label_smoothing=0.125, z_loss=0.0625
+)
 _VOCABULARY_UNTIED = Architecture(kind="language_model", hidden=12, vocabulary=32, positions="sinusoidal", norm="layer")
 _TIED = Architecture(
-    kind="language_model", hidden=20, layers=2, heads=8, kv_heads=2, head_size=6, ffn=24, vocabulary=29,
-    activation="swiglu", norm="rms", head_norm=True, tied=True, label_smoothing=0.125, z_loss=0.0625,
+    kind="language_model",
+    hidden=20,
+    layers=2,
+    heads=8,
+    kv_heads=2,
+    head_size=6,
+    ffn=24,
+    vocabulary=29,
+    activation="swiglu",
+    norm="rms",
+    head_norm=True,
+    tied=True,
+    label_smoothing=0.125,
+    z_loss=0.0625,
 )
 _UNTIED = Architecture(
-    kind="language_model", hidden=20, layers=2, heads=8, kv_heads=8, head_size=6, ffn=24, vocabulary=32,
-    activation="gelu", norm="layer", positions="sinusoidal", fused_qkv=True,
+    kind="language_model",
+    hidden=20,
+    layers=2,
+    heads=8,
+    kv_heads=8,
+    head_size=6,
+    ffn=24,
+    vocabulary=32,
+    activation="gelu",
+    norm="layer",
+    positions="sinusoidal",
+    fused_qkv=True,
 )
 _TEXT = Architecture(
-    kind="language_model", hidden=24, layers=3, heads=8, kv_heads=4, head_size=6, ffn=40, vocabulary=257,
-    activation="swiglu", norm="rms", tied=True, fused_gate_up=True,
+    kind="language_model",
+    hidden=24,
+    layers=3,
+    heads=8,
+    kv_heads=4,
+    head_size=6,
+    ffn=40,
+    vocabulary=257,
+    activation="swiglu",
+    norm="rms",
+    tied=True,
+    fused_gate_up=True,
 )
 
 _OUT, _IN = "column-parallel: weight and bias S(out)", "row-parallel: weight S(in), bias once after the reduction"
@@ -106,27 +150,56 @@ CONTRACTS = (
     _contract("row_linear_uneven", f"{_IN}; 13 input features", _UNEVEN_IN, SGD),
     _contract("row_linear_exact", f"{_IN}; dyadic inputs, no rounding anywhere", _LINEAR, UNCLIPPED, exact=True),
     _contract("linear_2d", "weight sharded on both dims over the full 2-D mesh", _LINEAR, SGD),
-    _contract("linear_submesh", "weight sharded over the data axis only, replicated over the tensor axis", _LINEAR, SGD),
-    _contract("vocabulary", "vocabulary-parallel embedding, tied head and smoothed cross-entropy; 29 tokens", _VOCABULARY,
-              SGD_ACCUMULATED),
-    _contract("vocabulary_untied", "vocabulary-parallel embedding, own head, cross-entropy; 32 tokens", _VOCABULARY_UNTIED,
-              ADAMW),
+    _contract(
+        "linear_submesh", "weight sharded over the data axis only, replicated over the tensor axis", _LINEAR, SGD
+    ),
+    _contract(
+        "vocabulary",
+        "vocabulary-parallel embedding, tied head and smoothed cross-entropy; 29 tokens",
+        _VOCABULARY,
+        SGD_ACCUMULATED,
+    ),
+    _contract(
+        "vocabulary_untied",
+        "vocabulary-parallel embedding, own head, cross-entropy; 32 tokens",
+        _VOCABULARY_UNTIED,
+        ADAMW,
+    ),
     _contract("attention_mha_fused", "multi-head attention, fused QKV, rotary positions", _MHA, SGD),
     _contract("attention_gqa_headnorm", "grouped-query attention, 2 key heads, norms shared by all heads", _GQA, SGD),
     _contract("attention_mqa", "multi-query attention: one key head, no bias", _MQA, SGD),
-    _contract("attention_heads_3", "6 heads over 3 key heads, fused: for axes that 8 heads do not divide by", _HEADS_3, SGD),
+    _contract(
+        "attention_heads_3", "6 heads over 3 key heads, fused: for axes that 8 heads do not divide by", _HEADS_3, SGD
+    ),
     _contract("mlp", "feed-forward with GELU: column-parallel, then row-parallel", _GELU, SGD),
     _contract("swiglu", "feed-forward with SwiGLU, gate and up fused", _SWIGLU, SGD),
-    _contract("swiglu_uneven", "feed-forward with SwiGLU, 13 hidden features: gate rows must meet their up rows",
-              _SWIGLU_UNEVEN, SGD),
+    _contract(
+        "swiglu_uneven",
+        "feed-forward with SwiGLU, 13 hidden features: gate rows must meet their up rows",
+        _SWIGLU_UNEVEN,
+        SGD,
+    ),
     _contract("layer", "one pre-norm decoder layer", _LAYER, SGD_ACCUMULATED),
-    _contract("layer_coincident", "a decoder layer whose heads, length and head size all are 4", _COINCIDENT, ADAMW,
-              length=4),
-    _contract("layer_large", "the decoder layer of the guides: hidden 768, 12 heads, ffn 3072", _LARGE, SGD, rows=4,
-              length=16),
-    _contract("language_model", "decoder language model, tied head, GQA, accumulation, clipping, every loss term on", _TIED,
-              SGD_ACCUMULATED),
+    _contract(
+        "layer_coincident", "a decoder layer whose heads, length and head size all are 4", _COINCIDENT, ADAMW, length=4
+    ),
+    _contract(
+        "layer_large", "the decoder layer of the guides: hidden 768, 12 heads, ffn 3072", _LARGE, SGD, rows=4, length=16
+    ),
+    _contract(
+        "language_model",
+        "decoder language model, tied head, GQA, accumulation, clipping, every loss term on",
+        _TIED,
+        SGD_ACCUMULATED,
+    ),
     _contract("language_model_untied", "decoder language model, own head, fused QKV, AdamW", _UNTIED, ADAMW),
-    _contract("language_model_text", "decoder language model on bytes of real source text, AdamW", _TEXT, ADAMW,
-              batches=text_batches, rows=8, length=32),
+    _contract(
+        "language_model_text",
+        "decoder language model on bytes of real source text, AdamW",
+        _TEXT,
+        ADAMW,
+        batches=text_batches,
+        rows=8,
+        length=32,
+    ),
 )

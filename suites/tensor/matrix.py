@@ -27,54 +27,138 @@ LAYER = _names("layer", "layer_coincident")
 MODEL = _names("language_model", "language_model_untied")
 
 SMOKE = (
-    Standing(contracts=_names("language_model"), implementations=EXPLICIT, meshes=("data=2,tensor=4",),
-             dtypes=("float64", "bfloat16"), profiles=("smoke",)),
-    Standing(contracts=_names("mlp", "attention_gqa_headnorm", "vocabulary"), implementations=ALL,
-             meshes=("data=2,tensor=4",), profiles=("smoke",)),
-    Standing(contracts=_names("column_linear_uneven", "row_linear_exact"), implementations=EXPLICIT,
-             meshes=("tensor=3",), profiles=("smoke",)),
+    Standing(
+        contracts=_names("language_model"),
+        implementations=EXPLICIT,
+        meshes=("data=2,tensor=4",),
+        dtypes=("float64", "bfloat16"),
+        profiles=("smoke",),
+    ),
+    Standing(
+        contracts=_names("mlp", "attention_gqa_headnorm", "vocabulary"),
+        implementations=ALL,
+        meshes=("data=2,tensor=4",),
+        profiles=("smoke",),
+    ),
+    Standing(
+        contracts=_names("column_linear_uneven", "row_linear_exact"),
+        implementations=EXPLICIT,
+        meshes=("tensor=3",),
+        profiles=("smoke",),
+    ),
 )
 
 EVERYWHERE = (  # each part on axis sizes 2, 3, 4, 8, on two axes of unequal size, permuted, and with an unused axis
-    Standing(contracts=LINEAR + FEEDFORWARD, implementations=ALL, meshes=("tensor=2", "tensor=3", "tensor=4", "tensor=8"),
-             dtypes=DTYPES, profiles=FULL),
-    Standing(contracts=LINEAR + FEEDFORWARD, implementations=ALL, meshes=("tensor=4", "data=2,tensor=4@shuffled"),
-             profiles=CORE),
-    Standing(contracts=EXACT, implementations=ALL, meshes=("tensor=2", "tensor=3", "data=2,tensor=4"),
-             dtypes=("float64", "float32"), profiles=CORE),
-    Standing(contracts=UNEVEN, implementations=EXPLICIT, meshes=("tensor=2", "tensor=3", "tensor=4", "data=2,tensor=4"),
-             dtypes=("float64", "float32"), profiles=CORE),
+    Standing(
+        contracts=LINEAR + FEEDFORWARD,
+        implementations=ALL,
+        meshes=("tensor=2", "tensor=3", "tensor=4", "tensor=8"),
+        dtypes=DTYPES,
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=LINEAR + FEEDFORWARD,
+        implementations=ALL,
+        meshes=("tensor=4", "data=2,tensor=4@shuffled"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=EXACT,
+        implementations=ALL,
+        meshes=("tensor=2", "tensor=3", "data=2,tensor=4"),
+        dtypes=("float64", "float32"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=UNEVEN,
+        implementations=EXPLICIT,
+        meshes=("tensor=2", "tensor=3", "tensor=4", "data=2,tensor=4"),
+        dtypes=("float64", "float32"),
+        profiles=CORE,
+    ),
     Standing(contracts=UNEVEN, implementations=("jax-automatic",), meshes=("tensor=3", "tensor=4"), profiles=CORE),
-    Standing(contracts=TWO_D, implementations=ALL, meshes=("data=4,tensor=2", "data=2,tensor=4"), dtypes=DTYPES,
-             profiles=CORE),
-    Standing(contracts=VOCABULARY + ATTENTION, implementations=ALL,
-             meshes=("tensor=2", "tensor=4", "tensor=8", "data=2,tensor=4"), dtypes=DTYPES, profiles=FULL),
-    Standing(contracts=VOCABULARY + ATTENTION, implementations=ALL, meshes=("data=2,tensor=4@reversed",), profiles=CORE),
-    Standing(contracts=_names("attention_heads_3", "vocabulary"), implementations=ALL, meshes=("tensor=3",),
-             profiles=CORE),
+    Standing(
+        contracts=TWO_D,
+        implementations=ALL,
+        meshes=("data=4,tensor=2", "data=2,tensor=4"),
+        dtypes=DTYPES,
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=VOCABULARY + ATTENTION,
+        implementations=ALL,
+        meshes=("tensor=2", "tensor=4", "tensor=8", "data=2,tensor=4"),
+        dtypes=DTYPES,
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=VOCABULARY + ATTENTION, implementations=ALL, meshes=("data=2,tensor=4@reversed",), profiles=CORE
+    ),
+    Standing(
+        contracts=_names("attention_heads_3", "vocabulary"), implementations=ALL, meshes=("tensor=3",), profiles=CORE
+    ),
 )
 
 WHOLE = (
-    Standing(contracts=LAYER + MODEL, implementations=ALL,
-             meshes=("tensor=4", "data=2,tensor=4", "data=4,tensor=2@shuffled", "sequence=2,tensor=2", "data=2,tensor=1"),
-             dtypes=DTYPES, profiles=FULL),
-    Standing(contracts=LAYER + MODEL, implementations=ALL, meshes=("data=2,tensor=4",), dtypes=("float64", "bfloat16"),
-             profiles=CORE),
-    Standing(contracts=LAYER + MODEL, implementations=EXPLICIT, meshes=("sequence=2,tensor=2", "data=4,tensor=2@shuffled",
-             "data=3,tensor=2"), dtypes=("float64", "float32"), profiles=CORE),
-    Standing(contracts=_names("language_model_text"), implementations=ALL, meshes=("data=2,tensor=4",), dtypes=DTYPES,
-             profiles=CORE),
-    Standing(contracts=_names("layer_large"), implementations=EXPLICIT, meshes=("data=1,tensor=4",),
-             dtypes=("float32", "bfloat16"), profiles=CORE),
-    Standing(contracts=_names("layer_large"), implementations=AUTOMATIC, meshes=("data=1,tensor=4",),
-             dtypes=("float32", "bfloat16"), profiles=FULL),
+    Standing(
+        contracts=LAYER + MODEL,
+        implementations=ALL,
+        meshes=("tensor=4", "data=2,tensor=4", "data=4,tensor=2@shuffled", "sequence=2,tensor=2", "data=2,tensor=1"),
+        dtypes=DTYPES,
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=LAYER + MODEL,
+        implementations=ALL,
+        meshes=("data=2,tensor=4",),
+        dtypes=("float64", "bfloat16"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=LAYER + MODEL,
+        implementations=EXPLICIT,
+        meshes=("sequence=2,tensor=2", "data=4,tensor=2@shuffled", "data=3,tensor=2"),
+        dtypes=("float64", "float32"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("language_model_text"),
+        implementations=ALL,
+        meshes=("data=2,tensor=4",),
+        dtypes=DTYPES,
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("layer_large"),
+        implementations=EXPLICIT,
+        meshes=("data=1,tensor=4",),
+        dtypes=("float32", "bfloat16"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("layer_large"),
+        implementations=AUTOMATIC,
+        meshes=("data=1,tensor=4",),
+        dtypes=("float32", "bfloat16"),
+        profiles=FULL,
+    ),
 )
 
 REFUSED = (  # heads that the axis does not divide: refused with a clear sentence, never computed wrong
-    Standing(contracts=_names("attention_mha_fused"), implementations=EXPLICIT, meshes=("tensor=3",), profiles=CORE,
-             expect="unsupported"),
-    Standing(contracts=_names("layer"), implementations=EXPLICIT, meshes=("data=5,tensor=1",), profiles=CORE,
-             expect="unsupported"),
+    Standing(
+        contracts=_names("attention_mha_fused"),
+        implementations=EXPLICIT,
+        meshes=("tensor=3",),
+        profiles=CORE,
+        expect="unsupported",
+    ),
+    Standing(
+        contracts=_names("layer"),
+        implementations=EXPLICIT,
+        meshes=("data=5,tensor=1",),
+        profiles=CORE,
+        expect="unsupported",
+    ),
 )
 
 MATRIX = SMOKE + EVERYWHERE + WHOLE + REFUSED

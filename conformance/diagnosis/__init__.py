@@ -1,0 +1,56 @@
+"""Diagnosis: which known signature fits the first tensor that diverges, on which mesh axis, and how surely."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from conformance.diagnosis.copies import copies_differ
+from conformance.diagnosis.history import narrower, not_finite, stale
+from conformance.diagnosis.scale import bias_repeated, clip_ignored, norm_miscounted, scaled
+from conformance.diagnosis.shards import permuted, rolled, shards_wrong
+from conformance.diagnosis.suspect import Suspect
+from conformance.diagnosis.traffic import communication_differs
+from conformance.exhibit import Comparison, Exhibit
+from conformance.results import Cause
+
+SIGNATURES: tuple[Callable[[Suspect], Iterator[Cause]], ...] = (
+    not_finite,
+    copies_differ,
+    bias_repeated,
+    scaled,
+    permuted,
+    stale,
+    norm_miscounted,
+    clip_ignored,
+    rolled,
+    shards_wrong,
+    narrower,
+)
+MOST_SUSPECTS = 4
+MOST_CAUSES = 3
+
+
+def diagnose(exhibit: Exhibit, diverging: list[Comparison]) -> tuple[Cause, ...]:
+    """The causes that fit, surest first. The first diverging tensor counts most; later ones are its consequences."""
+    found = list(communication_differs(exhibit))
+    for place, comparison in enumerate(diverging[:MOST_SUSPECTS]):
+        suspect = Suspect(comparison=comparison, exhibit=exhibit)
+        for signature in SIGNATURES:
+            found += [_weighted(cause, 0.8**place) for cause in signature(suspect)]
+    return _ranked(found, exhibit)
+
+
+def _weighted(cause: Cause, weight: float) -> Cause:
+    return Cause(cause=cause.cause, axis=cause.axis, confidence=round(cause.confidence * weight, 3))
+
+
+def _ranked(found: list[Cause], exhibit: Exhibit) -> tuple[Cause, ...]:
+    """Surest first, each cause once; a cause that names no axis gets the only one there is."""
+    wide = [axis for axis, size in exhibit.case.mesh.sizes if size > 1]
+    best: dict[tuple[str, str | None], Cause] = {}
+    for cause in found:
+        axis = cause.axis or (wide[0] if len(wide) == 1 else None)
+        key = (cause.cause, axis)
+        if key not in best or best[key].confidence < cause.confidence:
+            best[key] = Cause(cause=cause.cause, axis=axis, confidence=cause.confidence)
+    return tuple(sorted(best.values(), key=lambda cause: -cause.confidence)[:MOST_CAUSES])

@@ -1,0 +1,52 @@
+"""Signatures of copies: ranks that should hold the same values do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from conformance.diagnosis.suspect import Suspect
+from conformance.results import Cause
+
+
+def copies_differ(suspect: Suspect) -> Iterator[Cause]:
+    """Copies differ along an axis; what they add up to tells which reduction is missing."""
+    axes = [axis for axis in suspect.axes if _differs_along(suspect, axis)]
+    for axis in axes:
+        yield _cause(suspect, axis, 1.0 / len(axes))
+
+
+def _groups(suspect: Suspect, axis: str) -> Iterator[list[np.ndarray]]:
+    """Groups along the axis whose ranks hold the same elements: their copies, in axis order."""
+    for group in suspect.mesh.groups(axis):
+        if all(rank in suspect.blocks for rank in group):
+            keys = {_key(suspect, rank) for rank in group}
+            if len(keys) == 1:
+                yield [suspect.blocks[rank].value.astype(np.float64) for rank in group]
+
+
+def _key(suspect: Suspect, rank: int) -> tuple:
+    index = suspect.blocks[rank].index
+    return tuple((p.start, p.stop) if isinstance(p, slice) else p.tobytes() for p in index)
+
+
+def _differs_along(suspect: Suspect, axis: str) -> bool:
+    return any(copy.tobytes() != copies[0].tobytes() for copies in _groups(suspect, axis) for copy in copies[1:])
+
+
+def _cause(suspect: Suspect, axis: str, share: float) -> Cause:
+    group = suspect.mesh.groups(axis)[0]
+    copies = [suspect.blocks[rank].value.astype(np.float64) for rank in group]
+    wanted = suspect.slice_of(group[0], suspect.expected)
+    right = [suspect.explains(copy, wanted) for copy in copies]
+    if suspect.explains(np.sum(copies, axis=0), wanted, len(copies)):
+        return Cause(cause="reduction missing: the copies are partial sums", axis=axis, confidence=0.97 * share)
+    if suspect.explains(np.mean(copies, axis=0), wanted):
+        return Cause(cause="average missing: every rank kept its own mean", axis=axis, confidence=0.95 * share)
+    if right[0] and not any(right[1:]):
+        return Cause(cause="only the first rank along the axis is right", axis=axis, confidence=0.9 * share)
+    if any(right):
+        wrong = [i for i, good in enumerate(right) if not good]
+        return Cause(cause=f"wrong on positions {wrong} along the axis only", axis=axis, confidence=0.8 * share)
+    return Cause(cause="copies differ: something local was taken for global", axis=axis, confidence=0.75 * share)

@@ -1,0 +1,40 @@
+"""Signatures of time and precision: an older value, or a narrower one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from conformance.diagnosis.suspect import Suspect
+from conformance.results import Cause
+from conformance.tolerance import EPSILON
+
+
+def stale(suspect: Suspect) -> Iterator[Cause]:
+    """The value of the step before: a parameter gathered too early, an update not taken over."""
+    if suspect.step == 0:
+        if suspect.tensor.startswith("updates/") and not suspect.value.any():
+            yield Cause(cause="never updated", axis=None, confidence=0.9)
+        return
+    before = suspect.exhibit.truth.oracle[suspect.step - 1].get(suspect.tensor)
+    if before is not None and suspect.explains(suspect.value, before):
+        yield Cause(cause="stale by one step", axis=None, confidence=0.95)
+
+
+def narrower(suspect: Suspect) -> Iterator[Cause]:
+    """The error is what rounding to a narrower dtype leaves: too small for a wrong value, too large for this dtype."""
+    size = float(np.abs(suspect.expected).max(initial=0.0))
+    error = float(np.abs(suspect.value - suspect.expected).max(initial=0.0))
+    if not size or not np.isfinite(error):
+        return
+    for dtype in ("bfloat16", "float32"):
+        epsilon = EPSILON[dtype]
+        if epsilon > 16 * EPSILON[suspect.exhibit.case.dtype] and epsilon / 64 <= error / size <= 4 * epsilon:
+            yield Cause(cause=f"computed or reduced in {dtype}", axis=None, confidence=0.5)
+
+
+def not_finite(suspect: Suspect) -> Iterator[Cause]:
+    """NaN or infinity."""
+    if not np.isfinite(suspect.value).all():
+        yield Cause(cause="not finite: overflow, or memory never written", axis=None, confidence=0.6)

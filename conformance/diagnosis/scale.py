@@ -1,0 +1,100 @@
+"""Signatures of size: everything is k times too large or too small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from conformance.diagnosis.suspect import Suspect
+from conformance.results import Cause
+
+
+def scaled(suspect: Suspect) -> Iterator[Cause]:
+    """The tensor is the expected one times a constant: a sum over an axis done once too often, or not at all."""
+    factor = _factor(suspect.value, suspect.expected)
+    if (
+        factor is None
+        or abs(factor - 1) < 1e-3
+        or not suspect.explains(suspect.value, factor * suspect.expected, factor)
+    ):
+        return
+    sizes = {axis: suspect.mesh.size(axis) for axis in suspect.axes}
+    powers = [(axis, power) for axis, size in sizes.items() for power in (1, -1, 2, -2) if _near(factor, size**power)]
+    for axis, power in powers:
+        yield Cause(cause=_MEANING[power], axis=axis, confidence=0.9 / len(powers))
+    slices = suspect.exhibit.contract.recipe.accumulation
+    if slices > 1 and (_near(factor, slices) or _near(factor, 1 / slices)):
+        yield Cause(cause="accumulated slices are not averaged as one large batch", axis=None, confidence=0.5)
+    if not powers:
+        yield Cause(cause=f"scaled by {factor:.4g}", axis=None, confidence=0.3)
+
+
+_MEANING = {
+    1: "summed twice: size-of-axis times too large",
+    -1: "reduction missing, or a mean where a sum is meant: 1/size-of-axis of it",
+    2: "summed three times: size-of-axis squared times too large",
+    -2: "divided by the size of the axis twice",
+}
+
+
+def bias_repeated(suspect: Suspect) -> Iterator[Cause]:
+    """The error is the same in every row and a multiple of a bias: the bias was added on every rank before the sum."""
+    if suspect.expected.ndim < 2:
+        return
+    error = (suspect.value - suspect.expected).reshape(-1, suspect.expected.shape[-1])
+    if not np.abs(error - error[0]).max() <= suspect.unexplained:
+        return
+    for name, bias in suspect.exhibit.truth.initial.items():
+        factor = _factor(error[0], bias) if bias.shape == error[0].shape else None
+        if factor is not None and np.abs(error[0] - factor * bias).max() <= suspect.unexplained:
+            for axis in suspect.axes:
+                if _near(factor, suspect.mesh.size(axis) - 1):
+                    yield Cause(cause=f"bias '{name}' added size-of-axis times", axis=axis, confidence=0.97)
+            if _near(factor, -1.0):
+                yield Cause(cause=f"bias '{name}' not added", axis=None, confidence=0.9)
+
+
+def norm_miscounted(suspect: Suspect) -> Iterator[Cause]:
+    """A global norm that counts replicated parameters once per rank, or misses what other ranks hold."""
+    layout = suspect.exhibit.evidence.declarations.layout
+    if suspect.tensor != "metrics/grad_norm" or layout is None:
+        return
+    oracle = suspect.exhibit.truth.oracle[suspect.step]
+    squares = {
+        name: float(np.sum(oracle[f"gradients/{name}"] ** 2)) for name in layout if f"gradients/{name}" in oracle
+    }
+    found = float(suspect.value) ** 2
+    for axis in suspect.axes:
+        split = sum(square for name, square in squares.items() if layout[name].get(axis, "R") != "R")
+        whole = sum(squares.values()) - split
+        size = suspect.mesh.size(axis)
+        if _near(found, split + size * whole, 1e-4):
+            yield Cause(
+                cause="replicated parameters counted size-of-axis times in the norm", axis=axis, confidence=0.95
+            )
+        if whole <= found * 1.0001 and found < (split + whole) * 0.9999:
+            yield Cause(cause="the norm misses shards of other ranks", axis=axis, confidence=0.6)
+
+
+def clip_ignored(suspect: Suspect) -> Iterator[Cause]:
+    """Updates too large by just the clipping factor: the norm was taken, the gradients were not scaled."""
+    threshold = suspect.exhibit.contract.recipe.clip_norm
+    if threshold is None or not suspect.tensor.startswith(("updates/", "optimizer/")):
+        return
+    factor = _factor(suspect.value, suspect.expected)
+    norm = float(suspect.exhibit.truth.oracle[suspect.step]["metrics/grad_norm"])
+    if factor is not None and _near(factor, norm / threshold, 0.05) and abs(norm / threshold - 1) > 0.1:
+        yield Cause(cause="clipping not applied", axis=None, confidence=0.8)
+
+
+def _factor(value: np.ndarray, expected: np.ndarray) -> float | None:
+    """Least-squares factor between two tensors; None for tensors without size."""
+    power = float(np.sum(expected**2))
+    if not power or not np.isfinite(value).all():
+        return None
+    return float(np.sum(value * expected)) / power
+
+
+def _near(found: float, wanted: float, tolerance: float = 2e-3) -> bool:
+    return abs(found - wanted) <= tolerance * abs(wanted)

@@ -1,0 +1,80 @@
+"""Signatures of shards: right values in the wrong place, or only some shards wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from conformance.assembly import selector
+from conformance.diagnosis.suspect import Suspect
+from conformance.results import Cause
+
+
+def permuted(suspect: Suspect) -> Iterator[Cause]:
+    """Each shard along an axis is some other rank's shard: permuted, shifted, or everywhere the first."""
+    for axis in suspect.axes:
+        found = _sources(suspect, axis)
+        if found is None or found == sorted(found):
+            if found is None or len(set(found)) == len(found):
+                continue
+        if len(set(found)) == 1:
+            yield Cause(cause="every rank holds the first rank's shard", axis=axis, confidence=0.95)
+        else:
+            yield Cause(cause=f"shards permuted: positions hold {found}", axis=axis, confidence=0.95)
+
+
+def _sources(suspect: Suspect, axis: str) -> list[int] | None:
+    """For each position along the axis, whose expected shard it holds; None where some shard is nobody's."""
+    group = suspect.mesh.groups(axis)[0]
+    if not all(rank in suspect.blocks for rank in group):
+        return None
+    wanted = [suspect.slice_of(rank, suspect.expected) for rank in group]
+    if any(part.shape != wanted[0].shape for part in wanted) or not wanted[0].size:
+        return None
+    if all(np.array_equal(part, wanted[0]) for part in wanted[1:]):
+        return None
+    sources = []
+    for rank in group:
+        value = suspect.blocks[rank].value.astype(np.float64)
+        match = [i for i, part in enumerate(wanted) if suspect.explains(value, part)]
+        if not match:
+            return None
+        sources.append(match[0])
+    return sources
+
+
+def shards_wrong(suspect: Suspect) -> Iterator[Cause]:
+    """Errors on some positions along an axis only; zeros or constants there say that nothing was written."""
+    for axis in suspect.axes:
+        wrong = _wrong_positions(suspect, axis)
+        if 0 < len(wrong) < suspect.mesh.size(axis):
+            yield _shard_cause(suspect, axis, wrong)
+
+
+def _wrong_positions(suspect: Suspect, axis: str) -> list[int]:
+    wrong = set()
+    for rank, block in suspect.blocks.items():
+        expected = suspect.expected[selector(block.index)]
+        if expected.size and np.abs(block.value - expected).max() > suspect.unexplained:
+            wrong.add(suspect.mesh.coordinates(rank)[axis])
+    return sorted(wrong)
+
+
+def _shard_cause(suspect: Suspect, axis: str, wrong: list[int]) -> Cause:
+    blocks = [b for rank, b in suspect.blocks.items() if suspect.mesh.coordinates(rank)[axis] in wrong and b.value.size]
+    if all(not block.value.any() for block in blocks):
+        return Cause(cause=f"zeros never written on positions {wrong}", axis=axis, confidence=0.9)
+    if all(block.value.size > 1 and np.ptp(block.value) == 0 for block in blocks):
+        return Cause(cause=f"constant on positions {wrong}", axis=axis, confidence=0.85)
+    return Cause(cause=f"wrong on positions {wrong} along the axis only", axis=axis, confidence=0.7)
+
+
+def rolled(suspect: Suspect) -> Iterator[Cause]:
+    """The tensor is the expected one, shifted by one along a dim."""
+    for dim in range(suspect.expected.ndim):
+        for shift in (1, -1):
+            if suspect.expected.shape[dim] > 1 and suspect.explains(
+                suspect.value, np.roll(suspect.expected, shift, dim)
+            ):
+                yield Cause(cause=f"shifted by {shift} along dim {dim}", axis=None, confidence=0.8)

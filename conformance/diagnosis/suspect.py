@@ -1,0 +1,71 @@
+"""The suspect: the first tensor to diverge, with what it takes to recognise a cause in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from conformance.assembly import complete, selector
+from conformance.evidence import Block
+from conformance.exhibit import Comparison, Exhibit
+from conformance.mesh import Mesh
+from conformance.tolerance import yardsticks
+
+SLACK = 32.0  # an explanation may leave this many yardsticks unexplained: candidates multiply their own rounding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspect:
+    """One diverging tensor of one step, and the exhibit it comes from."""
+
+    comparison: Comparison
+    exhibit: Exhibit
+
+    @property
+    def tensor(self) -> str:
+        return self.comparison.tensor
+
+    @property
+    def step(self) -> int:
+        return self.comparison.step
+
+    @property
+    def mesh(self) -> Mesh:
+        return self.exhibit.case.mesh
+
+    @property
+    def expected(self) -> np.ndarray:
+        return self.comparison.expected
+
+    @cached_property
+    def value(self) -> np.ndarray:
+        """The whole tensor as the lowest ranks hold it."""
+        return self.exhibit.whole(self.comparison.observed)
+
+    @cached_property
+    def blocks(self) -> dict[int, Block]:
+        """rank -> its block."""
+        return {rank: block for block in complete(self.comparison.observed, self.mesh) for rank in block.ranks}
+
+    @cached_property
+    def unexplained(self) -> float:
+        """The largest error that counts as explained: rounding, with room for the factor that a cause may bring."""
+        scales = yardsticks(self.expected, self.comparison.noise, self.exhibit.epsilon(self.tensor))
+        return SLACK * float(scales.max(initial=0.0))
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Mesh axes of more than one device."""
+        return tuple(axis for axis, size in self.mesh.sizes if size > 1)
+
+    def explains(self, value: np.ndarray, expected: np.ndarray, factor: float = 1.0) -> bool:
+        """Whether two arrays agree up to rounding, for tensors that are not trivially zero."""
+        if value.shape != expected.shape or not value.size or not np.abs(expected).max() > self.unexplained:
+            return False
+        return bool(np.abs(value - expected).max() <= self.unexplained * max(1.0, abs(factor)))
+
+    def slice_of(self, rank: int, whole: np.ndarray) -> np.ndarray:
+        """What a rank should hold of a whole tensor."""
+        return whole[selector(self.blocks[rank].index)]

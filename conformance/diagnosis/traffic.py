@@ -1,0 +1,36 @@
+"""Signatures of communication: the trace shows a collective that is missing, repeated, or over another axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from conformance.checks.communication import Key, differing_axes
+from conformance.exhibit import Exhibit
+from conformance.results import Cause
+
+
+def communication_differs(exhibit: Exhibit) -> Iterator[Cause]:
+    """Compare declared and traced collectives; one lost here and one gained there is a wrong axis or a wrong kind."""
+    differing = differing_axes(exhibit)
+    fewer = [(key, said - seen) for key, said, seen in differing if seen < said]
+    more = [(key, seen - said) for key, said, seen in differing if seen > said]
+    for key, count in fewer:
+        moved = [other for other, gained in more if gained == count and other[0] == key[0] and other[2] != key[2]]
+        yield _lost(key, moved)
+    if not fewer:
+        for key, _ in more:
+            yield Cause(cause=f"{key[0]} {key[1]} done too often", axis=_axis(key), confidence=0.85)
+    if differing and not fewer and not more:
+        key = differing[0][0]
+        yield Cause(cause=f"{key[0]} {key[1]} of another size", axis=_axis(key), confidence=0.7)
+
+
+def _lost(key: Key, moved: list[Key]) -> Cause:
+    if moved:
+        other = "+".join(moved[0][2])
+        return Cause(cause=f"{key[0]} {key[1]} over {other} instead", axis=_axis(key), confidence=0.9)
+    return Cause(cause=f"{key[0]} {key[1]} missing", axis=_axis(key), confidence=0.9)
+
+
+def _axis(key: Key) -> str | None:
+    return key[2][0] if key[2] else None

@@ -1,0 +1,151 @@
+"""`conformance.check`: somebody's own reference and candidate functions, judged in their own test."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conformance.cases import DTYPES, Case
+from conformance.contract import Arrays, Contract, Recipe
+from conformance.mesh import Mesh
+from conformance.resolve import Target
+from conformance.results import CaseResult
+
+PREFIX = "inline:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Functions:
+    """Where the two functions are ('/path/file.py:function') and what they are given."""
+
+    framework: str
+    reference: str
+    candidate: str
+    parameters: Arrays
+    batch: Arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What `check` returns: true if every check passed; printed, it says what diverged and why."""
+
+    result: CaseResult
+
+    @property
+    def passed(self) -> bool:
+        return self.result.verdict == "pass"
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __str__(self) -> str:
+        lines = [f"{self.result.verdict}: {self.result.case.id}", self.result.reason, self.result.stack]
+        for check in self.result.checks:
+            lines.append(f"  {check.check}: {check.verdict}, {check.compared} compared. {check.detail}")
+            for cause in check.diagnosis:
+                where = f" on axis {cause.axis}" if cause.axis else ""
+                lines.append(f"    likely: {cause.cause}{where} (confidence {cause.confidence:.2f})")
+        return "\n".join(line for line in lines if line)
+
+
+def check(
+    *,
+    reference: Callable,
+    candidate: Callable,
+    parameters: Mapping[str, Any],
+    batch: Mapping[str, Any],
+    mesh: str,
+    dtype: str = "float64",
+    framework: str | None = None,
+) -> Judgement:
+    """Compare a sharded function with a single-device one.
+
+    reference  (parameters, batch) -> loss, or (loss, outputs); plain single-device code, differentiated here
+    candidate  (parameters, batch, mesh) -> observations: `loss`, `gradients/<name>` for every parameter, and
+               `outputs/<name>` for every output of the reference; mesh is a jax.sharding.Mesh or a torch DeviceMesh
+    parameters, batch   name -> array
+    mesh       for example 'data=2,tensor=4'; it is emulated, no accelerator is needed
+
+    Both functions stand at the top level of a module, since the workers import them. Raises ValueError with one sentence
+    for functions that cannot be found again, for a bad mesh or dtype and for parameters that are not finite.
+    """
+    from conformance.run import Bench
+    from conformance.workers.pool import Workers
+
+    functions = Functions(
+        framework=framework or _framework(candidate),
+        reference=_where(reference),
+        candidate=_where(candidate),
+        parameters=_finite(parameters),
+        batch={name: np.asarray(value) for name, value in batch.items()},
+    )
+    if dtype not in DTYPES:
+        raise ValueError(f"Unknown dtype '{dtype}': the dtypes are {', '.join(DTYPES)}.")
+    with (
+        tempfile.TemporaryDirectory(prefix="shardproof-") as folder,
+        Workers(jax_devices=Mesh.parse(mesh).devices) as workers,
+    ):
+        path = Path(folder) / "functions.pickle"
+        path.write_bytes(pickle.dumps(functions))
+        case = Case(contract=f"{PREFIX}{path}", implementation="candidate", mesh=Mesh.parse(mesh), dtype=dtype)
+        target = Target(
+            contract=contract(case.contract),
+            framework=functions.framework,
+            path=f"conformance.inline_{functions.framework}:Candidate",
+        )
+        return Judgement(result=Bench(workers=workers).judge_case(case, target))
+
+
+def contract(name: str) -> Contract:
+    """The contract behind `inline:<file>`: one step of the two functions, without an optimizer."""
+    functions: Functions = pickle.loads(Path(name.removeprefix(PREFIX)).read_bytes())
+    return Contract(
+        name=name,
+        summary="a sharded function against its single-device reference",
+        model=functions,
+        shapes={key: value.shape for key, value in functions.parameters.items()},
+        parameters=lambda seed: functions.parameters,
+        batches=lambda seed, steps: [functions.batch] * steps,
+        references={functions.framework: f"conformance.inline_{functions.framework}:Reference"},
+        recipe=Recipe(steps=1),
+    )
+
+
+def _finite(parameters: Mapping[str, Any]) -> Arrays:
+    found = {name: np.asarray(value, dtype=np.float64) for name, value in parameters.items()}
+    for name, value in found.items():
+        if not np.isfinite(value).all():
+            raise ValueError(
+                f"The parameter '{name}' has values that are not finite: nothing can be compared with NaN."
+            )
+    return found
+
+
+def _where(function: Callable) -> str:
+    file, name = inspect.getsourcefile(function), getattr(function, "__qualname__", "")
+    if file is None or not name.isidentifier():
+        raise ValueError(
+            f"'{name or function}' must be a function at the top level of a module: the workers import it."
+        )
+    return f"{Path(file).resolve()}:{name}"
+
+
+def _framework(candidate: Callable) -> str:
+    """The framework that the candidate's module has imported."""
+    names = {
+        getattr(value, "__name__", "").partition(".")[0]
+        for value in vars(sys.modules[candidate.__module__]).values()
+        if inspect.ismodule(value)
+    }
+    found = [framework for framework in ("jax", "torch") if framework in names]
+    if len(found) != 1:
+        raise ValueError("Say framework='jax' or framework='torch': the candidate's module imports neither or both.")
+    return found[0]

@@ -1,0 +1,225 @@
+"""Run cases: workers compute, the main process judges and hands over one result per case, whatever happens."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from conformance.cases import Case
+from conformance.checks import CHECKS, Check
+from conformance.exhibit import Exhibit
+from conformance.judge import judge, verdict_of
+from conformance.plan import reproduce
+from conformance.resolve import Target, resolve
+from conformance.results import CaseResult, Cause
+from conformance.workers.jobs import CaseJob, Outcome, TruthJob
+from conformance.workers.pool import Workers
+
+TIMEOUT_SECONDS = 120.0
+TRUTHS_KEPT = 24
+SURE = 0.8  # a diagnosis below this is tried on meshes without one of the axes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """What a run amounts to. `overhead` is the share of worker time outside place, compile, step, collect and trace."""
+
+    cases: int = 0
+    unexpected: int = 0
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    overhead: float | None = None
+
+
+def run(
+    cases: Sequence[Case],
+    *,
+    workers: Workers | None = None,
+    checks: Sequence[Check] | None = None,
+    on_result: Callable[[CaseResult], None] = lambda result: None,
+    on_progress: Callable[[str], None] = lambda sentence: None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> Totals:
+    """Judge every case; the two frameworks run side by side. `on_result` is called once per case, one call at a time."""
+    if workers is None:
+        with Workers(jax_devices=max((case.mesh.devices for case in cases), default=1)) as own:
+            return run(
+                cases,
+                workers=own,
+                checks=checks,
+                on_result=on_result,
+                on_progress=on_progress,
+                timeout_seconds=timeout_seconds,
+            )
+    started = time.perf_counter()
+    results: list[CaseResult] = []
+    lock = threading.Lock()
+
+    def record(result: CaseResult) -> None:
+        with lock:
+            results.append(result)
+            on_result(result)
+
+    lanes = _lanes(cases)
+    bench = Bench(workers=workers, checks=checks or CHECKS, timeout_seconds=timeout_seconds)
+    threads = [_lane(lane, bench, record, on_progress) for lane in lanes]
+    for thread in threads:
+        thread.join()
+    for thread in threads:
+        if thread.failure is not None:
+            raise thread.failure
+    return _totals(results, time.perf_counter() - started)
+
+
+def _lanes(cases: Sequence[Case]) -> list[list[tuple[Case, Target]]]:
+    """Cases by framework, those that share a compiled program side by side."""
+    by_framework: dict[str, list[tuple[Case, Target]]] = {}
+    for case in cases:
+        target = resolve(case)
+        by_framework.setdefault(target.framework, []).append((case, target))
+    return [sorted(lane, key=_program) for lane in by_framework.values()]
+
+
+def _program(entry: tuple[Case, Target]) -> tuple:
+    case, _ = entry
+    return (case.contract, case.dtype, case.seed if case.fault is None else 0, case.implementation, str(case.mesh))
+
+
+class _Lane(threading.Thread):
+    """One framework's cases, one after the other."""
+
+    failure: BaseException | None = None
+
+    def __init__(self, body: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self.body = body
+
+    def run(self) -> None:
+        try:
+            self.body()
+        except BaseException as failure:
+            self.failure = failure
+
+
+def _lane(
+    entries: list[tuple[Case, Target]],
+    bench: Bench,
+    record: Callable[[CaseResult], None],
+    on_progress: Callable[[str], None],
+) -> _Lane:
+    def body() -> None:
+        for case, target in entries:
+            on_progress(case.id)
+            record(bench.judge_case(case, target))
+
+    thread = _Lane(body)
+    thread.start()
+    return thread
+
+
+class Bench:
+    """Where a case is run and judged: warm workers, and the truths that cases share."""
+
+    def __init__(self, *, workers: Workers, checks: Sequence[Check] = CHECKS, timeout_seconds: float = TIMEOUT_SECONDS):
+        self.workers = workers
+        self.checks = checks
+        self.timeout_seconds = timeout_seconds
+        self._truths: OrderedDict[tuple, Outcome] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def judge_case(self, case: Case, target: Target) -> CaseResult:
+        """Run one case and judge it; a worker that breaks is a verdict, never an exception."""
+        started = time.perf_counter()
+        result = self._judged(case, target)
+        if result.verdict == "fail":
+            result = self._with_axis(result, target)
+        return replace(result, seconds=time.perf_counter() - started, reproduce=reproduce(case))
+
+    def _judged(self, case: Case, target: Target) -> CaseResult:
+        fresh, truth = self._truth(case, target)
+        if truth.failure is not None:
+            return _broken(case, target, truth)
+        outcome = self.workers.run(
+            CaseJob(case=case, framework=target.framework, target=target.path, fault=target.fault), self.timeout_seconds
+        )
+        if outcome.evidence is None or truth.truth is None:
+            return _broken(case, target, outcome)
+        exhibit = Exhibit(case=case, contract=target.contract, evidence=outcome.evidence, truth=truth.truth)
+        results = judge(exhibit, self.checks)
+        phases = Counter(outcome.evidence.seconds)
+        phases["reference"] = truth.seconds if fresh else 0.0
+        return CaseResult(
+            case=case, framework=target.framework, verdict=verdict_of(results), checks=results, phases=dict(phases)
+        )
+
+    def _truth(self, case: Case, target: Target) -> tuple[bool, Outcome]:
+        key = (case.contract, target.framework, case.dtype, case.seed)
+        with self._lock:
+            known = self._truths.get(key)
+        if known is not None:
+            return False, known
+        job = TruthJob(contract=case.contract, framework=target.framework, dtype=case.dtype, seed=case.seed)
+        found = self.workers.run(job, self.timeout_seconds)
+        with self._lock:
+            self._truths[key] = found
+            while len(self._truths) > TRUTHS_KEPT:
+                self._truths.popitem(last=False)
+        return True, found
+
+    def _with_axis(self, result: CaseResult, target: Target) -> CaseResult:
+        """Where no signature names the axis surely: take one axis away at a time; the fault goes with its axis."""
+        best = _best(result)
+        wide = [axis for axis, size in result.case.mesh.sizes if size > 1]
+        if len(wide) < 2 or (best is not None and best.confidence >= SURE and best.axis is not None):
+            return result
+        needed = [axis for axis in wide if self._passes_without(result.case, target, axis)]
+        if len(needed) != 1:
+            return result
+        return replace(result, checks=tuple(_naming(check, needed[0]) for check in result.checks))
+
+    def _passes_without(self, case: Case, target: Target, axis: str) -> bool:
+        sizes = tuple((name, 1 if name == axis else size) for name, size in case.mesh.sizes)
+        smaller = replace(case, mesh=replace(case.mesh, sizes=sizes))
+        return self._judged(smaller, target).verdict == "pass"
+
+
+def _best(result: CaseResult) -> Cause | None:
+    causes = [cause for check in result.checks for cause in check.diagnosis]
+    return max(causes, key=lambda cause: cause.confidence, default=None)
+
+
+def _naming(check, axis: str):
+    """The diagnosis of a failed check, with the axis that trial has shown."""
+    if check.verdict != "fail":
+        return check
+    named = [cause for cause in check.diagnosis if cause.axis in (axis, None)]
+    shown = Cause(cause=named[0].cause if named else "goes away when the axis has size 1", axis=axis, confidence=0.85)
+    rest = tuple(cause for cause in check.diagnosis if cause.cause != shown.cause)
+    return replace(check, diagnosis=(shown, *rest))
+
+
+def _broken(case: Case, target: Target, outcome: Outcome) -> CaseResult:
+    return CaseResult(
+        case=case,
+        framework=target.framework,
+        verdict=outcome.failure or "error",
+        reason=outcome.reason,
+        stack=outcome.stack,
+        output=outcome.output,
+        phases=dict(outcome.phases),
+    )
+
+
+def _totals(results: Sequence[CaseResult], seconds: float) -> Totals:
+    busy = sum(result.seconds for result in results)
+    inside = sum(sum(result.phases.values()) for result in results)
+    return Totals(
+        cases=len(results),
+        unexpected=sum(not result.as_expected for result in results),
+        verdicts=dict(Counter(result.verdict for result in results)),
+        seconds=seconds,
+        overhead=max(0.0, 1 - inside / busy) if busy else None,
+    )
