@@ -1,0 +1,252 @@
+"""Plan: from what somebody asks for to the list of cases, and back from a case to the command that runs it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from conformance.cases import DEVICES, DTYPES, PROFILES, Case, Mutation, Registered, Suite, suites
+from conformance.contract import Contract
+from conformance.mesh import AXES, ORDERS, Mesh, MeshError
+from conformance.outsider import framework_of, is_outsider
+from conformance.usage import UsageError, choose
+
+DEFAULT_PROFILE = "core"
+MOST_DEVICES = {"jax": 64, "torch": 16}  # emulated: host devices of one process, rank processes on one machine
+FRAMEWORKS = tuple(MOST_DEVICES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What a command asks for; None is 'whatever the standing matrix has'."""
+
+    suites: tuple[str, ...] = ()
+    profile: str | None = None
+    contract: str | None = None
+    implementation: str | None = None
+    framework: str | None = None
+    mesh: str | None = None
+    dtype: str | None = None
+    seed: int | None = None
+    fraction: str | None = None
+    devices: str = "emulated"
+
+
+def select(wanted: Selection) -> list[Case]:
+    """The cases that a selection means, in the order of the matrix, each once; UsageError if it means none.
+
+    A mesh, dtype, seed or implementation that the standing matrix does not have takes the place of those it has.
+    """
+    _check_words(wanted)
+    mesh = _mesh(wanted.mesh) if wanted.mesh else None
+    chosen = _suites(wanted)
+    cases = _standing(wanted, chosen, mesh)
+    cases = _narrowed(wanted, chosen, cases)
+    cases = _column(cases, "mesh", mesh)
+    cases = _column(cases, "dtype", wanted.dtype)
+    cases = _column(cases, "seed", wanted.seed)
+    cases = _fraction([replace(case, devices=wanted.devices) for case in _expected(cases)], wanted.fraction)
+    if not cases:
+        raise UsageError(f"No case matches {_spoken(wanted)}: `shardproof list cases` shows the standing cases.")
+    _check_devices(cases)
+    return cases
+
+
+def framework_for(case: Case) -> str:
+    """The framework of a case's implementation."""
+    if is_outsider(case.implementation):
+        return framework_of(case.implementation)
+    return suites()[case.suite].implementation(case.implementation).framework
+
+
+def reproduce(case: Case, checks: Iterable[str] = ()) -> str:
+    """The one command that runs just this case again."""
+    if case.fault or case.mutation:
+        return shlex.join(["shardproof", "power", case.suite, "--implementation", case.implementation])
+    words = ["shardproof", "run", "--contract", case.contract, "--implementation", case.implementation]
+    words += ["--mesh", str(case.mesh), "--dtype", case.dtype, "--seed", str(case.seed)]
+    words += ["--devices", case.devices] if case.devices != "emulated" else []
+    for check in checks:
+        words += ["--check", check]
+    return shlex.join(words)
+
+
+_MESH = rf"(?:{'|'.join(AXES)})\d+(?:_(?:{'|'.join(AXES)})\d+)*(?:_(?:{'|'.join(ORDERS[1:])}))?"
+_CASE = re.compile(
+    rf"(?P<contract>[^\[\]]+)\[(?P<implementation>.+)-(?P<mesh>{_MESH})-(?P<dtype>{'|'.join(DTYPES)})"
+    r"(?:-seed(?P<seed>\d+))?(?:-fault:(?P<fault>.+?))?(?:-mutation:(?P<operator>[^@]+)@(?P<site>\d+))?"
+    rf"(?:-(?P<devices>{'|'.join(DEVICES[1:])}))?\]"
+)
+
+
+def parse_case(text: str) -> Case:
+    """A case from its id, the inverse of `Case.id`."""
+    match = _CASE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(
+            f"'{text}' is no case id: one reads contract[implementation-mesh-dtype], for example "
+            "tensor/mlp[jax-shard_map-data2_tensor4-float64]."
+        )
+    found = match.groupdict()
+    mutation = Mutation(operator=found["operator"], site=int(found["site"])) if found["operator"] else None
+    case = Case(
+        contract=found["contract"],
+        implementation=found["implementation"],
+        mesh=_unslug(found["mesh"]),
+        dtype=found["dtype"],
+        seed=int(found["seed"] or 0),
+        devices=found["devices"] or "emulated",
+        fault=found["fault"],
+        mutation=mutation,
+    )
+    return _expected([case])[0]
+
+
+def _unslug(slug: str) -> Mesh:
+    parts = slug.split("_")
+    order = parts.pop() if parts[-1] in ORDERS else "canonical"
+    sizes = ",".join(re.sub(r"(\d+)$", r"=\1", part) for part in parts)
+    return _mesh(sizes if order == "canonical" else f"{sizes}@{order}")
+
+
+def _check_words(wanted: Selection) -> None:
+    for kind, name, known in (
+        ("profile", wanted.profile, PROFILES),
+        ("dtype", wanted.dtype, DTYPES),
+        ("framework", wanted.framework, FRAMEWORKS),
+        ("kind of devices", wanted.devices, DEVICES),
+    ):
+        if name is not None:
+            choose(kind, name, known)
+    if wanted.devices != "emulated":
+        raise UsageError(
+            f"--devices {wanted.devices} is not available yet: this version runs on emulated devices only."
+        )
+    if wanted.seed is not None and wanted.seed < 0:
+        raise UsageError(f"Seed {wanted.seed} is negative: a seed is a whole number of at least 0.")
+
+
+def _mesh(text: str) -> Mesh:
+    try:
+        return Mesh.parse(text)
+    except MeshError as wrong:
+        raise UsageError(str(wrong)) from None
+
+
+def _suites(wanted: Selection) -> list[Suite]:
+    known = suites()
+    if not known:
+        raise UsageError("No suite is installed: install shardproof itself with `pip install -e .` in its folder.")
+    names = [choose("suite", name, tuple(known)) for name in wanted.suites] or list(known)
+    if wanted.contract is not None and not wanted.suites:
+        contracts = tuple(contract.name for suite in known.values() for contract in suite.contracts)
+        names = [choose("contract", wanted.contract, contracts).partition("/")[0]]
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def _standing(wanted: Selection, chosen: list[Suite], mesh: Mesh | None) -> list[Case]:
+    """Standing cases of the profile; of all profiles when one contract is asked for by name."""
+    if wanted.contract is None:
+        return [case for suite in chosen for case in suite.cases(wanted.profile or DEFAULT_PROFILE)]
+    contracts = {contract.name: contract for suite in chosen for contract in suite.contracts}
+    contract = contracts[choose("contract", wanted.contract, tuple(contracts))]
+    profiles = (wanted.profile,) if wanted.profile else PROFILES
+    found = [case for profile in profiles for case in suites()[contract.suite].cases(profile)]
+    found = list({case.id: case for case in found if case.contract == contract.name}.values())
+    return found or _beyond_the_matrix(contract, mesh)
+
+
+def _beyond_the_matrix(contract: Contract, mesh: Mesh | None) -> list[Case]:
+    """A contract with no standing case still runs everywhere that it is asked for, mesh by mesh."""
+    if mesh is None:
+        return []
+    names = [entry.name for entry in suites()[contract.suite].implementations if contract.name in entry.classes]
+    return [Case(contract=contract.name, implementation=name, mesh=mesh, dtype="float64") for name in names]
+
+
+def _narrowed(wanted: Selection, chosen: list[Suite], cases: list[Case]) -> list[Case]:
+    """Cases of the implementation and the framework that were asked for."""
+    known = {entry.name: entry for suite in chosen for entry in suite.implementations}
+    if wanted.implementation is not None:
+        cases = _implemented(wanted, known, cases)
+    if wanted.framework is not None:
+        cases = [case for case in cases if _framework(case, known) == wanted.framework]
+    return cases
+
+
+def _implemented(wanted: Selection, known: Mapping[str, Registered], cases: list[Case]) -> list[Case]:
+    name = wanted.implementation or ""
+    if is_outsider(name):
+        if wanted.contract is None:
+            raise UsageError(f"--implementation {name} needs --contract: say which contract it claims to honour.")
+        framework_of(name)  # refuses a file that does not import or a class that lacks a method
+        return _column(cases, "implementation", name)
+    entry = known[choose("implementation", name, tuple(known))]
+    honoured = [case for case in cases if case.contract in entry.classes]
+    if cases and not honoured:
+        raise UsageError(f"The implementation '{name}' does not claim to honour '{wanted.contract}'.")
+    return _column(honoured, "implementation", name)
+
+
+def _framework(case: Case, known: Mapping[str, Registered]) -> str:
+    return (
+        framework_of(case.implementation) if is_outsider(case.implementation) else known[case.implementation].framework
+    )
+
+
+def _column(cases: list[Case], column: str, value: object) -> list[Case]:
+    """The cases that have the value in the column; if none has, all of them with the value put there."""
+    if value is None:
+        return cases
+    having = [case for case in cases if getattr(case, column) == value]
+    replaced = having or [replace(case, **{column: value, "expect": "pass"}) for case in cases]
+    return list({case.id: case for case in replaced}.values())
+
+
+def _expected(cases: list[Case]) -> list[Case]:
+    """What the standing matrix expects of each case; `pass` for all that it does not have."""
+    known = {
+        case.id: case.expect for suite in suites().values() for profile in PROFILES for case in suite.cases(profile)
+    }
+    return [replace(case, expect=known.get(case.id, "pass")) for case in cases]
+
+
+def _fraction(cases: list[Case], fraction: str | None) -> list[Case]:
+    """Every n-th case, starting with the i-th: the n fractions share the cases out evenly."""
+    if fraction is None:
+        return cases
+    match = re.fullmatch(r"(\d+)/(\d+)", fraction)
+    part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= part <= parts:
+        raise UsageError(f"Cannot read the fraction '{fraction}': write i/n with i from 1 to n, for example 1/4.")
+    return cases[part - 1 :: parts]
+
+
+def _check_devices(cases: list[Case]) -> None:
+    for case in cases:
+        framework = framework_for(case)
+        if case.mesh.devices > MOST_DEVICES[framework]:
+            raise UsageError(
+                f"The mesh {case.mesh} needs {case.mesh.devices} devices: {framework} is emulated with at most "
+                f"{MOST_DEVICES[framework]} on one machine."
+            )
+
+
+def _spoken(wanted: Selection) -> str:
+    asked = {
+        "suite": ", ".join(wanted.suites),
+        "profile": wanted.profile,
+        "contract": wanted.contract,
+        "implementation": wanted.implementation,
+        "framework": wanted.framework,
+        "mesh": wanted.mesh,
+        "dtype": wanted.dtype,
+        "seed": wanted.seed,
+        "fraction": wanted.fraction,
+    }
+    return (
+        ", ".join(f"{name} {value}" for name, value in asked.items() if value not in (None, ""))
+        or "the standing matrix"
+    )

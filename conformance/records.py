@@ -1,0 +1,199 @@
+"""Records: what is written to `cases.jsonl` (one CaseRecord per line) and `run.json` (one RunRecord), and read again.
+
+`python -m conformance.records docs/record.schema.json` exports the JSON Schema. Numbers that JSON cannot write are the
+strings "Infinity", "-Infinity" and "NaN".
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic.json_schema import models_json_schema
+
+from conformance.cases import Case, Mutation
+from conformance.mesh import Mesh
+from conformance.results import CaseResult, Cause, CheckResult, Worst
+
+SCHEMA_VERSION = 1
+
+Number = Annotated[
+    float, WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["Infinity", "-Infinity", "NaN"]}]})
+]
+Verdict = Literal["pass", "fail", "error", "hang", "crash", "unsupported", "waived"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
+
+
+class CauseRecord(_Record):
+    """One signature that fits; confidence from 0 to 1."""
+
+    cause: str
+    axis: str | None = None
+    confidence: Number = 0.0
+
+
+class WorstRecord(_Record):
+    """The comparison nearest to its bound, or farthest beyond it."""
+
+    tensor: str
+    error: Number
+    bound: Number
+
+    @property
+    def ratio(self) -> float:
+        """error / bound; 0 / 0 is 0, anything else over 0 is infinite."""
+        if self.error == 0:
+            return 0.0
+        return self.error / self.bound if self.bound else float("inf")
+
+
+class CheckRecord(_Record):
+    """One check applied to one case."""
+
+    check: str
+    verdict: Verdict
+    compared: int = Field(ge=0)
+    worst: WorstRecord | None = None
+    first: str | None = None
+    ranks: tuple[int, ...] = ()
+    detail: str = ""
+    ratios: dict[str, Number] = Field(default_factory=dict)
+    diagnosis: tuple[CauseRecord, ...] = ()
+
+
+class CaseRecord(_Record):
+    """One judged case: a line of cases.jsonl."""
+
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    case: str
+    suite: str
+    contract: str
+    implementation: str
+    framework: str
+    mesh: dict[str, int]
+    device_order: str = "canonical"
+    dtype: str
+    seed: int
+    devices: Literal["emulated", "single", "real"]
+    fault: str | None = None
+    mutation: str | None = None
+    expected: Verdict = "pass"
+    verdict: Verdict
+    checks: tuple[CheckRecord, ...] = ()
+    seconds: Number = 0.0
+    phases: dict[str, Number] = Field(default_factory=dict)
+    reason: str = ""
+    stack: str = ""
+    output: str = ""
+    reproduce: str = ""
+
+    @model_validator(mode="after")
+    def _is_a_case(self) -> CaseRecord:
+        Mesh(sizes=tuple(self.mesh.items()), order=self.device_order)
+        return self
+
+    @property
+    def as_expected(self) -> bool:
+        return self.verdict in (self.expected, "waived")
+
+    @property
+    def failing(self) -> tuple[CheckRecord, ...]:
+        return tuple(check for check in self.checks if check.verdict == "fail")
+
+    @property
+    def worst(self) -> WorstRecord | None:
+        """The worst comparison of all checks that bound an error."""
+        found = [check.worst for check in self.checks if check.worst is not None and check.ratios]
+        return max(found, key=lambda worst: worst.ratio, default=None)
+
+    @property
+    def layout(self) -> Mesh:
+        return Mesh(sizes=tuple(self.mesh.items()), order=self.device_order)
+
+    @classmethod
+    def of(cls, result: CaseResult, reproduce: str = "") -> CaseRecord:
+        """The record of a result."""
+        case = result.case
+        return cls(
+            case=case.id, suite=case.suite, contract=case.contract, implementation=case.implementation,
+            framework=result.framework, mesh=dict(case.mesh.sizes), device_order=case.mesh.order, dtype=case.dtype,
+            seed=case.seed, devices=case.devices, fault=case.fault,  # type: ignore[arg-type]
+            mutation=str(case.mutation) if case.mutation else None,
+            expected=case.expect, verdict=result.verdict,  # type: ignore[arg-type]
+            checks=tuple(_check_record(check) for check in result.checks), seconds=result.seconds,
+            phases=dict(result.phases), reason=result.reason, stack=result.stack, output=result.output,
+            reproduce=result.reproduce or reproduce,
+        )
+
+    def result(self) -> CaseResult:
+        """The result that was recorded."""
+        operator, _, site = (self.mutation or "").rpartition("@")
+        case = Case(
+            contract=self.contract, implementation=self.implementation, mesh=self.layout, dtype=self.dtype,
+            seed=self.seed, devices=self.devices, fault=self.fault, expect=self.expected,
+            mutation=Mutation(operator=operator, site=int(site)) if self.mutation else None,
+        )
+        return CaseResult(
+            case=case, framework=self.framework, verdict=self.verdict, seconds=self.seconds, phases=self.phases,
+            checks=tuple(_check_result(check) for check in self.checks), reason=self.reason, stack=self.stack,
+            output=self.output, reproduce=self.reproduce,
+        )
+
+
+class RunRecord(_Record):
+    """What run.json holds: which code ran where on what, and the totals."""
+
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    version: str
+    hash: str
+    command: list[str]
+    selection: dict[str, Any] = Field(default_factory=dict)
+    checks: list[str] = Field(default_factory=list)
+    profile: str | None = None
+    packages: dict[str, str | None] = Field(default_factory=dict)
+    machine: dict[str, Any] = Field(default_factory=dict)
+    devices: str = "emulated"
+    flags: dict[str, str] = Field(default_factory=dict)
+    seeds: list[int] = Field(default_factory=list)
+    started: str
+    finished: str | None = None
+    planned: int = 0
+    totals: dict[Verdict, int] = Field(default_factory=dict)
+    unexpected: int = 0
+    seconds: Number = 0.0
+    overhead: Number | None = Field(default=None, description="share of the time outside place, compile, step, collect")
+
+
+def _check_record(check: CheckResult) -> CheckRecord:
+    worst = check.worst and WorstRecord(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
+    causes = tuple(CauseRecord(cause=one.cause, axis=one.axis, confidence=one.confidence) for one in check.diagnosis)
+    return CheckRecord(check=check.check, verdict=check.verdict, compared=check.compared,  # type: ignore[arg-type]
+                       worst=worst, first=check.first, ranks=tuple(check.ranks), detail=check.detail,
+                       ratios=dict(check.ratios), diagnosis=causes)
+
+
+def _check_result(check: CheckRecord) -> CheckResult:
+    worst = check.worst and Worst(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
+    causes = tuple(Cause(cause=one.cause, axis=one.axis, confidence=one.confidence) for one in check.diagnosis)
+    return CheckResult(check=check.check, verdict=check.verdict, compared=check.compared, worst=worst, first=check.first,
+                       ranks=check.ranks, detail=check.detail, ratios=check.ratios, diagnosis=causes)
+
+
+def schema() -> str:
+    """The JSON Schema of both records, as text."""
+    refs, definitions = models_json_schema(
+        [(CaseRecord, "serialization"), (RunRecord, "serialization")], title="shardproof records",
+        description=f"Version {SCHEMA_VERSION}. A line of cases.jsonl is a CaseRecord, run.json is a RunRecord.",
+    )
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", **definitions}
+    return json.dumps(head | {"anyOf": list(refs.values())}, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(schema())

@@ -1,0 +1,31 @@
+"""Wrong usage: what somebody asked for that cannot be, in one sentence that says what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+MOST_LISTED = 14
+
+
+class UsageError(Exception):
+    """The message is one sentence for the person who typed the command. Exit status 2."""
+
+
+def choose(kind: str, name: str, known: Sequence[str], where: str = "") -> str:
+    """`name` itself if it is known; otherwise a UsageError with the nearest match and what exists."""
+    if name in known:
+        return name
+    close = [one for one in known if one.rpartition("/")[2] == name] or get_close_matches(name, known, 1, 0.5)
+    meant = f" (did you mean '{close[0]}'?)" if close else ""
+    if not known:
+        raise UsageError(f"Unknown {kind} '{name}': there is none{where}.")
+    if len(known) > MOST_LISTED:
+        raise UsageError(
+            f"Unknown {kind} '{name}'{meant}: `shardproof list {kind}s` shows the {len(known)} that exist."
+        )
+    raise UsageError(f"Unknown {kind} '{name}'{meant}: there {_are(known)}{where}.")
+
+
+def _are(known: Sequence[str]) -> str:
+    return f"is only {known[0]}" if len(known) == 1 else f"are {', '.join(known[:-1])} and {known[-1]}"
