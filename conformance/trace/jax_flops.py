@@ -1,0 +1,42 @@
+"""Floating point operations of the matrix products and convolutions that one device carries out in a traced step."""
+
+from __future__ import annotations
+
+import math
+
+from conformance.mesh import Mesh
+from conformance.trace.jax_interpreter import Frame, Place, walk
+from conformance.trace.jax_version import Jaxpr, JaxprEqn
+
+
+def device_flops(jaxpr: Jaxpr, mesh: Mesh) -> int | None:
+    """2 x rows x columns x depth of every product in a shard_map, scans unrolled.
+
+    None when there is no shard_map, or a product stands outside one: then the partitioner decides who does what.
+    """
+    places = list(walk(jaxpr, Frame(), every_branch=False))
+    if not any(place.frame.sizes for place in places):
+        return None
+    products = [place for place in places if place.eqn.primitive.name in _FLOPS]
+    if any(math.prod((place.frame.sizes or {}).values()) != mesh.devices for place in products):
+        return None
+    return sum(map(_flops, products))
+
+
+def _flops(place: Place) -> int:
+    return place.frame.trips * _FLOPS[place.eqn.primitive.name](place.eqn)
+
+
+def _dot_general(eqn: JaxprEqn) -> int:
+    (contracted, _), _ = eqn.params["dimension_numbers"]
+    left, result = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+    return 2 * math.prod(result) * math.prod(left[dim] for dim in contracted)
+
+
+def _convolution(eqn: JaxprEqn) -> int:
+    kernel, result = eqn.invars[1].aval.shape, eqn.outvars[0].aval.shape
+    out_features = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
+    return 2 * math.prod(result) * math.prod(kernel) // out_features
+
+
+_FLOPS = {"dot_general": _dot_general, "conv_general_dilated": _convolution}

@@ -1,0 +1,219 @@
+"""The interpreter: walks a traced step and evaluates it again, handing every collective to its owner.
+
+Law: with an owner that performs each collective as written, the evaluation equals the original program bit for bit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+
+from conformance.mutation import MutationError
+from conformance.trace import jax_version as version
+from conformance.trace.jax_collectives import Call, read_call
+from conformance.trace.jax_version import ClosedJaxpr, Jaxpr, JaxprEqn
+
+Path = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Where the interpreter stands.
+
+    path    (number of the equation, number of the program inside it), from the outermost program inwards
+    scope   the part of the path that closes over values: a value is visible where its scope is a prefix
+    names   the name stacks on the way
+    sizes   axis -> size inside a shard_map; None outside
+    trips   how often one step runs this place
+    """
+
+    path: Path = ()
+    scope: Path = ()
+    names: str = ""
+    sizes: dict[str, int] | None = None
+    trips: int = 1
+
+    @property
+    def phase(self) -> str:
+        """`update` inside a scope of that name, `backward` inside a transposition or a scope `backward`, else `forward`."""
+        if re.search(r"\bupdate\b", self.names):
+            return "update"
+        return "backward" if re.search(r"\btranspose\(|\bbackward\b", self.names) else "forward"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One equation and where it stands; `call` is set for a collective."""
+
+    eqn: JaxprEqn
+    frame: Frame
+    call: Call | None = field(default=None)
+
+
+Owner = Callable[[Place, list[Any]], list[Any]]
+
+
+def children(eqn: JaxprEqn, frame: Frame) -> list[tuple[ClosedJaxpr, Frame]]:
+    """The programs inside an equation, in the order in which they run, each with its frame."""
+    name = eqn.primitive.name
+    if name in version.INLINED:
+        return [(version.inner(eqn), _below(frame, 0))]
+    if name == "shard_map":
+        sizes = (frame.sizes or {}) | version.manual_axes(eqn)
+        return [(version.inner(eqn), replace(_scoped(frame, 0), sizes=sizes))]
+    if name == "scan":
+        return [(version.inner(eqn), replace(_scoped(frame, 0), trips=frame.trips * eqn.params["length"]))]
+    if name == "while":
+        return [(eqn.params[key], _scoped(frame, n)) for n, key in enumerate(("cond_jaxpr", "body_jaxpr"))]
+    if name == "cond":
+        return [(branch, _scoped(frame, n)) for n, branch in enumerate(eqn.params["branches"])]
+    return []
+
+
+def _below(frame: Frame, part: int) -> Frame:
+    return replace(frame, path=(*frame.path[:-1], (frame.path[-1][0], part)))
+
+
+def _scoped(frame: Frame, part: int) -> Frame:
+    below = _below(frame, part)
+    return replace(below, scope=below.path)
+
+
+def _at(frame: Frame, number: int, eqn: JaxprEqn) -> Place:
+    here = replace(frame, path=(*frame.path, (number, 0)), names=f"{frame.names}/{version.name_stack(eqn)}")
+    return Place(eqn=eqn, frame=here, call=read_call(eqn, frame.sizes) if frame.sizes is not None else None)
+
+
+def walk(jaxpr: Jaxpr, frame: Frame, *, every_branch: bool = True) -> Iterator[Place]:
+    """Every equation in program order, from the outside in; or only the branch of a `cond` with most collectives.
+
+    The body of a `while` stands once: how often it runs is not in the program.
+    """
+    for number, eqn in enumerate(jaxpr.eqns):
+        place = _at(frame, number, eqn)
+        yield place
+        programs = children(eqn, place.frame)
+        if eqn.primitive.name == "cond" and not every_branch:
+            programs = [max(programs, key=lambda program: _collectives(*program))]
+        for program, below in programs:
+            yield from walk(program.jaxpr, below, every_branch=every_branch)
+
+
+def _collectives(program: ClosedJaxpr, frame: Frame) -> int:
+    return sum(place.call is not None for place in walk(program.jaxpr, frame))
+
+
+def evaluate(program: ClosedJaxpr, args: list[Any], frame: Frame, owner: Owner) -> list[Any]:
+    """Run a program on values (or tracers); every collective goes through `owner(place, operands) -> results`."""
+    jaxpr = program.jaxpr
+    values: dict[Any, Any] = dict(zip(jaxpr.constvars, program.consts, strict=True))
+    values.update(zip(jaxpr.invars, args, strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, version.Literal) else values[atom]
+
+    for number, eqn in enumerate(jaxpr.eqns):
+        place = _at(frame, number, eqn)
+        outs = _equation(place, [read(atom) for atom in eqn.invars], owner)
+        values.update(zip(eqn.outvars, outs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _equation(place: Place, values: list[Any], owner: Owner) -> list[Any]:
+    eqn, inside = place.eqn, place.frame.sizes is not None
+    name = eqn.primitive.name
+    if place.call is not None:
+        return owner(place, values)
+    if name in version.CASTS:
+        return values
+    if name in version.INLINED:
+        return _inlined(place, values, owner)
+    if name in _CONTROL:
+        return list(_CONTROL[name](place, values, owner))
+    return version.bind(eqn, values, inside)
+
+
+def _inlined(place: Place, values: list[Any], owner: Owner) -> list[Any]:
+    """A call whose body can stand in its place; what it says about shardings and recomputation is kept."""
+    (program, frame), params = children(place.eqn, place.frame)[0], place.eqn.params
+    if params.get("differentiated") and params.get("prevent_cse"):
+        values = list(jax.lax.optimization_barrier(tuple(values)))
+    outside = place.frame.sizes is None
+    if outside:
+        values = _constrained(values, params.get("in_shardings"))
+    outs = evaluate(program, values, frame, owner)
+    return _constrained(outs, params.get("out_shardings")) if outside else outs
+
+
+def _constrained(values: list[Any], shardings: Any) -> list[Any]:
+    if shardings is None:
+        return values
+    pairs = zip(values, shardings, strict=True)
+    return [jax.lax.with_sharding_constraint(v, s) if version.is_specified(s) else v for v, s in pairs]
+
+
+def _shard_map(place: Place, values: list[Any], owner: Owner) -> Any:
+    # check_vma=False: the program is already differentiated, and the casts that the check needs are gone.
+    ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
+    mapped = jax.shard_map(
+        lambda *args: tuple(evaluate(program, list(args), frame, owner)),
+        mesh=params["mesh"],
+        in_specs=tuple(params["in_specs"]),
+        out_specs=tuple(params["out_specs"]),
+        axis_names=frozenset(params["newly_manual_axes"]),
+        check_vma=False,
+    )
+    return mapped(*values)
+
+
+def _scan(place: Place, values: list[Any], owner: Owner) -> Any:
+    ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
+    n_consts, n_carry = params["num_consts"], params["num_carry"]
+    consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
+
+    def body(carry: Any, x: Any) -> Any:
+        outs = evaluate(program, [*consts, *carry, *x], frame, owner)
+        return tuple(outs[:n_carry]), tuple(outs[n_carry:])
+
+    how = {key: params[key] for key in ("length", "reverse", "unroll")}
+    carry, ys = jax.lax.scan(body, tuple(carry), tuple(xs), **how)
+    return [*carry, *ys]
+
+
+def _while(place: Place, values: list[Any], owner: Owner) -> Any:
+    ((cond, cond_frame), (body, body_frame)), params = children(place.eqn, place.frame), place.eqn.params
+    n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
+    cond_consts, body_consts, state = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
+    return jax.lax.while_loop(
+        lambda state: evaluate(cond, [*cond_consts, *state], cond_frame, owner)[0],
+        lambda state: tuple(evaluate(body, [*body_consts, *state], body_frame, owner)),
+        tuple(state),
+    )
+
+
+def _cond(place: Place, values: list[Any], owner: Owner) -> Any:
+    def branch(program: ClosedJaxpr, frame: Frame) -> Callable[..., Any]:
+        return lambda *args: tuple(evaluate(program, list(args), frame, owner))
+
+    index, *operands = values
+    return jax.lax.switch(index, [branch(*child) for child in children(place.eqn, place.frame)], *operands)
+
+
+_CONTROL: dict[str, Callable[[Place, list[Any], Owner], Any]] = {
+    "shard_map": _shard_map,
+    "scan": _scan,
+    "while": _while,
+    "cond": _cond,
+}
+
+
+def refuse_unreadable(jaxpr: Jaxpr) -> None:
+    """Raise MutationError with a sentence when the program has a collective that cannot be read."""
+    for place in walk(jaxpr, Frame()):
+        if version.is_unreadable(place.eqn):
+            name = place.eqn.primitive.name
+            raise MutationError(f"The step uses the collective '{name}', which the traced program cannot be read through.")

@@ -1,0 +1,199 @@
+"""The traced JAX step: its collectives, its matrix products, and itself again with one collective changed."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+
+from conformance.cases import Mutation
+from conformance.implementation import Traffic
+from conformance.mesh import Mesh
+from conformance.mutation import Collective, MutationError, applicable
+from conformance.trace import jax_arranged
+from conformance.trace.jax_collectives import Call, perform, perform_mutated
+from conformance.trace.jax_flops import device_flops
+from conformance.trace.jax_interpreter import Frame, Path, Place, evaluate, refuse_unreadable, walk
+from conformance.workers.jobs import Site
+
+Step = Callable[[Any, Any], tuple[Any, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbered:
+    """A collective of the program: its number, what it is, and the operands that `stale_operand` would send."""
+
+    number: int
+    place: Place
+    call: Call
+    what: Collective
+    earlier: tuple[tuple[Path, int] | None, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.place.frame.path
+
+
+class Program:
+    """One whole training step, differentiation inside, as a jaxpr.
+
+    step   (state, batch) -> (state, observations); everything in it must be traceable
+    mesh   the mesh of the case; the axes of the step's own jax mesh have the same names
+    Raises MutationError when the step holds a collective that cannot be read, and whatever tracing raises.
+    """
+
+    def __init__(self, step: Step, state: Any, batch: Any, mesh: Mesh) -> None:
+        jax_arranged.register()
+        self.mesh = mesh
+        self._jaxpr, shape = jax.make_jaxpr(step, return_shape=True)(state, batch)
+        self._out_tree = jax.tree_util.tree_structure(shape)
+        refuse_unreadable(self._jaxpr.jaxpr)
+
+    @cached_property
+    def _collectives(self) -> tuple[Numbered, ...]:
+        found: list[Numbered] = []
+        for place in walk(self._jaxpr.jaxpr, Frame()):
+            if place.call is not None:
+                earlier = _earlier(place, found)
+                what = _describe(place, place.call, self.mesh, any(earlier))
+                found.append(Numbered(number=len(found), place=place, call=place.call, what=what, earlier=earlier))
+        return tuple(found)
+
+    def sites(self) -> tuple[Site, ...]:
+        """Every collective in program order, the transposed ones too, with the operators that apply to it."""
+        return tuple(
+            Site(
+                number=site.number,
+                kind=site.what.kind,
+                axes=site.what.axes,
+                phase=site.place.frame.phase,
+                shape=site.what.shape,
+                operators=applicable(site.what, self.mesh),
+            )
+            for site in self._collectives
+        )
+
+    def traffic(self) -> tuple[Traffic, ...] | None:
+        """Calls and payload bytes per device by kind, axes and phase; None when the partitioner decides them."""
+        if not any(place.frame.sizes for place in walk(self._jaxpr.jaxpr, Frame())):
+            return None
+        totals: dict[tuple[str, tuple[str, ...], str], list[int]] = defaultdict(lambda: [0, 0])
+        for place in walk(self._jaxpr.jaxpr, Frame(), every_branch=False):
+            if place.call is not None and place.call.kind != "axis_index":
+                total = totals[place.call.kind, _in_mesh_order(place.call.axes, self.mesh), place.frame.phase]
+                total[0] += place.frame.trips * len(place.eqn.invars)
+                total[1] += place.frame.trips * _payload_bytes(place)
+        return tuple(
+            Traffic(kind=kind, axes=axes, phase=phase, calls=calls, bytes=size)
+            for (kind, axes, phase), (calls, size) in totals.items()
+        )
+
+    def flops(self) -> dict[int, int] | None:
+        """Matrix-product operations per rank; None where the partitioner divides some of the work."""
+        flops = device_flops(self._jaxpr.jaxpr, self.mesh)
+        return None if flops is None else dict.fromkeys(range(self.mesh.devices), flops)
+
+    def mutated(self, mutation: Mutation | None) -> Step:
+        """The step, compiled, with one collective changed; with None the step as it is.
+
+        Raises MutationError when the mutation does not apply, or gives the wrong shape when the step is called.
+        """
+        site = None if mutation is None else self._find(mutation)
+
+        def again(state: Any, batch: Any) -> tuple[Any, Any]:
+            owner = perform_unchanged if site is None else _Mutant(site, str(mutation and mutation.operator), self.mesh)
+            outs = evaluate(self._jaxpr, jax.tree_util.tree_leaves((state, batch)), Frame(), owner)
+            return jax.tree_util.tree_unflatten(self._out_tree, outs)
+
+        return jax.jit(again)
+
+    def _find(self, mutation: Mutation) -> Numbered:
+        sites = self._collectives
+        if not 0 <= mutation.site < len(sites):
+            raise MutationError(f"There is no collective {mutation.site}: the step has {len(sites)}, counted from 0.")
+        site = sites[mutation.site]
+        if mutation.operator not in (names := applicable(site.what, self.mesh)):
+            raise MutationError(
+                f"Operator '{mutation.operator}' does not apply to collective {site.number}, an {site.what.kind} over "
+                f"{', '.join(site.what.axes)}: {', '.join(names) or 'none'} would."
+            )
+        return site
+
+
+def perform_unchanged(place: Place, operands: list[Any]) -> list[Any]:
+    """The owner that changes nothing."""
+    assert place.call is not None
+    return perform(place.call, operands)
+
+
+class _Mutant:
+    """The owner that performs one collective wrongly; it remembers the operands that a stale one would send."""
+
+    def __init__(self, site: Numbered, operator: str, mesh: Mesh) -> None:
+        self._site, self._operator, self._mesh = site, operator, mesh
+        self._operands: dict[Path, list[Any]] = {}
+
+    def __call__(self, place: Place, operands: list[Any]) -> list[Any]:
+        assert place.call is not None
+        self._operands[place.frame.path] = operands
+        if place.frame.path != self._site.path:
+            return perform(place.call, operands)
+        results = perform_mutated(place.call, self._operator, operands, self._stale(operands), self._mesh)
+        for result, variable in zip(results, place.eqn.outvars, strict=True):
+            if result.shape != variable.aval.shape:
+                raise MutationError(
+                    f"Under '{self._operator}' collective {self._site.number} gives shape {result.shape}, where the "
+                    f"step goes on with {variable.aval.shape}: this mutant cannot run."
+                )
+        return results
+
+    def _stale(self, operands: list[Any]) -> list[Any]:
+        pairs = zip(operands, self._site.earlier, strict=False)
+        return [x if where is None else self._operands[where[0]][where[1]] for x, where in pairs]
+
+
+def _earlier(place: Place, found: list[Numbered]) -> tuple[tuple[Path, int] | None, ...]:
+    """For each operand, the latest earlier operand of that shape and dtype whose value can be seen from here."""
+
+    def latest(aval: Any) -> tuple[Path, int] | None:
+        for site in reversed(found):
+            visible = place.frame.scope[: len(site.place.frame.scope)] == site.place.frame.scope
+            for number, atom in enumerate(site.place.eqn.invars):
+                if visible and (atom.aval.shape, atom.aval.dtype) == (aval.shape, aval.dtype):
+                    return site.path, number
+        return None
+
+    return tuple(latest(atom.aval) for atom in place.eqn.invars)
+
+
+def _describe(place: Place, call: Call, mesh: Mesh, has_earlier: bool) -> Collective:
+    operand = (place.eqn.invars or place.eqn.outvars)[0].aval
+    floating = jax.numpy.issubdtype(operand.dtype, jax.numpy.floating)
+    return Collective(
+        kind=call.kind,
+        reduction=call.reduction,
+        axes=_in_mesh_order(call.axes, mesh),
+        size=call.size,
+        shape=tuple(operand.shape),
+        result=tuple(place.eqn.outvars[0].aval.shape),
+        floating_bits=operand.dtype.itemsize * 8 if floating else 0,
+        has_earlier=has_earlier,
+    )
+
+
+def _in_mesh_order(axes: tuple[str, ...], mesh: Mesh) -> tuple[str, ...]:
+    return tuple(axis for axis in mesh.axes if axis in axes and mesh.size(axis) > 1)
+
+
+def _payload_bytes(place: Place) -> int:
+    pairs = zip(place.eqn.invars, place.eqn.outvars, strict=True)
+    return sum(max(_bytes(operand.aval), _bytes(result.aval)) for operand, result in pairs)
+
+
+def _bytes(aval: Any) -> int:
+    return math.prod(aval.shape) * aval.dtype.itemsize

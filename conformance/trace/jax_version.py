@@ -1,0 +1,78 @@
+"""Everything about traced programs that differs between versions of JAX, in one place (read in jax 0.10.2).
+
+Names and parameters of primitives are internal to JAX. Whoever moves to a newer JAX looks here first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax.extend import core
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+
+__all__ = ["ClosedJaxpr", "Jaxpr", "JaxprEqn", "Literal", "Var"]
+
+REDUCTIONS = {
+    "psum": "sum",
+    "psum2": "sum",
+    "psum_invariant": "sum",
+    "unreduced_psum": "sum",
+    "pmax": "max",
+    "pmin": "min",
+}
+GATHERS = ("all_gather", "all_gather_invariant", "all_gather_reduced")
+SCATTERS = ("reduce_scatter", "unreduced_reduce_scatter")
+# Casts between the types of `check_vma=True`: the same bits, no traffic.
+CASTS = ("pvary", "pbroadcast2", "pcast", "reduced_vary_cast_p", "vary_unreduced_cast_p", "preduced")
+# Collectives that nothing here can read yet: better a sentence than a count that misses them.
+UNREADABLE = ("ragged_all_to_all", "psend", "precv", "pbroadcast", "pgather")
+INLINED = (
+    "jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call",
+    "custom_vjp_call_jaxpr",
+)  # fmt: skip
+SHARDINGS = ("sharding", "out_sharding")  # parameters of inner equations that speak of the mesh outside
+
+
+def is_unreadable(eqn: JaxprEqn) -> bool:
+    name = eqn.primitive.name
+    return name in UNREADABLE or name.endswith(("_start", "_done"))
+
+
+def axis_names(eqn: JaxprEqn) -> tuple[str, ...]:
+    """The mesh axes of a collective; positional axes (numbers, from vmap) are not communication."""
+    names = eqn.params["axes"] if "axes" in eqn.params else eqn.params["axis_name"]
+    names = names if isinstance(names, (tuple, list)) else (names,)
+    return tuple(name for name in names if isinstance(name, str))
+
+
+def inner(eqn: JaxprEqn) -> ClosedJaxpr:
+    """The one program inside a call, remat, custom rule, shard_map or scan."""
+    jaxpr = eqn.params["call_jaxpr"] if "call_jaxpr" in eqn.params else eqn.params["jaxpr"]
+    return jaxpr if isinstance(jaxpr, ClosedJaxpr) else core.ClosedJaxpr(jaxpr, ())
+
+
+def name_stack(eqn: JaxprEqn) -> str:
+    """The scopes and transformations that an equation was traced under, for example `transpose(jvp(layer))`."""
+    return str(eqn.source_info.name_stack)
+
+
+def manual_axes(eqn: JaxprEqn) -> dict[str, int]:
+    """Axis -> size of the axes over which a shard_map hands out blocks."""
+    sizes = dict(eqn.params["mesh"].shape)
+    return {axis: sizes[axis] for axis in eqn.params["mesh"].axis_names if axis in eqn.params["newly_manual_axes"]}
+
+
+def is_specified(sharding: Any) -> bool:
+    return sharding is not None and type(sharding).__name__ != "UnspecifiedValue"
+
+
+def bind(eqn: JaxprEqn, values: list[Any], inside: bool) -> list[Any]:
+    """Evaluate one equation as it stands; inside a shard_map without the sharding parameters of the outer mesh."""
+    params = eqn.primitive.get_bind_params(eqn.params)
+    if inside:
+        params = {key: None if key in SHARDINGS else value for key, value in params.items()}
+        outs = eqn.primitive.bind(*values, **params)
+    else:
+        with eqn.ctx.manager:
+            outs = eqn.primitive.bind(*values, **params)
+    return list(outs) if eqn.primitive.multiple_results else [outs]

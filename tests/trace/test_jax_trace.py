@@ -1,0 +1,200 @@
+"""The traced JAX step: the same bits when nothing is changed, the right counts, and mutants that show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import program
+import pytest
+from jax import lax
+
+from conformance.cases import Mutation
+from conformance.implementation import Traffic
+from conformance.mesh import Mesh
+from conformance.mutation import MutationError
+from conformance.trace.jax_trace import Program
+
+MESHES = ("data=2,tensor=4", "data=2,tensor=4@shuffled")
+
+
+@pytest.fixture(scope="module", params=MESHES)
+def built(request: Any) -> Any:
+    mesh = Mesh.parse(request.param)
+    step, state, batch = program.build(mesh)
+    return Program(step, state, batch, mesh), step, state, batch
+
+
+def copies(tree: Any) -> list[np.ndarray]:
+    """Every device's copy of every leaf: a mutant may be visible on some devices only."""
+    shards = [leaf.addressable_shards for leaf in jax.tree.leaves(tree)]
+    return [np.asarray(shard.data) for leaf in shards for shard in sorted(leaf, key=lambda shard: shard.device.id)]
+
+
+def same(left: Any, right: Any) -> bool:
+    pairs = zip(copies(left), copies(right), strict=True)
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+
+
+def test_unchanged_program_gives_the_same_bits(built: Any) -> None:
+    traced, step, state, batch = built
+    assert same(traced.mutated(None)(state, batch), step(state, batch))
+
+
+def test_sites_are_those_of_the_program_in_order(built: Any) -> None:
+    traced = built[0]
+    forward = [(site.kind, site.axes) for site in traced.sites() if site.phase == "forward"]
+    assert forward == [
+        ("axis_index", ("tensor",)),
+        ("all_reduce", ("tensor",)),
+        ("all_gather", ("data",)),
+        ("reduce_scatter", ("data",)),
+        ("permute", ("tensor",)),
+        ("all_to_all", ("tensor",)),
+        ("all_reduce", ("tensor",)),
+        ("all_reduce", ("data", "tensor")),
+    ]
+    assert [site.number for site in traced.sites()] == list(range(len(traced.sites())))
+
+
+def test_traffic_is_the_theory(built: Any) -> None:
+    """float64: h [4, 8] is 256 bytes, gathered 512; the scan runs STEPS times, and once more in recomputation."""
+    both = ("data", "tensor")
+    expected = {
+        Traffic(kind="all_reduce", axes=("tensor",), phase="forward", calls=2, bytes=256 + 256),
+        Traffic(kind="all_gather", axes=("data",), phase="forward", calls=1, bytes=512),
+        Traffic(kind="reduce_scatter", axes=("data",), phase="forward", calls=1, bytes=512),
+        Traffic(kind="permute", axes=("tensor",), phase="forward", calls=1, bytes=256),
+        Traffic(kind="all_to_all", axes=("tensor",), phase="forward", calls=1, bytes=256),
+        Traffic(kind="all_reduce", axes=both, phase="forward", calls=program.STEPS, bytes=256 * program.STEPS),
+        Traffic(kind="all_reduce", axes=both, phase="backward", calls=2 * program.STEPS, bytes=512 * program.STEPS),
+        Traffic(kind="all_to_all", axes=("tensor",), phase="backward", calls=1, bytes=256),
+        Traffic(kind="permute", axes=("tensor",), phase="backward", calls=1, bytes=256),
+        Traffic(kind="all_gather", axes=("data",), phase="backward", calls=1, bytes=512),
+        Traffic(kind="reduce_scatter", axes=("data",), phase="backward", calls=1, bytes=512),
+        Traffic(kind="all_reduce", axes=("tensor",), phase="backward", calls=1, bytes=256),
+        Traffic(kind="all_reduce", axes=("data",), phase="update", calls=1, bytes=128),
+        Traffic(kind="all_reduce", axes=both, phase="update", calls=1, bytes=8),
+    }
+    assert set(built[0].traffic()) == expected
+
+
+def test_flops_are_those_of_one_device(built: Any) -> None:
+    """x [4, 2] @ w [2, 8] forward, and x.T @ g for the gradient of w."""
+    assert built[0].flops() == dict.fromkeys(range(8), 2 * (2 * 4 * 2 * 8))
+
+
+def test_every_mutant_shows_somewhere() -> None:
+    mesh = Mesh.parse(MESHES[0])
+    step, state, batch = program.build(mesh)
+    traced = Program(step, state, batch, mesh)
+    right = step(state, batch)
+    mutations = [Mutation(operator=name, site=site.number) for site in traced.sites() for name in site.operators]
+    assert len(mutations) > 60
+    silent = [str(mutation) for mutation in mutations if same(traced.mutated(mutation)(state, batch), right)]
+    assert silent == ["repeat@6"], "only the maximum of a maximum changes nothing"
+
+
+def test_mutants_obey_their_law() -> None:
+    """On one all-reduce of known values: dropped x, repeated k sum, mean sum/k, maximum, the other axis."""
+    mesh = Mesh.parse("data=2,tensor=4")
+    devices = program.jax_mesh(mesh)
+    everywhere = program.P("data", "tensor")
+
+    def step(state: Any, batch: Any) -> Any:
+        body = jax.shard_map(
+            lambda x: lax.psum(x, "tensor"), mesh=devices, in_specs=everywhere, out_specs=everywhere, check_vma=False
+        )
+        return state, {"y": body(batch)}
+
+    x = np.random.default_rng(0).normal(size=(2, 4))
+    total = np.repeat(x.sum(1, keepdims=True), 4, 1)
+    traced = Program(step, 0, x, mesh)
+    expected = {
+        "drop": x,
+        "repeat": 4 * total,
+        "sum_to_mean": total / 4,
+        "sum_to_max": np.repeat(x.max(1, keepdims=True), 4, 1),
+        "wrong_axis": np.repeat(x.sum(0, keepdims=True), 2, 0),
+        "low_precision": np.repeat(np.asarray(jnp.bfloat16(x), float).sum(1, keepdims=True), 4, 1),
+    }
+    assert set(traced.sites()[0].operators) == set(expected)
+    for operator, values in expected.items():
+        y = traced.mutated(Mutation(operator=operator, site=0))(0, x)[1]["y"]
+        np.testing.assert_allclose(y, values, rtol=1e-14, err_msg=operator)
+
+
+def test_a_mutation_that_does_not_apply_says_so(built: Any) -> None:
+    with pytest.raises(MutationError, match="does not apply to collective 0, an axis_index over tensor"):
+        built[0].mutated(Mutation(operator="drop", site=0))
+    with pytest.raises(MutationError, match="There is no collective 99"):
+        built[0].mutated(Mutation(operator="drop", site=99))
+
+
+def test_axes_of_size_one_are_not_traffic() -> None:
+    mesh = Mesh.parse("data=1,tensor=4")
+    devices = jax.sharding.Mesh(np.array(jax.devices()[:4]).reshape(1, 4), mesh.axes)
+
+    def body(x: Any) -> Any:
+        return lax.psum(lax.psum(x, "data"), ("data", "tensor"))
+
+    def step(state: Any, batch: Any) -> Any:
+        mapped = jax.shard_map(
+            body, mesh=devices, in_specs=program.P("tensor"), out_specs=program.P("tensor"), check_vma=False
+        )
+        return state, {"y": mapped(batch)}
+
+    traced = Program(step, 0, np.ones((4, 3)), mesh)
+    assert traced.traffic() == (Traffic(kind="all_reduce", axes=("tensor",), phase="forward", calls=1, bytes=24),)
+
+
+def test_control_flow_counts_and_gives_the_same_bits() -> None:
+    """A while counts its body once; of a cond the branch with most collectives counts; checked casts are no traffic."""
+    mesh = Mesh.parse("data=2,tensor=4")
+    devices = program.jax_mesh(mesh)
+
+    def body(x: Any) -> Any:
+        x = lax.while_loop(lambda s: s[1] < 3, lambda s: (jnp.sin(lax.psum(s[0], "tensor")), s[1] + 1), (x, 0))[0]
+        busy = x.sum() > 1e9
+        x = lax.cond(busy, lambda x: x, lambda x: lax.psum(lax.psum(x, "data") / 9, "data"), x)
+        return jax.nn.relu(x)
+
+    def step(state: Any, batch: Any) -> Any:
+        spec = program.P("data", "tensor")
+        return state, {"y": jax.shard_map(body, mesh=devices, in_specs=spec, out_specs=spec, check_vma=False)(batch)}
+
+    x = np.random.default_rng(0).normal(size=(4, 8))
+    traced = Program(step, 0, x, mesh)
+    assert {(t.axes, t.calls) for t in traced.traffic() or ()} == {(("tensor",), 1), (("data",), 2)}
+    assert same(traced.mutated(None)(0, x), jax.jit(step)(0, x))
+
+
+def test_a_program_checked_for_varying_axes_gives_the_same_bits() -> None:
+    """Under check_vma=True the sums of gradients over replicated axes are made by the transposition of a cast."""
+    mesh = Mesh.parse("data=2,tensor=4")
+    devices = program.jax_mesh(mesh)
+
+    def body(w: Any, x: Any) -> Any:
+        return jax.value_and_grad(lambda w: lax.psum(jnp.sum(jnp.sin(x @ w)), "data"))(w)
+
+    def step(state: Any, batch: Any) -> Any:
+        mapped = jax.shard_map(
+            body, mesh=devices, in_specs=(program.P(), program.P("data", None)), out_specs=(program.P(), program.P())
+        )
+        loss, grad = mapped(state, batch)
+        return state - grad, {"loss": loss, "gradients/w": grad}
+
+    rng = np.random.default_rng(0)
+    state, batch = rng.normal(size=(3, 5)), rng.normal(size=(4, 3))
+    traced = Program(jax.jit(step), state, batch, mesh)
+    assert ("backward", "all_reduce") in {(site.phase, site.kind) for site in traced.sites()}
+    assert same(traced.mutated(None)(state, batch), jax.jit(step)(state, batch))
+
+
+def test_the_partitioner_owns_a_program_without_shard_map() -> None:
+    traced = Program(lambda state, batch: (state, {"y": batch @ batch}), 0, np.ones((4, 4)), Mesh.parse("tensor=4"))
+    assert traced.traffic() is None
+    assert traced.flops() is None
+    assert traced.sites() == ()
