@@ -22,7 +22,8 @@ def scaled(suspect: Suspect) -> Iterator[Cause]:
     sizes = {axis: suspect.mesh.size(axis) for axis in suspect.axes}
     powers = [(axis, power) for axis, size in sizes.items() for power in (1, -1, 2, -2) if _near(factor, size**power)]
     for axis, power in powers:
-        yield Cause(cause=_MEANING[power], axis=axis, confidence=0.9 / len(powers))
+        alike = [other for _, other in powers if abs(other) == abs(power)]
+        yield Cause(cause=_MEANING[power], axis=axis, confidence=(0.9 if abs(power) == 1 else 0.4) / len(alike))
     slices = suspect.exhibit.contract.recipe.accumulation
     if slices > 1 and (_near(factor, slices) or _near(factor, 1 / slices)):
         yield Cause(cause="accumulated slices are not averaged as one large batch", axis=None, confidence=0.5)

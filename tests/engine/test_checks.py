@@ -1,0 +1,149 @@
+"""Each check passes a conforming exhibit and catches the fault that it exists for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conformance.checks import CHECKS, Check
+from conformance.exhibit import Exhibit
+from tests.engine import specimen
+from tests.engine.specimen import exhibit, with_blocks
+
+
+def _doubled(tensor: str, step: int = 0) -> Exhibit:
+    return exhibit(lambda name, number, value: value * 2 if (name, number) == (tensor, step) else value)
+
+
+def _one_copy_off() -> Exhibit:
+    """One rank's copy of the bias gradient differs in its last bit only."""
+
+    def alter(block):
+        return replace(block, value=np.nextafter(block.value, 9.0)) if block.ranks == (5,) else block
+
+    return with_blocks(exhibit(), 0, "gradients/b", alter)
+
+
+def _replicated_weight() -> Exhibit:
+    """The weight lies whole on every rank, with the right values."""
+    made = exhibit()
+    initial = dict(made.evidence.initial)
+    weight = initial["parameters/w"]
+    initial["parameters/w"] = replace(weight, stored_bytes={rank: 6 * 8 * 8 for rank in range(8)})
+    return replace(made, evidence=replace(made.evidence, initial=initial))
+
+
+def _without(tensor: str) -> Exhibit:
+    made = exhibit()
+    first = {name: observed for name, observed in made.evidence.steps[0].items() if name != tensor}
+    return replace(made, evidence=replace(made.evidence, steps=(first, *made.evidence.steps[1:])))
+
+
+def _exact(scale: float) -> Exhibit:
+    made = exhibit(lambda name, number, value: value * scale if name == "outputs/y" else value)
+    return replace(made, contract=specimen.contract(exact=True), truth=made.truth)
+
+
+def _in_float32(made: Exhibit) -> Exhibit:
+    case = replace(made.case, dtype="float32")
+    start = {name: value.astype(np.float32).astype(float) for name, value in made.truth.initial.items()}
+    placed = {f"parameters/{name}": specimen.sharded(f"parameters/{name}", value) for name, value in start.items()}
+    return replace(made, case=case, evidence=replace(made.evidence, initial=placed))
+
+
+def _other_traffic() -> Exhibit:
+    return exhibit(traffic=(replace(specimen.TRAFFIC[0], calls=2, bytes=100),))
+
+
+def _not_repeated() -> Exhibit:
+    other = _doubled("loss").evidence.steps[0]
+    return exhibit(repeated=other)
+
+
+FAULTS: list[tuple[str, str, Callable[[], Exhibit]]] = [
+    ("logic", "a gradient twice too large", lambda: _doubled("gradients/w")),
+    ("logic", "a gradient not finite", lambda: exhibit(lambda n, s, v: v * np.nan if n == "gradients/b" else v)),
+    (
+        "logic",
+        "one element off by 1e-12",
+        lambda: exhibit(
+            lambda n, s, v: v + 1e-12 * (np.arange(v.size).reshape(v.shape) == 3) if n == "gradients/w" else v
+        ),
+    ),
+    ("numerics", "a gradient twice too large in float32", lambda: _in_float32(_doubled("gradients/w"))),
+    (
+        "trajectory",
+        "an update lost at the second step",
+        lambda: exhibit(lambda n, s, v: v * 0 if (n, s) == ("updates/w", 1) else v),
+    ),
+    ("trajectory", "optimizer state twice too large", lambda: _doubled("optimizer/momentum/b", 1)),
+    ("replicas", "one rank's copy differs in the last bit", _one_copy_off),
+    ("layout", "a weight declared sharded, stored whole", _replicated_weight),
+    ("census", "a gradient is missing", lambda: _without("gradients/b")),
+    ("census", "tokens counted twice", lambda: _doubled("metrics/tokens")),
+    ("census", "a batch key is not used", lambda: exhibit(responses={"inputs": True, "mask": False})),
+    ("census", "a device holds nothing", lambda: exhibit(devices=tuple(range(7)))),
+    (
+        "census",
+        "the placed parameters are others",
+        lambda: exhibit(
+            initial={n: specimen.sharded(n, np.zeros(o.shape)) for n, o in exhibit().evidence.initial.items()}
+        ),
+    ),
+    (
+        "census",
+        "clipping is never active",
+        lambda: replace(
+            exhibit(), contract=specimen.contract(recipe=replace(specimen.contract().recipe, clip_norm=1e6))
+        ),
+    ),
+    ("communication", "fewer collectives than declared", _other_traffic),
+    ("determinism", "another loss the second time", _not_repeated),
+    ("exact", "off by one unit in the last place", lambda: _exact(1 + 2.0**-52)),
+]
+CLEAN: dict[str, Callable[[], Exhibit]] = {
+    "exact": lambda: _exact(1.0),
+    "numerics": lambda: _in_float32(exhibit()),
+}
+
+
+def _named(name: str) -> Check:
+    return next(check for check in CHECKS if check.name == name)
+
+
+@pytest.mark.parametrize(("name", "what", "made"), FAULTS, ids=[f"{n}: {w}" for n, w, _ in FAULTS])
+def test_a_check_catches_its_fault(name: str, what: str, made: Callable[[], Exhibit]) -> None:
+    found = made()
+    assert _named(name).applies(found)
+    result = _named(name).judge(found)
+    assert result.verdict == "fail", what
+    assert result.detail.endswith(".")
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_a_check_passes_a_conforming_run(check: Check) -> None:
+    clean = CLEAN.get(check.name, exhibit)()
+    assert check.applies(clean)
+    result = check.judge(clean)
+    assert (result.verdict, result.detail) == ("pass", "")
+    assert result.compared > 0
+
+
+def test_every_check_has_a_fault() -> None:
+    assert {name for name, _, _ in FAULTS} == {check.name for check in CHECKS}
+
+
+def test_a_check_that_compares_nothing_fails() -> None:
+    made = exhibit()
+    empty = replace(made, evidence=replace(made.evidence, steps=({}, {})))
+    assert _named("logic").judge(empty).verdict == "fail"
+
+
+def test_the_first_divergence_is_named_in_data_flow_order() -> None:
+    made = exhibit(lambda name, step, value: value * 3 if name.startswith(("gradients/", "loss")) else value)
+    result = _named("logic").judge(made)
+    assert result.first == "step 1: loss"
+    assert result.ranks == tuple(range(8))

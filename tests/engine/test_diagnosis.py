@@ -1,0 +1,113 @@
+"""Each signature is recognised where it is, with its axis, and nothing is diagnosed on a conforming run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conformance.exhibit import Exhibit
+from conformance.judge import judge
+from conformance.results import Cause
+from tests.engine import specimen
+from tests.engine.specimen import MESH, exhibit, with_blocks
+
+
+def _scaled(tensor: str, factor: float) -> Exhibit:
+    return exhibit(lambda name, step, value: value * factor if name == tensor else value)
+
+
+def _partial_sums() -> Exhibit:
+    """Every tensor rank keeps its own part of the bias gradient; over the axis they add up to it."""
+    part = np.array([0.1, 0.2, 0.3, 0.4])
+
+    def alter(block):
+        return replace(block, value=block.value * part[MESH.coordinates(block.ranks[0])["tensor"]])
+
+    return with_blocks(exhibit(), 0, "gradients/b", alter)
+
+
+def _rank_zero_only() -> Exhibit:
+    def alter(block):
+        rank = MESH.coordinates(block.ranks[0])["data"]
+        return block if rank == 0 else replace(block, value=block.value + np.arange(8.0) + 1)
+
+    return with_blocks(exhibit(), 0, "gradients/b", alter)
+
+
+def _permuted(order: list[int]) -> Exhibit:
+    def change(name: str, step: int, value: np.ndarray) -> np.ndarray:
+        if name != "gradients/w":
+            return value
+        return np.concatenate([np.split(value, 4, axis=1)[i] for i in order], axis=1)
+
+    return exhibit(change)
+
+
+def _zeros_on_last() -> Exhibit:
+    def change(name: str, step: int, value: np.ndarray) -> np.ndarray:
+        if name == "gradients/w":
+            value[:, 6:] = 0
+        return value
+
+    return exhibit(change)
+
+
+def _bias_four_times() -> Exhibit:
+    bias = specimen.truth().initial["b"]
+    return exhibit(lambda name, step, value: value + 3 * bias if name == "outputs/y" else value)
+
+
+def _stale() -> Exhibit:
+    first = specimen.truth().oracle[0]["updates/w"]
+    return exhibit(lambda name, step, value: first if (name, step) == ("updates/w", 1) else value)
+
+
+def _norm_counts_replicas() -> Exhibit:
+    oracle = specimen.truth().oracle[0]
+    wrong = np.sqrt((oracle["gradients/w"] ** 2).sum() + 4 * (oracle["gradients/b"] ** 2).sum())
+    return exhibit(lambda name, step, value: wrong if (name, step) == ("metrics/grad_norm", 0) else value)
+
+
+def _over_the_wrong_axis() -> Exhibit:
+    made = _scaled("gradients/w", 1.7)
+    return replace(made, evidence=replace(made.evidence, traffic=(replace(specimen.TRAFFIC[0], axes=("tensor",)),)))
+
+
+def _in_single_precision() -> Exhibit:
+    return exhibit(lambda name, step, value: (value / 3).astype(np.float32) * 3.0 if name == "outputs/y" else value)
+
+
+SIGNATURES: list[tuple[str, str | None, Callable[[], Exhibit]]] = [
+    ("summed twice", "tensor", lambda: _scaled("gradients/w", 4)),
+    ("summed twice", "data", lambda: _scaled("gradients/w", 2)),
+    ("reduction missing, or a mean", "tensor", lambda: _scaled("outputs/y", 0.25)),
+    ("reduction missing: the copies are partial sums", "tensor", _partial_sums),
+    ("only the first rank", "data", _rank_zero_only),
+    ("shards permuted", "tensor", lambda: _permuted([1, 2, 3, 0])),
+    ("every rank holds the first rank's shard", "tensor", lambda: _permuted([0, 0, 0, 0])),
+    ("zeros never written", "tensor", _zeros_on_last),
+    ("bias 'b' added size-of-axis times", "tensor", _bias_four_times),
+    ("stale by one step", None, _stale),
+    ("replicated parameters counted", "tensor", _norm_counts_replicas),
+    ("over tensor instead", "data", _over_the_wrong_axis),
+    ("computed or reduced in float32", None, _in_single_precision),
+]
+
+
+def _causes(made: Exhibit) -> tuple[Cause, ...]:
+    return next((result.diagnosis for result in judge(made) if result.diagnosis), ())
+
+
+@pytest.mark.parametrize(("cause", "axis", "made"), SIGNATURES, ids=[f"{c} ({a})" for c, a, _ in SIGNATURES])
+def test_a_signature_is_recognised(cause: str, axis: str | None, made: Callable[[], Exhibit]) -> None:
+    best = _causes(made())[0]
+    assert cause in best.cause
+    assert best.axis == axis
+    assert 0.3 <= best.confidence <= 1.0
+
+
+def test_a_conforming_run_is_not_diagnosed() -> None:
+    assert _causes(exhibit()) == ()
