@@ -42,7 +42,7 @@ class Architecture:
 
 
 def shapes(model: Architecture) -> Shapes:
-    """Canonical parameter name -> shape, in forward order. Every weight is [in, out]; an embedding is [vocabulary, hidden]."""
+    """Canonical parameter name -> shape, in forward order. A weight is [in, out], an embedding [vocabulary, hidden]."""
     if model.kind == "linear":
         return _linear("linear", model.hidden, model.outputs, model.bias)
     if model.kind == "attention":
@@ -61,7 +61,8 @@ def _linear(name: str, inputs: int, outputs: int, bias: bool) -> Shapes:
 
 
 def _norm(name: str, model: Architecture) -> Shapes:
-    return {f"{name}.gain": (model.hidden,)} | ({f"{name}.bias": (model.hidden,)} if model.norm == "layer" else {})
+    gain: Shapes = {f"{name}.gain": (model.hidden,)}
+    return gain | {f"{name}.bias": (model.hidden,)} if model.norm == "layer" else gain
 
 
 def _attention(name: str, model: Architecture) -> Shapes:

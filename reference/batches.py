@@ -5,6 +5,9 @@ B: rows  S: tokens of a row  D: hidden  I, O: input and output features
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from reference.architecture import Architecture
@@ -21,9 +24,9 @@ def random_batches(
 ) -> list[Arrays]:
     """One batch per step, all different. `length` counts the tokens of a row (unused by a linear model).
 
-    Law: all rows differ; floats are float64 arrays of float32 values, or k/4 with `dyadic`; mask and padding are 0 or 1.
-    At least one element of a batch is valid. A row of a linear model is valid or not, and a power of two are, so that
-    the division of the loss is exact. Elsewhere valid tokens are ragged (see `ragged`) and never on padding.
+    Law: all rows differ; floats are float64 arrays of float32 values, or k/4 with `dyadic`; mask and padding hold 0
+    and 1. At least one element of a batch is valid. A row of a linear model is valid or not, and a power of two are, so
+    that the division of the loss is exact. Elsewhere valid tokens are ragged (see `ragged`) and never on padding.
     """
     return [_batch(model, rows, length, generator(seed, f"batch {step}"), dyadic) for step in range(steps)]
 
@@ -82,7 +85,7 @@ def _row(rng: np.random.Generator, valid: int, length: int) -> tuple[np.ndarray,
 
 
 def shard_edges(vocabulary: int) -> np.ndarray:
-    """First and last ids of vocabulary shards, cut in ceil-sized chunks or as evenly as can be, for the usual axis sizes."""
+    """First and last ids of vocabulary shards, cut in ceil-sized chunks or as evenly as can be, for common axes."""
     cuts = {part * -(-vocabulary // size) for size in _AXIS_SIZES for part in range(1, size)}
     cuts |= {part * vocabulary // size for size in _AXIS_SIZES for part in range(1, size)}
     edges = {cut - 1 for cut in cuts} | cuts
@@ -102,7 +105,7 @@ def _ids(rng: np.random.Generator, vocabulary: int, important_BS: np.ndarray) ->
     return ids
 
 
-def slices(batch: Arrays, number: int) -> list[Arrays]:
+def slices(batch: Mapping[str, Any], number: int) -> list[dict[str, Any]]:
     """Cut a batch into `number` equal slices along dim 0. Raises ValueError where its rows do not divide."""
     rows = len(next(iter(batch.values())))
     if rows % number:

@@ -46,7 +46,9 @@ def check(shapes: Mapping[str, tuple[int, ...]], parameters: Mapping[str, np.nda
         raise ValueError(f"These are not the parameters of this model: missing {missing}, unknown {unknown}.")
     for name, shape in shapes.items():
         if tuple(shape) != parameters[name].shape:
-            raise ValueError(f"Parameter '{name}' has shape {parameters[name].shape}, but the model needs {tuple(shape)}.")
+            raise ValueError(
+                f"Parameter '{name}' has shape {parameters[name].shape}, but the model needs {tuple(shape)}."
+            )
 
 
 def _draw(name: str, shape: tuple[int, ...], seed: int, dyadic: bool) -> np.ndarray:
@@ -69,5 +71,5 @@ def _skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _fan_in(name: str, shape: tuple[int, ...]) -> int:
-    """Terms in the sum that a weight takes part in; an embedding [vocabulary, hidden] sums over hidden where it is tied."""
+    """Terms in the sum that a weight takes part in; an embedding [vocabulary, hidden] counts as if it were tied."""
     return shape[1] if name.endswith("embedding.weight") else shape[0]

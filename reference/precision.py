@@ -25,7 +25,7 @@ class Policy:
 def policy(dtype: str, precision: Any) -> Policy:
     """The policy of a case dtype under a recipe's precision (duck-typed: `compute`, `statistics`).
 
-    `precision.compute` replaces the dtype of the case where it is not None. Raises ValueError for a dtype without rules.
+    `precision.compute` replaces the dtype of the case unless it is None. Raises ValueError for a dtype without rules.
     """
     compute = precision.compute or dtype
     for name in (dtype, compute):

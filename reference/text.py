@@ -29,7 +29,7 @@ def documents() -> tuple[Path, ...]:
     """The standard library's own modules, by name; RuntimeError where their source is not installed."""
     found = tuple(sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")))
     if not found:
-        raise RuntimeError("The source of the Python standard library is not installed here, so there is no text to read.")
+        raise RuntimeError("The source of the Python standard library is not installed here: there is no text to read.")
     return found
 
 

@@ -39,7 +39,10 @@ def visible(padding_BT: jax.Array) -> jax.Array:
 def attend(
     q_BSHE: jax.Array, k_BTKE: jax.Array, v_BTKE: jax.Array, padding_BT: jax.Array, statistics: str
 ) -> jax.Array:
-    """softmax(q k' / sqrt(E)) v over visible keys; query head h reads key head h // (H / K). The softmax is in `statistics`."""
+    """softmax(q k' / sqrt(E)) v over visible keys; query head h reads key head h // (H / K).
+
+    The softmax is in `statistics`.
+    """
     group = q_BSHE.shape[2] // k_BTKE.shape[2]
     k_BTHE, v_BTHE = jnp.repeat(k_BTKE, group, axis=2), jnp.repeat(v_BTKE, group, axis=2)
     scores_BHST = jnp.einsum("bshe,bthe->bhst", q_BSHE, k_BTHE).astype(statistics) / math.sqrt(q_BSHE.shape[3])

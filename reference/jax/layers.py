@@ -77,7 +77,7 @@ class LayerNorm(nnx.Module):
 
 
 def norm(model: Architecture, statistics: str) -> RMSNorm | LayerNorm:
-    kind = {"rms": RMSNorm, "layer": LayerNorm}[model.norm]
+    kind = RMSNorm if model.norm == "rms" else LayerNorm
     return kind(model.hidden, model.norm_epsilon, statistics)
 
 

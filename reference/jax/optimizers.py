@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
 from typing import Any
 
 import jax
@@ -11,9 +14,14 @@ Tensors = dict[str, jax.Array]
 SLOTS = {"sgd": ("momentum",), "adamw": ("first_moment", "second_moment")}
 
 
+def total(terms: Iterable[jax.Array]) -> jax.Array:
+    """The sum of arrays of one shape, first to last."""
+    return reduce(add, terms)
+
+
 def global_norm(gradients: Tensors) -> jax.Array:
     """The root of the sum of squares of all elements of all gradients."""
-    return jnp.sqrt(sum(jnp.sum(g * g) for g in gradients.values()))
+    return jnp.sqrt(total(jnp.sum(g * g) for g in gradients.values()))
 
 
 def clip(gradients: Tensors, norm: jax.Array, clip_norm: float | None) -> Tensors:

@@ -14,6 +14,7 @@ from flax import nnx
 from reference import parameters as canonical
 from reference.batches import slices
 from reference.jax import optimizers
+from reference.jax.optimizers import total
 from reference.jax.transformer import Forward, Tensors, build
 from reference.precision import policy
 
@@ -30,7 +31,7 @@ class Trainer:
     def __init__(self, contract: Any, dtype: str) -> None:
         self.recipe, self.shapes = contract.recipe, dict(contract.shapes)
         self.policy = policy(dtype, contract.recipe.precision)
-        if self.policy.master == "float64" and not jax.config.jax_enable_x64:
+        if self.policy.master == "float64" and not jax.config.read("jax_enable_x64"):
             raise RuntimeError("The reference needs float64, but JAX runs without it: set JAX_ENABLE_X64=1 first.")
         model = nnx.eval_shape(lambda: build(contract.model, self.policy.statistics))
         self._graph, self._blank = nnx.split(model)
@@ -71,11 +72,11 @@ class Trainer:
         return {"parameters": moved, "optimizer": slots, "count": count}, OrderedDict(observations)
 
     def _accumulate(self, parameters: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
-        """Forward and backward over the slices of a batch; sums over all of them, divided once. -> (observed, gradients)."""
+        """Forward and backward over the slices of a batch: sums over all of them, divided once; observed, gradients."""
         differentiate = jax.grad(self._loss_sum, has_aux=True)
         parts = [differentiate(parameters, part) for part in slices(batch, self.recipe.accumulation)]
         forwards = [forward for _, forward in parts]
-        sums = {name: sum(forward.sums[name] for forward in forwards) for name in forwards[0].sums}
+        sums = {name: total(forward.sums[name] for forward in forwards) for name in forwards[0].sums}
         weight = jnp.where(sums["weight"] == 0, 1, sums["weight"])  # a batch without a valid element: zero gradients
         observed = {
             name: jnp.concatenate([forward.observed[name] for forward in forwards]) for name in forwards[0].observed
@@ -83,13 +84,12 @@ class Trainer:
         observed["metrics/tokens"] = sums["tokens"]
         observed |= {f"metrics/{term}": sums[term] / weight for term in ("cross_entropy", "z_loss") if term in sums}
         observed["loss"] = sums["loss"] / weight
-        return observed, {name: sum(gradients[name] for gradients, _ in parts) / weight for name in parameters}
+        return observed, {name: total(gradients[name] for gradients, _ in parts) / weight for name in parameters}
 
     def _loss_sum(self, parameters: Tensors, batch: Tensors) -> tuple[jax.Array, Forward]:
         """The model in the compute dtype, differentiated with respect to the master parameters."""
-        loaded = nnx.map_state(
-            lambda path, blank: blank.replace(parameters[".".join(map(str, path))].astype(self.policy.compute)), self._blank
-        )
+        cast = {name: p.astype(self.policy.compute) for name, p in parameters.items()}
+        loaded = nnx.map_state(lambda path, blank: blank.replace(cast[".".join(map(str, path))]), self._blank)
         forward: Forward = nnx.merge(self._graph, loaded)(self._cast(batch))
         return forward.sums["loss"], forward
 

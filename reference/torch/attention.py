@@ -36,7 +36,10 @@ def visible(padding_BT: Tensor) -> Tensor:
 
 
 def attend(q_BSHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, padding_BT: Tensor, statistics: torch.dtype) -> Tensor:
-    """softmax(q k' / sqrt(E)) v over visible keys; query head h reads key head h // (H / K). The softmax is in `statistics`."""
+    """softmax(q k' / sqrt(E)) v over visible keys; query head h reads key head h // (H / K).
+
+    The softmax is in `statistics`.
+    """
     group = q_BSHE.shape[2] // k_BTKE.shape[2]
     q_BHSE = q_BSHE.transpose(1, 2)
     k_BHTE = k_BTKE.transpose(1, 2).repeat_interleave(group, dim=1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -11,9 +14,14 @@ Tensors = dict[str, Tensor]
 SLOTS = {"sgd": ("momentum",), "adamw": ("first_moment", "second_moment")}
 
 
+def total(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of arrays of one shape, first to last."""
+    return reduce(add, terms)
+
+
 def global_norm(gradients: Tensors) -> Tensor:
     """The root of the sum of squares of all elements of all gradients."""
-    return torch.sqrt(sum(torch.sum(g * g) for g in gradients.values()))
+    return torch.sqrt(total(torch.sum(g * g) for g in gradients.values()))
 
 
 def clip(gradients: Tensors, norm: Tensor, clip_norm: float | None) -> Tensors:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from reference import parameters as canonical
 from reference.batches import slices
 from reference.precision import policy
 from reference.torch import optimizers
 from reference.torch.layers import dtype_of
+from reference.torch.optimizers import total
 from reference.torch.transformer import Forward, Tensors, build
 
 State = dict[str, Any]
@@ -61,16 +61,16 @@ class Trainer:
         return found | {"optimizer/count": state["count"]}
 
     def _accumulate(self, parameters: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
-        """Forward and backward over the slices of a batch; sums over all of them, divided once. -> (observed, gradients)."""
+        """Forward and backward over the slices of a batch: sums over all of them, divided once; observed, gradients."""
         parts = [self._differentiate(parameters, part) for part in slices(batch, self.recipe.accumulation)]
         forwards = [forward for forward, _ in parts]
-        sums = {name: sum(forward.sums[name] for forward in forwards) for name in forwards[0].sums}
+        sums = {name: total(forward.sums[name] for forward in forwards) for name in forwards[0].sums}
         weight = torch.where(sums["weight"] == 0, 1, sums["weight"])  # a batch without a valid element: zero gradients
         observed = {name: torch.cat([forward.observed[name] for forward in forwards]) for name in forwards[0].observed}
         observed["metrics/tokens"] = sums["tokens"]
         observed |= {f"metrics/{term}": sums[term] / weight for term in ("cross_entropy", "z_loss") if term in sums}
         observed["loss"] = sums["loss"] / weight
-        return observed, {name: sum(gradients[name] for _, gradients in parts) / weight for name in parameters}
+        return observed, {name: total(gradients[name] for _, gradients in parts) / weight for name in parameters}
 
     def _differentiate(self, parameters: Tensors, batch: Tensors) -> tuple[Forward, Tensors]:
         """The model in the compute dtype, differentiated with respect to the master parameters."""
