@@ -1,0 +1,139 @@
+"""The operators of tensor parallelism: what each does to activations, and to their gradients.
+
+Law of a pair: the gradient of a copy is a sum, the gradient of a sum is a copy; likewise gather and split.
+JAX differentiates each device's program by itself, so every operator states its gradient.
+Source: Shoeybi et al., Megatron-LM, section 3 (operators f and g).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from suites.tensor.arrangement import TensorArrangement, first_copies
+from suites.training.jax_manual import ShardMapTraining
+from suites.training.jax_state import pad_to_multiple
+from suites.training.traffic import Transfer
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def copy_to(x: jax.Array, axis: str) -> jax.Array:
+    """Identity; the gradients of all devices are summed."""
+    return x
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def reduce_from(x: jax.Array, axis: str) -> jax.Array:
+    """Sum over the devices; the gradient goes to each of them as it is."""
+    return jax.lax.psum(x, axis)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def gather_from(x: jax.Array, axis: str, dim: int) -> jax.Array:
+    """Blocks of all devices side by side along dim; each takes its own block of the gradient."""
+    return jax.lax.all_gather(x, axis, axis=dim % x.ndim, tiled=True)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def split_to(x: jax.Array, axis: str, dim: int) -> jax.Array:
+    """This device's block along dim; the blocks of the gradient are gathered."""
+    return _own_block(x, axis, dim)
+
+
+def _own_block(x: jax.Array, axis: str, dim: int) -> jax.Array:
+    width = x.shape[dim] // jax.lax.axis_size(axis)
+    return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(axis) * width, width, dim % x.ndim)
+
+
+copy_to.defvjp(lambda x, axis: (x, None), lambda axis, _, g: (jax.lax.psum(g, axis),))
+reduce_from.defvjp(lambda x, axis: (reduce_from(x, axis), None), lambda axis, _, g: (g,))
+gather_from.defvjp(
+    lambda x, axis, dim: (gather_from(x, axis, dim), None), lambda axis, dim, _, g: (_own_block(g, axis, dim),)
+)
+split_to.defvjp(
+    lambda x, axis, dim: (split_to(x, axis, dim), None), lambda axis, dim, _, g: (gather_from(g, axis, dim),)
+)
+
+
+class TensorParallel(TensorArrangement, ShardMapTraining):
+    """A training step whose parameters are divided over the tensor axis; on an axis of size 1 nothing is communicated."""
+
+    model_axes: ClassVar[tuple[str, ...]] = ("tensor",)  # the axes that divide parameters
+
+    def tensor_rank(self) -> jax.Array | int:
+        return jax.lax.axis_index(self.tensor_axis) if self.tensor_size() > 1 else 0
+
+    def copy_to_tensor(self, x: jax.Array) -> jax.Array:
+        return copy_to(x, self.tensor_axis) if self.tensor_size() > 1 else x
+
+    def reduce_from_tensor(self, x: jax.Array) -> jax.Array:
+        return reduce_from(x, self.tensor_axis) if self.tensor_size() > 1 else x
+
+    def gather_from_tensor(self, x: jax.Array, dim: int) -> jax.Array:
+        return gather_from(x, self.tensor_axis, dim) if self.tensor_size() > 1 else x
+
+    def split_to_tensor(self, x: jax.Array, dim: int) -> jax.Array:
+        """Where dim does not divide, the last blocks end in zeros."""
+        if self.tensor_size() == 1:
+            return x
+        return split_to(pad_to_multiple(x, dim, self.tensor_size()), self.tensor_axis, dim)
+
+    def sum_over_tensor(self, x: jax.Array) -> jax.Array:
+        """Sum without a gradient."""
+        return self.sum_over((self.tensor_axis,), x)
+
+    def max_over_tensor(self, x: jax.Array) -> jax.Array:
+        """Maximum, a constant to differentiation."""
+        x = jax.lax.stop_gradient(x)
+        return jax.lax.pmax(x, self.tensor_axis) if self.tensor_size() > 1 else x
+
+    # What the training step must know of the axis.
+
+    def sum_over_model(self, x: jax.Array) -> jax.Array:
+        return self.sum_over(self.model_axes, x)
+
+    def squared_norm(self, name: str, g: jax.Array) -> jax.Array:
+        """A replicated parameter counts on the first rank only, a repeated element where it is stored first."""
+        if self.is_repeated(name):
+            g = self.without_repeats(name, g)
+        squares = super().squared_norm(name, g)
+        for axis in self.active(self.model_axes):
+            if axis not in self.placements(name):
+                squares = jnp.where(jax.lax.axis_index(axis) == 0, squares, 0)
+        return squares
+
+    def without_repeats(self, name: str, g: jax.Array) -> jax.Array:
+        """Zero where a lower rank stores the same element."""
+        [(dim, stored)] = self.positions(name).items()
+        counts = jnp.asarray(first_copies(stored).reshape(self.tensor_size(), -1))[self.tensor_rank()]
+        return g * jnp.expand_dims(counts, tuple(d for d in range(g.ndim) if d != dim))
+
+    def sum_repeats(self, name: str, g: jax.Array) -> jax.Array:
+        """Sum the gradients of the copies of an element: put in canonical order, sum over ranks, take one's own again."""
+        [(dim, stored)] = self.positions(name).items()
+        own = jnp.asarray(stored.reshape(self.tensor_size(), -1))[self.tensor_rank()]
+        index = (slice(None),) * dim + (own,)
+        whole = jnp.zeros(self.contract.shapes[name], g.dtype).at[index].set(g)
+        return self.sum_over_tensor(whole)[index]
+
+    def compute_axes(self) -> tuple[str, ...]:
+        return (*self.data_axes, *self.model_axes) if self.divides_evenly() else self.data_axes
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        yield Transfer(kind="all_reduce", axes=self.model_axes, phase="update", elements=1, dtype=self.master)  # norm
+
+    def each_token(self, kind: str, phase: str, features: int, calls: int = 1, dtype: str | None = None) -> Transfer:
+        """In every slice of the batch `calls` collectives over the tensor axis, of `features` elements per token."""
+        return Transfer(
+            kind=kind,
+            axes=(self.tensor_axis,),
+            phase=phase,
+            elements=self.tokens_per_slice * features,
+            dtype=dtype or self.compute,
+            calls=calls * self.contract.recipe.accumulation,
+        )

@@ -1,0 +1,48 @@
+"""The feed-forward block: its hidden features divided over the tensor axis.
+
+B: rows  S: tokens  D: hidden  F: hidden features of this device
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+
+from suites.tensor.jax_manual.linear import LinearLayers
+from suites.training.jax_losses import QuadraticLoss
+from suites.training.jax_state import Named
+from suites.training.traffic import Transfer
+
+
+class FeedForwardBlock(LinearLayers):
+    """Column-parallel up (and gate), row-parallel down. A device's gate features meet its own up features."""
+
+    def feedforward(self, x_BSD: jax.Array, name: str, p: Named) -> jax.Array:
+        x_BSD = self.enter_block(x_BSD)
+        if self.contract.model.activation == "gelu":
+            hidden_BSF = jax.nn.gelu(self.column_linear(x_BSD, f"{name}.up", p), approximate=True)
+        else:
+            gate_BSF, up_BSF = self.gate_and_up(x_BSD, name, p)
+            hidden_BSF = jax.nn.silu(gate_BSF) * up_BSF
+        return self.row_linear(hidden_BSF, f"{name}.down", p)
+
+    def gate_and_up(self, x_BSD: jax.Array, name: str, p: Named) -> tuple[jax.Array, jax.Array]:
+        """A fused projection holds on each device that device's gate features, then its up features."""
+        if self.contract.model.fused_gate_up:
+            gate_BSF, up_BSF = jnp.split(self.column_linear(x_BSD, f"{name}.gate_up", p), 2, axis=-1)
+            return gate_BSF, up_BSF
+        return self.column_linear(x_BSD, f"{name}.gate", p), self.column_linear(x_BSD, f"{name}.up", p)
+
+
+class FeedForward(QuadraticLoss, FeedForwardBlock):
+    """One feed-forward block by itself."""
+
+    def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
+        y_BSD = self.feedforward(batch["inputs"].astype(self.compute), "feedforward", p)
+        return *self.quadratic(y_BSD, batch), {"outputs/y": y_BSD}
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        yield self.each_token("all_reduce", "forward", self.contract.model.hidden)

@@ -1,0 +1,92 @@
+"""A decoder layer and a decoder language model, made of the divided blocks; norms and residual stream are replicated.
+
+B: rows  S: tokens  D: hidden  V: ids of the vocabulary on this device
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from suites.tensor.jax_manual.attention import AttentionBlock
+from suites.tensor.jax_manual.feedforward import FeedForwardBlock
+from suites.tensor.jax_manual.vocabulary import VocabularyLayers
+from suites.training.jax_losses import QuadraticLoss
+from suites.training.jax_state import Named
+from suites.training.traffic import Transfer
+
+
+class DecoderLayer(AttentionBlock, FeedForwardBlock):
+    """x + attention(norm(x)), then x + feedforward(norm(x))."""
+
+    def decoder_layer(self, x_BSD: jax.Array, padding_BS: jax.Array, name: str, p: Named, observed: Named) -> jax.Array:
+        """Adds the output of both blocks to `observed`."""
+        normed_BSD = self.norm(x_BSD, f"{name}.attention_norm", p)
+        mixed_BSD = observed[f"activations/{name}.attention"] = self.attention(normed_BSD, padding_BS, f"{name}.attention", p)
+        x_BSD = x_BSD + mixed_BSD
+        normed_BSD = self.norm(x_BSD, f"{name}.feedforward_norm", p)
+        fed_BSD = observed[f"activations/{name}.feedforward"] = self.feedforward(normed_BSD, f"{name}.feedforward", p)
+        return x_BSD + fed_BSD
+
+    def blocks_transfers(self, leaving: int, entering: int) -> Iterator[Transfer]:
+        """Sums of activations where a block is left, sums of their gradients where it was entered."""
+        yield self.each_token("all_reduce", "forward", self.contract.model.hidden, leaving)
+        yield self.each_token("all_reduce", "backward", self.contract.model.hidden, entering)
+
+
+class Layer(QuadraticLoss, DecoderLayer):
+    """One decoder layer by itself."""
+
+    def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
+        observed: Named = {}
+        y_BSD = self.decoder_layer(batch["inputs"].astype(self.compute), batch["padding"], "layer", p, observed)
+        return *self.quadratic(y_BSD, batch), observed | {"outputs/y": y_BSD}
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        yield from self.blocks_transfers(leaving=2, entering=2)
+
+
+class LanguageModel(DecoderLayer, VocabularyLayers):
+    """Embedding, decoder layers (or none), final norm, head, cross-entropy."""
+
+    def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
+        observed: Named = {}
+        x_BSD = observed["activations/embedding"] = self.add_positions(self.embed(batch["tokens"], p))
+        for i in range(self.contract.model.layers):
+            x_BSD = self.decoder_layer(x_BSD, batch["padding"], f"layers.{i}", p, observed)
+            observed[f"activations/layers.{i}"] = x_BSD
+        x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
+        logits_BSV = observed["outputs/logits"] = self.logits(x_BSD, p)
+        return self.loss_sums(self.token_losses(logits_BSV, batch["targets"]), batch["mask"].astype(self.master), observed)
+
+    def add_positions(self, x_BSD: jax.Array) -> jax.Array:
+        """Sinusoids where the model has them (Vaswani et al., section 3.5): sin in even columns, cos in odd ones."""
+        if self.contract.model.positions != "sinusoidal":
+            return x_BSD
+        column_D = np.arange(x_BSD.shape[-1])
+        angle_SD = self.token_positions(x_BSD.shape[1])[:, None] / 10000.0 ** (2 * (column_D // 2) / x_BSD.shape[-1])
+        return x_BSD + jnp.asarray(np.where(column_D % 2, np.cos(angle_SD), np.sin(angle_SD)), x_BSD.dtype)
+
+    def loss_sums(
+        self, token_losses: tuple[jax.Array, jax.Array], mask_BS: jax.Array, observed: Named
+    ) -> tuple[jax.Array, jax.Array, Named]:
+        """(sum of losses, valid tokens, observations), both terms of the loss among them."""
+        entropy_BS, z_BS = token_losses
+        losses_BS = observed["outputs/token_losses"] = mask_BS * (entropy_BS + z_BS)
+        observed["metrics/cross_entropy"] = jnp.sum(mask_BS * entropy_BS)
+        observed["metrics/z_loss"] = jnp.sum(mask_BS * z_BS)
+        return jnp.sum(losses_BS), jnp.sum(mask_BS), observed
+
+    def summed_scalars(self) -> int:
+        return 4
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        crossings = 2 * self.contract.model.layers + 1  # every block; the embedding is only left, the head only entered
+        yield from self.blocks_transfers(leaving=crossings, entering=crossings)
+        terms = 4 if self.contract.model.label_smoothing else 3  # largest logit, sum of exponentials, target, mean
+        yield self.each_token("all_reduce", "forward", 1, terms, self.master)

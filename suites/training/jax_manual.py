@@ -1,0 +1,180 @@
+"""The training step under `shard_map`: every collective stands where it happens.
+
+Each device differentiates its own sum of losses. Then gradients and sums are reduced, divided once by the global number
+of valid elements, clipped by their global norm, and every device updates the blocks of the parameters that it stores.
+A suite supplies the model (`forward`), the arrangement of the parameters, and what must be summed over its own axis.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from conformance.implementation import Declarations
+from conformance.placements import sharded_dim
+from suites.training import jax_optimizers as optimizers
+from suites.training.jax_state import JaxTraining, Named, pad_to_multiple
+from suites.training.traffic import Transfer, total
+
+
+class ShardMapTraining(JaxTraining):
+    """One training step on the blocks that a device holds."""
+
+    @abstractmethod
+    def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
+        """Local parameters and rows -> (sum of losses, number of elements in it, observations).
+
+        `metrics/...` are sums over this device's rows; every other observation has a row for each of its rows.
+        """
+
+    @cached_property
+    def program(self):
+        """`jit(shard_map(device_step))`."""
+        outputs = {
+            "rows": self.spec(self.row_placements()),
+            "divided": {name: self.spec(placements) for name, placements in self.output_placements().items()},
+            "scalars": PartitionSpec(),
+            "gradients": self.parameter_specs(),
+        }
+
+        def step(state: dict, batch: Named) -> tuple[dict, Named]:
+            batch_specs = {key: self.spec(self.batch_placements(key)) for key in batch}
+            specs = {"in_specs": (self.state_specs(), batch_specs), "out_specs": (self.state_specs(), outputs)}
+            on_each_device = jax.shard_map(self.device_step, mesh=self.device_mesh, check_vma=False, **specs)
+            state, found = on_each_device(state, self.padded(batch))
+            gradients = {f"gradients/{name}": value for name, value in found.pop("gradients").items()}
+            return state, {name: value for group in found.values() for name, value in group.items()} | gradients
+
+        return jax.jit(step)
+
+    def padded(self, batch: Named) -> Named:
+        """Zeros where a dim of the batch does not divide over its axis."""
+        padded = dict(batch)
+        for key in batch:
+            for axis, placement in self.batch_placements(key).items():
+                padded[key] = pad_to_multiple(padded[key], sharded_dim(placement) or 0, self.mesh.size(axis))
+        return padded
+
+    def device_step(self, state: dict, batch: Named) -> tuple[dict, dict[str, Named]]:
+        """The step of one device: local state and rows -> new local state and observations."""
+        gradients, sums, rows = self.accumulate(state["parameters"], batch)
+        with jax.named_scope("update"):
+            sums = {name: self.sum_over_data(value) for name, value in sums.items()}
+            elements = sums.pop("weight")
+            weight = jnp.where(elements == 0, 1, elements)  # nothing valid in the whole batch: gradients are zero
+            gradients = {name: self.sum_gradient(name, g) / weight for name, g in gradients.items()}
+            norm = self.global_norm(gradients)
+            state = self.update(state, gradients, self.clip_factor(norm))
+        scalars = {name: value / weight for name, value in sums.items()}
+        scalars |= {"metrics/tokens": elements / self.weight_per_token, "metrics/grad_norm": norm}
+        divided = {name: rows.pop(name) for name in self.output_placements()}
+        return state, {"rows": rows, "divided": divided, "scalars": scalars, "gradients": gradients}
+
+    # Losses and their gradients.
+
+    def accumulate(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
+        """(gradients, sums, rows) of this device: gradients and sums of all slices added up, rows in their order."""
+        slices = self.contract.recipe.accumulation
+        if slices == 1:
+            return self.slice_gradients(parameters, batch)
+
+        def add(summed: Named, part: Named) -> tuple[Named, tuple[Named, Named]]:
+            gradients, sums, rows = self.slice_gradients(parameters, part)
+            return {name: summed[name] + gradients[name] for name in gradients}, (sums, rows)
+
+        parts = {key: value.reshape(slices, -1, *value.shape[1:]) for key, value in batch.items()}
+        gradients, (sums, rows) = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, parameters), parts)
+        rows = {name: value.reshape(-1, *value.shape[2:]) for name, value in rows.items()}
+        return gradients, {name: value.sum(0) for name, value in sums.items()}, rows
+
+    def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
+        """(gradients, sums, rows) of one slice; gradients are those of its sum of losses."""
+
+        def loss_sum(parameters: Named) -> tuple[jax.Array, tuple[jax.Array, Named]]:
+            narrow = {name: value.astype(self.compute) for name, value in parameters.items()}
+            loss, weight, observations = self.forward(narrow, batch)
+            return loss, (weight, observations)
+
+        (loss, (weight, rows)), gradients = jax.value_and_grad(loss_sum, has_aux=True)(parameters)
+        metrics = {name: rows.pop(name) for name in list(rows) if name.startswith("metrics/")}
+        return gradients, {"loss": loss, "weight": weight, **metrics}, rows
+
+    # Reductions over the batch and the update.
+
+    def sum_over(self, axes: tuple[str, ...], x: jax.Array) -> jax.Array:
+        """All-reduce over mesh axes, without a gradient."""
+        return jax.lax.psum(x, active) if (active := self.active(axes)) else x
+
+    def sum_over_data(self, x: jax.Array) -> jax.Array:
+        return self.sum_over(self.data_axes, x)
+
+    def sum_gradient(self, name: str, g: jax.Array) -> jax.Array:
+        """Gradient of this device's sum of losses -> gradient of the sum over the whole batch."""
+        return self.sum_over_data(g)
+
+    def squared_norm(self, name: str, g: jax.Array) -> jax.Array:
+        """This device's share of the squared norm: every element of a parameter counts on one device only."""
+        return jnp.sum(g * g)
+
+    def sum_over_model(self, x: jax.Array) -> jax.Array:
+        """Sum over the axes that divide the parameters."""
+        return x
+
+    def global_norm(self, gradients: Named) -> jax.Array:
+        return jnp.sqrt(self.sum_over_model(sum(self.squared_norm(name, g) for name, g in gradients.items())))
+
+    def clip_factor(self, norm: jax.Array) -> jax.Array:
+        threshold = self.contract.recipe.clip_norm
+        return jnp.ones_like(norm) if threshold is None else jnp.minimum(1, threshold / norm)
+
+    def update(self, state: dict, gradients: Named, factor: jax.Array) -> dict:
+        """New state from the gradients and the factor that clips them."""
+        count = state["count"] + 1
+        clipped = {name: factor * g for name, g in gradients.items()}
+        parameters, slots = optimizers.apply(
+            self.contract.recipe, state["parameters"], state["optimizer"], clipped, count
+        )
+        return {"parameters": parameters, "optimizer": slots, "count": count}
+
+    # Declarations.
+
+    def declare(self) -> Declarations:
+        return Declarations(
+            layout={name: self.placements(name) for name in self.contract.shapes},
+            traffic=total(self.transfers(), self.mesh),
+            reduction_dtype=self.compute,
+            compute_axes=self.compute_axes(),
+        )
+
+    def compute_axes(self) -> tuple[str, ...]:
+        """The axes over which the matrix products are divided."""
+        return self.data_axes
+
+    def transfers(self) -> Iterator[Transfer]:
+        """What a step communicates. Here: gradients and sums over the data axes."""
+        update = {"kind": "all_reduce", "axes": self.data_axes, "phase": "update", "dtype": self.master}
+        for name in self.contract.shapes:
+            yield Transfer(**update, elements=self.local_elements(name))
+        yield Transfer(**update, elements=1, calls=self.summed_scalars())
+
+    def summed_scalars(self) -> int:
+        """Loss, weight, and the metrics that are sums."""
+        return 2
+
+    @cached_property
+    def tokens_per_slice(self) -> int:
+        """Rows (or tokens) of one slice of the batch that one device sees, valid or not."""
+        return self.contract.batches(0, 1)[0]["mask"].size // self.size(self.data_axes) // self.contract.recipe.accumulation
+
+    def local_elements(self, name: str) -> int:
+        """Elements of a parameter that one device stores."""
+        positions = self.positions(name)
+        stored = [len(positions.get(dim, range(n))) for dim, n in enumerate(self.contract.shapes[name])]
+        sharded = tuple(axis for axis, placement in self.placements(name).items() if sharded_dim(placement) is not None)
+        return math.prod(stored) // self.size(sharded)
