@@ -60,7 +60,7 @@ def covered(observed: Observed) -> np.ndarray:
 
 
 def deviation(observed: Observed, expected: np.ndarray, mesh: Mesh) -> np.ndarray:
-    """Elementwise largest |copy - expected| over every rank's copy; infinite where a copy is not finite or is missing."""
+    """Elementwise largest |copy - expected| over every rank's copy; infinite where one is not finite or is missing."""
     worst = np.where(covered(observed), 0.0, np.inf)
     for block in complete(observed, mesh):
         where = selector(block.index)

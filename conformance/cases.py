@@ -19,7 +19,7 @@ DEVICES = ("emulated", "single", "real")
 
 @dataclass(frozen=True, kw_only=True)
 class Mutation:
-    """One generated change to one collective of a program: operator name and the collective's number in program order."""
+    """One generated change to one collective: the operator and the number of the collective in program order."""
 
     operator: str
     site: int

@@ -27,8 +27,8 @@ class Precision:
 class Recipe:
     """The training recipe: everything about a step that is not the model.
 
-    The batch is split along dim 0 into `accumulation` slices; the loss is the sum over all valid elements of all slices,
-    divided by their number (one large batch, not a mean of means). Clipping is by global norm to `clip_norm`.
+    The batch is split along dim 0 into `accumulation` slices; the loss is the sum over all valid elements of all
+    slices, divided by their number (one large batch, not a mean of means). Clipping is by global norm to `clip_norm`.
     AdamW follows Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2, with bias correction.
     `epsilon` is of the order of the gradient: a far smaller one makes the first update the sign of noise.
     """

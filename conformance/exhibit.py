@@ -87,7 +87,8 @@ class Exhibit:
 
 
 def _change(after: Observed, before: Observed) -> Observed:
-    """Every rank's own change of its own blocks, in float64; a block that moved is compared with NaN, which never passes."""
+    """Every rank's own change of its own blocks, in float64; a block that moved is compared with NaN, which never
+    passes."""
     start = {(rank, _key(block)): block.value for block in before.blocks for rank in block.ranks}
     blocks = []
     for block in after.blocks:

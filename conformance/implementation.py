@@ -22,7 +22,8 @@ class Unsupported(Exception):  # noqa: N818 - a refusal, not an error
 class Sharded:
     """What one torch rank holds of a global tensor: its local block and the placements per mesh axis.
 
-    `shape` is the global shape; blocks are those of `placements.local_index` (ceil-sized chunks, the last ones shorter).
+    `shape` is the global shape; blocks are those of `placements.local_index` (ceil-sized chunks, the last ones
+    shorter).
     """
 
     local: Any
@@ -74,8 +75,8 @@ class Declarations:
 class Implementation(ABC):
     """Subclass this, in JAX or in torch; in torch the same object lives on every rank.
 
-    The engine makes one instance per case, then calls `place` once, `step` once per batch and `collect` after each step.
-    Raise `Unsupported` with one sentence for what you refuse.
+    The engine makes one instance per case, then calls `place` once, `step` once per batch and `collect` after each
+    step. Raise `Unsupported` with one sentence for what you refuse.
     """
 
     framework: ClassVar[str]  # "jax" or "torch"

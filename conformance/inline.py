@@ -74,8 +74,8 @@ def check(
     parameters, batch   name -> array
     mesh       for example 'data=2,tensor=4'; it is emulated, no accelerator is needed
 
-    Both functions stand at the top level of a module, since the workers import them. Raises ValueError with one sentence
-    for functions that cannot be found again, for a bad mesh or dtype and for parameters that are not finite.
+    Both functions stand at the top level of a module, since the workers import them. Raises ValueError with one
+    sentence for functions that cannot be found again, for a bad mesh or dtype and for parameters that are not finite.
     """
     from conformance.run import Bench
     from conformance.workers.pool import Workers

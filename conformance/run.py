@@ -43,7 +43,7 @@ def run(
     on_progress: Callable[[str], None] = lambda sentence: None,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Totals:
-    """Judge every case; the two frameworks run side by side. `on_result` is called once per case, one call at a time."""
+    """Judge every case, the two frameworks side by side. `on_result` is called once per case, one call at a time."""
     if workers is None:
         with Workers(jax_devices=max((case.mesh.devices for case in cases), default=1)) as own:
             return run(

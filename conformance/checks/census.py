@@ -8,7 +8,6 @@ import numpy as np
 
 from conformance.assembly import covered, deviation
 from conformance.checks.check import Check
-from conformance.evidence import Observed
 from conformance.exhibit import Exhibit
 from conformance.results import CheckResult
 
@@ -18,9 +17,10 @@ Count = tuple[str, str]  # what was counted; a sentence when it does not add up,
 class Census(Check):
     name = "census"
     rule = (
-        "The placed parameters are the canonical ones, bit for bit; every observation of the reference is there, whole and in "
-        "its shape; every parameter has a gradient and its optimizer slots; tokens in = tokens in the loss; every batch key "
-        "changes something; every device of the mesh holds something; clipping is active where the recipe clips."
+        "The placed parameters are the canonical ones, bit for bit; every observation of the reference is there, "
+        "whole and in its shape; every parameter has a gradient and its optimizer slots; tokens in = tokens in the "
+        "loss; every batch key changes something; every device of the mesh holds something; clipping is active "
+        "where the recipe clips."
     )
 
     def applies(self, exhibit: Exhibit) -> bool:
@@ -46,21 +46,20 @@ class Census(Check):
 
 
 def _initial(exhibit: Exhibit) -> Iterator[Count]:
-    master = np.float64 if exhibit.case.dtype == "float64" else np.float32
     for name, canonical in exhibit.truth.initial.items():
-        placed = exhibit.evidence.initial.get(f"parameters/{name}")
-        if placed is None:
-            yield f"start: parameters/{name}", f"The parameter '{name}' was not placed."
-        elif tuple(placed.shape) != canonical.shape:
-            yield (
-                f"start: parameters/{name}",
-                f"The parameter '{name}' has shape {placed.shape}, not {canonical.shape}.",
-            )
-        else:
-            expected = canonical.astype(master).astype(np.float64)
-            off = deviation(placed, expected, exhibit.case.mesh).max(initial=0.0)
-            sentence = f"The placed parameter '{name}' is not the canonical one: off by {off:.3g}." if off else ""
-            yield f"start: parameters/{name}", sentence
+        yield f"start: parameters/{name}", _placed_wrong(exhibit, name, canonical)
+
+
+def _placed_wrong(exhibit: Exhibit, name: str, canonical: np.ndarray) -> str:
+    placed = exhibit.evidence.initial.get(f"parameters/{name}")
+    if placed is None:
+        return f"The parameter '{name}' was not placed."
+    if tuple(placed.shape) != canonical.shape:
+        return f"The parameter '{name}' has shape {placed.shape}, not {canonical.shape}."
+    master = np.float64 if exhibit.case.dtype == "float64" else np.float32
+    expected = canonical.astype(master).astype(np.float64)
+    off = deviation(placed, expected, exhibit.case.mesh).max(initial=0.0)
+    return f"The placed parameter '{name}' is not the canonical one: off by {off:.3g}." if off else ""
 
 
 def _present(exhibit: Exhibit) -> Iterator[Count]:
@@ -68,14 +67,12 @@ def _present(exhibit: Exhibit) -> Iterator[Count]:
         for name, expected in oracle.items():
             if name.startswith("activations/"):
                 continue  # wanted for localisation, not owed
-            observed = step.get(name)
-            label = f"step {number + 1}: {name}"
+            observed, sentence = step.get(name), ""
             if observed is None:
-                yield label, f"'{name}' is missing from step {number + 1}."
+                sentence = f"'{name}' is missing from step {number + 1}."
             elif tuple(observed.shape) != expected.shape:
-                yield label, f"'{name}' has shape {tuple(observed.shape)}, the reference has {expected.shape}."
-            else:
-                yield label, ""
+                sentence = f"'{name}' has shape {tuple(observed.shape)}, the reference has {expected.shape}."
+            yield f"step {number + 1}: {name}", sentence
 
 
 def _whole(exhibit: Exhibit) -> Iterator[Count]:
@@ -83,10 +80,8 @@ def _whole(exhibit: Exhibit) -> Iterator[Count]:
         for name, observed in step.items():
             held = covered(observed)
             lost = int(held.size - held.sum())
-            yield (
-                f"step {number + 1}: {name}",
-                f"No rank holds {lost} of {held.size} elements of '{name}'." if lost else "",
-            )
+            sentence = f"No rank holds {lost} of {held.size} elements of '{name}'." if lost else ""
+            yield f"step {number + 1}: {name}", sentence
 
 
 def _unknown(exhibit: Exhibit) -> Iterator[Count]:
@@ -98,19 +93,12 @@ def _unknown(exhibit: Exhibit) -> Iterator[Count]:
 
 def _tokens(exhibit: Exhibit) -> Iterator[Count]:
     for number, (step, oracle) in enumerate(zip(exhibit.steps, exhibit.truth.oracle, strict=False)):
-        observed: Observed | None = step.get("metrics/tokens")
+        observed = step.get("metrics/tokens")
         if observed is not None and "metrics/tokens" in oracle:
-            counted = {float(block.value) for block in observed.blocks}
-            right = counted == {float(oracle["metrics/tokens"])}
-            sentence = (
-                ""
-                if right
-                else (
-                    f"The batch has {float(oracle['metrics/tokens']):g} valid elements, the candidate counted "
-                    f"{', '.join(f'{one:g}' for one in sorted(counted))}."
-                )
-            )
-            yield f"step {number + 1}: metrics/tokens", sentence
+            valid, counted = float(oracle["metrics/tokens"]), sorted({float(b.value) for b in observed.blocks})
+            spoken = ", ".join(f"{one:g}" for one in counted)
+            sentence = f"The batch has {valid:g} valid elements, the candidate counted {spoken}."
+            yield f"step {number + 1}: metrics/tokens", "" if counted == [valid] else sentence
 
 
 def _keys(exhibit: Exhibit) -> Iterator[Count]:
@@ -127,12 +115,5 @@ def _clipping(exhibit: Exhibit) -> Iterator[Count]:
     threshold = exhibit.contract.recipe.clip_norm
     norm = exhibit.truth.oracle[0].get("metrics/grad_norm")
     if threshold is not None and norm is not None:
-        active = float(norm) > threshold
-        yield (
-            "clipping",
-            ""
-            if active
-            else (
-                f"The contract clips at {threshold:g}, but the gradient norm is only {float(norm):.3g}: clipping is not tested."
-            ),
-        )
+        sentence = f"The gradient norm {float(norm):.3g} is below the threshold {threshold:g}: clipping is not tested."
+        yield "clipping", "" if float(norm) > threshold else sentence

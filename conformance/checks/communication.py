@@ -15,8 +15,8 @@ Key = tuple[str, str, tuple[str, ...]]  # phase, kind, axes
 class Communication(Check):
     name = "communication"
     rule = (
-        "Collectives and payload bytes per device, forward, backward and update apart, per kind and mesh axis, as traced "
-        "from the step that ran, equal what the implementation declares."
+        "Collectives and payload bytes per device, forward, backward and update apart, per kind and mesh axis, as "
+        "traced from the step that ran, equal what the implementation declares."
     )
 
     def applies(self, exhibit: Exhibit) -> bool:

@@ -13,8 +13,9 @@ QUADRATIC = ("metrics/",)  # the norm squares a gradient: float64 only
 class Exact(Check):
     name = "exact"
     rule = (
-        "The inputs are small dyadic numbers, so that every partial sum of outputs, loss, gradients and first updates is a "
-        "number of the dtype: every rank must hold the very bits of the oracle (in float64 the gradient norm too)."
+        "The inputs are small dyadic numbers, so that every partial sum of outputs, loss, gradients and first "
+        "updates is a number of the dtype: every rank must hold the very bits of the oracle (in float64 the "
+        "gradient norm too)."
     )
 
     def applies(self, exhibit: Exhibit) -> bool:

@@ -10,9 +10,9 @@ from conformance.results import CheckResult
 class Logic(Check):
     name = "logic"
     rule = (
-        "Every observation of the first step (activations, outputs, loss, each gradient, metrics), on every rank and per "
-        "row block, in float64 against the float64 reference. The bound is a small multiple of the reference's own "
-        "response to inputs that differ by one unit in the last place."
+        "Every observation of the first step (activations, outputs, loss, each gradient, metrics), on every rank "
+        "and per row block, in float64 against the float64 reference. The bound is a small multiple of the "
+        "reference's own response to inputs that differ by one unit in the last place."
     )
 
     def applies(self, exhibit: Exhibit) -> bool:

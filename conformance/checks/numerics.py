@@ -11,9 +11,9 @@ from conformance.results import CheckResult
 class Numerics(Check):
     name = "numerics"
     rule = (
-        "Every observation of the first step in float32, bfloat16 or float16: excess error = (candidate - oracle) / "
-        "(single-device reference in that dtype - oracle), per row block and on every rank, with the response to inputs "
-        "perturbed by rounding as floor. Passes below a bound calibrated on conforming runs."
+        "Every observation of the first step in float32, bfloat16 or float16: excess error = (candidate - oracle) /"
+        " (single-device reference in that dtype - oracle), per row block and on every rank, with the response to "
+        "inputs perturbed by rounding as floor. Passes below a bound calibrated on conforming runs."
     )
 
     def applies(self, exhibit: Exhibit) -> bool:

@@ -11,8 +11,9 @@ from conformance.results import CheckResult
 class Trajectory(Check):
     name = "trajectory"
     rule = (
-        "The change of every parameter since the start and every optimizer slot after each step, and every observation of "
-        "the second step and later, against the oracle. Changes, not parameters: a lost update is tiny beside a parameter."
+        "The change of every parameter since the start and every optimizer slot after each step, and every "
+        "observation of the second step and later, against the oracle. Changes, not parameters: a lost update is "
+        "tiny beside a parameter."
     )
 
     def applies(self, exhibit: Exhibit) -> bool:

@@ -14,7 +14,7 @@ from reference.parameters import draw
 REFERENCES = {"jax": "reference.jax.training:Trainer", "torch": "reference.torch.training:Trainer"}
 QUADRATIC = {"loss": "half the squared error of valid rows, summed, divided by valid rows x features"}
 CROSS_ENTROPY = {
-    "cross_entropy": "label-smoothed negative log-likelihood, summed over valid tokens of the whole batch, divided by their number",
+    "cross_entropy": "label-smoothed negative log-likelihood of the valid tokens of the whole batch, by their number",
     "z_loss": "coefficient x logsumexp(logits)^2, summed and divided likewise (PaLM, section 5)",
 }
 
