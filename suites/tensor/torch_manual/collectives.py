@@ -1,0 +1,148 @@
+"""The operators of tensor parallelism: what each does to activations, and to their gradients.
+
+Law of a pair: the gradient of a copy is a sum, the gradient of a sum is a copy; likewise gather and split.
+Autograd differentiates each rank's program by itself, so every operator states its gradient.
+Source: Shoeybi et al., Megatron-LM, section 3 (operators f and g).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from suites.tensor.arrangement import TensorArrangement, first_copies
+from suites.training.torch_collectives import MeshAxis
+from suites.training.torch_manual import CollectiveTraining
+from suites.training.torch_state import name_of
+from suites.training.traffic import Transfer
+
+
+class CopyTo(torch.autograd.Function):
+    """Identity; the gradients of all ranks are summed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, axis: MeshAxis) -> Tensor:
+        ctx.axis = axis
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return ctx.axis.all_reduce(g), None
+
+
+class ReduceFrom(torch.autograd.Function):
+    """Sum over the ranks; the gradient goes to each of them as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, axis: MeshAxis) -> Tensor:
+        return axis.all_reduce(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return g, None
+
+
+class GatherFrom(torch.autograd.Function):
+    """Blocks of all ranks side by side along dim; each takes its own block of the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, axis: MeshAxis, dim: int) -> Tensor:
+        ctx.axis, ctx.dim = axis, dim
+        return axis.all_gather(x, dim)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return ctx.axis.own(g, ctx.dim), None, None
+
+
+class SplitTo(torch.autograd.Function):
+    """This rank's block along dim; the blocks of the gradient are gathered."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, axis: MeshAxis, dim: int) -> Tensor:
+        ctx.axis, ctx.dim = axis, dim
+        return axis.own(x, dim).clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return ctx.axis.all_gather(g, ctx.dim), None, None
+
+
+class TensorParallel(TensorArrangement, CollectiveTraining):
+    """A training step whose parameters are divided over the tensor axis; on an axis of size 1 nothing is communicated."""
+
+    model_axes: ClassVar[tuple[str, ...]] = ("tensor",)  # the axes that divide parameters
+
+    def tensor_rank(self) -> int:
+        return self.axis(self.tensor_axis).rank
+
+    def copy_to_tensor(self, x: Tensor) -> Tensor:
+        return CopyTo.apply(x, self.axis(self.tensor_axis)) if self.tensor_size() > 1 else x
+
+    def reduce_from_tensor(self, x: Tensor) -> Tensor:
+        return ReduceFrom.apply(x, self.axis(self.tensor_axis)) if self.tensor_size() > 1 else x
+
+    def gather_from_tensor(self, x: Tensor, dim: int) -> Tensor:
+        return GatherFrom.apply(x, self.axis(self.tensor_axis), dim) if self.tensor_size() > 1 else x
+
+    def split_to_tensor(self, x: Tensor, dim: int) -> Tensor:
+        """Where dim does not divide, the last blocks end in zeros."""
+        if self.tensor_size() == 1:
+            return x
+        missing = -x.shape[dim] % self.tensor_size()
+        x = torch.nn.functional.pad(x.movedim(dim, -1), (0, missing)).movedim(-1, dim) if missing else x
+        return SplitTo.apply(x, self.axis(self.tensor_axis), dim)
+
+    def sum_over_tensor(self, x: Tensor) -> Tensor:
+        """Sum without a gradient."""
+        return self.axis(self.tensor_axis).all_reduce(x)
+
+    def max_over_tensor(self, x: Tensor) -> Tensor:
+        """Maximum, a constant to differentiation."""
+        return self.axis(self.tensor_axis).all_reduce(x.detach(), dist.ReduceOp.MAX)
+
+    # What the training step must know of the axis.
+
+    def sum_over_model(self, x: Tensor) -> Tensor:
+        for name in self.model_axes:
+            x = self.axis(name).all_reduce(x)
+        return x
+
+    def squared_norm(self, name: str, g: Tensor) -> Tensor:
+        """A replicated parameter counts on the first rank only, a repeated element where it is stored first."""
+        if self.is_repeated(name):
+            g = self.without_repeats(name, g)
+        squares = super().squared_norm(name, g)
+        replicated = [axis for axis in self.model_axes if axis not in self.placements(name)]
+        return squares if all(self.axis(axis).rank == 0 for axis in replicated) else torch.zeros_like(squares)
+
+    def without_repeats(self, name: str, g: Tensor) -> Tensor:
+        """Zero where a lower rank stores the same element."""
+        [(dim, stored)] = self.positions(name).items()
+        first = torch.tensor(first_copies(stored).reshape(self.tensor_size(), -1)[self.tensor_rank()])
+        return g * first.reshape([-1 if d == dim else 1 for d in range(g.dim())])
+
+    def sum_repeats(self, name: str, g: Tensor) -> Tensor:
+        """Sum the gradients of the copies of an element: put in canonical order, sum over ranks, take one's own again."""
+        [(dim, stored)] = self.positions(name).items()
+        own = torch.tensor(stored.reshape(self.tensor_size(), -1)[self.tensor_rank()])
+        whole = torch.zeros(self.contract.shapes[name], dtype=g.dtype).index_add(dim, own, g)
+        return self.sum_over_tensor(whole).index_select(dim, own)
+
+    def compute_axes(self) -> tuple[str, ...]:
+        return (*self.data_axes, *self.model_axes) if self.divides_evenly() else self.data_axes
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        for axis in self.model_axes:
+            yield self.update_transfer(axis, 1)  # the norm
+
+    def tensor_transfer(self, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1) -> Transfer:
+        """In each slice of the batch, `calls` collectives over the tensor axis."""
+        calls *= self.contract.recipe.accumulation
+        axes = (self.tensor_axis,)
+        return Transfer(kind=kind, axes=axes, phase=phase, elements=elements, dtype=name_of(dtype), calls=calls)

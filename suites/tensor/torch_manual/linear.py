@@ -1,0 +1,160 @@
+"""Linear layers whose columns or rows are divided over the tensor axis.
+
+B: rows of the batch  I: input features  O: output features, or this rank's part of them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from conformance.implementation import Unsupported
+from conformance.placements import Placements
+from suites.tensor.arrangement import Positions, positions
+from suites.tensor.torch_manual.collectives import ReduceFrom, TensorParallel
+from suites.training.torch_losses import QuadraticLoss
+from suites.training.torch_state import Named, name_of
+from suites.training.traffic import Transfer
+
+
+class LinearLayers(TensorParallel):
+    """The two linear layers of Megatron, and what happens where a block of them begins and ends."""
+
+    def enter_block(self, x: Tensor) -> Tensor:
+        """Replicated activations enter a block whose weights are divided."""
+        return self.copy_to_tensor(x)
+
+    def leave_block(self, y: Tensor) -> Tensor:
+        """Partial sums leave it, replicated again."""
+        return self.reduce_from_tensor(y)
+
+    def column_linear(self, x: Tensor, name: str, p: Named) -> Tensor:
+        """x already entered; weight S(1), bias S(0) -> this rank's output features."""
+        y = x @ p[f"{name}.weight"]
+        return y + p[f"{name}.bias"] if f"{name}.bias" in p else y
+
+    def row_linear(self, x: Tensor, name: str, p: Named) -> Tensor:
+        """x divided along its features, weight S(0) -> the whole output; the replicated bias is added once, after the sum."""
+        y = self.leave_block(x @ p[f"{name}.weight"])
+        return y + p[f"{name}.bias"] if f"{name}.bias" in p else y
+
+    def hidden_transfer(self, phase: str, calls: int = 1) -> Transfer:
+        """All-reduces of the residual stream, or of its gradient."""
+        elements = self.slice_tokens * self.contract.model.hidden
+        return self.tensor_transfer("all_reduce", phase, elements, self.compute, calls=calls)
+
+
+class ColumnLinear(QuadraticLoss, LinearLayers):
+    """y = x w + b with columns divided; the output is gathered, or stays divided if the contract asks for that."""
+
+    columns = ("linear",)
+
+    @property
+    def stays_divided(self) -> bool:
+        return "S(1)" in self.contract.layouts.get("outputs/y", {}).values()
+
+    def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
+        y_BO = self.column_linear(self.enter_block(batch["inputs"]), "linear", p)
+        if self.stays_divided:
+            loss, weight = self.quadratic(y_BO, batch)
+            return self.reduce_from_tensor(loss), weight, {"outputs/y": y_BO}
+        y_BO = self.gather_output(y_BO)
+        return *self.quadratic(y_BO, batch), {"outputs/y": y_BO}
+
+    def gather_output(self, y_BO: Tensor) -> Tensor:
+        """All features on every rank, without those that only fill up the last ranks."""
+        return self.gather_from_tensor(y_BO, -1)[..., : self.contract.model.outputs]
+
+    def output_placements(self) -> dict[str, Placements]:
+        divided = {**self.row_placements(), self.tensor_axis: "S(1)"}
+        return {"outputs/y": divided} if self.stays_divided else {}
+
+    def batch_placements(self, key: str) -> Placements:
+        return self.output_placements()["outputs/y"] if self.stays_divided and key == "targets" else self.row_placements()
+
+    def positions(self, name: str) -> Positions:
+        outputs = self.contract.model.outputs
+        if name == "outputs/y" and self.stays_divided and outputs % self.tensor_size():
+            return {1: positions([(outputs, 1)], self.tensor_size())}
+        return super().positions(name)
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        if self.stays_divided:
+            yield self.tensor_transfer("all_reduce", "forward", 1, self.master)
+        else:
+            outputs = -(-self.contract.model.outputs // self.tensor_size()) * self.tensor_size()
+            yield self.tensor_transfer("all_gather", "forward", self.slice_tokens * outputs, self.compute)
+
+
+class RowLinear(QuadraticLoss, LinearLayers):
+    """y = x w + b with rows divided; the input is split here, or arrives divided if the contract says so."""
+
+    rows = ("linear",)
+
+    @property
+    def arrives_divided(self) -> bool:
+        return self.contract.name.endswith("row_linear_sharded")
+
+    def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
+        x_BI = batch["inputs"] if self.arrives_divided else self.split_to_tensor(batch["inputs"], -1)
+        y_BO = self.row_linear(x_BI, "linear", p)
+        return *self.quadratic(y_BO, batch), {"outputs/y": y_BO}
+
+    def batch_placements(self, key: str) -> Placements:
+        divided = {**self.row_placements(), self.tensor_axis: "S(1)"}
+        return divided if self.arrives_divided and key == "inputs" else self.row_placements()
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        elements = self.slice_tokens * self.contract.model.outputs
+        yield self.tensor_transfer("all_reduce", "forward", elements, self.compute)
+
+
+class Linear2D(QuadraticLoss, LinearLayers):
+    """Weight S(0) over the data axis and S(1) over the tensor axis, so that each rank holds one tile of it.
+
+    The inputs arrive divided along their features over the data axis: row-parallel there, column-parallel over tensor.
+    """
+
+    columns = ("linear",)
+    data_axes = ()
+    model_axes = ("data", "tensor")
+
+    def placements(self, name: str) -> Placements:
+        tile = {"data": "S(0)"} if name == "linear.weight" else {}
+        return {**tile, **super().placements(name)}
+
+    def batch_placements(self, key: str) -> Placements:
+        return {"data": "S(1)"} if key == "inputs" else {}
+
+    def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
+        y_BO = self.row_linear(batch["inputs"], "linear", p)
+        y_BO = self.gather_from_tensor(y_BO, -1)
+        return *self.quadratic(y_BO, batch), {"outputs/y": y_BO}
+
+    def leave_block(self, y: Tensor) -> Tensor:
+        return ReduceFrom.apply(y, self.axis("data")) if self.mesh.size("data") > 1 else y
+
+    def require_supported(self) -> None:
+        model, data, tensor = self.contract.model, self.mesh.size("data"), self.tensor_size()
+        if model.hidden % data or model.outputs % tensor:
+            raise Unsupported(
+                f"A weight of {model.hidden} x {model.outputs} cannot be cut into {data} x {tensor} equal tiles."
+            )
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        elements = self.slice_tokens * self.contract.model.outputs
+        yield Transfer(kind="all_reduce", axes=("data",), phase="forward", elements=elements // self.tensor_size(),
+                       dtype=name_of(self.compute), calls=self.contract.recipe.accumulation)
+        yield self.tensor_transfer("all_gather", "forward", elements, self.compute)
+
+
+class LinearSubmesh(ColumnLinear):
+    """Column-parallel over the data axis alone; the tensor axis, and the batch, are replicated."""
+
+    tensor_axis = "data"
+    model_axes = ("data",)
+    data_axes = ()

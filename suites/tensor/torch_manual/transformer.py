@@ -1,0 +1,84 @@
+"""The pre-norm decoder layer and the decoder language model, tensor-parallel.
+
+B: rows  S: tokens  D: hidden  V: this rank's part of the vocabulary
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from suites.tensor.torch_manual.attention import AttentionBlock
+from suites.tensor.torch_manual.feedforward import FeedForwardBlock
+from suites.tensor.torch_manual.vocabulary import VocabularyParallel
+from suites.training import torch_layers as layers
+from suites.training.torch_losses import QuadraticLoss
+from suites.training.torch_state import Named
+from suites.training.traffic import Transfer
+
+
+class DecoderLayers(AttentionBlock, FeedForwardBlock):
+    """Norms and the residual stream are replicated over the tensor axis."""
+
+    def decoder_layer(self, x_BSD: Tensor, padding_BS: Tensor, name: str, p: Named, observed: Named) -> Tensor:
+        mixed_BSD = self.attention(self.norm(x_BSD, f"{name}.attention_norm", p), padding_BS, f"{name}.attention", p)
+        observed[f"activations/{name}.attention"] = mixed_BSD
+        x_BSD = x_BSD + mixed_BSD
+        fed_BSD = self.feedforward(self.norm(x_BSD, f"{name}.feedforward_norm", p), f"{name}.feedforward", p)
+        observed[f"activations/{name}.feedforward"] = fed_BSD
+        return x_BSD + fed_BSD
+
+    def norm(self, x: Tensor, name: str, p: Named) -> Tensor:
+        epsilon = self.contract.model.norm_epsilon
+        if self.contract.model.norm == "rms":
+            return layers.rms_norm(x, p[f"{name}.gain"], epsilon, self.master)
+        return layers.layer_norm(x, p[f"{name}.gain"], p[f"{name}.bias"], epsilon, self.master)
+
+    def layer_transfers(self, number: int) -> Iterator[Transfer]:
+        """Each of two blocks enters with a sum of gradients and leaves with a sum."""
+        for phase in ("forward", "backward"):
+            yield self.hidden_transfer(phase, calls=2 * number)
+
+
+class Layer(QuadraticLoss, DecoderLayers):
+    """One decoder layer by itself."""
+
+    def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
+        observed: Named = {}
+        y_BSD = self.decoder_layer(batch["inputs"], batch["padding"], "layer", p, observed)
+        return *self.quadratic(y_BSD, batch), {**observed, "outputs/y": y_BSD}
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        yield from self.layer_transfers(1)
+
+
+class LanguageModel(VocabularyParallel, DecoderLayers):
+    """Embedding, decoder layers, final norm, head (tied or its own) and cross-entropy; without layers, the ends alone."""
+
+    def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
+        observed: Named = {}
+        logits_BSV = self.logits(self.decode(batch, p, observed), p)
+        observed["outputs/logits"] = logits_BSV
+        entropy_BS, z_BS = self.token_losses(logits_BSV, batch["targets"])
+        entropy_BS, z_BS = entropy_BS * batch["mask"], z_BS * batch["mask"]
+        observed["outputs/token_losses"] = entropy_BS + z_BS
+        observed |= {"metrics/cross_entropy": entropy_BS.sum(), "metrics/z_loss": z_BS.sum()}
+        return (entropy_BS + z_BS).sum(), batch["mask"].sum(), observed
+
+    def decode(self, batch: Named, p: Named, observed: Named) -> Tensor:
+        """Tokens -> the normed residual stream behind the last layer."""
+        x_BSD = observed["activations/embedding"] = self.embed(batch["tokens"], p)
+        for i in range(self.contract.model.layers):
+            x_BSD = self.decoder_layer(x_BSD, batch["padding"], f"layers.{i}", p, observed)
+            observed[f"activations/layers.{i}"] = x_BSD
+        x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
+        return x_BSD
+
+    def summed_scalars(self) -> int:
+        return super().summed_scalars() + 2  # cross-entropy and z term
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        yield from self.layer_transfers(self.contract.model.layers)

@@ -1,0 +1,89 @@
+"""Embedding, head and cross-entropy with the vocabulary divided over the tensor axis.
+
+B: rows  S: tokens  D: hidden  V: this rank's part of the vocabulary, filled up to the same size on every rank
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from conformance.placements import Placements
+from suites.tensor.arrangement import Positions, positions
+from suites.tensor.torch_manual.linear import LinearLayers
+from suites.training import torch_layers as layers
+from suites.training.torch_state import Named
+from suites.training.traffic import Transfer
+
+
+class VocabularyParallel(LinearLayers):
+    """No rank ever sees all logits of a token: maximum, sum of exponentials and target logit are reduced."""
+
+    def embed(self, tokens_BS: Tensor, p: Named) -> Tensor:
+        """Each rank looks up the ids that it stores; the others are zero there."""
+        local_BS, stored_BS = self.local_ids(tokens_BS)
+        x_BSD = self.reduce_from_tensor(p["embedding.weight"][local_BS] * stored_BS[..., None])
+        if self.contract.model.positions == "sinusoidal":
+            x_BSD = x_BSD + layers.sinusoidal(*x_BSD.shape[1:]).to(x_BSD.dtype)
+        return x_BSD
+
+    def local_ids(self, ids_BS: Tensor) -> tuple[Tensor, Tensor]:
+        """(id within this rank's part of the vocabulary, or 0; is it stored here)."""
+        local_BS = ids_BS - self.tensor_rank() * self.local_vocabulary
+        stored_BS = (local_BS >= 0) & (local_BS < self.local_vocabulary)
+        return local_BS.where(stored_BS, 0), stored_BS
+
+    @property
+    def local_vocabulary(self) -> int:
+        return -(-self.contract.model.vocabulary // self.tensor_size())
+
+    def real_ids(self) -> Tensor:
+        """[V]: False for the ids that only fill up the last ranks."""
+        ids_V = torch.arange(self.local_vocabulary) + self.tensor_rank() * self.local_vocabulary
+        return ids_V < self.contract.model.vocabulary
+
+    def logits(self, x_BSD: Tensor, p: Named) -> Tensor:
+        """This rank's part of the logits; minus infinity where the vocabulary is filled up."""
+        weight_DV = p["embedding.weight"].T if self.contract.model.tied else p["head.weight"]
+        return (self.enter_block(x_BSD) @ weight_DV).masked_fill(~self.real_ids(), -math.inf)
+
+    def token_losses(self, logits_BSV: Tensor, targets_BS: Tensor) -> tuple[Tensor, Tensor]:
+        """(cross-entropy with smoothed labels, z term) of each token, in the master dtype."""
+        logits_BSV, smoothing = logits_BSV.to(self.master), self.contract.model.label_smoothing
+        normalizer_BS = self.log_sum_exp(logits_BSV)
+        entropy_BS = normalizer_BS - (1 - smoothing) * self.target_logit(logits_BSV, targets_BS)
+        if smoothing:
+            entropy_BS = entropy_BS - smoothing * self.mean_logit(logits_BSV)
+        return entropy_BS, self.contract.model.z_loss * normalizer_BS**2
+
+    def log_sum_exp(self, logits_BSV: Tensor) -> Tensor:
+        highest_BS = self.max_over_tensor(logits_BSV.amax(-1))
+        return self.reduce_from_tensor((logits_BSV - highest_BS[..., None]).exp().sum(-1)).log() + highest_BS
+
+    def target_logit(self, logits_BSV: Tensor, targets_BS: Tensor) -> Tensor:
+        local_BS, stored_BS = self.local_ids(targets_BS)
+        return self.reduce_from_tensor(logits_BSV.gather(-1, local_BS[..., None])[..., 0].where(stored_BS, 0))
+
+    def mean_logit(self, logits_BSV: Tensor) -> Tensor:
+        """The mean over the real vocabulary of all ranks."""
+        total_BS = self.reduce_from_tensor(logits_BSV.where(self.real_ids(), 0).sum(-1))
+        return total_BS / self.contract.model.vocabulary
+
+    def output_placements(self) -> dict[str, Placements]:
+        return {**super().output_placements(), "outputs/logits": {**self.row_placements(), self.tensor_axis: "S(2)"}}
+
+    def positions(self, name: str) -> Positions:
+        vocabulary = self.contract.model.vocabulary
+        if name == "outputs/logits" and vocabulary % self.tensor_size():
+            return {2: positions([(vocabulary, 1)], self.tensor_size())}
+        return super().positions(name)
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        yield self.hidden_transfer("forward")  # embedding
+        yield self.hidden_transfer("backward")  # head
+        statistics = 4 if self.contract.model.label_smoothing else 3
+        yield self.tensor_transfer("all_reduce", "forward", self.slice_tokens, self.master, calls=statistics)

@@ -1,0 +1,137 @@
+"""The training step with explicit collectives: every one of them stands where it happens.
+
+Each rank differentiates its own sum of losses. Then gradients and sums are reduced, divided once by the global number of
+valid elements, clipped by their global norm, and every rank updates the blocks of the parameters that it stores.
+A suite supplies the model (`forward`), the arrangement of the parameters, and what must be summed over its own axis.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conformance.implementation import Declarations
+from suites.training import torch_optimizers as optimizers
+from suites.training.torch_state import Named, State, TorchTraining, name_of
+from suites.training.traffic import Transfer, total
+
+
+class CollectiveTraining(TorchTraining):
+    """One training step on the blocks that a rank holds."""
+
+    @property
+    def weight_per_token(self) -> int:
+        """Elements of the loss per valid token."""
+        return 1
+
+    @abstractmethod
+    def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
+        """Local parameters and rows -> (sum of losses, number of elements in it, observations).
+
+        `metrics/...` are sums over this rank's rows; every other observation has a row for each of its rows.
+        """
+
+    def step(self, state: State, batch: dict[str, np.ndarray]) -> tuple[State, Mapping[str, Any]]:
+        gradients, sums, rows = self.accumulate(state["parameters"], self.local_batch(batch))
+        sums = {name: self.sum_over_data(value) for name, value in sums.items()}
+        valid = sums.pop("weight")
+        weight = torch.where(valid == 0, 1, valid)
+        gradients = {name: self.sum_gradient(name, g) / weight for name, g in gradients.items()}
+        norm = self.global_norm(gradients)
+        observations = {name: self.as_output(name, value) for name, value in rows.items()}
+        observations["metrics/tokens"] = valid / self.weight_per_token
+        observations |= {name: value / weight for name, value in sums.items()}
+        observations |= {f"gradients/{name}": self.as_stored(name, gradients[name]) for name in reversed(gradients)}
+        observations["metrics/grad_norm"] = norm
+        return self.update(state, gradients, self.clip_factor(norm)), observations
+
+    def accumulate(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
+        """(gradients, sums, rows) of this rank: slice after slice, gradients and sums added up, rows put back in order."""
+        number = self.contract.recipe.accumulation
+        parts = [dict(zip(batch, slices, strict=True)) for slices in zip(*(v.chunk(number) for v in batch.values()))]
+        done = [self.slice_gradients(parameters, part) for part in parts]
+        gradients, sums = ({name: sum(part[i][name] for part in done) for name in done[0][i]} for i in (0, 1))
+        rows = {name: torch.cat([part[2][name] for part in done]) for name in done[0][2]}
+        return gradients, sums, rows
+
+    def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
+        """Gradients of the sum of losses of one slice, with respect to the master parameters."""
+        leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+        loss, weight, observed = self.forward(self.to_compute(leaves), batch)
+        gradients = dict(zip(leaves, torch.autograd.grad(loss, tuple(leaves.values())), strict=True))
+        observed = {name: value.detach() for name, value in observed.items()}
+        metrics = {name: observed.pop(name) for name in list(observed) if name.startswith("metrics/")}
+        return gradients, {"weight": weight, **metrics, "loss": loss.detach()}, observed
+
+    def to_compute(self, parameters: Named) -> Named:
+        return {name: value.to(self.compute) for name, value in parameters.items()}
+
+    # What is reduced after the gradient.
+
+    def sum_over_data(self, x: Tensor) -> Tensor:
+        for name in self.data_axes:
+            x = self.axis(name).all_reduce(x)
+        return x
+
+    def sum_gradient(self, name: str, g: Tensor) -> Tensor:
+        """Local gradient of a stored parameter -> its gradient over the whole batch."""
+        return self.sum_over_data(g)
+
+    def squared_norm(self, name: str, g: Tensor) -> Tensor:
+        """This rank's contribution to the squared norm: over all ranks, every element must count once."""
+        return (g * g).sum()
+
+    def sum_over_model(self, x: Tensor) -> Tensor:
+        """Sum over the axes that divide the parameters."""
+        return x
+
+    def global_norm(self, gradients: Named) -> Tensor:
+        squares = [self.squared_norm(name, g) for name, g in gradients.items()]
+        return self.sum_over_model(torch.stack(squares).sum()).sqrt()
+
+    def clip_factor(self, norm: Tensor) -> Tensor:
+        threshold = self.contract.recipe.clip_norm
+        return torch.ones_like(norm) if threshold is None else (threshold / norm).clamp(max=1)
+
+    def update(self, state: State, gradients: Named, factor: Tensor) -> State:
+        clipped = {name: factor * g for name, g in gradients.items()}
+        count = state["count"] + 1
+        parameters, slots = optimizers.apply(
+            self.contract.recipe, state["parameters"], state["optimizer"], clipped, count
+        )
+        return {"parameters": parameters, "optimizer": slots, "count": count}
+
+    # What is declared.
+
+    def declare(self) -> Declarations:
+        return Declarations(
+            layout={name: self.placements(name) for name in self.contract.shapes},
+            traffic=total(self.transfers(), self.mesh),
+            reduction_dtype=name_of(self.compute),
+            compute_axes=self.compute_axes(),
+        )
+
+    def compute_axes(self) -> tuple[str, ...]:
+        """The axes over which the matrix products are divided."""
+        return self.data_axes
+
+    def transfers(self) -> Iterator[Transfer]:
+        """What a step communicates. Here: gradients and sums over the data axes."""
+        for axis in self.data_axes:
+            for name in self.contract.shapes:
+                yield self.update_transfer(axis, self.local_elements(name))
+            yield self.update_transfer(axis, 1, calls=self.summed_scalars())
+
+    def update_transfer(self, axis: str, elements: int, calls: int = 1) -> Transfer:
+        """An all-reduce after the gradient, in the master dtype."""
+        dtype = name_of(self.master)
+        return Transfer(kind="all_reduce", axes=(axis,), phase="update", elements=elements, dtype=dtype, calls=calls)
+
+    def summed_scalars(self) -> int:
+        """Loss, weight, and the metrics that are sums."""
+        return 2

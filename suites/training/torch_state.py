@@ -1,0 +1,186 @@
+"""What both torch styles share: how parameters, optimizer and batch lie on the ranks, and how observations are handed back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+
+from conformance.implementation import Arranged, Implementation, Sharded, Unsupported
+from conformance.placements import Placements, sharded_dim
+from suites.training import torch_optimizers as optimizers
+from suites.training.torch_collectives import MeshAxis
+
+Named = dict[str, Tensor]
+Positions = Mapping[int, np.ndarray]
+State = dict[str, Any]
+
+
+class TorchTraining(Implementation):
+    """A training step whose state is {parameters, optimizer, count}: this rank's blocks, in the master dtype."""
+
+    framework = "torch"
+    data_axes: ClassVar[tuple[str, ...]] = ("data",)  # the axes that divide the rows of a batch
+    device_mesh: DeviceMesh
+
+    # What a suite says about where things lie.
+
+    def placements(self, name: str) -> Placements:
+        """How a parameter is stored."""
+        return {}
+
+    def positions(self, name: str) -> Positions:
+        """Stored order of a parameter or an observation where it is not the canonical one (see `Arranged`)."""
+        return {}
+
+    def row_placements(self) -> Placements:
+        """How rows are divided: those of the batch, and of every observation that has rows."""
+        return dict.fromkeys(self.data_axes, "S(0)")
+
+    def batch_placements(self, key: str) -> Placements:
+        """How a key of the batch arrives."""
+        return self.row_placements()
+
+    def output_placements(self) -> Mapping[str, Placements]:
+        """The observations that are divided by more than rows."""
+        return {}
+
+    def require_supported(self) -> None:
+        """Raise Unsupported for a contract that this mesh cannot carry."""
+
+    # The protocol, but for the step.
+
+    def place(self, parameters: dict[str, np.ndarray], mesh: DeviceMesh) -> State:
+        self.require_supported()
+        self.device_mesh = mesh
+        stored = {name: self.stored(name, parameters[name]) for name in self.contract.shapes}
+        slots = {
+            slot: {name: torch.zeros_like(value) for name, value in stored.items()}
+            for slot in optimizers.slots(self.contract.recipe)
+        }
+        return {"parameters": stored, "optimizer": slots, "count": 0}
+
+    def collect(self, state: State) -> Mapping[str, Any]:
+        found = {f"parameters/{name}": self.as_stored(name, value) for name, value in state["parameters"].items()}
+        for slot, values in state["optimizer"].items():
+            found |= {f"optimizer/{slot}/{name}": self.as_stored(name, value) for name, value in values.items()}
+        return found | {"optimizer/count": state["count"]}
+
+    # Dtypes.
+
+    @property
+    def master(self) -> torch.dtype:
+        """Dtype of parameters, optimizer state, gradients as reported, statistics and losses."""
+        return torch.float64 if self.dtype == "float64" else torch.float32
+
+    @property
+    def compute(self) -> torch.dtype:
+        """Dtype of activations and of the parameters that meet them."""
+        return getattr(torch, self.contract.recipe.precision.compute or self.dtype)
+
+    def dtype_of(self, key: str, value: np.ndarray) -> torch.dtype:
+        """Dtype in which a key of the batch is used: ids as they are, inputs to compute with, the rest for statistics."""
+        if value.dtype.kind in "iu":
+            return torch.int64
+        return self.compute if key == "inputs" else self.master
+
+    # From canonical to local, and back in words.
+
+    @cached_property
+    def axes(self) -> Mapping[str, MeshAxis]:
+        return {name: MeshAxis.of(self.device_mesh, name) for name in self.mesh.axes}
+
+    def axis(self, name: str) -> MeshAxis:
+        return self.axes.get(name) or MeshAxis(rank=0, size=1)
+
+    def stored(self, name: str, canonical: np.ndarray) -> Tensor:
+        """This rank's block of a canonical parameter, in a memory of its own."""
+        array = self.block(arrange(canonical, self.positions(name)), self.placements(name))
+        return torch.tensor(array, dtype=self.master)
+
+    def block(self, array: np.ndarray, placements: Placements) -> np.ndarray:
+        """This rank's block of a whole array; a dim that does not divide over its axis is padded with zeros."""
+        for name, placement in placements.items():
+            axis, dim = self.axis(name), sharded_dim(placement)
+            if dim is not None:
+                array = np.split(pad_to_multiple(array, dim, axis.size), axis.size, axis=dim)[axis.rank]
+        return array
+
+    def local_batch(self, batch: Mapping[str, np.ndarray]) -> Named:
+        """This rank's part of the batch."""
+        self.require_whole_rows(len(batch["mask"]))
+        blocks = {key: self.block(value, self.batch_placements(key)) for key, value in batch.items()}
+        return {key: torch.tensor(value, dtype=self.dtype_of(key, value)) for key, value in blocks.items()}
+
+    def require_whole_rows(self, rows: int) -> None:
+        parts = math.prod(self.axis(name).size for name in self.data_axes)
+        slices = self.contract.recipe.accumulation
+        if rows % (parts * slices):
+            raise Unsupported(
+                f"A batch of {rows} rows cannot be divided over {parts} devices of the data axis in {slices} slices each."
+            )
+
+    def as_stored(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
+        """A parameter, gradient or optimizer slot of this rank -> what it is a part of."""
+        return self.described(value, self.placements(name), self.positions(name), self.contract.shapes[name])
+
+    def as_output(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
+        """An observation of this rank that has rows -> what it is a part of."""
+        return self.described(value, self.output_placements().get(name, self.row_placements()), self.positions(name))
+
+    def described(
+        self, value: Tensor, placements: Placements, positions: Positions, shape: tuple[int, ...] | None = None
+    ) -> Tensor | Sharded | Arranged:
+        """Say of which whole tensor (of canonical `shape`, if known) a block is a part, and in which order it is stored."""
+        placements = {axis: placement for axis, placement in placements.items() if self.axis(axis).size > 1}
+        whole = list(value.shape)
+        for axis, placement in placements.items():
+            whole[sharded_dim(placement) or 0] *= self.axis(axis).size
+        sharded = Sharded(local=value, placements=placements, shape=tuple(whole)) if placements else value
+        if not positions:
+            return sharded
+        canonical = tuple(int(positions[dim].max()) + 1 if dim in positions else n for dim, n in enumerate(whole))
+        return Arranged(value=sharded, shape=shape or canonical, positions=positions)
+
+    @cached_property
+    def slice_shape(self) -> tuple[int, ...]:
+        """Shape of the mask in one slice of one rank's part of a batch: (rows,) or (rows, tokens)."""
+        rows, *tokens = self.contract.batches(0, 1)[0]["mask"].shape
+        parts = math.prod(self.mesh.size(axis) for axis in self.data_axes) * self.contract.recipe.accumulation
+        return rows // parts, *tokens
+
+    @property
+    def slice_tokens(self) -> int:
+        """Tokens (rows, where a row is one token) in one slice of one rank's part of a batch."""
+        return math.prod(self.slice_shape)
+
+    def local_elements(self, name: str) -> int:
+        """Elements of a parameter that one rank stores."""
+        positions = self.positions(name)
+        stored = [len(positions.get(dim, range(n))) for dim, n in enumerate(self.contract.shapes[name])]
+        sharded = [axis for axis, placement in self.placements(name).items() if sharded_dim(placement) is not None]
+        return math.prod(stored) // math.prod(self.mesh.size(axis) for axis in sharded)
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def pad_to_multiple(array: np.ndarray, dim: int, parts: int) -> np.ndarray:
+    """Zeros behind the end of a dim until it divides into equal parts."""
+    missing = -array.shape[dim] % parts
+    return np.pad(array, [(0, missing if d == dim else 0) for d in range(array.ndim)]) if missing else array
+
+
+def arrange(canonical: np.ndarray, positions: Positions) -> np.ndarray:
+    """Canonical array -> as it is stored: permuted or repeated along some dims, zero where padded."""
+    for dim, stored in positions.items():
+        real = np.expand_dims(stored >= 0, tuple(d for d in range(canonical.ndim) if d != dim))
+        canonical = np.where(real, canonical.take(np.maximum(stored, 0), axis=dim), 0)
+    return canonical
