@@ -53,7 +53,9 @@ def content_hash() -> str:
     digest = hashlib.sha256()
     for package in _judging_packages():
         folder = _folder(package)
-        for path in sorted(folder.rglob("*.py")) if folder else ():
+        if folder is None:
+            continue
+        for path in sorted(folder.rglob("*.py")):
             digest.update(f"{package}/{path.relative_to(folder)}".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Outsiders: an implementation given as `file.py:Class`, looked at in a process of its own before anything is planned."""
+"""Outsiders: an implementation given as `file.py:Class`, looked at in a process of its own before the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 from conformance.usage import UsageError
 
@@ -63,27 +65,24 @@ def inspect(file: str, name: str) -> dict[str, str]:
         }
     found = getattr(module, name, None)
     if not isinstance(found, type):
-        classes = [
-            key
-            for key, value in vars(module).items()
-            if isinstance(value, type) and value.__module__ == module.__name__
-        ]
-        return {"wrong": f"'{file}' has no class '{name}': it has {', '.join(classes) or 'no class at all'}."}
+        return {"wrong": f"'{file}' has no class '{name}': it has {', '.join(_classes(module)) or 'no class at all'}."}
     missing = [method for method in METHODS if not callable(getattr(found, method, None))]
     missing = missing or sorted(getattr(found, "__abstractmethods__", ()))
     if missing:
-        return {
-            "wrong": f"The class '{name}' in '{file}' lacks {' and '.join(missing)}: it needs place, step and collect."
-        }
+        lacks = " and ".join(missing)
+        return {"wrong": f"The class '{name}' in '{file}' lacks {lacks}: it needs place, step and collect."}
     framework = getattr(found, "framework", None)
     if framework not in ("jax", "torch"):
         return {"wrong": f"The class '{name}' in '{file}' must say framework = \"jax\" or framework = \"torch\"."}
     return {"framework": framework}
 
 
-def _imported(file: str):  # type: ignore[no-untyped-def]
-    from importlib.util import module_from_spec, spec_from_file_location
+def _classes(module: ModuleType) -> list[str]:
+    own = (value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__)
+    return [value.__name__ for value in own if isinstance(value, type)]
 
+
+def _imported(file: str) -> ModuleType:
     path = Path(file).resolve()
     sys.path.insert(0, str(path.parent))
     spec = spec_from_file_location(path.stem, path)

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from conformance.cases import DEVICES, DTYPES, PROFILES, Case, Mutation, Registered, Suite, suites
 from conformance.contract import Contract
@@ -201,8 +202,12 @@ def _column(cases: list[Case], column: str, value: object) -> list[Case]:
     if value is None:
         return cases
     having = [case for case in cases if getattr(case, column) == value]
-    replaced = having or [replace(case, **{column: value, "expect": "pass"}) for case in cases]
+    replaced = having or [_with(case, column, value) for case in cases]
     return list({case.id: case for case in replaced}.values())
+
+
+def _with(case: Case, column: str, value: Any) -> Case:
+    return replace(case, **{column: value, "expect": "pass"})
 
 
 def _expected(cases: list[Case]) -> list[Case]:

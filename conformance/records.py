@@ -8,22 +8,32 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.json_schema import models_json_schema
 
-from conformance.cases import Case, Mutation
+from conformance.cases import DEVICES, Case, Mutation
 from conformance.mesh import Mesh
-from conformance.results import CaseResult, Cause, CheckResult, Worst
+from conformance.results import VERDICTS, CaseResult, Cause, CheckResult, Worst
 
 SCHEMA_VERSION = 1
 
-Number = Annotated[
-    float, WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["Infinity", "-Infinity", "NaN"]}]})
-]
-Verdict = Literal["pass", "fail", "error", "hang", "crash", "unsupported", "waived"]
+
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    def check(word: str) -> str:
+        if word not in words:
+            raise ValueError(f"'{word}' is none of {', '.join(words)}")
+        return word
+
+    return check
+
+
+Number = Annotated[float, WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["Infinity", "-Infinity", "NaN"]}]})]
+Verdict = Annotated[str, Field(json_schema_extra={"enum": list(VERDICTS)}), AfterValidator(_one_of(VERDICTS))]
+Devices = Annotated[str, Field(json_schema_extra={"enum": list(DEVICES)}), AfterValidator(_one_of(DEVICES))]
 
 
 class _Record(BaseModel):
@@ -80,7 +90,7 @@ class CaseRecord(_Record):
     device_order: str = "canonical"
     dtype: str
     seed: int
-    devices: Literal["emulated", "single", "real"]
+    devices: Devices
     fault: str | None = None
     mutation: str | None = None
     expected: Verdict = "pass"
@@ -121,28 +131,54 @@ class CaseRecord(_Record):
         """The record of a result."""
         case = result.case
         return cls(
-            case=case.id, suite=case.suite, contract=case.contract, implementation=case.implementation,
-            framework=result.framework, mesh=dict(case.mesh.sizes), device_order=case.mesh.order, dtype=case.dtype,
-            seed=case.seed, devices=case.devices, fault=case.fault,  # type: ignore[arg-type]
+            case=case.id,
+            suite=case.suite,
+            contract=case.contract,
+            implementation=case.implementation,
+            framework=result.framework,
+            mesh=dict(case.mesh.sizes),
+            device_order=case.mesh.order,
+            dtype=case.dtype,
+            seed=case.seed,
+            devices=case.devices,
+            fault=case.fault,
             mutation=str(case.mutation) if case.mutation else None,
-            expected=case.expect, verdict=result.verdict,  # type: ignore[arg-type]
-            checks=tuple(_check_record(check) for check in result.checks), seconds=result.seconds,
-            phases=dict(result.phases), reason=result.reason, stack=result.stack, output=result.output,
-            reproduce=result.reproduce or reproduce,
+            expected=case.expect,
+            verdict=result.verdict,
+            checks=tuple(_check_record(check) for check in result.checks),
+            seconds=result.seconds,
+            phases=dict(result.phases),
+            reason=result.reason,
+            stack=result.stack,
+            output=result.output,
+            reproduce=reproduce or result.reproduce,
         )
 
     def result(self) -> CaseResult:
         """The result that was recorded."""
         operator, _, site = (self.mutation or "").rpartition("@")
         case = Case(
-            contract=self.contract, implementation=self.implementation, mesh=self.layout, dtype=self.dtype,
-            seed=self.seed, devices=self.devices, fault=self.fault, expect=self.expected,
+            contract=self.contract,
+            implementation=self.implementation,
+            mesh=self.layout,
+            dtype=self.dtype,
+            seed=self.seed,
+            devices=self.devices,
+            fault=self.fault,
+            expect=self.expected,
             mutation=Mutation(operator=operator, site=int(site)) if self.mutation else None,
         )
         return CaseResult(
-            case=case, framework=self.framework, verdict=self.verdict, seconds=self.seconds, phases=self.phases,
-            checks=tuple(_check_result(check) for check in self.checks), reason=self.reason, stack=self.stack,
-            output=self.output, reproduce=self.reproduce,
+            case=case,
+            framework=self.framework,
+            verdict=self.verdict,
+            seconds=self.seconds,
+            phases=self.phases,
+            checks=tuple(_check_result(check) for check in self.checks),
+            reason=self.reason,
+            stack=self.stack,
+            output=self.output,
+            reproduce=self.reproduce,
         )
 
 
@@ -171,24 +207,46 @@ class RunRecord(_Record):
 
 
 def _check_record(check: CheckResult) -> CheckRecord:
-    worst = check.worst and WorstRecord(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
+    worst = None
+    if check.worst is not None:
+        worst = WorstRecord(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
     causes = tuple(CauseRecord(cause=one.cause, axis=one.axis, confidence=one.confidence) for one in check.diagnosis)
-    return CheckRecord(check=check.check, verdict=check.verdict, compared=check.compared,  # type: ignore[arg-type]
-                       worst=worst, first=check.first, ranks=tuple(check.ranks), detail=check.detail,
-                       ratios=dict(check.ratios), diagnosis=causes)
+    return CheckRecord(
+        check=check.check,
+        verdict=check.verdict,
+        compared=check.compared,
+        worst=worst,
+        first=check.first,
+        ranks=tuple(check.ranks),
+        detail=check.detail,
+        ratios=dict(check.ratios),
+        diagnosis=causes,
+    )
 
 
 def _check_result(check: CheckRecord) -> CheckResult:
-    worst = check.worst and Worst(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
+    worst = None
+    if check.worst is not None:
+        worst = Worst(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
     causes = tuple(Cause(cause=one.cause, axis=one.axis, confidence=one.confidence) for one in check.diagnosis)
-    return CheckResult(check=check.check, verdict=check.verdict, compared=check.compared, worst=worst, first=check.first,
-                       ranks=check.ranks, detail=check.detail, ratios=check.ratios, diagnosis=causes)
+    return CheckResult(
+        check=check.check,
+        verdict=check.verdict,
+        compared=check.compared,
+        worst=worst,
+        first=check.first,
+        ranks=check.ranks,
+        detail=check.detail,
+        ratios=check.ratios,
+        diagnosis=causes,
+    )
 
 
 def schema() -> str:
     """The JSON Schema of both records, as text."""
     refs, definitions = models_json_schema(
-        [(CaseRecord, "serialization"), (RunRecord, "serialization")], title="shardproof records",
+        [(CaseRecord, "serialization"), (RunRecord, "serialization")],
+        title="shardproof records",
         description=f"Version {SCHEMA_VERSION}. A line of cases.jsonl is a CaseRecord, run.json is a RunRecord.",
     )
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", **definitions}

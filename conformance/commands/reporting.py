@@ -1,0 +1,20 @@
+"""`shardproof report`: every report of a results directory, written into it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from conformance.recorder import read
+from conformance.report import write_all
+
+
+def report(directory: Path, *, as_json: bool) -> int:
+    """Write all reports; the exit status is 0 whatever they say."""
+    results = read(directory)
+    for complaint in results.complaints:
+        print(complaint, file=sys.stderr)
+    written = write_all(results)
+    print(json.dumps([str(path) for path in written]) if as_json else "\n".join(map(str, written)))
+    return 0

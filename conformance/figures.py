@@ -1,0 +1,51 @@
+"""Figures: how numbers are written for people, the same in the terminal and in every report."""
+
+from __future__ import annotations
+
+import math
+
+
+def ratio(value: float | None) -> str:
+    """error / bound in three or four characters: 0.31, 12, 4e5."""
+    if value is None:
+        return ""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "inf"
+    if value == 0:
+        return "0"
+    if value < 0.01:
+        return "<.01"
+    if value < 10:
+        return f"{value:.2f}"
+    return f"{value:.0f}" if value < 1000 else _power(value)
+
+
+def _power(value: float) -> str:
+    mantissa, _, exponent = f"{value:.0e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def number(value: float) -> str:
+    """An error or a bound: three significant digits."""
+    return f"{value:.3g}"
+
+
+def seconds(value: float) -> str:
+    """0.42 s, 12.3 s, 3 min 20 s."""
+    if value < 10:
+        return f"{value:.2f} s"
+    if value < 120:
+        return f"{value:.1f} s"
+    return f"{int(value // 60)} min {int(value % 60)} s"
+
+
+def share(value: float | None) -> str:
+    """A share as a percentage; empty where it is not known."""
+    return "" if value is None else f"{100 * value:.1f} %"
+
+
+def count(number_of: int, word: str) -> str:
+    """1 case, 2 cases."""
+    return f"{number_of:,} {word}{'' if number_of == 1 else 's'}"

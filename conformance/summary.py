@@ -1,0 +1,119 @@
+"""Summary: the end of a run in the terminal: a table of verdicts, every failure, and where the report lies."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from conformance import figures
+from conformance.records import CaseRecord, CheckRecord, RunRecord
+from conformance.results import VERDICTS
+
+MOST_FAILURES = 20  # in the terminal; the report has all of them
+STYLES = {"pass": "green", "fail": "red", "error": "red", "hang": "red", "crash": "red"}
+
+
+def show(records: Sequence[CaseRecord], run: RunRecord, report: str) -> None:
+    """Print the whole summary."""
+    show_table(("contract", *implementations(records)), list(_rows(records)))
+    for line in _failures(records):
+        print(line)
+    print()
+    for line in totals(records, run):
+        print(line)
+    print(f"Report: {report}")
+
+
+def implementations(records: Iterable[CaseRecord]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(record.implementation for record in records))
+
+
+def _rows(records: Sequence[CaseRecord]) -> Iterator[tuple[str, ...]]:
+    for contract in dict.fromkeys(record.contract for record in records):
+        cells: dict[str, list[CaseRecord]] = {name: [] for name in implementations(records)}
+        for record in records:
+            if record.contract == contract:
+                cells[record.implementation].append(record)
+        yield (contract, *(cell(found) for found in cells.values()))
+
+
+def cell(records: Sequence[CaseRecord]) -> str:
+    """Verdicts and the worst error/bound of some cases: `12 pass 0.41`, `1 fail 3e5, 11 pass`."""
+    if not records:
+        return ""
+    counts = Counter(record.verdict for record in records)
+    order = sorted(counts, key=lambda verdict: (verdict in ("pass", "unsupported", "waived"), VERDICTS.index(verdict)))
+    worst = max((record.worst.ratio for record in records if record.worst), default=None)
+    spoken = [f"{counts[verdict]} {verdict}" for verdict in order]
+    return f"{', '.join(spoken)} {figures.ratio(worst)}".strip()
+
+
+def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A rich table on a terminal, aligned plain columns in a pipe."""
+    if not sys.stdout.isatty():
+        return _show_plain(head, rows)
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*head, header_style="bold", row_styles=("", "dim"))
+    for row in rows:
+        table.add_row(*(_styled(text) for text in row))
+    Console().print(table)
+    return None
+
+
+def _styled(text: str):  # type: ignore[no-untyped-def]
+    from rich.text import Text
+
+    word = next((word for word in text.replace(",", " ").split() if word in STYLES), "")
+    return Text(text, style=STYLES.get(word, ""))
+
+
+def _show_plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    for row in (head, *rows):
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _failures(records: Sequence[CaseRecord]) -> Iterator[str]:
+    unexpected = [record for record in records if not record.as_expected]
+    for record in unexpected[:MOST_FAILURES]:
+        yield ""
+        yield f"{record.verdict.upper()} {record.case}"
+        yield from (f"  {line}" for line in what_failed(record))
+    if len(unexpected) > MOST_FAILURES:
+        yield f"\n... and {len(unexpected) - MOST_FAILURES} more: see the report."
+
+
+def what_failed(record: CaseRecord) -> Iterator[str]:
+    """A failure in a few lines: the reason, the first tensor, the diagnosis, the command that reproduces it."""
+    if record.verdict in ("pass", "unsupported"):
+        yield f"The verdict is {record.verdict}, expected was {record.expected}."
+    if record.reason:
+        yield record.reason
+    for check in record.failing:
+        yield _of_check(check)
+    diagnosis = next((check.diagnosis for check in record.failing if check.diagnosis), ())
+    for cause in diagnosis:
+        axis = f" on axis {cause.axis}" if cause.axis else ""
+        yield f"likely: {cause.cause}{axis} (confidence {cause.confidence:.0%})"
+    if record.reproduce:
+        yield f"reproduce: {record.reproduce}"
+
+
+def _of_check(check: CheckRecord) -> str:
+    first = f" first at {check.first}" if check.first else ""
+    ranks = f" on ranks {', '.join(map(str, check.ranks))}" if check.ranks else ""
+    return f"{check.check}:{first}{ranks}: {check.detail}"
+
+
+def totals(records: Sequence[CaseRecord], run: RunRecord) -> Iterator[str]:
+    """The totals in one or two sentences."""
+    counts = Counter(record.verdict for record in records)
+    spoken = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+    unexpected = sum(not record.as_expected for record in records)
+    judgement = "all as expected" if not unexpected else f"{unexpected} not as expected"
+    yield f"{figures.count(len(records), 'case')} in {figures.seconds(run.seconds)}: {spoken} - {judgement}."
+    if run.overhead is not None:
+        yield f"Overhead: {figures.share(run.overhead)} of the time went outside place, compile, step and collect."
