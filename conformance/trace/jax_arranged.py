@@ -1,4 +1,4 @@
-"""`Arranged` as a JAX pytree, so that a traced step may return it: the stored array is the child, the rest is static."""
+"""`Arranged` as a JAX pytree, so that a traced step may return it: the stored array is its child, the rest static."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collectives of a traced JAX program: read one from its equation, perform it, or perform a mutated one in its place."""
+"""Collectives of a traced JAX program: read one from its equation, perform it, or perform a mutant in its place."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import math
 
 from conformance.mesh import Mesh
 from conformance.trace.jax_interpreter import Frame, Place, walk
-from conformance.trace.jax_version import Jaxpr, JaxprEqn
+from conformance.trace.jax_version import Jaxpr, JaxprEqn, shape
 
 
 def device_flops(jaxpr: Jaxpr, mesh: Mesh) -> int | None:
@@ -29,12 +29,12 @@ def _flops(place: Place) -> int:
 
 def _dot_general(eqn: JaxprEqn) -> int:
     (contracted, _), _ = eqn.params["dimension_numbers"]
-    left, result = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+    left, result = shape(eqn.invars[0]), shape(eqn.outvars[0])
     return 2 * math.prod(result) * math.prod(left[dim] for dim in contracted)
 
 
 def _convolution(eqn: JaxprEqn) -> int:
-    kernel, result = eqn.invars[1].aval.shape, eqn.outvars[0].aval.shape
+    kernel, result = shape(eqn.invars[1]), shape(eqn.outvars[0])
     out_features = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
     return 2 * math.prod(result) * math.prod(kernel) // out_features
 

@@ -39,7 +39,7 @@ class Frame:
 
     @property
     def phase(self) -> str:
-        """`update` inside a scope of that name, `backward` inside a transposition or a scope `backward`, else `forward`."""
+        """`update` in a scope of that name, `backward` in a transposition or a scope `backward`, else `forward`."""
         if re.search(r"\bupdate\b", self.names):
             return "update"
         return "backward" if re.search(r"\btranspose\(|\bbackward\b", self.names) else "forward"
@@ -177,10 +177,10 @@ def _scan(place: Place, values: list[Any], owner: Owner) -> Any:
 
     def body(carry: Any, x: Any) -> Any:
         outs = evaluate(program, [*consts, *carry, *x], frame, owner)
-        return tuple(outs[:n_carry]), tuple(outs[n_carry:])
+        return outs[:n_carry], outs[n_carry:]
 
     how = {key: params[key] for key in ("length", "reverse", "unroll")}
-    carry, ys = jax.lax.scan(body, tuple(carry), tuple(xs), **how)
+    carry, ys = jax.lax.scan(body, list(carry), list(xs), **how)
     return [*carry, *ys]
 
 
@@ -216,4 +216,4 @@ def refuse_unreadable(jaxpr: Jaxpr) -> None:
     for place in walk(jaxpr, Frame()):
         if version.is_unreadable(place.eqn):
             name = place.eqn.primitive.name
-            raise MutationError(f"The step uses the collective '{name}', which the traced program cannot be read through.")
+            raise MutationError(f"The step uses the collective '{name}', which the trace cannot read yet.")

@@ -16,6 +16,7 @@ from conformance.implementation import Traffic
 from conformance.mesh import Mesh
 from conformance.mutation import Collective, MutationError, applicable
 from conformance.trace import jax_arranged
+from conformance.trace import jax_version as version
 from conformance.trace.jax_collectives import Call, perform, perform_mutated
 from conformance.trace.jax_flops import device_flops
 from conformance.trace.jax_interpreter import Frame, Path, Place, evaluate, refuse_unreadable, walk
@@ -145,10 +146,10 @@ class _Mutant:
             return perform(place.call, operands)
         results = perform_mutated(place.call, self._operator, operands, self._stale(operands), self._mesh)
         for result, variable in zip(results, place.eqn.outvars, strict=True):
-            if result.shape != variable.aval.shape:
+            if result.shape != version.shape(variable):
                 raise MutationError(
                     f"Under '{self._operator}' collective {self._site.number} gives shape {result.shape}, where the "
-                    f"step goes on with {variable.aval.shape}: this mutant cannot run."
+                    f"step goes on with {version.shape(variable)}: this mutant cannot run."
                 )
         return results
 
@@ -160,28 +161,31 @@ class _Mutant:
 def _earlier(place: Place, found: list[Numbered]) -> tuple[tuple[Path, int] | None, ...]:
     """For each operand, the latest earlier operand of that shape and dtype whose value can be seen from here."""
 
-    def latest(aval: Any) -> tuple[Path, int] | None:
+    def alike(left: Any, right: Any) -> bool:
+        return (version.shape(left), version.dtype(left)) == (version.shape(right), version.dtype(right))
+
+    def latest(wanted: Any) -> tuple[Path, int] | None:
         for site in reversed(found):
             visible = place.frame.scope[: len(site.place.frame.scope)] == site.place.frame.scope
             for number, atom in enumerate(site.place.eqn.invars):
-                if visible and (atom.aval.shape, atom.aval.dtype) == (aval.shape, aval.dtype):
+                if visible and alike(atom, wanted):
                     return site.path, number
         return None
 
-    return tuple(latest(atom.aval) for atom in place.eqn.invars)
+    return tuple(latest(atom) for atom in place.eqn.invars)
 
 
 def _describe(place: Place, call: Call, mesh: Mesh, has_earlier: bool) -> Collective:
-    operand = (place.eqn.invars or place.eqn.outvars)[0].aval
-    floating = jax.numpy.issubdtype(operand.dtype, jax.numpy.floating)
+    operand = (place.eqn.invars or place.eqn.outvars)[0]
+    dtype = version.dtype(operand)
     return Collective(
         kind=call.kind,
         reduction=call.reduction,
         axes=_in_mesh_order(call.axes, mesh),
         size=call.size,
-        shape=tuple(operand.shape),
-        result=tuple(place.eqn.outvars[0].aval.shape),
-        floating_bits=operand.dtype.itemsize * 8 if floating else 0,
+        shape=version.shape(operand),
+        result=version.shape(place.eqn.outvars[0]),
+        floating_bits=dtype.itemsize * 8 if jax.numpy.issubdtype(dtype, jax.numpy.floating) else 0,
         has_earlier=has_earlier,
     )
 
@@ -192,8 +196,8 @@ def _in_mesh_order(axes: tuple[str, ...], mesh: Mesh) -> tuple[str, ...]:
 
 def _payload_bytes(place: Place) -> int:
     pairs = zip(place.eqn.invars, place.eqn.outvars, strict=True)
-    return sum(max(_bytes(operand.aval), _bytes(result.aval)) for operand, result in pairs)
+    return sum(max(_bytes(operand), _bytes(result)) for operand, result in pairs)
 
 
-def _bytes(aval: Any) -> int:
-    return math.prod(aval.shape) * aval.dtype.itemsize
+def _bytes(atom: Any) -> int:
+    return math.prod(version.shape(atom)) * version.dtype(atom).itemsize

@@ -45,6 +45,15 @@ def axis_names(eqn: JaxprEqn) -> tuple[str, ...]:
     return tuple(name for name in names if isinstance(name, str))
 
 
+def shape(atom: Any) -> tuple[int, ...]:
+    """The per-device shape of an operand or result."""
+    return tuple(atom.aval.shape)
+
+
+def dtype(atom: Any) -> Any:
+    return atom.aval.dtype
+
+
 def inner(eqn: JaxprEqn) -> ClosedJaxpr:
     """The one program inside a call, remat, custom rule, shard_map or scan."""
     jaxpr = eqn.params["call_jaxpr"] if "call_jaxpr" in eqn.params else eqn.params["jaxpr"]

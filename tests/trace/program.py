@@ -41,7 +41,7 @@ copy_to_tensor.defvjp(lambda x: (x, None), lambda _, g: (lax.psum(g, "tensor"),)
 
 
 def local_loss(w: Any, x: Any) -> Any:
-    """On blocks w [2, 8] (data of tensor=4) and x [4, 2]: every kind of collective, each followed by something curved."""
+    """On blocks w [2, 8] (data of tensor=4) and x [4, 2]: every kind of collective, something curved after each."""
     rank = lax.axis_index("tensor").astype(x.dtype)
     h = reduce_from_tensor(jnp.tanh(x @ w))  # [4, 8]
     h = jnp.sin(copy_to_tensor(h) + rank * jnp.arange(8.0))

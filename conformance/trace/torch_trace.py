@@ -1,0 +1,222 @@
+"""The watched torch step: what one rank communicates and multiplies, and the same step with one collective changed.
+
+Both watchers are dispatch modes. Everything that communicates passes the dispatcher on the thread of the step, under
+one of the names in `torch_collectives`: plain and asynchronous torch.distributed calls (c10d hands back its Work beside
+the tensors), functional collectives, those that autograd issues in backward, and those that DTensor issues inside.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from conformance.cases import Mutation
+from conformance.implementation import Traffic
+from conformance.mesh import Mesh
+from conformance.mutation import Collective, MutationError, applicable, other_axes
+from conformance.trace.torch_collectives import Call, is_collective, read_call, shaped, write
+from conformance.trace.torch_flops import product_flops
+from conformance.trace.torch_groups import Groups
+from conformance.trace.torch_mutants import MUTANTS, perform
+from conformance.workers.jobs import Site
+
+_MUTABLE = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
+_Key = tuple[tuple[int, ...], torch.dtype]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One collective that a rank issued."""
+
+    what: Collective
+    backward: bool
+    calls: int
+    bytes: int
+
+
+class _Watcher(TorchDispatchMode):
+    """Sees every operation of a step on plain tensors; collectives go to `collective`, in order of issue."""
+
+    def __init__(self, mesh: Mesh, device_mesh: Any) -> None:
+        super().__init__()
+        self.mesh = mesh
+        self.groups = Groups(mesh, device_mesh)
+        self._sent: set[_Key] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented  # DTensor first: it comes back with local tensors and its own collectives
+        if is_collective(func):
+            call = read_call(func, args, kwargs)
+            axes = self.groups.axes(call.group) if call is not None else ()
+            if call is not None and axes:
+                return self.collective(call, self._describe(call, axes), func, args, kwargs)
+        return self.operation(func, args, kwargs)
+
+    def _describe(self, call: Call, axes: tuple[str, ...]) -> Collective:
+        operand = call.operands[0]
+        keys = {(tuple(x.shape), x.dtype) for x in call.operands}
+        earlier, self._sent = bool(keys & self._sent), self._sent | keys
+        shape = tuple(operand.shape)
+        return Collective(
+            kind=call.kind,
+            reduction=call.reduction,
+            axes=axes,
+            size=call.size,
+            shape=shape,
+            result=shape if call.results[0] == operand.numel() else (call.results[0],),
+            floating_bits=operand.dtype.itemsize * 8 if operand.dtype.is_floating_point else 0,
+            has_earlier=earlier,
+        )
+
+    def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
+        return func(*args, **kwargs)
+
+    def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
+        raise NotImplementedError
+
+
+class Recorder(_Watcher):
+    """`with Recorder(mesh, device_mesh) as recorder:` around one step of one rank."""
+
+    def __init__(self, mesh: Mesh, device_mesh: Any) -> None:
+        super().__init__(mesh, device_mesh)
+        self._seen: list[Seen] = []
+        self._operators: list[tuple[str, ...]] = []
+        self._flops = 0
+        self._at_last_backward: int | None = None  # collectives seen when autograd was last at work
+
+    def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
+        out = func(*args, **kwargs)
+        if _in_backward():
+            self._at_last_backward = len(self._seen)
+        if isinstance(func, torch._ops.OpOverload) and not any(map(_is_imagined, tree_leaves((args, out)))):
+            self._flops += product_flops(func, args, kwargs, out)
+        return out
+
+    def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
+        self._seen.append(Seen(what=what, backward=_in_backward(), calls=len(call.operands), bytes=call.payload_bytes))
+        self._operators.append(applicable(what, self.mesh) if call.even and call.kind in _MUTABLE else ())
+        return self.operation(func, args, kwargs)
+
+    def _phase(self, number: int) -> str:
+        """`backward` when autograd issued it, `update` after the last work of autograd in the step, else `forward`."""
+        if self._seen[number].backward:
+            return "backward"
+        return "update" if self._at_last_backward is not None and number >= self._at_last_backward else "forward"
+
+    def traffic(self) -> tuple[Traffic, ...]:
+        """Calls and payload bytes of this rank by kind, axes and phase; the sending end counts for a message."""
+        totals: dict[tuple[str, tuple[str, ...], str], list[int]] = defaultdict(lambda: [0, 0])
+        for number, seen in enumerate(self._seen):
+            total = totals[seen.what.kind, seen.what.axes, self._phase(number)]
+            total[0] += seen.calls
+            total[1] += seen.bytes
+        return tuple(
+            Traffic(kind=kind, axes=axes, phase=phase, calls=calls, bytes=size)
+            for (kind, axes, phase), (calls, size) in totals.items()
+        )
+
+    def flops(self) -> int:
+        """Matrix-product operations of this rank."""
+        return self._flops
+
+    def sites(self) -> tuple[Site, ...]:
+        """Every collective in order of issue, with the operators that apply to it."""
+        return tuple(
+            Site(
+                number=number,
+                kind=seen.what.kind,
+                axes=seen.what.axes,
+                phase=self._phase(number),
+                shape=seen.what.shape,
+                operators=self._operators[number],
+            )
+            for number, seen in enumerate(self._seen)
+        )
+
+
+class Mutator(_Watcher):
+    """`with Mutator(mutation, mesh, device_mesh):` around one step, on every rank, with the same mutation.
+
+    The collective itself still runs, on copies, so that no rank waits in vain and an asynchronous caller gets its
+    Work; then the wrong result is put in place of the right one. After the step `applied` says if the site was met.
+    Raises MutationError inside the step when the operator does not apply.
+    """
+
+    def __init__(self, mutation: Mutation, mesh: Mesh, device_mesh: Any) -> None:
+        super().__init__(mesh, device_mesh)
+        self._mutation = mutation
+        self._number = 0
+        self._earlier: dict[_Key, torch.Tensor] = {}
+        self.applied = False
+
+    def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
+        number, self._number = self._number, self._number + 1
+        if number != self._mutation.site:
+            if number < self._mutation.site:
+                self._earlier.update({_key(x): x.detach().clone() for x in call.operands})
+            return func(*args, **kwargs)
+        self._check(call, what)
+        results = [self._mutant(call, what, x) for x in call.operands]
+        self.applied = True
+        copies = tree_map_only(torch.Tensor, torch.clone, (args, kwargs))
+        returned = func(*copies[0], **copies[1])
+        _wait(returned)
+        if call.outputs is None:
+            return shaped(results, returned)
+        write(call, results)
+        return _with_outputs(returned, args)
+
+    def _check(self, call: Call, what: Collective) -> None:
+        names = applicable(what, self.mesh) if call.even and call.kind in _MUTABLE else ()
+        if self._mutation.operator not in names:
+            raise MutationError(
+                f"Operator '{self._mutation.operator}' does not apply to collective {self._mutation.site}, "
+                f"an {what.kind} over {', '.join(what.axes)}: {', '.join(names) or 'none'} would."
+            )
+
+    def _mutant(self, call: Call, what: Collective, x: torch.Tensor) -> torch.Tensor:
+        operator, x = self._mutation.operator, x.detach()
+        if operator == "stale_operand":
+            return perform(call, self._earlier.get(_key(x), x))
+        if operator == "wrong_axis":
+            return perform(replace(call, group=self.groups.over(other_axes(what.axes, self.mesh))), x)
+        return MUTANTS[operator](call, x.flatten().clone())
+
+
+def _key(x: torch.Tensor) -> _Key:
+    return tuple(x.shape), x.dtype
+
+
+def _in_backward() -> bool:
+    return torch._C._current_graph_task_id() != -1
+
+
+def _is_imagined(x: Any) -> bool:
+    """Sharding propagation runs an operation on tensors without data first, to learn its shape."""
+    return isinstance(x, torch.Tensor) and (isinstance(x, FakeTensor) or x.is_meta)
+
+
+def _wait(returned: Any) -> None:
+    for leaf in tree_leaves(returned):
+        if isinstance(leaf, torch.Tensor):
+            torch.ops._c10d_functional.wait_tensor(leaf)
+        elif isinstance(leaf, torch.ScriptObject):
+            dist.Work.unbox(leaf).wait()
+
+
+def _with_outputs(returned: Any, args: Any) -> Any:
+    """What the collective returns, with the caller's own tensors (its first argument) instead of the copies."""
+    if isinstance(returned, tuple):
+        return (args[0], *returned[1:])
+    return returned if isinstance(returned, torch.ScriptObject) else args[0]
