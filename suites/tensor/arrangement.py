@@ -1,8 +1,9 @@
 """How tensor parallelism stores every parameter: which dim is sharded, and in which order its elements lie.
 
-Framework-neutral: numpy only. Column-parallel weights are S(1), row-parallel weights S(0), an embedding S(0) (vocabulary).
-Every rank holds a chunk of the same size: what does not divide is padded with zeros. A fused projection holds on each
-rank that rank's part of each of its sections; a key head that several ranks need is stored by each of them.
+Framework-neutral: numpy only. Column-parallel weights are S(1), row-parallel weights S(0), an embedding S(0), which
+divides its vocabulary. Every rank holds a chunk of the same size: what does not divide is padded with zeros. A fused
+projection holds on each rank that rank's part of each of its sections; a key head that several ranks need is stored by
+each of them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Positions = dict[int, np.ndarray]
 
 
 class TensorArrangement:
-    """Where the elements of a parameter lie. `columns` and `rows` name the modules that are split by output or input."""
+    """Where the elements of a parameter lie. `columns` and `rows` name the modules divided by outputs or by inputs."""
 
     contract: Contract
     mesh: Mesh
@@ -55,7 +56,11 @@ class TensorArrangement:
         model, (module, _) = self.contract.model, _module_and_leaf(name)
         query, key = (model.heads, model.head_size), (model.kv_heads, model.head_size)
         return {
-            "query": [query], "output": [query], "key": [key], "value": [key], "qkv": [query, key, key],
+            "query": [query],
+            "output": [query],
+            "key": [key],
+            "value": [key],
+            "qkv": [query, key, key],
             "gate_up": [(size // 2, 1)] * 2,
         }.get(module, [(size, 1)])
 
@@ -72,10 +77,13 @@ class TensorArrangement:
         """Refuse what would cut a head in two."""
         model, size, axis = self.contract.model, self.tensor_size(), self.tensor_axis
         if model.heads % size:
-            raise Unsupported(f"{model.heads} attention heads cannot be divided over {size} devices of the {axis} axis.")
+            raise Unsupported(
+                f"{model.heads} attention heads cannot be divided over {size} devices of the {axis} axis."
+            )
         if model.heads and model.kv_heads % size and size % model.kv_heads:
             raise Unsupported(
-                f"{model.kv_heads} key heads can be neither divided over nor repeated on {size} devices of the {axis} axis."
+                f"{model.kv_heads} key heads cannot be divided over {size} devices of the {axis} axis, and {size} is not "
+                f"a multiple of {model.kv_heads}, so they cannot be repeated evenly."
             )
 
 

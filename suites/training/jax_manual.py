@@ -45,8 +45,13 @@ class ShardMapTraining(JaxTraining):
 
         def step(state: dict, batch: Named) -> tuple[dict, Named]:
             batch_specs = {key: self.spec(self.batch_placements(key)) for key in batch}
-            specs = {"in_specs": (self.state_specs(), batch_specs), "out_specs": (self.state_specs(), outputs)}
-            on_each_device = jax.shard_map(self.device_step, mesh=self.device_mesh, check_vma=False, **specs)
+            on_each_device = jax.shard_map(
+                self.device_step,
+                mesh=self.device_mesh,
+                in_specs=(self.state_specs(), batch_specs),
+                out_specs=(self.state_specs(), outputs),
+                check_vma=False,
+            )
             state, found = on_each_device(state, self.padded(batch))
             gradients = {f"gradients/{name}": value for name, value in found.pop("gradients").items()}
             return state, {name: value for group in found.values() for name, value in group.items()} | gradients
@@ -127,7 +132,8 @@ class ShardMapTraining(JaxTraining):
         return x
 
     def global_norm(self, gradients: Named) -> jax.Array:
-        return jnp.sqrt(self.sum_over_model(sum(self.squared_norm(name, g) for name, g in gradients.items())))
+        squares = [self.squared_norm(name, g) for name, g in gradients.items()]
+        return jnp.sqrt(self.sum_over_model(jnp.sum(jnp.stack(squares))))
 
     def clip_factor(self, norm: jax.Array) -> jax.Array:
         threshold = self.contract.recipe.clip_norm
@@ -158,10 +164,15 @@ class ShardMapTraining(JaxTraining):
 
     def transfers(self) -> Iterator[Transfer]:
         """What a step communicates. Here: gradients and sums over the data axes."""
-        update = {"kind": "all_reduce", "axes": self.data_axes, "phase": "update", "dtype": self.master}
         for name in self.contract.shapes:
-            yield Transfer(**update, elements=self.local_elements(name))
-        yield Transfer(**update, elements=1, calls=self.summed_scalars())
+            yield self.update_sum(self.data_axes, self.local_elements(name))
+        yield self.update_sum(self.data_axes, 1, self.summed_scalars())
+
+    def update_sum(self, axes: tuple[str, ...], elements: int, calls: int = 1) -> Transfer:
+        """All-reduces of gradients or of sums, in the master dtype."""
+        return Transfer(
+            kind="all_reduce", axes=axes, phase="update", elements=elements, dtype=self.master, calls=calls
+        )
 
     def summed_scalars(self) -> int:
         """Loss, weight, and the metrics that are sums."""
@@ -170,7 +181,8 @@ class ShardMapTraining(JaxTraining):
     @cached_property
     def tokens_per_slice(self) -> int:
         """Rows (or tokens) of one slice of the batch that one device sees, valid or not."""
-        return self.contract.batches(0, 1)[0]["mask"].size // self.size(self.data_axes) // self.contract.recipe.accumulation
+        tokens = self.contract.batches(0, 1)[0]["mask"].size
+        return tokens // self.size(self.data_axes) // self.contract.recipe.accumulation
 
     def local_elements(self, name: str) -> int:
         """Elements of a parameter that one device stores."""

@@ -18,9 +18,12 @@ def slots(recipe: Recipe) -> tuple[str, ...]:
     return ("momentum",) if recipe.optimizer == "sgd" else ("first_moment", "second_moment")
 
 
-def apply(recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named, count: jax.Array) -> tuple[Named, Slots]:
+def apply(
+    recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named, count: jax.Array
+) -> tuple[Named, Slots]:
     """One update with (already clipped) gradients; `count` is the number of this update, the first one being 1."""
-    new_parameters, new_slots = {}, {slot: {} for slot in optimizer}
+    new_parameters: Named = {}
+    new_slots: Slots = {slot: {} for slot in optimizer}
     for name, gradient in gradients.items():
         old = {slot: optimizer[slot][name] for slot in optimizer}
         rule = sgd if recipe.optimizer == "sgd" else adamw
@@ -30,7 +33,9 @@ def apply(recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named,
     return new_parameters, new_slots
 
 
-def sgd(recipe: Recipe, p: jax.Array, old: Mapping[str, jax.Array], g: jax.Array, _: jax.Array) -> tuple[jax.Array, Named]:
+def sgd(
+    recipe: Recipe, p: jax.Array, old: Mapping[str, jax.Array], g: jax.Array, count: jax.Array
+) -> tuple[jax.Array, Named]:
     """v = momentum v + (g + weight_decay p); p = p - learning_rate v."""
     momentum = recipe.momentum * old["momentum"] + (g + recipe.weight_decay * p)
     return p - recipe.learning_rate * momentum, {"momentum": momentum}

@@ -1,4 +1,4 @@
-"""What both JAX styles share: how parameters, optimizer and batch lie on the devices, and how observations are handed back."""
+"""What both JAX styles share: how state and batch lie on the devices, and how observations are handed back."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class JaxTraining(Implementation):
         shardings = jax.tree.map(lambda spec: NamedSharding(self.device_mesh, spec), self.state_specs())
         return jax.device_put(state, shardings)
 
-    def step(self, state: dict, batch: dict[str, np.ndarray]) -> tuple[dict, Mapping[str, Any]]:
+    def step(self, state: dict, batch: dict[str, Any]) -> tuple[dict, Mapping[str, Any]]:
         self.require_whole_rows(len(batch["mask"]))
         state, observations = self.program(state, batch)
         return state, {name: self.arranged(name, value) for name, value in observations.items()}
@@ -112,7 +112,8 @@ class JaxTraining(Implementation):
         parts, slices = self.size(self.data_axes), self.contract.recipe.accumulation
         if rows % (parts * slices):
             raise Unsupported(
-                f"A batch of {rows} rows cannot be divided over {parts} devices of the data axis in {slices} slices each."
+                f"A batch of {rows} rows cannot be divided over {parts} devices of the data axis "
+                f"and into {slices} equal slices on each."
             )
 
     def spec(self, placements: Placements) -> PartitionSpec:

@@ -1,4 +1,4 @@
-"""What a training step communicates, by formula: transfers in elements, added up to traffic in bytes. Framework-neutral."""
+"""What a training step communicates, by formula: transfers in elements, added up to bytes. Framework-neutral."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4}
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """`calls` collectives of one kind, each with a payload of `elements` per device (the larger of operand and result)."""
+    """`calls` collectives of one kind, each with `elements` per device (the larger of operand and result)."""
 
     kind: str
     axes: tuple[str, ...]

@@ -42,7 +42,7 @@ class AttentionBlock(Norms, LinearLayers):
         return model.heads // size, max(model.kv_heads // size, 1)
 
     def query_key_value(self, x_BSD: jax.Array, name: str, p: Named) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """The heads of this device. A fused projection holds its query heads, then its key heads, then its value heads."""
+        """The heads of this device. A fused projection holds its query, then its key, then its value heads."""
         heads, kv_heads = self.local_heads()
         if self.contract.model.fused_qkv:
             ends = np.cumsum([heads, kv_heads]) * self.contract.model.head_size
@@ -77,7 +77,8 @@ class AttentionBlock(Norms, LinearLayers):
     def visible(self, padding_BT: jax.Array) -> jax.Array:
         """[B, S, T]: a token sees the real ones up to its own, and always itself."""
         causal_ST = np.tri(padding_BT.shape[1], dtype=bool)
-        return (causal_ST & (padding_BT > 0)[:, None, :]) | np.eye(padding_BT.shape[1], dtype=bool)
+        itself_ST = np.eye(padding_BT.shape[1], dtype=bool)
+        return jnp.logical_or(causal_ST & (padding_BT > 0)[:, None, :], itself_ST)
 
     def sum_gradient(self, name: str, g: jax.Array) -> jax.Array:
         if self.is_shared_by_heads(name):
@@ -97,8 +98,7 @@ class AttentionBlock(Norms, LinearLayers):
         yield from super().transfers()
         for name, shape in self.contract.shapes.items():
             if self.is_shared_by_heads(name) or self.is_repeated(name):
-                summed = {"kind": "all_reduce", "axes": (self.tensor_axis,), "phase": "update", "dtype": self.master}
-                yield Transfer(**summed, elements=math.prod(shape))
+                yield self.update_sum((self.tensor_axis,), math.prod(shape))
 
 
 class Attention(QuadraticLoss, AttentionBlock):

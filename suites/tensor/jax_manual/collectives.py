@@ -60,7 +60,7 @@ split_to.defvjp(
 
 
 class TensorParallel(TensorArrangement, ShardMapTraining):
-    """A training step whose parameters are divided over the tensor axis; on an axis of size 1 nothing is communicated."""
+    """A training step with parameters divided over the tensor axis; an axis of size 1 communicates nothing."""
 
     model_axes: ClassVar[tuple[str, ...]] = ("tensor",)  # the axes that divide parameters
 
@@ -113,7 +113,7 @@ class TensorParallel(TensorArrangement, ShardMapTraining):
         return g * jnp.expand_dims(counts, tuple(d for d in range(g.ndim) if d != dim))
 
     def sum_repeats(self, name: str, g: jax.Array) -> jax.Array:
-        """Sum the gradients of the copies of an element: put in canonical order, sum over ranks, take one's own again."""
+        """Sum the gradients of all copies of an element: put them in canonical order, sum, take one's own again."""
         [(dim, stored)] = self.positions(name).items()
         own = jnp.asarray(stored.reshape(self.tensor_size(), -1))[self.tensor_rank()]
         index = (slice(None),) * dim + (own,)
@@ -125,7 +125,7 @@ class TensorParallel(TensorArrangement, ShardMapTraining):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
-        yield Transfer(kind="all_reduce", axes=self.model_axes, phase="update", elements=1, dtype=self.master)  # norm
+        yield self.update_sum(self.model_axes, 1)  # of squares, for the norm
 
     def each_token(self, kind: str, phase: str, features: int, calls: int = 1, dtype: str | None = None) -> Transfer:
         """In every slice of the batch `calls` collectives over the tensor axis, of `features` elements per token."""

@@ -36,7 +36,7 @@ class LinearLayers(TensorParallel):
         return y + p[f"{name}.bias"] if f"{name}.bias" in p else y
 
     def row_linear(self, x: jax.Array, name: str, p: Named) -> jax.Array:
-        """x divided along its features, weight S(0) -> the whole output; the replicated bias is added once, after the sum."""
+        """x divided along its features, weight S(0) -> the whole output; the bias is added once, after the sum."""
         y = self.leave_block(x @ p[f"{name}.weight"])
         return y + p[f"{name}.bias"] if f"{name}.bias" in p else y
 
@@ -67,7 +67,8 @@ class ColumnLinear(QuadraticLoss, LinearLayers):
         return {"outputs/y": divided} if self.stays_divided else {}
 
     def batch_placements(self, key: str) -> Placements:
-        return self.output_placements()["outputs/y"] if self.stays_divided and key == "targets" else self.row_placements()
+        divided = self.stays_divided and key == "targets"
+        return self.output_placements()["outputs/y"] if divided else self.row_placements()
 
     def positions(self, name: str) -> Positions:
         outputs = self.contract.model.outputs

@@ -25,10 +25,11 @@ class DecoderLayer(AttentionBlock, FeedForwardBlock):
     def decoder_layer(self, x_BSD: jax.Array, padding_BS: jax.Array, name: str, p: Named, observed: Named) -> jax.Array:
         """Adds the output of both blocks to `observed`."""
         normed_BSD = self.norm(x_BSD, f"{name}.attention_norm", p)
-        mixed_BSD = observed[f"activations/{name}.attention"] = self.attention(normed_BSD, padding_BS, f"{name}.attention", p)
+        mixed_BSD = self.attention(normed_BSD, padding_BS, f"{name}.attention", p)
         x_BSD = x_BSD + mixed_BSD
         normed_BSD = self.norm(x_BSD, f"{name}.feedforward_norm", p)
-        fed_BSD = observed[f"activations/{name}.feedforward"] = self.feedforward(normed_BSD, f"{name}.feedforward", p)
+        fed_BSD = self.feedforward(normed_BSD, f"{name}.feedforward", p)
+        observed |= {f"activations/{name}.attention": mixed_BSD, f"activations/{name}.feedforward": fed_BSD}
         return x_BSD + fed_BSD
 
     def blocks_transfers(self, leaving: int, entering: int) -> Iterator[Transfer]:
@@ -61,7 +62,8 @@ class LanguageModel(DecoderLayer, VocabularyLayers):
             observed[f"activations/layers.{i}"] = x_BSD
         x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
         logits_BSV = observed["outputs/logits"] = self.logits(x_BSD, p)
-        return self.loss_sums(self.token_losses(logits_BSV, batch["targets"]), batch["mask"].astype(self.master), observed)
+        token_losses = self.token_losses(logits_BSV, batch["targets"])
+        return self.loss_sums(token_losses, batch["mask"].astype(self.master), observed)
 
     def add_positions(self, x_BSD: jax.Array) -> jax.Array:
         """Sinusoids where the model has them (Vaswani et al., section 3.5): sin in even columns, cos in odd ones."""
