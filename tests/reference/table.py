@@ -1,0 +1,112 @@
+"""The table of models that every test of the references runs through, and how to run one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+
+import numpy as np
+
+from conformance.contract import Recipe
+from reference.architecture import Architecture, shapes
+from reference.batches import random_batches, text_batches
+from reference.parameters import Arrays, draw
+
+ROWS, LENGTH, STEPS = 6, 7, 3
+FRAMEWORKS = ("jax", "torch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """What a reference reads of a contract, with a source of batches."""
+
+    model: Architecture
+    recipe: Recipe
+    make: Callable[..., list[Arrays]] = random_batches
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return shapes(self.model)
+
+    @cache  # noqa: B019 - a few dozen examples live as long as the tests
+    def batches(self) -> list[Arrays]:
+        return self.make(self.model, ROWS, LENGTH, 1, STEPS)
+
+    @cache  # noqa: B019
+    def parameters(self) -> Arrays:
+        return draw(self.shapes, 2)
+
+
+@cache
+def trainer(framework: str, example: Example, dtype: str = "float64"):
+    """One Trainer per example, so that JAX compiles its step once for all tests."""
+    return import_module(f"reference.{framework}.training").Trainer(example, dtype)
+
+
+def to_numpy(value) -> np.ndarray:
+    """Any dtype of either framework as float64."""
+    return np.array(value.double().numpy() if hasattr(value, "double") else value, dtype=np.float64)
+
+
+@cache
+def run(framework: str, example: Example, dtype: str = "float64") -> tuple[dict[str, np.ndarray], ...]:
+    """Per step: observations, then what `collect` gives, in order."""
+    training, found = trainer(framework, example, dtype), []
+    state = training.place(example.parameters())
+    for batch in example.batches():
+        state, observed = training.step(state, batch)
+        found.append({name: to_numpy(value) for name, value in (dict(observed) | training.collect(state)).items()})
+    return tuple(found)
+
+
+def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Largest deviation over the largest magnitude of the tensor; 0 where both vanish."""
+    difference, scale = np.max(np.abs(found - wanted)), np.max(np.abs(wanted))
+    return 0.0 if difference == 0 else float(difference / scale)
+
+
+SGD = Recipe(optimizer="sgd", clip_norm=0.05)
+SGD_2 = replace(SGD, accumulation=2)
+SGD_3 = replace(SGD, accumulation=3, clip_norm=None)
+ADAMW = Recipe(optimizer="adamw", clip_norm=0.1)
+ADAMW_2 = replace(ADAMW, accumulation=2)
+ADAMW_3 = replace(ADAMW, accumulation=3, clip_norm=None)
+
+_BLOCK = Architecture(kind="attention", hidden=10, heads=6, kv_heads=6, head_size=4, ffn=14)
+_MODEL = replace(_BLOCK, kind="language_model", layers=1, vocabulary=29)
+
+
+def _block(recipe: Recipe, **changes) -> Example:
+    return Example(model=replace(_BLOCK, **changes), recipe=recipe)
+
+
+def _model(recipe: Recipe, make=random_batches, **changes) -> Example:
+    return Example(model=replace(_MODEL, **changes), recipe=recipe, make=make)
+
+
+EXAMPLES: dict[str, Example] = {
+    "linear": _block(SGD, kind="linear", outputs=9),
+    "linear, no bias": _block(ADAMW_3, kind="linear", outputs=9, bias=False),
+    "attention": _block(SGD_2),
+    "attention, fused": _block(ADAMW, fused_qkv=True, positions="none"),
+    "attention, grouped": _block(SGD_3, kv_heads=2, head_norm=True),
+    "attention, one key head": _block(ADAMW_2, kv_heads=1, bias=False, fused_qkv=True, head_norm=True),
+    "feed-forward": _block(SGD, kind="feedforward"),
+    "feed-forward, gated": _block(ADAMW_2, kind="feedforward", activation="swiglu"),
+    "feed-forward, fused gate": _block(SGD_3, kind="feedforward", activation="swiglu", fused_gate_up=True),
+    "layer": _block(SGD, kind="layer", kv_heads=3),
+    "layer, layer norm": _block(ADAMW_3, kind="layer", norm="layer", fused_qkv=True, rotary_base=100.0),
+    "model": _model(SGD_2, layers=2),
+    "model, tied": _model(ADAMW, tied=True, kv_heads=2, head_norm=True, activation="swiglu"),
+    "model, sinusoidal": _model(SGD_3, positions="sinusoidal", norm="layer", tied=True, fused_qkv=True),
+    "model, no positions": _model(ADAMW_2, positions="none", kv_heads=1, bias=False),
+    "model, smoothing": _model(SGD, label_smoothing=0.2, layers=0),
+    "model, z-loss": _model(SGD_2, z_loss=0.01, layers=0, tied=True, norm="layer"),
+    "model, everything": _model(
+        ADAMW_2, layers=2, kv_heads=3, head_norm=True, activation="swiglu", fused_gate_up=True, fused_qkv=True,
+        label_smoothing=0.1, z_loss=0.02, positions="rotary", norm="layer",
+    ),
+    "model, text": _model(ADAMW_2, text_batches, vocabulary=261, label_smoothing=0.1, z_loss=0.01, tied=True),
+}  # fmt: skip
