@@ -11,12 +11,15 @@ import numpy as np
 from reference.architecture import Architecture
 from reference.parameters import Arrays, generator
 
+_DISTINCT = 4  # rows of fewer bytes may run out of different ones
+
 
 def text_batches(model: Architecture, rows: int, length: int, seed: int, steps: int) -> list[Arrays]:
     """One batch per step: tokens are bytes, targets the next byte. `length` counts the tokens of a row.
 
     Rows come in three shapes in turn: a window of one document; the end of one document packed with the start of the
-    next; the end of a document, then padding. The last byte of a document has no next one: its mask is 0.
+    next; the end of a document, then padding. The last byte of a document has no next one: its mask is 0. Rows of a
+    batch differ, though text repeats itself.
     Raises ValueError for a model that is no language model over at least 256 ids.
     """
     if model.kind != "language_model" or model.vocabulary < 256:
@@ -35,7 +38,11 @@ def documents() -> tuple[Path, ...]:
 
 def _batch(rows: int, length: int, rng: np.random.Generator) -> Arrays:
     shapes = (_window, _packed, _short)
-    made = [shapes[row % len(shapes)](rng, length) for row in range(rows)]
+    made: list[Arrays] = []
+    while len(made) < rows:
+        row = shapes[len(made) % len(shapes)](rng, length)
+        if length < _DISTINCT or not any(np.array_equal(row["tokens"], other["tokens"]) for other in made):
+            made.append(row)
     return {key: np.stack([row[key] for row in made]) for key in ("tokens", "targets", "mask", "padding")}
 
 
@@ -61,7 +68,7 @@ def _packed(rng: np.random.Generator, length: int) -> Arrays:
 
 
 def _short(rng: np.random.Generator, length: int) -> Arrays:
-    real = int(rng.integers(1, max(length, 2)))
+    real = int(rng.integers(length // 2 + 1, max(length, length // 2 + 2)))
     text = np.concatenate([_document(rng, length)[-real:], np.zeros(length + 1 - real, dtype=np.int32)])
     return _shifted(text, last_of_document=real - 1, real=real)
 
