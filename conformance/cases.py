@@ -94,7 +94,10 @@ class Standing:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """One parallelism: its contracts, implementations, standing matrix and faults."""
+    """One parallelism: its contracts, implementations, standing matrix and faults.
+
+    mutated   the cases whose collectives are mutated, one by one, to measure the power of the suite
+    """
 
     name: str
     summary: str
@@ -102,6 +105,7 @@ class Suite:
     implementations: tuple[Registered, ...]
     matrix: tuple[Standing, ...]
     faults: tuple[Fault, ...] = ()
+    mutated: tuple[Standing, ...] = ()
 
     def contract(self, name: str) -> Contract:
         return {contract.name: contract for contract in self.contracts}[name]

@@ -44,13 +44,15 @@ class Operator:
 
     law       what the mutated collective computes
     applies   does it make sense for this collective on this mesh?
-    neutral   when the operator provably changes nothing (a sentence), None where it always changes something
+    neutral   why the operator changes nothing, whatever the values (a sentence); None where it depends on them
+    blind_to  values which the operator leaves alone (a clause); None where no such values are thinkable
     """
 
     name: str
     law: str
     applies: Callable[[Collective, Mesh], bool]
-    neutral: Callable[[Collective], str | None] = lambda c: None
+    neutral: Callable[[str | None], str | None] = lambda reduction: None
+    blind_to: str | None = None
 
 
 def other_axes(axes: tuple[str, ...], mesh: Mesh) -> tuple[str, ...]:
@@ -76,14 +78,10 @@ def _kinds(*kinds: str) -> Callable[[Collective, Mesh], bool]:
     return lambda c, mesh: c.kind in kinds
 
 
-def _repeat_is_neutral(c: Collective) -> str | None:
-    if c.reduction in ("max", "min", "mean"):
-        return f"the {c.reduction} of values that are already the {c.reduction} is that same value"
+def _repeat_is_neutral(reduction: str | None) -> str | None:
+    if reduction in ("max", "min", "mean"):
+        return f"the {reduction} of values that are already the {reduction} is that same value"
     return None
-
-
-def _reversal_is_neutral(c: Collective) -> str | None:
-    return "on an axis of size 2 a ring and its reverse are one and the same" if c.size == 2 else None
 
 
 OPERATORS: Mapping[str, Operator] = {
@@ -126,7 +124,7 @@ OPERATORS: Mapping[str, Operator] = {
             name="reversed_permutation",
             law="every message travels the other way",
             applies=_kinds("permute"),
-            neutral=_reversal_is_neutral,
+            blind_to="a ring of two, which is its own reverse",
         ),
         Operator(
             name="rolled",
@@ -148,6 +146,7 @@ OPERATORS: Mapping[str, Operator] = {
             name="low_precision",
             law="the operand is rounded to bfloat16 before it is summed; for judging in float32 or float64 only",
             applies=lambda c, mesh: c.reduction in ("sum", "mean") and c.floating_bits >= 32,
+            blind_to="operands that bfloat16 holds exactly, such as small counts",
         ),
     )
 }

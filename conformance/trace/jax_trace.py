@@ -75,6 +75,7 @@ class Program:
                 phase=site.place.frame.phase,
                 shape=site.what.shape,
                 operators=applicable(site.what, self.mesh),
+                reduction=site.what.reduction,
             )
             for site in self._collectives
         )

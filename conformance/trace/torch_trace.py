@@ -140,6 +140,7 @@ class Recorder(_Watcher):
                 phase=self._phase(number),
                 shape=seen.what.shape,
                 operators=self._operators[number],
+                reduction=seen.what.reduction,
             )
             for number, seen in enumerate(self._seen)
         )

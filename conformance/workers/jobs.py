@@ -51,6 +51,7 @@ class Site:
 
     number     its place in program order (torch: order of issue on rank 0)
     operators  the mutation operators that apply to it
+    reduction  sum, mean, max or min where values are combined
     """
 
     number: int
@@ -59,6 +60,7 @@ class Site:
     phase: str
     shape: tuple[int, ...]
     operators: tuple[str, ...]
+    reduction: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,211 @@
+"""Power: plant every known fault and every generated mutation, and see which ones the checks kill.
+
+A survivor is a hole in the suite, unless it is proven equivalent. Two proofs count, and nothing else:
+* by law: the operator changes nothing whatever the values are (`Operator.neutral`), such as the maximum of a maximum;
+* by the bits: every observation, parameter and optimizer slot of every step has the same bits on every rank as without
+  the mutation, and the operator is known to leave such values alone (`Operator.blind_to`), such as small counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from conformance.cases import Case, Mutation, Suite, suites
+from conformance.evidence import Evidence, Observed
+from conformance.faults import Fault
+from conformance.mesh import Mesh
+from conformance.mutation import OPERATORS, other_axes
+from conformance.outsider import framework_of, is_outsider
+from conformance.power_table import PowerRow, PowerTable
+from conformance.resolve import resolve
+from conformance.results import CaseResult, Cause
+from conformance.run import TIMEOUT_SECONDS, run
+from conformance.workers.jobs import CaseJob, Site, SitesJob
+from conformance.workers.pool import Workers
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planted:
+    """One case with a bug in it, or a control; `site` is the collective that a mutation changes."""
+
+    case: Case
+    kind: str
+    what: str
+    axes: tuple[str, ...] = ()
+    site: Site | None = None
+
+
+def power(
+    names: Sequence[str],
+    *,
+    implementation: str | None = None,
+    workers: Workers | None = None,
+    on_progress: Progress = lambda sentence: None,
+) -> PowerTable:
+    """Measure the power of some suites, of one implementation (a registered name, or `file.py:Class`) or of all.
+
+    A suite says in `Suite.mutated` whose collectives are mutated; of an outsider's implementation those of every
+    contract and mesh in there that it supports.
+    """
+    chosen = [suites()[name] for name in names]
+    if workers is None:
+        with Workers(jax_devices=_most_devices(chosen)) as own:
+            return power(names, implementation=implementation, workers=own, on_progress=on_progress)
+    planted = [one for suite in chosen for one in _faults(suite, implementation)]
+    for suite in chosen:
+        planted += _mutations(suite, implementation, workers, on_progress)
+    planted = list({one.case.id: one for one in planted}.values())
+    results = _judged([one.case for one in planted], workers, on_progress)
+    rows = [_row(one, results[one.case.id]) for one in planted]
+    return PowerTable.of(_proven(one, row, workers) for one, row in zip(planted, rows, strict=True))
+
+
+def _most_devices(chosen: Sequence[Suite]) -> int:
+    mutated = (case.mesh.devices for suite in chosen for row in suite.mutated for case in row.cases())
+    faulty = (Mesh.parse(mesh).devices for suite in chosen for fault in suite.faults for mesh in fault.meshes)
+    return max([1, *mutated, *faulty])
+
+
+def _judged(cases: list[Case], workers: Workers, on_progress: Progress) -> dict[str, CaseResult]:
+    results: dict[str, CaseResult] = {}
+
+    def keep(result: CaseResult) -> None:
+        results[result.case.id] = result
+        on_progress(f"{len(results)} of {len(cases)}: {result.verdict} {result.case.id}")
+
+    run(cases, workers=workers, on_result=keep)
+    return results
+
+
+# What is planted.
+
+
+def _faults(suite: Suite, implementation: str | None) -> Iterator[Planted]:
+    """The named faults and the negative controls of a suite, and as further controls the same cases without them."""
+    for fault in suite.faults:
+        for name in fault.planted:
+            if implementation in (None, name):
+                for mesh in fault.meshes:
+                    yield from _fault(fault, name, Mesh.parse(mesh))
+
+
+def _fault(fault: Fault, implementation: str, mesh: Mesh) -> Iterator[Planted]:
+    case = Case(contract=fault.contract, implementation=implementation, mesh=mesh, dtype=fault.dtype)
+    yield _unchanged(case)
+    kind, axes = ("control", ()) if fault.control else ("fault", (fault.axis,) if fault.axis else ())
+    yield Planted(case=replace(case, fault=fault.id), kind=kind, what=fault.summary, axes=axes)
+
+
+def _unchanged(case: Case) -> Planted:
+    return Planted(case=case, kind="control", what="the implementation as it is")
+
+
+def _mutations(suite: Suite, implementation: str | None, workers: Workers, on_progress: Progress) -> list[Planted]:
+    """Every operator on every collective to which it applies, of every case that the suite has mutated."""
+    found: list[Planted] = []
+    for case in _mutated_cases(suite, implementation):
+        on_progress(f"listing the collectives of {case.id}")
+        target = resolve(case)
+        outcome = workers.run(SitesJob(case=case, framework=target.framework, target=target.path), TIMEOUT_SECONDS)
+        if outcome.failure == "unsupported" and is_outsider(case.implementation):
+            continue
+        found.append(_unchanged(case))
+        found += [_mutation(case, site, operator) for site in outcome.sites for operator in site.operators]
+    return found
+
+
+def _mutated_cases(suite: Suite, implementation: str | None) -> list[Case]:
+    cases = [case for row in suite.mutated for case in row.cases()]
+    if implementation is not None and is_outsider(implementation):
+        framework_of(implementation)  # refuses a file that does not import, in one sentence
+        cases = [replace(case, implementation=implementation) for case in cases]
+    elif implementation is not None:
+        cases = [case for case in cases if case.implementation == implementation]
+    return list({case.id: case for case in cases}.values())
+
+
+def _mutation(case: Case, site: Site, operator: str) -> Planted:
+    """A mutation is on the axes of its collective; one over the wrong axes is on those too."""
+    axes = site.axes + (other_axes(site.axes, case.mesh) if operator == "wrong_axis" else ())
+    shape = "x".join(map(str, site.shape)) or "scalar"
+    what = f"{site.phase} {site.kind} over {'+'.join(site.axes)} of {shape}: {OPERATORS[operator].law}"
+    mutated = replace(case, mutation=Mutation(operator=operator, site=site.number))
+    return Planted(case=mutated, kind="mutation", what=what, axes=axes, site=site)
+
+
+# What came out.
+
+
+def _row(planted: Planted, result: CaseResult) -> PowerRow:
+    case = planted.case
+    failed = [check for check in result.checks if check.verdict == "fail"]
+    best = _surest([cause for check in failed for cause in check.diagnosis])
+    return PowerRow(
+        kind=planted.kind,
+        id=case.fault or (str(case.mutation) if case.mutation else "unchanged"),
+        what=planted.what,
+        contract=case.contract,
+        implementation=case.implementation,
+        mesh=str(case.mesh),
+        dtype=case.dtype,
+        verdict=result.verdict,
+        seen_by=tuple(check.check for check in failed),
+        axes=planted.axes,
+        axis=best.axis if best else None,
+        cause=best.cause if best else None,
+        cannot_run=_no_program(planted, result),
+        reason=result.reason or (failed[0].detail if failed and planted.kind == "control" else ""),
+    )
+
+
+def _surest(causes: list[Cause]) -> Cause | None:
+    return max(causes, key=lambda cause: cause.confidence, default=None)
+
+
+def _no_program(planted: Planted, result: CaseResult) -> str | None:
+    """A mutant with the wrong shape was never run: nobody can claim to have caught it."""
+    if planted.kind == "mutation" and "MutationError" in result.reason + result.stack:
+        return result.reason or "the mutated collective has the wrong shape"
+    return None
+
+
+# Which survivors are none.
+
+
+def _proven(planted: Planted, row: PowerRow, workers: Workers) -> PowerRow:
+    """The row, with the proof of equivalence where there is one."""
+    if planted.site is None or row.killed or row.verdict != "pass" or row.cannot_run:
+        return row
+    assert planted.case.mutation is not None
+    operator = OPERATORS[planted.case.mutation.operator]
+    reason = operator.neutral(planted.site.reduction)
+    if reason is None and operator.blind_to is not None and _same_bits(planted.case, workers):
+        reason = f"every observation keeps its bits, and the operator leaves alone {operator.blind_to}"
+    return replace(row, equivalent=reason)
+
+
+def _same_bits(case: Case, workers: Workers) -> bool:
+    mutated, unchanged = _evidence(case, workers), _evidence(replace(case, mutation=None), workers)
+    return mutated is not None and unchanged is not None and mutated == unchanged
+
+
+def _evidence(case: Case, workers: Workers) -> list[tuple] | None:
+    target = resolve(case)
+    job = CaseJob(
+        case=case, framework=target.framework, target=target.path, determinism=False, responses=False, trace=False
+    )
+    outcome = workers.run(job, TIMEOUT_SECONDS)
+    return None if outcome.evidence is None else list(_bits(outcome.evidence))
+
+
+def _bits(evidence: Evidence) -> Iterator[tuple]:
+    for number, step in enumerate(evidence.steps):
+        for name, observed in sorted(step.items()):
+            yield number, name, _content(observed)
+
+
+def _content(observed: Observed) -> list[tuple]:
+    return sorted((block.ranks, block.value.shape, block.value.tobytes()) for block in observed.blocks)

@@ -1,0 +1,213 @@
+"""The kill table: what was planted, whether it was seen, by which checks, and with which diagnosis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+KINDS = ("fault", "mutation", "control")
+COLUMNS = ("id", "contract", "implementation", "mesh", "verdict", "seen by", "axis", "right axis", "cause", "remark")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerRow:
+    """One planted fault, one generated mutation or one negative control, on one case.
+
+    kind            fault, mutation, or control (which must not be flagged)
+    id              name of the fault; `operator@site` of a mutation; `unchanged` for an implementation as it is
+    what            the bug in one sentence; for a mutation the collective that it changes
+    seen_by         the checks that failed
+    axes            the mesh axes of which the diagnosis should name one
+    axis, cause     what the diagnosis says, surest cause first
+    equivalent      why this mutation provably changes nothing here; None otherwise
+    cannot_run      why this mutation is no program (a shape error); None otherwise
+    """
+
+    kind: str
+    id: str
+    what: str
+    contract: str
+    implementation: str
+    mesh: str
+    dtype: str
+    verdict: str
+    seen_by: tuple[str, ...] = ()
+    axes: tuple[str, ...] = ()
+    axis: str | None = None
+    cause: str | None = None
+    equivalent: str | None = None
+    cannot_run: str | None = None
+    reason: str = ""
+
+    @property
+    def suite(self) -> str:
+        return self.contract.partition("/")[0]
+
+    @property
+    def counts(self) -> bool:
+        """Is it a bug that could have been seen?"""
+        return self.kind != "control" and self.equivalent is None and self.cannot_run is None
+
+    @property
+    def killed(self) -> bool:
+        """Anything but a pass or a refusal: a bug that hangs or crashes the run has been noticed too."""
+        return self.verdict not in ("pass", "unsupported", "waived")
+
+    @property
+    def right_axis(self) -> bool | None:
+        """Does the diagnosis name an axis of the bug? None where there is nothing to name."""
+        return self.axis in self.axes if self.counts and self.killed and self.axes else None
+
+    @property
+    def as_expected(self) -> bool:
+        """A bug is seen; a control passes."""
+        return self.verdict == "pass" if self.kind == "control" else self.killed or not self.counts
+
+    def record(self) -> dict[str, object]:
+        return asdict(self) | {"killed": self.killed, "right_axis": self.right_axis, "as_expected": self.as_expected}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerTotals:
+    """How much the suite catches. A power or share of None: nothing to measure."""
+
+    planted: int
+    killed: int
+    diagnosed: int
+    right_axes: int
+    equivalent: int
+    cannot_run: int
+    controls: int
+    false_alarms: int
+
+    @classmethod
+    def of(cls, rows: Iterable[PowerRow]) -> PowerTotals:
+        rows = list(rows)
+        counting = [row for row in rows if row.counts]
+        diagnosed = [row for row in counting if row.right_axis is not None]
+        controls = [row for row in rows if row.kind == "control"]
+        return cls(
+            planted=len(counting),
+            killed=sum(row.killed for row in counting),
+            diagnosed=len(diagnosed),
+            right_axes=sum(bool(row.right_axis) for row in diagnosed),
+            equivalent=sum(row.equivalent is not None for row in rows),
+            cannot_run=sum(row.cannot_run is not None for row in rows),
+            controls=len(controls),
+            false_alarms=sum(not row.as_expected for row in controls),
+        )
+
+    @property
+    def power(self) -> float | None:
+        return self.killed / self.planted if self.planted else None
+
+    @property
+    def right_axis_share(self) -> float | None:
+        return self.right_axes / self.diagnosed if self.diagnosed else None
+
+    def record(self) -> dict[str, object]:
+        return asdict(self) | {"power": self.power, "right_axis_share": self.right_axis_share}
+
+    def __str__(self) -> str:
+        return (
+            f"{self.killed} of {self.planted} killed; right axis in {self.right_axes} of {self.diagnosed} diagnoses; "
+            f"{self.false_alarms} false alarms on {self.controls} controls; {self.equivalent} equivalent, "
+            f"{self.cannot_run} cannot run"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerTable:
+    """All rows, what is not as expected first, in an order that depends on nothing but names."""
+
+    rows: tuple[PowerRow, ...]
+
+    @classmethod
+    def of(cls, rows: Iterable[PowerRow]) -> PowerTable:
+        return cls(rows=tuple(sorted(rows, key=_place)))
+
+    @property
+    def totals(self) -> PowerTotals:
+        return PowerTotals.of(self.rows)
+
+    def suite(self, name: str) -> PowerTable:
+        return PowerTable(rows=tuple(row for row in self.rows if row.suite == name))
+
+    @property
+    def suites(self) -> tuple[str, ...]:
+        return tuple(sorted({row.suite for row in self.rows}))
+
+    def write(self, directory: Path) -> Path:
+        """Write power.json and power.md, and beside them one table per suite; the page to read is returned."""
+        directory.mkdir(parents=True, exist_ok=True)
+        content = {
+            "totals": self.totals.record(),
+            "suites": {name: self.suite(name).totals.record() for name in self.suites},
+            "rows": [row.record() for row in self.rows],
+        }
+        (directory / "power.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        for name in self.suites:
+            page = "\n".join(_page(f"What the suite `{name}` catches", self.suite(name)))
+            (directory / f"{name}.md").write_text(page + "\n", encoding="utf-8")
+        index = directory / "power.md"
+        index.write_text("\n".join(_index(self)) + "\n", encoding="utf-8")
+        return index
+
+
+def _place(row: PowerRow) -> tuple:
+    number = int(row.id.rpartition("@")[2]) if row.kind == "mutation" else 0
+    where = (row.contract, row.implementation, row.mesh, row.dtype)
+    return (row.as_expected, KINDS.index(row.kind), *where, number, row.id)
+
+
+def _index(table: PowerTable) -> Iterator[str]:
+    yield "# What the suites catch"
+    yield ""
+    yield "Planted faults and generated mutations are bugs; controls are none. Made by `shardproof power`."
+    yield ""
+    yield from _markdown(
+        ("suite", "kind", "planted", "killed", "right axis", "equivalent", "cannot run", "controls", "false alarms"),
+        (_totals_cells(name, kind, table.suite(name)) for name in table.suites for kind in KINDS),
+    )
+    yield ""
+    yield f"In all: {table.totals}."
+
+
+def _totals_cells(suite: str, kind: str, table: PowerTable) -> Sequence[object]:
+    totals = PowerTotals.of(row for row in table.rows if row.kind == kind)
+    axis = f"{totals.right_axes} of {totals.diagnosed}"
+    rest = (totals.equivalent, totals.cannot_run, totals.controls, totals.false_alarms)
+    return (f"[{suite}]({suite}.md)", kind, totals.planted, totals.killed, axis, *rest)
+
+
+def _page(title: str, table: PowerTable) -> Iterator[str]:
+    yield from (f"# {title}", "", f"{table.totals}.", "")
+    sections = {
+        "Not as expected": [row for row in table.rows if not row.as_expected],
+        "Planted faults": [row for row in table.rows if row.as_expected and row.kind == "fault"],
+        "Controls": [row for row in table.rows if row.as_expected and row.kind == "control"],
+        "Equivalent mutations": [row for row in table.rows if row.equivalent],
+        "Mutations that cannot run": [row for row in table.rows if row.cannot_run],
+        "Mutations": [row for row in table.rows if row.as_expected and row.kind == "mutation" and row.counts],
+    }
+    for heading, rows in sections.items():
+        yield from (f"## {heading}", "")
+        yield from _markdown(COLUMNS, map(_cells, rows)) if rows else ("none",)
+        yield ""
+
+
+def _cells(row: PowerRow) -> Sequence[object]:
+    right = {True: "yes", False: "no", None: ""}[row.right_axis]
+    remark = row.equivalent or row.cannot_run or (row.reason if row.verdict != "fail" else "") or row.what
+    seen = ", ".join(row.seen_by)
+    where = (row.contract, row.implementation, row.mesh, row.verdict)
+    return (row.id, *where, seen, row.axis or "", right, row.cause or "", remark)
+
+
+def _markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    yield "| " + " | ".join(columns) + " |"
+    yield "|" + " --- |" * len(columns)
+    for row in rows:
+        yield "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
