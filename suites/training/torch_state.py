@@ -128,25 +128,35 @@ class TorchTraining(Implementation):
 
     def as_stored(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
         """A parameter, gradient or optimizer slot of this rank -> what it is a part of."""
-        return self.described(value, self.placements(name), self.positions(name), self.contract.shapes[name])
+        return self.described(value, self.placements(name), self.positions(name), self.stored_shape(name))
 
     def as_output(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
         """An observation of this rank that has rows -> what it is a part of."""
-        return self.described(value, self.output_placements().get(name, self.row_placements()), self.positions(name))
+        placements = self.output_placements().get(name, self.row_placements())
+        return self.described(value, placements, self.positions(name), self.output_shape(name, value, placements))
 
     def described(
-        self, value: Tensor, placements: Placements, positions: Positions, shape: tuple[int, ...] | None = None
+        self, value: Tensor, placements: Placements, positions: Positions, stored: tuple[int, ...]
     ) -> Tensor | Sharded | Arranged:
-        """Say of which whole tensor (of canonical `shape`, if known) a block is a part, and in which order it is stored."""
+        """Say of which whole tensor, `stored` in this shape, a block is a part, and in which order it is stored."""
         placements = {axis: placement for axis, placement in placements.items() if self.axis(axis).size > 1}
+        sharded = Sharded(local=value, placements=placements, shape=stored) if placements else value
+        if not positions:
+            return sharded
+        canonical = tuple(int(positions[dim].max()) + 1 if dim in positions else n for dim, n in enumerate(stored))
+        return Arranged(value=sharded, shape=canonical, positions=positions)
+
+    def stored_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the whole of a parameter as it is stored."""
+        positions = self.positions(name)
+        return tuple(len(positions.get(dim, range(n))) for dim, n in enumerate(self.contract.shapes[name]))
+
+    def output_shape(self, name: str, value: Tensor, placements: Placements) -> tuple[int, ...]:
+        """Shape of the whole of which this rank has a block, blocks being of equal size."""
         whole = list(value.shape)
         for axis, placement in placements.items():
             whole[sharded_dim(placement) or 0] *= self.axis(axis).size
-        sharded = Sharded(local=value, placements=placements, shape=tuple(whole)) if placements else value
-        if not positions:
-            return sharded
-        canonical = tuple(int(positions[dim].max()) + 1 if dim in positions else n for dim, n in enumerate(whole))
-        return Arranged(value=sharded, shape=shape or canonical, positions=positions)
+        return tuple(whole)
 
     @cached_property
     def slice_shape(self) -> tuple[int, ...]:
@@ -162,10 +172,8 @@ class TorchTraining(Implementation):
 
     def local_elements(self, name: str) -> int:
         """Elements of a parameter that one rank stores."""
-        positions = self.positions(name)
-        stored = [len(positions.get(dim, range(n))) for dim, n in enumerate(self.contract.shapes[name])]
         sharded = [axis for axis, placement in self.placements(name).items() if sharded_dim(placement) is not None]
-        return math.prod(stored) // math.prod(self.mesh.size(axis) for axis in sharded)
+        return math.prod(self.stored_shape(name)) // math.prod(self.mesh.size(axis) for axis in sharded)
 
 
 def name_of(dtype: torch.dtype) -> str:

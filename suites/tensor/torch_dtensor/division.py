@@ -1,0 +1,104 @@
+"""How the modules of one model are divided over the tensor axis, and what DTensor cannot divide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Partial, Replicate, distribute_module
+from torch.distributed.tensor.parallel import ParallelStyle, parallelize_module
+from torch.nn.utils import get_total_norm
+
+from conformance.implementation import Unsupported
+from conformance.placements import Placements
+from suites.tensor.arrangement import Positions, TensorArrangement
+from suites.training.torch_dtensor import DTensorTraining
+from suites.training.torch_losses import QuadraticLoss
+from suites.training.torch_state import Named
+
+
+class ReplicatedParallel(ParallelStyle):
+    """A module that every rank holds whole, but of which each uses its heads' part: its gradient is a partial sum."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        return distribute_module(module, device_mesh, None, _as_replicated, _as_partly_used)
+
+
+def _as_replicated(module: nn.Module, inputs: Any, mesh: DeviceMesh) -> Any:
+    x = inputs[0]
+    return (x if isinstance(x, DTensor) else DTensor.from_local(x, mesh, [Replicate()], run_check=False), *inputs[1:])
+
+
+def _as_partly_used(module: nn.Module, outputs: DTensor, mesh: DeviceMesh) -> Tensor:
+    return partly_used(outputs)
+
+
+def partly_used(x: Tensor) -> Tensor:
+    """A replicated DTensor -> a plain tensor of which every rank uses its own part."""
+    return x.to_local(grad_placements=[Partial()]) if isinstance(x, DTensor) else x
+
+
+class ReplicatedParameters(ParallelStyle):
+    """A module that every rank holds whole; it says itself what each rank uses of it."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        return distribute_module(module, device_mesh)
+
+
+class TensorByDTensor(TensorArrangement, DTensorTraining):
+    """Parameters are DTensors on the submesh of the tensor axis, cut in torch's own way: nothing padded, nothing repeated."""
+
+    def plan(self) -> Mapping[str, ParallelStyle]:
+        """Path of a module (with * for any name) -> how it is divided."""
+        return {}
+
+    def divided(self, module: nn.Module) -> nn.Module:
+        if self.submesh is not None:
+            parallelize_module(module, self.submesh, dict(self.plan()), src_data_rank=None)
+        return module
+
+    def choose_submesh(self, mesh: DeviceMesh) -> DeviceMesh | None:
+        return mesh[self.tensor_axis] if self.tensor_axis in self.mesh.axes else None
+
+    def placements(self, name: str) -> Placements:
+        """Key and value heads that are fewer than the ranks are held whole by all of them."""
+        is_key = name.split(".")[-2:-1] in (["key"], ["value"])
+        return {} if is_key and self.keys_are_replicated else super().placements(name)
+
+    @property
+    def keys_are_replicated(self) -> bool:
+        return self.contract.model.kv_heads % self.tensor_size() != 0
+
+    def positions(self, name: str) -> Positions:
+        """A fused projection is stored so that equal chunks hold equal parts of its sections; all else as it is."""
+        return super().positions(name) if name.split(".")[-2:-1] in (["qkv"], ["gate_up"]) else {}
+
+    def require_supported(self) -> None:
+        for name in self.contract.shapes:
+            for stored in self.positions(name).values():
+                if len(stored) != self.contract.shapes[name][-1]:
+                    raise Unsupported(
+                        f"DTensor cuts {name} in equal chunks: over {self.tensor_size()} devices it can neither pad its "
+                        f"sections nor store a key head on some of them only."
+                    )
+
+    # The norm, by torch's own means.
+
+    def global_norm(self, gradients: Named) -> Tensor:
+        if self.submesh is None:
+            return get_total_norm(list(gradients.values()))
+        norm = get_total_norm([self.as_dtensor(name, g) for name, g in gradients.items()])
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    def compute_axes(self) -> tuple[str, ...]:
+        return (*self.data_axes, self.tensor_axis) if self.divides_evenly() else self.data_axes
+
+
+class Quadratic(QuadraticLoss, TensorByDTensor):
+    """A part of a model by itself."""
+
+    def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
+        observed = self.observe(p, batch)
+        return *self.quadratic(observed["outputs/y"], batch), observed

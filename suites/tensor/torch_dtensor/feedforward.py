@@ -1,0 +1,68 @@
+"""The feed-forward block, its hidden features divided by DTensor.
+
+B: rows  S: tokens  D: hidden  F: this rank's part of the hidden features of the block
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.distributed.tensor import Replicate
+from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, PrepareModuleInput, RowwiseParallel
+
+from reference.architecture import Architecture
+from suites.tensor.torch_dtensor.division import Quadratic, TensorByDTensor
+from suites.training.torch_state import Named
+
+
+class FeedForwardModule(nn.Module):
+    def __init__(self, model: Architecture) -> None:
+        super().__init__()
+        self.model = model
+        if model.activation == "swiglu" and model.fused_gate_up:
+            self.gate_up = nn.Linear(model.hidden, 2 * model.ffn, bias=model.bias)
+        else:
+            self.up = nn.Linear(model.hidden, model.ffn, bias=model.bias)
+            if model.activation == "swiglu":
+                self.gate = nn.Linear(model.hidden, model.ffn, bias=model.bias)
+        self.down = nn.Linear(model.ffn, model.hidden, bias=model.bias)
+
+    def forward(self, x_BSD: Tensor) -> Tensor:
+        if self.model.activation == "gelu":
+            return self.down(F.gelu(self.up(x_BSD), approximate="tanh"))
+        fused = self.model.fused_gate_up
+        gate_BSF, up_BSF = self.gate_up(x_BSD).chunk(2, dim=-1) if fused else (self.gate(x_BSD), self.up(x_BSD))
+        return self.down(F.silu(gate_BSF) * up_BSF)
+
+
+class DividedFeedForward(TensorByDTensor):
+    """Up (and gate) by columns, down by rows."""
+
+    def feedforward_plan(self, path: str) -> Mapping[str, ParallelStyle]:
+        """The input becomes a DTensor once, so that its gradient is summed once."""
+        model = self.contract.model
+        columns = ["up"] if model.activation == "gelu" else ["gate_up"] if model.fused_gate_up else ["gate", "up"]
+        enter = PrepareModuleInput(input_layouts=Replicate(), desired_input_layouts=Replicate())
+        parts = {f"{path}.{name}": ColwiseParallel() for name in columns}
+        return {path: enter, **parts, f"{path}.down": RowwiseParallel()}
+
+
+class OneFeedForward(nn.Module):
+    def __init__(self, model: Architecture) -> None:
+        super().__init__()
+        self.feedforward = FeedForwardModule(model)
+
+    def forward(self, batch: Named) -> Named:
+        return {"outputs/y": self.feedforward(batch["inputs"])}
+
+
+class FeedForward(Quadratic, DividedFeedForward):
+    """The feed-forward block by itself."""
+
+    def build(self) -> nn.Module:
+        return self.divided(OneFeedForward(self.contract.model))
+
+    def plan(self) -> Mapping[str, ParallelStyle]:
+        return self.feedforward_plan("feedforward")

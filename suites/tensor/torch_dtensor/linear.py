@@ -1,0 +1,138 @@
+"""Linear layers divided by columns, by rows, or both.
+
+B: rows of the batch  I: input features  O: output features
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_module
+from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel
+
+from conformance.implementation import Unsupported
+from conformance.placements import Placements
+from suites.tensor.torch_dtensor.division import Quadratic
+from suites.training.torch_state import Named
+
+
+class OneLinear(nn.Module):
+    def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs, bias=bias)
+
+    def forward(self, batch: Named) -> Named:
+        return {"outputs/y": self.linear(batch["inputs"])}
+
+
+class LinearContract(Quadratic):
+    def build(self) -> nn.Module:
+        model = self.contract.model
+        return self.divided(OneLinear(model.hidden, model.outputs, model.bias))
+
+
+class ColumnLinear(LinearContract):
+    """Weight S(1), bias S(0); the output is gathered, or stays divided if the contract asks for that."""
+
+    columns = ("linear",)
+
+    @property
+    def stays_divided(self) -> bool:
+        return "S(1)" in self.contract.layouts.get("outputs/y", {}).values()
+
+    def plan(self) -> Mapping[str, ParallelStyle]:
+        return {"linear": ColwiseParallel(output_layouts=Shard(-1) if self.stays_divided else Replicate())}
+
+    def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
+        loss, weight, observed = super().forward(p, batch)
+        if self.stays_divided and self.submesh is not None:
+            loss = DTensor.from_local(loss, self.submesh, [Partial()], run_check=False).full_tensor()
+        return loss, weight, observed
+
+    def output_placements(self) -> dict[str, Placements]:
+        divided = {**self.row_placements(), self.tensor_axis: "S(1)"}
+        return {"outputs/y": divided} if self.stays_divided else {}
+
+    def batch_placements(self, key: str) -> Placements:
+        return self.output_placements()["outputs/y"] if self.stays_divided and key == "targets" else self.row_placements()
+
+    def require_supported(self) -> None:
+        super().require_supported()
+        refuse_uneven(self.stays_divided, self.contract.model.outputs, "output", self.tensor_size())
+
+
+class RowLinear(LinearContract):
+    """Weight S(0), bias replicated; the input is split here, or arrives divided if the contract says so."""
+
+    rows = ("linear",)
+
+    @property
+    def arrives_divided(self) -> bool:
+        return self.contract.name.endswith("row_linear_sharded")
+
+    def plan(self) -> Mapping[str, ParallelStyle]:
+        return {"linear": RowwiseParallel(input_layouts=Shard(-1) if self.arrives_divided else Replicate())}
+
+    def batch_placements(self, key: str) -> Placements:
+        divided = {**self.row_placements(), self.tensor_axis: "S(1)"}
+        return divided if self.arrives_divided and key == "inputs" else self.row_placements()
+
+    def require_supported(self) -> None:
+        super().require_supported()
+        refuse_uneven(self.arrives_divided, self.contract.model.hidden, "input", self.tensor_size())
+
+
+class Linear2D(LinearContract):
+    """Weight S(0) over the data axis and S(1) over the tensor axis: one DTensor on the whole mesh.
+
+    The inputs arrive divided along their features over the data axis.
+    """
+
+    columns = ("linear",)
+    data_axes = ()
+
+    def choose_submesh(self, mesh: DeviceMesh) -> DeviceMesh:
+        return mesh
+
+    def placements(self, name: str) -> Placements:
+        tile = {"data": "S(0)"} if name == "linear.weight" else {}
+        return {**tile, **super().placements(name)}
+
+    def batch_placements(self, key: str) -> Placements:
+        return {"data": "S(1)"} if key == "inputs" else {}
+
+    def build(self) -> nn.Module:
+        """Features of the inputs meet rows of the weight; the sum over data and the columns over tensor are put together."""
+        whole = [Replicate()] * len(self.mesh.axes)
+        x_placements = self.dtensor_placements({"data": "S(1)"})
+
+        def enter(module: nn.Module, inputs: tuple[Named], mesh: DeviceMesh) -> Named:
+            x_BI = DTensor.from_local(inputs[0]["inputs"], mesh, x_placements, run_check=False)
+            return {**inputs[0], "inputs": x_BI}
+
+        def leave(module: nn.Module, outputs: Named, mesh: DeviceMesh) -> Named:
+            return {"outputs/y": outputs["outputs/y"].redistribute(placements=whole).to_local()}
+
+        model = self.contract.model
+        return distribute_module(OneLinear(model.hidden, model.outputs, model.bias), self.submesh, None, enter, leave)
+
+    def compute_axes(self) -> tuple[str, ...]:
+        return ("data", "tensor")
+
+
+class LinearSubmesh(ColumnLinear):
+    """Divided by columns over the data axis alone; the tensor axis, and the batch, are replicated."""
+
+    tensor_axis = "data"
+    data_axes = ()
+
+
+def refuse_uneven(divided: bool, features: int, kind: str, parts: int) -> None:
+    """A local block is taken for one of equal blocks: `DTensor.from_local` knows no other."""
+    if divided and features % parts:
+        raise Unsupported(
+            f"{features} {kind} features do not divide over {parts} devices, and DTensor.from_local takes the blocks that "
+            f"a parallel style receives or hands out for equal ones."
+        )

@@ -1,0 +1,85 @@
+"""Embedding, head and cross-entropy with the vocabulary divided by DTensor.
+
+B: rows  S: tokens  D: hidden  V: vocabulary
+Logits are a DTensor S(2) all the way into the loss; `loss_parallel` makes torch's own cross-entropy work on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, loss_parallel
+
+from conformance.placements import Placements
+from reference.architecture import Architecture
+from suites.tensor.torch_dtensor.division import TensorByDTensor
+from suites.training.torch_state import Named
+
+
+class VocabularyLoss(nn.Module):
+    """Per token, in the dtype `wide`: cross-entropy with smoothed labels, and the z term."""
+
+    def __init__(self, model: Architecture, wide: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.wide = model, wide
+
+    def forward(self, logits_BSV: Tensor, targets_BS: Tensor) -> tuple[Tensor, Tensor]:
+        logits_BSV = logits_BSV.to(self.wide)
+        smoothing, z_loss = self.model.label_smoothing, self.model.z_loss
+        entropy_BS = self.hard_entropy(logits_BSV, targets_BS)
+        if not smoothing and not z_loss:
+            return entropy_BS, torch.zeros_like(entropy_BS)
+        normalizer_BS = self.log_sum_exp(logits_BSV)
+        if smoothing:
+            mean_BS = whole(logits_BSV.sum(-1)) / self.model.vocabulary
+            entropy_BS = (1 - smoothing) * entropy_BS + smoothing * (normalizer_BS - mean_BS)
+        return entropy_BS, z_loss * normalizer_BS**2
+
+    def hard_entropy(self, logits_BSV: Tensor, targets_BS: Tensor) -> Tensor:
+        """Cross-entropy without smoothing: `loss_parallel` knows no other."""
+        losses = F.cross_entropy(logits_BSV.flatten(0, 1), targets_BS.flatten(), reduction="none")
+        return whole(losses).view(targets_BS.shape)
+
+    def log_sum_exp(self, logits_BSV: Tensor) -> Tensor:
+        highest_BS = whole(logits_BSV.detach().amax(-1))
+        shift_BS1 = replicated(highest_BS[..., None], logits_BSV)
+        return whole((logits_BSV - shift_BS1).exp().sum(-1)).log() + highest_BS
+
+
+def whole(x: Tensor) -> Tensor:
+    """A DTensor -> its value on every rank, with every pending sum carried out."""
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def replicated(x: Tensor, like: Tensor) -> Tensor:
+    """The same value on every rank -> a DTensor on the mesh of another tensor."""
+    return DTensor.from_local(x, like.device_mesh, [Replicate()], run_check=False) if isinstance(like, DTensor) else x
+
+
+class DividedVocabulary(TensorByDTensor):
+    """Embedding divided by rows, head by columns. A tied head multiplies by the embedding's own DTensor."""
+
+    def vocabulary_plan(self) -> Mapping[str, ParallelStyle]:
+        plan: dict[str, ParallelStyle] = {"embedding": RowwiseParallel(input_layouts=Replicate())}
+        return plan if self.contract.model.tied else {**plan, "head": ColwiseParallel(use_local_output=False)}
+
+    def loss_context(self):
+        return loss_parallel() if self.submesh is not None else nullcontext()
+
+    def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
+        """`loss_parallel` must be on for the backward pass, too."""
+        with self.loss_context():
+            return super().slice_gradients(parameters, batch)
+
+    def output_placements(self) -> dict[str, Placements]:
+        return {**super().output_placements(), "outputs/logits": {**self.row_placements(), self.tensor_axis: "S(2)"}}
+
+    def output_shape(self, name: str, value: Tensor, placements: Placements) -> tuple[int, ...]:
+        shape = super().output_shape(name, value, placements)
+        return (*shape[:2], self.contract.model.vocabulary) if name == "outputs/logits" else shape
