@@ -82,8 +82,8 @@ class TensorArrangement:
             )
         if model.heads and model.kv_heads % size and size % model.kv_heads:
             raise Unsupported(
-                f"{model.kv_heads} key heads cannot be divided over {size} devices of the {axis} axis, and {size} is not "
-                f"a multiple of {model.kv_heads}, so they cannot be repeated evenly."
+                f"{model.kv_heads} key heads cannot be divided over {size} devices of the {axis} axis, "
+                f"nor repeated evenly on them."
             )
 
 

@@ -8,7 +8,6 @@ A suite supplies the model (`forward`), the arrangement of the parameters, and w
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -18,20 +17,13 @@ from jax.sharding import PartitionSpec
 
 from conformance.implementation import Declarations
 from conformance.placements import sharded_dim
-from suites.training import jax_optimizers as optimizers
-from suites.training.jax_state import JaxTraining, Named, pad_to_multiple
+from suites.training.jax_state import Named, pad_to_multiple
+from suites.training.jax_step import TrainingStep
 from suites.training.traffic import Transfer, total
 
 
-class ShardMapTraining(JaxTraining):
+class ShardMapTraining(TrainingStep):
     """One training step on the blocks that a device holds."""
-
-    @abstractmethod
-    def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
-        """Local parameters and rows -> (sum of losses, number of elements in it, observations).
-
-        `metrics/...` are sums over this device's rows; every other observation has a row for each of its rows.
-        """
 
     @cached_property
     def program(self):
@@ -63,7 +55,8 @@ class ShardMapTraining(JaxTraining):
         padded = dict(batch)
         for key in batch:
             for axis, placement in self.batch_placements(key).items():
-                padded[key] = pad_to_multiple(padded[key], sharded_dim(placement) or 0, self.mesh.size(axis))
+                if (dim := sharded_dim(placement)) is not None:
+                    padded[key] = pad_to_multiple(padded[key], dim, self.mesh.size(axis))
         return padded
 
     def device_step(self, state: dict, batch: Named) -> tuple[dict, dict[str, Named]]:
@@ -81,36 +74,7 @@ class ShardMapTraining(JaxTraining):
         divided = {name: rows.pop(name) for name in self.output_placements()}
         return state, {"rows": rows, "divided": divided, "scalars": scalars, "gradients": gradients}
 
-    # Losses and their gradients.
-
-    def accumulate(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
-        """(gradients, sums, rows) of this device: gradients and sums of all slices added up, rows in their order."""
-        slices = self.contract.recipe.accumulation
-        if slices == 1:
-            return self.slice_gradients(parameters, batch)
-
-        def add(summed: Named, part: Named) -> tuple[Named, tuple[Named, Named]]:
-            gradients, sums, rows = self.slice_gradients(parameters, part)
-            return {name: summed[name] + gradients[name] for name in gradients}, (sums, rows)
-
-        parts = {key: value.reshape(slices, -1, *value.shape[1:]) for key, value in batch.items()}
-        gradients, (sums, rows) = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, parameters), parts)
-        rows = {name: value.reshape(-1, *value.shape[2:]) for name, value in rows.items()}
-        return gradients, {name: value.sum(0) for name, value in sums.items()}, rows
-
-    def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
-        """(gradients, sums, rows) of one slice; gradients are those of its sum of losses."""
-
-        def loss_sum(parameters: Named) -> tuple[jax.Array, tuple[jax.Array, Named]]:
-            narrow = {name: value.astype(self.compute) for name, value in parameters.items()}
-            loss, weight, observations = self.forward(narrow, batch)
-            return loss, (weight, observations)
-
-        (loss, (weight, rows)), gradients = jax.value_and_grad(loss_sum, has_aux=True)(parameters)
-        metrics = {name: rows.pop(name) for name in list(rows) if name.startswith("metrics/")}
-        return gradients, {"loss": loss, "weight": weight, **metrics}, rows
-
-    # Reductions over the batch and the update.
+    # Reductions.
 
     def sum_over(self, axes: tuple[str, ...], x: jax.Array) -> jax.Array:
         """All-reduce over mesh axes, without a gradient."""
@@ -134,19 +98,6 @@ class ShardMapTraining(JaxTraining):
     def global_norm(self, gradients: Named) -> jax.Array:
         squares = [self.squared_norm(name, g) for name, g in gradients.items()]
         return jnp.sqrt(self.sum_over_model(jnp.sum(jnp.stack(squares))))
-
-    def clip_factor(self, norm: jax.Array) -> jax.Array:
-        threshold = self.contract.recipe.clip_norm
-        return jnp.ones_like(norm) if threshold is None else jnp.minimum(1, threshold / norm)
-
-    def update(self, state: dict, gradients: Named, factor: jax.Array) -> dict:
-        """New state from the gradients and the factor that clips them."""
-        count = state["count"] + 1
-        clipped = {name: factor * g for name, g in gradients.items()}
-        parameters, slots = optimizers.apply(
-            self.contract.recipe, state["parameters"], state["optimizer"], clipped, count
-        )
-        return {"parameters": parameters, "optimizer": slots, "count": count}
 
     # Declarations.
 

@@ -9,17 +9,17 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from suites.tensor.jax_manual.attention import AttentionBlock
 from suites.tensor.jax_manual.feedforward import FeedForwardBlock
-from suites.tensor.jax_manual.vocabulary import VocabularyLayers
+from suites.tensor.jax_manual.vocabulary import VocabularyParallel
+from suites.training import jax_layers as layers
 from suites.training.jax_losses import QuadraticLoss
 from suites.training.jax_state import Named
 from suites.training.traffic import Transfer
 
 
-class DecoderLayer(AttentionBlock, FeedForwardBlock):
+class DecoderLayers(AttentionBlock, FeedForwardBlock):
     """x + attention(norm(x)), then x + feedforward(norm(x))."""
 
     def decoder_layer(self, x_BSD: jax.Array, padding_BS: jax.Array, name: str, p: Named, observed: Named) -> jax.Array:
@@ -32,13 +32,20 @@ class DecoderLayer(AttentionBlock, FeedForwardBlock):
         observed |= {f"activations/{name}.attention": mixed_BSD, f"activations/{name}.feedforward": fed_BSD}
         return x_BSD + fed_BSD
 
+    def norm(self, x: jax.Array, name: str, p: Named) -> jax.Array:
+        """Over the hidden dim, which every device holds whole: no collective."""
+        gain, epsilon = p[f"{name}.gain"], self.contract.model.norm_epsilon
+        if self.contract.model.norm == "rms":
+            return layers.rms_norm(x, gain, epsilon, self.master)
+        return layers.layer_norm(x, gain, p[f"{name}.bias"], epsilon, self.master)
+
     def blocks_transfers(self, leaving: int, entering: int) -> Iterator[Transfer]:
         """Sums of activations where a block is left, sums of their gradients where it was entered."""
         yield self.each_token("all_reduce", "forward", self.contract.model.hidden, leaving)
         yield self.each_token("all_reduce", "backward", self.contract.model.hidden, entering)
 
 
-class Layer(QuadraticLoss, DecoderLayer):
+class Layer(QuadraticLoss, DecoderLayers):
     """One decoder layer by itself."""
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
@@ -51,7 +58,7 @@ class Layer(QuadraticLoss, DecoderLayer):
         yield from self.blocks_transfers(leaving=2, entering=2)
 
 
-class LanguageModel(DecoderLayer, VocabularyLayers):
+class LanguageModel(DecoderLayers, VocabularyParallel):
     """Embedding, decoder layers (or none), final norm, head, cross-entropy."""
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
@@ -66,12 +73,9 @@ class LanguageModel(DecoderLayer, VocabularyLayers):
         return self.loss_sums(token_losses, batch["mask"].astype(self.master), observed)
 
     def add_positions(self, x_BSD: jax.Array) -> jax.Array:
-        """Sinusoids where the model has them (Vaswani et al., section 3.5): sin in even columns, cos in odd ones."""
         if self.contract.model.positions != "sinusoidal":
             return x_BSD
-        column_D = np.arange(x_BSD.shape[-1])
-        angle_SD = self.token_positions(x_BSD.shape[1])[:, None] / 10000.0 ** (2 * (column_D // 2) / x_BSD.shape[-1])
-        return x_BSD + jnp.asarray(np.where(column_D % 2, np.cos(angle_SD), np.sin(angle_SD)), x_BSD.dtype)
+        return x_BSD + jnp.asarray(layers.sinusoidal(*x_BSD.shape[1:]), x_BSD.dtype)
 
     def loss_sums(
         self, token_losses: tuple[jax.Array, jax.Array], mask_BS: jax.Array, observed: Named

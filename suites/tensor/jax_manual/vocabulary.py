@@ -14,7 +14,7 @@ from suites.tensor.jax_manual.linear import LinearLayers
 from suites.training.jax_state import Named
 
 
-class VocabularyLayers(LinearLayers):
+class VocabularyParallel(LinearLayers):
     """What deals with token ids. A tied head is the transposed embedding, so both are divided alike."""
 
     def local_ids(self, width: int) -> jax.Array:
