@@ -1,0 +1,60 @@
+"""The kill table: what counts, what is expected, and that it is written in an order that means something."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from conformance.power_table import PowerRow, PowerTable
+
+ROW = PowerRow(
+    kind="mutation",
+    id="drop@3",
+    what="forward all_reduce over tensor of 4x8",
+    contract="tensor/mlp",
+    implementation="jax-shard_map",
+    mesh="data=2,tensor=4",
+    dtype="float64",
+    verdict="fail",
+    seen_by=("logic",),
+    axes=("tensor",),
+    axis="tensor",
+    cause="reduction missing",
+)
+
+
+def test_a_kill_a_survivor_an_equivalent_and_a_control() -> None:
+    survivor = replace(ROW, id="drop@12", verdict="pass", axis=None)
+    equivalent = replace(survivor, id="repeat@4", equivalent="the maximum of a maximum is that maximum")
+    broken = replace(ROW, id="local@5", verdict="error", cannot_run="wrong shape")
+    alarm = replace(ROW, kind="control", id="unchanged")
+    table = PowerTable.of([ROW, equivalent, broken, survivor, alarm])
+    assert [row.id for row in table.rows] == ["drop@12", "unchanged", "drop@3", "repeat@4", "local@5"]
+    totals = table.totals
+    assert (totals.planted, totals.killed, totals.power) == (2, 1, 0.5)
+    assert (totals.diagnosed, totals.right_axes, totals.right_axis_share) == (1, 1, 1.0)
+    assert (totals.equivalent, totals.cannot_run, totals.controls, totals.false_alarms) == (1, 1, 1, 1)
+    assert [row.as_expected for row in table.rows] == [False, False, True, True, True]
+
+
+def test_a_wrong_axis_is_no_right_axis() -> None:
+    assert replace(ROW, axis="data").right_axis is False
+    assert replace(ROW, axes=()).right_axis is None
+    assert replace(ROW, axes=("data", "tensor"), axis="data").right_axis is True
+
+
+def test_a_refused_control_is_not_as_expected() -> None:
+    assert not replace(ROW, kind="control", verdict="unsupported").as_expected
+
+
+def test_the_table_is_written_the_same_whatever_the_order(tmp_path: Path) -> None:
+    rows = [replace(ROW, id=f"drop@{n}", contract=f"{suite}/mlp") for suite in ("tensor", "moe") for n in (2, 10)]
+    page = PowerTable.of(rows).write(tmp_path / "one")
+    PowerTable.of(reversed(rows)).write(tmp_path / "two")
+    assert page.name == "power.md"
+    for name in ("power.json", "power.md", "tensor.md", "moe.md"):
+        assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
+    found = json.loads((tmp_path / "one" / "power.json").read_text())
+    assert found["totals"]["killed"] == 4
+    assert [row["id"] for row in found["rows"]] == ["drop@2", "drop@10"] * 2
