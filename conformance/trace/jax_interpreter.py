@@ -118,7 +118,8 @@ def evaluate(program: ClosedJaxpr, args: list[Any], frame: Frame, owner: Owner) 
 
     for number, eqn in enumerate(jaxpr.eqns):
         place = _at(frame, number, eqn)
-        outs = _equation(place, [read(atom) for atom in eqn.invars], owner)
+        with version.same_names(eqn):
+            outs = _equation(place, [read(atom) for atom in eqn.invars], owner)
         values.update(zip(eqn.outvars, outs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 

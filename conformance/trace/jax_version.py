@@ -5,8 +5,10 @@ Names and parameters of primitives are internal to JAX. Whoever moves to a newer
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
+from jax._src import source_info_util
 from jax.extend import core
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
@@ -63,6 +65,12 @@ def inner(eqn: JaxprEqn) -> ClosedJaxpr:
 def name_stack(eqn: JaxprEqn) -> str:
     """The scopes and transformations that an equation was traced under, for example `transpose(jvp(layer))`."""
     return str(eqn.source_info.name_stack)
+
+
+def same_names(eqn: JaxprEqn) -> AbstractContextManager[None]:
+    """Trace under the scopes and transformations of an equation, so that what is traced again keeps its phases."""
+    names = source_info_util.current_name_stack() + eqn.source_info.name_stack
+    return source_info_util.user_context(eqn.source_info.traceback, name_stack=names)
 
 
 def manual_axes(eqn: JaxprEqn) -> dict[str, int]:

@@ -81,6 +81,14 @@ def test_traffic_is_the_theory(built: Any) -> None:
     assert set(built[0].traffic()) == expected
 
 
+def test_a_program_evaluated_again_has_the_same_traffic(built: Any) -> None:
+    traced, _, state, batch = built
+    again = Program(traced.mutated(None), state, batch, traced.mesh)
+    assert again.traffic() == traced.traffic()
+    assert again.sites() == traced.sites()
+    assert again.flops() == traced.flops()
+
+
 def test_flops_are_those_of_one_device(built: Any) -> None:
     """x [4, 2] @ w [2, 8] forward, and x.T @ g for the gradient of w."""
     assert built[0].flops() == dict.fromkeys(range(8), 2 * (2 * 4 * 2 * 8))
