@@ -1,0 +1,39 @@
+"""Where parameters and activations of tensor parallelism lie, in canonical order."""
+
+from __future__ import annotations
+
+import jax
+
+from conformance.placements import Placements
+from suites.tensor.arrangement import Positions, TensorArrangement, positions
+from suites.training.jax_automatic import AutomaticTraining
+
+
+class TensorAnnotations(TensorArrangement, AutomaticTraining):
+    """Stored in canonical order: fused sections and heads are the partitioner's business; padding stands at the end.
+
+    Key heads that are fewer than the devices are replicated, not repeated.
+    """
+
+    def sections(self, name: str, size: int) -> list[tuple[int, int]]:
+        return [(size, 1)]
+
+    def placements(self, name: str) -> Placements:
+        is_key = name.rpartition(".")[0].endswith((".key", ".value"))
+        if is_key and self.contract.model.kv_heads % self.tensor_size():
+            return {}
+        return super().placements(name)
+
+    def positions(self, name: str) -> Positions:
+        """Padding of a parameter, or of an output that is divided along its last dim."""
+        if not name.startswith("outputs/"):
+            return super().positions(name) if name in self.contract.shapes else {}
+        if name not in self.output_placements():
+            return {}
+        model = self.contract.model
+        dim, size = (2, model.vocabulary) if name == "outputs/logits" else (1, model.outputs)
+        return {dim: positions([(size, 1)], self.tensor_size())} if size % self.tensor_size() else {}
+
+    def on_tensor(self, x: jax.Array, dim: int) -> jax.Array:
+        """x divided by rows, and along dim over the tensor axis."""
+        return self.constrain(x, {**self.row_placements(), self.tensor_axis: f"S({dim})"})

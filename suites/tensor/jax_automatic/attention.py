@@ -1,0 +1,55 @@
+"""Attention by annotation: heads are divided over the tensor axis.
+
+B: rows  S: query tokens  T: key tokens  D: hidden  H: query heads  K: key heads  E: head size
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from suites.tensor.jax_automatic.linear import LinearLayers
+from suites.training import jax_layers as layers
+from suites.training.jax_losses import QuadraticLoss
+from suites.training.jax_state import Named
+
+
+class AttentionBlock(LinearLayers):
+    """The attention of one device, with heads annotated."""
+
+    def attention(self, x_BSD: jax.Array, padding_BS: jax.Array, name: str, p: Named) -> jax.Array:
+        model = self.contract.model
+        q_BSHE, k_BTKE, v_BTKE = self.query_key_value(x_BSD, name, p)
+        if model.head_norm:
+            q_BSHE = layers.rms_norm(q_BSHE, p[f"{name}.query_norm.gain"], model.norm_epsilon, self.master)
+            k_BTKE = layers.rms_norm(k_BTKE, p[f"{name}.key_norm.gain"], model.norm_epsilon, self.master)
+        if model.positions == "rotary":
+            q_BSHE, k_BTKE = layers.rotary(q_BSHE, model.rotary_base), layers.rotary(k_BTKE, model.rotary_base)
+        group = model.heads // model.kv_heads
+        k_BTHE, v_BTHE = jnp.repeat(k_BTKE, group, axis=2), jnp.repeat(v_BTKE, group, axis=2)
+        q_BSHE, k_BTHE, v_BTHE = (self.on_tensor(each, 2) for each in (q_BSHE, k_BTHE, v_BTHE))
+        mixed_BSHE = layers.attend(q_BSHE, k_BTHE, v_BTHE, padding_BS, self.master)
+        mixed_BSD = self.on_tensor(mixed_BSHE.reshape(*x_BSD.shape[:2], -1), 2)
+        return self.on_rows(self.linear(mixed_BSD, f"{name}.output", p))
+
+    def query_key_value(self, x_BSD: jax.Array, name: str, p: Named) -> list[jax.Array]:
+        model = self.contract.model
+        if model.fused_qkv:
+            ends = [model.heads * model.head_size, (model.heads + model.kv_heads) * model.head_size]
+            found = jnp.split(self.linear(x_BSD, f"{name}.qkv", p), ends, axis=-1)
+        else:
+            found = [self.linear(x_BSD, f"{name}.{part}", p) for part in ("query", "key", "value")]
+        return [part.reshape(*part.shape[:2], -1, model.head_size) for part in found]
+
+    def require_supported(self) -> None:
+        super().require_supported()
+        self.require_whole_heads()
+
+
+class Attention(QuadraticLoss, AttentionBlock):
+    """One attention block by itself."""
+
+    def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
+        inputs_BSD = batch["inputs"].astype(self.compute)
+        y_BSD = self.attention(inputs_BSD, batch["padding"], "attention", self.canonical(p))
+        return *self.quadratic(y_BSD, batch), {"outputs/y": y_BSD}

@@ -1,0 +1,35 @@
+"""The feed-forward block by annotation: its hidden features are divided over the tensor axis.
+
+B: rows  S: tokens  D: hidden  F: hidden features
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from suites.tensor.jax_automatic.linear import LinearLayers
+from suites.training.jax_losses import QuadraticLoss
+from suites.training.jax_state import Named
+
+
+class FeedForwardBlock(LinearLayers):
+    """GELU or SwiGLU of one device, with hidden features annotated."""
+
+    def feedforward(self, x_BSD: jax.Array, name: str, p: Named) -> jax.Array:
+        if self.contract.model.activation == "gelu":
+            hidden_BSF = jax.nn.gelu(self.linear(x_BSD, f"{name}.up", p), approximate=True)
+        elif self.contract.model.fused_gate_up:
+            gate_BSF, up_BSF = jnp.split(self.linear(x_BSD, f"{name}.gate_up", p), 2, axis=-1)
+            hidden_BSF = jax.nn.silu(gate_BSF) * up_BSF
+        else:
+            hidden_BSF = jax.nn.silu(self.linear(x_BSD, f"{name}.gate", p)) * self.linear(x_BSD, f"{name}.up", p)
+        return self.on_rows(self.linear(self.on_tensor(hidden_BSF, 2), f"{name}.down", p))
+
+
+class FeedForward(QuadraticLoss, FeedForwardBlock):
+    """One feed-forward block by itself."""
+
+    def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
+        y_BSD = self.feedforward(batch["inputs"].astype(self.compute), "feedforward", self.canonical(p))
+        return *self.quadratic(y_BSD, batch), {"outputs/y": y_BSD}

@@ -1,0 +1,82 @@
+"""Linear layers by annotation: the same line of code, and other placements of its weight.
+
+B: rows of the batch  I: input features  O: output features
+"""
+
+from __future__ import annotations
+
+import jax
+
+from conformance.implementation import Unsupported
+from conformance.placements import Placements
+from suites.tensor.jax_automatic.annotations import TensorAnnotations
+from suites.training.jax_losses import QuadraticLoss
+from suites.training.jax_state import Named
+
+
+class LinearLayers(TensorAnnotations):
+    """y = x w + b."""
+
+    def linear(self, x: jax.Array, name: str, p: Named) -> jax.Array:
+        y = x @ p[f"{name}.weight"]
+        return y + p[f"{name}.bias"] if f"{name}.bias" in p else y
+
+
+class Linear(QuadraticLoss, LinearLayers):
+    """One linear layer by itself; what divides it is in the annotations alone."""
+
+    def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
+        x_BI = self.annotated_input(batch["inputs"].astype(self.compute))
+        y_BO = self.annotated_output(self.linear(x_BI, "linear", self.canonical(p)))
+        return *self.quadratic(y_BO, batch), {"outputs/y": y_BO}
+
+    def annotated_input(self, x_BI: jax.Array) -> jax.Array:
+        return self.on_rows(x_BI)
+
+    def annotated_output(self, y_BO: jax.Array) -> jax.Array:
+        return self.constrain(y_BO, self.output_placements().get("outputs/y", self.row_placements()))
+
+
+class ColumnLinear(Linear):
+    """Columns divided; the output is gathered, or stays divided if the contract asks for that."""
+
+    columns = ("linear",)
+
+    def output_placements(self) -> dict[str, Placements]:
+        asked = self.contract.layouts.get("outputs/y")
+        return {"outputs/y": asked} if asked else {}
+
+
+class RowLinear(Linear):
+    """Rows divided; the features of the input are divided alike."""
+
+    rows = ("linear",)
+
+    def annotated_input(self, x_BI: jax.Array) -> jax.Array:
+        return self.on_tensor(x_BI, 1)
+
+
+class Linear2D(Linear):
+    """Weight S(0) over the data axis and S(1) over the tensor axis; the batch is replicated."""
+
+    columns = ("linear",)
+    data_axes = ()
+
+    def placements(self, name: str) -> Placements:
+        tile = {"data": "S(0)"} if name == "linear.weight" else {}
+        return {**tile, **super().placements(name)}
+
+    def annotated_input(self, x_BI: jax.Array) -> jax.Array:
+        return self.constrain(x_BI, {"data": "S(1)"})
+
+    def require_supported(self) -> None:
+        model, data = self.contract.model, self.mesh.size("data")
+        if model.hidden % data:
+            raise Unsupported(f"{model.hidden} input features cannot be divided over {data} devices of the data axis.")
+
+
+class LinearSubmesh(ColumnLinear):
+    """Columns divided over the data axis alone; the tensor axis, and the batch, are replicated."""
+
+    tensor_axis = "data"
+    data_axes = ()

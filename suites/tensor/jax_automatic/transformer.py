@@ -1,0 +1,68 @@
+"""A decoder layer and a decoder language model by annotation; the residual stream is divided by rows alone.
+
+B: rows  S: tokens  D: hidden  V: vocabulary
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from suites.tensor.jax_automatic.attention import AttentionBlock
+from suites.tensor.jax_automatic.feedforward import FeedForwardBlock
+from suites.tensor.jax_automatic.vocabulary import VocabularyParallel
+from suites.training import jax_layers as layers
+from suites.training.jax_losses import QuadraticLoss
+from suites.training.jax_state import Named
+
+
+class DecoderLayers(AttentionBlock, FeedForwardBlock):
+    """x + attention(norm(x)), then x + feedforward(norm(x))."""
+
+    def decoder_layer(self, x_BSD: jax.Array, padding_BS: jax.Array, name: str, p: Named, observed: Named) -> jax.Array:
+        """Adds the output of both blocks to `observed`."""
+        normed_BSD = self.norm(x_BSD, f"{name}.attention_norm", p)
+        mixed_BSD = self.attention(normed_BSD, padding_BS, f"{name}.attention", p)
+        x_BSD = x_BSD + mixed_BSD
+        normed_BSD = self.norm(x_BSD, f"{name}.feedforward_norm", p)
+        fed_BSD = self.feedforward(normed_BSD, f"{name}.feedforward", p)
+        observed |= {f"activations/{name}.attention": mixed_BSD, f"activations/{name}.feedforward": fed_BSD}
+        return x_BSD + fed_BSD
+
+    def norm(self, x: jax.Array, name: str, p: Named) -> jax.Array:
+        gain, epsilon = p[f"{name}.gain"], self.contract.model.norm_epsilon
+        if self.contract.model.norm == "rms":
+            return layers.rms_norm(x, gain, epsilon, self.master)
+        return layers.layer_norm(x, gain, p[f"{name}.bias"], epsilon, self.master)
+
+
+class Layer(QuadraticLoss, DecoderLayers):
+    """One decoder layer by itself."""
+
+    def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
+        observed: Named = {}
+        inputs_BSD = batch["inputs"].astype(self.compute)
+        y_BSD = self.decoder_layer(inputs_BSD, batch["padding"], "layer", self.canonical(p), observed)
+        return *self.quadratic(y_BSD, batch), observed | {"outputs/y": y_BSD}
+
+
+class LanguageModel(DecoderLayers, VocabularyParallel):
+    """Embedding, decoder layers (or none), final norm, head, cross-entropy."""
+
+    def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
+        p, observed = self.canonical(p), {}
+        x_BSD = self.embed(batch["tokens"], p)
+        if self.contract.model.positions == "sinusoidal":
+            x_BSD = x_BSD + jnp.asarray(layers.sinusoidal(*x_BSD.shape[1:]), x_BSD.dtype)
+        observed["activations/embedding"] = x_BSD
+        for i in range(self.contract.model.layers):
+            x_BSD = self.decoder_layer(x_BSD, batch["padding"], f"layers.{i}", p, observed)
+            observed[f"activations/layers.{i}"] = x_BSD
+        x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
+        logits_BSV = observed["outputs/logits"] = self.logits(x_BSD, p)
+        entropy_BS, z_BS = self.token_losses(logits_BSV, batch["targets"])
+        mask_BS = batch["mask"].astype(self.master)
+        losses_BS = observed["outputs/token_losses"] = mask_BS * (entropy_BS + z_BS)
+        observed["metrics/cross_entropy"] = jnp.sum(mask_BS * entropy_BS)
+        observed["metrics/z_loss"] = jnp.sum(mask_BS * z_BS)
+        return jnp.sum(losses_BS), jnp.sum(mask_BS), observed

@@ -1,0 +1,67 @@
+"""The training step by automatic partitioning: the program of one device, and annotations where its arrays shall lie.
+
+No collective is written anywhere. The partitioner derives them from the shardings of the parameters and of the batch,
+and from `constrain` on activations.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from conformance.implementation import Declarations
+from conformance.placements import Placements
+from suites.training.jax_state import Named
+from suites.training.jax_step import TrainingStep
+
+
+class AutomaticTraining(TrainingStep):
+    """One training step on whole arrays. What is stored with padding is cut to its canonical shape before it is used."""
+
+    @cached_property
+    def program(self):
+        """`jit` of the step, its state going out as it came in."""
+        shardings = jax.tree.map(lambda spec: NamedSharding(self.device_mesh, spec), self.state_specs())
+        return jax.jit(self.whole_step, out_shardings=(shardings, None))
+
+    def whole_step(self, state: dict, batch: Named) -> tuple[dict, Named]:
+        batch = {key: self.constrain(value, self.batch_placements(key)) for key, value in batch.items()}
+        gradients, sums, rows = self.accumulate(state["parameters"], batch)
+        elements = sums.pop("weight")
+        weight = jnp.where(elements == 0, 1, elements)  # nothing valid in the whole batch: gradients are zero
+        gradients = {name: self.constrain(g / weight, self.placements(name)) for name, g in gradients.items()}
+        norm = self.global_norm(gradients)
+        state = self.update(state, gradients, self.clip_factor(norm))
+        observed = {name: self.observation(name, value) for name, value in rows.items()}
+        scalars = {name: value / weight for name, value in sums.items()}
+        scalars |= {"metrics/tokens": elements / self.weight_per_token, "metrics/grad_norm": norm}
+        observed |= {name: self.constrain(value, {}) for name, value in scalars.items()}
+        return state, observed | {f"gradients/{name}": g for name, g in gradients.items()}
+
+    def global_norm(self, gradients: Named) -> jax.Array:
+        return jnp.sqrt(sum(jnp.sum(g * g) for g in gradients.values()))
+
+    def constrain(self, x: jax.Array, placements: Placements) -> jax.Array:
+        """x, lying as annotated."""
+        return jax.lax.with_sharding_constraint(x, NamedSharding(self.device_mesh, self.spec(placements)))
+
+    def on_rows(self, x: jax.Array) -> jax.Array:
+        """x divided by rows and by nothing else."""
+        return self.constrain(x, self.row_placements())
+
+    def observation(self, name: str, value: jax.Array) -> jax.Array:
+        """An output as it leaves the program, filled up with zeros where it must divide evenly."""
+        for dim, stored in self.positions(name).items():
+            widths = [(0, len(stored) - n if d == dim else 0) for d, n in enumerate(value.shape)]
+            value = jnp.pad(value, widths)
+        return self.constrain(value, self.output_placements().get(name, self.row_placements()))
+
+    def canonical(self, p: Named) -> Named:
+        """Parameters without the zeros that fill up their last blocks."""
+        return {name: value[tuple(map(slice, self.contract.shapes[name]))] for name, value in p.items()}
+
+    def declare(self) -> Declarations:
+        return Declarations(layout={name: self.placements(name) for name in self.contract.shapes})
