@@ -19,7 +19,7 @@ from suites.training.jax_step import TrainingStep
 
 
 class AutomaticTraining(TrainingStep):
-    """One training step on whole arrays. What is stored with padding is cut to its canonical shape before it is used."""
+    """One training step on whole arrays; what is stored with padding is cut to its canonical shape for use."""
 
     @cached_property
     def program(self):
