@@ -5,7 +5,8 @@ B: rows  S: query tokens  T: key tokens  D: hidden  H: this rank's query heads  
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from suites.tensor.torch_dtensor.division import (
 )
 from suites.training import torch_layers as layers
 from suites.training.torch_state import Named
+from suites.training.traffic import Transfer
 
 
 class HeadNorm(nn.Module):
@@ -96,8 +98,16 @@ class DividedAttention(TensorByDTensor):
         return {path: enter, **{f"{path}.{name}": style for name, style in parts.items()}}
 
     def require_supported(self) -> None:
-        super().require_supported()
         self.require_whole_heads()
+        super().require_supported()
+
+    def transfers(self) -> Iterator[Transfer]:
+        """Gradients of parameters that are held whole but partly used are summed in the backward pass of each slice."""
+        yield from super().transfers()
+        partly = ["query_norm", "key_norm"] + (["key", "value"] if self.keys_are_replicated else [])
+        for name, shape in self.contract.shapes.items():
+            if name.split(".")[-2] in partly:
+                yield self.tensor_transfer("all_reduce", "backward", math.prod(shape), self.compute)
 
 
 class OneAttention(nn.Module):
@@ -117,3 +127,7 @@ class Attention(Quadratic, DividedAttention):
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         return self.attention_plan("attention")
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        yield self.hidden_transfer("forward")

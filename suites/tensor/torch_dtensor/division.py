@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, distribute_module
@@ -12,11 +14,12 @@ from torch.distributed.tensor.parallel import ParallelStyle, parallelize_module
 from torch.nn.utils import get_total_norm
 
 from conformance.implementation import Unsupported
-from conformance.placements import Placements
+from conformance.placements import Placements, sharded_dim
 from suites.tensor.arrangement import Positions, TensorArrangement
 from suites.training.torch_dtensor import DTensorTraining
 from suites.training.torch_losses import QuadraticLoss
-from suites.training.torch_state import Named
+from suites.training.torch_state import Named, name_of
+from suites.training.traffic import Transfer
 
 
 class ReplicatedParallel(ParallelStyle):
@@ -91,6 +94,48 @@ class TensorByDTensor(TensorArrangement, DTensorTraining):
             return get_total_norm(list(gradients.values()))
         norm = get_total_norm([self.as_dtensor(name, g) for name, g in gradients.items()])
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    def refuse_permuted(self) -> None:
+        """A gather by DTensor comes back in the order of process numbers, whatever the mesh says.
+
+        `DeviceMesh` sorts the members of its process groups, see https://github.com/pytorch/pytorch/pull/193224. Sums do
+        not mind the order.
+        """
+        if self.mesh.order != "canonical":
+            raise Unsupported(
+                f"torch's DTensor gathers blocks in the order of process numbers and not in mesh order, so over the devices of "
+                f"{self.mesh} a gathered tensor comes back permuted."
+            )
+
+    # What DTensor communicates.
+
+    def transfers(self) -> Iterator[Transfer]:
+        """torch's norm reduces the norms of all parameters at once, over one axis of the submesh after another."""
+        yield from super().transfers()
+        for axis in self.submesh_axes():
+            yield self.update_transfer(axis, len(self.contract.shapes))
+
+    def submesh_axes(self) -> tuple[str, ...]:
+        return (self.tensor_axis,)
+
+    def tensor_transfer(self, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1) -> Transfer:
+        """In each slice of the batch, `calls` collectives over the tensor axis."""
+        calls *= self.contract.recipe.accumulation
+        axes = (self.tensor_axis,)
+        return Transfer(kind=kind, axes=axes, phase=phase, elements=elements, dtype=name_of(dtype), calls=calls)
+
+    def hidden_transfer(self, phase: str, calls: int = 1) -> Transfer:
+        """All-reduces of the residual stream, or of its gradient."""
+        elements = self.slice_tokens * self.contract.model.hidden
+        return self.tensor_transfer("all_reduce", phase, elements, self.compute, calls=calls)
+
+    def local_elements(self, name: str) -> int:
+        """Elements of a parameter on a rank that has a full chunk."""
+        shape = list(self.stored_shape(name))
+        for axis, placement in self.placements(name).items():
+            dim = sharded_dim(placement) or 0
+            shape[dim] = -(-shape[dim] // self.mesh.size(axis))
+        return math.prod(shape)
 
     def compute_axes(self) -> tuple[str, ...]:
         return (*self.data_axes, self.tensor_axis) if self.divides_evenly() else self.data_axes

@@ -5,7 +5,7 @@ B: rows  S: tokens  D: hidden  F: this rank's part of the hidden features of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Pr
 from reference.architecture import Architecture
 from suites.tensor.torch_dtensor.division import Quadratic, TensorByDTensor
 from suites.training.torch_state import Named
+from suites.training.traffic import Transfer
 
 
 class FeedForwardModule(nn.Module):
@@ -66,3 +67,7 @@ class FeedForward(Quadratic, DividedFeedForward):
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         return self.feedforward_plan("feedforward")
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        yield self.hidden_transfer("forward")

@@ -5,7 +5,7 @@ B: rows of the batch  I: input features  O: output features
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -15,7 +15,8 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 from conformance.implementation import Unsupported
 from conformance.placements import Placements
 from suites.tensor.torch_dtensor.division import Quadratic
-from suites.training.torch_state import Named
+from suites.training.torch_state import Named, name_of
+from suites.training.traffic import Transfer
 
 
 class OneLinear(nn.Module):
@@ -61,6 +62,16 @@ class ColumnLinear(LinearContract):
     def require_supported(self) -> None:
         super().require_supported()
         refuse_uneven(self.stays_divided, self.contract.model.outputs, "output", self.tensor_size())
+        if not self.stays_divided:
+            self.refuse_permuted()
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        if self.stays_divided:
+            yield self.tensor_transfer("all_reduce", "forward", 1, self.master)
+        else:
+            outputs = -(-self.contract.model.outputs // self.tensor_size()) * self.tensor_size()
+            yield self.tensor_transfer("all_gather", "forward", self.slice_tokens * outputs, self.compute)
 
 
 class RowLinear(LinearContract):
@@ -82,6 +93,11 @@ class RowLinear(LinearContract):
     def require_supported(self) -> None:
         super().require_supported()
         refuse_uneven(self.arrives_divided, self.contract.model.hidden, "input", self.tensor_size())
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        elements = self.slice_tokens * self.contract.model.outputs
+        yield self.tensor_transfer("all_reduce", "forward", elements, self.compute)
 
 
 class Linear2D(LinearContract):
@@ -117,6 +133,22 @@ class Linear2D(LinearContract):
 
         model = self.contract.model
         return distribute_module(OneLinear(model.hidden, model.outputs, model.bias), self.submesh, None, enter, leave)
+
+    def submesh_axes(self) -> tuple[str, ...]:
+        return ("data", "tensor")
+
+    def require_supported(self) -> None:
+        super().require_supported()
+        refuse_uneven(True, self.contract.model.hidden, "input", self.mesh.size("data"))
+        self.refuse_permuted()
+
+    def transfers(self) -> Iterator[Transfer]:
+        """DTensor gathers the columns first, so the whole output is summed over the data axis."""
+        yield from super().transfers()
+        elements = self.slice_tokens * self.contract.model.outputs
+        calls, dtype = self.contract.recipe.accumulation, name_of(self.compute)
+        yield self.tensor_transfer("all_gather", "forward", elements, self.compute)
+        yield Transfer(kind="all_reduce", axes=("data",), phase="forward", elements=elements, dtype=dtype, calls=calls)
 
     def compute_axes(self) -> tuple[str, ...]:
         return ("data", "tensor")

@@ -5,7 +5,7 @@ B: rows  S: tokens  D: hidden  V: vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,6 +20,7 @@ from suites.tensor.torch_dtensor.feedforward import DividedFeedForward, FeedForw
 from suites.tensor.torch_dtensor.vocabulary import DividedVocabulary, VocabularyLoss, replicated
 from suites.training import torch_layers as layers
 from suites.training.torch_state import Named
+from suites.training.traffic import Transfer
 
 
 class Norm(nn.Module):
@@ -55,6 +56,11 @@ class DividedLayers(DividedAttention, DividedFeedForward):
     def layer_plan(self, path: str) -> Mapping[str, ParallelStyle]:
         return {**self.attention_plan(f"{path}.attention"), **self.feedforward_plan(f"{path}.feedforward")}
 
+    def layer_transfers(self, number: int) -> Iterator[Transfer]:
+        """Each of two blocks enters with a sum of gradients and leaves with a sum."""
+        for phase in ("forward", "backward"):
+            yield self.hidden_transfer(phase, calls=2 * number)
+
 
 class OneLayer(nn.Module):
     def __init__(self, layer: DecoderLayer) -> None:
@@ -78,6 +84,10 @@ class Layer(Quadratic, DividedLayers):
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         return self.layer_plan("layer")
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        yield from self.layer_transfers(1)
 
 
 class Decoder(nn.Module):
@@ -138,3 +148,7 @@ class LanguageModel(DividedVocabulary, DividedLayers):
 
     def summed_scalars(self) -> int:
         return super().summed_scalars() + 2  # cross-entropy and z term
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        yield from self.layer_transfers(self.contract.model.layers)

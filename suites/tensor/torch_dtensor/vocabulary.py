@@ -6,20 +6,21 @@ Logits are a DTensor S(2) all the way into the loss; `loss_parallel` makes torch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, loss_parallel
 
+from conformance.implementation import Unsupported
 from conformance.placements import Placements
 from reference.architecture import Architecture
 from suites.tensor.torch_dtensor.division import TensorByDTensor
 from suites.training.torch_state import Named
+from suites.training.traffic import Transfer
 
 
 class VocabularyLoss(nn.Module):
@@ -76,6 +77,24 @@ class DividedVocabulary(TensorByDTensor):
         """`loss_parallel` must be on for the backward pass, too."""
         with self.loss_context():
             return super().slice_gradients(parameters, batch)
+
+    def transfers(self) -> Iterator[Transfer]:
+        """Maximum, sum of exponentials and target logit by `loss_parallel`; what it does not know, once more."""
+        yield from super().transfers()
+        yield self.hidden_transfer("forward")  # embedding
+        yield self.hidden_transfer("backward")  # head
+        model = self.contract.model
+        statistics = 3 + (2 if model.label_smoothing or model.z_loss else 0) + (1 if model.label_smoothing else 0)
+        yield self.tensor_transfer("all_reduce", "forward", self.slice_tokens, self.master, calls=statistics)
+
+    def require_supported(self) -> None:
+        super().require_supported()
+        vocabulary, size = self.contract.model.vocabulary, self.tensor_size()
+        if vocabulary <= (size - 1) * -(-vocabulary // size):
+            raise Unsupported(
+                f"Of {size} chunks of {vocabulary} ids the last is empty, and a rank without logits skips a collective of "
+                f"torch's loss_parallel that the others wait in."
+            )
 
     def output_placements(self) -> dict[str, Placements]:
         return {**super().output_placements(), "outputs/logits": {**self.row_placements(), self.tensor_axis: "S(2)"}}

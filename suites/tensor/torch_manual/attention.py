@@ -63,7 +63,7 @@ class AttentionBlock(LinearLayers):
     def sum_gradient(self, name: str, g: Tensor) -> Tensor:
         if self.is_partial(name):
             g = self.sum_over_tensor(g)
-        elif self.is_repeated(name):
+        elif name in self.repeated:
             g = self.sum_repeats(name, g)
         return super().sum_gradient(name, g)
 
@@ -78,7 +78,7 @@ class AttentionBlock(LinearLayers):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         for name, shape in self.contract.shapes.items():
-            if self.is_partial(name) or self.is_repeated(name):
+            if self.is_partial(name) or name in self.repeated:
                 yield self.update_transfer(self.tensor_axis, int(np.prod(shape)))
 
 

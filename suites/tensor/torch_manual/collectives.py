@@ -8,13 +8,14 @@ Source: Shoeybi et al., Megatron-LM, section 3 (operators f and g).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from suites.tensor.arrangement import TensorArrangement, first_copies
+from suites.tensor.arrangement import Positions, TensorArrangement, first_copies
 from suites.training.torch_collectives import MeshAxis
 from suites.training.torch_manual import CollectiveTraining
 from suites.training.torch_state import name_of
@@ -107,6 +108,21 @@ class TensorParallel(TensorArrangement, CollectiveTraining):
 
     # What the training step must know of the axis.
 
+    def positions(self, name: str) -> Positions:
+        """Asked for in every step, worked out once."""
+        if name not in self.known_positions:
+            self.known_positions[name] = super().positions(name)
+        return self.known_positions[name]
+
+    @cached_property
+    def known_positions(self) -> dict[str, Positions]:
+        return {}
+
+    @cached_property
+    def repeated(self) -> frozenset[str]:
+        """The parameters of which several ranks store the same elements."""
+        return frozenset(name for name in self.contract.shapes if self.is_repeated(name))
+
     def sum_over_model(self, x: Tensor) -> Tensor:
         for name in self.model_axes:
             x = self.axis(name).all_reduce(x)
@@ -114,7 +130,7 @@ class TensorParallel(TensorArrangement, CollectiveTraining):
 
     def squared_norm(self, name: str, g: Tensor) -> Tensor:
         """A replicated parameter counts on the first rank only, a repeated element where it is stored first."""
-        if self.is_repeated(name):
+        if name in self.repeated:
             g = self.without_repeats(name, g)
         squares = super().squared_norm(name, g)
         replicated = [axis for axis in self.model_axes if axis not in self.placements(name)]
