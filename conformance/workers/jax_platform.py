@@ -1,0 +1,72 @@
+"""JAX: one process, many host devices; a case takes the sub-mesh that it needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from conformance.cases import Case
+from conformance.contract import Arrays
+from conformance.evidence import Block, Observed
+from conformance.implementation import Arranged
+from conformance.trace import jax_arranged
+from conformance.trace.jax_trace import Program
+from conformance.workers.observe import arranged, merged, plain, widened
+from conformance.workers.platform import Platform, Step, Watched
+
+
+class JaxPlatform(Platform):
+    def __init__(self) -> None:
+        super().__init__()
+        jax_arranged.register()
+        self._watched: dict[Any, Watched] = {}
+
+    def device_mesh(self, case: Case) -> jax.sharding.Mesh:
+        mesh = case.mesh
+        devices = np.array([jax.devices()[device] for device in mesh.device_order]).reshape(mesh.shape)
+        return jax.sharding.Mesh(devices, mesh.axes, axis_types=(jax.sharding.AxisType.Auto,) * len(mesh.axes))
+
+    def wait(self, value: Any) -> None:
+        jax.block_until_ready(value)
+
+    def observed(self, value: Any, case: Case) -> Observed:
+        if isinstance(value, Arranged):
+            return arranged(self.observed(value.value, case), value)
+        if not isinstance(value, jax.Array) or len(value.sharding.device_set) < case.mesh.devices:
+            return plain(value, range(case.mesh.devices))
+        rank_of = {device: rank for rank, device in enumerate(case.mesh.device_order)}
+        blocks, stored = [], {}
+        for shard in value.addressable_shards:
+            rank = rank_of[shard.device.id]
+            local = np.asarray(shard.data)
+            index = tuple(
+                slice(part.start or 0, size if part.stop is None else part.stop)
+                for part, size in zip(shard.index, value.shape, strict=True)
+            )
+            stored[rank] = local.nbytes
+            blocks.append(Block(ranks=(rank,), index=index, value=widened(local)))
+        return Observed(shape=tuple(value.shape), dtype=str(value.dtype), blocks=merged(blocks), stored_bytes=stored)
+
+    def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
+        """The program is traced once per compiled step; another seed runs the same program."""
+        key = getattr(step, "__self__", step)
+        if key not in self._watched:
+            self._watched = {key: self._traced(step, state, batch, case)}
+        return step(state, batch), self._watched[key]
+
+    def _traced(self, step: Step, state: Any, batch: Arrays, case: Case) -> Watched:
+        """A step that cannot be traced as a whole (it leaves JAX inside) is not watched."""
+        try:
+            program = Program(step, state, batch, case.mesh)
+        except (jax.errors.JAXTypeError, jax.errors.JAXIndexError, TypeError):
+            return Watched()
+        return Watched(traffic=program.traffic(), flops=program.flops(), sites=program.sites())
+
+    def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
+        return Program(step, state, batch, case.mesh).mutated(case.mutation)
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    return np.asarray(value).astype(np.float64)

@@ -1,0 +1,52 @@
+"""The JAX worker: a process with N host devices, float64 on. Run as a module, before anything imports JAX."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from conformance.workers.jobs import CaseJob, SitesJob, TruthJob
+from conformance.workers.process import answer_jobs, connect, die_with_parent, log_to
+
+# Programs here are tiny and run a few times: compile time is all that counts, so LLVM need not optimise.
+FAST_COMPILE = "--xla_backend_optimization_level=0"
+
+
+def main(address: str, name: str, log: str, devices: str) -> None:
+    log_to(log)
+    die_with_parent()
+    flags = f"--xla_force_host_platform_device_count={devices} {FAST_COMPILE}"
+    os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}"
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    connection = connect(address, name)
+    try:
+        import jax
+    except ImportError as missing:
+        connection.send(("missing", f"jax cannot be imported: {missing}."))
+        return
+    jax.config.update("jax_enable_x64", True)
+    connection.send(("ready", ""))
+    answer_jobs(connection, _Answers())
+
+
+class _Answers:
+    def __init__(self) -> None:
+        from conformance.workers.jax_platform import JaxPlatform, to_numpy
+        from conformance.workers.truth import References
+
+        self.platform, self.references = JaxPlatform(), References("jax", to_numpy)
+
+    def __call__(self, job: Any) -> Any:
+        from conformance.workers.execute import Execution
+
+        if isinstance(job, TruthJob):
+            return self.references.truth(job)
+        if isinstance(job, SitesJob):
+            return Execution(job, self.platform).sites()
+        assert isinstance(job, CaseJob)
+        return Execution(job, self.platform).evidence()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,61 @@
+"""What every worker process does: answer jobs one by one, leave stacks when asked, end when its parent ends."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+from typing import Any
+
+from conformance.implementation import Unsupported
+
+PR_SET_PDEATHSIG = 1
+
+
+def log_to(path: str) -> None:
+    """Everything this process prints, from any library, goes to its log; SIGUSR1 adds the stack of every thread."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    faulthandler.enable(file=sys.stderr)
+    faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
+
+
+def die_with_parent() -> None:
+    """The kernel ends this process when its parent ends (Linux); elsewhere the closed connection does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if Path("/proc").exists():
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def connect(address: str, name: str) -> Connection:
+    connection = Client(address, family="AF_UNIX")
+    connection.send(name)
+    return connection
+
+
+def answer_jobs(connection: Connection, answer: Callable[[Any], Any]) -> None:
+    """Jobs in, ('done', value) or ('unsupported' | 'error', sentence, stack) out, until the connection closes."""
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        connection.send(_answered(job, answer))
+
+
+def _answered(job: Any, answer: Callable[[Any], Any]) -> tuple:
+    try:
+        return ("done", answer(job))
+    except Unsupported as refusal:
+        return ("unsupported", str(refusal), "")
+    except Exception as failure:
+        sentence = f"{type(failure).__name__}: {str(failure).strip()}"
+        return ("error", sentence, traceback.format_exc())

@@ -1,0 +1,110 @@
+"""Torch: one rank of a fleet. Every rank executes the case and observes what it holds itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+
+from conformance.cases import Case
+from conformance.contract import Arrays
+from conformance.evidence import Block, Observed
+from conformance.implementation import Arranged, Sharded
+from conformance.mesh import Mesh
+from conformance.placements import local_index, partial_axes
+from conformance.trace.torch_trace import Mutator, Recorder
+from conformance.workers.observe import arranged, plain
+from conformance.workers.platform import Platform, Step, Watched
+
+NARROW = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+class TorchPlatform(Platform):
+    def __init__(self) -> None:
+        super().__init__()
+        self._meshes: dict[Mesh, DeviceMesh] = {}
+
+    def device_mesh(self, case: Case) -> DeviceMesh:
+        if case.mesh not in self._meshes:
+            devices = torch.tensor(case.mesh.device_order).reshape(case.mesh.shape)
+            self._meshes[case.mesh] = DeviceMesh("cpu", devices, mesh_dim_names=case.mesh.axes)
+        return self._meshes[case.mesh]
+
+    def rank(self, mesh: Mesh) -> int:
+        """The mesh position of this process."""
+        return mesh.device_order.index(dist.get_rank())
+
+    def wait(self, value: Any) -> None:
+        """On the CPU an operation has finished when it returns."""
+
+    def observed(self, value: Any, case: Case) -> Observed:
+        if isinstance(value, Arranged):
+            return arranged(self.observed(value.value, case), value)
+        if isinstance(value, DTensor):
+            placements = _spoken(value, case.mesh)
+            value = Sharded(local=value.to_local(), placements=placements, shape=tuple(value.shape))
+        if isinstance(value, Sharded):
+            return self._sharded(value, case.mesh)
+        if isinstance(value, torch.Tensor):
+            whole = Sharded(local=value, placements={}, shape=tuple(value.shape))
+            return self._sharded(whole, case.mesh)
+        return plain(value, [self.rank(case.mesh)])
+
+    def _sharded(self, value: Sharded, mesh: Mesh) -> Observed:
+        rank, local = self.rank(mesh), value.local.detach()
+        index = local_index(tuple(value.shape), value.placements, mesh, rank)
+        wanted = tuple(part.stop - part.start for part in index)
+        if tuple(local.shape) != wanted:
+            raise ValueError(
+                f"Rank {rank} holds a block of shape {tuple(local.shape)}; placements {dict(value.placements)} of a "
+                f"tensor of shape {tuple(value.shape)} give it {wanted}."
+            )
+        block = Block(ranks=(rank,), index=index, value=_array(local), partial=partial_axes(value.placements))
+        return Observed(
+            shape=tuple(value.shape),
+            dtype=str(local.dtype).removeprefix("torch."),
+            blocks=(block,),
+            stored_bytes={rank: local.numel() * local.element_size()},
+        )
+
+    def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
+        with Recorder(case.mesh, self.device_mesh(case)) as recorder:
+            returned = step(state, batch)
+        flops = {self.rank(case.mesh): recorder.flops()}
+        return returned, Watched(traffic=recorder.traffic(), flops=flops, sites=recorder.sites())
+
+    def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
+        def mutant(state: Any, batch: Arrays) -> Any:
+            assert case.mutation is not None
+            with Mutator(case.mutation, case.mesh, self.device_mesh(case)):
+                return step(state, batch)
+
+        return mutant
+
+
+def _spoken(value: DTensor, mesh: Mesh) -> dict[str, str]:
+    """DTensor placements per mesh axis; a placement of a tensor on a sub-mesh leaves the other axes replicated."""
+    names = value.device_mesh.mesh_dim_names or mesh.axes
+    return {axis: _word(placement) for axis, placement in zip(names, value.placements, strict=True)}
+
+
+def _word(placement: Any) -> str:
+    if isinstance(placement, Shard):
+        return f"S({placement.dim})"
+    if isinstance(placement, Partial):
+        return "P"
+    if isinstance(placement, Replicate):
+        return "R"
+    raise ValueError(f"The DTensor placement {placement} has no word here: replicated, sharded or partial sum.")
+
+
+def _array(local: torch.Tensor) -> np.ndarray:
+    return (local.float() if local.dtype in NARROW else local).contiguous().numpy().copy()
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    return value.detach().double().numpy() if isinstance(value, torch.Tensor) else np.asarray(value, dtype=np.float64)

@@ -1,0 +1,97 @@
+"""Truth: the single-device reference in float64, and how far rounding moves it in the dtype of the case."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from conformance.contract import Arrays, Contract
+from conformance.evidence import Truth
+from conformance.tolerance import EPSILON
+from conformance.workers.execute import batch_floats
+from conformance.workers.jobs import TruthJob
+from conformance.workers.lookup import contract, load
+from conformance.workers.platform import Clock
+
+MEMBERS = 4
+TRAINERS_KEPT = 6
+Steps = tuple[Arrays, ...]
+
+
+class References:
+    """The reference programs of one framework, kept compiled. `to_numpy` turns a framework's value into float64."""
+
+    def __init__(self, framework: str, to_numpy: Callable[[Any], np.ndarray]) -> None:
+        self.framework, self.to_numpy = framework, to_numpy
+        self._trainers: OrderedDict[tuple[str, str], Any] = OrderedDict()
+
+    def truth(self, job: TruthJob) -> Truth:
+        """The oracle and the noise around it."""
+        clock, found = Clock(), contract(job.contract)
+        parameters = found.parameters(job.seed)
+        batches = found.batches(job.seed, found.recipe.steps)
+        with clock("reference"):
+            oracle = self.run(found, "float64", parameters, batches)
+            noise = tuple({name: np.zeros_like(value) for name, value in step.items()} for step in oracle)
+            for member in range(0 if job.dtype != "float64" else 1, MEMBERS + 1):
+                given = _perturbed(parameters, batches, job.dtype, member)
+                noise = _farthest(noise, self.run(found, job.dtype, *given), oracle)
+        return Truth(oracle=oracle, noise=noise, initial=parameters, seconds=dict(clock.seconds))
+
+    def run(self, found: Contract, dtype: str, parameters: Arrays, batches: list[Arrays]) -> Steps:
+        """All steps of the recipe on one device: observations, then changes of parameters and optimizer state."""
+        trainer = self.trainer(found, dtype)
+        state = trainer.place(parameters)
+        start = self.numbers(trainer.collect(state))
+        steps = []
+        for batch in batches:
+            state, seen = trainer.step(state, batch)
+            steps.append(self.numbers(seen) | _changes(self.numbers(trainer.collect(state)), start))
+        return tuple(steps)
+
+    def trainer(self, found: Contract, dtype: str) -> Any:
+        key = (found.name, dtype)
+        if key not in self._trainers:
+            self._trainers[key] = load(found.references[self.framework])(found, dtype)
+        self._trainers.move_to_end(key)
+        while len(self._trainers) > TRAINERS_KEPT:
+            self._trainers.popitem(last=False)
+        return self._trainers[key]
+
+    def numbers(self, values: Mapping[str, Any]) -> Arrays:
+        return {name: self.to_numpy(value) for name, value in values.items()}
+
+
+def _changes(state: Arrays, start: Arrays) -> Arrays:
+    """`updates/<name>` in place of `parameters/<name>`."""
+    return {
+        name.replace("parameters/", "updates/", 1): value - start[name] if name.startswith("parameters/") else value
+        for name, value in state.items()
+    }
+
+
+def _farthest(noise: Steps, run: Steps, oracle: Steps) -> Steps:
+    return tuple(
+        {name: np.maximum(far[name], np.abs(values[name] - true[name])) for name in true}
+        for far, values, true in zip(noise, run, oracle, strict=True)
+    )
+
+
+def _perturbed(parameters: Arrays, batches: list[Arrays], dtype: str, member: int) -> tuple[Arrays, list[Arrays]]:
+    """Inputs moved by about one rounding; member 0 is not moved."""
+    if member == 0:
+        return parameters, batches
+    rng = np.random.default_rng(member)
+
+    def moved(value: np.ndarray) -> np.ndarray:
+        if dtype == "float64":
+            return value * (1 + rng.integers(-1, 2, value.shape) * EPSILON[dtype])
+        return value * (1 + rng.uniform(-0.5, 0.5, value.shape) * EPSILON[dtype])
+
+    return (
+        {name: moved(value) for name, value in parameters.items()},
+        [batch | {key: moved(batch[key]) for key in batch_floats(batch)} for batch in batches],
+    )
