@@ -1,5 +1,6 @@
 """Power: plant every known fault and every generated mutation, and see which ones the checks kill.
 
+Mutations are judged without the check `communication`, which would see most of them by counting: values must tell.
 A survivor is a hole in the suite, unless it is proven equivalent. Two proofs count, and nothing else:
 * by law: the operator changes nothing whatever the values are (`Operator.neutral`), such as the maximum of a maximum;
 * by the bits: every observation, parameter and optimizer slot of every step has the same bits on every rank as without
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from conformance.cases import Case, Mutation, Suite, suites
+from conformance.checks import CHECKS
 from conformance.evidence import Evidence, Observed
 from conformance.faults import Fault
 from conformance.mesh import Mesh
@@ -25,6 +27,7 @@ from conformance.workers.jobs import CaseJob, Site, SitesJob
 from conformance.workers.pool import Workers
 
 Progress = Callable[[str], None]
+BY_VALUES = tuple(check for check in CHECKS if check.name != "communication")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,7 @@ def power(
     for suite in chosen:
         planted += _mutations(suite, implementation, workers, on_progress)
     planted = list({one.case.id: one for one in planted}.values())
-    results = _judged([one.case for one in planted], workers, on_progress)
+    results = _judged(planted, workers, on_progress)
     rows = [_row(one, results[one.case.id]) for one in planted]
     return PowerTable.of(_proven(one, row, workers) for one, row in zip(planted, rows, strict=True))
 
@@ -69,14 +72,17 @@ def _most_devices(chosen: Sequence[Suite]) -> int:
     return max([1, *mutated, *faulty])
 
 
-def _judged(cases: list[Case], workers: Workers, on_progress: Progress) -> dict[str, CaseResult]:
+def _judged(planted: Sequence[Planted], workers: Workers, on_progress: Progress) -> dict[str, CaseResult]:
     results: dict[str, CaseResult] = {}
 
     def keep(result: CaseResult) -> None:
         results[result.case.id] = result
-        on_progress(f"{len(results)} of {len(cases)}: {result.verdict} {result.case.id}")
+        on_progress(f"{len(results)} of {len(planted)}: {result.verdict} {result.case.id}")
 
-    run(cases, workers=workers, on_result=keep)
+    for of_values, checks in ((False, CHECKS), (True, BY_VALUES)):
+        cases = [one.case for one in planted if (one.kind == "mutation") == of_values]
+        if cases:
+            run(cases, workers=workers, checks=checks, on_result=keep)
     return results
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 
-from conformance.mutation import MutationError
 from conformance.trace import jax_version as version
 from conformance.trace.jax_collectives import Call, read_call
 from conformance.trace.jax_version import ClosedJaxpr, Jaxpr, JaxprEqn
@@ -212,9 +211,13 @@ _CONTROL: dict[str, Callable[[Place, list[Any], Owner], Any]] = {
 }
 
 
+class UnreadableCollectiveError(TypeError):
+    """A collective that this module does not know; the message is one sentence."""
+
+
 def refuse_unreadable(jaxpr: Jaxpr) -> None:
-    """Raise MutationError with a sentence when the program has a collective that cannot be read."""
+    """Raise UnreadableCollectiveError when the program has a collective that would be missed in every count."""
     for place in walk(jaxpr, Frame()):
         if version.is_unreadable(place.eqn):
             name = place.eqn.primitive.name
-            raise MutationError(f"The step uses the collective '{name}', which the trace cannot read yet.")
+            raise UnreadableCollectiveError(f"The step uses the collective '{name}', which the trace cannot read yet.")

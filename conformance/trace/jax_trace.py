@@ -45,7 +45,7 @@ class Program:
 
     step   (state, batch) -> (state, observations); everything in it must be traceable
     mesh   the mesh of the case; the axes of the step's own jax mesh have the same names
-    Raises MutationError when the step holds a collective that cannot be read, and whatever tracing raises.
+    Raises UnreadableCollectiveError when the step holds a collective unknown here, and whatever tracing raises.
     """
 
     def __init__(self, step: Step, state: Any, batch: Any, mesh: Mesh) -> None:

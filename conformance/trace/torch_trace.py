@@ -16,7 +16,7 @@ import torch._dynamo  # the first dispatch mode imports it anyway, for seconds: 
 import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributed.tensor import DTensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from conformance.cases import Mutation
@@ -171,9 +171,10 @@ class Mutator(_Watcher):
         self._check(call, what)
         results = [self._mutant(call, what, x) for x in call.operands]
         self.applied = True
-        copies = tree_map_only(torch.Tensor, torch.clone, (args, kwargs))
-        returned = func(*copies[0], **copies[1])
-        _wait(returned)
+        with _disable_current_modes():  # a recorder around this sees the mutant, not the collective that it replaces
+            copies = tree_map_only(torch.Tensor, torch.clone, (args, kwargs))
+            returned = func(*copies[0], **copies[1])
+            _wait(returned)
         if call.outputs is None:
             return shaped(results, returned)
         write(call, results)

@@ -162,3 +162,13 @@ REFUSED = (  # heads that the axis does not divide: refused with a clear sentenc
 )
 
 MATRIX = SMOKE + EVERYWHERE + WHOLE + REFUSED
+
+MUTATED = (  # every collective of these is mutated: both explicit styles, two axes of unequal size
+    Standing(
+        contracts=_names(
+            "column_linear", "row_linear", "linear_2d", "swiglu", "attention_gqa_headnorm", "vocabulary", "layer"
+        ),
+        implementations=EXPLICIT,
+        meshes=("data=2,tensor=4",),
+    ),
+)

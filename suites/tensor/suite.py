@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance.cases import Registered, Suite
 from suites.tensor.contracts import CONTRACTS
-from suites.tensor.matrix import MATRIX
+from suites.tensor.matrix import MATRIX, MUTATED
 
 
 def _class_of(contract: str) -> str:
@@ -46,4 +46,5 @@ SUITE = Suite(
         _registered("torch-dtensor", "torch_dtensor", "torch's own DTensor and parallelize_module"),
     ),
     matrix=MATRIX,
+    mutated=MUTATED,
 )
