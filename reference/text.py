@@ -11,7 +11,7 @@ import numpy as np
 from reference.architecture import Architecture
 from reference.parameters import Arrays, generator
 
-_DISTINCT = 4  # rows of fewer bytes may run out of different ones
+_TRIES = 20  # to make a row unlike the others; very short rows run out of different ones
 
 
 def text_batches(model: Architecture, rows: int, length: int, seed: int, steps: int) -> list[Arrays]:
@@ -19,12 +19,16 @@ def text_batches(model: Architecture, rows: int, length: int, seed: int, steps: 
 
     Rows come in three shapes in turn: a window of one document; the end of one document packed with the start of the
     next; the end of a document, then padding. The last byte of a document has no next one: its mask is 0. Rows of a
-    batch differ, though text repeats itself.
+    batch differ where they can, though text repeats itself.
     Raises ValueError for a model that is no language model over at least 256 ids.
     """
     if model.kind != "language_model" or model.vocabulary < 256:
         raise ValueError("Text is read as bytes, so it needs a language model with a vocabulary of at least 256 ids.")
     return [_batch(rows, length, generator(seed, f"text {step}")) for step in range(steps)]
+
+
+def _repeats(row: Arrays, others: list[Arrays]) -> bool:
+    return any(np.array_equal(row["tokens"], other["tokens"]) for other in others)
 
 
 @cache
@@ -39,10 +43,12 @@ def documents() -> tuple[Path, ...]:
 def _batch(rows: int, length: int, rng: np.random.Generator) -> Arrays:
     shapes = (_window, _packed, _short)
     made: list[Arrays] = []
-    while len(made) < rows:
-        row = shapes[len(made) % len(shapes)](rng, length)
-        if length < _DISTINCT or not any(np.array_equal(row["tokens"], other["tokens"]) for other in made):
-            made.append(row)
+    for number in range(rows):
+        row = shapes[number % len(shapes)](rng, length)
+        for _ in range(_TRIES):
+            if _repeats(row, made):
+                row = shapes[number % len(shapes)](rng, length)
+        made.append(row)
     return {key: np.stack([row[key] for row in made]) for key in ("tokens", "targets", "mask", "padding")}
 
 
