@@ -15,12 +15,10 @@ from conformance.contract import Contract
 from conformance.faults import Fault
 from conformance.outsider import is_outsider
 from conformance.plan import parse_case, reproduce
-from conformance.recorder import read
+from conformance.recorder import RESULTS, read
 from conformance.records import CaseRecord
 from conformance.summary import what_failed
 from conformance.usage import choose
-
-RESULTS = Path("shardproof-results")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from conformance.cases import DEVICES, DTYPES, PROFILES, Case, Mutation, Registered, Suite, suites
@@ -212,10 +213,13 @@ def _with(case: Case, column: str, value: Any) -> Case:
 
 def _expected(cases: list[Case]) -> list[Case]:
     """What the standing matrix expects of each case; `pass` for all that it does not have."""
-    known = {
-        case.id: case.expect for suite in suites().values() for profile in PROFILES for case in suite.cases(profile)
-    }
-    return [replace(case, expect=known.get(case.id, "pass")) for case in cases]
+    return [replace(case, expect=_standing_expectations().get(case.id, "pass")) for case in cases]
+
+
+@cache
+def _standing_expectations() -> dict[str, str]:
+    standing = (case for suite in suites().values() for profile in PROFILES for case in suite.cases(profile))
+    return {case.id: case.expect for case in standing}
 
 
 def _fraction(cases: list[Case], fraction: str | None) -> list[Case]:

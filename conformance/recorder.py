@@ -15,6 +15,7 @@ from conformance.records import SCHEMA_VERSION, CaseRecord, RunRecord
 from conformance.usage import UsageError
 
 CASES, RUN = "cases.jsonl", "run.json"
+RESULTS = Path("shardproof-results")  # where results go unless told otherwise
 
 
 @dataclass(frozen=True, kw_only=True)

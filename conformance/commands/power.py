@@ -1,33 +1,38 @@
-"""`shardproof power`: the kill table of planted faults and generated mutations."""
+"""`shardproof power`: the kill table of planted faults and generated mutations, and the false alarms."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
-from pathlib import Path
 
+from conformance import figures
 from conformance.cases import suites
-from conformance.commands.run import RESULTS
-from conformance.usage import choose
+from conformance.recorder import RESULTS
+from conformance.usage import UsageError, choose
 
 DIRECTORY = RESULTS / "power"
 
 
 def power(names: tuple[str, ...], *, implementation: str | None, as_json: bool) -> int:
-    """Measure the power of some suites; the exit status is 1 if a fault survived or a control fired."""
+    """Measure the power of some suites; the exit status is 1 if a bug survived or a control was flagged."""
     from conformance.power import power as measure
 
     known = tuple(suites())
     chosen = tuple(choose("suite", name, known) for name in names) or known
     table = measure(chosen, implementation=implementation, on_progress=_progress)
-    written = table.write(Path(DIRECTORY))
+    if not table.rows:
+        raise UsageError("Nothing was planted: no fault and no mutation of these suites is for this implementation.")
+    page = table.write(DIRECTORY)
+    survivors = [row for row in table.rows if not row.as_expected]
     if as_json:
         for row in table.rows:
-            print(json.dumps(asdict(row), default=str))
+            print(json.dumps(row.record()))
     else:
-        print(f"The kill table of {len(table.rows)} rows lies in {written or DIRECTORY}.")
-    return 0 if all(getattr(row, "as_expected", True) for row in table.rows) else 1
+        for row in survivors:
+            print(f"{row.verdict} {row.kind} {row.id} {row.contract} {row.implementation} {row.mesh}: {row.what}")
+        print(f"{table.totals}; {figures.count(len(survivors), 'row')} not as expected.")
+        print(f"Kill table: {page}")
+    return 1 if survivors else 0
 
 
 def _progress(sentence: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from conformance import environment
 from conformance.applicability import chosen, may_apply
@@ -15,12 +16,13 @@ from conformance.checks import Check
 from conformance.contract import Contract
 from conformance.plan import DEFAULT_PROFILE, Selection, reproduce, select
 from conformance.progress import progress_for
-from conformance.recorder import Recorder, read
+from conformance.recorder import RESULTS, Recorder, read
 from conformance.records import CaseRecord, RunRecord
 from conformance.results import CaseResult
 from conformance.usage import UsageError
 
-RESULTS = Path("shardproof-results")
+if TYPE_CHECKING:
+    from conformance.run import Totals
 
 
 def run(wanted: Selection, *, checks: Sequence[str], output: Path | None, resume: Path | None, as_json: bool) -> int:
@@ -98,8 +100,6 @@ def _execute(
     cases: list[Case], recorder: Recorder, judged_by: tuple[Check, ...], names: Sequence[str], as_json: bool
 ) -> None:
     """Run the cases that are left; whatever stops the run, what was recorded stays and the totals are written."""
-    from conformance.run import run as run_cases
-
     before = recorder.run.seconds
     final: dict[str, object] = {}
     try:
@@ -120,6 +120,13 @@ def _execute(
         print(f"Interrupted: {here}; go on with shardproof run --resume {recorder.directory}.", file=sys.stderr)
     finally:
         recorder.close(**final)
+
+
+def run_cases(*args: Any, **kwargs: Any) -> Totals:
+    """Start the engine; imported late, so that a wrong option is answered at once."""
+    from conformance.run import run as run_all
+
+    return run_all(*args, **kwargs)
 
 
 def _conclude(recorder: Recorder, as_json: bool) -> int:

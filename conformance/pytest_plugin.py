@@ -1,0 +1,140 @@
+"""The pytest plugin: `pytest suites` runs the standing cases, each under its own id.
+
+A file that an entry point `shardproof.suites` names yields one item per case of the profile. All items of a session
+share one pool of workers; under pytest-xdist every worker process has its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conformance.cases import Case
+    from conformance.records import CaseRecord
+    from conformance.run import Bench
+
+PROFILE, DEFAULT = "--shardproof-profile", "smoke"
+_OPEN = pytest.StashKey[ExitStack]()
+_BENCH = pytest.StashKey["Bench"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("shardproof")
+    group.addoption(
+        PROFILE, default=DEFAULT, metavar="P", help="standing cases to run: smoke, core, full, qualification"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_OPEN] = ExitStack()
+    if config.getoption(PROFILE) != DEFAULT:  # other people's sessions load no more than this file
+        _check_profile(config.getoption(PROFILE))
+
+
+def _check_profile(profile: str) -> None:
+    from conformance.cases import PROFILES
+    from conformance.usage import UsageError, choose
+
+    try:
+        choose("profile", profile, PROFILES)
+    except UsageError as wrong:
+        raise pytest.UsageError(str(wrong)) from None
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _OPEN in config.stash:
+        config.stash[_OPEN].close()
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    entry = _suite_at(file_path)
+    return SuiteFile.from_parent(parent, path=file_path, entry=entry) if entry else None
+
+
+def _suite_at(path: Path) -> EntryPoint | None:
+    """The entry point whose module is this file."""
+    for entry in entry_points(group="shardproof.suites"):
+        if entry.module.rpartition(".")[2] == path.stem:
+            spec = find_spec(entry.module)
+            if spec is not None and spec.origin is not None and Path(spec.origin).samefile(path):
+                return entry
+    return None
+
+
+class SuiteFile(pytest.File):
+    """The file of a suite: one item per standing case."""
+
+    def __init__(self, *, entry: EntryPoint, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.entry = entry
+
+    def collect(self) -> Iterator[pytest.Item]:
+        profile = self.config.getoption(PROFILE)
+        cases = self.entry.load().cases(profile)
+        if not cases:
+            raise self.CollectError(f"The suite '{self.entry.name}' has no case in the profile '{profile}'.")
+        for case in cases:
+            yield CaseItem.from_parent(self, name=case.id, case=case)
+
+
+class NotAsExpected(Exception):  # noqa: N818 - a verdict, not an error
+    """A case whose verdict is not the expected one; carries its record."""
+
+    def __init__(self, record: CaseRecord) -> None:
+        super().__init__(f"{record.verdict}: {record.case}")
+        self.record = record
+
+
+class CaseItem(pytest.Item):
+    """One standing case."""
+
+    def __init__(self, *, case: Case, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.case = case
+
+    def runtest(self) -> None:
+        from conformance.records import CaseRecord
+        from conformance.report.junit import properties_of
+        from conformance.resolve import resolve
+
+        record = CaseRecord.of(_bench(self.session).judge_case(self.case, resolve(self.case)))
+        self.user_properties += properties_of(record).items()
+        if record.stack or record.output:
+            self.add_report_section("call", "worker", f"{record.stack}\n{record.output}".strip())
+        if not record.as_expected:
+            raise NotAsExpected(record)
+        if record.verdict != "pass":
+            pytest.skip(record.reason or record.verdict)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        from conformance.summary import what_failed
+
+        if isinstance(excinfo.value, NotAsExpected):
+            record = excinfo.value.record
+            return "\n".join([f"{record.verdict.upper()} {record.case}", *what_failed(record)])
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self.path, None, self.name
+
+
+def _bench(session: pytest.Session) -> Bench:
+    """The session's warm workers, started for the first case."""
+    if _BENCH not in session.stash:
+        session.stash[_BENCH] = _started(session)
+    return session.stash[_BENCH]
+
+
+def _started(session: pytest.Session) -> Bench:
+    from conformance.run import Bench
+    from conformance.workers.pool import Workers
+
+    devices = max(item.case.mesh.devices for item in session.items if isinstance(item, CaseItem))
+    return Bench(workers=session.config.stash[_OPEN].enter_context(Workers(jax_devices=devices)))
