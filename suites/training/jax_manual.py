@@ -61,11 +61,11 @@ class ShardMapTraining(TrainingStep):
 
     def device_step(self, state: dict, batch: Named) -> tuple[dict, dict[str, Named]]:
         """The step of one device: local state and rows -> new local state and observations."""
-        gradients, sums, rows = self.accumulate(state["parameters"], batch)
+        gradients, sums, rows = self.accumulate(self.read_parameters(state), batch)
         with jax.named_scope("update"):
             sums = {name: self.sum_over_data(value) for name, value in sums.items()}
             elements = sums.pop("weight")
-            weight = jnp.where(elements == 0, 1, elements)  # nothing valid in the whole batch: gradients are zero
+            weight = self.normalizer(elements)
             gradients = {name: self.sum_gradient(name, g) / weight for name, g in gradients.items()}
             norm = self.global_norm(gradients)
             state = self.update(state, gradients, self.clip_factor(norm))

@@ -29,12 +29,15 @@ class TrainingStep(JaxTraining):
 
         def add(summed: Named, part: Named) -> tuple[Named, tuple[Named, Named]]:
             gradients, sums, rows = self.slice_gradients(parameters, part)
-            return {name: summed[name] + gradients[name] for name in gradients}, (sums, rows)
+            return self.add_gradients(summed, gradients), (sums, rows)
 
         parts = {key: value.reshape(slices, -1, *value.shape[1:]) for key, value in batch.items()}
         gradients, (sums, rows) = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, parameters), parts)
         rows = {name: value.reshape(-1, *value.shape[2:]) for name, value in rows.items()}
         return gradients, {name: value.sum(0) for name, value in sums.items()}, rows
+
+    def add_gradients(self, summed: Named, new: Named) -> Named:
+        return {name: summed[name] + new[name] for name in new}
 
     def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         """(gradients, sums, rows) of one slice; the gradients are those of its sum of losses."""
@@ -47,6 +50,14 @@ class TrainingStep(JaxTraining):
         (loss, (weight, rows)), gradients = jax.value_and_grad(loss_sum, has_aux=True)(parameters)
         metrics = {name: rows.pop(name) for name in list(rows) if name.startswith("metrics/")}
         return gradients, {"loss": loss, "weight": weight, **metrics}, rows
+
+    def read_parameters(self, state: dict) -> Named:
+        """The parameters that this step computes with."""
+        return state["parameters"]
+
+    def normalizer(self, elements: jax.Array) -> jax.Array:
+        """What sums and gradients are divided by: the valid elements of the whole batch, 1 where there are none."""
+        return jnp.where(elements == 0, 1, elements)
 
     def clip_factor(self, norm: jax.Array) -> jax.Array:
         threshold = self.contract.recipe.clip_norm

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,10 @@ class CollectiveTraining(TorchTraining):
         """
 
     def step(self, state: State, batch: dict[str, np.ndarray]) -> tuple[State, Mapping[str, Any]]:
-        gradients, sums, rows = self.accumulate(state["parameters"], self.local_batch(batch))
+        gradients, sums, rows = self.accumulate(self.read_parameters(state), self.local_batch(batch))
         sums = {name: self.sum_over_data(value) for name, value in sums.items()}
         valid = sums.pop("weight")
-        weight = torch.where(valid == 0, 1, valid)
+        weight = self.normalizer(valid)
         gradients = {name: self.sum_gradient(name, g) / weight for name, g in gradients.items()}
         norm = self.global_norm(gradients)
         observations = {name: self.as_output(name, value) for name, value in rows.items()}
@@ -55,9 +56,13 @@ class CollectiveTraining(TorchTraining):
         number = self.contract.recipe.accumulation
         parts = [dict(zip(batch, slices, strict=True)) for slices in zip(*(v.chunk(number) for v in batch.values()))]
         done = [self.slice_gradients(parameters, part) for part in parts]
-        gradients, sums = ({name: sum(part[i][name] for part in done) for name in done[0][i]} for i in (0, 1))
+        gradients = reduce(self.add_gradients, (part[0] for part in done))
+        sums = {name: sum(part[1][name] for part in done) for name in done[0][1]}
         rows = {name: torch.cat([part[2][name] for part in done]) for name in done[0][2]}
         return gradients, sums, rows
+
+    def add_gradients(self, summed: Named, new: Named) -> Named:
+        return {name: summed[name] + new[name] for name in new}
 
     def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         """Gradients of the sum of losses of one slice, with respect to the master parameters."""
@@ -68,31 +73,47 @@ class CollectiveTraining(TorchTraining):
         metrics = {name: observed.pop(name) for name in list(observed) if name.startswith("metrics/")}
         return gradients, {"weight": weight, **metrics, "loss": loss.detach()}, observed
 
+    def read_parameters(self, state: State) -> Named:
+        """The parameters that this step computes with."""
+        return state["parameters"]
+
     def to_compute(self, parameters: Named) -> Named:
         return {name: value.to(self.compute) for name, value in parameters.items()}
 
     # What is reduced after the gradient.
 
-    def sum_over_data(self, x: Tensor) -> Tensor:
-        for name in self.data_axes:
+    def sum_over(self, axes: tuple[str, ...], x: Tensor) -> Tensor:
+        """All-reduce over mesh axes, without a gradient."""
+        for name in axes:
             x = self.axis(name).all_reduce(x)
         return x
+
+    def sum_over_data(self, x: Tensor) -> Tensor:
+        return self.sum_over(self.data_axes, x)
 
     def sum_gradient(self, name: str, g: Tensor) -> Tensor:
         """Local gradient of a stored parameter -> its gradient over the whole batch."""
         return self.sum_over_data(g)
 
     def squared_norm(self, name: str, g: Tensor) -> Tensor:
-        """This rank's contribution to the squared norm: over all ranks, every element must count once."""
-        return (g * g).sum()
+        """This rank's share of the squared norm: what is replicated over an axis counts on the first rank there."""
+        squares = (g * g).sum()
+        replicated = [axis for axis in self.model_axes if axis not in self.placements(name)]
+        return squares if all(self.axis(axis).rank == 0 for axis in replicated) else torch.zeros_like(squares)
 
     def sum_over_model(self, x: Tensor) -> Tensor:
         """Sum over the axes that divide the parameters."""
+        for name in self.model_axes:
+            x = self.axis(name).all_reduce(x)
         return x
 
     def global_norm(self, gradients: Named) -> Tensor:
         squares = [self.squared_norm(name, g) for name, g in gradients.items()]
         return self.sum_over_model(torch.stack(squares).sum()).sqrt()
+
+    def normalizer(self, elements: Tensor) -> Tensor:
+        """What sums and gradients are divided by: the valid elements of the whole batch, 1 where there are none."""
+        return torch.where(elements == 0, 1, elements)
 
     def clip_factor(self, norm: Tensor) -> Tensor:
         threshold = self.contract.recipe.clip_norm
@@ -121,11 +142,20 @@ class CollectiveTraining(TorchTraining):
         return self.data_axes
 
     def transfers(self) -> Iterator[Transfer]:
-        """What a step communicates. Here: gradients and sums over the data axes."""
+        """What a step communicates. Here: gradients and sums over the data axes, the norm over the others."""
         for axis in self.data_axes:
             for name in self.contract.shapes:
                 yield self.update_transfer(axis, self.local_elements(name))
             yield self.update_transfer(axis, 1, calls=self.summed_scalars())
+        for axis in self.model_axes:
+            yield self.update_transfer(axis, 1)
+
+    def slice_transfer(
+        self, axis: str, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1
+    ) -> Transfer:
+        """In each slice of the batch, `calls` collectives over an axis."""
+        calls *= self.contract.recipe.accumulation
+        return Transfer(kind=kind, axes=(axis,), phase=phase, elements=elements, dtype=name_of(dtype), calls=calls)
 
     def update_transfer(self, axis: str, elements: int, calls: int = 1) -> Transfer:
         """An all-reduce after the gradient, in the master dtype."""

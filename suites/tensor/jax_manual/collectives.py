@@ -64,14 +64,21 @@ class TensorParallel(TensorArrangement, ShardMapTraining):
 
     model_axes: ClassVar[tuple[str, ...]] = ("tensor",)  # the axes that divide parameters
 
+    def axis_rank(self, axis: str) -> jax.Array | int:
+        """This device's place along a mesh axis."""
+        return jax.lax.axis_index(axis) if self.mesh.size(axis) > 1 else 0
+
     def tensor_rank(self) -> jax.Array | int:
-        return jax.lax.axis_index(self.tensor_axis) if self.tensor_size() > 1 else 0
+        return self.axis_rank(self.tensor_axis)
 
     def copy_to_tensor(self, x: jax.Array) -> jax.Array:
         return copy_to(x, self.tensor_axis) if self.tensor_size() > 1 else x
 
+    def reduce_from(self, x: jax.Array, axis: str) -> jax.Array:
+        return reduce_from(x, axis) if self.mesh.size(axis) > 1 else x
+
     def reduce_from_tensor(self, x: jax.Array) -> jax.Array:
-        return reduce_from(x, self.tensor_axis) if self.tensor_size() > 1 else x
+        return self.reduce_from(x, self.tensor_axis)
 
     def gather_from_tensor(self, x: jax.Array, dim: int) -> jax.Array:
         return gather_from(x, self.tensor_axis, dim) if self.tensor_size() > 1 else x
@@ -103,7 +110,7 @@ class TensorParallel(TensorArrangement, ShardMapTraining):
         squares = super().squared_norm(name, g)
         for axis in self.active(self.model_axes):
             if axis not in self.placements(name):
-                squares = jnp.where(jax.lax.axis_index(axis) == 0, squares, 0)
+                squares = jnp.where(self.axis_rank(axis) == 0, squares, 0)
         return squares
 
     def without_repeats(self, name: str, g: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ import jax
 from conformance.implementation import Unsupported
 from conformance.placements import Placements
 from suites.tensor.arrangement import Positions, positions
-from suites.tensor.jax_manual.collectives import TensorParallel, reduce_from
+from suites.tensor.jax_manual.collectives import TensorParallel
 from suites.training.jax_losses import QuadraticLoss
 from suites.training.jax_state import Named
 from suites.training.traffic import Transfer
@@ -134,7 +134,7 @@ class Linear2D(QuadraticLoss, LinearLayers):
         return *self.quadratic(y_BO, batch), {"outputs/y": y_BO}
 
     def leave_block(self, y: jax.Array) -> jax.Array:
-        return reduce_from(y, "data") if self.mesh.size("data") > 1 else y
+        return self.reduce_from(y, "data")
 
     def require_supported(self) -> None:
         model, data, tensor = self.contract.model, self.mesh.size("data"), self.tensor_size()

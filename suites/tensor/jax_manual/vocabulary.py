@@ -17,17 +17,28 @@ from suites.training.jax_state import Named
 class VocabularyParallel(LinearLayers):
     """What deals with token ids. A tied head is the transposed embedding, so both are divided alike."""
 
-    def local_ids(self, width: int) -> jax.Array:
-        """The token ids of this device's rows of the embedding, or columns of the logits."""
-        return self.tensor_rank() * width + jnp.arange(width)
-
     def embed(self, tokens_BS: jax.Array, p: Named) -> jax.Array:
-        """Each token's row from the device that has it, zero from the others, summed."""
-        weight_VD = p["embedding.weight"]
-        local_BS = tokens_BS - self.tensor_rank() * weight_VD.shape[0]
-        here_BS = (local_BS >= 0) & (local_BS < weight_VD.shape[0])
-        rows_BSD = weight_VD[jnp.where(here_BS, local_BS, 0)]
-        return self.leave_block(jnp.where(here_BS[..., None], rows_BSD, 0))
+        return self.leave_block(self.look_up(tokens_BS, p))
+
+    def look_up(self, tokens_BS: jax.Array, p: Named) -> jax.Array:
+        """The rows of the ids that this device stores, zero for the others."""
+        local_BS, stored_BS = self.local_ids(tokens_BS)
+        return p["embedding.weight"][local_BS] * stored_BS[..., None]
+
+    def local_ids(self, ids_BS: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(id within this device's part of the vocabulary, or 0; is it stored here)."""
+        local_BS = ids_BS - self.tensor_rank() * self.local_vocabulary
+        stored_BS = (local_BS >= 0) & (local_BS < self.local_vocabulary)
+        return jnp.where(stored_BS, local_BS, 0), stored_BS
+
+    @property
+    def local_vocabulary(self) -> int:
+        return -(-self.contract.model.vocabulary // self.tensor_size())
+
+    def real_ids(self) -> jax.Array:
+        """[V]: False for the ids that only fill up the last devices."""
+        ids_V = jnp.arange(self.local_vocabulary) + self.tensor_rank() * self.local_vocabulary
+        return ids_V < self.contract.model.vocabulary
 
     def logits(self, x_BSD: jax.Array, p: Named) -> jax.Array:
         """This device's logits."""
@@ -50,24 +61,34 @@ class VocabularyParallel(LinearLayers):
         """The logits with `padding` in place of ids that the vocabulary does not have."""
         if self.contract.model.vocabulary % self.tensor_size() == 0:
             return logits_BSV
-        return jnp.where(self.local_ids(logits_BSV.shape[-1]) < self.contract.model.vocabulary, logits_BSV, padding)
+        return jnp.where(self.real_ids(), logits_BSV, padding)
 
     def log_sum_exp(self, logits_BSV: jax.Array) -> jax.Array:
         """Over the whole vocabulary, relative to its largest logit so that nothing overflows."""
         logits_BSV = self.real(logits_BSV, -jnp.inf)
-        largest_BS = self.max_over_tensor(jnp.max(logits_BSV, axis=-1))
-        sum_BS = self.reduce_from_tensor(jnp.sum(jnp.exp(logits_BSV - largest_BS[..., None]), axis=-1))
-        return jnp.log(sum_BS) + largest_BS
+        largest_BS = self.largest_logit(logits_BSV)
+        return jnp.log(self.denominator(jnp.exp(logits_BSV - largest_BS[..., None]))) + largest_BS
+
+    def largest_logit(self, logits_BSV: jax.Array) -> jax.Array:
+        return self.max_over_tensor(jnp.max(logits_BSV, axis=-1))
+
+    def denominator(self, exponentials_BSV: jax.Array) -> jax.Array:
+        """That of the softmax: the sum over the whole vocabulary."""
+        return self.reduce_from_tensor(exponentials_BSV.sum(-1))
 
     def target_logit(self, logits_BSV: jax.Array, targets_BS: jax.Array) -> jax.Array:
         """The logit of the target, from the device that has it."""
-        is_target_BSV = targets_BS[..., None] == self.local_ids(logits_BSV.shape[-1])
+        local_BS, stored_BS = self.local_ids(targets_BS)
+        is_target_BSV = (local_BS[..., None] == jnp.arange(self.local_vocabulary)) & stored_BS[..., None]
         return self.reduce_from_tensor(jnp.sum(jnp.where(is_target_BSV, logits_BSV, 0), axis=-1))
 
     def mean_logit(self, logits_BSV: jax.Array) -> jax.Array:
         """Over the whole vocabulary, without padding."""
-        total_BS = self.reduce_from_tensor(jnp.sum(self.real(logits_BSV, 0), axis=-1))
-        return total_BS / self.contract.model.vocabulary
+        return self.reduce_from_tensor(self.real_sum(logits_BSV)) / self.contract.model.vocabulary
+
+    def real_sum(self, logits_BSV: jax.Array) -> jax.Array:
+        """Over this device's part of the vocabulary."""
+        return jnp.sum(self.real(logits_BSV, 0), axis=-1)
 
     def output_placements(self) -> dict[str, Placements]:
         return {"outputs/logits": {**self.row_placements(), self.tensor_axis: "S(2)"}}

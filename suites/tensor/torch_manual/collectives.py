@@ -7,9 +7,8 @@ Source: Shoeybi et al., Megatron-LM, section 3 (operators f and g).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,7 +17,6 @@ from torch import Tensor
 from suites.tensor.arrangement import Positions, TensorArrangement, first_copies
 from suites.training.torch_collectives import MeshAxis
 from suites.training.torch_manual import CollectiveTraining
-from suites.training.torch_state import name_of
 from suites.training.traffic import Transfer
 
 
@@ -76,16 +74,23 @@ class SplitTo(torch.autograd.Function):
 class TensorParallel(TensorArrangement, CollectiveTraining):
     """A training step whose parameters are divided over the tensor axis; on an axis of size 1 nothing is communicated."""
 
-    model_axes: ClassVar[tuple[str, ...]] = ("tensor",)  # the axes that divide parameters
+    model_axes = ("tensor",)
+
+    def axis_rank(self, axis: str) -> int:
+        """This rank's place along a mesh axis."""
+        return self.axis(axis).rank
 
     def tensor_rank(self) -> int:
-        return self.axis(self.tensor_axis).rank
+        return self.axis_rank(self.tensor_axis)
 
     def copy_to_tensor(self, x: Tensor) -> Tensor:
         return CopyTo.apply(x, self.axis(self.tensor_axis)) if self.tensor_size() > 1 else x
 
+    def reduce_from(self, x: Tensor, axis: str) -> Tensor:
+        return ReduceFrom.apply(x, self.axis(axis)) if self.mesh.size(axis) > 1 else x
+
     def reduce_from_tensor(self, x: Tensor) -> Tensor:
-        return ReduceFrom.apply(x, self.axis(self.tensor_axis)) if self.tensor_size() > 1 else x
+        return self.reduce_from(x, self.tensor_axis)
 
     def gather_from_tensor(self, x: Tensor, dim: int) -> Tensor:
         return GatherFrom.apply(x, self.axis(self.tensor_axis), dim) if self.tensor_size() > 1 else x
@@ -100,7 +105,7 @@ class TensorParallel(TensorArrangement, CollectiveTraining):
 
     def sum_over_tensor(self, x: Tensor) -> Tensor:
         """Sum without a gradient."""
-        return self.axis(self.tensor_axis).all_reduce(x)
+        return self.sum_over((self.tensor_axis,), x)
 
     def max_over_tensor(self, x: Tensor) -> Tensor:
         """Maximum, a constant to differentiation."""
@@ -123,18 +128,9 @@ class TensorParallel(TensorArrangement, CollectiveTraining):
         """The parameters of which several ranks store the same elements."""
         return frozenset(name for name in self.contract.shapes if self.is_repeated(name))
 
-    def sum_over_model(self, x: Tensor) -> Tensor:
-        for name in self.model_axes:
-            x = self.axis(name).all_reduce(x)
-        return x
-
     def squared_norm(self, name: str, g: Tensor) -> Tensor:
-        """A replicated parameter counts on the first rank only, a repeated element where it is stored first."""
-        if name in self.repeated:
-            g = self.without_repeats(name, g)
-        squares = super().squared_norm(name, g)
-        replicated = [axis for axis in self.model_axes if axis not in self.placements(name)]
-        return squares if all(self.axis(axis).rank == 0 for axis in replicated) else torch.zeros_like(squares)
+        """A repeated element counts where it is stored first."""
+        return super().squared_norm(name, self.without_repeats(name, g) if name in self.repeated else g)
 
     def without_repeats(self, name: str, g: Tensor) -> Tensor:
         """Zero where a lower rank stores the same element."""
@@ -152,13 +148,5 @@ class TensorParallel(TensorArrangement, CollectiveTraining):
     def compute_axes(self) -> tuple[str, ...]:
         return (*self.data_axes, *self.model_axes) if self.divides_evenly() else self.data_axes
 
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        for axis in self.model_axes:
-            yield self.update_transfer(axis, 1)  # the norm
-
     def tensor_transfer(self, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1) -> Transfer:
-        """In each slice of the batch, `calls` collectives over the tensor axis."""
-        calls *= self.contract.recipe.accumulation
-        axes = (self.tensor_axis,)
-        return Transfer(kind=kind, axes=axes, phase=phase, elements=elements, dtype=name_of(dtype), calls=calls)
+        return self.slice_transfer(self.tensor_axis, kind, phase, elements, dtype, calls)

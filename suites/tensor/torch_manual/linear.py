@@ -12,9 +12,9 @@ from torch import Tensor
 from conformance.implementation import Unsupported
 from conformance.placements import Placements
 from suites.tensor.arrangement import Positions, positions
-from suites.tensor.torch_manual.collectives import ReduceFrom, TensorParallel
+from suites.tensor.torch_manual.collectives import TensorParallel
 from suites.training.torch_losses import QuadraticLoss
-from suites.training.torch_state import Named, name_of
+from suites.training.torch_state import Named
 from suites.training.traffic import Transfer
 
 
@@ -135,7 +135,7 @@ class Linear2D(QuadraticLoss, LinearLayers):
         return *self.quadratic(y_BO, batch), {"outputs/y": y_BO}
 
     def leave_block(self, y: Tensor) -> Tensor:
-        return ReduceFrom.apply(y, self.axis("data")) if self.mesh.size("data") > 1 else y
+        return self.reduce_from(y, "data")
 
     def require_supported(self) -> None:
         model, data, tensor = self.contract.model, self.mesh.size("data"), self.tensor_size()
@@ -147,8 +147,8 @@ class Linear2D(QuadraticLoss, LinearLayers):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         elements = self.slice_tokens * self.contract.model.outputs
-        yield Transfer(kind="all_reduce", axes=("data",), phase="forward", elements=elements // self.tensor_size(),
-                       dtype=name_of(self.compute), calls=self.contract.recipe.accumulation)
+        part = elements // self.tensor_size()
+        yield self.slice_transfer("data", "all_reduce", "forward", part, self.compute)
         yield self.tensor_transfer("all_gather", "forward", elements, self.compute)
 
 

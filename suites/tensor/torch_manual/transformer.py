@@ -69,12 +69,17 @@ class LanguageModel(VocabularyParallel, DecoderLayers):
 
     def decode(self, batch: Named, p: Named, observed: Named) -> Tensor:
         """Tokens -> the normed residual stream behind the last layer."""
-        x_BSD = observed["activations/embedding"] = self.embed(batch["tokens"], p)
+        x_BSD = observed["activations/embedding"] = self.add_positions(self.embed(batch["tokens"], p))
         for i in range(self.contract.model.layers):
             x_BSD = self.decoder_layer(x_BSD, batch["padding"], f"layers.{i}", p, observed)
             observed[f"activations/layers.{i}"] = x_BSD
         x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
         return x_BSD
+
+    def add_positions(self, x_BSD: Tensor) -> Tensor:
+        if self.contract.model.positions != "sinusoidal":
+            return x_BSD
+        return x_BSD + layers.sinusoidal(*x_BSD.shape[1:]).to(x_BSD.dtype)
 
     def summed_scalars(self) -> int:
         return super().summed_scalars() + 2  # cross-entropy and z term

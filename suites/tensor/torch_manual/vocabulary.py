@@ -14,7 +14,6 @@ from torch import Tensor
 from conformance.placements import Placements
 from suites.tensor.arrangement import Positions, positions
 from suites.tensor.torch_manual.linear import LinearLayers
-from suites.training import torch_layers as layers
 from suites.training.torch_state import Named
 from suites.training.traffic import Transfer
 
@@ -23,12 +22,12 @@ class VocabularyParallel(LinearLayers):
     """No rank ever sees all logits of a token: maximum, sum of exponentials and target logit are reduced."""
 
     def embed(self, tokens_BS: Tensor, p: Named) -> Tensor:
-        """Each rank looks up the ids that it stores; the others are zero there."""
+        return self.leave_block(self.look_up(tokens_BS, p))
+
+    def look_up(self, tokens_BS: Tensor, p: Named) -> Tensor:
+        """The rows of the ids that this rank stores, zero for the others."""
         local_BS, stored_BS = self.local_ids(tokens_BS)
-        x_BSD = self.reduce_from_tensor(p["embedding.weight"][local_BS] * stored_BS[..., None])
-        if self.contract.model.positions == "sinusoidal":
-            x_BSD = x_BSD + layers.sinusoidal(*x_BSD.shape[1:]).to(x_BSD.dtype)
-        return x_BSD
+        return p["embedding.weight"][local_BS] * stored_BS[..., None]
 
     def local_ids(self, ids_BS: Tensor) -> tuple[Tensor, Tensor]:
         """(id within this rank's part of the vocabulary, or 0; is it stored here)."""
@@ -60,8 +59,15 @@ class VocabularyParallel(LinearLayers):
         return entropy_BS, self.contract.model.z_loss * normalizer_BS**2
 
     def log_sum_exp(self, logits_BSV: Tensor) -> Tensor:
-        highest_BS = self.max_over_tensor(logits_BSV.amax(-1))
-        return self.reduce_from_tensor((logits_BSV - highest_BS[..., None]).exp().sum(-1)).log() + highest_BS
+        largest_BS = self.largest_logit(logits_BSV)
+        return self.denominator((logits_BSV - largest_BS[..., None]).exp()).log() + largest_BS
+
+    def largest_logit(self, logits_BSV: Tensor) -> Tensor:
+        return self.max_over_tensor(logits_BSV.amax(-1))
+
+    def denominator(self, exponentials_BSV: Tensor) -> Tensor:
+        """That of the softmax: the sum over the whole vocabulary."""
+        return self.reduce_from_tensor(exponentials_BSV.sum(-1))
 
     def target_logit(self, logits_BSV: Tensor, targets_BS: Tensor) -> Tensor:
         local_BS, stored_BS = self.local_ids(targets_BS)
@@ -69,8 +75,11 @@ class VocabularyParallel(LinearLayers):
 
     def mean_logit(self, logits_BSV: Tensor) -> Tensor:
         """The mean over the real vocabulary of all ranks."""
-        total_BS = self.reduce_from_tensor(logits_BSV.where(self.real_ids(), 0).sum(-1))
-        return total_BS / self.contract.model.vocabulary
+        return self.reduce_from_tensor(self.real_sum(logits_BSV)) / self.contract.model.vocabulary
+
+    def real_sum(self, logits_BSV: Tensor) -> Tensor:
+        """Over this rank's part of the vocabulary."""
+        return logits_BSV.where(self.real_ids(), 0).sum(-1)
 
     def output_placements(self) -> dict[str, Placements]:
         return {**super().output_placements(), "outputs/logits": {**self.row_placements(), self.tensor_axis: "S(2)"}}
