@@ -135,6 +135,7 @@ OPERATORS: Mapping[str, Operator] = {
             name="rank_off_by_one",
             law="a device believes that it is its next neighbour on the axis: index + 1 modulo size",
             applies=_kinds("axis_index"),
+            blind_to="a choice of one device among equals, such as the one that counts a replicated value",
         ),
         Operator(
             # Not for a maximum: softmax and logsumexp subtract it and do not depend on which value they subtract.

@@ -134,8 +134,9 @@ def _mutated_cases(suite: Suite, implementation: str | None) -> list[Case]:
 
 
 def _mutation(case: Case, site: Site, operator: str) -> Planted:
-    """A mutation is on the axes of its collective; one over the wrong axes is on those too."""
+    """A mutation is on the axes of its collective; one over the wrong axes is on those too; rounding is on none."""
     axes = site.axes + (other_axes(site.axes, case.mesh) if operator == "wrong_axis" else ())
+    axes = () if operator == "low_precision" else axes
     shape = "x".join(map(str, site.shape)) or "scalar"
     what = f"{site.phase} {site.kind} over {'+'.join(site.axes)} of {shape}: {OPERATORS[operator].law}"
     mutated = replace(case, mutation=Mutation(operator=operator, site=site.number))
