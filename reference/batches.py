@@ -39,7 +39,8 @@ def _batch(model: Architecture, rows: int, length: int, rng: np.random.Generator
     if model.kind == "language_model":
         tokens_BS = _ids(rng, model.vocabulary, padding_BS)
         targets_BS = _ids(rng, model.vocabulary, mask_BS)
-        return {"tokens": tokens_BS, "targets": targets_BS, "mask": mask_BS, "padding": padding_BS}
+        batch = {"tokens": tokens_BS, "targets": targets_BS, "mask": mask_BS}
+        return batch | {"padding": padding_BS} if model.layers else batch
     shape = (rows, length, model.hidden)
     batch = {"inputs": _floats(rng, shape, dyadic), "targets": _floats(rng, shape, dyadic), "mask": mask_BS}
     return batch if model.kind == "feedforward" else batch | {"padding": padding_BS}
