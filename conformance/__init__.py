@@ -1,9 +1,13 @@
 """shardproof: does a model that is split over many devices still compute what one device computes?"""
 
-from conformance.contract import Contract, Precision, Recipe
-from conformance.implementation import Arranged, Declarations, Implementation, Sharded, Traffic, Unsupported
-from conformance.inline import Judgement, check
-from conformance.mesh import Mesh
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conformance.contract import Contract, Precision, Recipe
+    from conformance.implementation import Arranged, Declarations, Implementation, Sharded, Traffic, Unsupported
+    from conformance.inline import Judgement, check
+    from conformance.mesh import Mesh
 
 __all__ = [
     "Arranged",
@@ -19,3 +23,18 @@ __all__ = [
     "Unsupported",
     "check",
 ]
+
+_HOMES = {
+    "contract": ("Contract", "Precision", "Recipe"),
+    "implementation": ("Arranged", "Declarations", "Implementation", "Sharded", "Traffic", "Unsupported"),
+    "inline": ("Judgement", "check"),
+    "mesh": ("Mesh",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are asked for: the command line and the pytest plugin start without them."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"conformance.{home}"), name)
+    raise AttributeError(f"module 'conformance' has no attribute '{name}'")

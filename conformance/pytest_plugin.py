@@ -100,11 +100,13 @@ class CaseItem(pytest.Item):
         self.case = case
 
     def runtest(self) -> None:
+        from conformance.plan import reproduce
         from conformance.records import CaseRecord
         from conformance.report.junit import properties_of
         from conformance.resolve import resolve
 
-        record = CaseRecord.of(_bench(self.session).judge_case(self.case, resolve(self.case)))
+        result = _bench(self.session).judge_case(self.case, resolve(self.case))
+        record = CaseRecord.of(result, reproduce(self.case))
         self.user_properties += properties_of(record).items()
         if record.stack or record.output:
             self.add_report_section("call", "worker", f"{record.stack}\n{record.output}".strip())

@@ -103,9 +103,9 @@ def what_failed(record: CaseRecord) -> Iterator[str]:
 
 
 def _of_check(check: CheckRecord) -> str:
-    first = f" first at {check.first}" if check.first else ""
-    ranks = f" on ranks {', '.join(map(str, check.ranks))}" if check.ranks else ""
-    return f"{check.check}:{first}{ranks}: {check.detail}"
+    first = f"first at {check.first}: " if check.first and check.first not in check.detail else ""
+    ranks = f" (rank{'s' if len(check.ranks) > 1 else ''} {', '.join(map(str, check.ranks))})" if check.ranks else ""
+    return f"{check.check}: {first}{check.detail}{ranks}"
 
 
 def totals(records: Sequence[CaseRecord], run: RunRecord) -> Iterator[str]:

@@ -107,8 +107,7 @@ def _execute(
             with progress_for(len(cases), as_json=as_json) as progress:
 
                 def record(result: CaseResult) -> None:
-                    command = reproduce(result.case, names) if names else ""
-                    made = CaseRecord.of(result, command)
+                    made = CaseRecord.of(result, reproduce(result.case, names))
                     recorder.append(made)
                     progress.show(made)
 
