@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+import hashlib
 import sys
 from functools import cache
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from conformance import inline
@@ -15,25 +17,41 @@ from conformance.contract import Contract
 from conformance.workers.jobs import CaseJob, SitesJob
 
 
+class LookupFailed(Exception):  # noqa: N818
+    """A name that leads nowhere; the message is one sentence for the person who wrote it."""
+
+
 @cache
 def load(path: str) -> Any:
-    """The object at 'module:name' or '/path/file.py:name'."""
+    """The object at 'module:name' or '/path/file.py:name'. Raises LookupFailed."""
     where, _, name = path.rpartition(":")
-    module = _from_file(str(Path(where).resolve())) if where.endswith(".py") else importlib.import_module(where)
+    try:
+        module = _from_file(Path(where).resolve()) if where.endswith(".py") else import_module(where)
+    except Exception as failure:
+        message = " ".join(str(failure).split()).rstrip(".")
+        raise LookupFailed(f"'{where}' does not import: {type(failure).__name__}: {message}.") from failure
+    if not hasattr(module, name):
+        raise LookupFailed(f"'{where}' has no '{name}'.")
     return getattr(module, name)
 
 
-@cache
-def _from_file(path: str) -> Any:
-    """A file as a module; its folder is on the path, as if it had been run."""
-    name = Path(path).stem
-    sys.path.insert(0, str(Path(path).parent))
-    spec = importlib.util.spec_from_file_location(name, path)
+def _from_file(path: Path) -> ModuleType:
+    """A file as a module; its folder is on the path, as if it had been run. Its name shadows no other module."""
+    name = f"{path.stem}_{hashlib.sha256(bytes(path)).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"'{path}' is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+        raise ImportError("it is not a Python file")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their own module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
@@ -44,7 +62,11 @@ def contract(name: str) -> Contract:
         return inline.contract(name)
     if ":" in name:
         return load(name)
-    return suites()[name.partition("/")[0]].contract(name)
+    suite = suites().get(name.partition("/")[0])
+    known = {one.name: one for one in suite.contracts} if suite is not None else {}
+    if name not in known:
+        raise LookupFailed(f"No installed suite has the contract '{name}'.")
+    return known[name]
 
 
 def implementation_class(job: CaseJob | SitesJob) -> type:
