@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from conformance.contract import Arrays, Contract
 from conformance.evidence import Evidence, Observations
 from conformance.implementation import Implementation
-from conformance.workers.jobs import CaseJob, Site, SitesJob
+from conformance.workers.jobs import CaseJob, Job, Measured, MeasureJob, Site
 from conformance.workers.observe import same_bits
 from conformance.workers.platform import Clock, Platform, Step, Watched
 
@@ -18,7 +19,7 @@ from conformance.workers.platform import Clock, Platform, Step, Watched
 class Execution:
     """One case on one platform. In a torch fleet every rank executes the same, and holds its own part of the evidence."""
 
-    def __init__(self, job: CaseJob | SitesJob, platform: Platform) -> None:
+    def __init__(self, job: Job, platform: Platform) -> None:
         self.job, self.case, self.platform, self.clock = job, job.case, platform, Clock()
         found, instance, self.fresh = platform.implementation(job)
         self.contract: Contract = found
@@ -51,6 +52,17 @@ class Execution:
     def sites(self) -> tuple[Site, ...]:
         """The collectives of the program."""
         return self.platform.watched(self.instance.step, self.placed(), self.batches[0], self.case)[1].sites
+
+    def measured(self) -> Measured:
+        """The same step from the same state, again and again."""
+        assert isinstance(self.job, MeasureJob)
+        step, state, seconds = self.instance.step, self.placed(), []
+        for _ in range(self.job.repeats + 1):
+            started = time.perf_counter()
+            self.platform.wait(step(state, self.batches[0]))
+            seconds.append(time.perf_counter() - started)
+        peak = self.platform.peak_bytes(step, state, self.batches[0])
+        return Measured(step_seconds=tuple(seconds[1:]), peak_bytes=peak)
 
     def placed(self) -> Any:
         with self.clock("place"):

@@ -64,6 +64,13 @@ class JaxPlatform(Platform):
             return Watched()
         return Watched(traffic=program.traffic(), flops=program.flops(), sites=program.sites())
 
+    def peak_bytes(self, step: Step, state: Any, batch: Arrays) -> int | None:
+        """Arguments, results and temporaries of one device, less what they share; the process's own peak counts all
+        emulated devices at once."""
+        memory = jax.jit(step).lower(state, batch).compile().memory_analysis()
+        held = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+        return held - memory.alias_size_in_bytes
+
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
         return Program(step, state, batch, case.mesh).mutated(case.mutation)
 

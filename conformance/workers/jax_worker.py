@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from conformance.workers.jobs import CaseJob, SitesJob, TruthJob
+from conformance.workers.jobs import CaseJob, MeasureJob, SitesJob, TruthJob
 from conformance.workers.process import answer_jobs, connect, die_with_parent, log_to
 
 # Programs here are tiny and run a few times: compile time is all that counts, so LLVM need not optimise.
@@ -44,6 +44,8 @@ class _Answers:
             return self.references.truth(job)
         if isinstance(job, SitesJob):
             return Execution(job, self.platform).sites()
+        if isinstance(job, MeasureJob):
+            return Execution(job, self.platform).measured()
         assert isinstance(job, CaseJob)
         return Execution(job, self.platform).evidence()
 

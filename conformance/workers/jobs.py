@@ -46,6 +46,27 @@ class SitesJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasureJob:
+    """Time a case's step, `repeats` times after one that is not counted, and ask its compiled program for its memory."""
+
+    case: Case
+    framework: str
+    target: str
+    repeats: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Seconds of each repeated step (torch: the slowest rank's), and the compiled peak bytes per device (JAX only)."""
+
+    step_seconds: tuple[float, ...]
+    peak_bytes: int | None = None
+
+
+Job = CaseJob | SitesJob | MeasureJob  # what names a case
+
+
+@dataclass(frozen=True, kw_only=True)
 class Site:
     """One collective of a traced step.
 
@@ -70,6 +91,7 @@ class Outcome:
     evidence: Evidence | None = None
     truth: Truth | None = None
     sites: tuple[Site, ...] = ()
+    measured: Measured | None = None
     failure: str | None = None
     reason: str = ""
     stack: str = ""

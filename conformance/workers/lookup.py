@@ -14,7 +14,7 @@ from typing import Any
 from conformance import inline
 from conformance.cases import suites
 from conformance.contract import Contract
-from conformance.workers.jobs import CaseJob, SitesJob
+from conformance.workers.jobs import Job
 
 
 class LookupFailed(Exception):  # noqa: N818
@@ -69,7 +69,7 @@ def contract(name: str) -> Contract:
     return known[name]
 
 
-def implementation_class(job: CaseJob | SitesJob) -> type:
+def implementation_class(job: Job) -> type:
     """The class of a job, with the mixin of its fault in front."""
     found = load(job.target)
     fault = getattr(job, "fault", None)

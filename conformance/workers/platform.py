@@ -14,7 +14,7 @@ from conformance.cases import Case
 from conformance.contract import Arrays, Contract
 from conformance.evidence import Observations, Observed
 from conformance.implementation import Implementation, Traffic
-from conformance.workers.jobs import CaseJob, Site, SitesJob
+from conformance.workers.jobs import Job, Site
 from conformance.workers.lookup import contract, implementation_class
 
 PROGRAMS_KEPT = 4
@@ -51,7 +51,7 @@ class Platform(ABC):
     def __init__(self) -> None:
         self._instances: OrderedDict[tuple, Implementation] = OrderedDict()
 
-    def implementation(self, job: CaseJob | SitesJob) -> tuple[Contract, Implementation, bool]:
+    def implementation(self, job: Job) -> tuple[Contract, Implementation, bool]:
         """The contract, the instance (kept, so that another seed reuses its compiled program), and whether it is new."""
         case = job.case
         key = (case.contract, job.target, getattr(job, "fault", None), case.mesh, case.dtype)
@@ -79,6 +79,10 @@ class Platform(ABC):
     @abstractmethod
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
         """Run the step once with its communication seen -> (what the step returned, what was seen)."""
+
+    def peak_bytes(self, step: Step, state: Any, batch: Arrays) -> int | None:
+        """Peak bytes per device of the compiled step; None where nothing is compiled."""
+        return None
 
     @abstractmethod
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:

@@ -18,12 +18,12 @@ import psutil
 
 from conformance.evidence import Evidence
 from conformance.workers.crew import Crew, Member
-from conformance.workers.jobs import CaseJob, Outcome, SitesJob, TruthJob
+from conformance.workers.jobs import CaseJob, Measured, MeasureJob, Outcome, SitesJob, TruthJob
 from conformance.workers.observe import joined
 
 START_SECONDS = 120.0
 MEMORY_SHARE = 0.7
-Job = CaseJob | TruthJob | SitesJob
+Job = CaseJob | TruthJob | SitesJob | MeasureJob
 
 
 class WorkerFailed(RuntimeError):  # noqa: N818
@@ -188,8 +188,16 @@ def _outcome(job: Job, answers: list[Any], seconds: float) -> Outcome:
         return Outcome(truth=answers[0], seconds=seconds, phases=answers[0].seconds)
     if isinstance(job, SitesJob):
         return Outcome(sites=answers[0], seconds=seconds)
+    if isinstance(job, MeasureJob):
+        return Outcome(measured=_slowest(answers), seconds=seconds)
     evidence = answers[0] if len(answers) == 1 else _fleet_evidence(answers)
     return Outcome(evidence=evidence, seconds=seconds, phases=evidence.seconds)
+
+
+def _slowest(answers: list[Measured]) -> Measured:
+    """A step is as slow as its slowest rank."""
+    steps = zip(*(answer.step_seconds for answer in answers), strict=True)
+    return Measured(step_seconds=tuple(max(step) for step in steps), peak_bytes=answers[0].peak_bytes)
 
 
 def _fleet_evidence(parts: list[Evidence]) -> Evidence:

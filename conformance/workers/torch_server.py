@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import Any
 
-from conformance.workers.jobs import CaseJob, SitesJob, TruthJob
+from conformance.workers.jobs import CaseJob, MeasureJob, SitesJob, TruthJob
 from conformance.workers.process import answer_jobs, connect, die_with_parent, log_to
 
 COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)  # the parent's timeout comes first, and tells more
@@ -96,6 +96,8 @@ class _Answers:
             return self.references.truth(job)
         if isinstance(job, SitesJob):
             return Execution(job, self.platform).sites()
+        if isinstance(job, MeasureJob):
+            return Execution(job, self.platform).measured()
         assert isinstance(job, CaseJob)
         return Execution(job, self.platform).evidence()
 
