@@ -23,6 +23,12 @@ def device_flops(jaxpr: Jaxpr, mesh: Mesh) -> int | None:
     return sum(map(_flops, products))
 
 
+def total_flops(jaxpr: Jaxpr) -> int:
+    """The same for a program of one device: every product that it carries out."""
+    places = walk(jaxpr, Frame(), every_branch=False)
+    return sum(_flops(place) for place in places if place.eqn.primitive.name in _FLOPS)
+
+
 def _flops(place: Place) -> int:
     return place.frame.trips * _FLOPS[place.eqn.primitive.name](place.eqn)
 

@@ -12,6 +12,7 @@ from conformance.contract import Arrays
 from conformance.evidence import Block, Observed
 from conformance.implementation import Arranged
 from conformance.trace import jax_arranged
+from conformance.trace.jax_flops import total_flops
 from conformance.trace.jax_trace import Program
 from conformance.workers.observe import arranged, merged, plain, widened
 from conformance.workers.platform import Platform, Step, Watched
@@ -73,6 +74,11 @@ class JaxPlatform(Platform):
 
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
         return Program(step, state, batch, case.mesh).mutated(case.mutation)
+
+
+def products(step: Step, state: Any, batch: Arrays) -> int:
+    """Floating-point operations of the matrix products in a step of one device."""
+    return total_flops(jax.make_jaxpr(step)(state, batch).jaxpr)
 
 
 def to_numpy(value: Any) -> np.ndarray:

@@ -32,10 +32,10 @@ def main(address: str, name: str, log: str, devices: str) -> None:
 
 class _Answers:
     def __init__(self) -> None:
-        from conformance.workers.jax_platform import JaxPlatform, to_numpy
+        from conformance.workers.jax_platform import JaxPlatform, products, to_numpy
         from conformance.workers.truth import References
 
-        self.platform, self.references = JaxPlatform(), References("jax", to_numpy)
+        self.platform, self.references = JaxPlatform(), References("jax", to_numpy, products)
 
     def __call__(self, job: Any) -> Any:
         from conformance.workers.execute import Execution

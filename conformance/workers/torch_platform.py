@@ -16,6 +16,7 @@ from conformance.evidence import Block, Observed
 from conformance.implementation import Arranged, Sharded
 from conformance.mesh import Mesh
 from conformance.placements import local_index, partial_axes
+from conformance.trace.torch_flops import ProductCounter
 from conformance.trace.torch_trace import Mutator, Recorder
 from conformance.workers.observe import arranged, plain
 from conformance.workers.platform import Platform, Step, Watched
@@ -104,6 +105,13 @@ def _word(placement: Any) -> str:
 
 def _array(local: torch.Tensor) -> np.ndarray:
     return (local.float() if local.dtype in NARROW else local).contiguous().numpy().copy()
+
+
+def products(step: Step, state: Any, batch: Arrays) -> int:
+    """Floating-point operations of the matrix products in a step of one device."""
+    with ProductCounter() as counter:
+        step(state, batch)
+    return counter.flops
 
 
 def to_numpy(value: Any) -> np.ndarray:

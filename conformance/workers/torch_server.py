@@ -84,10 +84,10 @@ def _rank(address: str, name: str, world: int, folder: str, rank: int) -> None:
 
 class _Answers:
     def __init__(self) -> None:
-        from conformance.workers.torch_platform import TorchPlatform, to_numpy
+        from conformance.workers.torch_platform import TorchPlatform, products, to_numpy
         from conformance.workers.truth import References
 
-        self.platform, self.references = TorchPlatform(), References("torch", to_numpy)
+        self.platform, self.references = TorchPlatform(), References("torch", to_numpy, products)
 
     def __call__(self, job: Any) -> Any:
         from conformance.workers.execute import Execution

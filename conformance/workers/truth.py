@@ -22,10 +22,16 @@ Steps = tuple[Arrays, ...]
 
 
 class References:
-    """The reference programs of one framework, kept compiled. `to_numpy` turns a framework's value into float64."""
+    """The reference programs of one framework, kept compiled.
 
-    def __init__(self, framework: str, to_numpy: Callable[[Any], np.ndarray]) -> None:
-        self.framework, self.to_numpy = framework, to_numpy
+    to_numpy   a value of the framework as a float64 array
+    products   (step, state, batch) -> floating-point operations of its matrix products
+    """
+
+    def __init__(
+        self, framework: str, to_numpy: Callable[[Any], np.ndarray], products: Callable[[Any, Any, Arrays], int]
+    ) -> None:
+        self.framework, self.to_numpy, self.products = framework, to_numpy, products
         self._trainers: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
     def truth(self, job: TruthJob) -> Truth:
@@ -39,7 +45,9 @@ class References:
             for member in range(0 if job.dtype != "float64" else 1, MEMBERS + 1):
                 given = _perturbed(parameters, batches, job.dtype, member)
                 noise = _farthest(noise, self.run(found, job.dtype, *given), oracle)
-        return Truth(oracle=oracle, noise=noise, initial=parameters, seconds=dict(clock.seconds))
+            trainer = self.trainer(found, "float64")
+            flops = self.products(trainer.step, trainer.place(parameters), batches[0])
+        return Truth(oracle=oracle, noise=noise, initial=parameters, flops=flops, seconds=dict(clock.seconds))
 
     def run(self, found: Contract, dtype: str, parameters: Arrays, batches: list[Arrays]) -> Steps:
         """All steps of the recipe on one device: observations, then changes of parameters and optimizer state."""

@@ -75,7 +75,7 @@ def truth() -> Truth:
 
     oracle = (step(), step())
     noise = tuple({name: 2e-16 * np.abs(rng.normal(size=value.shape)) for name, value in one.items()} for one in oracle)
-    return Truth(oracle=oracle, noise=noise, initial=initial)
+    return Truth(oracle=oracle, noise=noise, initial=initial, flops=8000)
 
 
 def exhibit(
@@ -100,7 +100,8 @@ def exhibit(
         devices=MESH.device_order,
         traffic=TRAFFIC,
         responses={"inputs": True},
-        declarations=Declarations(layout=LAYOUT, traffic=TRAFFIC),
+        flops=dict.fromkeys(range(8), 1000),
+        declarations=Declarations(layout=LAYOUT, traffic=TRAFFIC, compute_axes=("data", "tensor")),
     )
     case = Case(contract="made/up", implementation="jax-made", mesh=MESH, dtype="float64")
     return Exhibit(case=case, contract=contract(), evidence=replace(base, **evidence), truth=made)  # type: ignore[arg-type]

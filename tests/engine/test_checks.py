@@ -82,6 +82,7 @@ FAULTS: list[tuple[str, str, Callable[[], Exhibit]]] = [
     ("trajectory", "optimizer state twice too large", lambda: _doubled("optimizer/momentum/b", 1)),
     ("replicas", "one rank's copy differs in the last bit", _one_copy_off),
     ("layout", "a weight declared sharded, stored whole", _replicated_weight),
+    ("layout", "one rank does the whole product", lambda: exhibit(flops={0: 8000} | dict.fromkeys(range(1, 8), 1000))),
     ("census", "a gradient is missing", lambda: _without("gradients/b")),
     ("census", "tokens counted twice", lambda: _doubled("metrics/tokens")),
     ("census", "a batch key is not used", lambda: exhibit(responses={"inputs": True, "mask": False})),
