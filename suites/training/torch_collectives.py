@@ -1,12 +1,14 @@
 """Collectives over one mesh axis in torch: each takes a tensor, leaves it untouched and returns the result.
 
-Law: the axis order is that of the mesh. A process group orders its members by process number, which is another order
-when the devices of the mesh are permuted, so what is gathered is put back into mesh order here.
+Law: ranks along an axis are counted as the mesh counts them, and what is gathered or summed is so in that order. The
+groups of a `DeviceMesh` count by process number, which is another order when the devices of the mesh are permuted: a
+gather would come back permuted, and sums that must agree along other axes would differ in their last bits.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,31 +17,31 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 
+@cache
+def groups_in_order(lines: tuple[tuple[int, ...], ...]) -> dict[int, Any]:
+    """Process -> the group of its line of a mesh, members in the order of the line. All processes must ask for them."""
+    groups = [dist.new_group(line, sort_ranks=False) for line in lines]
+    return {process: group for line, group in zip(lines, groups, strict=True) for process in line}
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeshAxis:
-    """One axis of the mesh as this rank sees it.
-
-    rank    this rank's place along the axis, 0 to size - 1
-    order   for each place along the axis, the number within the process group of the process that sits there
-    """
+    """One axis of the mesh as this rank sees it: its place there, 0 to size - 1, and those whom it talks to."""
 
     rank: int
     size: int
     group: Any = None
-    order: tuple[int, ...] = (0,)
 
     @classmethod
     def of(cls, mesh: DeviceMesh, name: str) -> MeshAxis:
-        """An axis of a DeviceMesh; one that the mesh does not have has size 1."""
-        names = mesh.mesh_dim_names or ()
-        if name not in names:
-            return cls(rank=0, size=1)
-        group, dim = mesh.get_group(name), names.index(name)
-        members = dist.get_process_group_ranks(group)
-        coordinate = mesh.get_coordinate()
+        """An axis of a DeviceMesh."""
+        dim, coordinate = (mesh.mesh_dim_names or ()).index(name), mesh.get_coordinate()
         assert coordinate is not None, "a rank outside the mesh takes no part in its collectives"
-        line = mesh.mesh[tuple(slice(None) if d == dim else at for d, at in enumerate(coordinate))].tolist()
-        return cls(rank=coordinate[dim], size=len(line), group=group, order=tuple(members.index(one) for one in line))
+        size = mesh.size(dim)
+        lines = tuple(map(tuple, mesh.mesh.movedim(dim, -1).reshape(-1, size).tolist()))
+        in_order = all(line == tuple(sorted(line)) for line in lines)
+        group = mesh.get_group(name) if in_order else groups_in_order(lines)[dist.get_rank()]
+        return cls(rank=coordinate[dim], size=size, group=group)
 
     def all_reduce(self, x: Tensor, op: Any = dist.ReduceOp.SUM) -> Tensor:
         """The sum (or maximum) of x over the axis, the same bits on every rank."""
@@ -56,7 +58,7 @@ class MeshAxis:
         mine = x.detach().contiguous()
         parts = [torch.empty_like(mine) for _ in range(self.size)]
         dist.all_gather(parts, mine, group=self.group)
-        return torch.cat([parts[place] for place in self.order], dim=dim)
+        return torch.cat(parts, dim=dim)
 
     def own(self, x: Tensor, dim: int) -> Tensor:
         """This rank's slice of x along dim. The size of x there must divide by the axis."""

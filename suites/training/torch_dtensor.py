@@ -1,8 +1,8 @@
 """The training step whose model is made of nn.Modules that torch's own DTensor divides.
 
-Each rank keeps its local blocks, as everywhere; for a step they become DTensors, and the modules that `parallelize_module`
-has prepared compute with them. DTensor decides what is communicated in forward and backward, and hands back gradients of
-the local blocks. Rows are divided by hand: one all-reduce of each gradient over the data axis.
+Each rank keeps its local blocks, as everywhere; for a step they become DTensors, and modules that `parallelize_module`
+has prepared compute with them. DTensor decides what is communicated in forward and backward, and hands back gradients
+of the local blocks. Rows are divided by hand: one all-reduce of each gradient over the data axis.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class DTensorTraining(CollectiveTraining):
         shape = self.stored_shape(name)[:: -1 if turned else 1]
         stride = torch.empty(shape, device="meta").stride()
         placements = self.dtensor_placements(self.placements(name), turned)
-        return DTensor.from_local(local, self.submesh, placements, run_check=False, shape=shape, stride=stride)
+        return DTensor.from_local(
+            local, self.submesh, placements, run_check=False, shape=torch.Size(shape), stride=stride
+        )
 
     def is_turned(self, name: str) -> bool:
         return isinstance(self.model.get_submodule(name.rpartition(".")[0]), nn.Linear) and name.endswith(".weight")

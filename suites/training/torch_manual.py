@@ -1,7 +1,7 @@
 """The training step with explicit collectives: every one of them stands where it happens.
 
-Each rank differentiates its own sum of losses. Then gradients and sums are reduced, divided once by the global number of
-valid elements, clipped by their global norm, and every rank updates the blocks of the parameters that it stores.
+Each rank differentiates its own sum of losses. Then gradients and sums are reduced, divided once by the global number
+of valid elements, clipped by their global norm, and every rank updates the blocks of the parameters that it stores.
 A suite supplies the model (`forward`), the arrangement of the parameters, and what must be summed over its own axis.
 """
 
@@ -52,12 +52,13 @@ class CollectiveTraining(TorchTraining):
         return self.update(state, gradients, self.clip_factor(norm)), observations
 
     def accumulate(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
-        """(gradients, sums, rows) of this rank: slice after slice, gradients and sums added up, rows put back in order."""
+        """(gradients, sums, rows) of this rank: gradients and sums of all slices added up, rows in their order."""
         number = self.contract.recipe.accumulation
-        parts = [dict(zip(batch, slices, strict=True)) for slices in zip(*(v.chunk(number) for v in batch.values()))]
+        slices = zip(*(value.chunk(number) for value in batch.values()), strict=True)
+        parts = [dict(zip(batch, values, strict=True)) for values in slices]
         done = [self.slice_gradients(parameters, part) for part in parts]
         gradients = reduce(self.add_gradients, (part[0] for part in done))
-        sums = {name: sum(part[1][name] for part in done) for name in done[0][1]}
+        sums = {name: torch.stack([part[1][name] for part in done]).sum() for name in done[0][1]}
         rows = {name: torch.cat([part[2][name] for part in done]) for name in done[0][2]}
         return gradients, sums, rows
 

@@ -1,4 +1,4 @@
-"""What both torch styles share: how parameters, optimizer and batch lie on the ranks, and how observations are handed back."""
+"""What both torch styles share: how parameters, optimizer and batch lie on the ranks, and how that is said."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class TorchTraining(Implementation):
 
     framework = "torch"
     data_axes: ClassVar[tuple[str, ...]] = ("data",)  # the axes that divide the rows of a batch
+    model_axes: ClassVar[tuple[str, ...]] = ()  # the axes that divide parameters
     device_mesh: DeviceMesh
 
     # What a suite says about where things lie.
@@ -85,7 +86,7 @@ class TorchTraining(Implementation):
         return getattr(torch, self.contract.recipe.precision.compute or self.dtype)
 
     def dtype_of(self, key: str, value: np.ndarray) -> torch.dtype:
-        """Dtype in which a key of the batch is used: ids as they are, inputs to compute with, the rest for statistics."""
+        """Dtype in which a key of the batch is used: ids as such, inputs to compute with, the rest for statistics."""
         if value.dtype.kind in "iu":
             return torch.int64
         return self.compute if key == "inputs" else self.master
@@ -123,7 +124,8 @@ class TorchTraining(Implementation):
         slices = self.contract.recipe.accumulation
         if rows % (parts * slices):
             raise Unsupported(
-                f"A batch of {rows} rows cannot be divided over {parts} devices of the data axis in {slices} slices each."
+                f"A batch of {rows} rows cannot be divided over {parts} devices of the data axis in {slices} slices "
+                f"each."
             )
 
     def as_stored(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:

@@ -89,9 +89,11 @@ class DividedAttention(TensorByDTensor):
     def attention_plan(self, path: str) -> Mapping[str, ParallelStyle]:
         """The input becomes a DTensor once, so that its gradient is summed once."""
         key = ReplicatedParallel() if self.keys_are_replicated else ColwiseParallel()
-        columns = {"qkv": ColwiseParallel()} if self.contract.model.fused_qkv else {
-            "query": ColwiseParallel(), "key": key, "value": key
-        }
+        columns = (
+            {"qkv": ColwiseParallel()}
+            if self.contract.model.fused_qkv
+            else {"query": ColwiseParallel(), "key": key, "value": key}
+        )
         norms = ("query_norm", "key_norm") if self.contract.model.head_norm else ()
         parts = {**columns, **{norm: ReplicatedParameters() for norm in norms}, "output": RowwiseParallel()}
         enter = PrepareModuleInput(input_layouts=(Replicate(), None), desired_input_layouts=(Replicate(), None))

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, distribute_module
 from torch.distributed.tensor.parallel import ParallelStyle, parallelize_module
-from torch.nn.utils import get_total_norm
 
 from conformance.implementation import Unsupported
 from conformance.placements import Placements, sharded_dim
 from suites.tensor.arrangement import Positions, TensorArrangement
 from suites.training.torch_dtensor import DTensorTraining
 from suites.training.torch_losses import QuadraticLoss
-from suites.training.torch_state import Named, name_of
+from suites.training.torch_state import Named
 from suites.training.traffic import Transfer
 
 
@@ -26,7 +25,7 @@ class ReplicatedParallel(ParallelStyle):
     """A module that every rank holds whole, but of which each uses its heads' part: its gradient is a partial sum."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
-        return distribute_module(module, device_mesh, None, _as_replicated, _as_partly_used)
+        return distribute_module(module, device_mesh, None, _as_replicated, _as_partly_used)  # type: ignore[arg-type]
 
 
 def _as_replicated(module: nn.Module, inputs: Any, mesh: DeviceMesh) -> Any:
@@ -51,7 +50,9 @@ class ReplicatedParameters(ParallelStyle):
 
 
 class TensorByDTensor(TensorArrangement, DTensorTraining):
-    """Parameters are DTensors on the submesh of the tensor axis, cut in torch's own way: nothing padded, nothing repeated."""
+    """Parameters are DTensors on the submesh of the tensor axis, cut as torch does it: nothing padded or repeated."""
+
+    model_axes: ClassVar[tuple[str, ...]] = ("tensor",)
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         """Path of a module (with * for any name) -> how it is divided."""
@@ -83,46 +84,26 @@ class TensorByDTensor(TensorArrangement, DTensorTraining):
             for stored in self.positions(name).values():
                 if len(stored) != self.contract.shapes[name][-1]:
                     raise Unsupported(
-                        f"DTensor cuts {name} in equal chunks: over {self.tensor_size()} devices it can neither pad its "
-                        f"sections nor store a key head on some of them only."
+                        f"DTensor cuts {name} in equal chunks: over {self.tensor_size()} devices it can neither pad "
+                        f"its sections nor store a key head on some of them only."
                     )
-
-    # The norm, by torch's own means.
-
-    def global_norm(self, gradients: Named) -> Tensor:
-        if self.submesh is None:
-            return get_total_norm(list(gradients.values()))
-        norm = get_total_norm([self.as_dtensor(name, g) for name, g in gradients.items()])
-        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def refuse_permuted(self) -> None:
         """A gather by DTensor comes back in the order of process numbers, whatever the mesh says.
 
-        `DeviceMesh` sorts the members of its process groups, see https://github.com/pytorch/pytorch/pull/193224. Sums do
-        not mind the order.
+        `DeviceMesh` sorts the members of its process groups, see https://github.com/pytorch/pytorch/pull/193224.
+        Sums do not mind the order.
         """
         if self.mesh.order != "canonical":
             raise Unsupported(
-                f"torch's DTensor gathers blocks in the order of process numbers and not in mesh order, so over the devices of "
-                f"{self.mesh} a gathered tensor comes back permuted."
+                f"torch's DTensor gathers blocks in the order of process numbers and not in mesh order, so over the "
+                f"devices of {self.mesh} a gathered tensor comes back permuted."
             )
 
     # What DTensor communicates.
 
-    def transfers(self) -> Iterator[Transfer]:
-        """torch's norm reduces the norms of all parameters at once, over one axis of the submesh after another."""
-        yield from super().transfers()
-        for axis in self.submesh_axes():
-            yield self.update_transfer(axis, len(self.contract.shapes))
-
-    def submesh_axes(self) -> tuple[str, ...]:
-        return (self.tensor_axis,)
-
     def tensor_transfer(self, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1) -> Transfer:
-        """In each slice of the batch, `calls` collectives over the tensor axis."""
-        calls *= self.contract.recipe.accumulation
-        axes = (self.tensor_axis,)
-        return Transfer(kind=kind, axes=axes, phase=phase, elements=elements, dtype=name_of(dtype), calls=calls)
+        return self.slice_transfer(self.tensor_axis, kind, phase, elements, dtype, calls)
 
     def hidden_transfer(self, phase: str, calls: int = 1) -> Transfer:
         """All-reduces of the residual stream, or of its gradient."""

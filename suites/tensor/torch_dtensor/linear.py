@@ -15,7 +15,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 from conformance.implementation import Unsupported
 from conformance.placements import Placements
 from suites.tensor.torch_dtensor.division import Quadratic
-from suites.training.torch_state import Named, name_of
+from suites.training.torch_state import Named
 from suites.training.traffic import Transfer
 
 
@@ -57,7 +57,9 @@ class ColumnLinear(LinearContract):
         return {"outputs/y": divided} if self.stays_divided else {}
 
     def batch_placements(self, key: str) -> Placements:
-        return self.output_placements()["outputs/y"] if self.stays_divided and key == "targets" else self.row_placements()
+        return (
+            self.output_placements()["outputs/y"] if self.stays_divided and key == "targets" else self.row_placements()
+        )
 
     def require_supported(self) -> None:
         super().require_supported()
@@ -108,6 +110,7 @@ class Linear2D(LinearContract):
 
     columns = ("linear",)
     data_axes = ()
+    model_axes = ("data", "tensor")
 
     def choose_submesh(self, mesh: DeviceMesh) -> DeviceMesh:
         return mesh
@@ -120,7 +123,7 @@ class Linear2D(LinearContract):
         return {"data": "S(1)"} if key == "inputs" else {}
 
     def build(self) -> nn.Module:
-        """Features of the inputs meet rows of the weight; the sum over data and the columns over tensor are put together."""
+        """Features of the inputs meet rows of the weight; what comes out is summed over data, gathered over tensor."""
         whole = [Replicate()] * len(self.mesh.axes)
         x_placements = self.dtensor_placements({"data": "S(1)"})
 
@@ -128,14 +131,12 @@ class Linear2D(LinearContract):
             x_BI = DTensor.from_local(inputs[0]["inputs"], mesh, x_placements, run_check=False)
             return {**inputs[0], "inputs": x_BI}
 
-        def leave(module: nn.Module, outputs: Named, mesh: DeviceMesh) -> Named:
+        def leave(module: nn.Module, outputs: dict[str, DTensor], mesh: DeviceMesh) -> Named:
             return {"outputs/y": outputs["outputs/y"].redistribute(placements=whole).to_local()}
 
         model = self.contract.model
-        return distribute_module(OneLinear(model.hidden, model.outputs, model.bias), self.submesh, None, enter, leave)
-
-    def submesh_axes(self) -> tuple[str, ...]:
-        return ("data", "tensor")
+        module = OneLinear(model.hidden, model.outputs, model.bias)
+        return distribute_module(module, self.submesh, None, enter, leave)  # type: ignore[arg-type]
 
     def require_supported(self) -> None:
         super().require_supported()
@@ -146,9 +147,8 @@ class Linear2D(LinearContract):
         """DTensor gathers the columns first, so the whole output is summed over the data axis."""
         yield from super().transfers()
         elements = self.slice_tokens * self.contract.model.outputs
-        calls, dtype = self.contract.recipe.accumulation, name_of(self.compute)
         yield self.tensor_transfer("all_gather", "forward", elements, self.compute)
-        yield Transfer(kind="all_reduce", axes=("data",), phase="forward", elements=elements, dtype=dtype, calls=calls)
+        yield self.slice_transfer("data", "all_reduce", "forward", elements, self.compute)
 
     def compute_axes(self) -> tuple[str, ...]:
         return ("data", "tensor")
@@ -158,6 +158,7 @@ class LinearSubmesh(ColumnLinear):
     """Divided by columns over the data axis alone; the tensor axis, and the batch, are replicated."""
 
     tensor_axis = "data"
+    model_axes = ("data",)
     data_axes = ()
 
 
@@ -165,6 +166,6 @@ def refuse_uneven(divided: bool, features: int, kind: str, parts: int) -> None:
     """A local block is taken for one of equal blocks: `DTensor.from_local` knows no other."""
     if divided and features % parts:
         raise Unsupported(
-            f"{features} {kind} features do not divide over {parts} devices, and DTensor.from_local takes the blocks that "
-            f"a parallel style receives or hands out for equal ones."
+            f"{features} {kind} features do not divide over {parts} devices, and DTensor.from_local takes the blocks "
+            f"that a parallel style receives or hands out for equal ones."
         )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, loss_parallel
@@ -92,8 +92,8 @@ class DividedVocabulary(TensorByDTensor):
         vocabulary, size = self.contract.model.vocabulary, self.tensor_size()
         if vocabulary <= (size - 1) * -(-vocabulary // size):
             raise Unsupported(
-                f"Of {size} chunks of {vocabulary} ids the last is empty, and a rank without logits skips a collective of "
-                f"torch's loss_parallel that the others wait in."
+                f"Of {size} chunks of {vocabulary} ids the last is empty, and a rank without logits skips a collective "
+                f"of torch's loss_parallel that the others wait in."
             )
 
     def output_placements(self) -> dict[str, Placements]:

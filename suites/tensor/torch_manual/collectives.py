@@ -8,7 +8,7 @@ Source: Shoeybi et al., Megatron-LM, section 3 (operators f and g).
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -72,9 +72,9 @@ class SplitTo(torch.autograd.Function):
 
 
 class TensorParallel(TensorArrangement, CollectiveTraining):
-    """A training step whose parameters are divided over the tensor axis; on an axis of size 1 nothing is communicated."""
+    """A training step whose parameters are divided over the tensor axis; of size 1, it communicates nothing."""
 
-    model_axes = ("tensor",)
+    model_axes: ClassVar[tuple[str, ...]] = ("tensor",)
 
     def axis_rank(self, axis: str) -> int:
         """This rank's place along a mesh axis."""
@@ -139,7 +139,7 @@ class TensorParallel(TensorArrangement, CollectiveTraining):
         return g * first.reshape([-1 if d == dim else 1 for d in range(g.dim())])
 
     def sum_repeats(self, name: str, g: Tensor) -> Tensor:
-        """Sum the gradients of the copies of an element: put in canonical order, sum over ranks, take one's own again."""
+        """Sum the gradients of the copies of an element: in canonical order, sum over ranks, take one's own again."""
         [(dim, stored)] = self.positions(name).items()
         own = torch.tensor(stored.reshape(self.tensor_size(), -1)[self.tensor_rank()])
         whole = torch.zeros(self.contract.shapes[name], dtype=g.dtype).index_add(dim, own, g)

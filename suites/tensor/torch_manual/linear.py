@@ -35,7 +35,7 @@ class LinearLayers(TensorParallel):
         return y + p[f"{name}.bias"] if f"{name}.bias" in p else y
 
     def row_linear(self, x: Tensor, name: str, p: Named) -> Tensor:
-        """x divided along its features, weight S(0) -> the whole output; the replicated bias is added once, after the sum."""
+        """x divided along its features, weight S(0) -> the whole output; the bias is added once, after the sum."""
         y = self.leave_block(x @ p[f"{name}.weight"])
         return y + p[f"{name}.bias"] if f"{name}.bias" in p else y
 
@@ -71,7 +71,9 @@ class ColumnLinear(QuadraticLoss, LinearLayers):
         return {"outputs/y": divided} if self.stays_divided else {}
 
     def batch_placements(self, key: str) -> Placements:
-        return self.output_placements()["outputs/y"] if self.stays_divided and key == "targets" else self.row_placements()
+        return (
+            self.output_placements()["outputs/y"] if self.stays_divided and key == "targets" else self.row_placements()
+        )
 
     def positions(self, name: str) -> Positions:
         outputs = self.contract.model.outputs

@@ -55,7 +55,7 @@ class Layer(QuadraticLoss, DecoderLayers):
 
 
 class LanguageModel(VocabularyParallel, DecoderLayers):
-    """Embedding, decoder layers, final norm, head (tied or its own) and cross-entropy; without layers, the ends alone."""
+    """Embedding, decoder layers, final norm, head (tied or its own) and loss; without layers, the ends alone."""
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         observed: Named = {}
