@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -92,6 +93,7 @@ _LARGE = Architecture(
 _VOCABULARY = Architecture(
     kind="language_model", hidden=12, vocabulary=29, tied=True, positions="none", label_smoothing=0.125, z_loss=0.0625
 )
+_VOCABULARY_WIDE = Architecture(kind="language_model", hidden=12, vocabulary=29, tied=True, positions="none")
 _VOCABULARY_UNTIED = Architecture(kind="language_model", hidden=12, vocabulary=32, positions="sinusoidal", norm="layer")
 _TIED = Architecture(
     kind="language_model",
@@ -138,6 +140,13 @@ _TEXT = Architecture(
     fused_gate_up=True,
 )
 
+
+def _wide_logits(seed: int) -> Arrays:
+    """Logits beyond a thousand: their exponentials overflow unless the largest is subtracted."""
+    drawn = draw(shapes(_VOCABULARY_WIDE), seed)
+    return drawn | {"final_norm.gain": 512 * drawn["final_norm.gain"]}
+
+
 _OUT, _IN = "column-parallel: weight and bias S(out)", "row-parallel: weight S(in), bias once after the reduction"
 _LEFT_SHARDED = {"outputs/y": {"data": "S(0)", "tensor": "S(1)"}}
 
@@ -165,6 +174,10 @@ CONTRACTS = (
         "vocabulary-parallel embedding, own head, cross-entropy; 32 tokens",
         _VOCABULARY_UNTIED,
         ADAMW,
+    ),
+    replace(
+        _contract("vocabulary_wide", "cross-entropy of logits beyond a thousand, 29 tokens", _VOCABULARY_WIDE, SGD),
+        parameters=_wide_logits,
     ),
     _contract("attention_mha_fused", "multi-head attention, fused QKV, rotary positions", _MHA, SGD),
     _contract("attention_gqa_headnorm", "grouped-query attention, 2 key heads, norms shared by all heads", _GQA, SGD),

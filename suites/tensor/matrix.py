@@ -95,6 +95,13 @@ EVERYWHERE = (  # each part on axis sizes 2, 3, 4, 8, on two axes of unequal siz
         contracts=VOCABULARY + ATTENTION, implementations=ALL, meshes=("data=2,tensor=4@reversed",), profiles=CORE
     ),
     Standing(
+        contracts=_names("vocabulary_wide"),
+        implementations=ALL,
+        meshes=("data=2,tensor=4",),
+        dtypes=("float64", "float32"),
+        profiles=CORE,
+    ),
+    Standing(
         contracts=_names("attention_heads_3", "vocabulary"), implementations=ALL, meshes=("tensor=3",), profiles=CORE
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from conformance.cases import Registered, Suite
 from suites.tensor.contracts import CONTRACTS
+from suites.tensor.faults.table import FAULTS
 from suites.tensor.matrix import MATRIX, MUTATED
 
 
@@ -46,5 +47,6 @@ SUITE = Suite(
         _registered("torch-dtensor", "torch_dtensor", "torch's own DTensor and parallelize_module"),
     ),
     matrix=MATRIX,
+    faults=FAULTS,
     mutated=MUTATED,
 )

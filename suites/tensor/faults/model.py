@@ -1,0 +1,46 @@
+"""Parts of the model that are left out, taken twice, or see less than they should."""
+
+from __future__ import annotations
+
+from suites.tensor.faults import Conforming
+
+
+class LayerLeftOut(Conforming):
+    """One layer too few is built."""
+
+    def decoder_layer(self, x, padding, name, p, observed):
+        if name != f"layers.{self.contract.model.layers - 1}":
+            return super().decoder_layer(x, padding, name, p, observed)
+        return x + 0 * sum(one.sum() for path, one in p.items() if path.startswith(name))  # known, without effect
+
+
+class LayerAppliedTwice(Conforming):
+    """The second layer computes with the parameters of the first."""
+
+    def decoder_layer(self, x, padding, name, p, observed):
+        first = {path: p[path.replace("layers.1.", "layers.0.")] + 0 * one for path, one in p.items()}
+        return super().decoder_layer(x, padding, name, first, observed)
+
+
+class PaddingIgnored(Conforming):
+    """Attention takes every key for a real one."""
+
+    def attend(self, q, k, v, padding):
+        return super().attend(q, k, v, 0 * padding + 1)
+
+
+class MaskIgnored(Conforming):
+    """Every row counts in the loss."""
+
+    def quadratic(self, y, batch):
+        return super().quadratic(y, batch | {"mask": 0 * batch["mask"] + 1})
+
+
+class DifferentEveryTime(Conforming):
+    """The last bit depends on how often the step was called, as a sum in order of arrival depends on the network."""
+
+    calls = 0
+
+    def step(self, state, batch):
+        self.calls += 1
+        return super().step(state, batch | {"inputs": batch["inputs"] * (1 + self.calls * 2.0**-52)})

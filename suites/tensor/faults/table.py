@@ -1,0 +1,79 @@
+"""Every fault and negative control of tensor parallelism, and the known mechanisms that this suite cannot have."""
+
+from __future__ import annotations
+
+from conformance.faults import Fault
+from suites.tensor.faults.planting import BOTH_AXES, BOTH_WAYS, both, each
+from suites.tensor.faults.table_reductions import LAYOUT, REDUCTIONS
+from suites.tensor.faults.table_training import LOSSES, MODEL, NORMS, UPDATES
+
+CONTROLS = (
+    Fault(
+        id="bias-of-first-rank",
+        summary="The first rank alone adds the bias, before the sum.",
+        bites="never",
+        planted=both("controls:BiasOfFirstRank"),
+        contract="tensor/mlp",
+        meshes=BOTH_WAYS,
+        axis=None,
+        control=True,
+    ),
+    Fault(
+        id="norm-of-norms",
+        summary="Each rank takes the root of its squares, and the squares of the roots are summed.",
+        bites="never",
+        planted=both("controls:NormOfNorms"),
+        contract="tensor/layer",
+        meshes=BOTH_WAYS,
+        axis=None,
+        control=True,
+    ),
+    Fault(
+        id="recomputed",
+        summary="The decoder layer is computed again in the backward pass, and its sums with it.",
+        bites="never",
+        planted=each("Recomputed"),
+        contract="tensor/layer",
+        meshes=BOTH_AXES,
+        axis=None,
+        control=True,
+    ),
+    Fault(
+        id="sum-in-two-parts",
+        summary="An all-reduce is a reduce-scatter and an all-gather.",
+        bites="never",
+        planted=each("SumInTwoParts"),
+        contract="tensor/mlp",
+        meshes=BOTH_WAYS,
+        axis=None,
+        control=True,
+    ),
+    Fault(
+        id="gradients-summed-in-bfloat16",
+        summary="In a bfloat16 case gradients travel in bfloat16, and this is declared.",
+        bites="never",
+        planted=each("GradientsSummedInBfloat16"),
+        contract="tensor/mlp",
+        meshes=BOTH_WAYS,
+        dtype="bfloat16",
+        axis=None,
+        control=True,
+    ),
+)
+
+FAULTS = REDUCTIONS + LAYOUT + LOSSES + NORMS + UPDATES + MODEL + CONTROLS
+
+_SEQUENCE = "needs activations divided along the sequence; the sequence suite has it"
+ABSENT = (
+    ("sp-norm-grad-not-reduced", _SEQUENCE),
+    ("sp-flag-missing-on-one-norm", _SEQUENCE),
+    ("fix-valid-only-for-one-flag", _SEQUENCE),
+    ("lora-replicated-factor-partial-grad", "needs low-rank adapters on activations divided along the sequence"),
+    ("padding-mask-not-sharded-with-activations", "needs pipeline stages whose activations are divided"),
+    (
+        "collective-matmul-wrong-chunk-order",
+        "needs a product overlapped with a ring of permutes; no layer here has one",
+    ),
+    ("expert-norm-averaged-over-dp", "needs experts; the mixture-of-experts suite has it"),
+    ("clip-norm-after-wrong-stage", "needs pipeline stages"),
+)
