@@ -32,12 +32,16 @@ BY_VALUES = tuple(check for check in CHECKS if check.name != "communication")
 
 @dataclass(frozen=True, kw_only=True)
 class Planted:
-    """One case with a bug in it, or a control; `site` is the collective that a mutation changes."""
+    """One case with a bug in it, or a control.
+
+    `planned` are the checks that must see it, `site` is the collective that a mutation changes.
+    """
 
     case: Case
     kind: str
     what: str
     axes: tuple[str, ...] = ()
+    planned: tuple[str, ...] = ()
     site: Site | None = None
 
 
@@ -101,8 +105,12 @@ def _faults(suite: Suite, implementation: str | None) -> Iterator[Planted]:
 def _fault(fault: Fault, implementation: str, mesh: Mesh) -> Iterator[Planted]:
     case = Case(contract=fault.contract, implementation=implementation, mesh=mesh, dtype=fault.dtype)
     yield _unchanged(case)
-    kind, axes = ("control", ()) if fault.control else ("fault", (fault.axis,) if fault.axis else ())
-    yield Planted(case=replace(case, fault=fault.id), kind=kind, what=fault.summary, axes=axes)
+    case = replace(case, fault=fault.id)
+    if fault.control:
+        yield Planted(case=case, kind="control", what=fault.summary)
+        return
+    axes = (fault.axis,) if fault.axis else ()
+    yield Planted(case=case, kind="fault", what=fault.summary, axes=axes, planned=fault.seen_by)
 
 
 def _unchanged(case: Case) -> Planted:
@@ -160,6 +168,7 @@ def _row(planted: Planted, result: CaseResult) -> PowerRow:
         dtype=case.dtype,
         verdict=result.verdict,
         seen_by=tuple(check.check for check in failed),
+        planned=planted.planned,
         axes=planted.axes,
         axis=best.axis if best else None,
         cause=best.cause if best else None,

@@ -19,6 +19,7 @@ class PowerRow:
     id              name of the fault; `operator@site` of a mutation; `unchanged` for an implementation as it is
     what            the bug in one sentence; for a mutation the collective that it changes
     seen_by         the checks that failed
+    planned         checks of which one must fail, or verdicts that count too (`hang`); empty: any check will do
     axes            the mesh axes of which the diagnosis should name one
     axis, cause     what the diagnosis says, surest cause first
     equivalent      why this mutation provably changes nothing here; None otherwise
@@ -34,6 +35,7 @@ class PowerRow:
     dtype: str
     verdict: str
     seen_by: tuple[str, ...] = ()
+    planned: tuple[str, ...] = ()
     axes: tuple[str, ...] = ()
     axis: str | None = None
     cause: str | None = None
@@ -52,8 +54,13 @@ class PowerRow:
 
     @property
     def killed(self) -> bool:
-        """Anything but a pass or a refusal: a bug that hangs or crashes the run has been noticed too."""
-        return self.verdict not in ("pass", "unsupported", "waived")
+        """Some check failed. A run that breaks proves nothing, unless the fault is one that breaks runs."""
+        return self.verdict == "fail" or self.verdict in self.planned
+
+    @property
+    def as_planned(self) -> bool:
+        """Killed, and by a check that was meant to see it."""
+        return self.killed and (not self.planned or bool({*self.seen_by, self.verdict} & {*self.planned}))
 
     @property
     def right_axis(self) -> bool | None:
@@ -62,8 +69,8 @@ class PowerRow:
 
     @property
     def as_expected(self) -> bool:
-        """A bug is seen; a control passes."""
-        return self.verdict == "pass" if self.kind == "control" else self.killed or not self.counts
+        """A bug is seen, by the checks that should; a control passes."""
+        return self.verdict == "pass" if self.kind == "control" else self.as_planned or not self.counts
 
     def record(self) -> dict[str, object]:
         return asdict(self) | {"killed": self.killed, "right_axis": self.right_axis, "as_expected": self.as_expected}

@@ -38,6 +38,14 @@ def test_a_kill_a_survivor_an_equivalent_and_a_control() -> None:
     assert [row.as_expected for row in table.rows] == [False, False, True, True, True]
 
 
+def test_only_a_check_kills_unless_the_fault_breaks_runs() -> None:
+    assert not replace(ROW, verdict="crash", seen_by=()).killed
+    assert replace(ROW, kind="fault", verdict="hang", seen_by=(), planned=("hang",)).as_expected
+    by_accident = replace(ROW, kind="fault", planned=("replicas",))
+    assert by_accident.killed
+    assert not by_accident.as_expected
+
+
 def test_a_wrong_axis_is_no_right_axis() -> None:
     assert replace(ROW, axis="data").right_axis is False
     assert replace(ROW, axes=()).right_axis is None
