@@ -85,7 +85,7 @@ def _lanes(cases: Sequence[Case]) -> list[list[tuple[Case, Target]]]:
 
 def _program(entry: tuple[Case, Target]) -> tuple:
     case, _ = entry
-    return (case.contract, case.dtype, case.seed if case.fault is None else 0, case.implementation, str(case.mesh))
+    return (case.contract, case.dtype, case.implementation, str(case.mesh), case.fault or "", case.seed)
 
 
 class _Lane(threading.Thread):
