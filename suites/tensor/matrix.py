@@ -112,6 +112,7 @@ WHOLE = (
         implementations=ALL,
         meshes=("tensor=4", "data=2,tensor=4", "data=4,tensor=2@shuffled", "sequence=2,tensor=2", "data=2,tensor=1"),
         dtypes=DTYPES,
+        seeds=(0, 1, 2),
         profiles=FULL,
     ),
     Standing(
