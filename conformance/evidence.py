@@ -34,7 +34,7 @@ class Observed:
     dtype: str
     blocks: tuple[Block, ...]
     stored_bytes: Mapping[int, int] = field(default_factory=dict)  # rank -> bytes it really stores, padding included
-    stored_shape: tuple[int, ...] | None = None  # global shape as stored, where it differs from `shape` (Arranged)
+    stored_shape: tuple[int, ...] | None = None  # global shape as stored, where that is Arranged
 
 
 Observations = dict[str, Observed]

@@ -23,6 +23,7 @@ class Comparison:
     tensor: str
     observed: Observed
     expected: np.ndarray
+    magnitude: np.ndarray  # size of what is stored: of the value itself, for an update of the parameter
     noise: np.ndarray
     excess: Excess
 
@@ -77,10 +78,16 @@ class Exhibit:
                 observed = observations.get(name)
                 if observed is not None and tuple(observed.shape) == expected.shape:
                     error = deviation(observed, expected, self.case.mesh)
-                    found = excess(error, expected, noise[name], self.epsilon(name))
+                    magnitude = self._magnitude(name, expected)
+                    found = excess(error, magnitude, noise[name], self.epsilon(name))
                     yield Comparison(
                         step=step, tensor=name, observed=observed, expected=expected, noise=noise[name], excess=found
                     )
+
+    def _magnitude(self, name: str, expected: np.ndarray) -> np.ndarray:
+        """An update is the difference of two stored parameters, and is rounded as they are."""
+        start = self.truth.initial.get(name.removeprefix("updates/")) if name.startswith("updates/") else None
+        return np.abs(expected) if start is None else np.abs(start) + np.abs(expected)
 
     def whole(self, observed: Observed) -> np.ndarray:
         return assembled(observed, self.case.mesh)

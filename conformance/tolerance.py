@@ -44,17 +44,17 @@ def block_starts(shape: tuple[int, ...]) -> np.ndarray:
     return np.arange(0, shape[0], rows)
 
 
-def yardsticks(expected: np.ndarray, noise: np.ndarray, epsilon: float) -> np.ndarray:
+def yardsticks(magnitude: np.ndarray, noise: np.ndarray, epsilon: float) -> np.ndarray:
     """Per row block: the noise of the reference there, at least one ulp of the block's largest value."""
-    return np.maximum(_block_max(noise), epsilon * _block_max(np.abs(expected)))
+    return np.maximum(_block_max(noise), epsilon * _block_max(magnitude))
 
 
-def excess(error: np.ndarray, expected: np.ndarray, noise: np.ndarray, epsilon: float) -> Excess:
-    """The row block whose error is largest in units of its yardstick."""
-    starts = block_starts(expected.shape)
-    errors, scales = _block_max(error), yardsticks(expected, noise, epsilon)
+def excess(error: np.ndarray, magnitude: np.ndarray, noise: np.ndarray, epsilon: float) -> Excess:
+    """The row block whose error is largest in units of its yardstick; `magnitude` is the size of what is stored."""
+    starts = block_starts(error.shape)
+    errors, scales = _block_max(error), yardsticks(magnitude, noise, epsilon)
     worst = int(np.argmax(_ratio(errors, scales)))
-    stop = starts[worst + 1] if worst + 1 < len(starts) else (expected.shape[0] if expected.shape else 1)
+    stop = starts[worst + 1] if worst + 1 < len(starts) else (error.shape[0] if error.shape else 1)
     return Excess(
         blocks=len(starts),
         rows=(int(starts[worst]), int(stop)),
@@ -63,15 +63,14 @@ def excess(error: np.ndarray, expected: np.ndarray, noise: np.ndarray, epsilon: 
     )
 
 
-def allowed(expected: np.ndarray, noise: np.ndarray, epsilon: float, bound: float) -> np.ndarray:
+def allowed(magnitude: np.ndarray, noise: np.ndarray, epsilon: float, bound: float) -> np.ndarray:
     """Elementwise bound on the error, constant over each row block."""
-    starts = block_starts(expected.shape)
-    per_block = bound * yardsticks(expected, noise, epsilon)
-    if not expected.shape:
+    starts, shape = block_starts(noise.shape), noise.shape
+    per_block = bound * yardsticks(magnitude, noise, epsilon)
+    if not shape:
         return per_block[0]
-    counts = np.diff(np.append(starts, expected.shape[0]))
-    rows = np.repeat(per_block, counts)
-    return np.broadcast_to(rows.reshape(-1, *[1] * (expected.ndim - 1)), expected.shape)
+    counts = np.diff(np.append(starts, shape[0]))
+    return np.broadcast_to(np.repeat(per_block, counts).reshape(-1, *[1] * (noise.ndim - 1)), shape)
 
 
 def _block_max(values: np.ndarray) -> np.ndarray:

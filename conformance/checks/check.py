@@ -49,7 +49,7 @@ def within_bounds(check: Check, exhibit: Exhibit, comparisons: Iterable[Comparis
     ranks: tuple[int, ...] = ()
     sentences = []
     if first is not None:
-        limit = allowed(first.expected, first.noise, exhibit.epsilon(first.tensor), bound)
+        limit = allowed(first.magnitude, first.noise, exhibit.epsilon(first.tensor), bound)
         ranks = ranks_beyond(first.observed, first.expected, limit, exhibit.case.mesh)
         sentences = [
             f"{first.label} is off by {first.excess.error:.3g}; rounding explains {first.excess.yardstick:.3g}, "

@@ -72,7 +72,7 @@ def _misplaced(name: str, observed: Observed, placements: Placements, exhibit: E
         held = observed.stored_bytes.get(rank, 0)
         if held != share * WIDTH.get(observed.dtype, 8) and not _padded(observed, share, held):
             return f"'{name}' takes {held} bytes on rank {rank}; its declared share is {share} elements ({placements})."
-        if stored == observed.shape and block is not None and not _holds(block, index):
+        if observed.stored_shape is None and block is not None and not _holds(block, index):
             return f"'{name}' on rank {rank} holds other rows than its declared share ({placements})."
     return ""
 

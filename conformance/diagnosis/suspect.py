@@ -52,7 +52,7 @@ class Suspect:
     @cached_property
     def unexplained(self) -> float:
         """The largest error that counts as explained: rounding, with room for the factor that a cause may bring."""
-        scales = yardsticks(self.expected, self.comparison.noise, self.exhibit.epsilon(self.tensor))
+        scales = yardsticks(self.comparison.magnitude, self.comparison.noise, self.exhibit.epsilon(self.tensor))
         return SLACK * float(scales.max(initial=0.0))
 
     @property

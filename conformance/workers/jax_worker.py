@@ -10,7 +10,7 @@ from conformance.workers.jobs import CaseJob, MeasureJob, SitesJob, TruthJob
 from conformance.workers.process import answer_jobs, connect, die_with_parent, log_to
 
 # Programs here are tiny and run a few times: compile time is all that counts, so LLVM need not optimise.
-FAST_COMPILE = "--xla_backend_optimization_level=0"
+FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
 
 def main(address: str, name: str, log: str, devices: str) -> None:
