@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 
 def ratio(value: float | None) -> str:
@@ -49,3 +50,15 @@ def share(value: float | None) -> str:
 def count(number_of: int, word: str) -> str:
     """1 case, 2 cases."""
     return f"{number_of:,} {word}{'' if number_of == 1 else 's'}"
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """0-3, 5: whole numbers with runs of three and more drawn together."""
+    runs: list[list[int]] = []
+    for one in sorted(numbers):
+        if runs and one == runs[-1][-1] + 1:
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    spoken = (f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+    return ", ".join(spoken)

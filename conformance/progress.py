@@ -87,7 +87,8 @@ class Bar(Progress):
 def spoken(record: CaseRecord) -> str:
     """A record in one line."""
     worst = figures.ratio(record.worst.ratio) if record.worst else ""
-    marked = "" if record.as_expected else f"  (expected: {record.expected})"
+    surprising = not record.as_expected and (record.verdict in ("pass", "unsupported") or record.expected != "pass")
+    marked = f"  (expected: {record.expected})" if surprising else ""
     return f"{record.verdict:<11} {worst:>5} {figures.seconds(record.seconds):>8}  {record.case}{marked}"
 
 

@@ -16,6 +16,7 @@ STYLES = {"pass": "green", "fail": "red", "error": "red", "hang": "red", "crash"
 
 def show(records: Sequence[CaseRecord], run: RunRecord, report: str) -> None:
     """Print the whole summary."""
+    print("\nVerdicts and worst error/bound")
     show_table(("contract", *implementations(records)), list(_rows(records)))
     for line in _failures(records):
         print(line)
@@ -26,11 +27,11 @@ def show(records: Sequence[CaseRecord], run: RunRecord, report: str) -> None:
 
 
 def implementations(records: Iterable[CaseRecord]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(record.implementation for record in records))
+    return tuple(sorted({record.implementation for record in records}))
 
 
 def _rows(records: Sequence[CaseRecord]) -> Iterator[tuple[str, ...]]:
-    for contract in dict.fromkeys(record.contract for record in records):
+    for contract in sorted({record.contract for record in records}):
         cells: dict[str, list[CaseRecord]] = {name: [] for name in implementations(records)}
         for record in records:
             if record.contract == contract:
@@ -104,7 +105,7 @@ def what_failed(record: CaseRecord) -> Iterator[str]:
 
 def _of_check(check: CheckRecord) -> str:
     first = f"first at {check.first}: " if check.first and check.first not in check.detail else ""
-    ranks = f" (rank{'s' if len(check.ranks) > 1 else ''} {', '.join(map(str, check.ranks))})" if check.ranks else ""
+    ranks = f" (rank{'s' if len(check.ranks) > 1 else ''} {figures.spans(check.ranks)})" if check.ranks else ""
     return f"{check.check}: {first}{check.detail}{ranks}"
 
 
@@ -116,4 +117,5 @@ def totals(records: Sequence[CaseRecord], run: RunRecord) -> Iterator[str]:
     judgement = "all as expected" if not unexpected else f"{unexpected} not as expected"
     yield f"{figures.count(len(records), 'case')} in {figures.seconds(run.seconds)}: {spoken} - {judgement}."
     if run.overhead is not None:
-        yield f"Overhead: {figures.share(run.overhead)} of the time went outside place, compile, step and collect."
+        phases = "place, compile, step, collect, trace and reference"
+        yield f"Overhead: {figures.share(run.overhead)} of the time went outside {phases}."

@@ -71,9 +71,13 @@ def _histogram(dtype: str, ratios: list[float]) -> Histogram:
         median=ratios[len(ratios) // 2],
         largest=ratios[-1],
         bars=tuple(_bar(i, count, tallest) for i, count in enumerate(counts) if count),
-        ticks=tuple((_x((decade - LOWEST) * PER_DECADE), f"{10.0**decade:g}") for decade in range(LOWEST, HIGHEST + 1)),
+        ticks=tuple((_x((decade - LOWEST) * PER_DECADE), _tick(decade)) for decade in range(LOWEST, HIGHEST + 1)),
         bound_x=_x(-LOWEST * PER_DECADE),
     )
+
+
+def _tick(decade: int) -> str:
+    return {LOWEST: "0", HIGHEST: "inf"}.get(decade, f"{10.0**decade:g}")
 
 
 def _bin(ratio: float) -> int:

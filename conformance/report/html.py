@@ -71,7 +71,7 @@ def _template() -> Template:
     environment.filters.update(ratio=figures.ratio, seconds=figures.seconds, share=figures.share, number=figures.number,
                                clean=clean, anchor=anchor, drawing=drawing, gib=lambda size: f"{size / 2**30:.0f} GiB",
                                parts=parts,
-                               breakable=breakable)  # fmt: skip
+                               breakable=breakable, cases=lambda number: figures.count(number, "case"))  # fmt: skip
     environment.globals.update(most_open=MOST_OPEN, symbols=SYMBOLS)
     return environment.get_template("report.html")
 

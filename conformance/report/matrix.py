@@ -66,7 +66,7 @@ class Column:
 
     dtype: str
     mesh: Mesh
-    first: bool  # of its dtype: a rule stands before it
+    first: bool  # of its dtype: a gap stands before it
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -97,12 +97,12 @@ def matrices(records: Sequence[CaseRecord]) -> list[Matrix]:
     for record in records:
         planted = [f"with {name}" for name in (record.fault, record.mutation) if name]
         groups.setdefault((" ".join([record.implementation, *planted]), record.framework), []).append(record)
-    return [_matrix(name, framework, found) for (name, framework), found in groups.items()]
+    return [_matrix(name, framework, found) for (name, framework), found in sorted(groups.items())]
 
 
 def _matrix(name: str, framework: str, records: Sequence[CaseRecord]) -> Matrix:
     columns = _columns(records)
-    contracts = dict.fromkeys(record.contract for record in records)
+    contracts = sorted({record.contract for record in records})
     cells: dict[tuple[str, str, Mesh], list[CaseRecord]] = {}
     for record in records:
         cells.setdefault((record.contract, record.dtype, record.layout), []).append(record)

@@ -50,7 +50,7 @@ def markdown(results: Results) -> Iterator[str]:
     yield ""
     yield f"| contract | {' | '.join(_escaped(name) for name in names)} |"
     yield f"|{' --- |' * (len(names) + 1)}"
-    for contract in dict.fromkeys(record.contract for record in records):
+    for contract in sorted({record.contract for record in records}):
         found = [
             cell([one for one in records if one.contract == contract and one.implementation == name]) for name in names
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from conformance.mesh import AXES, ORDERS, Mesh
 from conformance.plan import Selection, parse_case, reproduce, select
 from conformance.usage import UsageError
 
-MLP = {"contract": "tensor/mlp", "implementation": "jax-shard_map"}
+MLP: dict[str, Any] = {"contract": "tensor/mlp", "implementation": "jax-shard_map"}
 
 meshes = st.builds(
     lambda axes, sizes, order: Mesh(sizes=tuple(zip(axes, sizes, strict=False)), order=order),
