@@ -81,7 +81,13 @@ class Exhibit:
                     magnitude = self._magnitude(name, expected)
                     found = excess(error, magnitude, noise[name], self.epsilon(name))
                     yield Comparison(
-                        step=step, tensor=name, observed=observed, expected=expected, noise=noise[name], excess=found
+                        step=step,
+                        tensor=name,
+                        observed=observed,
+                        expected=expected,
+                        magnitude=magnitude,
+                        noise=noise[name],
+                        excess=found,
                     )
 
     def _magnitude(self, name: str, expected: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -131,11 +132,15 @@ class Bench:
         self._lock = threading.Lock()
 
     def judge_case(self, case: Case, target: Target) -> CaseResult:
-        """Run one case and judge it; a worker that breaks is a verdict, never an exception."""
+        """Run one case and judge it; whatever breaks, in a worker or here, is a verdict and never an exception."""
         started = time.perf_counter()
-        result = self._judged(case, target)
-        if result.verdict == "fail":
-            result = self._with_axis(result, target)
+        try:
+            result = self._judged(case, target)
+            if result.verdict == "fail":
+                result = self._with_axis(result, target)
+        except Exception as failure:
+            outcome = Outcome(failure="error", reason=f"The judge broke: {failure}", stack=traceback.format_exc())
+            result = _broken(case, target, outcome)
         return replace(result, seconds=time.perf_counter() - started, reproduce=reproduce(case))
 
     def _judged(self, case: Case, target: Target) -> CaseResult:
