@@ -83,7 +83,8 @@ class DividedAttention(TensorByDTensor):
     """Query, key and value by columns, output by rows; key heads that are fewer than the ranks are held whole."""
 
     def attention_module(self) -> AttentionModule:
-        rank = self.submesh.get_local_rank() if self.submesh is not None else 0
+        """`DeviceMesh.get_local_rank` would not do: it counts by process number, like its process group."""
+        rank = self.axis(self.tensor_axis).rank
         return AttentionModule(self.contract.model, self.master, rank, self.tensor_size())
 
     def attention_plan(self, path: str) -> Mapping[str, ParallelStyle]:

@@ -118,6 +118,16 @@ class TensorByDTensor(TensorArrangement, DTensorTraining):
             shape[dim] = -(-shape[dim] // self.mesh.size(axis))
         return math.prod(shape)
 
+    def divides_evenly(self) -> bool:
+        """Whether every rank does exactly its share."""
+        placed = [(shape, self.placements(name).get(self.tensor_axis)) for name, shape in self.contract.shapes.items()]
+        uneven = [
+            shape
+            for shape, placement in placed
+            if placement and shape[sharded_dim(placement) or 0] % self.tensor_size()
+        ]
+        return not uneven and (self.contract.model.fused_qkv or not self.keys_are_replicated)
+
     def compute_axes(self) -> tuple[str, ...]:
         return (*self.data_axes, self.tensor_axis) if self.divides_evenly() else self.data_axes
 

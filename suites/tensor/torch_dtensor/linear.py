@@ -95,6 +95,12 @@ class RowLinear(LinearContract):
     def require_supported(self) -> None:
         super().require_supported()
         refuse_uneven(self.arrives_divided, self.contract.model.hidden, "input", self.tensor_size())
+        size = self.tensor_size()
+        if self.contract.exact and size & (size - 1):
+            raise Unsupported(
+                f"torch's RowwiseParallel adds the {size}th part of the bias to each partial sum, and dividing by "
+                f"{size} rounds: the sum is right, but not exactly so."
+            )
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
