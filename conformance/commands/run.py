@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from conformance import environment
 from conformance.applicability import chosen, may_apply
 from conformance.cases import Case, suites
@@ -31,6 +33,7 @@ def run(wanted: Selection, *, checks: Sequence[str], output: Path | None, resume
         wanted, checks = _resumed(wanted, checks, resume, output)
     judged_by = chosen(checks)
     cases = _judgeable(select(wanted), judged_by if checks else ())
+    _check_parameters(cases)
     recorder = Recorder(
         resume or output or _fresh_directory(), _run_record(wanted, checks, cases), resume=resume is not None
     )
@@ -66,6 +69,17 @@ def _judgeable(cases: list[Case], checks: Sequence[Check]) -> list[Case]:
 
 def _contract(case: Case) -> Contract:
     return suites()[case.suite].contract(case.contract)
+
+
+def _check_parameters(cases: Sequence[Case]) -> None:
+    """Refuse a contract whose parameters are not numbers: NaN compares with nothing."""
+    for contract, seed in dict.fromkeys((case.contract, case.seed) for case in cases):
+        found = suites()[contract.partition("/")[0]].contract(contract).parameters(seed)
+        for name, values in found.items():
+            if not np.isfinite(values).all():
+                raise UsageError(
+                    f"The parameter '{name}' of {contract} with seed {seed} has values that are not finite."
+                )
 
 
 def _fresh_directory() -> Path:

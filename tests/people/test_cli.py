@@ -8,10 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from people_records import broken, failing, passing, write
 
-from conformance.plan import reproduce, select
+from conformance.cases import suites
+from conformance.plan import Selection, reproduce, select
 from conformance.recorder import read
 from conformance.usage import UsageError
 
@@ -138,6 +140,15 @@ def test_what_the_engine_refuses_is_one_sentence_too(shardproof, monkeypatch, he
     assert done.stderr == "The parameter 'up.weight' of the contract tensor/mlp is not finite.\n"
 
 
+def test_parameters_that_are_no_numbers(shardproof, fake_run, monkeypatch) -> None:
+    contract = suites()["tensor"].contract("tensor/mlp")
+    monkeypatch.setitem(contract.__dict__, "parameters", lambda seed: {"up.weight": np.array([1.0, np.nan])})
+    done = shardproof("run", *ONE)
+    assert done.exit_code == 2
+    assert done.stderr == "The parameter 'up.weight' of tensor/mlp with seed 0 has values that are not finite.\n"
+    assert fake_run.cases == []
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -198,8 +209,6 @@ def test_wrong_usage_is_one_sentence_and_status_2(
 
 
 def select_one():
-    from conformance.plan import Selection
-
     return select(Selection(contract=ONE[1], implementation=ONE[3], mesh=ONE[5], dtype=ONE[7]))[0]
 
 

@@ -34,13 +34,13 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_items_have_the_ids_of_the_cases(run) -> None:
-    found = run(SUITE.parent, "--collect-only", "-q", "-o", "addopts=")
+    found = run(SUITE, "--collect-only", "-q", "-o", "addopts=")
     ids = [line.partition("::")[2] for line in found.outlines if "::" in line]
     assert ids == [case.id for case in installed()["tensor"].cases("smoke")]
 
 
 def test_verdicts_become_outcomes(run) -> None:
-    found = run(SUITE.parent)
+    found = run(SUITE)
     smoke = installed()["tensor"].cases("smoke")
     wrong = sum(case.implementation in ("jax-automatic", "torch-dtensor") for case in smoke)
     found.assert_outcomes(passed=len(smoke) - wrong, failed=wrong)
