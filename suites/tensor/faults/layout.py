@@ -39,7 +39,7 @@ class RankOfAnotherAxis(Conforming):
     """The place along the data axis is taken for the place along the tensor axis."""
 
     def tensor_rank(self):
-        return self.axis_rank("data")
+        return self.axis_rank("data") if self.tensor_size() > 1 else 0
 
 
 class NonlocalIdsNotMasked(Conforming):
@@ -49,12 +49,12 @@ class NonlocalIdsNotMasked(Conforming):
         return p["embedding.weight"][self.local_ids(tokens)[0]]
 
 
-class FirstIdOfShardLost(Conforming):
-    """Off by one at the edge: the first id of every shard is found nowhere."""
+class EdgeOfShardCountedTwice(Conforming):
+    """Off by one at the edge: the first id of a shard is found on the rank before as well."""
 
     def local_ids(self, ids):
         local, stored = super().local_ids(ids)
-        return local, stored & (local > 0)
+        return local, stored | (ids == (self.tensor_rank() + 1) * self.local_vocabulary)
 
 
 class KeyHeadsTiled(Conforming):

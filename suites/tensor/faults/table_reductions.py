@@ -125,7 +125,7 @@ REDUCTIONS = (
         contract="tensor/mlp",
         meshes=("sequence=2,tensor=4", "sequence=3,tensor=2"),
         axis="sequence",
-        causes=(SUMMED_OFTEN,),
+        causes=(SUMMED_OFTEN, "done too often"),
     ),
     Fault(
         id="block-output-not-summed",
@@ -135,7 +135,7 @@ REDUCTIONS = (
         contract="tensor/mlp",
         meshes=BOTH_WAYS,
         axis="tensor",
-        causes=("copies are partial sums", NOT_SUMMED),
+        causes=("copies are partial sums", NOT_SUMMED, "all_reduce missing"),
         seen_by=("logic", "replicas"),
     ),
     Fault(
@@ -216,9 +216,9 @@ LAYOUT = (
     ),
     Fault(
         id="vocabulary-edge-off-by-one",
-        summary="The first id of every vocabulary shard is found on no rank.",
+        summary="The first id of a vocabulary shard is found on the rank before as well.",
         bites="tokens at the edges of shards",
-        planted=both("layout:FirstIdOfShardLost"),
+        planted=both("layout:EdgeOfShardCountedTwice"),
         contract="tensor/vocabulary",
         meshes=BOTH_AXES,
         axis="tensor",

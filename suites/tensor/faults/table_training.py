@@ -290,7 +290,7 @@ MODEL = (
         meshes=BOTH_AXES,
         dtype="float32",
         axis="tensor",
-        causes=("computed or reduced in bfloat16",),
+        causes=("computed or reduced in bfloat16", "of another size"),
         seen_by=("numerics", "communication"),
     ),
 )
