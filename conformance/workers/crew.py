@@ -134,7 +134,10 @@ class _Watch:
 
     def _exit_code(self, pid: int) -> int | None:
         for _ in range(20):
-            code = self.crew.ended(pid)
+            try:
+                code = self.crew.ended(pid)
+            except (EOFError, OSError):  # the fork server that would know is gone too
+                return None
             if code is not None:
                 return code
             time.sleep(0.05)
@@ -148,7 +151,7 @@ class _Watch:
         name, (kind, sentence, stack) = min(failed, key=lambda item: item[1][0] == "unsupported")
         alone = f" ({name} only)" if len(failed) < len(self.crew.members) else ""
         output = self._output()
-        if kind == "error":
+        if kind == "error" and len(self.crew.members) > 1:
             self.crew.stop()  # other ranks may still be inside a collective of this case
         return Outcome(failure=kind, reason=f"{sentence}{alone}", stack=stack, output=output), []
 

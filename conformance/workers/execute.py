@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from conformance.cases import Case
 from conformance.contract import Arrays, Contract
 from conformance.evidence import Evidence, Observations
 from conformance.implementation import Implementation
@@ -27,7 +28,6 @@ class Execution:
         self.device_mesh = platform.device_mesh(self.case)
         self.parameters = found.parameters(self.case.seed)
         self.batches = found.batches(self.case.seed, found.recipe.steps)
-        self.devices: set[int] = set()
 
     def evidence(self) -> Evidence:
         """Run the whole case."""
@@ -43,7 +43,7 @@ class Execution:
             declarations=self.instance.declare(),
             repeated=repeated,
             responses=dict(self.responses(step, steps[0])) if self.job.responses else {},
-            devices=tuple(sorted({rank for one in steps[0].values() for block in one.blocks for rank in block.ranks})),
+            devices=self.devices(steps[0]),
             traffic=watched.traffic,
             flops=watched.flops,
             seconds=dict(self.clock.seconds),
@@ -84,21 +84,36 @@ class Execution:
             with self.clock("compile" if number == 0 and (self.fresh or self.case.mutation) else "step"):
                 state, seen = step(state, batch)
                 self.platform.wait((state, dict(seen)))
-            yield self.platform.observations(seen, self.case) | self.collected(state)
+            with self.clock("collect"):
+                observed = self.observed(seen)
+            yield observed | self.collected(state)
 
     def collected(self, state: Any) -> Observations:
         with self.clock("collect"):
             found = self.instance.collect(state)
-            self.platform.wait(dict(found))
-        return self.platform.observations(found, self.case)
+            return self.observed(found)
 
     def repeated(self, step: Step) -> tuple[Observations, Watched]:
         """The first step again from a second placement, watched."""
         state = self.placed()
+        assert isinstance(self.job, CaseJob)
         with self.clock("trace" if self.job.trace else "step"):
-            (state, seen), watched = self.platform.watched(step, state, self.batches[0], self.case)
+            watch = self.platform.watched if self.job.trace else _unwatched
+            (state, seen), watched = watch(step, state, self.batches[0], self.case)
             self.platform.wait((state, dict(seen)))
-        return self.platform.observations(seen, self.case) | self.collected(state), watched
+        with self.clock("collect"):
+            observed = self.observed(seen)
+        return observed | self.collected(state), watched
+
+    def observed(self, values: Mapping[str, Any]) -> Observations:
+        """What the ranks hold, once it is computed."""
+        self.platform.wait(dict(values))
+        return self.platform.observations(values, self.case)
+
+    def devices(self, step: Observations) -> tuple[int, ...]:
+        """The devices that store something of what was observed."""
+        ranks = {rank for one in step.values() for rank, size in one.stored_bytes.items() if size}
+        return tuple(sorted(self.case.mesh.device_order[rank] for rank in ranks))
 
     def responses(self, step: Step, first: Observations) -> Iterator[tuple[str, bool]]:
         """For each key of the batch: does anything change when that key changes?"""
@@ -108,8 +123,13 @@ class Execution:
             with self.clock("step"):
                 state, seen = step(state, changed)
                 self.platform.wait(dict(seen))
-            after = self.platform.observations(seen, self.case)
+            with self.clock("collect"):
+                after = self.observed(seen)
             yield key, not same_bits(after, {name: first[name] for name in after})
+
+
+def _unwatched(step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
+    return step(state, batch), Watched()
 
 
 def _changed(value: np.ndarray) -> np.ndarray:

@@ -35,11 +35,13 @@ class JaxPlatform(Platform):
     def observed(self, value: Any, case: Case) -> Observed:
         if isinstance(value, Arranged):
             return arranged(self.observed(value.value, case), value)
-        if not isinstance(value, jax.Array) or len(value.sharding.device_set) < case.mesh.devices:
+        if not isinstance(value, jax.Array):
             return plain(value, range(case.mesh.devices))
         rank_of = {device: rank for rank, device in enumerate(case.mesh.device_order)}
         blocks, stored = [], {}
         for shard in value.addressable_shards:
+            if shard.device.id not in rank_of:
+                raise ValueError(f"It lies on device {shard.device.id}, which is not in the mesh {case.mesh}.")
             rank = rank_of[shard.device.id]
             local = np.asarray(shard.data)
             index = tuple(

@@ -7,19 +7,22 @@ import sys
 from typing import Any
 
 from conformance.workers.jobs import CaseJob, MeasureJob, SitesJob, TruthJob
-from conformance.workers.process import answer_jobs, connect, die_with_parent, log_to
+from conformance.workers.process import answer_jobs, connect, die_with_connection, ignore_interrupts, log_to
 
 # Programs here are tiny and run a few times: compile time is all that counts, so LLVM need not optimise.
 FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+# The main process watches the clock and knows the stacks; XLA by itself would abort a deadlock after 40 seconds.
+PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=86400 --xla_cpu_collective_timeout_seconds=86400"
 
 
 def main(address: str, name: str, log: str, devices: str) -> None:
     log_to(log)
-    die_with_parent()
-    flags = f"--xla_force_host_platform_device_count={devices} {FAST_COMPILE}"
+    ignore_interrupts()
+    flags = f"--xla_force_host_platform_device_count={devices} {FAST_COMPILE} {PATIENT}"
     os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}"
     os.environ["JAX_PLATFORMS"] = "cpu"
     connection = connect(address, name)
+    die_with_connection(connection)
     try:
         import jax
     except ImportError as missing:

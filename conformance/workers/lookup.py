@@ -16,6 +16,8 @@ from conformance.cases import suites
 from conformance.contract import Contract
 from conformance.workers.jobs import Job
 
+METHODS = ("place", "step", "collect")
+
 
 class LookupFailed(Exception):  # noqa: N818
     """A name that leads nowhere; the message is one sentence for the person who wrote it."""
@@ -72,5 +74,10 @@ def contract(name: str) -> Contract:
 def implementation_class(job: Job) -> type:
     """The class of a job, with the mixin of its fault in front."""
     found = load(job.target)
+    missing = [method for method in METHODS if not callable(getattr(found, method, None))]
+    missing = missing or sorted(getattr(found, "__abstractmethods__", ()))
+    if missing or not isinstance(found, type):
+        lacks = f" lacks {' and '.join(missing)}" if missing else " is no class"
+        raise LookupFailed(f"'{job.target}'{lacks}: it must be a class with place, step and collect.")
     fault = getattr(job, "fault", None)
     return found if fault is None else type(found.__name__, (load(fault), found), {})

@@ -14,12 +14,12 @@ WIDENED = {"bfloat16": np.float32, "float8_e4m3fn": np.float32, "float8_e5m2": n
 
 
 def plain(value: Any, ranks: Sequence[int]) -> Observed:
-    """A number or an array on which every rank must agree."""
-    array = np.asarray(value)
+    """A number or an array on which every rank must agree; it is stored on no device."""
+    array = np.array(value)
+    if array.dtype.kind not in "biufV" or array.dtype.hasobject:
+        raise ValueError(f"A {type(value).__name__} cannot be observed: observe arrays, tensors and numbers.")
     whole = Block(ranks=tuple(ranks), index=tuple(slice(0, size) for size in array.shape), value=widened(array))
-    return Observed(
-        shape=array.shape, dtype=str(array.dtype), blocks=(whole,), stored_bytes=dict.fromkeys(ranks, array.nbytes)
-    )
+    return Observed(shape=array.shape, dtype=str(array.dtype), blocks=(whole,))
 
 
 def widened(array: np.ndarray) -> np.ndarray:
@@ -74,11 +74,17 @@ def index_key(index: Index) -> tuple:
 def joined(parts: Sequence[Observations]) -> Observations:
     """The observations of all ranks, as each of them saw them, in the order of the first that has them."""
     names = dict.fromkeys(name for part in parts for name in part)
-    return {name: _joined([part[name] for part in parts if name in part]) for name in names}
+    return {name: _joined(name, [part[name] for part in parts if name in part]) for name in names}
 
 
-def _joined(parts: Sequence[Observed]) -> Observed:
+def _joined(name: str, parts: Sequence[Observed]) -> Observed:
     first = parts[0]
+    for part in parts:
+        if (part.shape, part.dtype) != (first.shape, first.dtype):
+            raise ValueError(
+                f"The ranks do not agree on '{name}': it is {first.dtype} {list(first.shape)} on one and "
+                f"{part.dtype} {list(part.shape)} on another."
+            )
     return Observed(
         shape=first.shape,
         dtype=first.dtype,

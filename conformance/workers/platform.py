@@ -89,4 +89,11 @@ class Platform(ABC):
         """The step with the case's mutation in it."""
 
     def observations(self, values: Mapping[str, Any], case: Case) -> Observations:
-        return {name: self.observed(value, case) for name, value in values.items()}
+        """Raises ValueError, naming the observation, for a value that cannot be read."""
+        found: Observations = {}
+        for name, value in values.items():
+            try:
+                found[name] = self.observed(value, case)
+            except ValueError as wrong:
+                raise ValueError(f"The observation '{name}' cannot be read. {wrong}") from wrong
+        return found

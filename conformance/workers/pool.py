@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,7 @@ class Workers:
         self._server: _Process | None = None
         self._missing: dict[str, str] = {}
         self._numbers = itertools.count()
+        self._closed = False
 
     def __enter__(self) -> Workers:
         return self
@@ -50,8 +52,9 @@ class Workers:
         self.close()
 
     def close(self) -> None:
-        """End every worker and remove what they logged."""
-        for crew in self._crews.values():
+        """End every worker and remove what they logged; whatever another thread still asks for is refused."""
+        self._closed = True
+        for crew in list(self._crews.values()):
             crew.stop()
         if self._server is not None:
             self._server.stop()
@@ -66,15 +69,26 @@ class Workers:
         except WorkerFailed as failure:
             kind = "unsupported" if job.framework in self._missing else "crash"
             return Outcome(failure=kind, reason=str(failure))
+        except (EOFError, OSError) as lost:
+            return Outcome(failure="crash", reason=f"The worker ended while it started: {lost or 'no message'}.")
         outcome, answers = crew.run(job, timeout_seconds, self.memory_bytes)
         if outcome.failure is not None:
             return outcome
-        return _outcome(job, answers, time.perf_counter() - started)
+        try:
+            return _outcome(job, answers, time.perf_counter() - started)
+        except ValueError as disagreement:
+            return Outcome(failure="error", reason=str(disagreement))
 
     def _crew(self, job: Job) -> Crew:
         key = _crew_key(job)
+        if self._closed:
+            raise WorkerFailed("The workers have been closed.")
         if job.framework in self._missing:
             raise WorkerFailed(self._missing[job.framework])
+        if key == "jax" and not isinstance(job, TruthJob) and job.case.mesh.devices > self.jax_devices:
+            self.jax_devices = job.case.mesh.devices  # their number is fixed when the process starts
+            if key in self._crews:
+                self._crews[key].stop()
         if key not in self._crews or not self._crews[key].alive:
             self._crews[key] = self._jax() if job.framework == "jax" else self._torch(job)
         return self._crews[key]
@@ -106,7 +120,7 @@ class Workers:
     def _started(self, framework: str, module: str, *arguments: str) -> _Process:
         name = f"{framework}-{next(self._numbers)}"
         log = self._folder / f"{name}.log"
-        command = [sys.executable, "-m", module, self._switchboard.address, name, str(log), *arguments]
+        command = [sys.executable, "-P", "-m", module, self._switchboard.address, name, str(log), *arguments]
         process = _Process(command, name, log, self._switchboard)
         said, sentence = process.member.connection.recv()
         if said == "missing":
@@ -119,7 +133,8 @@ class _Process:
     """A child of this process: the JAX worker, or the torch fork server."""
 
     def __init__(self, command: Sequence[str], name: str, log: Path, switchboard: _Switchboard) -> None:
-        self.popen = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        self.popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
         try:
             connection = switchboard.connected(name, alive=lambda: self.popen.poll() is None)
         except WorkerFailed as failure:

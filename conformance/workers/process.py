@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
+import select
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Client, Connection
@@ -28,11 +30,28 @@ def log_to(path: str) -> None:
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
 
 
-def die_with_parent() -> None:
-    """The kernel ends this process when its parent ends (Linux); elsewhere the closed connection does."""
+def ignore_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal; the main process alone decides what becomes of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def die_with_parent() -> None:
+    """The kernel ends this process when the thread that forked it ends (Linux): only for the fork server's children,
+    since the main process starts workers from threads that end before it does."""
     if Path("/proc").exists():
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def die_with_connection(connection: Connection) -> None:
+    """End this process, busy or not, as soon as the other end of its connection is closed."""
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(connection.fileno(), 0)  # a hang-up is reported without being asked for
+        poll.poll()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
 def connect(address: str, name: str) -> Connection:

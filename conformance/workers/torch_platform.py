@@ -15,6 +15,7 @@ from conformance.contract import Arrays
 from conformance.evidence import Block, Observed
 from conformance.implementation import Arranged, Sharded
 from conformance.mesh import Mesh
+from conformance.mutation import MutationError
 from conformance.placements import local_index, partial_axes
 from conformance.trace.torch_flops import ProductCounter
 from conformance.trace.torch_trace import Mutator, Recorder
@@ -81,8 +82,11 @@ class TorchPlatform(Platform):
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
         def mutant(state: Any, batch: Arrays) -> Any:
             assert case.mutation is not None
-            with Mutator(case.mutation, case.mesh, self.device_mesh(case)):
-                return step(state, batch)
+            with Mutator(case.mutation, case.mesh, self.device_mesh(case)) as mutator:
+                returned = step(state, batch)
+            if not mutator.applied:
+                raise MutationError(f"The step has no collective {case.mutation.site} to change.")
+            return returned
 
         return mutant
 

@@ -9,15 +9,17 @@ import sys
 from typing import Any
 
 from conformance.workers.jobs import CaseJob, MeasureJob, SitesJob, TruthJob
-from conformance.workers.process import answer_jobs, connect, die_with_parent, log_to
+from conformance.workers.process import answer_jobs, connect, die_with_parent, ignore_interrupts, log_to
 
 COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)  # the parent's timeout comes first, and tells more
 
 
 def main(address: str, name: str, log: str) -> None:
     log_to(log)
-    die_with_parent()
+    ignore_interrupts()
     os.environ["OMP_NUM_THREADS"] = "1"
+    if os.path.exists("/sys/class/net/lo"):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a machine's own name need not resolve
     connection = connect(address, name)
     try:
         import torch

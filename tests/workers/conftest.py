@@ -1,0 +1,39 @@
+"""Warm workers for all tests of this folder, and jobs on its tiny contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conformance.cases import Case
+from conformance.mesh import Mesh
+from conformance.workers.jobs import CaseJob
+from conformance.workers.pool import Workers
+
+HERE = Path(__file__).resolve().parent
+
+
+def job(framework: str, program: str, mesh: str = "tensor=2", dtype: str = "float64", **asked: object) -> CaseJob:
+    """A case of the tiny contract run by one of the programs of this folder, without extras unless asked for."""
+    where = f"{HERE / f'{framework}_programs.py'}:{program}"
+    case = Case(contract=f"{HERE / 'tiny.py'}:CONTRACT", implementation=where, mesh=Mesh.parse(mesh), dtype=dtype)
+    extras = {"determinism": False, "responses": False, "trace": False, **asked}
+    return CaseJob(case=case, framework=framework, target=where, **extras)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def workers() -> Iterator[Workers]:
+    with Workers(memory_bytes=1200 * 2**20) as warm:
+        yield warm
+
+
+@pytest.fixture(params=["jax", "torch"])
+def framework(request: pytest.FixtureRequest) -> str:
+    pytest.importorskip("conformance")  # the main process imports neither framework, so ask for the distribution
+    from importlib.util import find_spec
+
+    if find_spec(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    return request.param

@@ -1,0 +1,148 @@
+"""JAX programs for the tests of the workers: one that is right, and one for every way to break a worker."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from conformance.implementation import Arranged, Implementation, Unsupported
+
+
+class Reference:
+    def __init__(self, contract: Any, dtype: str) -> None:
+        self.dtype = dtype
+        self.program = jax.jit(jax.value_and_grad(_loss))
+
+    def place(self, parameters: dict) -> Any:
+        return jnp.asarray(parameters["w"], self.dtype)
+
+    def step(self, w: Any, batch: dict) -> Any:
+        x, mask = (jnp.asarray(batch[key], self.dtype) for key in ("x", "mask"))
+        loss, gradient = self.program(w, x, mask)
+        return w - gradient, {"loss": loss, "gradients/w": gradient}
+
+    def collect(self, w: Any) -> Any:
+        return {"parameters/w": w}
+
+
+def _loss(w: Any, x: Any, mask: Any) -> Any:
+    return 0.5 * jnp.sum(mask[:, None] * (x @ w) ** 2)
+
+
+class Right(Implementation):
+    """Rows over the tensor axis; w replicated."""
+
+    framework = "jax"
+
+    def place(self, parameters: dict, mesh: Any) -> Any:
+        self.jax_mesh = mesh
+        self.program = jax.jit(
+            jax.shard_map(
+                self.on_each,
+                mesh=mesh,
+                in_specs=(P(), P("tensor"), P("tensor")),
+                out_specs=(P(), P(), P()),
+                check_vma=False,
+            )
+        )
+        return jax.device_put(parameters["w"].astype(self.dtype), NamedSharding(mesh, P()))
+
+    def on_each(self, w: Any, x: Any, mask: Any) -> Any:
+        loss, gradient = jax.value_and_grad(_loss)(w, x, mask)
+        loss, gradient = self.total(loss), self.total(gradient)
+        return w - gradient, loss, gradient
+
+    def total(self, x: Any) -> Any:
+        return lax.psum(x, "tensor")
+
+    def step(self, w: Any, batch: dict) -> Any:
+        w, loss, gradient = self.program(w, batch["x"].astype(self.dtype), batch["mask"].astype(self.dtype))
+        return w, {"loss": loss, "gradients/w": gradient}
+
+    def collect(self, w: Any) -> Any:
+        return {"parameters/w": w}
+
+
+class Doubled:
+    """A fault: the sum is counted twice."""
+
+    def total(self, x: Any) -> Any:
+        return 2 * super().total(x)  # type: ignore[misc]
+
+
+class Deadlocks(Right):
+    """Device 0 waits in a sum in which the others take no part."""
+
+    def total(self, x: Any) -> Any:
+        return lax.cond(lax.axis_index("tensor") == 0, lambda y: lax.psum(y, "tensor"), lambda y: y, x)
+
+
+class Aborts(Right):
+    def step(self, w: Any, batch: dict) -> Any:
+        print("about to abort", flush=True)
+        os.abort()
+
+
+class Exits(Right):
+    def step(self, w: Any, batch: dict) -> Any:
+        os._exit(3)
+
+
+class Raises(Right):
+    def step(self, w: Any, batch: dict) -> Any:
+        print("about to raise", flush=True)
+        raise ValueError("the step has a bug")
+
+
+class EatsMemory(Right):
+    def step(self, w: Any, batch: dict) -> Any:
+        eaten = []
+        while True:
+            eaten.append(np.ones(2**23))  # 64 MiB, touched
+            time.sleep(0.01)
+
+
+class Refuses(Right):
+    def place(self, parameters: dict, mesh: Any) -> Any:
+        raise Unsupported("Seven heads cannot be divided over two devices.")
+
+
+class Shapes(Right):
+    """Values of every kind, for the tests of observation; stored in a fixed dtype and placement."""
+
+    def step(self, w: Any, batch: dict) -> Any:
+        def put(value: Any, *spec: Any) -> jax.Array:
+            return jax.device_put(value, NamedSharding(self.jax_mesh, P(*spec)))
+
+        padded = np.array([0, 1, 2, 3, 4, 5, -1, -1])
+        repeated = np.array([0, 0, 1, 1, 2, 2, 3, 3])
+        return w, {
+            "number": 2.5,
+            "array": np.array([-0.0, np.nan]),
+            "signs": put(np.array([-0.0, 0.0, np.nan])),
+            "rows": put(np.arange(16.0).reshape(8, 2), "tensor"),
+            "narrow": put(jnp.arange(8, dtype=jnp.bfloat16) / 3, "tensor"),
+            "padded": Arranged(
+                value=put(np.where(padded < 0, 9.0, padded), "tensor"), shape=(6,), positions={0: padded}
+            ),
+            "repeated": Arranged(value=put(repeated * 1.0, "tensor"), shape=(4,), positions={0: repeated}),
+            "one device": jax.device_put(np.arange(3.0), self.jax_mesh.devices.flat[1]),
+        }
+
+
+class Plain(Right):
+    """Nothing but plain numbers: no device is seen to hold anything."""
+
+    def step(self, w: Any, batch: dict) -> Any:
+        return w, {"loss": 1.0}
+
+    def collect(self, w: Any) -> Any:
+        return {"parameters/w": np.asarray(w)}

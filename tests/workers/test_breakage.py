@@ -1,0 +1,70 @@
+"""Whatever a case does to its worker becomes a verdict within the timeout, and the next case runs fine."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from conformance.workers.jobs import Outcome
+from conformance.workers.pool import Workers
+from tests.workers.conftest import job
+
+SECONDS = 5.0
+
+
+def run(workers: Workers, framework: str, program: str, seconds: float = SECONDS) -> Outcome:
+    assert workers.run(job(framework, "Right"), 60).failure is None  # warm: what follows is the case and nothing else
+    started = time.monotonic()
+    outcome = workers.run(job(framework, program), seconds)
+    assert time.monotonic() - started < seconds + 5
+    assert outcome.evidence is None
+    return outcome
+
+
+@pytest.fixture(autouse=True)
+def next_case_runs(workers: Workers, framework: str):
+    yield
+    after = workers.run(job(framework, "Right"), 60)
+    assert after.failure is None, after.reason + after.stack + after.output
+
+
+def test_deadlock_is_a_hang_with_stacks(workers: Workers, framework: str) -> None:
+    outcome = run(workers, framework, "Deadlocks")
+    assert outcome.failure == "hang"
+    assert "No answer within 5 seconds" in outcome.reason
+    assert {"jax": "block_until_ready", "torch": "in total"}[framework] in outcome.stack
+
+
+def test_abort_is_a_crash_with_signal_stack_and_output(workers: Workers, framework: str) -> None:
+    outcome = run(workers, framework, "Aborts")
+    assert outcome.failure == "crash"
+    assert "SIGABRT" in outcome.reason
+    assert "in step" in outcome.stack
+    assert "about to abort" in outcome.output
+
+
+def test_exit_is_a_crash_with_status(workers: Workers, framework: str) -> None:
+    outcome = run(workers, framework, "Exits")
+    assert (outcome.failure, "exit status 3" in outcome.reason) == ("crash", True), outcome.reason
+
+
+def test_exception_is_an_error_with_its_stack(workers: Workers, framework: str) -> None:
+    """In torch one rank raises while the other waits for it: it is an error, not a hang after the timeout."""
+    outcome = run(workers, framework, "Raises", seconds=60)
+    assert outcome.failure == "error"
+    assert "the step has a bug" in outcome.reason
+    assert "in step" in outcome.stack
+    assert "about to raise" in outcome.output
+
+
+def test_eaten_memory_is_a_crash_that_says_so(workers: Workers, framework: str) -> None:
+    outcome = run(workers, framework, "EatsMemory", seconds=60)
+    assert outcome.failure == "crash"
+    assert "memory" in outcome.reason
+
+
+def test_refusal_is_unsupported_in_its_own_words(workers: Workers, framework: str) -> None:
+    outcome = run(workers, framework, "Refuses")
+    assert outcome.failure == "unsupported"
+    assert outcome.reason == "Seven heads cannot be divided over two devices."

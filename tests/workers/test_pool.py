@@ -1,0 +1,176 @@
+"""The pool: warm workers that outlive threads, reuse programs, find things by name, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from conformance.cases import Mutation
+from conformance.workers.jobs import Outcome, SitesJob, TruthJob
+from conformance.workers.pool import Workers
+from tests.workers.conftest import HERE, job
+
+FULL = {"determinism": True, "responses": True, "trace": True}
+
+
+def evidence(outcome: Outcome):
+    assert outcome.evidence is not None, outcome.reason + outcome.stack + outcome.output
+    return outcome.evidence
+
+
+def test_main_process_imports_no_framework() -> None:
+    code = "import sys, conformance.run; print([name for name in ('jax', 'torch') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_extras(workers: Workers, framework: str) -> None:
+    found = evidence(workers.run(job(framework, "Right", **FULL), 120))
+    assert dict(found.responses) == {"x": True, "mask": True, "unused": False}
+    assert found.repeated is not None
+    assert {"loss", "gradients/w", "parameters/w"} <= set(found.repeated)
+    assert found.devices == (0, 1)
+    [total] = found.traffic or ()
+    assert (total.kind, total.axes, total.calls, total.bytes) == ("all_reduce", ("tensor",), 2, 8 + 6 * 5 * 8)
+    assert found.flops is not None
+    assert set(found.flops) == {0, 1}
+    assert {"place", "step", "collect", "trace"} <= set(found.seconds)
+
+
+def test_another_seed_reuses_the_program(workers: Workers, framework: str) -> None:
+    one = job(framework, "Right")
+    first = evidence(workers.run(one, 120))
+    other = evidence(workers.run(replace(one, case=replace(one.case, seed=1)), 120))
+    assert "compile" not in other.seconds
+    assert first.steps[0]["loss"].blocks[0].value != other.steps[0]["loss"].blocks[0].value
+
+
+def test_fault_is_planted_in_front(workers: Workers, framework: str) -> None:
+    right = job(framework, "Right")
+    fault = replace(right, fault=f"{HERE / f'{framework}_programs.py'}:Doubled")
+    once, twice = (evidence(workers.run(one, 120)).steps[0]["loss"].blocks[0].value for one in (right, fault))
+    assert twice == 2 * once
+
+
+def test_sites_and_mutations(workers: Workers, framework: str) -> None:
+    right = job(framework, "Right")
+    sites = workers.run(SitesJob(case=right.case, framework=framework, target=right.target), 120).sites
+    assert [(site.kind, site.axes) for site in sites] == [("all_reduce", ("tensor",))] * 2
+    assert "repeat" in sites[0].operators
+
+    def mutated(operator: str, site: int) -> Outcome:
+        mutation = Mutation(operator=operator, site=site)
+        return workers.run(replace(right, case=replace(right.case, mutation=mutation)), 120)
+
+    once = evidence(workers.run(right, 120)).steps[0]["loss"].blocks[0].value
+    assert evidence(mutated("repeat", 0)).steps[0]["loss"].blocks[0].value == 2 * once
+    missing = mutated("repeat", 7)
+    assert missing.failure == "error", "a mutation that changes nothing must not pass for a survivor"
+    assert "MutationError" in missing.stack
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_truth(workers: Workers, framework: str, dtype: str) -> None:
+    truth = workers.run(
+        TruthJob(contract=f"{HERE / 'tiny.py'}:CONTRACT", framework=framework, dtype=dtype, seed=0), 120
+    )
+    assert truth.truth is not None, truth.reason + truth.stack
+    oracle, noise = truth.truth.oracle, truth.truth.noise
+    assert list(oracle[0]) == ["loss", "gradients/w", "updates/w"]
+    assert np.array_equal(oracle[0]["updates/w"], -oracle[0]["gradients/w"])
+    epsilon = {"float64": 2.0**-52, "float32": 2.0**-23}[dtype]
+    assert 0 < noise[0]["gradients/w"].max() < 64 * epsilon * np.abs(oracle[0]["gradients/w"]).max()
+    assert truth.truth.flops == 2 * (2 * 8 * 6 * 5), "x @ w and x.T @ dy"
+
+
+def test_exact_truth_has_no_noise(workers: Workers, framework: str) -> None:
+    job = TruthJob(contract=f"{HERE / 'tiny.py'}:EXACT", framework=framework, dtype="float32", seed=0)
+    truth = workers.run(job, 120).truth
+    assert truth is not None
+    assert not any(value.any() for step in truth.noise for value in step.values())
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("no_such_module:Class", "'no_such_module' does not import: ModuleNotFoundError"),
+        ("conformance.mesh:Nothing", "'conformance.mesh' has no 'Nothing'"),
+        ("conformance.mesh:Mesh", "lacks place"),
+    ],
+)
+def test_bad_target_is_a_sentence(workers: Workers, framework: str, target: str, sentence: str) -> None:
+    outcome = workers.run(replace(job(framework, "Right"), target=target), 120)
+    assert outcome.failure == "error"
+    assert sentence in outcome.reason
+
+
+def test_missing_package_is_unsupported(framework: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of that name that raises ImportError stands in for one that is not there."""
+    (tmp_path / f"{framework}.py").write_text("raise ImportError('not here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    with Workers() as workers:
+        outcome = workers.run(job(framework, "Right"), 60)
+    assert outcome.failure == "unsupported"
+    assert framework in outcome.reason
+
+
+def test_workers_outlive_the_thread_that_started_them(framework: str) -> None:
+    """A run starts its workers from a thread of its own; the next run, from another thread, finds them warm."""
+    outcomes: list[Outcome] = []
+    with Workers() as workers:
+        for _ in range(2):
+            thread = threading.Thread(target=lambda: outcomes.append(workers.run(job(framework, "Right"), 60)))
+            thread.start()
+            thread.join()
+            time.sleep(1)
+    assert [outcome.failure for outcome in outcomes] == [None, None], outcomes[-1].reason
+    assert "compile" not in outcomes[1].phases, "the first worker is still there"
+
+
+KILLED = """
+import sys, threading
+sys.path.insert(0, {root!r})
+from conformance.workers.pool import Workers
+from tests.workers.conftest import job
+with Workers() as workers:
+    assert workers.run(job({framework!r}, "Right"), 60).failure is None
+    print("busy", flush=True)
+    workers.run(job({framework!r}, "Deadlocks"), 600)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_children_end_with_their_parent(framework: str, how: signal.Signals) -> None:
+    """Also in the middle of a case that hangs."""
+    code = KILLED.format(root=str(HERE.parent.parent), framework=framework)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "busy\n"
+    time.sleep(0.5)
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert children
+    os.kill(parent.pid, how)
+    parent.wait(20)
+    _, alive = psutil.wait_procs(children, timeout=10)
+    for child in alive:
+        child.kill()
+    assert not alive
+
+
+def test_nothing_runs_after_close(framework: str) -> None:
+    workers = Workers()
+    workers.close()
+    outcome = workers.run(job(framework, "Right"), 30)
+    assert outcome.failure is not None
