@@ -46,6 +46,7 @@ class Operator:
     applies   does it make sense for this collective on this mesh?
     neutral   why the operator changes nothing, whatever the values (a sentence); None where it depends on them
     blind_to  values which the operator leaves alone (a clause); None where no such values are thinkable
+    reorders  even where it changes nothing, a sum over devices may add up in another order
     """
 
     name: str
@@ -53,6 +54,7 @@ class Operator:
     applies: Callable[[Collective, Mesh], bool]
     neutral: Callable[[str | None], str | None] = lambda reduction: None
     blind_to: str | None = None
+    reorders: bool = False
 
 
 def other_axes(axes: tuple[str, ...], mesh: Mesh) -> tuple[str, ...]:
@@ -136,6 +138,7 @@ OPERATORS: Mapping[str, Operator] = {
             law="a device believes that it is its next neighbour on the axis: index + 1 modulo size",
             applies=_kinds("axis_index"),
             blind_to="a choice of one device among equals, such as the one that counts a replicated value",
+            reorders=True,
         ),
         Operator(
             # Not for a maximum: softmax and logsumexp subtract it and do not depend on which value they subtract.

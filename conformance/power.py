@@ -4,7 +4,9 @@ Mutations are judged without the check `communication`, which would see most of 
 A survivor is a hole in the suite, unless it is proven equivalent. Two proofs count, and nothing else:
 * by law: the operator changes nothing whatever the values are (`Operator.neutral`), such as the maximum of a maximum;
 * by the bits: every observation, parameter and optimizer slot of every step has the same bits on every rank as without
-  the mutation, and the operator is known to leave such values alone (`Operator.blind_to`), such as small counts.
+  the mutation, and the operator is known to leave such values alone (`Operator.blind_to`), such as small counts. Where
+  the operator moves a term to another device of the same sum (`Operator.reorders`), the last bits may differ: by at
+  most ULPS units in the last place of the largest element of the tensor.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from conformance.cases import Case, Mutation, Suite, suites
 from conformance.checks import CHECKS
-from conformance.evidence import Evidence, Observed
 from conformance.faults import Fault
 from conformance.mesh import Mesh
 from conformance.mutation import OPERATORS, other_axes
@@ -27,6 +30,7 @@ from conformance.workers.jobs import CaseJob, Site, SitesJob
 from conformance.workers.pool import Workers
 
 Progress = Callable[[str], None]
+ULPS = 8
 BY_VALUES = tuple(check for check in CHECKS if check.name != "communication")
 
 
@@ -198,30 +202,41 @@ def _proven(planted: Planted, row: PowerRow, workers: Workers) -> PowerRow:
     assert planted.case.mutation is not None
     operator = OPERATORS[planted.case.mutation.operator]
     reason = operator.neutral(planted.site.reduction)
-    if reason is None and operator.blind_to is not None and _same_bits(planted.case, workers):
-        reason = f"every observation keeps its bits, and the operator leaves alone {operator.blind_to}"
+    if reason is None and operator.blind_to is not None and _same_values(planted.case, workers, operator.reorders):
+        bits = "keeps its bits but for the order of a sum" if operator.reorders else "keeps its bits"
+        reason = f"every observation {bits}, and the operator leaves alone {operator.blind_to}"
     return replace(row, equivalent=reason)
 
 
-def _same_bits(case: Case, workers: Workers) -> bool:
-    mutated, unchanged = _evidence(case, workers), _evidence(replace(case, mutation=None), workers)
-    return mutated is not None and unchanged is not None and mutated == unchanged
+def _same_values(case: Case, workers: Workers, reordered: bool) -> bool:
+    mutated, unchanged = _values(case, workers), _values(replace(case, mutation=None), workers)
+    if mutated is None or unchanged is None or mutated.keys() != unchanged.keys():
+        return False
+    return all(_alike(mutated[key], unchanged[key], ULPS if reordered else 0) for key in unchanged)
 
 
-def _evidence(case: Case, workers: Workers) -> list[tuple] | None:
+def _values(case: Case, workers: Workers) -> dict[tuple, np.ndarray] | None:
+    """(step, observation, rank) -> what that rank holds."""
     target = resolve(case)
     job = CaseJob(
         case=case, framework=target.framework, target=target.path, determinism=False, responses=False, trace=False
     )
-    outcome = workers.run(job, TIMEOUT_SECONDS)
-    return None if outcome.evidence is None else list(_bits(outcome.evidence))
+    evidence = workers.run(job, TIMEOUT_SECONDS).evidence
+    if evidence is None:
+        return None
+    return {
+        (step, name, rank): block.value
+        for step, observations in enumerate(evidence.steps)
+        for name, observed in observations.items()
+        for block in observed.blocks
+        for rank in block.ranks
+    }
 
 
-def _bits(evidence: Evidence) -> Iterator[tuple]:
-    for number, step in enumerate(evidence.steps):
-        for name, observed in sorted(step.items()):
-            yield number, name, _content(observed)
-
-
-def _content(observed: Observed) -> list[tuple]:
-    return sorted((block.ranks, block.value.shape, block.value.tobytes()) for block in observed.blocks)
+def _alike(mutated: np.ndarray, unchanged: np.ndarray, ulps: int) -> bool:
+    if mutated.shape != unchanged.shape or mutated.dtype != unchanged.dtype:
+        return False
+    if not ulps or not np.issubdtype(unchanged.dtype, np.floating):
+        return mutated.tobytes() == unchanged.tobytes()
+    allowed = ulps * np.finfo(unchanged.dtype).eps * np.abs(unchanged).max(initial=0.0)
+    return bool((np.abs(mutated - unchanged) <= allowed).all())
