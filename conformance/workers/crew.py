@@ -19,12 +19,14 @@ from conformance.workers.jobs import Outcome
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 1.0  # after one rank has failed: the others may be about to say the same, or wait for it forever
 MEMORY_SECONDS = 0.5
+ENDING_SECONDS = 2.0
 TAIL = 4000  # characters of the last output
+FATAL = "Fatal Python error"  # where faulthandler's stack begins
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One process of a crew."""
+    """One process of a crew; its name is as people say it: `rank 2`, `the JAX worker`."""
 
     name: str
     pid: int
@@ -33,59 +35,87 @@ class Member:
 
 
 class Crew:
-    """Processes that are given the same job at the same time. `ended(pid)` tells how a process ended, None if unknown."""
+    """Processes that are given the same job at the same time. `ended(pid)` tells how one ended, None if unknown."""
 
     def __init__(self, members: Sequence[Member], ended: Callable[[int], int | None]) -> None:
         self.members = list(members)
-        self.ended = ended
         self.alive = True
+        self._ended = ended
+        self._gone: set[int] = set()  # ended and reaped: the number may belong to another process by now
+
+    def ready(self) -> bool:
+        """Is every process there, with nothing left to say from the last job?"""
+        return self.alive and not wait([member.connection for member in self.members], timeout=0)
 
     def run(self, job: Any, timeout_seconds: float, memory_bytes: int) -> tuple[Outcome, list[Any]]:
         """Give out the job -> (how it went, the answers of all members if it went well)."""
-        began = {member.name: _size(member.log) for member in self.members}
-        watch = _Watch(self, began, time.monotonic() + timeout_seconds, timeout_seconds, memory_bytes)
-        try:
-            for member in self.members:
+        watch = _Watch(self, timeout_seconds, memory_bytes)
+        for member in self.members:
+            try:
                 member.connection.send(job)
-        except (BrokenPipeError, ConnectionResetError):
-            return watch.crashed(self.members[0]), []
+            except ConnectionError:
+                return watch.crashed(member), []
         return watch.until_answered()
 
     def stop(self) -> None:
-        """End every process of the crew, at once."""
+        """End every process of the crew, at once, and wait until it has ended."""
+        if not self.alive:
+            return
         self.alive = False
-        for member in self.members:
+        here = [member for member in self.members if member.pid not in self._gone]
+        for member in here:
             with suppress(ProcessLookupError):
                 os.kill(member.pid, signal.SIGKILL)
+        for member in here:
+            self.exit_code(member.pid)
+        for member in self.members:
             member.connection.close()
+
+    def exit_code(self, pid: int) -> int | None:
+        """How a process that is ending has ended; None if that cannot be known."""
+        deadline = time.monotonic() + ENDING_SECONDS
+        while psutil.pid_exists(pid) and time.monotonic() < deadline:
+            code = self._ended(pid)
+            if code is not None:
+                self._gone.add(pid)
+                return code
+            time.sleep(0.01)
+        return None
 
 
 class _Watch:
     """One job under way."""
 
-    def __init__(
-        self, crew: Crew, began: dict[str, int], deadline: float, timeout_seconds: float, memory_bytes: int
-    ) -> None:
-        self.crew, self.began, self.deadline, self.memory_bytes = crew, began, deadline, memory_bytes
-        self.timeout_seconds = timeout_seconds
+    def __init__(self, crew: Crew, timeout_seconds: float, memory_bytes: int) -> None:
+        self.crew, self.timeout_seconds, self.memory_bytes = crew, timeout_seconds, memory_bytes
+        self.began = {member.name: _size(member.log) for member in crew.members}
+        self.started = self.weighed = time.monotonic()
         self.answers: dict[str, tuple] = {}
         self.failed_since: float | None = None
-        self.weighed = 0.0
 
     def until_answered(self) -> tuple[Outcome, list[Any]]:
         while len(self.answers) < len(self.crew.members):
             broken = self._received() or self._too_long() or self._too_large()
             if broken is not None:
                 return broken, []
-        return self._concluded()
+        failed = self._failed()
+        return (failed, []) if failed else (Outcome(), [self.answers[member.name][1] for member in self.crew.members])
+
+    def crashed(self, member: Member) -> Outcome:
+        code = self.crew.exit_code(member.pid)
+        output = self._output()
+        last = _read(member.log, self.began[member.name])
+        self.crew.stop()
+        sentence = f"{_capital(member.name)} {_spoken(code)}."
+        return Outcome(failure="crash", reason=sentence, stack=last[last.find(FATAL) :][:TAIL], output=output)
 
     def _received(self) -> Outcome | None:
-        waiting = {m.connection: m for m in self.crew.members if m.name not in self.answers}
+        waiting: dict[Any, Member] = {m.connection: m for m in self._silent()}
         for connection in wait(list(waiting), timeout=POLL_SECONDS):
-            member = waiting[connection]  # type: ignore[index]
+            member = waiting[connection]
             try:
                 self.answers[member.name] = member.connection.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, ConnectionError):
                 return self.crashed(member)
             if self.answers[member.name][0] != "done" and self.failed_since is None:
                 self.failed_since = time.monotonic()
@@ -94,10 +124,8 @@ class _Watch:
     def _too_long(self) -> Outcome | None:
         now = time.monotonic()
         if self.failed_since is not None and now - self.failed_since > GRACE_SECONDS:
-            outcome, _ = self._concluded()
-            self.crew.stop()
-            return outcome
-        return self._hanging() if now > self.deadline else None
+            return self._failed()
+        return self._hanging() if now - self.started > self.timeout_seconds else None
 
     def _too_large(self) -> Outcome | None:
         if time.monotonic() - self.weighed < MEMORY_SECONDS:
@@ -106,54 +134,43 @@ class _Watch:
         used = sum(_own_bytes(member.pid) for member in self.crew.members)
         if used <= self.memory_bytes:
             return None
-        output = self._output()
+        output, stack = self._output(), self._stacks()
         self.crew.stop()
         sentence = f"The case took {used / 2**30:.1f} GiB of memory; the limit is {self.memory_bytes / 2**30:.1f} GiB."
-        return Outcome(failure="crash", reason=sentence, output=output)
+        return Outcome(failure="crash", reason=sentence, stack=stack, output=output)
 
     def _hanging(self) -> Outcome:
+        silent = ", ".join(member.name for member in self._silent())
+        output, stack = self._output(), self._stacks()
+        self.crew.stop()
+        sentence = f"No answer within {self.timeout_seconds:g} seconds from {silent}."
+        return Outcome(failure="hang", reason=sentence, stack=stack, output=output)
+
+    def _failed(self) -> Outcome | None:
+        """The first failure that a member reported; the crew goes on only where none of it can still be waiting."""
+        failed = {name: answer for name, answer in self.answers.items() if answer[0] != "done"}
+        if not failed:
+            return None
+        kind, sentence, stack = min(failed.values(), key=lambda answer: answer[0] == "unsupported")
+        members = len(self.crew.members)
         output = self._output()
-        sizes = {member.name: _size(member.log) for member in self.crew.members}
-        for member in self.crew.members:
+        if members > 1 and (kind == "error" or len(failed) < members):
+            self.crew.stop()
+        some = f" (only on {', '.join(sorted(failed))})" if len(failed) < members else ""
+        return Outcome(failure=kind, reason=f"{sentence}{some}", stack=stack, output=output)
+
+    def _silent(self) -> list[Member]:
+        return [member for member in self.crew.members if member.name not in self.answers]
+
+    def _stacks(self) -> str:
+        """The stacks of every thread of the members that have not answered."""
+        silent = self._silent()
+        sizes = {member.name: _size(member.log) for member in silent}
+        for member in silent:
             with suppress(ProcessLookupError):
                 os.kill(member.pid, signal.SIGUSR1)
         time.sleep(0.5)
-        stacks = [f"{m.name}:\n{_read(m.log, sizes[m.name])}" for m in self.crew.members]
-        self.crew.stop()
-        silent = [member.name for member in self.crew.members if member.name not in self.answers]
-        sentence = f"No answer within {self.timeout_seconds:g} seconds from {', '.join(silent)}."
-        return Outcome(failure="hang", reason=sentence, stack="\n".join(stacks), output=output)
-
-    def crashed(self, member: Member) -> Outcome:
-        code = self._exit_code(member.pid)
-        output = self._output()
-        self.crew.stop()
-        return Outcome(
-            failure="crash", reason=f"The process {member.name} {_spoken(code)}.", output=output, stack=output
-        )
-
-    def _exit_code(self, pid: int) -> int | None:
-        for _ in range(20):
-            try:
-                code = self.crew.ended(pid)
-            except (EOFError, OSError):  # the fork server that would know is gone too
-                return None
-            if code is not None:
-                return code
-            time.sleep(0.05)
-        return None
-
-    def _concluded(self) -> tuple[Outcome, list[Any]]:
-        """All members have answered, or one has failed and the others wait for it."""
-        failed = [(name, answer) for name, answer in self.answers.items() if answer[0] != "done"]
-        if not failed:
-            return Outcome(), [self.answers[member.name][1] for member in self.crew.members]
-        name, (kind, sentence, stack) = min(failed, key=lambda item: item[1][0] == "unsupported")
-        alone = f" ({name} only)" if len(failed) < len(self.crew.members) else ""
-        output = self._output()
-        if kind == "error" and len(self.crew.members) > 1:
-            self.crew.stop()  # other ranks may still be inside a collective of this case
-        return Outcome(failure=kind, reason=f"{sentence}{alone}", stack=stack, output=output), []
+        return "\n".join(f"{member.name}:\n{_read(member.log, sizes[member.name])}" for member in silent)
 
     def _output(self) -> str:
         """The last output of every member during this job."""
@@ -180,6 +197,10 @@ def _own_bytes(pid: int) -> int:
     except psutil.NoSuchProcess:
         return 0
     return memory.rss - getattr(memory, "shared", 0)
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _spoken(code: int | None) -> str:

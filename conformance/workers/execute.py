@@ -8,42 +8,44 @@ from typing import Any
 
 import numpy as np
 
-from conformance.cases import Case
-from conformance.contract import Arrays, Contract
+from conformance.contract import Arrays
 from conformance.evidence import Evidence, Observations
-from conformance.implementation import Implementation
 from conformance.workers.jobs import CaseJob, Job, Measured, MeasureJob, Site
-from conformance.workers.observe import same_bits
+from conformance.workers.observe import Unreadable, same_bits
 from conformance.workers.platform import Clock, Platform, Step, Watched
 
 
 class Execution:
-    """One case on one platform. In a torch fleet every rank executes the same, and holds its own part of the evidence."""
+    """One case on one platform. In a torch fleet every rank executes the same, and holds its own part of the evidence.
+
+    The extra runs are the first step again from a second placement (traced, once per program, if that is asked for),
+    and one step for each key of the batch with that key changed.
+    """
 
     def __init__(self, job: Job, platform: Platform) -> None:
         self.job, self.case, self.platform, self.clock = job, job.case, platform, Clock()
-        found, instance, self.fresh = platform.implementation(job)
-        self.contract: Contract = found
-        self.instance: Implementation = instance
+        self.warm = platform.warm(job)
+        self.contract, self.implementation = self.warm.contract, self.warm.implementation
         self.device_mesh = platform.device_mesh(self.case)
-        self.parameters = found.parameters(self.case.seed)
-        self.batches = found.batches(self.case.seed, found.recipe.steps)
+        self.parameters = self.contract.parameters(self.case.seed)
+        self.batches = self.contract.batches(self.case.seed, self.contract.recipe.steps)
 
     def evidence(self) -> Evidence:
         """Run the whole case."""
-        assert isinstance(self.job, CaseJob)
+        job = self.job
+        assert isinstance(job, CaseJob)
         state = self.placed()
         initial = self.collected(state)
         step = self.step(state)
         steps = tuple(self.trained(step, state))
-        repeated, watched = self.repeated(step) if self.job.determinism or self.job.trace else (None, Watched())
+        repeated, watched = self.repeated(step, job) if job.determinism or job.trace else (None, Watched())
         return Evidence(
             initial=initial,
             steps=steps,
-            declarations=self.instance.declare(),
+            declarations=self.implementation.declare(),
             repeated=repeated,
-            responses=dict(self.responses(step, steps[0])) if self.job.responses else {},
-            devices=self.devices(steps[0]),
+            responses=dict(self.responses(step, steps[0])) if job.responses else {},
+            devices=self.devices(steps),
             traffic=watched.traffic,
             flops=watched.flops,
             seconds=dict(self.clock.seconds),
@@ -51,12 +53,12 @@ class Execution:
 
     def sites(self) -> tuple[Site, ...]:
         """The collectives of the program."""
-        return self.platform.watched(self.instance.step, self.placed(), self.batches[0], self.case)[1].sites
+        return self.platform.watch(self.warm, self.placed(), self.batches[0], self.case)[1].sites
 
     def measured(self) -> Measured:
         """The same step from the same state, again and again."""
         assert isinstance(self.job, MeasureJob)
-        step, state, seconds = self.instance.step, self.placed(), []
+        step, state, seconds = self.implementation.step, self.placed(), []
         for _ in range(self.job.repeats + 1):
             started = time.perf_counter()
             self.platform.wait(step(state, self.batches[0]))
@@ -66,75 +68,72 @@ class Execution:
 
     def placed(self) -> Any:
         with self.clock("place"):
-            state = self.instance.place(
-                {name: value.copy() for name, value in self.parameters.items()}, self.device_mesh
-            )
+            parameters = {name: value.copy() for name, value in self.parameters.items()}
+            state = self.implementation.place(parameters, self.device_mesh)
             self.platform.wait(state)
         return state
 
     def step(self, state: Any) -> Step:
         if self.case.mutation is None:
-            return self.instance.step
+            return self.implementation.step
         with self.clock("trace"):
-            return self.platform.mutated(self.instance.step, state, self.batches[0], self.case)
+            return self.platform.mutated(self.implementation.step, state, self.batches[0], self.case)
 
     def trained(self, step: Step, state: Any) -> Iterator[Observations]:
         """Every step of the recipe: what it observed, then the state after it."""
         for number, batch in enumerate(self.batches):
-            with self.clock("compile" if number == 0 and (self.fresh or self.case.mutation) else "step"):
-                state, seen = step(state, batch)
-                self.platform.wait((state, dict(seen)))
-            with self.clock("collect"):
-                observed = self.observed(seen)
-            yield observed | self.collected(state)
+            new = self.case.mutation is not None or not self.warm.ran
+            with self.clock("compile" if self.platform.compiles and number == 0 and new else "step"):
+                state, seen = self.settled(step(state, _copied(batch)))
+            self.warm.ran = True
+            yield self.observed(seen) | self.collected(state)
+
+    def settled(self, returned: Any) -> tuple[Any, Mapping[str, Any]]:
+        if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[1], Mapping):
+            raise Unreadable("A step must return two things: the new state, and a mapping of observations.")
+        self.platform.wait((returned[0], dict(returned[1])))
+        return returned
 
     def collected(self, state: Any) -> Observations:
         with self.clock("collect"):
-            found = self.instance.collect(state)
-            return self.observed(found)
-
-    def repeated(self, step: Step) -> tuple[Observations, Watched]:
-        """The first step again from a second placement, watched."""
-        state = self.placed()
-        assert isinstance(self.job, CaseJob)
-        with self.clock("trace" if self.job.trace else "step"):
-            watch = self.platform.watched if self.job.trace else _unwatched
-            (state, seen), watched = watch(step, state, self.batches[0], self.case)
-            self.platform.wait((state, dict(seen)))
-        with self.clock("collect"):
-            observed = self.observed(seen)
-        return observed | self.collected(state), watched
+            values = self.implementation.collect(state)
+        return self.observed(values)
 
     def observed(self, values: Mapping[str, Any]) -> Observations:
-        """What the ranks hold, once it is computed."""
-        self.platform.wait(dict(values))
-        return self.platform.observations(values, self.case)
+        with self.clock("collect"):
+            return self.platform.observations(values, self.case)
 
-    def devices(self, step: Observations) -> tuple[int, ...]:
-        """The devices that store something of what was observed."""
-        ranks = {rank for one in step.values() for rank, size in one.stored_bytes.items() if size}
-        return tuple(sorted(self.case.mesh.device_order[rank] for rank in ranks))
+    def repeated(self, step: Step, job: CaseJob) -> tuple[Observations, Watched]:
+        """The first step again from a second placement; watched unless it is a mutant."""
+        state, batch = self.placed(), _copied(self.batches[0])
+        with self.clock("trace" if job.trace and self.warm.watched is None else "step"):
+            if job.trace and self.case.mutation is None:
+                returned, watched = self.platform.watch(self.warm, state, batch, self.case)
+            else:
+                returned, watched = step(state, batch), Watched()
+            state, seen = self.settled(returned)
+        return self.observed(seen) | self.collected(state), watched
 
     def responses(self, step: Step, first: Observations) -> Iterator[tuple[str, bool]]:
         """For each key of the batch: does anything change when that key changes?"""
         for key in self.batches[0]:
-            changed = self.batches[0] | {key: _changed(self.batches[0][key])}
+            batch = _copied(self.batches[0]) | {key: changed(self.batches[0][key])}
             state = self.placed()
             with self.clock("step"):
-                state, seen = step(state, changed)
-                self.platform.wait(dict(seen))
-            with self.clock("collect"):
-                after = self.observed(seen)
-            yield key, not same_bits(after, {name: first[name] for name in after})
+                _, seen = self.settled(step(state, batch))
+            after = self.observed(seen)
+            yield key, not same_bits(after, {name: first[name] for name in after if name in first})
+
+    def devices(self, steps: tuple[Observations, ...]) -> tuple[int, ...]:
+        """The devices that really store something."""
+        stored = [observed.stored_bytes for step in steps for observed in step.values()]
+        ranks = {rank for one in stored for rank, size in one.items() if size}
+        return tuple(sorted(self.case.mesh.device_order[rank] for rank in ranks))
 
 
-def _unwatched(step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
-    return step(state, batch), Watched()
-
-
-def _changed(value: np.ndarray) -> np.ndarray:
-    """Another valid array: rows and columns rolled by one; where that is the same array, its 0/1 flipped or sign changed."""
-    rolled = np.roll(value, shift=1, axis=tuple(range(value.ndim)))
+def changed(value: np.ndarray) -> np.ndarray:
+    """Another valid array: rolled by one along every dim; where that changes nothing, masks or signs are flipped."""
+    rolled = np.roll(value, shift=[1] * value.ndim, axis=list(range(value.ndim)))
     if not np.array_equal(rolled, value):
         return rolled
     return 1 - value if np.isin(value, (0, 1)).all() else -value
@@ -147,3 +146,8 @@ def batch_floats(batch: Arrays) -> list[str]:
         for key, value in batch.items()
         if np.issubdtype(value.dtype, np.floating) and not np.isin(value, (0, 1)).all()
     ]
+
+
+def _copied(arrays: Arrays) -> Arrays:
+    """An implementation may work in place on what it is given."""
+    return {name: array.copy() for name, array in arrays.items()}

@@ -9,20 +9,21 @@ import numpy as np
 
 from conformance.cases import Case
 from conformance.contract import Arrays
-from conformance.evidence import Block, Observed
+from conformance.evidence import Block, Index, Observed
 from conformance.implementation import Arranged
 from conformance.trace import jax_arranged
 from conformance.trace.jax_flops import total_flops
 from conformance.trace.jax_trace import Program
-from conformance.workers.observe import arranged, merged, plain, widened
+from conformance.workers.observe import Unreadable, arranged, merged, plain, widened
 from conformance.workers.platform import Platform, Step, Watched
 
 
 class JaxPlatform(Platform):
+    compiles = True
+
     def __init__(self) -> None:
         super().__init__()
         jax_arranged.register()
-        self._watched: dict[Any, Watched] = {}
 
     def device_mesh(self, case: Case) -> jax.sharding.Mesh:
         mesh = case.mesh
@@ -41,23 +42,14 @@ class JaxPlatform(Platform):
         blocks, stored = [], {}
         for shard in value.addressable_shards:
             if shard.device.id not in rank_of:
-                raise ValueError(f"It lies on device {shard.device.id}, which is not in the mesh {case.mesh}.")
-            rank = rank_of[shard.device.id]
-            local = np.asarray(shard.data)
-            index = tuple(
-                slice(part.start or 0, size if part.stop is None else part.stop)
-                for part, size in zip(shard.index, value.shape, strict=True)
-            )
+                raise Unreadable(f"it lies on device {shard.device.id}, which is not in the mesh")
+            rank, local = rank_of[shard.device.id], np.array(shard.data)
             stored[rank] = local.nbytes
-            blocks.append(Block(ranks=(rank,), index=index, value=widened(local)))
+            blocks.append(Block(ranks=(rank,), index=_index(shard, value.shape), value=widened(local)))
         return Observed(shape=tuple(value.shape), dtype=str(value.dtype), blocks=merged(blocks), stored_bytes=stored)
 
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
-        """The program is traced once per compiled step; another seed runs the same program."""
-        key = getattr(step, "__self__", step)
-        if key not in self._watched:
-            self._watched = {key: self._traced(step, state, batch, case)}
-        return step(state, batch), self._watched[key]
+        return step(state, batch), self._traced(step, state, batch, case)
 
     def _traced(self, step: Step, state: Any, batch: Arrays, case: Case) -> Watched:
         """A step that cannot be traced as a whole (it leaves JAX inside) is not watched."""
@@ -71,6 +63,8 @@ class JaxPlatform(Platform):
         """Arguments, results and temporaries of one device, less what they share; the process's own peak counts all
         emulated devices at once."""
         memory = jax.jit(step).lower(state, batch).compile().memory_analysis()
+        if memory is None:
+            return None
         held = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
         return held - memory.alias_size_in_bytes
 
@@ -81,6 +75,10 @@ class JaxPlatform(Platform):
 def products(step: Step, state: Any, batch: Arrays) -> int:
     """Floating-point operations of the matrix products in a step of one device."""
     return total_flops(jax.make_jaxpr(step)(state, batch).jaxpr)
+
+
+def _index(shard: Any, shape: tuple[int, ...]) -> Index:
+    return tuple(slice(*part.indices(size)[:2]) for part, size in zip(shard.index, shape, strict=True))
 
 
 def to_numpy(value: Any) -> np.ndarray:

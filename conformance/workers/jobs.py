@@ -13,8 +13,8 @@ from conformance.evidence import Evidence, Truth
 class CaseJob:
     """Run one case. `target` and `fault` are 'module:Class' or '/path/file.py:Class'; a fault is a mixin put in front.
 
-    The three switches ask for the extra runs that checks need: the first step repeated from a second placement, one step
-    per batch key with that key changed, and the traced program.
+    The three switches ask for the extra runs that checks need: the first step repeated from a second placement, one
+    step per batch key with that key changed, and the traced program.
     """
 
     case: Case
@@ -28,7 +28,7 @@ class CaseJob:
 
 @dataclass(frozen=True, kw_only=True)
 class TruthJob:
-    """Run the single-device reference of a contract in float64 and in the dtype, with perturbed inputs for the noise."""
+    """Run the single-device reference of a contract in float64, and in the dtype on perturbed inputs for the noise."""
 
     contract: str
     framework: str
@@ -47,7 +47,7 @@ class SitesJob:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureJob:
-    """Time a case's step, `repeats` times after one that is not counted, and ask its compiled program for its memory."""
+    """Time a case's step, `repeats` times after one that is not counted, and ask its program for its memory."""
 
     case: Case
     framework: str
@@ -64,6 +64,7 @@ class Measured:
 
 
 Job = CaseJob | SitesJob | MeasureJob  # what names a case
+Task = Job | TruthJob  # whatever a worker is asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,12 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a job. `failure` is None or one of error, hang, crash, unsupported; then `reason` is a sentence."""
+    """What became of a job.
+
+    failure  None, error, hang, crash or unsupported; then `reason` is a sentence
+    stack    where the worker was: a Python traceback, or the stacks of all threads; empty after a bare exit
+    output   the last that the workers printed during the job
+    """
 
     evidence: Evidence | None = None
     truth: Truth | None = None

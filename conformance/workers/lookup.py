@@ -74,10 +74,11 @@ def contract(name: str) -> Contract:
 def implementation_class(job: Job) -> type:
     """The class of a job, with the mixin of its fault in front."""
     found = load(job.target)
+    if not isinstance(found, type):
+        raise LookupFailed(f"'{job.target}' is a {type(found).__name__}, not a class.")
     missing = [method for method in METHODS if not callable(getattr(found, method, None))]
     missing = missing or sorted(getattr(found, "__abstractmethods__", ()))
-    if missing or not isinstance(found, type):
-        lacks = f" lacks {' and '.join(missing)}" if missing else " is no class"
-        raise LookupFailed(f"'{job.target}'{lacks}: it must be a class with place, step and collect.")
+    if missing:
+        raise LookupFailed(f"'{job.target}' lacks {' and '.join(missing)}: an implementation has {', '.join(METHODS)}.")
     fault = getattr(job, "fault", None)
     return found if fault is None else type(found.__name__, (load(fault), found), {})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from conformance.cases import Case
 from conformance.contract import Arrays, Contract
@@ -16,6 +16,7 @@ from conformance.evidence import Observations, Observed
 from conformance.implementation import Implementation, Traffic
 from conformance.workers.jobs import Job, Site
 from conformance.workers.lookup import contract, implementation_class
+from conformance.workers.observe import Unreadable
 
 PROGRAMS_KEPT = 4
 Step = Callable[[Any, Arrays], tuple[Any, Mapping[str, Any]]]
@@ -25,7 +26,7 @@ class Clock:
     """Seconds by phase."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
@@ -33,7 +34,7 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[phase] += time.perf_counter() - started
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,24 +46,46 @@ class Watched:
     sites: tuple[Site, ...] = ()
 
 
+@dataclass
+class Warm:
+    """An implementation that is kept, so that another seed reuses its compiled program and what was seen of it."""
+
+    contract: Contract
+    implementation: Implementation
+    ran: bool = False
+    watched: Watched | None = None
+
+
 class Platform(ABC):
     """One framework in one worker: a JAX process with many devices, or one rank of a torch fleet."""
 
-    def __init__(self) -> None:
-        self._instances: OrderedDict[tuple, Implementation] = OrderedDict()
+    compiles: ClassVar[bool]  # the first call of a step compiles it
 
-    def implementation(self, job: Job) -> tuple[Contract, Implementation, bool]:
-        """The contract, the instance (kept, so that another seed reuses its compiled program), and whether it is new."""
+    def __init__(self) -> None:
+        self._warm: OrderedDict[tuple, Warm] = OrderedDict()
+
+    def warm(self, job: Job) -> Warm:
+        """The implementation of a job: a kept one, or a new one."""
         case = job.case
         key = (case.contract, job.target, getattr(job, "fault", None), case.mesh, case.dtype)
-        found = contract(case.contract)
-        fresh = key not in self._instances
-        if fresh:
-            self._instances[key] = implementation_class(job)(found, case.mesh, case.dtype)
-        self._instances.move_to_end(key)
-        while len(self._instances) > PROGRAMS_KEPT:
-            self._instances.popitem(last=False)
-        return found, self._instances[key], fresh
+        if key not in self._warm:
+            found = contract(case.contract)
+            self._warm[key] = Warm(found, implementation_class(job)(found, case.mesh, case.dtype))
+        self._warm.move_to_end(key)
+        while len(self._warm) > PROGRAMS_KEPT:
+            self._warm.popitem(last=False)
+        return self._warm[key]
+
+    def forget(self) -> None:
+        """Keep no implementation: one of them may have been left halfway."""
+        self._warm.clear()
+
+    def watch(self, warm: Warm, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
+        """One step, and what is known of its communication: seen once per program, here or before."""
+        if warm.watched is not None:
+            return warm.implementation.step(state, batch), warm.watched
+        returned, warm.watched = self.watched(warm.implementation.step, state, batch, case)
+        return returned, warm.watched
 
     @abstractmethod
     def device_mesh(self, case: Case) -> Any:
@@ -89,11 +112,12 @@ class Platform(ABC):
         """The step with the case's mutation in it."""
 
     def observations(self, values: Mapping[str, Any], case: Case) -> Observations:
-        """Raises ValueError, naming the observation, for a value that cannot be read."""
-        found: Observations = {}
-        for name, value in values.items():
-            try:
-                found[name] = self.observed(value, case)
-            except ValueError as wrong:
-                raise ValueError(f"The observation '{name}' cannot be read. {wrong}") from wrong
-        return found
+        if not isinstance(values, Mapping):
+            raise Unreadable(f"Observations come as a mapping from name to value, not as a {type(values).__name__}.")
+        return {name: self._named(name, value, case) for name, value in values.items()}
+
+    def _named(self, name: str, value: Any, case: Case) -> Observed:
+        try:
+            return self.observed(value, case)
+        except Unreadable as failure:
+            raise Unreadable(f"The observation '{name}' cannot be read: {failure}.") from failure

@@ -5,10 +5,8 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
-import select
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Client, Connection
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.implementation import Unsupported
+from conformance.workers.observe import Unreadable
 
 PR_SET_PDEATHSIG = 1
 
@@ -30,34 +29,31 @@ def log_to(path: str) -> None:
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
 
 
-def ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; the main process alone decides what becomes of it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def die_with_parent() -> None:
-    """The kernel ends this process when the thread that forked it ends (Linux): only for the fork server's children,
-    since the main process starts workers from threads that end before it does."""
+    """The kernel ends this process when the thread that started it ends (Linux); elsewhere the closed connection does.
+
+    Ctrl-C is the parent's affair: it ends its workers itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if Path("/proc").exists():
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def die_with_connection(connection: Connection) -> None:
-    """End this process, busy or not, as soon as the other end of its connection is closed."""
-
-    def watch() -> None:
-        poll = select.poll()
-        poll.register(connection.fileno(), 0)  # a hang-up is reported without being asked for
-        poll.poll()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
 def connect(address: str, name: str) -> Connection:
     connection = Client(address, family="AF_UNIX")
     connection.send(name)
     return connection
+
+
+def importing(connection: Connection, framework: str) -> bool:
+    """Import a framework; where that fails, say so to the parent."""
+    try:
+        __import__(framework)
+    except Exception as failure:
+        message = " ".join(str(failure).split()).rstrip(".")
+        connection.send(("missing", f"{framework} cannot be imported: {message}."))
+        return False
+    return True
 
 
 def answer_jobs(connection: Connection, answer: Callable[[Any], Any]) -> None:
@@ -67,7 +63,12 @@ def answer_jobs(connection: Connection, answer: Callable[[Any], Any]) -> None:
             job = connection.recv()
         except EOFError:
             return
-        connection.send(_answered(job, answer))
+        reply = _answered(job, answer)
+        sys.stdout.flush()
+        try:
+            connection.send(reply)
+        except (TypeError, AttributeError, ValueError) as failure:  # what pickle raises, before anything is sent
+            connection.send(("error", f"The evidence cannot be sent: {failure}", traceback.format_exc()))
 
 
 def _answered(job: Any, answer: Callable[[Any], Any]) -> tuple:
@@ -75,6 +76,8 @@ def _answered(job: Any, answer: Callable[[Any], Any]) -> tuple:
         return ("done", answer(job))
     except Unsupported as refusal:
         return ("unsupported", str(refusal), "")
+    except Unreadable as failure:
+        return ("error", str(failure), traceback.format_exc())
     except Exception as failure:
         sentence = f"{type(failure).__name__}: {str(failure).strip()}"
         return ("error", sentence, traceback.format_exc())

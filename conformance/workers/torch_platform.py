@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
-from conformance.cases import Case
+from conformance.cases import Case, Mutation
 from conformance.contract import Arrays
 from conformance.evidence import Block, Observed
 from conformance.implementation import Arranged, Sharded
@@ -19,13 +19,15 @@ from conformance.mutation import MutationError
 from conformance.placements import local_index, partial_axes
 from conformance.trace.torch_flops import ProductCounter
 from conformance.trace.torch_trace import Mutator, Recorder
-from conformance.workers.observe import arranged, plain
+from conformance.workers.observe import Unreadable, arranged, plain
 from conformance.workers.platform import Platform, Step, Watched
 
 NARROW = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 
 
 class TorchPlatform(Platform):
+    compiles = False
+
     def __init__(self) -> None:
         super().__init__()
         self._meshes: dict[Mesh, DeviceMesh] = {}
@@ -61,9 +63,9 @@ class TorchPlatform(Platform):
         index = local_index(tuple(value.shape), value.placements, mesh, rank)
         wanted = tuple(part.stop - part.start for part in index)
         if tuple(local.shape) != wanted:
-            raise ValueError(
-                f"Rank {rank} holds a block of shape {tuple(local.shape)}; placements {dict(value.placements)} of a "
-                f"tensor of shape {tuple(value.shape)} give it {wanted}."
+            raise Unreadable(
+                f"rank {rank} holds a block of shape {tuple(local.shape)}; placements {dict(value.placements)} of a "
+                f"tensor of shape {tuple(value.shape)} give it {wanted}"
             )
         block = Block(ranks=(rank,), index=index, value=_array(local), partial=partial_axes(value.placements))
         return Observed(
@@ -80,15 +82,26 @@ class TorchPlatform(Platform):
         return returned, Watched(traffic=recorder.traffic(), flops=flops, sites=recorder.sites())
 
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
+        assert case.mutation is not None
+        mutation = case.mutation
+
         def mutant(state: Any, batch: Arrays) -> Any:
-            assert case.mutation is not None
-            with Mutator(case.mutation, case.mesh, self.device_mesh(case)) as mutator:
+            with Mutator(mutation, case.mesh, self.device_mesh(case)) as mutator:
                 returned = step(state, batch)
-            if not mutator.applied:
-                raise MutationError(f"The step has no collective {case.mutation.site} to change.")
+            _applied_somewhere(mutation, mutator.applied)
             return returned
 
         return mutant
+
+
+def _applied_somewhere(mutation: Mutation, here: bool) -> None:
+    """A mutation that met its collective on no rank has changed nothing, and must not pass for one that survived."""
+    anywhere = torch.tensor(int(here))
+    dist.all_reduce(anywhere, op=dist.ReduceOp.MAX)
+    if not anywhere:
+        raise MutationError(
+            f"There is no collective {mutation.site} in the step that '{mutation.operator}' could change."
+        )
 
 
 def _spoken(value: DTensor, mesh: Mesh) -> dict[str, str]:
@@ -104,7 +117,7 @@ def _word(placement: Any) -> str:
         return "P"
     if isinstance(placement, Replicate):
         return "R"
-    raise ValueError(f"The DTensor placement {placement} has no word here: replicated, sharded or partial sum.")
+    raise Unreadable(f"its DTensor placement {placement} is not one of Replicate, Shard and Partial")
 
 
 def _array(local: torch.Tensor) -> np.ndarray:

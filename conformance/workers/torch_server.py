@@ -3,41 +3,59 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 import signal
 import sys
-from typing import Any
+import traceback
+from contextlib import suppress
+from importlib import import_module
+from multiprocessing.connection import Connection
+from pathlib import Path
 
-from conformance.workers.jobs import CaseJob, MeasureJob, SitesJob, TruthJob
-from conformance.workers.process import answer_jobs, connect, die_with_parent, ignore_interrupts, log_to
+from conformance.cases import Registered, suites
+from conformance.workers.process import answer_jobs, connect, die_with_parent, importing, log_to
 
-COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)  # the parent's timeout comes first, and tells more
+COLLECTIVE_TIMEOUT = datetime.timedelta(hours=2)  # the parent's timeout comes first, and tells more
 
 
 def main(address: str, name: str, log: str) -> None:
     log_to(log)
-    ignore_interrupts()
+    die_with_parent()
     os.environ["OMP_NUM_THREADS"] = "1"
-    if os.path.exists("/sys/class/net/lo"):
+    if Path("/sys/class/net/lo").exists():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a machine's own name need not resolve
     connection = connect(address, name)
-    try:
-        import torch
-    except ImportError as missing:
-        connection.send(("missing", f"torch cannot be imported: {missing}."))
+    if not importing(connection, "torch"):
         return
-    torch.set_num_threads(1)
-    import conformance.workers.execute
-    import conformance.workers.torch_platform
-    import conformance.workers.truth  # noqa: F401
-    from conformance.cases import suites
+    import torch
 
-    suites()
+    torch.set_num_threads(1)
+    import conformance.workers.answers
+    import conformance.workers.torch_platform  # noqa: F401
+
+    _preload()
+    gc.collect()
+    gc.freeze()  # ranks share these pages until somebody writes on them, and a collection writes on all
     connection.send(("ready", ""))
     _serve(connection, address)
 
 
-def _serve(connection: Any, address: str) -> None:
+def _preload() -> None:
+    """Import here, once, what every rank of every fleet would import; one that fails is reported by the rank."""
+    known = suites().values()
+    paths = {contract.references.get("torch", "") for suite in known for contract in suite.contracts}
+    paths |= {path for suite in known for entry in suite.implementations for path in _classes(entry)}
+    for module in sorted({path.partition(":")[0] for path in paths} - {""}):
+        with suppress(Exception):
+            import_module(module)
+
+
+def _classes(entry: Registered) -> list[str]:
+    return list(entry.classes.values()) if entry.framework == "torch" else []
+
+
+def _serve(connection: Connection, address: str) -> None:
     """Fork on request ('fleet', name, world, folder); report how a process ended on request ('ended', pid)."""
     while True:
         try:
@@ -45,19 +63,26 @@ def _serve(connection: Any, address: str) -> None:
         except EOFError:
             os._exit(0)
         if request == "fleet":
-            connection.send([_forked(connection, address, *details, rank) for rank in range(details[1])])
+            name, world, folder = details
+            connection.send([_forked(connection, address, name, world, folder, rank) for rank in range(world)])
         elif request == "ended":
             connection.send(_ended(*details))
 
 
-def _forked(connection: Any, address: str, name: str, world: int, folder: str, rank: int) -> int:
+def _forked(connection: Connection, address: str, name: str, world: int, folder: str, rank: int) -> int:
     pid = os.fork()
     if pid == 0:
         connection.close()
+        status = 1
         try:
             _rank(address, name, world, folder, rank)
+            status = 0
+        except SystemExit as leaving:
+            status = leaving.code if isinstance(leaving.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
         finally:
-            os._exit(0)
+            os._exit(status)
     return pid
 
 
@@ -71,37 +96,21 @@ def _ended(pid: int) -> int | None:
 
 
 def _rank(address: str, name: str, world: int, folder: str, rank: int) -> None:
-    """One rank of a fleet; a world of size 0 is one process without a process group, for references."""
+    """One rank of a fleet; a world of one named `reference` has no process group: it runs references."""
     log_to(f"{folder}/{name}-{rank}.log")
     die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import torch.distributed as dist
 
+    from conformance.workers.answers import Answers
+    from conformance.workers.torch_platform import TorchPlatform, products, to_numpy
+    from conformance.workers.truth import References
+
     connection = connect(address, f"{name}-{rank}")
     if not name.startswith("reference"):
         store = dist.FileStore(f"{folder}/{name}.store", world)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=COLLECTIVE_TIMEOUT)
-    answer_jobs(connection, _Answers())
-
-
-class _Answers:
-    def __init__(self) -> None:
-        from conformance.workers.torch_platform import TorchPlatform, products, to_numpy
-        from conformance.workers.truth import References
-
-        self.platform, self.references = TorchPlatform(), References("torch", to_numpy, products)
-
-    def __call__(self, job: Any) -> Any:
-        from conformance.workers.execute import Execution
-
-        if isinstance(job, TruthJob):
-            return self.references.truth(job)
-        if isinstance(job, SitesJob):
-            return Execution(job, self.platform).sites()
-        if isinstance(job, MeasureJob):
-            return Execution(job, self.platform).measured()
-        assert isinstance(job, CaseJob)
-        return Execution(job, self.platform).evidence()
+    answer_jobs(connection, Answers(TorchPlatform(), References("torch", to_numpy, products)))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class References:
         with clock("reference"):
             oracle = self.run(found, "float64", parameters, batches)
             noise = tuple({name: np.zeros_like(value) for name, value in step.items()} for step in oracle)
-            for member in () if found.exact else range(0 if job.dtype != "float64" else 1, MEMBERS + 1):
+            for member in range(0 if job.dtype != "float64" else 1, MEMBERS + 1):
                 given = _perturbed(parameters, batches, job.dtype, member)
                 noise = _farthest(noise, self.run(found, job.dtype, *given), oracle)
             trainer = self.trainer(found, "float64")

@@ -38,4 +38,3 @@ def _contract(name: str, exact: bool) -> Contract:
 
 
 CONTRACT = _contract("linear", exact=False)
-EXACT = _contract("exact", exact=True)

@@ -1,0 +1,34 @@
+"""Answers: what a worker process does with each kind of job, in either framework."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conformance.workers.execute import Execution
+from conformance.workers.jobs import CaseJob, MeasureJob, SitesJob, Task, TruthJob
+from conformance.workers.platform import Platform
+from conformance.workers.truth import References
+
+
+class Answers:
+    """Called with a job; after an exception no implementation is used again: it may have been left halfway."""
+
+    def __init__(self, platform: Platform, references: References) -> None:
+        self.platform, self.references = platform, references
+
+    def __call__(self, job: Task) -> Any:
+        try:
+            return self._answer(job)
+        except Exception:
+            self.platform.forget()
+            raise
+
+    def _answer(self, job: Task) -> Any:
+        if isinstance(job, TruthJob):
+            return self.references.truth(job)
+        if isinstance(job, SitesJob):
+            return Execution(job, self.platform).sites()
+        if isinstance(job, MeasureJob):
+            return Execution(job, self.platform).measured()
+        assert isinstance(job, CaseJob)
+        return Execution(job, self.platform).evidence()

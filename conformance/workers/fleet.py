@@ -1,0 +1,62 @@
+"""One evidence from those of all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from conformance.evidence import Evidence, Observations, Observed
+from conformance.implementation import Traffic
+from conformance.workers.observe import Unreadable, merged
+
+
+def united(parts: Sequence[Evidence]) -> Evidence:
+    """Every rank's blocks, the busiest rank's traffic, the slowest rank's seconds, all ranks' flops.
+
+    Raises Unreadable where ranks see tensors of different shapes under one name.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    repeated = [part.repeated for part in parts if part.repeated is not None]
+    traffic = [part.traffic for part in parts if part.traffic is not None]
+    flops = [part.flops for part in parts if part.flops is not None]
+    phases = dict.fromkeys(phase for part in parts for phase in part.seconds)
+    return Evidence(
+        initial=_joined([part.initial for part in parts]),
+        steps=tuple(_joined(step) for step in zip(*(part.steps for part in parts), strict=True)),
+        declarations=first.declarations,
+        repeated=_joined(repeated) if repeated else None,
+        responses={key: any(part.responses[key] for part in parts) for key in first.responses},
+        devices=tuple(sorted({device for part in parts for device in part.devices})),
+        traffic=_busiest(traffic) if traffic else None,
+        flops={rank: count for part in flops for rank, count in part.items()} if flops else None,
+        seconds={phase: max(part.seconds.get(phase, 0.0) for part in parts) for phase in phases},
+    )
+
+
+def _joined(parts: Sequence[Observations]) -> Observations:
+    """In the order of the first rank that has a name: not every rank has every observation."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: _one(name, [part[name] for part in parts if name in part]) for name in names}
+
+
+def _one(name: str, parts: Sequence[Observed]) -> Observed:
+    first = parts[0]
+    for other in parts[1:]:
+        if (other.shape, other.dtype, other.stored_shape) != (first.shape, first.dtype, first.stored_shape):
+            raise Unreadable(
+                f"The ranks do not agree on '{name}': it is {first.dtype} {list(first.shape)} on one and "
+                f"{other.dtype} {list(other.shape)} on another."
+            )
+    blocks = merged([block for part in parts for block in part.blocks])
+    return replace(first, blocks=blocks, stored_bytes={k: v for part in parts for k, v in part.stored_bytes.items()})
+
+
+def _busiest(parts: Sequence[tuple[Traffic, ...]]) -> tuple[Traffic, ...]:
+    most: dict[tuple, Traffic] = {}
+    for one in (one for part in parts for one in part):
+        key = (one.kind, one.axes, one.phase)
+        known = most.get(key, one)
+        most[key] = replace(one, calls=max(one.calls, known.calls), bytes=max(one.bytes, known.bytes))
+    return tuple(most.values())
