@@ -1,4 +1,4 @@
-"""The table of faults holds together: every name in it leads somewhere. `shardproof power` shows that faults are seen."""
+"""The table of faults holds together: every name in it leads somewhere. `shardproof power` shows what is seen."""
 
 from __future__ import annotations
 
