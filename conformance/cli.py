@@ -112,12 +112,13 @@ def power(
     implementation: Annotated[
         str | None, _option("--implementation", "I", "A registered name, or your own file.py:Class.")
     ] = None,
+    output: Annotated[Path | None, _option("--output", "DIR", "Where the kill table goes.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Plant faults and count how many the checks kill."""
     from conformance.commands.power import power as power_command
 
-    return power_command(tuple(suites or ()), implementation=implementation, as_json=as_json)
+    return power_command(tuple(suites or ()), implementation=implementation, output=output, as_json=as_json)
 
 
 @app.command()

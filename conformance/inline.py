@@ -47,10 +47,12 @@ class Judgement:
         return self.passed
 
     def __str__(self) -> str:
-        lines = [f"{self.result.verdict}: {self.result.case.id}", self.result.reason, self.result.stack]
-        for check in self.result.checks:
-            lines.append(f"  {check.check}: {check.verdict}, {check.compared} compared. {check.detail}")
-            for cause in check.diagnosis:
+        case = self.result.case
+        lines = [f"{case.implementation} on {case.mesh} in {case.dtype}: {self.result.verdict}"]
+        lines += [self.result.reason, self.result.stack]
+        for one in self.result.checks:
+            lines.append(f"  {one.check}: {one.verdict}, {one.compared} compared. {one.detail}".rstrip())
+            for cause in one.diagnosis:
                 where = f" on axis {cause.axis}" if cause.axis else ""
                 lines.append(f"    likely: {cause.cause}{where} (confidence {cause.confidence:.2f})")
         return "\n".join(line for line in lines if line)
@@ -95,7 +97,7 @@ def check(
     ):
         path = Path(folder) / "functions.pickle"
         path.write_bytes(pickle.dumps(functions))
-        case = Case(contract=f"{PREFIX}{path}", implementation="candidate", mesh=Mesh.parse(mesh), dtype=dtype)
+        case = Case(contract=f"{PREFIX}{path}", implementation=candidate.__name__, mesh=Mesh.parse(mesh), dtype=dtype)
         target = Target(
             contract=contract(case.contract),
             framework=functions.framework,

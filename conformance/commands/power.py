@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 from conformance import figures
 from conformance.cases import suites
@@ -13,7 +14,7 @@ from conformance.usage import UsageError, choose
 DIRECTORY = RESULTS / "power"
 
 
-def power(names: tuple[str, ...], *, implementation: str | None, as_json: bool) -> int:
+def power(names: tuple[str, ...], *, implementation: str | None, output: Path | None, as_json: bool) -> int:
     """Measure the power of some suites; the exit status is 1 if a bug survived or a control was flagged."""
     from conformance.power import power as measure
 
@@ -22,7 +23,7 @@ def power(names: tuple[str, ...], *, implementation: str | None, as_json: bool) 
     table = measure(chosen, implementation=implementation, on_progress=_progress)
     if not table.rows:
         raise UsageError("Nothing was planted: no fault and no mutation of these suites is for this implementation.")
-    page = table.write(DIRECTORY)
+    page = table.write(output or DIRECTORY)
     survivors = [row for row in table.rows if not row.as_expected]
     if as_json:
         for row in table.rows:

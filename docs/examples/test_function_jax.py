@@ -33,4 +33,4 @@ def test_my_sharded_function():
     judgement = conformance.check(
         reference=reference, candidate=candidate, parameters=PARAMETERS, batch=BATCH, mesh="tensor=4"
     )
-    assert judgement.passed, judgement
+    assert judgement.passed, str(judgement)

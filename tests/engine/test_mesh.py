@@ -1,0 +1,68 @@
+"""Meshes and placements: every rank and every element is somewhere, once."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance.mesh import AXES, ORDERS, Mesh, MeshError
+from conformance.placements import local_index, sharded_dim
+
+SIZES = st.dictionaries(st.sampled_from(AXES), st.integers(1, 4), min_size=1, max_size=3)
+MESHES = st.builds(lambda sizes, order: Mesh(sizes=tuple(sizes.items()), order=order), SIZES, st.sampled_from(ORDERS))
+
+
+@given(MESHES)
+def test_a_mesh_reads_what_it_writes(mesh: Mesh) -> None:
+    assert Mesh.parse(str(mesh)) == mesh
+
+
+@given(MESHES)
+def test_every_device_sits_at_one_rank(mesh: Mesh) -> None:
+    assert sorted(mesh.device_order) == list(range(mesh.devices))
+
+
+@given(MESHES)
+def test_groups_of_an_axis_cover_the_ranks_and_differ_along_it_only(mesh: Mesh) -> None:
+    for axis in mesh.axes:
+        groups = mesh.groups(axis)
+        assert sorted(itertools.chain(*groups)) == list(range(mesh.devices))
+        for group in groups:
+            assert [mesh.coordinates(rank)[axis] for rank in group] == list(range(mesh.size(axis)))
+            others = [{k: v for k, v in mesh.coordinates(rank).items() if k != axis} for rank in group]
+            assert all(other == others[0] for other in others)
+
+
+@given(MESHES, st.integers(0, 9), st.integers(1, 9))
+def test_shards_of_any_size_cover_a_tensor_once(mesh: Mesh, rows: int, columns: int) -> None:
+    placements = dict(zip(mesh.axes, ("S(0)", "S(1)", "S(0)"), strict=False))
+    held = np.zeros((rows, columns), dtype=int)
+    for rank in range(mesh.devices):
+        held[local_index((rows, columns), placements, mesh, rank)] += 1
+    assert (held == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("tensr=4", "Unknown mesh axis 'tensr'"),
+        ("tensor=0", "size 0"),
+        ("tensor=2,tensor=2", "twice"),
+        ("tensor", "write axis=size"),
+        ("tensor=4@sideways", "Unknown device order"),
+        ("", "write axis=size"),
+    ],
+)
+def test_a_mesh_that_cannot_be_is_refused_in_one_sentence(text: str, part: str) -> None:
+    with pytest.raises(MeshError, match=part) as refusal:
+        Mesh.parse(text)
+    assert str(refusal.value).endswith(".")
+
+
+def test_an_unknown_placement_is_refused() -> None:
+    with pytest.raises(ValueError, match="write R, P or"):
+        sharded_dim("sharded")

@@ -1,0 +1,84 @@
+"""Both ways in, as a stranger would use them: the examples of the docs are run, and broken, as they stand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
+COMMAND = [sys.executable, "-m", "conformance.cli"]
+
+
+def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, "run", *arguments, "--output", str(folder / "results")]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280, check=False)
+
+
+def _documented() -> list[str]:
+    """The arguments of the `shardproof run` line in the page."""
+    page = (ROOT / "docs" / "your-implementation.md").read_text()
+    [line] = re.findall(r"^shardproof run (.*)$", page, re.MULTILINE)
+    return line.split()
+
+
+def test_an_implementation_of_ones_own_conforms(tmp_path: Path) -> None:
+    done = _run([*_documented(), "--dtype", "float64"], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 pass" in done.stdout
+
+
+def test_a_bug_in_it_is_found_and_named(tmp_path: Path) -> None:
+    source = (EXAMPLES / "mlp_jax.py").read_text()
+    broken = source.replace('/ (jnp.sum(batch["mask"]) * y.shape[-1])', '/ (2 * jnp.sum(batch["mask"]) * y.shape[-1])')
+    assert broken != source
+    (tmp_path / "mine.py").write_text(broken)
+    mine = [word.replace("docs/examples/mlp_jax.py", str(tmp_path / "mine.py")) for word in _documented()]
+    done = _run([*mine, "--dtype", "float64"], tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "step 1: loss" in done.stdout
+
+
+@pytest.mark.parametrize("framework", ["jax", "torch"])
+def test_a_function_of_ones_own_conforms(framework: str) -> None:
+    done = _pytest(EXAMPLES / f"test_function_{framework}.py")
+    assert done.returncode == 0, done.stdout
+
+
+BUGS = {
+    "jax": (
+        'jax.lax.psum(jnp.tanh(x @ parameters["up"]) @ parameters["down"], "tensor")',
+        'jax.lax.pmean(jnp.tanh(x @ parameters["up"]) @ parameters["down"], "tensor")',
+    ),
+    "torch": ('    dist.all_reduce(y, group=mesh.get_group("tensor"))\n', ""),
+}
+
+
+@pytest.mark.parametrize("framework", ["jax", "torch"])
+def test_a_bug_in_the_function_is_found_and_named(framework: str, tmp_path: Path) -> None:
+    source = (EXAMPLES / f"test_function_{framework}.py").read_text()
+    right, wrong = BUGS[framework]
+    assert right in source
+    (tmp_path / "test_mine.py").write_text(source.replace(right, wrong))
+    done = _pytest(tmp_path / "test_mine.py")
+    assert done.returncode == 1
+    assert re.search(r"likely: .* on axis tensor \(confidence 0\.\d+\)", done.stdout), done.stdout
+
+
+def _pytest(file: Path) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(file),
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        str(ROOT / "pyproject.toml"),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, cwd=file.parent, timeout=280, check=False)
