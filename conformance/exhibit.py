@@ -17,7 +17,7 @@ from conformance.tolerance import BOUNDS, EPSILON, Excess, excess
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One tensor of one step against the oracle."""
+    """One tensor of one step against the oracle; step -1 is the start, before the first step."""
 
     step: int
     tensor: str
@@ -28,9 +28,13 @@ class Comparison:
     excess: Excess
 
     @property
+    def moment(self) -> str:
+        return "start" if self.step < 0 else f"step {self.step + 1}"
+
+    @property
     def label(self) -> str:
         rows = "" if self.excess.blocks == 1 else f" rows {self.excess.rows[0]}-{self.excess.rows[1] - 1}"
-        return f"step {self.step + 1}: {self.tensor}{rows}"
+        return f"{self.moment}: {self.tensor}{rows}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,17 @@ class Exhibit:
         """Every tensor that candidate and oracle both have in the same shape, in data-flow order, step by step."""
         return tuple(self._compared())
 
+    @cached_property
+    def placed(self) -> tuple[Comparison, ...]:
+        """The parameters as placed against the canonical ones, in the dtype in which they are kept; no tolerance."""
+        kept = np.float64 if self.case.dtype == "float64" else np.float32
+        found = []
+        for name, canonical in self.truth.initial.items():
+            observed, expected = self.evidence.initial.get(f"parameters/{name}"), canonical.astype(kept).astype(float)
+            if observed is not None and tuple(observed.shape) == expected.shape:
+                found.append(self._comparison(-1, f"parameters/{name}", observed, expected, np.zeros_like(expected)))
+        return tuple(found)
+
     def _compared(self) -> Iterator[Comparison]:
         for step, (observations, oracle, noise) in enumerate(
             zip(self.steps, self.truth.oracle, self.truth.noise, strict=False)
@@ -77,18 +92,21 @@ class Exhibit:
             for name, expected in oracle.items():
                 observed = observations.get(name)
                 if observed is not None and tuple(observed.shape) == expected.shape:
-                    error = deviation(observed, expected, self.case.mesh)
-                    magnitude = self._magnitude(name, expected)
-                    found = excess(error, magnitude, noise[name], self.epsilon(name))
-                    yield Comparison(
-                        step=step,
-                        tensor=name,
-                        observed=observed,
-                        expected=expected,
-                        magnitude=magnitude,
-                        noise=noise[name],
-                        excess=found,
-                    )
+                    yield self._comparison(step, name, observed, expected, noise[name])
+
+    def _comparison(
+        self, step: int, tensor: str, observed: Observed, expected: np.ndarray, noise: np.ndarray
+    ) -> Comparison:
+        magnitude, error = self._magnitude(tensor, expected), deviation(observed, expected, self.case.mesh)
+        return Comparison(
+            step=step,
+            tensor=tensor,
+            observed=observed,
+            expected=expected,
+            magnitude=magnitude,
+            noise=noise,
+            excess=excess(error, magnitude, noise, self.epsilon(tensor)),
+        )
 
     def _magnitude(self, name: str, expected: np.ndarray) -> np.ndarray:
         """An update is the difference of two stored parameters, and is rounded as they are."""

@@ -30,6 +30,7 @@ def verdict_of(results: Sequence[CheckResult]) -> str:
 
 def _diverging(exhibit: Exhibit) -> list[Comparison]:
     """What to look at, in order: tensors beyond their bound or with copies that differ; else the farthest off."""
+    misplaced = [one for one in exhibit.placed if one.excess.error]
     bound = 0.0 if exhibit.contract.exact and exhibit.case.dtype == "float64" else exhibit.bound
     beyond = [one for one in exhibit.comparisons if not one.excess.ratio <= bound or any(disagreements(one.observed))]
-    return beyond or sorted(exhibit.comparisons, key=lambda one: -one.excess.ratio)[:1]
+    return misplaced + beyond or sorted(exhibit.comparisons, key=lambda one: -one.excess.ratio)[:1]

@@ -40,12 +40,12 @@ def _cause(suspect: Suspect, axis: str, share: float) -> Cause:
     copies = [suspect.blocks[rank].value.astype(np.float64) for rank in group]
     wanted = suspect.slice_of(group[0], suspect.expected)
     right = [suspect.explains(copy, wanted) for copy in copies]
+    if right[0] and not any(right[1:]):
+        return Cause(cause="only the first rank along the axis is right", axis=axis, confidence=0.9 * share)
     if suspect.explains(np.sum(copies, axis=0), wanted, len(copies)):
         return Cause(cause="reduction missing: the copies are partial sums", axis=axis, confidence=0.97 * share)
     if suspect.explains(np.mean(copies, axis=0), wanted):
         return Cause(cause="average missing: every rank kept its own mean", axis=axis, confidence=0.95 * share)
-    if right[0] and not any(right[1:]):
-        return Cause(cause="only the first rank along the axis is right", axis=axis, confidence=0.9 * share)
     if any(right):
         wrong = [i for i, good in enumerate(right) if not good]
         return Cause(cause=f"wrong on positions {wrong} along the axis only", axis=axis, confidence=0.8 * share)

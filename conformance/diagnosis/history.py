@@ -13,7 +13,7 @@ from conformance.tolerance import EPSILON
 
 def stale(suspect: Suspect) -> Iterator[Cause]:
     """The value of the step before: a parameter gathered too early, an update not taken over."""
-    if suspect.step == 0:
+    if suspect.step <= 0:
         if suspect.tensor.startswith("updates/") and not suspect.value.any():
             yield Cause(cause="never updated", axis=None, confidence=0.9)
         return
@@ -23,14 +23,19 @@ def stale(suspect: Suspect) -> Iterator[Cause]:
 
 
 def narrower(suspect: Suspect) -> Iterator[Cause]:
-    """The error is what rounding to a narrower dtype leaves: too small for a wrong value, too large for this dtype."""
+    """The error is what rounding to a narrower dtype leaves: of its size, in most elements, and without direction."""
     size = float(np.abs(suspect.expected).max(initial=0.0))
-    error = float(np.abs(suspect.value - suspect.expected).max(initial=0.0))
-    if not size or not np.isfinite(error):
+    error = suspect.value - suspect.expected
+    if not size or not np.isfinite(error).all() or error.size < 32 or np.count_nonzero(error) < error.size / 2:
+        return
+    if abs(float(np.corrcoef(error.ravel(), suspect.expected.ravel())[0, 1])) > 0.3:
         return
     for dtype in ("bfloat16", "float32"):
         epsilon = EPSILON[dtype]
-        if epsilon > 16 * EPSILON[suspect.exhibit.case.dtype] and epsilon / 64 <= error / size <= 4 * epsilon:
+        if (
+            epsilon > 16 * EPSILON[suspect.exhibit.case.dtype]
+            and epsilon / 64 <= np.abs(error).max() / size <= 2 * epsilon
+        ):
             yield Cause(cause=f"computed or reduced in {dtype}", axis=None, confidence=0.5)
 
 

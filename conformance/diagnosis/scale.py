@@ -41,7 +41,7 @@ _MEANING = {
 
 def bias_repeated(suspect: Suspect) -> Iterator[Cause]:
     """The error is the same in every row and a multiple of a bias: the bias was added on every rank before the sum."""
-    if suspect.expected.ndim < 2:
+    if suspect.expected.ndim < 2 or not np.isfinite(suspect.value).all():
         return
     error = (suspect.value - suspect.expected).reshape(-1, suspect.expected.shape[-1])
     if not np.abs(error - error[0]).max() <= suspect.unexplained:
@@ -59,7 +59,7 @@ def bias_repeated(suspect: Suspect) -> Iterator[Cause]:
 def norm_miscounted(suspect: Suspect) -> Iterator[Cause]:
     """A global norm that counts replicated parameters once per rank, or misses what other ranks hold."""
     layout = suspect.exhibit.evidence.declarations.layout
-    if suspect.tensor != "metrics/grad_norm" or layout is None:
+    if suspect.tensor != "metrics/grad_norm" or layout is None or _gradients_diverge(suspect):
         return
     oracle = suspect.exhibit.truth.oracle[suspect.step]
     squares = {
@@ -79,14 +79,24 @@ def norm_miscounted(suspect: Suspect) -> Iterator[Cause]:
 
 
 def clip_ignored(suspect: Suspect) -> Iterator[Cause]:
-    """Updates too large by just the clipping factor: the norm was taken, the gradients were not scaled."""
+    """The gradients were not scaled by their norm: the first update is off by what clipping takes away."""
     threshold = suspect.exhibit.contract.recipe.clip_norm
-    if threshold is None or not suspect.tensor.startswith(("updates/", "optimizer/")):
+    kind, _, parameter = suspect.tensor.partition("/")
+    oracle = suspect.exhibit.truth.oracle[0]
+    gradient = oracle.get(f"gradients/{parameter}")
+    if threshold is None or kind != "updates" or suspect.step or gradient is None or _gradients_diverge(suspect):
         return
-    factor = _factor(suspect.value, suspect.expected)
-    norm = float(suspect.exhibit.truth.oracle[suspect.step]["metrics/grad_norm"])
-    if factor is not None and _near(factor, norm / threshold, 0.05) and abs(norm / threshold - 1) > 0.1:
-        yield Cause(cause="clipping not applied", axis=None, confidence=0.8)
+    error = suspect.value - suspect.expected
+    recipe, taken = suspect.exhibit.contract.recipe, 1 - min(1.0, threshold / float(oracle["metrics/grad_norm"]))
+    if recipe.optimizer == "sgd" and suspect.explains(error, -recipe.learning_rate * taken * gradient):
+        yield Cause(cause="clipping not applied", axis=None, confidence=0.95)
+
+
+def _gradients_diverge(suspect: Suspect) -> bool:
+    """Whether a gradient of the same step is already wrong: then what is made of it says nothing new."""
+    exhibit = suspect.exhibit
+    gradients = (one for one in exhibit.comparisons if one.step == suspect.step and one.tensor.startswith("gradients/"))
+    return any(not one.excess.ratio <= exhibit.bound for one in gradients)
 
 
 def _factor(value: np.ndarray, expected: np.ndarray) -> float | None:
