@@ -120,5 +120,5 @@ def copies(observed: Observed) -> int:
     held = np.zeros(observed.shape, dtype=np.int64)
     for block in observed.blocks:
         if not block.partial:
-            np.add.at(held, selector(block.index), len(block.ranks))
+            held[selector(block.index)] += len(block.ranks)
     return int(np.maximum(held - 1, 0).sum())

@@ -154,10 +154,10 @@ class Bench:
             return _broken(case, target, outcome)
         exhibit = Exhibit(case=case, contract=target.contract, evidence=outcome.evidence, truth=truth.truth)
         results = judge(exhibit, self.checks)
-        phases = Counter(outcome.evidence.seconds)
+        phases: dict[str, float] = dict(outcome.evidence.seconds)
         phases["reference"] = truth.seconds if fresh else 0.0
         return CaseResult(
-            case=case, framework=target.framework, verdict=verdict_of(results), checks=results, phases=dict(phases)
+            case=case, framework=target.framework, verdict=verdict_of(results), checks=results, phases=phases
         )
 
     def _truth(self, case: Case, target: Target) -> tuple[bool, Outcome]:

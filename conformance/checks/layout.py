@@ -42,7 +42,7 @@ def _stored(exhibit: Exhibit) -> Iterator[tuple[str, str]]:
     for moment, state in (("start", exhibit.evidence.initial), ("last step", exhibit.evidence.steps[-1])):
         for name, observed in state.items():
             parameter = _parameter_of(name)
-            if parameter in layout:
+            if parameter is not None and parameter in layout:
                 yield f"{moment}: {name}", _misplaced(name, observed, layout[parameter], exhibit)
 
 

@@ -20,7 +20,9 @@ class Replicas(Check):
         return exhibit.case.mesh.devices > 1
 
     def judge(self, exhibit: Exhibit) -> CheckResult:
-        compared, failures, first, ranks = 0, [], None, ()
+        compared, first = 0, None
+        failures: list[str] = []
+        ranks: tuple[int, ...] = ()
         for moment, observations in _moments(exhibit):
             for name, observed in _in_flow(exhibit, observations):
                 compared += copies(observed)

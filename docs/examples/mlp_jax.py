@@ -43,7 +43,8 @@ class TensorParallelMLP(Implementation):
             decayed = clip * gradients[name] + recipe.weight_decay * p
             momentum[name] = recipe.momentum * state["momentum"][name] + decayed
             parameters[name] = p - recipe.learning_rate * momentum[name]
-        observations = {"outputs/y": y, "metrics/tokens": jnp.sum(batch["mask"]), "loss": loss, "metrics/grad_norm": norm}
+        tokens = jnp.sum(batch["mask"])
+        observations = {"outputs/y": y, "metrics/tokens": tokens, "loss": loss, "metrics/grad_norm": norm}
         observations |= {f"gradients/{name}": g for name, g in gradients.items()}
         return {"parameters": parameters, "momentum": momentum, "count": state["count"] + 1}, observations
 
@@ -56,7 +57,8 @@ class TensorParallelMLP(Implementation):
         return 0.5 * jnp.sum(error**2) / (jnp.sum(batch["mask"]) * y.shape[-1]), y
 
     def declare(self):
-        layout = {
-            name: {axis: f"S({dim})" for dim, axis in enumerate(spec) if axis is not None} for name, spec in SPECS.items()
-        }
-        return Declarations(layout=layout)
+        return Declarations(layout={name: placements(spec) for name, spec in SPECS.items()})
+
+
+def placements(spec):
+    return {axis: f"S({dim})" for dim, axis in enumerate(spec) if axis is not None}

@@ -66,10 +66,9 @@ _LINEAR = Architecture(kind="linear", hidden=24, outputs=48)
 _DYADIC = Architecture(kind="linear", hidden=24, outputs=32)  # a power of two: the mean does not round
 _UNEVEN_OUT = Architecture(kind="linear", hidden=24, outputs=13)
 _UNEVEN_IN = Architecture(kind="linear", hidden=13, outputs=10)
-_ATTENTION = {"kind": "attention", "hidden": 20, "heads": 8, "head_size": 6}
-_MHA = Architecture(**_ATTENTION, kv_heads=8, fused_qkv=True)
-_GQA = Architecture(**_ATTENTION, kv_heads=2, head_norm=True)
-_MQA = Architecture(**_ATTENTION, kv_heads=1, positions="none", bias=False)
+_MHA = Architecture(kind="attention", hidden=20, heads=8, kv_heads=8, head_size=6, fused_qkv=True)
+_GQA = replace(_MHA, kv_heads=2, fused_qkv=False, head_norm=True)
+_MQA = replace(_MHA, kv_heads=1, fused_qkv=False, positions="none", bias=False)
 _HEADS_3 = Architecture(kind="attention", hidden=20, heads=6, kv_heads=3, head_size=4, fused_qkv=True)
 _GELU = Architecture(kind="feedforward", hidden=12, ffn=24)
 _SWIGLU = Architecture(kind="feedforward", hidden=12, ffn=24, activation="swiglu", fused_gate_up=True)

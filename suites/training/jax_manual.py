@@ -121,9 +121,7 @@ class ShardMapTraining(TrainingStep):
 
     def update_sum(self, axes: tuple[str, ...], elements: int, calls: int = 1) -> Transfer:
         """All-reduces of gradients or of sums, in the master dtype."""
-        return Transfer(
-            kind="all_reduce", axes=axes, phase="update", elements=elements, dtype=self.master, calls=calls
-        )
+        return Transfer(kind="all_reduce", axes=axes, phase="update", elements=elements, dtype=self.master, calls=calls)
 
     def summed_scalars(self) -> int:
         """Loss, weight, and the metrics that are sums."""
