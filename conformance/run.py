@@ -21,12 +21,13 @@ from conformance.workers.pool import Workers
 
 TIMEOUT_SECONDS = 120.0
 TRUTHS_KEPT = 24
+INSIDE = ("place", "compile", "step", "collect", "reference")  # the candidate's work, and the same of its reference
 SURE = 0.8  # a diagnosis below this is tried on meshes without one of the axes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """What a run amounts to. `overhead` is the share of worker time outside place, compile, step, collect and trace."""
+    """What a run amounts to. `overhead` is the share of worker time outside INSIDE: tracing, transport, judging."""
 
     cases: int = 0
     unexpected: int = 0
@@ -220,13 +221,18 @@ def _broken(case: Case, target: Target, outcome: Outcome) -> CaseResult:
     )
 
 
-def _totals(results: Sequence[CaseResult], seconds: float) -> Totals:
+def overhead(results: Sequence[CaseResult]) -> float | None:
+    """Share of the time that went outside INSIDE; None without results."""
     busy = sum(result.seconds for result in results)
-    inside = sum(sum(result.phases.values()) for result in results)
+    inside = sum(result.phases.get(phase, 0.0) for result in results for phase in INSIDE)
+    return max(0.0, 1 - inside / busy) if busy else None
+
+
+def _totals(results: Sequence[CaseResult], seconds: float) -> Totals:
     return Totals(
         cases=len(results),
         unexpected=sum(not result.as_expected for result in results),
         verdicts=dict(Counter(result.verdict for result in results)),
         seconds=seconds,
-        overhead=max(0.0, 1 - inside / busy) if busy else None,
+        overhead=overhead(results),
     )

@@ -8,7 +8,7 @@ from conformance.cases import Case
 from conformance.mesh import Mesh
 from conformance.resolve import resolve
 from conformance.results import CaseResult
-from conformance.run import TIMEOUT_SECONDS, Bench
+from conformance.run import TIMEOUT_SECONDS, Bench, overhead
 from conformance.tolerance import BOUNDS
 from conformance.workers.jobs import Measured, MeasureJob
 from conformance.workers.pool import Workers
@@ -24,7 +24,7 @@ def measured(contract: str, implementation: str, mesh: str, dtype: str) -> dict[
     seconds_per_token   median step over valid elements of the batch
     peak_bytes          per device, from the compiled program (JAX)
     error_over_bound    the worst of all comparisons
-    overhead            share of the case's time outside place, compile, step, collect and trace
+    overhead            share of the case's time outside place, compile, step and collect
     """
     case = Case(contract=contract, implementation=implementation, mesh=Mesh.parse(mesh), dtype=dtype)
     target = resolve(case)
@@ -45,6 +45,6 @@ def _figures(result: CaseResult, found: Measured, tokens: float, dtype: str) -> 
         "seconds_per_token": median(found.step_seconds) / tokens,
         "error_over_bound": max(max(check.ratios.values(), default=0.0) for check in result.checks),
         "bound": BOUNDS[dtype],
-        "overhead": max(0.0, 1 - sum(result.phases.values()) / result.seconds),
+        "overhead": overhead([result]) or 0.0,
     }
     return figures | ({"peak_bytes": float(found.peak_bytes)} if found.peak_bytes is not None else {})
