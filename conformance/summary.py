@@ -117,5 +117,5 @@ def totals(records: Sequence[CaseRecord], run: RunRecord) -> Iterator[str]:
     judgement = "all as expected" if not unexpected else f"{unexpected} not as expected"
     yield f"{figures.count(len(records), 'case')} in {figures.seconds(run.seconds)}: {spoken} - {judgement}."
     if run.overhead is not None:
-        phases = "place, compile, step, collect, trace and reference"
+        phases = "place, compile, step and collect, of candidates and references"
         yield f"Overhead: {figures.share(run.overhead)} of the time went outside {phases}."
