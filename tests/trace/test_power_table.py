@@ -6,6 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from conformance import power
 from conformance.power_table import PowerRow, PowerTable
 
 ROW = PowerRow(
@@ -66,3 +69,12 @@ def test_the_table_is_written_the_same_whatever_the_order(tmp_path: Path) -> Non
     found = json.loads((tmp_path / "one" / "power.json").read_text())
     assert found["totals"]["killed"] == 4
     assert [row["id"] for row in found["rows"]] == ["drop@2", "drop@10"] * 2
+
+
+def test_values_are_alike_bit_for_bit_or_but_for_the_order_of_a_sum() -> None:
+    x = np.array([1.0, 1e-20, -3.0])
+    assert power._alike(x.copy(), x, 0)
+    assert not power._alike(x + np.array([2.3e-16, 0, 0]), x, 0)
+    assert power._alike(x + np.array([2.3e-16, 0, 0]), x, power.ULPS)
+    assert not power._alike(x + np.array([1e-13, 0, 0]), x, power.ULPS)
+    assert not power._alike(x.astype(np.float32), x, power.ULPS)
