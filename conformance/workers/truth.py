@@ -16,7 +16,7 @@ from conformance.workers.jobs import TruthJob
 from conformance.workers.lookup import contract, load
 from conformance.workers.platform import Clock
 
-MEMBERS = 4
+MEMBERS = 8
 TRAINERS_KEPT = 6
 Steps = tuple[Arrays, ...]
 
