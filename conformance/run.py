@@ -131,6 +131,7 @@ class Bench:
         self.timeout_seconds = timeout_seconds
         self._truths: OrderedDict[tuple, Outcome] = OrderedDict()
         self._lock = threading.Lock()
+        self._answered: set[tuple] = set()  # programs of which it is known what every batch key changes
 
     def judge_case(self, case: Case, target: Target) -> CaseResult:
         """Run one case and judge it; whatever breaks, in a worker or here, is a verdict and never an exception."""
@@ -148,17 +149,23 @@ class Bench:
         fresh, truth = self._truth(case, target)
         if truth.failure is not None:
             return _broken(case, target, truth)
-        outcome = self.workers.run(
-            CaseJob(case=case, framework=target.framework, target=target.path, fault=target.fault), self.timeout_seconds
-        )
+        outcome = self.workers.run(self._job(case, target), self.timeout_seconds)
         if outcome.evidence is None or truth.truth is None:
             return _broken(case, target, outcome)
+        self._answered.add(_keyed(case))
         exhibit = Exhibit(case=case, contract=target.contract, evidence=outcome.evidence, truth=truth.truth)
         results = judge(exhibit, self.checks)
         phases: dict[str, float] = dict(outcome.evidence.seconds)
         phases["reference"] = truth.seconds if fresh else 0.0
         return CaseResult(
             case=case, framework=target.framework, verdict=verdict_of(results), checks=results, phases=phases
+        )
+
+    def _job(self, case: Case, target: Target) -> CaseJob:
+        """What every batch key changes is asked once per program: other seeds and dtypes read the same batch."""
+        responses = case.mutation is None and _keyed(case) not in self._answered
+        return CaseJob(
+            case=case, framework=target.framework, target=target.path, fault=target.fault, responses=responses
         )
 
     def _truth(self, case: Case, target: Target) -> tuple[bool, Outcome]:
@@ -192,6 +199,10 @@ class Bench:
         sizes = tuple((name, 1 if name == axis else size) for name, size in case.mesh.sizes)
         smaller = replace(case, mesh=replace(case.mesh, sizes=sizes))
         return self._judged(smaller, target).verdict == "pass"
+
+
+def _keyed(case: Case) -> tuple:
+    return (case.contract, case.implementation, case.mesh, case.fault)
 
 
 def _best(result: CaseResult) -> Cause | None:

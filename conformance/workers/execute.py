@@ -11,7 +11,7 @@ import numpy as np
 from conformance.contract import Arrays
 from conformance.evidence import Evidence, Observations
 from conformance.workers.jobs import CaseJob, Job, Measured, MeasureJob, Site
-from conformance.workers.observe import Unreadable, same_bits
+from conformance.workers.observe import Unreadable, same_bits, shared
 from conformance.workers.platform import Clock, Platform, Step, Watched
 
 
@@ -38,7 +38,7 @@ class Execution:
         initial = self.collected(state)
         step = self.step(state)
         steps = tuple(self.trained(step, state))
-        repeated, watched = self.repeated(step, job) if job.determinism or job.trace else (None, Watched())
+        repeated, watched = self.repeated(step, job, steps[0]) if job.determinism or job.trace else (None, Watched())
         return Evidence(
             initial=initial,
             steps=steps,
@@ -103,7 +103,7 @@ class Execution:
         with self.clock("collect"):
             return self.platform.observations(values, self.case)
 
-    def repeated(self, step: Step, job: CaseJob) -> tuple[Observations, Watched]:
+    def repeated(self, step: Step, job: CaseJob, first: Observations) -> tuple[Observations, Watched]:
         """The first step again from a second placement; watched unless it is a mutant."""
         state, batch = self.placed(), _copied(self.batches[0])
         with self.clock("trace" if job.trace and self.warm.watched is None else "step"):
@@ -112,7 +112,7 @@ class Execution:
             else:
                 returned, watched = step(state, batch), Watched()
             state, seen = self.settled(returned)
-        return self.observed(seen) | self.collected(state), watched
+        return shared(self.observed(seen) | self.collected(state), first), watched
 
     def responses(self, step: Step, first: Observations) -> Iterator[tuple[str, bool]]:
         """For each key of the batch: does anything change when that key changes?"""

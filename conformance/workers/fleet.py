@@ -18,21 +18,33 @@ def united(parts: Sequence[Evidence]) -> Evidence:
     first = parts[0]
     if len(parts) == 1:
         return first
-    repeated = [part.repeated for part in parts if part.repeated is not None]
     traffic = [part.traffic for part in parts if part.traffic is not None]
+    steps = tuple(_joined(step) for step in zip(*(part.steps for part in parts), strict=True))
     flops = [part.flops for part in parts if part.flops is not None]
     phases = dict.fromkeys(phase for part in parts for phase in part.seconds)
     return Evidence(
         initial=_joined([part.initial for part in parts]),
-        steps=tuple(_joined(step) for step in zip(*(part.steps for part in parts), strict=True)),
+        steps=steps,
         declarations=first.declarations,
-        repeated=_joined(repeated) if repeated else None,
+        repeated=_repeated(parts, steps[0]),
         responses={key: any(part.responses[key] for part in parts) for key in first.responses},
         devices=tuple(sorted({device for part in parts for device in part.devices})),
         traffic=_busiest(traffic) if traffic else None,
         flops={rank: count for part in flops for rank, count in part.items()} if flops else None,
         seconds={phase: max(part.seconds.get(phase, 0.0) for part in parts) for phase in phases},
     )
+
+
+def _repeated(parts: Sequence[Evidence], first: Observations) -> Observations | None:
+    """The first step again; what is the same object as before on every rank is the same here."""
+    again = [part.repeated for part in parts if part.repeated is not None]
+    if not again:
+        return None
+    names = dict.fromkeys(name for one in again for name in one)
+    pairs = [(part.steps[0], part.repeated or {}) for part in parts]
+    differing = {name for name in names for one, other in pairs if one.get(name) is not other.get(name)}
+    other = _joined([{name: one[name] for name in one if name in differing} for one in again])
+    return {name: other[name] if name in differing else first[name] for name in names}
 
 
 def _joined(parts: Sequence[Observations]) -> Observations:

@@ -31,6 +31,7 @@ class TorchPlatform(Platform):
     def __init__(self) -> None:
         super().__init__()
         self._meshes: dict[Mesh, DeviceMesh] = {}
+        self._places: dict[tuple, tuple[int, tuple[slice, ...]]] = {}
 
     def device_mesh(self, case: Case) -> DeviceMesh:
         if case.mesh not in self._meshes:
@@ -59,8 +60,7 @@ class TorchPlatform(Platform):
         return plain(value, [self.rank(case.mesh)])
 
     def _sharded(self, value: Sharded, mesh: Mesh) -> Observed:
-        rank, local = self.rank(mesh), value.local.detach()
-        index = local_index(tuple(value.shape), value.placements, mesh, rank)
+        (rank, index), local = self._place(value, mesh), value.local.detach()
         wanted = tuple(part.stop - part.start for part in index)
         if tuple(local.shape) != wanted:
             raise Unreadable(
@@ -74,6 +74,14 @@ class TorchPlatform(Platform):
             blocks=(block,),
             stored_bytes={rank: local.numel() * local.element_size()},
         )
+
+    def _place(self, value: Sharded, mesh: Mesh) -> tuple[int, tuple[slice, ...]]:
+        """The mesh position of this process, and the block that it holds; remembered: every step asks for the same."""
+        key = (tuple(value.shape), tuple(value.placements.items()), mesh)
+        if key not in self._places:
+            rank = self.rank(mesh)
+            self._places[key] = rank, local_index(key[0], value.placements, mesh, rank)
+        return self._places[key]
 
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
         with Recorder(case.mesh, self.device_mesh(case)) as recorder:

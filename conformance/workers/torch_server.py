@@ -25,6 +25,7 @@ def main(address: str, name: str, log: str) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     if Path("/sys/class/net/lo").exists():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a machine's own name need not resolve
+    _wait_for_turns()
     connection = connect(address, name)
     if not importing(connection, "torch"):
         return
@@ -39,6 +40,12 @@ def main(address: str, name: str, log: str) -> None:
     gc.freeze()  # ranks share these pages until somebody writes on them, and a collection writes on all
     connection.send(("ready", ""))
     _serve(connection, address)
+
+
+def _wait_for_turns() -> None:
+    """A rank that a message wakes does not interrupt another: where they share cores, gloo takes a fifth of the CPU."""
+    with suppress(AttributeError, OSError):  # Linux only
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _preload() -> None:
