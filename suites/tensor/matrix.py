@@ -167,6 +167,22 @@ REFUSED = (  # heads that the axis does not divide: refused with a clear sentenc
         profiles=CORE,
         expect="unsupported",
     ),
+    # What torch itself cannot do; `shardproof run` prints torch's reason. These rows overrule the ones above.
+    Standing(
+        contracts=_names("column_linear"),
+        implementations=("torch-dtensor",),
+        meshes=("data=2,tensor=4@shuffled",),
+        profiles=CORE,
+        expect="unsupported",
+    ),
+    Standing(
+        contracts=_names("row_linear_exact"),
+        implementations=("torch-dtensor",),
+        meshes=("tensor=3",),
+        dtypes=("float64", "float32"),
+        profiles=CORE,
+        expect="unsupported",
+    ),
 )
 
 MATRIX = SMOKE + EVERYWHERE + WHOLE + REFUSED
