@@ -152,7 +152,7 @@ WHOLE = (
     ),
 )
 
-REFUSED = (  # heads that the axis does not divide: refused with a clear sentence, never computed wrong
+REFUSED = (  # refused with a clear sentence, never computed wrong: heads and rows that an axis does not divide
     Standing(
         contracts=_names("attention_mha_fused"),
         implementations=EXPLICIT,

@@ -98,7 +98,7 @@ class RowLinear(LinearContract):
         size = self.tensor_size()
         if self.contract.exact and size & (size - 1):
             raise Unsupported(
-                f"torch's RowwiseParallel adds the {size}th part of the bias to each partial sum, and dividing by "
+                f"torch's RowwiseParallel adds 1/{size} of the bias to each partial sum, and dividing by "
                 f"{size} rounds: the sum is right, but not exactly so."
             )
 
