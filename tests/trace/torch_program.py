@@ -139,7 +139,7 @@ def fleet() -> list[dict[str, Any]]:
     processes = [context.Process(target=_rank, args=(n, port, queue)) for n in range(MESH.devices)]
     for process in processes:
         process.start()
-    found = dict(queue.get(timeout=90) for _ in processes)
+    found = dict(queue.get(timeout=200) for _ in processes)
     for process in processes:
         process.join(30)
     return [found[n] for n in range(MESH.devices)]
