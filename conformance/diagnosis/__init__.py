@@ -9,7 +9,7 @@ from conformance.diagnosis.history import narrower, not_finite, stale
 from conformance.diagnosis.scale import bias_repeated, clip_ignored, norm_miscounted, scaled
 from conformance.diagnosis.shards import permuted, rolled, shards_wrong
 from conformance.diagnosis.suspect import Suspect
-from conformance.diagnosis.traffic import communication_differs
+from conformance.diagnosis.traffic import communication_differs, only_axis
 from conformance.exhibit import Comparison, Exhibit
 from conformance.results import Cause
 
@@ -37,20 +37,21 @@ def diagnose(exhibit: Exhibit, diverging: list[Comparison]) -> tuple[Cause, ...]
         suspect = Suspect(comparison=comparison, exhibit=exhibit)
         for signature in SIGNATURES:
             found += [_weighted(cause, 0.8**place) for cause in signature(suspect)]
-    return _ranked(found, exhibit)
+    only = only_axis(exhibit, diverging[0].tensor) if diverging else None
+    if only is not None:
+        found.append(Cause(cause="no known signature", axis=only, confidence=0.1))
+    return _ranked(found, only)
 
 
 def _weighted(cause: Cause, weight: float) -> Cause:
     return Cause(cause=cause.cause, axis=cause.axis, confidence=round(cause.confidence * weight, 3))
 
 
-def _ranked(found: list[Cause], exhibit: Exhibit) -> tuple[Cause, ...]:
-    """Surest first, each cause once; a cause that names no axis gets the only one there is."""
-    wide = [axis for axis, size in exhibit.case.mesh.sizes if size > 1]
+def _ranked(found: list[Cause], only: str | None) -> tuple[Cause, ...]:
+    """Surest first, each cause once; a cause that names no axis gets the only one that can be meant."""
     best: dict[tuple[str, str | None], Cause] = {}
     for cause in found:
-        axis = cause.axis or (wide[0] if len(wide) == 1 else None)
-        key = (cause.cause, axis)
+        key = (cause.cause, cause.axis or only)
         if key not in best or best[key].confidence < cause.confidence:
-            best[key] = Cause(cause=cause.cause, axis=axis, confidence=cause.confidence)
+            best[key] = Cause(cause=cause.cause, axis=cause.axis or only, confidence=cause.confidence)
     return tuple(sorted(best.values(), key=lambda cause: -cause.confidence)[:MOST_CAUSES])

@@ -19,6 +19,8 @@ def scaled(suspect: Suspect) -> Iterator[Cause]:
         or not suspect.explains(suspect.value, factor * suspect.expected, factor)
     ):
         return
+    if suspect.tensor == "metrics/grad_norm":
+        factor = factor**2  # it is the sum of squares that was reduced, and the root was taken after
     sizes = {axis: suspect.mesh.size(axis) for axis in suspect.axes}
     powers = [(axis, power) for axis, size in sizes.items() for power in (1, -1, 2, -2) if _near(factor, size**power)]
     for axis, power in powers:

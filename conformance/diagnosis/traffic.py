@@ -25,6 +25,26 @@ def communication_differs(exhibit: Exhibit) -> Iterator[Cause]:
         yield Cause(cause=f"{key[0]} {key[1]} of another size", axis=_axis(key), confidence=0.7)
 
 
+def only_axis(exhibit: Exhibit, tensor: str) -> str | None:
+    """The one axis that can be meant: of the axes wider than 1, the only one with traffic where the tensor is made."""
+    wide = {axis for axis, size in exhibit.case.mesh.sizes if size > 1}
+    declared = exhibit.evidence.declarations.traffic
+    if len(wide) > 1 and declared is not None:
+        wide &= {axis for one in declared if one.phase in _phases(tensor) for axis in one.axes}
+    return wide.pop() if len(wide) == 1 else None
+
+
+def _phases(tensor: str) -> tuple[str, ...]:
+    """The phases whose collectives can be the first to spoil a tensor."""
+    if tensor.startswith(("activations/", "outputs/")):
+        return ("forward",)
+    if tensor.startswith("gradients/"):
+        return ("backward", "update")
+    if tensor == "loss" or tensor.startswith("metrics/"):
+        return ("forward", "backward", "update")
+    return ()  # parameters and optimizer state go wrong without any collective too
+
+
 def _lost(key: Key, moved: list[Key]) -> Cause:
     if moved:
         other = "+".join(moved[0][2])
