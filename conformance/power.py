@@ -53,20 +53,24 @@ def power(
     names: Sequence[str],
     *,
     implementation: str | None = None,
+    generated: bool = True,
     workers: Workers | None = None,
     on_progress: Progress = lambda sentence: None,
 ) -> PowerTable:
     """Measure the power of some suites, of one implementation (a registered name, or `file.py:Class`) or of all.
 
+    Without `generated`, the named faults and the controls alone.
     A suite says in `Suite.mutated` whose collectives are mutated; of an outsider's implementation those of every
     contract and mesh in there that it supports.
     """
     chosen = [suites()[name] for name in names]
     if workers is None:
         with Workers(jax_devices=_most_devices(chosen)) as own:
-            return power(names, implementation=implementation, workers=own, on_progress=on_progress)
+            return power(
+                names, implementation=implementation, generated=generated, workers=own, on_progress=on_progress
+            )
     planted = [one for suite in chosen for one in _faults(suite, implementation)]
-    for suite in chosen:
+    for suite in chosen if generated else ():
         planted += _mutations(suite, implementation, workers, on_progress)
     planted = list({one.case.id: one for one in planted}.values())
     results = _judged(planted, workers, on_progress)
