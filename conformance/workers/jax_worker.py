@@ -11,6 +11,7 @@ FLAGS = (
     # Programs here are tiny and run a few times: compile time is all that counts, so LLVM need not optimise.
     "--xla_backend_optimization_level=0",
     "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
     # Device threads that wait for each other: XLA would end the process after 40 s, which a busy machine may take.
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds=3600",
     "--xla_cpu_collective_call_terminate_timeout_seconds=7200",

@@ -25,7 +25,6 @@ def main(address: str, name: str, log: str) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     if Path("/sys/class/net/lo").exists():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a machine's own name need not resolve
-    _wait_for_turns()
     connection = connect(address, name)
     if not importing(connection, "torch"):
         return
@@ -38,6 +37,7 @@ def main(address: str, name: str, log: str) -> None:
     _preload()
     gc.collect()
     gc.freeze()  # ranks share these pages until somebody writes on them, and a collection writes on all
+    _wait_for_turns()
     connection.send(("ready", ""))
     _serve(connection, address)
 
