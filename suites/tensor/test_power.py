@@ -1,4 +1,4 @@
-"""Named faults of tensor parallelism are killed, their axis is named, and no control is killed: as published, or better."""
+"""Named faults are killed, their axis is named, and no control is flagged: as published, or better."""
 
 from __future__ import annotations
 
