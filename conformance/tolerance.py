@@ -15,7 +15,7 @@ import numpy as np
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 
 # Largest excess error that a conforming program may show, per dtype of the case.
-BOUNDS = {"float64": 8.0, "float32": 4.0, "bfloat16": 4.0, "float16": 4.0}
+BOUNDS = {"float64": 6.0, "float32": 4.5, "bfloat16": 3.5, "float16": 3.5}
 
 MOST_BLOCKS = 16
 FEWEST_ELEMENTS = 32  # in a block: below that the yardstick of a block would itself be mostly chance
