@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from conformance.assembly import assembled, deviation
+from conformance.blocks import merged, place
 from conformance.cases import Case
 from conformance.contract import Contract
 from conformance.evidence import Block, Evidence, Observations, Observed, Truth
@@ -118,31 +119,12 @@ class Exhibit:
 
 
 def _change(after: Observed, before: Observed) -> Observed:
-    """Every rank's own change of its own blocks, in float64; a block that moved is compared with NaN, which never
-    passes."""
-    start = {(rank, _key(block)): block.value for block in before.blocks for rank in block.ranks}
+    """Every rank's own change of its own blocks, in float64; a block that moved becomes NaN, which never passes."""
+    start = {(rank, place(block)): block.value for block in before.blocks for rank in block.ranks}
     blocks = []
     for block in after.blocks:
-        earlier = {rank: start.get((rank, _key(block))) for rank in block.ranks}
+        earlier = {rank: start.get((rank, place(block))) for rank in block.ranks}
         for rank, value in earlier.items():
             change = block.value.astype(np.float64) - (np.nan if value is None else value.astype(np.float64))
             blocks.append(Block(ranks=(rank,), index=block.index, value=change))
-    return Observed(shape=after.shape, dtype="float64", blocks=_merged(blocks))
-
-
-def _merged(blocks: list[Block]) -> tuple[Block, ...]:
-    same: dict[tuple, list[Block]] = {}
-    for block in blocks:
-        same.setdefault((_key(block), block.value.tobytes()), []).append(block)
-    return tuple(
-        Block(
-            ranks=tuple(sorted(rank for block in group for rank in block.ranks)),
-            index=group[0].index,
-            value=group[0].value,
-        )
-        for group in same.values()
-    )
-
-
-def _key(block: Block) -> tuple:
-    return tuple((p.start, p.stop) if isinstance(p, slice) else p.tobytes() for p in block.index)
+    return Observed(shape=after.shape, dtype="float64", blocks=merged(blocks))

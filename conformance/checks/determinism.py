@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from conformance.blocks import same_bits
 from conformance.checks.check import Check
-from conformance.checks.replicas import _in_flow
-from conformance.evidence import Observed
+from conformance.checks.replicas import in_flow
 from conformance.exhibit import Exhibit
 from conformance.results import CheckResult
 
@@ -20,15 +20,8 @@ class Determinism(Check):
         again = exhibit.evidence.repeated or {}
         once = exhibit.evidence.steps[0]
         failures, first = [], None
-        for name, observed in _in_flow(exhibit, {name: once[name] for name in again if name in once}):
-            if not _same_bits(observed, again[name]):
+        for name, observed in in_flow(exhibit, {name: once[name] for name in again if name in once}):
+            if not same_bits(observed, again[name]):
                 failures.append(f"{name} has other bits when the same step is run again.")
                 first = first or f"step 1: {name}"
         return self.result(compared=len(again), failures=failures, first=first)
-
-
-def _same_bits(one: Observed, other: Observed) -> bool:
-    def content(observed: Observed) -> list:
-        return sorted((block.ranks, block.value.shape, block.value.tobytes()) for block in observed.blocks)
-
-    return content(one) == content(other)

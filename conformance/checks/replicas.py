@@ -24,7 +24,7 @@ class Replicas(Check):
         failures: list[str] = []
         ranks: tuple[int, ...] = ()
         for moment, observations in _moments(exhibit):
-            for name, observed in _in_flow(exhibit, observations):
+            for name, observed in in_flow(exhibit, observations):
                 compared += copies(observed)
                 for one, other in disagreements(observed):
                     label = f"{moment}: {name}"
@@ -40,7 +40,7 @@ def _moments(exhibit: Exhibit) -> list[tuple[str, Observations]]:
     ]
 
 
-def _in_flow(exhibit: Exhibit, observations: Observations) -> list:
+def in_flow(exhibit: Exhibit, observations: Observations) -> list:
     """Data-flow order where the oracle knows the tensor, the candidate's own order after that."""
     order = {name: i for i, name in enumerate(exhibit.truth.oracle[0])} if exhibit.truth.oracle else {}
     return sorted(observations.items(), key=lambda item: order.get(item[0], len(order)))

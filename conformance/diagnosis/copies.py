@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.blocks import place
 from conformance.diagnosis.suspect import Suspect
 from conformance.results import Cause
 
@@ -20,15 +21,9 @@ def copies_differ(suspect: Suspect) -> Iterator[Cause]:
 def _groups(suspect: Suspect, axis: str) -> Iterator[list[np.ndarray]]:
     """Groups along the axis whose ranks hold the same elements: their copies, in axis order."""
     for group in suspect.mesh.groups(axis):
-        if all(rank in suspect.blocks for rank in group):
-            keys = {_key(suspect, rank) for rank in group}
-            if len(keys) == 1:
-                yield [suspect.blocks[rank].value.astype(np.float64) for rank in group]
-
-
-def _key(suspect: Suspect, rank: int) -> tuple:
-    index = suspect.blocks[rank].index
-    return tuple((p.start, p.stop) if isinstance(p, slice) else p.tobytes() for p in index)
+        held = [suspect.blocks[rank] for rank in group if rank in suspect.blocks]
+        if len(held) == len(group) and len({place(block) for block in held}) == 1:
+            yield [block.value.astype(np.float64) for block in held]
 
 
 def _differs_along(suspect: Suspect, axis: str) -> bool:

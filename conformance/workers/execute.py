@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from conformance.blocks import all_same_bits
 from conformance.contract import Arrays
 from conformance.evidence import Evidence, Observations
 from conformance.workers.jobs import CaseJob, Job, Measured, MeasureJob, Site
-from conformance.workers.observe import Unreadable, same_bits, shared
+from conformance.workers.observe import Unreadable, shared
 from conformance.workers.platform import Clock, Platform, Step, Watched
 
 
@@ -122,7 +123,7 @@ class Execution:
             with self.clock("step"):
                 _, seen = self.settled(step(state, batch))
             after = self.observed(seen)
-            yield key, not same_bits(after, {name: first[name] for name in after if name in first})
+            yield key, not all_same_bits(after, {name: first[name] for name in after if name in first})
 
     def devices(self, steps: tuple[Observations, ...]) -> tuple[int, ...]:
         """The devices that really store something."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from conformance.blocks import merged
 from conformance.evidence import Evidence, Observations, Observed
 from conformance.implementation import Traffic
-from conformance.workers.observe import Unreadable, merged
+from conformance.workers.observe import Unreadable
 
 
 def united(parts: Sequence[Evidence]) -> Evidence:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from conformance.blocks import merged
 from conformance.cases import Case
 from conformance.contract import Arrays
 from conformance.evidence import Block, Index, Observed
@@ -14,7 +15,7 @@ from conformance.implementation import Arranged
 from conformance.trace import jax_arranged
 from conformance.trace.jax_flops import total_flops
 from conformance.trace.jax_trace import Program
-from conformance.workers.observe import Unreadable, arranged, merged, plain, widened
+from conformance.workers.observe import Unreadable, arranged, plain, widened
 from conformance.workers.platform import Platform, Step, Watched
 
 

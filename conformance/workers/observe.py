@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from conformance.blocks import merged, same_bits
 from conformance.evidence import Block, Index, Observations, Observed
 from conformance.implementation import Arranged
 
@@ -61,41 +62,10 @@ def _canonical(block: Block, positions: Mapping[int, np.ndarray]) -> Block:
     return replace(block, index=tuple(index), value=value)
 
 
-def merged(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """Blocks of the same place and the same bits (signed zeros and NaN payloads too) as one, in order of rank."""
-    same: dict[tuple, list[Block]] = {}
-    for block in blocks:
-        same.setdefault((_place(block), block.value.dtype.str, block.value.tobytes()), []).append(block)
-    found = [
-        replace(group[0], ranks=tuple(sorted(rank for block in group for rank in block.ranks)))
-        for group in same.values()
-    ]
-    return tuple(sorted(found, key=lambda block: block.ranks))
-
-
-def same_bits(one: Observations, other: Observations) -> bool:
-    """Whether two sets of observations hold the same bits on the same ranks."""
-
-    def content(observations: Observations) -> dict:
-        return {
-            name: [(block.ranks, _place(block), block.value.tobytes()) for block in observed.blocks]
-            for name, observed in observations.items()
-        }
-
-    return content(one) == content(other)
-
-
 def shared(again: Observations, first: Observations) -> Observations:
     """What was observed again: the very objects observed first where nothing differs, which are sent only once."""
     return {name: first[name] if _alike(one, first.get(name)) else one for name, one in again.items()}
 
 
 def _alike(one: Observed, other: Observed | None) -> bool:
-    if other is None or replace(one, blocks=()) != replace(other, blocks=()):
-        return False
-    return same_bits({"": one}, {"": other})
-
-
-def _place(block: Block) -> tuple:
-    index = tuple((part.start, part.stop) if isinstance(part, slice) else part.tobytes() for part in block.index)
-    return (index, block.partial)
+    return other is not None and replace(one, blocks=()) == replace(other, blocks=()) and same_bits(one, other)
