@@ -32,9 +32,11 @@ def main(address: str, name: str, log: str, devices: str) -> None:
 
     jax.config.update("jax_enable_x64", True)
     from conformance.workers.answers import Answers
+    from conformance.workers.compiled import keep_compiled
     from conformance.workers.jax_platform import JaxPlatform, products, to_numpy
     from conformance.workers.truth import References
 
+    keep_compiled()
     connection.send(("ready", ""))
     answer_jobs(connection, Answers(JaxPlatform(), References("jax", to_numpy, products)))
 

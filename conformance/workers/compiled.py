@@ -1,0 +1,47 @@
+"""Compiled JAX programs of earlier runs, kept in the user's cache folder; every one is keyed by the program itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import jax
+
+LARGEST_BYTES = 2**29  # beyond that the folder starts afresh
+
+
+def keep_compiled() -> None:
+    """Use the folder that JAX was told to use, else our own; where none can be written, every run compiles."""
+    if jax.config.values.get("jax_compilation_cache_dir") is not None:
+        return
+    with suppress(OSError, RuntimeError):  # a folder that cannot be written, a user without a home
+        folder = _home() / "shardproof" / f"jax-{jax.__version__}-{_machine()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        _limit(folder)
+        (folder / "written").touch()
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _home() -> Path:
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
+
+
+def _machine() -> str:
+    """Compiled code is for the instructions of one kind of processor, and a home may be shared by several kinds."""
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
+    return hashlib.sha256(flags.encode()).hexdigest()[:8]
+
+
+def _limit(folder: Path) -> None:
+    if sum(entry.stat().st_size for entry in os.scandir(folder)) > LARGEST_BYTES:
+        shutil.rmtree(folder)
+        folder.mkdir()
