@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from conformance.implementation import Arranged, Implementation, Unsupported
+from conformance.implementation import Arranged
 from conformance.placements import Placements, sharded_dim
 from suites.training import jax_optimizers as optimizers
+from suites.training.stored import StoredTraining, arrange
 
 Named = dict[str, jax.Array]
-Positions = Mapping[int, np.ndarray]
 
 
-class JaxTraining(Implementation):
+class JaxTraining(StoredTraining):
     """A training step whose state is {parameters, optimizer, count}: sharded arrays in the master dtype."""
 
     framework = "jax"
-    data_axes: ClassVar[tuple[str, ...]] = ("data",)  # the axes that divide the rows of a batch
     device_mesh: jax.sharding.Mesh
 
     @property
@@ -36,31 +34,6 @@ class JaxTraining(Implementation):
     @abstractmethod
     def program(self) -> Callable[[dict, Named], tuple[dict, Named]]:
         """The compiled step: (state, batch) -> (new state, observations). Compiled once per instance."""
-
-    # What a suite says about where things lie.
-
-    def placements(self, name: str) -> Placements:
-        """How a parameter is stored."""
-        return {}
-
-    def positions(self, name: str) -> Positions:
-        """Stored order of a parameter or an observation where it is not the canonical one (see `Arranged`)."""
-        return {}
-
-    def row_placements(self) -> Placements:
-        """How rows are divided: those of the batch, and of every observation that has rows."""
-        return dict.fromkeys(self.data_axes, "S(0)")
-
-    def batch_placements(self, key: str) -> Placements:
-        """How a key of the batch arrives."""
-        return self.row_placements()
-
-    def output_placements(self) -> Mapping[str, Placements]:
-        """The observations that are divided by more than rows."""
-        return {}
-
-    def require_supported(self) -> None:
-        """Raise Unsupported for a contract that this mesh cannot carry."""
 
     # The protocol.
 
@@ -100,21 +73,9 @@ class JaxTraining(Implementation):
         """Dtype of activations and of the parameters that meet them."""
         return self.contract.recipe.precision.compute or self.dtype
 
-    def size(self, axes: tuple[str, ...]) -> int:
-        """How many parts the axes make together."""
-        return math.prod(self.mesh.size(axis) for axis in axes)
-
     def active(self, axes: tuple[str, ...]) -> tuple[str, ...]:
         """The axes over which there is anything to communicate."""
         return tuple(axis for axis in axes if self.mesh.size(axis) > 1)
-
-    def require_whole_rows(self, rows: int) -> None:
-        parts, slices = self.size(self.data_axes), self.contract.recipe.accumulation
-        if rows % (parts * slices):
-            raise Unsupported(
-                f"A batch of {rows} rows cannot be divided over {parts} devices of the data axis "
-                f"and into {slices} equal slices on each."
-            )
 
     def spec(self, placements: Placements) -> PartitionSpec:
         """Placements -> dim by dim the axes of this mesh that shard it."""
@@ -140,14 +101,6 @@ class JaxTraining(Implementation):
             return value
         shape = tuple(int(stored[dim].max()) + 1 if dim in stored else n for dim, n in enumerate(value.shape))
         return Arranged(value=value, shape=shape, positions=stored)
-
-
-def arrange(canonical: np.ndarray, positions: Positions) -> np.ndarray:
-    """Canonical array -> as it is stored: permuted or repeated along some dims, zero where padded."""
-    for dim, stored in positions.items():
-        real = np.expand_dims(stored >= 0, tuple(d for d in range(canonical.ndim) if d != dim))
-        canonical = np.where(real, canonical.take(np.maximum(stored, 0), axis=dim), 0)
-    return canonical
 
 
 def pad_to_multiple(x: jax.Array, dim: int, parts: int) -> jax.Array:

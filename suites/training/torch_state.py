@@ -5,55 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from conformance.implementation import Arranged, Implementation, Sharded, Unsupported
+from conformance.implementation import Arranged, Sharded
 from conformance.placements import Placements, sharded_dim
 from suites.training import torch_optimizers as optimizers
+from suites.training.stored import Positions, StoredTraining, arrange
 from suites.training.torch_collectives import MeshAxis
 
 Named = dict[str, Tensor]
-Positions = Mapping[int, np.ndarray]
 State = dict[str, Any]
 
 
-class TorchTraining(Implementation):
+class TorchTraining(StoredTraining):
     """A training step whose state is {parameters, optimizer, count}: this rank's blocks, in the master dtype."""
 
     framework = "torch"
-    data_axes: ClassVar[tuple[str, ...]] = ("data",)  # the axes that divide the rows of a batch
-    model_axes: ClassVar[tuple[str, ...]] = ()  # the axes that divide parameters
     device_mesh: DeviceMesh
-
-    # What a suite says about where things lie.
-
-    def placements(self, name: str) -> Placements:
-        """How a parameter is stored."""
-        return {}
-
-    def positions(self, name: str) -> Positions:
-        """Stored order of a parameter or an observation where it is not the canonical one (see `Arranged`)."""
-        return {}
-
-    def row_placements(self) -> Placements:
-        """How rows are divided: those of the batch, and of every observation that has rows."""
-        return dict.fromkeys(self.data_axes, "S(0)")
-
-    def batch_placements(self, key: str) -> Placements:
-        """How a key of the batch arrives."""
-        return self.row_placements()
-
-    def output_placements(self) -> Mapping[str, Placements]:
-        """The observations that are divided by more than rows."""
-        return {}
-
-    def require_supported(self) -> None:
-        """Raise Unsupported for a contract that this mesh cannot carry."""
 
     # The protocol, but for the step.
 
@@ -119,15 +92,6 @@ class TorchTraining(Implementation):
         blocks = {key: self.block(value, self.batch_placements(key)) for key, value in batch.items()}
         return {key: torch.tensor(value, dtype=self.dtype_of(key, value)) for key, value in blocks.items()}
 
-    def require_whole_rows(self, rows: int) -> None:
-        parts = math.prod(self.axis(name).size for name in self.data_axes)
-        slices = self.contract.recipe.accumulation
-        if rows % (parts * slices):
-            raise Unsupported(
-                f"A batch of {rows} rows cannot be divided over {parts} devices of the data axis in {slices} slices "
-                f"each."
-            )
-
     def as_stored(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
         """A parameter, gradient or optimizer slot of this rank -> what it is a part of."""
         return self.described(value, self.placements(name), self.positions(name), self.stored_shape(name))
@@ -186,11 +150,3 @@ def pad_to_multiple(array: np.ndarray, dim: int, parts: int) -> np.ndarray:
     """Zeros behind the end of a dim until it divides into equal parts."""
     missing = -array.shape[dim] % parts
     return np.pad(array, [(0, missing if d == dim else 0) for d in range(array.ndim)]) if missing else array
-
-
-def arrange(canonical: np.ndarray, positions: Positions) -> np.ndarray:
-    """Canonical array -> as it is stored: permuted or repeated along some dims, zero where padded."""
-    for dim, stored in positions.items():
-        real = np.expand_dims(stored >= 0, tuple(d for d in range(canonical.ndim) if d != dim))
-        canonical = np.where(real, canonical.take(np.maximum(stored, 0), axis=dim), 0)
-    return canonical
