@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,12 @@ def workers() -> Iterator[Workers]:
 
 @pytest.fixture(params=["jax", "torch"])
 def framework(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip("conformance")  # the main process imports neither framework, so ask for the distribution
-    from importlib.util import find_spec
-
-    if find_spec(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
+    needs(request.param)
     return request.param
+
+
+def needs(*frameworks: str) -> None:
+    """Skip where one is not installed; looked up and not imported, since the main process imports neither."""
+    for framework in frameworks:
+        if find_spec(framework) is None:
+            pytest.skip(f"{framework} is not installed")

@@ -115,6 +115,20 @@ class Refuses(Right):
         raise Unsupported("Seven heads cannot be divided over two devices.")
 
 
+class WrongBlock(Right):
+    """Has eight rows, and positions for six."""
+
+    def step(self, w: Any, batch: dict) -> Any:
+        return w, {"outputs/y": Arranged(value=jnp.ones((8, 2)), shape=(8, 2), positions={0: np.arange(6)})}
+
+
+class OnlyState(Right):
+    """A step that forgets its observations."""
+
+    def step(self, w: Any, batch: dict) -> Any:
+        return w
+
+
 class Shapes(Right):
     """Values of every kind, for the tests of observation; stored in a fixed dtype and placement."""
 

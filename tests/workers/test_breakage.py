@@ -10,14 +10,15 @@ from conformance.workers.jobs import Outcome
 from conformance.workers.pool import Workers
 from tests.workers.conftest import job
 
-SECONDS = 5.0
+SECONDS = 4.0
+LATE = 20.0  # a busy machine takes its time to collect stacks and to end processes
 
 
-def run(workers: Workers, framework: str, program: str, seconds: float = SECONDS) -> Outcome:
+def run(workers: Workers, framework: str, program: str, seconds: float = 60.0) -> Outcome:
     assert workers.run(job(framework, "Right"), 60).failure is None  # warm: what follows is the case and nothing else
     started = time.monotonic()
     outcome = workers.run(job(framework, program), seconds)
-    assert time.monotonic() - started < seconds + 5
+    assert time.monotonic() - started < seconds + LATE
     assert outcome.evidence is None
     return outcome
 
@@ -30,9 +31,9 @@ def next_case_runs(workers: Workers, framework: str):
 
 
 def test_deadlock_is_a_hang_with_stacks(workers: Workers, framework: str) -> None:
-    outcome = run(workers, framework, "Deadlocks")
+    outcome = run(workers, framework, "Deadlocks", SECONDS)
     assert outcome.failure == "hang"
-    assert "No answer within 5 seconds" in outcome.reason
+    assert "No answer within 4 seconds" in outcome.reason
     assert {"jax": "block_until_ready", "torch": "in total"}[framework] in outcome.stack
 
 
@@ -68,3 +69,18 @@ def test_refusal_is_unsupported_in_its_own_words(workers: Workers, framework: st
     outcome = run(workers, framework, "Refuses")
     assert outcome.failure == "unsupported"
     assert outcome.reason == "Seven heads cannot be divided over two devices."
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        ("WrongBlock", "The observation 'outputs/y' cannot be read"),
+        ("OnlyState", "A step must return two things"),
+    ],
+)
+def test_unreadable_evidence_is_an_error_in_a_sentence(
+    workers: Workers, framework: str, program: str, sentence: str
+) -> None:
+    outcome = run(workers, framework, program)
+    assert outcome.failure == "error"
+    assert outcome.reason.startswith(sentence)

@@ -97,7 +97,6 @@ def test_state_is_of_its_own_moment(evidence: Callable[[str], Evidence], framewo
 
 
 def test_jax_array_on_one_device_is_held_by_that_rank_only(evidence: Callable[[str], Evidence]) -> None:
-    pytest.importorskip("conformance")
     observed = evidence("jax").steps[0]["one device"]
     assert [block.ranks for block in observed.blocks] == [(1,)]
 

@@ -113,6 +113,20 @@ class Refuses(Right):
         raise Unsupported("Seven heads cannot be divided over two devices.")
 
 
+class WrongBlock(Right):
+    """Says that it holds half of the rows, and holds all of them."""
+
+    def step(self, w: Any, batch: dict) -> Any:
+        return w, {"outputs/y": Sharded(local=torch.ones(8, 2), placements={"tensor": "S(0)"}, shape=(8, 2))}
+
+
+class OnlyState(Right):
+    """A step that forgets its observations."""
+
+    def step(self, w: Any, batch: dict) -> Any:
+        return w
+
+
 class Shapes(Right):
     """Values of every kind, for the tests of observation."""
 

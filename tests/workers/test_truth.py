@@ -1,0 +1,65 @@
+"""The noise around the oracle: inputs moved by a rounding, masks and whole numbers never, the same in every run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from conformance.evidence import Truth
+from conformance.tolerance import EPSILON
+from conformance.workers.jobs import TruthJob
+from conformance.workers.pool import Workers
+from conformance.workers.truth import _perturbed
+
+PARAMETERS = {"w": np.linspace(-1, 1, 12).reshape(3, 4)}
+BATCH = {"x": np.linspace(1, 2, 6), "tokens": np.arange(6, dtype=np.int32), "mask": np.array([1.0, 0.0, 1.0])}
+
+
+def ask(workers: Workers, framework: str, dtype: str, seed: int = 0) -> Truth:
+    job = TruthJob(contract="tensor/mlp", framework=framework, dtype=dtype, seed=seed)
+    outcome = workers.run(job, 200)
+    assert outcome.truth is not None, outcome.reason + outcome.stack
+    return outcome.truth
+
+
+def test_member_zero_is_not_moved() -> None:
+    parameters, [batch] = _perturbed(PARAMETERS, [BATCH], "float32", 0)
+    assert parameters is PARAMETERS
+    assert batch is BATCH
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_inputs_move_by_a_rounding_and_masks_and_tokens_stay(dtype: str) -> None:
+    parameters, [batch] = _perturbed(PARAMETERS, [BATCH], dtype, 1)
+    for before, after in ((PARAMETERS["w"], parameters["w"]), (BATCH["x"], batch["x"])):
+        relative = np.abs(after / before - 1)
+        assert 0 < relative.max() <= EPSILON[dtype] * 1.01
+    assert batch["tokens"] is BATCH["tokens"]
+    assert batch["mask"] is BATCH["mask"]
+
+
+def test_members_move_differently_and_always_the_same_way() -> None:
+    one, again, other = (_perturbed(PARAMETERS, [BATCH], "float32", member)[0]["w"] for member in (1, 1, 2))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_noise_is_there_and_of_the_size_of_a_rounding(workers: Workers, framework: str, dtype: str) -> None:
+    truth = ask(workers, framework, dtype)
+    for oracle, noise in zip(truth.oracle, truth.noise, strict=True):
+        assert list(oracle) == list(noise)
+        for name, true in oracle.items():
+            if name.startswith(("gradients/", "outputs/")):
+                assert (noise[name][true != 0] > 0).mean() > 0.5, name
+                assert noise[name].max() < 256 * EPSILON[dtype] * np.abs(true).max(), name
+            assert noise[name].dtype == true.dtype == np.float64
+            assert np.isfinite(noise[name]).all()
+    assert not any(noise["metrics/tokens"].any() for noise in truth.noise), "counts do not round"
+
+
+def test_truth_is_the_same_twice_and_another_for_another_seed(workers: Workers, framework: str) -> None:
+    one, again, other = (ask(workers, framework, "float32", seed) for seed in (0, 0, 1))
+    for first, second in zip((*one.oracle, *one.noise), (*again.oracle, *again.noise), strict=True):
+        assert all(np.array_equal(first[name], second[name]) for name in first)
+    assert one.oracle[0]["loss"] != other.oracle[0]["loss"]
