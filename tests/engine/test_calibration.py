@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,7 @@ def test_a_bound_lies_above_every_conforming_run_and_not_far_above(fit: dict) ->
 def _record(number: int, ratio: float, verdict: str = "pass") -> CaseRecord:
     case = exhibit().case
     check = CheckResult(check="logic", verdict=verdict, compared=1, ratios={"gradients": ratio})
-    named = CaseResult(
-        case=case.__class__(**{**vars(case), "seed": number}), framework="jax", verdict=verdict, checks=(check,)
-    )
+    named = CaseResult(case=replace(case, seed=number), framework="jax", verdict=verdict, checks=(check,))
     return CaseRecord.of(named)
 
 
