@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +34,7 @@ def test_an_implementation_of_ones_own_conforms(tmp_path: Path) -> None:
     assert "1 pass" in done.stdout
 
 
-def test_a_bug_in_it_is_found_and_named(tmp_path: Path) -> None:
+def test_a_bug_in_it_is_found_named_and_reproduced(tmp_path: Path) -> None:
     source = (EXAMPLES / "mlp_jax.py").read_text()
     broken = source.replace('/ (jnp.sum(batch["mask"]) * y.shape[-1])', '/ (2 * jnp.sum(batch["mask"]) * y.shape[-1])')
     assert broken != source
@@ -41,6 +43,17 @@ def test_a_bug_in_it_is_found_and_named(tmp_path: Path) -> None:
     done = _run([*mine, "--dtype", "float64"], tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "step 1: loss" in done.stdout
+    [record] = _records(tmp_path)
+    again = tmp_path / "again"
+    program, command, *arguments = shlex.split(record["reproduce"])
+    assert (program, command) == ("shardproof", "run")
+    assert _run(arguments, again).returncode == 1
+    [repeated] = _records(again)
+    assert [check["first"] for check in repeated["checks"]] == [check["first"] for check in record["checks"]]
+
+
+def _records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "results" / "cases.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("framework", ["jax", "torch"])
