@@ -1,7 +1,13 @@
-"""Eight emulated devices and float64, set before JAX is imported."""
+"""Eight emulated devices and float64, whichever tests ran before these in the same process."""
 
 import os
 
+import pytest
+
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0")
-os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def float64():
+    pytest.importorskip("jax").config.update("jax_enable_x64", True)
