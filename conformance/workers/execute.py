@@ -113,6 +113,8 @@ class Execution:
             else:
                 returned, watched = step(state, batch), Watched()
             state, seen = self.settled(returned)
+        # A watched step is a step: only what watching adds to the shortest unwatched one is the cost of tracing.
+        self.clock.move("trace", "step", self.clock.shortest.get("step", 0.0))
         return shared(self.observed(seen) | self.collected(state), first), watched
 
     def responses(self, step: Step, first: Observations) -> Iterator[tuple[str, bool]]:

@@ -23,10 +23,11 @@ Step = Callable[[Any, Arrays], tuple[Any, Mapping[str, Any]]]
 
 
 class Clock:
-    """Seconds by phase."""
+    """Seconds by phase, and the shortest time that each phase ever took."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.shortest: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
@@ -34,7 +35,16 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+            taken = time.perf_counter() - started
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + taken
+            self.shortest[phase] = min(taken, self.shortest.get(phase, taken))
+
+    def move(self, phase: str, to: str, seconds: float) -> None:
+        """Count seconds of one phase, at most what it has, as another's."""
+        moved = min(seconds, self.seconds.get(phase, 0.0))
+        if moved:
+            self.seconds[phase] -= moved
+            self.seconds[to] = self.seconds.get(to, 0.0) + moved
 
 
 @dataclass(frozen=True, kw_only=True)
