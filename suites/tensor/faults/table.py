@@ -63,7 +63,7 @@ CONTROLS = (
 
 FAULTS = REDUCTIONS + LAYOUT + LOSSES + NORMS + UPDATES + MODEL + CONTROLS
 
-_SEQUENCE = "needs activations divided along the sequence; the sequence suite has it"
+_SEQUENCE = "needs activations divided along the sequence: for the sequence suite"
 ABSENT = (
     ("sp-norm-grad-not-reduced", _SEQUENCE),
     ("sp-flag-missing-on-one-norm", _SEQUENCE),
@@ -74,6 +74,6 @@ ABSENT = (
         "collective-matmul-wrong-chunk-order",
         "needs a product overlapped with a ring of permutes; no layer here has one",
     ),
-    ("expert-norm-averaged-over-dp", "needs experts; the mixture-of-experts suite has it"),
+    ("expert-norm-averaged-over-dp", "needs experts: for the mixture-of-experts suite"),
     ("clip-norm-after-wrong-stage", "needs pipeline stages"),
 )
