@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from itertools import product
@@ -123,7 +123,3 @@ class Suite:
 def suites() -> Mapping[str, Suite]:
     """Every installed suite by name, from the entry points `shardproof.suites`."""
     return {entry.name: entry.load() for entry in sorted(entry_points(group="shardproof.suites"), key=lambda e: e.name)}
-
-
-def with_fault(case: Case, fault: str) -> Case:
-    return replace(case, fault=fault)

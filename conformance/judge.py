@@ -22,7 +22,7 @@ def judge(exhibit: Exhibit, checks: Sequence[Check] = CHECKS) -> tuple[CheckResu
 
 
 def verdict_of(results: Sequence[CheckResult]) -> str:
-    """`fail` if any check failed, `unsupported` if none could be applied, else `pass`."""
+    """`pass` if a check passed and none failed; a case that no check could judge has not passed."""
     if any(result.verdict == "fail" for result in results):
         return "fail"
     return "pass" if any(result.verdict == "pass" for result in results) else "fail"

@@ -15,7 +15,7 @@ from conformance.exhibit import Exhibit
 from conformance.judge import judge, verdict_of
 from conformance.plan import reproduce
 from conformance.resolve import Target, resolve
-from conformance.results import CaseResult, Cause
+from conformance.results import CaseResult, Cause, CheckResult
 from conformance.workers.jobs import CaseJob, Outcome, TruthJob
 from conformance.workers.pool import Workers
 
@@ -210,7 +210,7 @@ def _best(result: CaseResult) -> Cause | None:
     return max(causes, key=lambda cause: cause.confidence, default=None)
 
 
-def _naming(check, axis: str):
+def _naming(check: CheckResult, axis: str) -> CheckResult:
     """The diagnosis of a failed check, with the axis that trial has shown."""
     if check.verdict != "fail":
         return check

@@ -142,15 +142,6 @@ def changed(value: np.ndarray) -> np.ndarray:
     return 1 - value if np.isin(value, (0, 1)).all() else -value
 
 
-def batch_floats(batch: Arrays) -> list[str]:
-    """Keys whose values are real inputs: not integers, not masks."""
-    return [
-        key
-        for key, value in batch.items()
-        if np.issubdtype(value.dtype, np.floating) and not np.isin(value, (0, 1)).all()
-    ]
-
-
 def _copied(arrays: Arrays) -> Arrays:
     """An implementation may work in place on what it is given."""
     return {name: array.copy() for name, array in arrays.items()}

@@ -11,7 +11,6 @@ import numpy as np
 from conformance.contract import Arrays, Contract
 from conformance.evidence import Truth
 from conformance.tolerance import EPSILON
-from conformance.workers.execute import batch_floats
 from conformance.workers.jobs import TruthJob
 from conformance.workers.lookup import contract, load
 from conformance.workers.platform import Clock
@@ -101,5 +100,14 @@ def _perturbed(parameters: Arrays, batches: list[Arrays], dtype: str, member: in
 
     return (
         {name: moved(value) for name, value in parameters.items()},
-        [batch | {key: moved(batch[key]) for key in batch_floats(batch)} for batch in batches],
+        [batch | {key: moved(batch[key]) for key in _real_inputs(batch)} for batch in batches],
     )
+
+
+def _real_inputs(batch: Arrays) -> list[str]:
+    """Keys whose values are real inputs: not integers, not masks."""
+    return [
+        key
+        for key, value in batch.items()
+        if np.issubdtype(value.dtype, np.floating) and not np.isin(value, (0, 1)).all()
+    ]
