@@ -13,13 +13,24 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:
-    """The dtypes of a mixed-precision policy; `None` means 'the dtype of the case'.
+    """The dtypes of a mixed-precision policy (Micikevicius et al., Mixed Precision Training, section 3).
 
-    Master parameters, optimizer state and loss statistics are never narrower than float32.
+    A float64 case is about logic: there everything is float64 and the policy is not applied. Optimizer slots and loss
+    statistics are never narrower than float32.
+
+    parameters  in which the parameters lie between steps; None: float32
+    compute     in which the model computes, and in which parameters meet activations; None: the dtype of the case
+    gradients   in which gradients are kept and added up over slices of a batch; None: float32
+    reduction   in which gradients are summed over devices; None: that of the gradients
+    master      of a second copy of the parameters, which the optimizer updates and the parameters are rounded from;
+                None: no such copy, the optimizer updates the parameters themselves
     """
 
+    parameters: str | None = None
     compute: str | None = None
+    gradients: str | None = None
     reduction: str | None = None
+    master: str | None = None
     statistics: str = "float32"
 
 
@@ -29,11 +40,12 @@ class Recipe:
 
     The batch is split along dim 0 into `accumulation` slices; the loss is the sum over all valid elements of all
     slices, divided by their number (one large batch, not a mean of means). Clipping is by global norm to `clip_norm`.
-    AdamW follows Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2, with bias correction.
+    AdamW follows Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2, with bias correction. Muon
+    (Jordan et al., 2024) orthogonalises the momentum of every matrix but embedding and head, and is SGD for the rest.
     `epsilon` is of the order of the gradient: a far smaller one makes the first update the sign of noise.
     """
 
-    optimizer: str = "sgd"  # "sgd" (with momentum) or "adamw"
+    optimizer: str = "sgd"  # "sgd" (with momentum), "adamw" or "muon"
     learning_rate: float = 0.125
     momentum: float = 0.5
     betas: tuple[float, float] = (0.875, 0.96875)
@@ -41,6 +53,8 @@ class Recipe:
     weight_decay: float = 0.0625
     clip_norm: float | None = None
     accumulation: int = 1
+    shares: tuple[int, ...] = ()  # relative sizes of the slices of a batch where they are not equal
+    recompute: str = "none"  # or "layer": each decoder layer is computed again in the backward pass
     microbatches: int = 1
     steps: int = 3
     precision: Precision = field(default_factory=Precision)
@@ -60,6 +74,7 @@ class Contract:
     semantics   loss term -> its definition in words
     layouts     observable -> placements that the contract asks for (an output left sharded, say)
     exact       every order of summation is exact for these inputs, so the tolerance is zero
+    relations   the laws of the check `relations` that hold here
     """
 
     name: str
@@ -73,6 +88,7 @@ class Contract:
     semantics: Mapping[str, str] = field(default_factory=dict)
     layouts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     exact: bool = False
+    relations: tuple[str, ...] = ()
 
     @property
     def suite(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -109,6 +110,23 @@ class Implementation(ABC):
         Slots: `momentum` for SGD, `first_moment` and `second_moment` for AdamW; the number of updates is
         `optimizer/count`.
         """
+
+    # What an implementation may also have; the check `relations` asks for it where the contract does.
+
+    def initialize(self, seed: int, mesh: Any) -> Any:
+        """State with parameters of its own drawing. Law: their values depend on the seed and not on the mesh."""
+        raise Unsupported("This implementation draws no parameters of its own.")
+
+    def save(self, state: Any, folder: Path) -> None:
+        """Write a checkpoint of the state into a new folder; in torch every rank calls this with the same folder."""
+        raise Unsupported("This implementation writes no checkpoints.")
+
+    def load(self, folder: Path, mesh: Any) -> Any:
+        """A saved state, laid out on this mesh, whichever mesh it was saved from.
+
+        Law: the bits of what was saved; a damaged or unfinished checkpoint is an error and never a state.
+        """
+        raise Unsupported("This implementation reads no checkpoints.")
 
     def declare(self) -> Declarations:
         """What this implementation communicates, stores and reduces in; the default declares nothing."""

@@ -35,6 +35,11 @@ class Architecture:
     head_norm: bool = False  # RMS norm over each query and key head, one gain shared by all heads
     bias: bool = True
     tied: bool = False
+    causal: bool = True  # attention: a query sees no later key
+    documents: bool = False  # rows hold several documents, begun where `starts` of the batch is 1; none sees another
+    shift_labels: bool = False  # language_model: the target of a token is the next token of its row, not a batch key
+    dropout: float = 0.0  # rate, on the embedding and on every block's output; drawn from the `seeds` of the batch
+    adapter: int = 0  # feedforward: rank of a low-rank adapter beside the last linear map
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     rotary_base: float = 10000.0
