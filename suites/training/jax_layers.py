@@ -12,6 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+Positions = jax.Array | np.ndarray  # canonical index in its row of every token at hand
+Documents = tuple[jax.Array, jax.Array]  # number of the document of every query [B, S] and of every key [B, T]
+
 
 def rms_norm(x: jax.Array, gain: jax.Array, epsilon: float, wide: str) -> jax.Array:
     """x / sqrt(mean(x^2) + epsilon) * gain over the last dim (Zhang and Sennrich, 2019, section 3)."""
@@ -28,27 +31,38 @@ def layer_norm(x: jax.Array, gain: jax.Array, bias: jax.Array, epsilon: float, w
     return (y * scale * gain + bias).astype(x.dtype)
 
 
-def rotary(x_BSHE: jax.Array, base: float) -> jax.Array:
-    """Rotate pairs (e, e + E/2) of token s by the angle s / base^(2e/E) (Su et al., RoFormer, section 3.2.2)."""
-    length, size = x_BSHE.shape[1], x_BSHE.shape[3]
-    angle_S1E = np.arange(length)[:, None, None] * base ** (-2 * np.arange(size // 2) / size)
-    cos, sin = jnp.asarray(np.cos(angle_S1E), x_BSHE.dtype), jnp.asarray(np.sin(angle_S1E), x_BSHE.dtype)
+def rotary(x_BSHE: jax.Array, positions_S: Positions, base: float) -> jax.Array:
+    """Rotate pairs (e, e + E/2) of a token by the angle position / base^(2e/E) (Su et al., RoFormer, section 3.2.2)."""
+    size = x_BSHE.shape[3]
+    angle_S1E = jnp.asarray(positions_S, float)[:, None, None] * base ** (-2 * np.arange(size // 2) / size)
+    cos, sin = jnp.cos(angle_S1E).astype(x_BSHE.dtype), jnp.sin(angle_S1E).astype(x_BSHE.dtype)
     first, second = jnp.split(x_BSHE, 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def attend(q_BSHE: jax.Array, k_BTHE: jax.Array, v_BTHE: jax.Array, padding_BT: jax.Array, wide: str) -> jax.Array:
-    """softmax(q k' / sqrt(E)) v: query i sees key j when j <= i and j is no padding, and always itself."""
-    length = padding_BT.shape[1]
-    causal_BST = np.tri(length, dtype=bool) & (padding_BT > 0)[:, None, :]
-    visible_BHST = jnp.logical_or(causal_BST, np.eye(length, dtype=bool))[:, None]
+def visible(
+    query_S: Positions, key_T: Positions, padding_BT: jax.Array, documents: Documents | None, causal: bool
+) -> jax.Array:
+    """[B, S, T]: a query sees itself, and every key that is no padding, in its document and (causal) not later."""
+    query_S1, key_1T = jnp.asarray(query_S)[:, None], jnp.asarray(key_T)[None, :]
+    seen_BST = jnp.broadcast_to((padding_BT > 0)[:, None, :], (len(padding_BT), len(query_S), len(key_T)))
+    if causal:
+        seen_BST = seen_BST & (key_1T <= query_S1)
+    if documents is not None:
+        seen_BST = seen_BST & (documents[0][:, :, None] == documents[1][:, None, :])
+    return seen_BST | (key_1T == query_S1)
+
+
+def attend(q_BSHE: jax.Array, k_BTHE: jax.Array, v_BTHE: jax.Array, visible_BST: jax.Array, wide: str) -> jax.Array:
+    """softmax(q k' / sqrt(E)) v over visible keys."""
+    visible_BHST = visible_BST[:, None]
     scores_BHST = jnp.einsum("bshe,bthe->bhst", q_BSHE, k_BTHE).astype(wide) / math.sqrt(q_BSHE.shape[3])
     weights_BHST = jax.nn.softmax(jnp.where(visible_BHST, scores_BHST, -jnp.inf), axis=-1)
     return jnp.einsum("bhst,bthe->bshe", weights_BHST.astype(v_BTHE.dtype), v_BTHE)
 
 
-def sinusoidal(length: int, hidden: int) -> np.ndarray:
-    """Positions [S, D] in float64, sin in even and cos in odd columns (Vaswani et al., section 3.5)."""
+def sinusoidal(positions_S: Positions, hidden: int) -> jax.Array:
+    """[S, D], sin in even and cos in odd columns (Vaswani et al., section 3.5)."""
     column_D = np.arange(hidden)
-    angle_SD = np.arange(length)[:, None] * 10000.0 ** (-2 * (column_D // 2) / hidden)
-    return np.where(column_D % 2 == 0, np.sin(angle_SD), np.cos(angle_SD))
+    angle_SD = jnp.asarray(positions_S, float)[:, None] * 10000.0 ** (-2 * (column_D // 2) / hidden)
+    return jnp.where(column_D % 2 == 0, jnp.sin(angle_SD), jnp.cos(angle_SD))

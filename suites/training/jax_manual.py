@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 
 from conformance.implementation import Declarations
 from conformance.placements import sharded_dim
-from suites.training.jax_state import Named, pad_to_multiple
+from suites.training.jax_state import Named, pad_to_multiple, reordered
 from suites.training.jax_step import TrainingStep
 from suites.training.traffic import Transfer, total
 
@@ -51,8 +51,8 @@ class ShardMapTraining(TrainingStep):
         return jax.jit(step)
 
     def padded(self, batch: Named) -> Named:
-        """Zeros where a dim of the batch does not divide over its axis."""
-        padded = dict(batch)
+        """The batch in the order in which it is divided; zeros where a dim does not divide over its axis."""
+        padded = {key: reordered(value, self.batch_positions(key)) for key, value in batch.items()}
         for key in batch:
             for axis, placement in self.batch_placements(key).items():
                 if (dim := sharded_dim(placement)) is not None:

@@ -14,7 +14,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from conformance.implementation import Arranged
 from conformance.placements import Placements, sharded_dim
 from suites.training import jax_optimizers as optimizers
-from suites.training.stored import StoredTraining, arrange
+from suites.training.stored import Positions, StoredTraining, arrange
 
 Named = dict[str, jax.Array]
 
@@ -108,3 +108,11 @@ def pad_to_multiple(x: jax.Array, dim: int, parts: int) -> jax.Array:
     missing = -x.shape[dim] % parts
     widths = [(0, missing if d == dim % x.ndim else 0) for d in range(x.ndim)]
     return jnp.pad(x, widths) if missing else x
+
+
+def reordered(x: jax.Array, positions: Positions) -> jax.Array:
+    """Canonical array -> as it is divided: permuted along some dims, zero where padded."""
+    for dim, stored in positions.items():
+        real = np.expand_dims(stored >= 0, tuple(d for d in range(x.ndim) if d != dim))
+        x = jnp.where(real, jnp.take(x, np.maximum(stored, 0), axis=dim), 0)
+    return x

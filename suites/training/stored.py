@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -17,8 +18,14 @@ Positions = Mapping[int, np.ndarray]
 class StoredTraining(Implementation):
     """A training step whose parameters and rows are divided over mesh axes, once a suite says how."""
 
-    data_axes: ClassVar[tuple[str, ...]] = ("data",)  # the axes that divide the rows of a batch
+    row_axes: ClassVar[tuple[str, ...]] = ("data",)  # the axes that divide the rows of a batch
+    token_axes: ClassVar[tuple[str, ...]] = ()  # the axes that divide the tokens of a row
     model_axes: ClassVar[tuple[str, ...]] = ()  # the axes that divide parameters
+
+    @property
+    def data_axes(self) -> tuple[str, ...]:
+        """The axes that divide the data: losses and gradients are summed over them."""
+        return (*self.row_axes, *self.token_axes)
 
     def placements(self, name: str) -> Placements:
         """How a parameter is stored."""
@@ -29,12 +36,22 @@ class StoredTraining(Implementation):
         return {}
 
     def row_placements(self) -> Placements:
-        """How rows are divided: those of the batch, and of every observation that has rows."""
-        return dict.fromkeys(self.data_axes, "S(0)")
+        """How rows, and the tokens in them, are divided: those of the batch, and of every observation that has rows."""
+        return dict.fromkeys(self.row_axes, "S(0)") | dict.fromkeys(self.token_axes, "S(1)")
 
     def batch_placements(self, key: str) -> Placements:
-        """How a key of the batch arrives."""
-        return self.row_placements()
+        """How a key of the batch arrives; a seed belongs to a row as a whole."""
+        return dict.fromkeys(self.row_axes, "S(0)") if key == "seeds" else self.row_placements()
+
+    def batch_positions(self, key: str) -> Positions:
+        """Order in which the elements of a key of the batch arrive, -1 for padding, where that is not canonical."""
+        return {}
+
+    @cached_property
+    def row_length(self) -> int:
+        """Tokens of a row of the batch; 1 where a row is one token."""
+        shape = self.contract.batches(0, 1)[0]["mask"].shape
+        return shape[1] if len(shape) > 1 else 1
 
     def output_placements(self) -> Mapping[str, Placements]:
         """The observations that are divided by more than rows."""
@@ -45,7 +62,7 @@ class StoredTraining(Implementation):
 
     def require_whole_rows(self, rows: int) -> None:
         """Raise Unsupported for a batch that does not divide into equal slices on every device."""
-        parts, slices = self.size(self.data_axes), self.contract.recipe.accumulation
+        parts, slices = self.size(self.row_axes), self.contract.recipe.accumulation
         if rows % (parts * slices):
             raise Unsupported(
                 f"A batch of {rows} rows cannot be divided over {parts} devices of the data axis "

@@ -89,7 +89,10 @@ class TorchTraining(StoredTraining):
     def local_batch(self, batch: Mapping[str, np.ndarray]) -> Named:
         """This rank's part of the batch."""
         self.require_whole_rows(len(batch["mask"]))
-        blocks = {key: self.block(value, self.batch_placements(key)) for key, value in batch.items()}
+        blocks = {
+            key: self.block(arrange(value, self.batch_positions(key)), self.batch_placements(key))
+            for key, value in batch.items()
+        }
         return {key: torch.tensor(value, dtype=self.dtype_of(key, value)) for key, value in blocks.items()}
 
     def as_stored(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
@@ -128,8 +131,7 @@ class TorchTraining(StoredTraining):
     def slice_shape(self) -> tuple[int, ...]:
         """Shape of the mask in one slice of one rank's part of a batch: (rows,) or (rows, tokens)."""
         rows, *tokens = self.contract.batches(0, 1)[0]["mask"].shape
-        parts = math.prod(self.mesh.size(axis) for axis in self.data_axes) * self.contract.recipe.accumulation
-        return rows // parts, *tokens
+        return rows // self.size(self.row_axes) // self.contract.recipe.accumulation, *tokens
 
     @property
     def slice_tokens(self) -> int:

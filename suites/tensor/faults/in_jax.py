@@ -36,8 +36,8 @@ class ZTermOfLocalVocabulary(Conforming):
 class KeyGradientsTransposed(Conforming):
     """The gradients of keys and values come back with tokens and heads exchanged."""
 
-    def attend(self, q, k, v, padding):
-        return super().attend(q, _transposed_gradient(k), _transposed_gradient(v), padding)
+    def attend(self, q, k, v, batch):
+        return super().attend(q, _transposed_gradient(k), _transposed_gradient(v), batch)
 
 
 @jax.custom_vjp
@@ -56,10 +56,10 @@ class EarlySlicesNotReduced(updates.EarlySlicesNotReduced):
 class Recomputed(controls.Recomputed):
     """Through `jax.checkpoint`."""
 
-    def decoder_layer(self, x, padding, name, p, observed):
+    def decoder_layer(self, x, batch, name, p, observed):
         def layer(x, p):
             seen: dict = {}
-            return super(Recomputed, self).decoder_layer(x, padding, name, p, seen), seen
+            return super(Recomputed, self).decoder_layer(x, batch, name, p, seen), seen
 
         x, seen = jax.checkpoint(layer)(x, p)
         observed |= seen

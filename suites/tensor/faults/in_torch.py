@@ -77,8 +77,8 @@ class ZTermOfLocalVocabulary(Conforming):
 class KeyGradientsTransposed(Conforming):
     """The gradients of keys and values come back with tokens and heads exchanged."""
 
-    def attend(self, q, k, v, padding):
-        return super().attend(q, _TransposedGradient.apply(k), _TransposedGradient.apply(v), padding)
+    def attend(self, q, k, v, batch):
+        return super().attend(q, _TransposedGradient.apply(k), _TransposedGradient.apply(v), batch)
 
 
 class _TransposedGradient(torch.autograd.Function):
@@ -106,10 +106,10 @@ class EarlySlicesNotReduced(updates.EarlySlicesNotReduced):
 class Recomputed(controls.Recomputed):
     """Through `torch.utils.checkpoint`."""
 
-    def decoder_layer(self, x, padding, name, p, observed):
+    def decoder_layer(self, x, batch, name, p, observed):
         def layer(x, p):
             seen: dict = {}
-            return super(Recomputed, self).decoder_layer(x, padding, name, p, seen), seen
+            return super(Recomputed, self).decoder_layer(x, batch, name, p, seen), seen
 
         x, seen = checkpoint(layer, x, p, use_reentrant=False)
         observed |= seen

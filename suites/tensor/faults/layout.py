@@ -60,9 +60,9 @@ class EdgeOfShardCountedTwice(Conforming):
 class KeyHeadsTiled(Conforming):
     """Key heads are repeated one after the other instead of each beside itself."""
 
-    def attend(self, q, k, v, padding):
+    def attend(self, q, k, v, batch):
         tiled = np.arange(q.shape[2]) % k.shape[2]
-        return super().attend(q, k[:, :, tiled], v[:, :, tiled], padding)
+        return super().attend(q, k[:, :, tiled], v[:, :, tiled], batch)
 
 
 class AliasedFromFourDevices(Conforming):

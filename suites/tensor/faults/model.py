@@ -8,25 +8,25 @@ from suites.tensor.faults import Conforming
 class LayerLeftOut(Conforming):
     """One layer too few is built."""
 
-    def decoder_layer(self, x, padding, name, p, observed):
+    def decoder_layer(self, x, batch, name, p, observed):
         if name != f"layers.{self.contract.model.layers - 1}":
-            return super().decoder_layer(x, padding, name, p, observed)
+            return super().decoder_layer(x, batch, name, p, observed)
         return x + 0 * sum(one.sum() for path, one in p.items() if path.startswith(name))  # known, without effect
 
 
 class LayerAppliedTwice(Conforming):
     """The second layer computes with the parameters of the first."""
 
-    def decoder_layer(self, x, padding, name, p, observed):
+    def decoder_layer(self, x, batch, name, p, observed):
         first = {path: p[path.replace("layers.1.", "layers.0.")] + 0 * one for path, one in p.items()}
-        return super().decoder_layer(x, padding, name, first, observed)
+        return super().decoder_layer(x, batch, name, first, observed)
 
 
 class PaddingIgnored(Conforming):
     """Attention takes every key for a real one."""
 
-    def attend(self, q, k, v, padding):
-        return super().attend(q, k, v, 0 * padding + 1)
+    def attend(self, q, k, v, batch):
+        return super().attend(q, k, v, batch | {"padding": 0 * batch["padding"] + 1})
 
 
 class MaskIgnored(Conforming):

@@ -12,25 +12,29 @@ from suites.tensor.jax_automatic.linear import LinearLayers
 from suites.training import jax_layers as layers
 from suites.training.jax_losses import QuadraticLoss
 from suites.training.jax_state import Named
+from suites.training.jax_tokens import Tokens
 
 
-class AttentionBlock(LinearLayers):
+class AttentionBlock(LinearLayers, Tokens):
     """The attention of one device, with heads annotated."""
 
-    def attention(self, x_BSD: jax.Array, padding_BS: jax.Array, name: str, p: Named) -> jax.Array:
+    def attention(self, x_BSD: jax.Array, batch: Named, name: str, p: Named) -> jax.Array:
         model = self.contract.model
         q_BSHE, k_BTKE, v_BTKE = self.query_key_value(x_BSD, name, p)
         if model.head_norm:
             q_BSHE = layers.rms_norm(q_BSHE, p[f"{name}.query_norm.gain"], model.norm_epsilon, self.master)
             k_BTKE = layers.rms_norm(k_BTKE, p[f"{name}.key_norm.gain"], model.norm_epsilon, self.master)
         if model.positions == "rotary":
-            q_BSHE, k_BTKE = layers.rotary(q_BSHE, model.rotary_base), layers.rotary(k_BTKE, model.rotary_base)
+            q_BSHE, k_BTKE = self.rotate(q_BSHE), self.rotate(k_BTKE)
         group = model.heads // model.kv_heads
         k_BTHE, v_BTHE = jnp.repeat(k_BTKE, group, axis=2), jnp.repeat(v_BTKE, group, axis=2)
         q_BSHE, k_BTHE, v_BTHE = (self.on_tensor(each, 2) for each in (q_BSHE, k_BTHE, v_BTHE))
-        mixed_BSHE = layers.attend(q_BSHE, k_BTHE, v_BTHE, padding_BS, self.master)
+        mixed_BSHE = layers.attend(q_BSHE, k_BTHE, v_BTHE, self.visible(batch), self.master)
         mixed_BSD = self.on_tensor(mixed_BSHE.reshape(*x_BSD.shape[:2], -1), 2)
         return self.on_rows(self.linear(mixed_BSD, f"{name}.output", p))
+
+    def rotate(self, x_BSHE: jax.Array) -> jax.Array:
+        return layers.rotary(x_BSHE, self.block_positions(), self.contract.model.rotary_base)
 
     def query_key_value(self, x_BSD: jax.Array, name: str, p: Named) -> list[jax.Array]:
         model = self.contract.model
@@ -51,5 +55,5 @@ class Attention(QuadraticLoss, AttentionBlock):
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         inputs_BSD = batch["inputs"].astype(self.compute)
-        y_BSD = self.attention(inputs_BSD, batch["padding"], "attention", self.canonical(p))
+        y_BSD = self.attention(inputs_BSD, batch, "attention", self.canonical(p))
         return *self.quadratic(y_BSD, batch), {"outputs/y": y_BSD}

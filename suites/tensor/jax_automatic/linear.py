@@ -60,7 +60,7 @@ class Linear2D(Linear):
     """Weight S(0) over the data axis and S(1) over the tensor axis; the batch is replicated."""
 
     columns = ("linear",)
-    data_axes = ()
+    row_axes = ()
 
     def placements(self, name: str) -> Placements:
         tile = {"data": "S(0)"} if name == "linear.weight" else {}
@@ -79,4 +79,4 @@ class LinearSubmesh(ColumnLinear):
     """Columns divided over the data axis alone; the tensor axis, and the batch, are replicated."""
 
     tensor_axis = "data"
-    data_axes = ()
+    row_axes = ()

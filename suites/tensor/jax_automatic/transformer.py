@@ -19,15 +19,15 @@ from suites.training.jax_state import Named
 class DecoderLayers(AttentionBlock, FeedForwardBlock):
     """x + attention(norm(x)), then x + feedforward(norm(x))."""
 
-    def decoder_layer(self, x_BSD: jax.Array, padding_BS: jax.Array, name: str, p: Named, observed: Named) -> jax.Array:
+    def decoder_layer(self, x_BSD: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
         """Adds the output of both blocks to `observed`."""
         normed_BSD = self.norm(x_BSD, f"{name}.attention_norm", p)
-        mixed_BSD = self.attention(normed_BSD, padding_BS, f"{name}.attention", p)
-        x_BSD = x_BSD + mixed_BSD
+        mixed_BSD = self.attention(normed_BSD, batch, f"{name}.attention", p)
+        x_BSD = x_BSD + self.dropout(mixed_BSD, f"{name}.attention", batch, observed)
         normed_BSD = self.norm(x_BSD, f"{name}.feedforward_norm", p)
         fed_BSD = self.feedforward(normed_BSD, f"{name}.feedforward", p)
         observed |= {f"activations/{name}.attention": mixed_BSD, f"activations/{name}.feedforward": fed_BSD}
-        return x_BSD + fed_BSD
+        return x_BSD + self.dropout(fed_BSD, f"{name}.feedforward", batch, observed)
 
     def norm(self, x: jax.Array, name: str, p: Named) -> jax.Array:
         gain, epsilon = p[f"{name}.gain"], self.contract.model.norm_epsilon
@@ -42,7 +42,7 @@ class Layer(QuadraticLoss, DecoderLayers):
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         observed: Named = {}
         inputs_BSD = batch["inputs"].astype(self.compute)
-        y_BSD = self.decoder_layer(inputs_BSD, batch["padding"], "layer", self.canonical(p), observed)
+        y_BSD = self.decoder_layer(inputs_BSD, batch, "layer", self.canonical(p), observed)
         return *self.quadratic(y_BSD, batch), observed | {"outputs/y": y_BSD}
 
 
@@ -51,16 +51,14 @@ class LanguageModel(DecoderLayers, VocabularyParallel):
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         p, observed = self.canonical(p), {}
-        x_BSD = self.embed(batch["tokens"], p)
-        if self.contract.model.positions == "sinusoidal":
-            x_BSD = x_BSD + jnp.asarray(layers.sinusoidal(*x_BSD.shape[1:]), x_BSD.dtype)
-        observed["activations/embedding"] = x_BSD
+        x_BSD = observed["activations/embedding"] = self.add_positions(self.embed(batch["tokens"], p))
+        x_BSD = self.dropout(x_BSD, "embedding", batch, observed)
         for i in range(self.contract.model.layers):
-            x_BSD = self.decoder_layer(x_BSD, batch["padding"], f"layers.{i}", p, observed)
+            x_BSD = self.decoder_layer(x_BSD, batch, f"layers.{i}", p, observed)
             observed[f"activations/layers.{i}"] = x_BSD
         x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
         logits_BSV = observed["outputs/logits"] = self.logits(x_BSD, p)
-        entropy_BS, z_BS = self.token_losses(logits_BSV, batch["targets"])
+        entropy_BS, z_BS = self.token_losses(logits_BSV, self.targets(batch))
         mask_BS = batch["mask"].astype(self.master)
         losses_BS = observed["outputs/token_losses"] = mask_BS * (entropy_BS + z_BS)
         observed["metrics/cross_entropy"] = jnp.sum(mask_BS * entropy_BS)

@@ -15,24 +15,25 @@ from suites.tensor.jax_manual.linear import LinearLayers
 from suites.training import jax_layers as layers
 from suites.training.jax_losses import QuadraticLoss
 from suites.training.jax_state import Named
+from suites.training.jax_tokens import Tokens
 from suites.training.traffic import Transfer
 
 
-class AttentionBlock(LinearLayers):
+class AttentionBlock(LinearLayers, Tokens):
     """Column-parallel projections, attention with whole heads, row-parallel output.
 
     Head norms are shared by all heads, so that each device has only its heads' part of their gradient. A key head that
     several devices need is stored by each of them, and has on each only the gradient from that device's query heads.
     """
 
-    def attention(self, x_BSD: jax.Array, padding_BS: jax.Array, name: str, p: Named) -> jax.Array:
+    def attention(self, x_BSD: jax.Array, batch: Named, name: str, p: Named) -> jax.Array:
         q_BSHE, k_BTKE, v_BTKE = self.query_key_value(self.enter_block(x_BSD), name, p)
         if self.contract.model.head_norm:
             q_BSHE = self.head_norm(q_BSHE, f"{name}.query_norm", p)
             k_BTKE = self.head_norm(k_BTKE, f"{name}.key_norm", p)
         if self.contract.model.positions == "rotary":
             q_BSHE, k_BTKE = self.rotate(q_BSHE), self.rotate(k_BTKE)
-        mixed_BSHE = self.attend(q_BSHE, k_BTKE, v_BTKE, padding_BS)
+        mixed_BSHE = self.attend(q_BSHE, k_BTKE, v_BTKE, batch)
         return self.row_linear(mixed_BSHE.reshape(*x_BSD.shape[:2], -1), f"{name}.output", p)
 
     def query_key_value(self, x_BSD: jax.Array, name: str, p: Named) -> list[jax.Array]:
@@ -54,13 +55,13 @@ class AttentionBlock(LinearLayers):
         return layers.rms_norm(x_BSHE, p[f"{name}.gain"], self.contract.model.norm_epsilon, self.master)
 
     def rotate(self, x_BSHE: jax.Array) -> jax.Array:
-        return layers.rotary(x_BSHE, self.contract.model.rotary_base)
+        return layers.rotary(x_BSHE, self.block_positions(), self.contract.model.rotary_base)
 
-    def attend(self, q_BSHE: jax.Array, k_BTKE: jax.Array, v_BTKE: jax.Array, padding_BT: jax.Array) -> jax.Array:
+    def attend(self, q_BSHE: jax.Array, k_BTKE: jax.Array, v_BTKE: jax.Array, batch: Named) -> jax.Array:
         """Each query head attends with the key head of its group."""
         group = q_BSHE.shape[2] // k_BTKE.shape[2]
         k_BTHE, v_BTHE = jnp.repeat(k_BTKE, group, axis=2), jnp.repeat(v_BTKE, group, axis=2)
-        return layers.attend(q_BSHE, k_BTHE, v_BTHE, padding_BT, self.master)
+        return layers.attend(q_BSHE, k_BTHE, v_BTHE, self.visible(batch), self.master)
 
     def sum_gradient(self, name: str, g: jax.Array) -> jax.Array:
         if self.is_partial(name):
@@ -88,7 +89,7 @@ class Attention(QuadraticLoss, AttentionBlock):
     """One attention block by itself."""
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
-        y_BSD = self.attention(batch["inputs"].astype(self.compute), batch["padding"], "attention", p)
+        y_BSD = self.attention(batch["inputs"].astype(self.compute), batch, "attention", p)
         return *self.quadratic(y_BSD, batch), {"outputs/y": y_BSD}
 
     def transfers(self) -> Iterator[Transfer]:

@@ -118,7 +118,7 @@ class Linear2D(QuadraticLoss, LinearLayers):
     """
 
     columns = ("linear",)
-    data_axes = ()
+    row_axes = ()
     model_axes = ("data", "tensor")
 
     def placements(self, name: str) -> Placements:
@@ -155,4 +155,4 @@ class LinearSubmesh(ColumnLinear):
 
     tensor_axis = "data"
     model_axes = ("data",)
-    data_axes = ()
+    row_axes = ()

@@ -22,15 +22,15 @@ from suites.training.traffic import Transfer
 class DecoderLayers(AttentionBlock, FeedForwardBlock):
     """x + attention(norm(x)), then x + feedforward(norm(x))."""
 
-    def decoder_layer(self, x_BSD: jax.Array, padding_BS: jax.Array, name: str, p: Named, observed: Named) -> jax.Array:
+    def decoder_layer(self, x_BSD: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
         """Adds the output of both blocks to `observed`."""
         normed_BSD = self.norm(x_BSD, f"{name}.attention_norm", p)
-        mixed_BSD = self.attention(normed_BSD, padding_BS, f"{name}.attention", p)
-        x_BSD = x_BSD + mixed_BSD
+        mixed_BSD = self.attention(normed_BSD, batch, f"{name}.attention", p)
+        x_BSD = x_BSD + self.dropout(mixed_BSD, f"{name}.attention", batch, observed)
         normed_BSD = self.norm(x_BSD, f"{name}.feedforward_norm", p)
         fed_BSD = self.feedforward(normed_BSD, f"{name}.feedforward", p)
         observed |= {f"activations/{name}.attention": mixed_BSD, f"activations/{name}.feedforward": fed_BSD}
-        return x_BSD + fed_BSD
+        return x_BSD + self.dropout(fed_BSD, f"{name}.feedforward", batch, observed)
 
     def norm(self, x: jax.Array, name: str, p: Named) -> jax.Array:
         """Over the hidden dim, which every device holds whole: no collective."""
@@ -50,7 +50,7 @@ class Layer(QuadraticLoss, DecoderLayers):
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         observed: Named = {}
-        y_BSD = self.decoder_layer(batch["inputs"].astype(self.compute), batch["padding"], "layer", p, observed)
+        y_BSD = self.decoder_layer(batch["inputs"].astype(self.compute), batch, "layer", p, observed)
         return *self.quadratic(y_BSD, batch), observed | {"outputs/y": y_BSD}
 
     def transfers(self) -> Iterator[Transfer]:
@@ -64,18 +64,14 @@ class LanguageModel(DecoderLayers, VocabularyParallel):
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         observed: Named = {}
         x_BSD = observed["activations/embedding"] = self.add_positions(self.embed(batch["tokens"], p))
+        x_BSD = self.dropout(x_BSD, "embedding", batch, observed)
         for i in range(self.contract.model.layers):
-            x_BSD = self.decoder_layer(x_BSD, batch["padding"], f"layers.{i}", p, observed)
+            x_BSD = self.decoder_layer(x_BSD, batch, f"layers.{i}", p, observed)
             observed[f"activations/layers.{i}"] = x_BSD
         x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
         logits_BSV = observed["outputs/logits"] = self.logits(x_BSD, p)
-        token_losses = self.token_losses(logits_BSV, batch["targets"])
+        token_losses = self.token_losses(logits_BSV, self.targets(batch))
         return self.loss_sums(token_losses, batch["mask"].astype(self.master), observed)
-
-    def add_positions(self, x_BSD: jax.Array) -> jax.Array:
-        if self.contract.model.positions != "sinusoidal":
-            return x_BSD
-        return x_BSD + jnp.asarray(layers.sinusoidal(*x_BSD.shape[1:]), x_BSD.dtype)
 
     def loss_sums(
         self, token_losses: tuple[jax.Array, jax.Array], mask_BS: jax.Array, observed: Named

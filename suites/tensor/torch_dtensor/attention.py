@@ -57,12 +57,14 @@ class AttentionModule(nn.Module):
 
     def forward(self, x_BSD: Tensor, padding_BS: Tensor) -> Tensor:
         q_BSHE, k_BSKE, v_BSKE = (part.unflatten(-1, (-1, self.model.head_size)) for part in self.projected(x_BSD))
+        positions_S = torch.arange(q_BSHE.shape[1])
         if self.model.head_norm:
             q_BSHE, k_BSKE = self.query_norm(q_BSHE), self.key_norm(k_BSKE)
         if self.model.positions == "rotary":
-            q_BSHE, k_BSKE = (layers.rotary(x, self.model.rotary_base) for x in (q_BSHE, k_BSKE))
+            q_BSHE, k_BSKE = (layers.rotary(x, positions_S, self.model.rotary_base) for x in (q_BSHE, k_BSKE))
         k_BSHE, v_BSHE = self.of_each_query(k_BSKE), self.of_each_query(v_BSKE)
-        return self.output(layers.attend(q_BSHE, k_BSHE, v_BSHE, padding_BS, self.wide).flatten(2))
+        visible_BST = layers.visible(positions_S, positions_S, padding_BS, None, self.model.causal)
+        return self.output(layers.attend(q_BSHE, k_BSHE, v_BSHE, visible_BST, self.wide).flatten(2))
 
     def projected(self, x_BSD: Tensor) -> tuple[Tensor, ...]:
         if not self.model.fused_qkv:

@@ -115,7 +115,7 @@ class Linear2D(LinearContract):
     """
 
     columns = ("linear",)
-    data_axes = ()
+    row_axes = ()
     model_axes = ("data", "tensor")
 
     def choose_submesh(self, mesh: DeviceMesh) -> DeviceMesh:
@@ -165,7 +165,7 @@ class LinearSubmesh(ColumnLinear):
 
     tensor_axis = "data"
     model_axes = ("data",)
-    data_axes = ()
+    row_axes = ()
 
 
 def refuse_uneven(divided: bool, features: int, kind: str, parts: int) -> None:

@@ -121,7 +121,7 @@ class Decoder(nn.Module):
     def embed(self, tokens_BS: Tensor) -> Tensor:
         x_BSD = self.embedding(tokens_BS)
         if self.model.positions == "sinusoidal":
-            x_BSD = x_BSD + layers.sinusoidal(*x_BSD.shape[1:]).to(x_BSD.dtype)
+            x_BSD = x_BSD + layers.sinusoidal(torch.arange(x_BSD.shape[1]), x_BSD.shape[2]).to(x_BSD.dtype)
         return x_BSD
 
     def logits(self, x_BSD: Tensor) -> Tensor:

@@ -14,24 +14,25 @@ from suites.tensor.torch_manual.linear import LinearLayers
 from suites.training import torch_layers as layers
 from suites.training.torch_losses import QuadraticLoss
 from suites.training.torch_state import Named
+from suites.training.torch_tokens import Tokens
 from suites.training.traffic import Transfer
 
 
-class AttentionBlock(LinearLayers):
+class AttentionBlock(LinearLayers, Tokens):
     """Query, key and value column-parallel, attention on this rank's heads, output row-parallel.
 
     Fewer key heads than ranks: each rank stores the key head of its query heads, and the gradients of the copies are
     summed. The norms of query and key heads have one gain for all heads, so each rank has a part of its gradient.
     """
 
-    def attention(self, x_BSD: Tensor, padding_BS: Tensor, name: str, p: Named) -> Tensor:
+    def attention(self, x_BSD: Tensor, batch: Named, name: str, p: Named) -> Tensor:
         q_BSHE, k_BSKE, v_BSKE = self.query_key_value(self.enter_block(x_BSD), name, p)
         if self.contract.model.head_norm:
             q_BSHE = self.head_norm(q_BSHE, f"{name}.query_norm", p)
             k_BSKE = self.head_norm(k_BSKE, f"{name}.key_norm", p)
         if self.contract.model.positions == "rotary":
             q_BSHE, k_BSKE = self.rotate(q_BSHE), self.rotate(k_BSKE)
-        return self.row_linear(self.attend(q_BSHE, k_BSKE, v_BSKE, padding_BS).flatten(2), f"{name}.output", p)
+        return self.row_linear(self.attend(q_BSHE, k_BSKE, v_BSKE, batch).flatten(2), f"{name}.output", p)
 
     def query_key_value(self, x_BSD: Tensor, name: str, p: Named) -> list[Tensor]:
         """This rank's query, key and value heads."""
@@ -52,13 +53,13 @@ class AttentionBlock(LinearLayers):
         return layers.rms_norm(x_BSHE, p[f"{name}.gain"], self.contract.model.norm_epsilon, self.master)
 
     def rotate(self, x_BSHE: Tensor) -> Tensor:
-        return layers.rotary(x_BSHE, self.contract.model.rotary_base)
+        return layers.rotary(x_BSHE, self.block_positions(), self.contract.model.rotary_base)
 
-    def attend(self, q_BSHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, padding_BT: Tensor) -> Tensor:
+    def attend(self, q_BSHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, batch: Named) -> Tensor:
         """Each query head attends with the key head of its group."""
         group = q_BSHE.shape[2] // k_BTKE.shape[2]
         k_BTHE, v_BTHE = k_BTKE.repeat_interleave(group, 2), v_BTKE.repeat_interleave(group, 2)
-        return layers.attend(q_BSHE, k_BTHE, v_BTHE, padding_BT, self.master)
+        return layers.attend(q_BSHE, k_BTHE, v_BTHE, self.visible(batch), self.master)
 
     def sum_gradient(self, name: str, g: Tensor) -> Tensor:
         if self.is_partial(name):
@@ -86,7 +87,7 @@ class Attention(QuadraticLoss, AttentionBlock):
     """The attention block by itself."""
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
-        y_BSD = self.attention(batch["inputs"], batch["padding"], "attention", p)
+        y_BSD = self.attention(batch["inputs"], batch, "attention", p)
         return *self.quadratic(y_BSD, batch), {"outputs/y": y_BSD}
 
     def transfers(self) -> Iterator[Transfer]:

@@ -21,13 +21,13 @@ from suites.training.traffic import Transfer
 class DecoderLayers(AttentionBlock, FeedForwardBlock):
     """Norms and the residual stream are replicated over the tensor axis."""
 
-    def decoder_layer(self, x_BSD: Tensor, padding_BS: Tensor, name: str, p: Named, observed: Named) -> Tensor:
-        mixed_BSD = self.attention(self.norm(x_BSD, f"{name}.attention_norm", p), padding_BS, f"{name}.attention", p)
+    def decoder_layer(self, x_BSD: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
+        mixed_BSD = self.attention(self.norm(x_BSD, f"{name}.attention_norm", p), batch, f"{name}.attention", p)
         observed[f"activations/{name}.attention"] = mixed_BSD
-        x_BSD = x_BSD + mixed_BSD
+        x_BSD = x_BSD + self.dropout(mixed_BSD, f"{name}.attention", batch, observed)
         fed_BSD = self.feedforward(self.norm(x_BSD, f"{name}.feedforward_norm", p), f"{name}.feedforward", p)
         observed[f"activations/{name}.feedforward"] = fed_BSD
-        return x_BSD + fed_BSD
+        return x_BSD + self.dropout(fed_BSD, f"{name}.feedforward", batch, observed)
 
     def norm(self, x: Tensor, name: str, p: Named) -> Tensor:
         epsilon = self.contract.model.norm_epsilon
@@ -46,7 +46,7 @@ class Layer(QuadraticLoss, DecoderLayers):
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         observed: Named = {}
-        y_BSD = self.decoder_layer(batch["inputs"], batch["padding"], "layer", p, observed)
+        y_BSD = self.decoder_layer(batch["inputs"], batch, "layer", p, observed)
         return *self.quadratic(y_BSD, batch), {**observed, "outputs/y": y_BSD}
 
     def transfers(self) -> Iterator[Transfer]:
@@ -61,7 +61,7 @@ class LanguageModel(VocabularyParallel, DecoderLayers):
         observed: Named = {}
         logits_BSV = self.logits(self.decode(batch, p, observed), p)
         observed["outputs/logits"] = logits_BSV
-        entropy_BS, z_BS = self.token_losses(logits_BSV, batch["targets"])
+        entropy_BS, z_BS = self.token_losses(logits_BSV, self.targets(batch))
         entropy_BS, z_BS = entropy_BS * batch["mask"], z_BS * batch["mask"]
         observed["outputs/token_losses"] = entropy_BS + z_BS
         observed |= {"metrics/cross_entropy": entropy_BS.sum(), "metrics/z_loss": z_BS.sum()}
@@ -70,16 +70,12 @@ class LanguageModel(VocabularyParallel, DecoderLayers):
     def decode(self, batch: Named, p: Named, observed: Named) -> Tensor:
         """Tokens -> the normed residual stream behind the last layer."""
         x_BSD = observed["activations/embedding"] = self.add_positions(self.embed(batch["tokens"], p))
+        x_BSD = self.dropout(x_BSD, "embedding", batch, observed)
         for i in range(self.contract.model.layers):
-            x_BSD = self.decoder_layer(x_BSD, batch["padding"], f"layers.{i}", p, observed)
+            x_BSD = self.decoder_layer(x_BSD, batch, f"layers.{i}", p, observed)
             observed[f"activations/layers.{i}"] = x_BSD
         x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
         return x_BSD
-
-    def add_positions(self, x_BSD: Tensor) -> Tensor:
-        if self.contract.model.positions != "sinusoidal":
-            return x_BSD
-        return x_BSD + layers.sinusoidal(*x_BSD.shape[1:]).to(x_BSD.dtype)
 
     def summed_scalars(self) -> int:
         return super().summed_scalars() + 2  # cross-entropy and z term
