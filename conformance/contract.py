@@ -33,6 +33,15 @@ class Precision:
     master: str | None = None
     statistics: str = "float32"
 
+    def dtype(self, role: str, case: str) -> str:
+        """The dtype of a role ('parameters', 'compute', 'gradients' or 'reduction') in a case of some dtype."""
+        if case == "float64":
+            return case
+        if role == "reduction" and self.reduction is None:
+            role = "gradients"
+        usual = case if role == "compute" else "float32"
+        return getattr(self, role) or usual
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:

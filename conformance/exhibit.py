@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import ml_dtypes  # noqa: F401 - teaches numpy the name bfloat16
 import numpy as np
 
 from conformance.assembly import assembled, deviation
@@ -52,9 +53,14 @@ class Exhibit:
         return BOUNDS[self.case.dtype]
 
     def epsilon(self, tensor: str) -> float:
-        """The unit roundoff that the tensor was computed with; state is kept in float32 or wider."""
-        stored = tensor.startswith(("updates/", "optimizer/"))
-        return EPSILON["float32" if stored and self.case.dtype != "float64" else self.case.dtype]
+        """The largest unit roundoff on the tensor's way, as the contract's precision policy allows it."""
+        kind, _, name = tensor.partition("/")
+        if kind == "optimizer":
+            return EPSILON["float64" if self.case.dtype == "float64" else "float32"]
+        ways = {"updates": ("parameters",), "gradients": ("compute", "gradients", "reduction")}
+        roles = ways["gradients"] if name == "grad_norm" else ways.get(kind, ("compute",))
+        precision = self.contract.recipe.precision
+        return max(EPSILON[precision.dtype(role, self.case.dtype)] for role in roles)
 
     @cached_property
     def steps(self) -> tuple[Observations, ...]:
@@ -78,7 +84,7 @@ class Exhibit:
     @cached_property
     def placed(self) -> tuple[Comparison, ...]:
         """The parameters as placed against the canonical ones, in the dtype in which they are kept; no tolerance."""
-        kept = np.float64 if self.case.dtype == "float64" else np.float32
+        kept = np.dtype(self.contract.recipe.precision.dtype("parameters", self.case.dtype))
         found = []
         for name, canonical in self.truth.initial.items():
             observed, expected = self.evidence.initial.get(f"parameters/{name}"), canonical.astype(kept).astype(float)
