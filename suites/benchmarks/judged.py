@@ -1,8 +1,11 @@
-"""A case, judged before it is measured."""
+"""A case, judged before it is measured, and the series that its figures make."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from itertools import product
 from statistics import median
+from typing import ClassVar
 
 from conformance.cases import Case
 from conformance.mesh import Mesh
@@ -12,6 +15,9 @@ from conformance.run import TIMEOUT_SECONDS, Bench, overhead
 from conformance.tolerance import BOUNDS
 from conformance.workers.jobs import Measured, MeasureJob
 from conformance.workers.pool import Workers
+
+VERSION = "1"
+NOT_KNOWN = float("nan")
 
 
 class NotConforming(RuntimeError):  # noqa: N818
@@ -48,3 +54,47 @@ def _figures(result: CaseResult, found: Measured, tokens: float, dtype: str) -> 
         "overhead": overhead([result]) or 0.0,
     }
     return figures | ({"peak_bytes": float(found.peak_bytes)} if found.peak_bytes is not None else {})
+
+
+class Series(ABC):
+    """A benchmark as asv wants it: its runs, one per implementation and dtype, are judged, measured, and shared."""
+
+    contract: ClassVar[str]
+    mesh: ClassVar[str]
+    params: ClassVar[tuple[list[str], list[str]]]
+    param_names = ("implementation", "dtype")
+    timeout = 900
+
+    @abstractmethod
+    def setup_cache(self) -> dict:
+        """`self.measured()`: asv knows a cache by its place in the source, so that each series has its own."""
+
+    def measured(self) -> dict:
+        return {one: measured(self.contract, one[0], self.mesh, one[1]) for one in product(*self.params)}
+
+    def setup(self, found: dict, implementation: str, dtype: str) -> None:
+        self.figures = found[implementation, dtype]
+
+    def track_seconds_per_token(self, found: dict, implementation: str, dtype: str) -> float:
+        return self.figures["seconds_per_token"]
+
+    def track_peak_bytes(self, found: dict, implementation: str, dtype: str) -> float:
+        """Not a number for torch: nothing is compiled there."""
+        return self.figures.get("peak_bytes", NOT_KNOWN)
+
+    def track_error_over_bound(self, found: dict, implementation: str, dtype: str) -> float:
+        return self.figures["error_over_bound"]
+
+    def track_overhead(self, found: dict, implementation: str, dtype: str) -> float:
+        return self.figures["overhead"]
+
+
+_UNITS = {
+    "seconds_per_token": "seconds/token",
+    "peak_bytes": "bytes",
+    "error_over_bound": "error/bound",
+    "overhead": "share",
+}
+for _name, _unit in _UNITS.items():
+    getattr(Series, f"track_{_name}").unit = _unit
+    getattr(Series, f"track_{_name}").version = VERSION
