@@ -5,18 +5,33 @@ B: rows  S: tokens of a row  D: hidden  I, O: input and output features
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 
 from reference.architecture import Architecture
+from reference.cancelling import cancelling_batches
+from reference.packing import completed
 from reference.parameters import Arrays, dyadic_numbers, generator, to_float32_values
+from reference.rows import RAGGED, SKEWED, Valid
 from reference.text import text_batches
 
-__all__ = ["ragged", "random_batches", "shard_edges", "text_batches"]
+__all__ = [
+    "cancelling_batches",
+    "cut",
+    "parts",
+    "random_batches",
+    "shard_edges",
+    "skewed_batches",
+    "slices",
+    "text_batches",
+    "weighted_batches",
+]
 
 _AXIS_SIZES = (2, 3, 4, 8)  # sizes of a tensor axis whose shard edges get tokens
+_WEIGHTS = (0.5, 1.0, 2.0, 4.0)
 
 
 def random_batches(
@@ -27,15 +42,42 @@ def random_batches(
     Law: all rows differ; floats are float64 arrays of float32 values, or k/4 with `dyadic`; mask and padding hold 0
     and 1. At least one element of a batch is valid. A row of a linear model is valid or not, and a power of two are, so
     that the division of the loss is exact. Elsewhere valid tokens are ragged (see `ragged`) and never on padding.
+    What else the model reads follows `completed`.
     """
-    return [_batch(model, rows, length, generator(seed, f"batch {step}"), dyadic) for step in range(steps)]
+    names = [f"batch {step}" for step in range(steps)]
+    made = [_batch(model, rows, length, generator(seed, name), RAGGED, dyadic) for name in names]
+    return [completed(model, batch, seed, step) for step, batch in enumerate(made)]
 
 
-def _batch(model: Architecture, rows: int, length: int, rng: np.random.Generator, dyadic: bool) -> Arrays:
+def skewed_batches(
+    model: Architecture, rows: int, length: int, seed: int, steps: int, dyadic: bool = False
+) -> list[Arrays]:
+    """As `random_batches`, but valid tokens lie so that contiguous shards of the rows differ extremely.
+
+    Law: of 3 shards or more the first has no valid token at all; of 2 shards the first has few and the second most (see
+    `skewed`): whoever divides by the tokens of a shard divides by zero, and a mean of means is far off.
+    """
+    names = [f"skewed {step}" for step in range(steps)]
+    made = [_batch(model, rows, length, generator(seed, name), SKEWED, dyadic) for name in names]
+    return [completed(model, batch, seed, step) for step, batch in enumerate(made)]
+
+
+def weighted_batches(model: Architecture, rows: int, length: int, seed: int, steps: int) -> list[Arrays]:
+    """As `random_batches`, but what counts has weights of 1/2, 1, 2 and 4 in `mask`, all of them about equally often.
+
+    Law: the loss is sum(weight * loss) / sum(weight), and the number of tokens is the sum of weights.
+    """
+    batches = random_batches(model, rows, length, seed, steps)
+    for step, batch in enumerate(batches):
+        batch["mask"] = _weighted(generator(seed, f"weights {step}"), batch["mask"])
+    return batches
+
+
+def _batch(model: Architecture, rows: int, length: int, rng: np.random.Generator, valid: Valid, dyadic: bool) -> Arrays:
     if model.kind == "linear":
         inputs, targets = _floats(rng, (rows, model.hidden), dyadic), _floats(rng, (rows, model.outputs), dyadic)
-        return {"inputs": inputs, "targets": targets, "mask": _power_of_two_mask(rng, rows)}
-    mask_BS, padding_BS = ragged(rng, rows, length)
+        return {"inputs": inputs, "targets": targets, "mask": valid.whole(rng, rows)}
+    mask_BS, padding_BS = valid.tokens(rng, rows, length)
     if model.kind == "language_model":
         tokens_BS = _ids(rng, model.vocabulary, padding_BS)
         targets_BS = _ids(rng, model.vocabulary, mask_BS)
@@ -46,43 +88,19 @@ def _batch(model: Architecture, rows: int, length: int, rng: np.random.Generator
     return batch if model.kind == "feedforward" else batch | {"padding": padding_BS}
 
 
+def _weighted(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+    weighted = mask.copy()
+    valid = np.flatnonzero(mask)
+    weighted.reshape(-1)[valid] = rng.permutation(np.resize(_WEIGHTS, len(valid)))
+    return weighted
+
+
 def _floats(rng: np.random.Generator, shape: tuple[int, ...], dyadic: bool) -> np.ndarray:
     """Numbers around 1/4, each row on a scale of its own between 1/2 and 2."""
     if dyadic:
         return dyadic_numbers(rng, shape)
     scale = rng.uniform(0.5, 2.0, (shape[0],) + (1,) * (len(shape) - 1))
     return to_float32_values(scale * rng.normal(0.25, 1.0, shape))
-
-
-def _power_of_two_mask(rng: np.random.Generator, rows: int) -> np.ndarray:
-    """The largest power of two that leaves at least one row out is valid (one row alone is valid)."""
-    valid = 2 ** ((max(rows - 1, 1)).bit_length() - 1)
-    return rng.permutation(np.arange(rows) < valid).astype(np.float64)
-
-
-def ragged(rng: np.random.Generator, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mask and padding [B, S]. One row has no valid token, one exactly one, one all of them; the others lie between.
-
-    With two rows: one valid token and many; with one row: many. Rows come in random order.
-    """
-    special = {1: [], 2: [1], 3: [0, 1]}.get(rows, [0, 1, length])
-    others = rng.integers(2, length, rows - len(special)) if length > 2 else np.full(rows - len(special), length)
-    counts = rng.permutation(np.concatenate([special, others]).astype(int))
-    pairs = [_row(rng, count, length) for count in counts]
-    return np.stack([mask for mask, _ in pairs]), np.stack([padding for _, padding in pairs])
-
-
-def _row(rng: np.random.Generator, valid: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """A row of `valid` valid tokens among real ones, padded on the left, on the right, inside, or not at all."""
-    real = int(rng.integers(max(valid, 1), length + 1))
-    first = int(rng.integers(0, length - real + 1))
-    padding = np.zeros(length)
-    padding[[slice(length - real, None), slice(real), slice(first, first + real)][rng.integers(3)]] = 1
-    if rng.random() < 0.5:  # anywhere: holes inside the row
-        padding = rng.permutation(padding)
-    mask = np.zeros(length)
-    mask[rng.permutation(np.flatnonzero(padding))[:valid]] = 1
-    return mask, padding
 
 
 def shard_edges(vocabulary: int) -> np.ndarray:
@@ -106,10 +124,28 @@ def _ids(rng: np.random.Generator, vocabulary: int, important_BS: np.ndarray) ->
     return ids
 
 
-def slices(batch: Mapping[str, Any], number: int) -> list[dict[str, Any]]:
-    """Cut a batch into `number` equal slices along dim 0. Raises ValueError where its rows do not divide."""
+def slices(batch: Mapping[str, Any], number: int, shares: tuple[int, ...] = ()) -> list[dict[str, Any]]:
+    """Cut a batch into `number` slices along dim 0, equal ones, or in proportion to `shares`.
+
+    Raises ValueError where its rows do not divide, or where there are not as many shares as slices.
+    """
+    shares, rows = shares or (1,) * number, len(next(iter(batch.values())))
+    if len(shares) != number:
+        raise ValueError(f"{len(shares)} shares {shares} cannot make {number} slices: give one share for each slice.")
+    if rows % sum(shares):
+        kind = "equal slices" if len(set(shares)) == 1 else f"slices of {shares} shares"
+        raise ValueError(f"A batch of {rows} rows cannot be cut into {number} {kind}: change one of the numbers.")
+    return cut(batch, [share * rows // sum(shares) for share in shares])
+
+
+def parts(batch: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
+    """Cut a batch into as many parts as it has rows, but `most` at most, whose rows differ by one at most."""
     rows = len(next(iter(batch.values())))
-    if rows % number:
-        raise ValueError(f"A batch of {rows} rows cannot be cut into {number} equal slices: change one of the numbers.")
-    size = rows // number
-    return [{key: value[i * size : (i + 1) * size] for key, value in batch.items()} for i in range(number)]
+    number = min(most, rows)
+    return cut(batch, [rows // number + (i < rows % number) for i in range(number)])
+
+
+def cut(batch: Mapping[str, Any], sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """Consecutive rows of a batch, so many each."""
+    ends = list(accumulate(sizes, initial=0))
+    return [{key: value[start:end] for key, value in batch.items()} for start, end in pairwise(ends)]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from reference.architecture import Architecture
+from reference.packing import completed
 from reference.parameters import Arrays, generator
 
 _TRIES = 20  # to make a row unlike the others; very short rows run out of different ones
@@ -19,12 +20,14 @@ def text_batches(model: Architecture, rows: int, length: int, seed: int, steps: 
 
     Rows come in three shapes in turn: a window of one document; the end of one document packed with the start of the
     next; the end of a document, then padding. The last byte of a document has no next one: its mask is 0. Rows of a
-    batch differ where they can, though text repeats itself.
+    batch differ where they can, though text repeats itself. What else the model reads follows `completed`; padding
+    is a document of its own.
     Raises ValueError for a model that is no language model over at least 256 ids.
     """
     if model.kind != "language_model" or model.vocabulary < 256:
         raise ValueError("Text is read as bytes, so it needs a language model with a vocabulary of at least 256 ids.")
-    return [_batch(rows, length, generator(seed, f"text {step}")) for step in range(steps)]
+    batches = [_batch(rows, length, generator(seed, f"text {step}")) for step in range(steps)]
+    return [completed(model, batch, seed, step) for step, batch in enumerate(batches)]
 
 
 def _repeats(row: Arrays, others: list[Arrays]) -> bool:
@@ -49,7 +52,7 @@ def _batch(rows: int, length: int, rng: np.random.Generator) -> Arrays:
             if _repeats(row, made):
                 row = shapes[number % len(shapes)](rng, length)
         made.append(row)
-    return {key: np.stack([row[key] for row in made]) for key in ("tokens", "targets", "mask", "padding")}
+    return {key: np.stack([row[key] for row in made]) for key in ("tokens", "targets", "mask", "padding", "starts")}
 
 
 def _document(rng: np.random.Generator, length: int) -> np.ndarray:
@@ -82,7 +85,9 @@ def _short(rng: np.random.Generator, length: int) -> Arrays:
 def _shifted(text: np.ndarray, *, last_of_document: int | None, real: int) -> Arrays:
     """Tokens and their successors from length + 1 bytes; the last byte of a document and the padding do not count."""
     padding = (np.arange(len(text) - 1) < real).astype(np.float64)
-    mask = padding.copy()
+    mask, starts = padding.copy(), np.zeros(len(text))
+    starts[0] = 1
     if last_of_document is not None:
         mask[last_of_document] = 0
-    return {"tokens": text[:-1], "targets": text[1:], "mask": mask, "padding": padding}
+        starts[last_of_document + 1] = 1
+    return {"tokens": text[:-1], "targets": text[1:], "mask": mask, "padding": padding, "starts": starts[:-1]}

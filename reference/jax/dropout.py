@@ -33,5 +33,5 @@ def drop(x_BSD: jax.Array, seeds_B: jax.Array, site: str, rate: float) -> tuple[
 
     Source: Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting, section 4.
     """
-    keep_BSD = keep_mask(seeds_B, site, x_BSD.shape[1:], rate)
+    keep_BSD = keep_mask(seeds_B, site, (x_BSD.shape[1], x_BSD.shape[2]), rate)
     return jnp.where(keep_BSD, x_BSD / (1 - rate), 0), keep_BSD

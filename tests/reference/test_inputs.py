@@ -8,8 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reference.architecture import Architecture
-from reference.batches import ragged, random_batches, shard_edges, text_batches
+from reference.batches import random_batches, shard_edges, text_batches
 from reference.parameters import draw, generator
+from reference.rows import ragged
 from reference.text import documents
 from tests.reference.table import EXAMPLES
 
