@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from itertools import product
@@ -97,6 +97,7 @@ class Suite:
     """One parallelism: its contracts, implementations, standing matrix and faults.
 
     mutated   the cases whose collectives are mutated, one by one, to measure the power of the suite
+    absent    known mechanisms that this suite cannot have -> why
     """
 
     name: str
@@ -106,6 +107,7 @@ class Suite:
     matrix: tuple[Standing, ...]
     faults: tuple[Fault, ...] = ()
     mutated: tuple[Standing, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     def contract(self, name: str) -> Contract:
         return {contract.name: contract for contract in self.contracts}[name]

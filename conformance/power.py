@@ -38,13 +38,15 @@ BY_VALUES = tuple(check for check in CHECKS if check.name != "communication")
 class Planted:
     """One case with a bug in it, or a control.
 
-    `planned` are the checks that must see it, `site` is the collective that a mutation changes.
+    `axes` and `causes` are what the diagnosis should name, `planned` are the checks that must see it, and `site` is the
+    collective that a mutation changes.
     """
 
     case: Case
     kind: str
     what: str
     axes: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
     planned: tuple[str, ...] = ()
     site: Site | None = None
 
@@ -75,7 +77,8 @@ def power(
     planted = list({one.case.id: one for one in planted}.values())
     results = _judged(planted, workers, on_progress)
     rows = [_row(one, results[one.case.id]) for one in planted]
-    return PowerTable.of(_proven(one, row, workers) for one, row in zip(planted, rows, strict=True))
+    absent = {suite.name: dict(suite.absent) for suite in chosen}
+    return PowerTable.of((_proven(one, row, workers) for one, row in zip(planted, rows, strict=True)), absent)
 
 
 def _most_devices(chosen: Sequence[Suite]) -> int:
@@ -118,7 +121,8 @@ def _fault(fault: Fault, implementation: str, mesh: Mesh) -> Iterator[Planted]:
         yield Planted(case=case, kind="control", what=fault.summary)
         return
     axes = (fault.axis,) if fault.axis else ()
-    yield Planted(case=case, kind="fault", what=fault.summary, axes=axes, planned=fault.seen_by)
+    causes, planned = fault.causes, fault.seen_by
+    yield Planted(case=case, kind="fault", what=fault.summary, axes=axes, causes=causes, planned=planned)
 
 
 def _unchanged(case: Case) -> Planted:
@@ -178,6 +182,7 @@ def _row(planted: Planted, result: CaseResult) -> PowerRow:
         seen_by=tuple(check.check for check in failed),
         planned=planted.planned,
         axes=planted.axes,
+        causes=planted.causes,
         axis=best.axis if best else None,
         cause=best.cause if best else None,
         cannot_run=_no_program(planted, result),

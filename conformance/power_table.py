@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 KINDS = ("fault", "mutation", "control")
-COLUMNS = ("id", "contract", "implementation", "mesh", "verdict", "seen by", "axis", "right axis", "cause", "remark")
+WHERE = ("id", "contract", "implementation", "mesh", "verdict", "seen by")
+COLUMNS = (*WHERE, "axis", "right axis", "cause", "right cause", "remark")
+COUNTS = ("planted", "killed", "right axis", "right cause", "equivalent", "cannot run", "controls", "false alarms")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,7 @@ class PowerRow:
     seen_by         the checks that failed
     planned         checks of which one must fail, or verdicts that count too (`hang`); empty: any check will do
     axes            the mesh axes of which the diagnosis should name one
+    causes          words of which the diagnosis should have one; empty: nothing is asked
     axis, cause     what the diagnosis says, surest cause first
     equivalent      why this mutation provably changes nothing here; None otherwise
     cannot_run      why this mutation is no program (a shape error); None otherwise
@@ -37,6 +40,7 @@ class PowerRow:
     seen_by: tuple[str, ...] = ()
     planned: tuple[str, ...] = ()
     axes: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
     axis: str | None = None
     cause: str | None = None
     equivalent: str | None = None
@@ -68,12 +72,19 @@ class PowerRow:
         return self.axis in self.axes if self.counts and self.killed and self.axes else None
 
     @property
+    def right_cause(self) -> bool | None:
+        """Does the diagnosis say what was planted? None where nothing is asked."""
+        asked = self.counts and self.killed and self.causes
+        return any(words in (self.cause or "") for words in self.causes) if asked else None
+
+    @property
     def as_expected(self) -> bool:
         """A bug is seen, by the checks that should; a control passes."""
         return self.verdict == "pass" if self.kind == "control" else self.as_planned or not self.counts
 
     def record(self) -> dict[str, object]:
-        return asdict(self) | {"killed": self.killed, "right_axis": self.right_axis, "as_expected": self.as_expected}
+        found = {"killed": self.killed, "right_axis": self.right_axis, "right_cause": self.right_cause}
+        return asdict(self) | found | {"as_expected": self.as_expected}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +95,8 @@ class PowerTotals:
     killed: int
     diagnosed: int
     right_axes: int
+    explained: int
+    right_causes: int
     equivalent: int
     cannot_run: int
     controls: int
@@ -94,12 +107,15 @@ class PowerTotals:
         rows = list(rows)
         counting = [row for row in rows if row.counts]
         diagnosed = [row for row in counting if row.right_axis is not None]
+        explained = [row for row in counting if row.right_cause is not None]
         controls = [row for row in rows if row.kind == "control"]
         return cls(
             planted=len(counting),
             killed=sum(row.killed for row in counting),
             diagnosed=len(diagnosed),
             right_axes=sum(bool(row.right_axis) for row in diagnosed),
+            explained=len(explained),
+            right_causes=sum(bool(row.right_cause) for row in explained),
             equivalent=sum(row.equivalent is not None for row in rows),
             cannot_run=sum(row.cannot_run is not None for row in rows),
             controls=len(controls),
@@ -114,12 +130,18 @@ class PowerTotals:
     def right_axis_share(self) -> float | None:
         return self.right_axes / self.diagnosed if self.diagnosed else None
 
+    @property
+    def right_cause_share(self) -> float | None:
+        return self.right_causes / self.explained if self.explained else None
+
     def record(self) -> dict[str, object]:
-        return asdict(self) | {"power": self.power, "right_axis_share": self.right_axis_share}
+        shares = {"right_axis_share": self.right_axis_share, "right_cause_share": self.right_cause_share}
+        return asdict(self) | {"power": self.power} | shares
 
     def __str__(self) -> str:
         return (
-            f"{self.killed} of {self.planted} killed; right axis in {self.right_axes} of {self.diagnosed} diagnoses; "
+            f"{self.killed} of {self.planted} killed; right axis in {self.right_axes} of {self.diagnosed} diagnoses, "
+            f"right cause in {self.right_causes} of {self.explained}; "
             f"{self.false_alarms} false alarms on {self.controls} controls; {self.equivalent} equivalent, "
             f"{self.cannot_run} cannot run"
         )
@@ -127,20 +149,26 @@ class PowerTotals:
 
 @dataclass(frozen=True, kw_only=True)
 class PowerTable:
-    """All rows, what is not as expected first, in an order that depends on nothing but names."""
+    """All rows, what is not as expected first, in an order that depends on nothing but names.
+
+    absent   suite -> mechanism -> why it cannot exist there
+    """
 
     rows: tuple[PowerRow, ...]
+    absent: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Iterable[PowerRow]) -> PowerTable:
-        return cls(rows=tuple(sorted(rows, key=_place)))
+    def of(cls, rows: Iterable[PowerRow], absent: Mapping[str, Mapping[str, str]] | None = None) -> PowerTable:
+        return cls(rows=tuple(sorted(rows, key=_place)), absent=absent or {})
 
     @property
     def totals(self) -> PowerTotals:
         return PowerTotals.of(self.rows)
 
     def suite(self, name: str) -> PowerTable:
-        return PowerTable(rows=tuple(row for row in self.rows if row.suite == name))
+        return PowerTable(
+            rows=tuple(row for row in self.rows if row.suite == name), absent={name: self.absent.get(name, {})}
+        )
 
     @property
     def suites(self) -> tuple[str, ...]:
@@ -152,6 +180,7 @@ class PowerTable:
         content = {
             "totals": self.totals.record(),
             "suites": {name: self.suite(name).totals.record() for name in self.suites},
+            "absent": self.absent,
             "rows": [row.record() for row in self.rows],
         }
         (directory / "power.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -175,7 +204,7 @@ def _index(table: PowerTable) -> Iterator[str]:
     yield "Planted faults and generated mutations are bugs; controls are none. Made by `shardproof power`."
     yield ""
     yield from _markdown(
-        ("suite", "kind", "planted", "killed", "right axis", "equivalent", "cannot run", "controls", "false alarms"),
+        ("suite", "kind", *COUNTS),
         (_totals_cells(name, kind, table.suite(name)) for name in table.suites for kind in KINDS),
     )
     yield ""
@@ -184,9 +213,9 @@ def _index(table: PowerTable) -> Iterator[str]:
 
 def _totals_cells(suite: str, kind: str, table: PowerTable) -> Sequence[object]:
     totals = PowerTotals.of(row for row in table.rows if row.kind == kind)
-    axis = f"{totals.right_axes} of {totals.diagnosed}"
+    axis, cause = f"{totals.right_axes} of {totals.diagnosed}", f"{totals.right_causes} of {totals.explained}"
     rest = (totals.equivalent, totals.cannot_run, totals.controls, totals.false_alarms)
-    return (f"[{suite}]({suite}.md)", kind, totals.planted, totals.killed, axis, *rest)
+    return (f"[{suite}]({suite}.md)", kind, totals.planted, totals.killed, axis, cause, *rest)
 
 
 def _page(title: str, table: PowerTable) -> Iterator[str]:
@@ -203,14 +232,18 @@ def _page(title: str, table: PowerTable) -> Iterator[str]:
         yield from (f"## {heading}", "")
         yield from _markdown(COLUMNS, map(_cells, rows)) if rows else ("none",)
         yield ""
+    absent = [one for reasons in table.absent.values() for one in reasons.items()]
+    yield from ("## Not planted here", "")
+    yield from _markdown(("mechanism", "why it cannot exist in this suite"), absent) if absent else ("none",)
 
 
 def _cells(row: PowerRow) -> Sequence[object]:
-    right = {True: "yes", False: "no", None: ""}[row.right_axis]
+    spoken = {True: "yes", False: "no", None: ""}
+    axis, cause = (row.axis or "", spoken[row.right_axis]), (row.cause or "", spoken[row.right_cause])
     remark = row.equivalent or row.cannot_run or (row.reason if row.verdict != "fail" else "") or row.what
     seen = ", ".join(row.seen_by)
     where = (row.contract, row.implementation, row.mesh, row.verdict)
-    return (row.id, *where, seen, row.axis or "", right, row.cause or "", remark)
+    return (row.id, *where, seen, *axis, *cause, remark)
 
 
 def _markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance.cases import Registered, Suite
 from suites.tensor.contracts import CONTRACTS
-from suites.tensor.faults.table import FAULTS
+from suites.tensor.faults.table import ABSENT, FAULTS
 from suites.tensor.matrix import MATRIX, MUTATED
 
 
@@ -49,4 +49,5 @@ SUITE = Suite(
     matrix=MATRIX,
     faults=FAULTS,
     mutated=MUTATED,
+    absent=ABSENT,
 )

@@ -1,0 +1,59 @@
+"""Named faults are killed, their axis and cause are named, and no control is flagged: as published, or better."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conformance.cases import suites
+from conformance.power import power
+from conformance.power_table import PowerRow, PowerTable
+
+PUBLISHED = Path(__file__).parents[1] / "results" / "power" / "power.json"
+RIGHT = 0.95  # of the axes, and of the causes, that the diagnosis must name
+
+
+@pytest.fixture(scope="module", params=sorted(suites()))
+def table(request: pytest.FixtureRequest) -> PowerTable:
+    return power([request.param], generated=False)
+
+
+@pytest.mark.timeout(1800)
+def test_every_fault_is_killed_and_no_control_is(table: PowerTable) -> None:
+    assert table.rows
+    assert [row for row in table.rows if not row.as_expected] == []
+
+
+@pytest.mark.timeout(1800)
+def test_axis_and_cause_are_named(table: PowerTable) -> None:
+    totals = table.totals
+    assert totals.diagnosed
+    assert totals.explained
+    assert totals.right_axes >= RIGHT * totals.diagnosed, [row for row in table.rows if row.right_axis is False]
+    assert totals.right_causes >= RIGHT * totals.explained, [row for row in table.rows if row.right_cause is False]
+
+
+@pytest.mark.timeout(1800)
+def test_nothing_that_was_published_as_killed_survives(table: PowerTable) -> None:
+    rows = json.loads(PUBLISHED.read_text())["rows"]
+    [suite] = table.suites
+    killed = {_name(row) for row in rows if row["kind"] == "fault" and row["killed"] and _suite(row) == suite}
+    assert killed
+    assert killed <= {_name(row.record()) for row in table.rows if row.killed}
+
+
+def _name(row: dict[str, object]) -> tuple[object, ...]:
+    return tuple(row[key] for key in ("id", "implementation", "mesh", "contract", "dtype"))
+
+
+def _suite(row: dict[str, object]) -> str:
+    return str(row["contract"]).partition("/")[0]
+
+
+def test_the_published_table_has_every_kind() -> None:
+    rows = json.loads(PUBLISHED.read_text())["rows"]
+    assert {_suite(row) for row in rows} == set(suites())
+    assert {row["kind"] for row in rows} == {"fault", "mutation", "control"}
+    assert {field for row in rows for field in row} >= set(PowerRow.__dataclass_fields__)
