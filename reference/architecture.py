@@ -85,7 +85,7 @@ def _attention(name: str, model: Architecture) -> Shapes:
 
 
 def _feedforward(name: str, model: Architecture) -> Shapes:
-    """Fused gate-up holds [gate | up] along its output dim."""
+    """Fused gate-up holds [gate | up] along its output dim; an adapter is two matrices without a bias."""
     if model.activation == "gelu":
         found = _linear(f"{name}.up", model.hidden, model.ffn, model.bias)
     elif model.fused_gate_up:
@@ -93,7 +93,11 @@ def _feedforward(name: str, model: Architecture) -> Shapes:
     else:
         found = _linear(f"{name}.gate", model.hidden, model.ffn, model.bias)
         found |= _linear(f"{name}.up", model.hidden, model.ffn, model.bias)
-    return found | _linear(f"{name}.down", model.ffn, model.hidden, model.bias)
+    found |= _linear(f"{name}.down", model.ffn, model.hidden, model.bias)
+    if model.adapter:
+        found |= _linear(f"{name}.adapter_in", model.ffn, model.adapter, bias=False)
+        found |= _linear(f"{name}.adapter_out", model.adapter, model.hidden, bias=False)
+    return found
 
 
 def _layer(name: str, model: Architecture) -> Shapes:

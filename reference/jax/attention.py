@@ -1,4 +1,4 @@
-"""Causal self-attention with grouped key heads, rotary positions, padding and per-head norms.
+"""Self-attention with grouped key heads, rotary positions, padding, documents and per-head norms.
 
 B: rows  S: query tokens  T: key tokens  D: hidden  H: query heads  K: key heads  E: head size
 """
@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from reference.architecture import Architecture
-from reference.jax.layers import Linear, RMSNorm
+from reference.jax.layers import Linear, RMSNorm, Tensors
 
 
 def rotary(x_BSHE: jax.Array, base: float) -> jax.Array:
@@ -29,15 +29,23 @@ def rotary(x_BSHE: jax.Array, base: float) -> jax.Array:
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def visible(padding_BT: jax.Array) -> jax.Array:
-    """[B, S, T]: query i sees key j when j <= i and key j is real, and always itself."""
-    length = padding_BT.shape[1]
-    causal_ST = jnp.tril(jnp.ones((length, length), dtype=bool))
-    return (causal_ST[None] & (padding_BT > 0)[:, None, :]) | jnp.eye(length, dtype=bool)[None]
+def visible(batch: Tensors, model: Architecture) -> jax.Array:
+    """[B, S, T]: query i sees key j when key j is real, of the same document and, with `causal`, j <= i; always itself.
+
+    With `documents` one begins wherever `starts` is 1; else a row is one document.
+    """
+    length = batch["padding"].shape[1]
+    seen_BST = (batch["padding"] > 0)[:, None, :]
+    if model.causal:
+        seen_BST = seen_BST & jnp.tril(jnp.ones((length, length), dtype=bool))
+    if model.documents:
+        document_BS = jnp.cumsum(batch["starts"], axis=1)
+        seen_BST = seen_BST & (document_BS[:, :, None] == document_BS[:, None, :])
+    return seen_BST | jnp.eye(length, dtype=bool)
 
 
 def attend(
-    q_BSHE: jax.Array, k_BTKE: jax.Array, v_BTKE: jax.Array, padding_BT: jax.Array, statistics: str
+    q_BSHE: jax.Array, k_BTKE: jax.Array, v_BTKE: jax.Array, visible_BST: jax.Array, statistics: str
 ) -> jax.Array:
     """softmax(q k' / sqrt(E)) v over visible keys; query head h reads key head h // (H / K).
 
@@ -46,7 +54,7 @@ def attend(
     group = q_BSHE.shape[2] // k_BTKE.shape[2]
     k_BTHE, v_BTHE = jnp.repeat(k_BTKE, group, axis=2), jnp.repeat(v_BTKE, group, axis=2)
     scores_BHST = jnp.einsum("bshe,bthe->bhst", q_BSHE, k_BTHE).astype(statistics) / math.sqrt(q_BSHE.shape[3])
-    scores_BHST = jnp.where(visible(padding_BT)[:, None], scores_BHST, -jnp.inf)
+    scores_BHST = jnp.where(visible_BST[:, None], scores_BHST, -jnp.inf)
     weights_BHST = jax.nn.softmax(scores_BHST, axis=-1).astype(v_BTHE.dtype)
     return jnp.einsum("bhst,bthe->bshe", weights_BHST, v_BTHE)
 
@@ -69,13 +77,13 @@ class Attention(nnx.Module):
             self.key_norm = RMSNorm(model.head_size, model.norm_epsilon, statistics)
         self.output = Linear(query, model.hidden, model.bias)
 
-    def __call__(self, x_BSD: jax.Array, padding_BS: jax.Array) -> jax.Array:
+    def __call__(self, x_BSD: jax.Array, batch: Tensors) -> jax.Array:
         q_BSHE, k_BSKE, v_BSKE = self.heads(x_BSD)
         if self.model.head_norm:
             q_BSHE, k_BSKE = self.query_norm(q_BSHE), self.key_norm(k_BSKE)
         if self.model.positions == "rotary":
             q_BSHE, k_BSKE = rotary(q_BSHE, self.model.rotary_base), rotary(k_BSKE, self.model.rotary_base)
-        mixed_BSHE = attend(q_BSHE, k_BSKE, v_BSKE, padding_BS, self.statistics)
+        mixed_BSHE = attend(q_BSHE, k_BSKE, v_BSKE, visible(batch, self.model), self.statistics)
         return self.output(mixed_BSHE.reshape(*x_BSD.shape[:2], -1))
 
     def heads(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

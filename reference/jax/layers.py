@@ -13,6 +13,8 @@ from flax import nnx
 
 from reference.architecture import Architecture
 
+Tensors = dict[str, jax.Array]
+
 
 def unset(*shape: int) -> nnx.Param:
     return nnx.Param(jnp.full(shape, jnp.nan, dtype=jnp.float32))

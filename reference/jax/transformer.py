@@ -1,6 +1,6 @@
-"""Feed-forward, decoder layer, decoder language model, and `build`, which makes the model of an architecture.
+"""Decoder layer, decoder language model, and `build`, which makes the model of an architecture.
 
-B: rows  S: tokens of a row  D: hidden  F: ffn  V: vocabulary
+B: rows  S: tokens of a row  D: hidden  V: vocabulary
 Every model maps a batch to a `Forward`: what each element computed, and sums over all valid elements.
 """
 
@@ -15,10 +15,10 @@ from flax import nnx
 
 from reference.architecture import Architecture
 from reference.jax.attention import Attention
-from reference.jax.layers import Embedding, Linear, norm, sinusoidal
+from reference.jax.dropout import drop
+from reference.jax.feedforward import FeedForward
+from reference.jax.layers import Embedding, Linear, Tensors, norm, sinusoidal
 from reference.jax.losses import cross_entropy, quadratic
-
-Tensors = dict[str, jax.Array]
 
 
 class Forward(NamedTuple):
@@ -32,48 +32,37 @@ class Forward(NamedTuple):
     sums: Tensors
 
 
-class FeedForward(nnx.Module):
-    """GELU (tanh form) between two linear maps, or SwiGLU: down(silu(gate) * up).
+class Dropout(nnx.Module):
+    """Drops at a named site, and adds the mask of what is kept to `observed` under masks/<site>, as 0 and 1."""
 
-    Sources: Hendrycks and Gimpel, Gaussian Error Linear Units; Shazeer, GLU Variants Improve Transformer.
-    """
+    def __init__(self, rate: float, statistics: str) -> None:
+        self.rate = rate
+        self.statistics = statistics
 
-    def __init__(self, model: Architecture) -> None:
-        self.model = model
-        if model.activation == "gelu":
-            self.up = Linear(model.hidden, model.ffn, model.bias)
-        elif model.fused_gate_up:
-            self.gate_up = Linear(model.hidden, 2 * model.ffn, model.bias)
-        else:
-            self.gate = Linear(model.hidden, model.ffn, model.bias)
-            self.up = Linear(model.hidden, model.ffn, model.bias)
-        self.down = Linear(model.ffn, model.hidden, model.bias)
-
-    def __call__(self, x_BSD: jax.Array) -> jax.Array:
-        if self.model.activation == "gelu":
-            return self.down(jax.nn.gelu(self.up(x_BSD), approximate=True))
-        if self.model.fused_gate_up:
-            gate_BSF, up_BSF = jnp.split(self.gate_up(x_BSD), 2, axis=-1)
-        else:
-            gate_BSF, up_BSF = self.gate(x_BSD), self.up(x_BSD)
-        return self.down(jax.nn.silu(gate_BSF) * up_BSF)
+    def __call__(self, x_BSD: jax.Array, site: str, batch: Tensors, observed: Tensors) -> jax.Array:
+        if not self.rate:
+            return x_BSD
+        x_BSD, keep_BSD = drop(x_BSD, batch["seeds"], site, self.rate)
+        observed[f"masks/{site}"] = keep_BSD.astype(self.statistics)
+        return x_BSD
 
 
 class DecoderLayer(nnx.Module):
-    """x + attention(norm(x)), then x + feedforward(norm(x))."""
+    """x + attention(norm(x)), then x + feedforward(norm(x)), with dropout of what is added."""
 
     def __init__(self, model: Architecture, statistics: str) -> None:
         self.attention_norm = norm(model, statistics)
         self.attention = Attention(model, statistics)
         self.feedforward_norm = norm(model, statistics)
         self.feedforward = FeedForward(model)
+        self.dropout = Dropout(model.dropout, statistics)
 
-    def __call__(self, x_BSD: jax.Array, padding_BS: jax.Array, name: str, observed: Tensors) -> jax.Array:
-        """Adds the two block outputs to `observed` under activations/<name>."""
-        mixed_BSD = observed[f"activations/{name}.attention"] = self.attention(self.attention_norm(x_BSD), padding_BS)
-        x_BSD = x_BSD + mixed_BSD
+    def __call__(self, x_BSD: jax.Array, batch: Tensors, name: str, observed: Tensors) -> jax.Array:
+        """Adds the two block outputs to `observed` under activations/<name>, and with dropout their masks."""
+        mixed_BSD = observed[f"activations/{name}.attention"] = self.attention(self.attention_norm(x_BSD), batch)
+        x_BSD = x_BSD + self.dropout(mixed_BSD, f"{name}.attention", batch, observed)
         fed_BSD = observed[f"activations/{name}.feedforward"] = self.feedforward(self.feedforward_norm(x_BSD))
-        return x_BSD + fed_BSD
+        return x_BSD + self.dropout(fed_BSD, f"{name}.feedforward", batch, observed)
 
 
 class LanguageModel(nnx.Module):
@@ -84,15 +73,16 @@ class LanguageModel(nnx.Module):
         self.statistics = statistics
         self.embedding = Embedding(model.vocabulary, model.hidden)
         self.layers = nnx.List([DecoderLayer(model, statistics) for _ in range(model.layers)])
+        self.dropout = Dropout(model.dropout, statistics)
         self.final_norm = norm(model, statistics)
         self.head = None if model.tied else Linear(model.hidden, model.vocabulary, bias=False)
 
     def __call__(self, batch: Tensors) -> Forward:
         observed: Tensors = OrderedDict()
-        x_BSD = self.embed(batch["tokens"])
-        observed["activations/embedding"] = x_BSD
+        x_BSD = observed["activations/embedding"] = self.embed(batch["tokens"])
+        x_BSD = self.dropout(x_BSD, "embedding", batch, observed)
         for i, layer in enumerate(self.layers):
-            x_BSD = observed[f"activations/layers.{i}"] = layer(x_BSD, batch["padding"], f"layers.{i}", observed)
+            x_BSD = observed[f"activations/layers.{i}"] = layer(x_BSD, batch, f"layers.{i}", observed)
         x_BSD = observed["activations/final_norm"] = self.final_norm(x_BSD)
         observed["outputs/logits"] = x_BSD @ self.embedding.weight[...].T if self.head is None else self.head(x_BSD)
         return self.judge(observed, batch)
@@ -103,11 +93,14 @@ class LanguageModel(nnx.Module):
             x_BSD = x_BSD + jnp.asarray(sinusoidal(*x_BSD.shape[1:]), x_BSD.dtype)
         return x_BSD
 
+    def targets(self, batch: Tensors) -> jax.Array:
+        """The ids to predict; the last of a row has none and does not count when they are shifted."""
+        return jnp.roll(batch["tokens"], -1, axis=1) if self.model.shift_labels else batch["targets"]
+
     def judge(self, observed: Tensors, batch: Tensors) -> Forward:
         mask_BS = batch["mask"]
-        entropy_BS, z_BS = cross_entropy(
-            observed["outputs/logits"], batch["targets"], self.model.label_smoothing, self.model.z_loss, self.statistics
-        )
+        logits_BSV, smoothing, z_loss = observed["outputs/logits"], self.model.label_smoothing, self.model.z_loss
+        entropy_BS, z_BS = cross_entropy(logits_BSV, self.targets(batch), smoothing, z_loss, self.statistics)
         losses_BS = mask_BS * (entropy_BS + z_BS)
         tokens = jnp.sum(mask_BS)
         sums = {"loss": jnp.sum(losses_BS), "weight": tokens, "tokens": tokens}
@@ -127,9 +120,9 @@ class Block(nnx.Module):
         observed: Tensors = OrderedDict()
         part, inputs = getattr(self, self.kind), batch["inputs"]
         if self.kind == "layer":
-            y = part(inputs, batch["padding"], "layer", observed)
+            y = part(inputs, batch, "layer", observed)
         elif self.kind == "attention":
-            y = part(inputs, batch["padding"])
+            y = part(inputs, batch)
         else:
             y = part(inputs)
         loss, rows = quadratic(y, batch["targets"], batch["mask"], self.statistics), jnp.sum(batch["mask"])

@@ -1,4 +1,4 @@
-"""Causal self-attention with grouped key heads, rotary positions, padding and per-head norms.
+"""Self-attention with grouped key heads, rotary positions, padding, documents and per-head norms.
 
 B: rows  S: query tokens  T: key tokens  D: hidden  H: query heads  K: key heads  E: head size
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reference.architecture import Architecture
-from reference.torch.layers import Linear, RMSNorm, dtype_of
+from reference.torch.layers import Linear, RMSNorm, Tensors, dtype_of
 
 
 def rotary(x_BSHE: Tensor, base: float) -> Tensor:
@@ -28,14 +28,23 @@ def rotary(x_BSHE: Tensor, base: float) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def visible(padding_BT: Tensor) -> Tensor:
-    """[B, S, T]: query i sees key j when j <= i and key j is real, and always itself."""
-    token = torch.arange(padding_BT.shape[1], device=padding_BT.device)
+def visible(batch: Tensors, model: Architecture) -> Tensor:
+    """[B, S, T]: query i sees key j when key j is real, of the same document and, with `causal`, j <= i; always itself.
+
+    With `documents` one begins wherever `starts` is 1; else a row is one document.
+    """
+    token = torch.arange(batch["padding"].shape[1], device=batch["padding"].device)
     query_S1, key_1T = token[:, None], token[None, :]
-    return ((key_1T <= query_S1) & (padding_BT[:, None, :] > 0)) | (key_1T == query_S1)
+    seen_BST = batch["padding"][:, None, :] > 0
+    if model.causal:
+        seen_BST = seen_BST & (key_1T <= query_S1)
+    if model.documents:
+        document_BS = batch["starts"].cumsum(dim=1)
+        seen_BST = seen_BST & (document_BS[:, :, None] == document_BS[:, None, :])
+    return seen_BST | (key_1T == query_S1)
 
 
-def attend(q_BSHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, padding_BT: Tensor, statistics: torch.dtype) -> Tensor:
+def attend(q_BSHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, visible_BST: Tensor, statistics: torch.dtype) -> Tensor:
     """softmax(q k' / sqrt(E)) v over visible keys; query head h reads key head h // (H / K).
 
     The softmax is in `statistics`.
@@ -45,7 +54,7 @@ def attend(q_BSHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, padding_BT: Tensor, s
     k_BHTE = k_BTKE.transpose(1, 2).repeat_interleave(group, dim=1)
     v_BHTE = v_BTKE.transpose(1, 2).repeat_interleave(group, dim=1)
     scores_BHST = (q_BHSE @ k_BHTE.transpose(2, 3)).to(statistics) / math.sqrt(q_BSHE.shape[3])
-    scores_BHST = scores_BHST.masked_fill(~visible(padding_BT)[:, None], -math.inf)
+    scores_BHST = scores_BHST.masked_fill(~visible_BST[:, None], -math.inf)
     weights_BHST = torch.softmax(scores_BHST, dim=-1).to(v_BHTE.dtype)
     return (weights_BHST @ v_BHTE).transpose(1, 2)
 
@@ -69,13 +78,13 @@ class Attention(nn.Module):
             self.key_norm = RMSNorm(model.head_size, model.norm_epsilon, statistics)
         self.output = Linear(query, model.hidden, model.bias)
 
-    def forward(self, x_BSD: Tensor, padding_BS: Tensor) -> Tensor:
+    def forward(self, x_BSD: Tensor, batch: Tensors) -> Tensor:
         q_BSHE, k_BSKE, v_BSKE = self.heads(x_BSD)
         if self.model.head_norm:
             q_BSHE, k_BSKE = self.query_norm(q_BSHE), self.key_norm(k_BSKE)
         if self.model.positions == "rotary":
             q_BSHE, k_BSKE = rotary(q_BSHE, self.model.rotary_base), rotary(k_BSKE, self.model.rotary_base)
-        mixed_BSHE = attend(q_BSHE, k_BSKE, v_BSKE, padding_BS, self.statistics)
+        mixed_BSHE = attend(q_BSHE, k_BSKE, v_BSKE, visible(batch, self.model), self.statistics)
         return self.output(mixed_BSHE.flatten(2))
 
     def heads(self, x_BSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from reference.architecture import Architecture
 
+Tensors = dict[str, Tensor]
+
 
 def unset(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape, device="meta"))

@@ -1,6 +1,6 @@
-"""Feed-forward, decoder layer, decoder language model, and `build`, which makes the model of an architecture.
+"""Decoder layer, decoder language model, and `build`, which makes the model of an architecture.
 
-B: rows  S: tokens of a row  D: hidden  F: ffn  V: vocabulary
+B: rows  S: tokens of a row  D: hidden  V: vocabulary
 Every model maps a batch to a `Forward`: what each element computed, and sums over all valid elements.
 """
 
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from reference.architecture import Architecture
 from reference.torch.attention import Attention
-from reference.torch.layers import Embedding, Linear, dtype_of, norm, sinusoidal
+from reference.torch.dropout import drop
+from reference.torch.feedforward import FeedForward
+from reference.torch.layers import Embedding, Linear, Tensors, dtype_of, norm, sinusoidal
 from reference.torch.losses import cross_entropy, quadratic
-
-Tensors = dict[str, Tensor]
 
 
 class Forward(NamedTuple):
@@ -30,36 +30,24 @@ class Forward(NamedTuple):
     sums: Tensors
 
 
-class FeedForward(nn.Module):
-    """GELU (tanh form) between two linear maps, or SwiGLU: down(silu(gate) * up).
+class Dropout(nn.Module):
+    """Drops at a named site, and adds the mask of what is kept to `observed` under masks/<site>, as 0 and 1."""
 
-    Sources: Hendrycks and Gimpel, Gaussian Error Linear Units; Shazeer, GLU Variants Improve Transformer.
-    """
-
-    def __init__(self, model: Architecture) -> None:
+    def __init__(self, rate: float, statistics: str) -> None:
         super().__init__()
-        self.model = model
-        if model.activation == "gelu":
-            self.up = Linear(model.hidden, model.ffn, model.bias)
-        elif model.fused_gate_up:
-            self.gate_up = Linear(model.hidden, 2 * model.ffn, model.bias)
-        else:
-            self.gate = Linear(model.hidden, model.ffn, model.bias)
-            self.up = Linear(model.hidden, model.ffn, model.bias)
-        self.down = Linear(model.ffn, model.hidden, model.bias)
+        self.rate = rate
+        self.statistics = dtype_of(statistics)
 
-    def forward(self, x_BSD: Tensor) -> Tensor:
-        if self.model.activation == "gelu":
-            return self.down(nn.functional.gelu(self.up(x_BSD), approximate="tanh"))
-        if self.model.fused_gate_up:
-            gate_BSF, up_BSF = self.gate_up(x_BSD).chunk(2, dim=-1)
-        else:
-            gate_BSF, up_BSF = self.gate(x_BSD), self.up(x_BSD)
-        return self.down(nn.functional.silu(gate_BSF) * up_BSF)
+    def forward(self, x_BSD: Tensor, site: str, batch: Tensors, observed: Tensors) -> Tensor:
+        if not self.rate:
+            return x_BSD
+        x_BSD, keep_BSD = drop(x_BSD, batch["seeds"], site, self.rate)
+        observed[f"masks/{site}"] = keep_BSD.to(self.statistics)
+        return x_BSD
 
 
 class DecoderLayer(nn.Module):
-    """x + attention(norm(x)), then x + feedforward(norm(x))."""
+    """x + attention(norm(x)), then x + feedforward(norm(x)), with dropout of what is added."""
 
     def __init__(self, model: Architecture, statistics: str) -> None:
         super().__init__()
@@ -67,13 +55,14 @@ class DecoderLayer(nn.Module):
         self.attention = Attention(model, statistics)
         self.feedforward_norm = norm(model, statistics)
         self.feedforward = FeedForward(model)
+        self.dropout = Dropout(model.dropout, statistics)
 
-    def forward(self, x_BSD: Tensor, padding_BS: Tensor, name: str, observed: Tensors) -> Tensor:
-        """Adds the two block outputs to `observed` under activations/<name>."""
-        mixed_BSD = observed[f"activations/{name}.attention"] = self.attention(self.attention_norm(x_BSD), padding_BS)
-        x_BSD = x_BSD + mixed_BSD
+    def forward(self, x_BSD: Tensor, batch: Tensors, name: str, observed: Tensors) -> Tensor:
+        """Adds the two block outputs to `observed` under activations/<name>, and with dropout their masks."""
+        mixed_BSD = observed[f"activations/{name}.attention"] = self.attention(self.attention_norm(x_BSD), batch)
+        x_BSD = x_BSD + self.dropout(mixed_BSD, f"{name}.attention", batch, observed)
         fed_BSD = observed[f"activations/{name}.feedforward"] = self.feedforward(self.feedforward_norm(x_BSD))
-        return x_BSD + fed_BSD
+        return x_BSD + self.dropout(fed_BSD, f"{name}.feedforward", batch, observed)
 
 
 class LanguageModel(nn.Module):
@@ -85,15 +74,16 @@ class LanguageModel(nn.Module):
         self.statistics = dtype_of(statistics)
         self.embedding = Embedding(model.vocabulary, model.hidden)
         self.layers = nn.ModuleList([DecoderLayer(model, statistics) for _ in range(model.layers)])
+        self.dropout = Dropout(model.dropout, statistics)
         self.final_norm = norm(model, statistics)
         self.head = None if model.tied else Linear(model.hidden, model.vocabulary, bias=False)
 
     def forward(self, batch: Tensors) -> Forward:
         observed: Tensors = {}
-        x_BSD = self.embed(batch["tokens"])
-        observed["activations/embedding"] = x_BSD
+        x_BSD = observed["activations/embedding"] = self.embed(batch["tokens"])
+        x_BSD = self.dropout(x_BSD, "embedding", batch, observed)
         for i, layer in enumerate(self.layers):
-            x_BSD = observed[f"activations/layers.{i}"] = layer(x_BSD, batch["padding"], f"layers.{i}", observed)
+            x_BSD = observed[f"activations/layers.{i}"] = layer(x_BSD, batch, f"layers.{i}", observed)
         x_BSD = observed["activations/final_norm"] = self.final_norm(x_BSD)
         observed["outputs/logits"] = x_BSD @ self.embedding.weight.T if self.head is None else self.head(x_BSD)
         return self.judge(observed, batch)
@@ -104,11 +94,14 @@ class LanguageModel(nn.Module):
             x_BSD = x_BSD + torch.as_tensor(sinusoidal(*x_BSD.shape[1:])).to(x_BSD)
         return x_BSD
 
+    def targets(self, batch: Tensors) -> Tensor:
+        """The ids to predict; the last of a row has none and does not count when they are shifted."""
+        return batch["tokens"].roll(-1, dims=1) if self.model.shift_labels else batch["targets"]
+
     def judge(self, observed: Tensors, batch: Tensors) -> Forward:
         mask_BS = batch["mask"]
-        entropy_BS, z_BS = cross_entropy(
-            observed["outputs/logits"], batch["targets"], self.model.label_smoothing, self.model.z_loss, self.statistics
-        )
+        logits_BSV, smoothing, z_loss = observed["outputs/logits"], self.model.label_smoothing, self.model.z_loss
+        entropy_BS, z_BS = cross_entropy(logits_BSV, self.targets(batch), smoothing, z_loss, self.statistics)
         losses_BS = mask_BS * (entropy_BS + z_BS)
         tokens = torch.sum(mask_BS)
         sums = {"loss": torch.sum(losses_BS), "weight": tokens, "tokens": tokens}
@@ -129,9 +122,9 @@ class Block(nn.Module):
         observed: Tensors = {}
         part, inputs = getattr(self, self.kind), batch["inputs"]
         if self.kind == "layer":
-            y = part(inputs, batch["padding"], "layer", observed)
+            y = part(inputs, batch, "layer", observed)
         elif self.kind == "attention":
-            y = part(inputs, batch["padding"])
+            y = part(inputs, batch)
         else:
             y = part(inputs)
         loss, rows = quadratic(y, batch["targets"], batch["mask"], self.statistics), torch.sum(batch["mask"])

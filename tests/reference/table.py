@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 
 import numpy as np
+import pytest
 
 from conformance.contract import Recipe
 from reference.architecture import Architecture, shapes
-from reference.batches import random_batches, text_batches
+from reference.batches import random_batches, skewed_batches, text_batches, weighted_batches
 from reference.parameters import Arrays, draw
 
 ROWS, LENGTH, STEPS = 6, 7, 3
@@ -50,13 +52,26 @@ def to_numpy(value) -> np.ndarray:
     return np.array(value.double().numpy() if hasattr(value, "double") else value, dtype=np.float64)
 
 
+@contextmanager
+def one_source_of_masks() -> Iterator[None]:
+    """Torch drops what JAX drops, so that the two can be compared."""
+    torch, drawn = import_module("torch"), import_module("reference.jax.dropout").keep_mask
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "reference.torch.dropout.keep_mask",
+            lambda seeds, *others: torch.tensor(np.asarray(drawn(seeds.numpy(), *others))),
+        )
+        yield
+
+
 @cache
 def run(framework: str, example: Example, dtype: str = "float64") -> tuple[dict[str, np.ndarray], ...]:
-    """Per step: observations, then what `collect` gives, in order."""
+    """Per step: observations, then what `collect` gives, in order. What JAX drops, torch drops too."""
     training, found = trainer(framework, example, dtype), []
     state = training.place(example.parameters())
     for batch in example.batches():
-        state, observed = training.step(state, batch)
+        with one_source_of_masks():
+            state, observed = training.step(state, batch)
         found.append({name: to_numpy(value) for name, value in (dict(observed) | training.collect(state)).items()})
     return tuple(found)
 
@@ -78,8 +93,8 @@ _BLOCK = Architecture(kind="attention", hidden=10, heads=6, kv_heads=6, head_siz
 _MODEL = replace(_BLOCK, kind="language_model", layers=1, vocabulary=29)
 
 
-def _block(recipe: Recipe, **changes) -> Example:
-    return Example(model=replace(_BLOCK, **changes), recipe=recipe)
+def _block(recipe: Recipe, make=random_batches, **changes) -> Example:
+    return Example(model=replace(_BLOCK, **changes), recipe=recipe, make=make)
 
 
 def _model(recipe: Recipe, make=random_batches, **changes) -> Example:
@@ -107,6 +122,18 @@ EXAMPLES: dict[str, Example] = {
     "model, everything": _model(
         ADAMW_2, layers=2, kv_heads=3, head_norm=True, activation="swiglu", fused_gate_up=True, fused_qkv=True,
         label_smoothing=0.1, z_loss=0.02, positions="rotary", norm="layer",
+    ),
+    "attention, bidirectional": _block(SGD_2, causal=False, kv_heads=2),
+    "attention, documents": _block(SGD, causal=False, documents=True, kv_heads=3),
+    "feed-forward, adapter": _block(ADAMW_2, kind="feedforward", activation="swiglu", adapter=3),
+    "layer, dropout": _block(SGD_2, kind="layer", dropout=0.25, documents=True),
+    "model, packed": _model(ADAMW_3, layers=2, documents=True, shift_labels=True, dropout=0.25, adapter=2, tied=True),
+    "model, shifted": _model(SGD_2, skewed_batches, layers=0, shift_labels=True, documents=True, dropout=0.5),
+    "model, skewed": _model(SGD_3, skewed_batches, kv_heads=1, dropout=0.125, positions="sinusoidal"),
+    "model, weighted": _model(ADAMW_2, weighted_batches, z_loss=0.01, causal=False, norm="layer"),
+    "linear, weighted": _block(SGD_2, weighted_batches, kind="linear", outputs=9),
+    "model, packed text": _model(
+        SGD_2, text_batches, vocabulary=257, documents=True, shift_labels=True, dropout=0.25, tied=True, layers=2
     ),
     "model, text": _model(ADAMW_2, text_batches, vocabulary=261, label_smoothing=0.1, z_loss=0.01, tied=True),
 }  # fmt: skip

@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 functional = torch.nn.functional
 
 B, S, H, K, E, V = 3, 7, 6, 2, 4, 11
+MODEL = Architecture(kind="attention", hidden=10, heads=H, kv_heads=K, head_size=E)
 EVERY_FRAMEWORK = pytest.mark.parametrize("framework", FRAMEWORKS)
 
 
@@ -43,8 +44,9 @@ def test_attention_is_scaled_dot_product_attention(framework):
     wanted = functional.scaled_dot_product_attention(
         *(torch.as_tensor(x).transpose(1, 2) for x in (q, k, v)), attn_mask=visible, enable_gqa=True
     ).transpose(1, 2)
-    inputs = (tensor(framework, x) for x in (q, k, v, padding))
-    found = part(framework, "attention", "attend")(*inputs, statistics(framework))
+    seen = part(framework, "attention", "visible")({"padding": tensor(framework, padding)}, MODEL)
+    inputs = (tensor(framework, x) for x in (q, k, v))
+    found = part(framework, "attention", "attend")(*inputs, seen, statistics(framework))
     assert relative_error(to_numpy(found), to_numpy(wanted)) < 1e-14
 
 
