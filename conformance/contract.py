@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -102,3 +102,27 @@ class Contract:
     @property
     def suite(self) -> str:
         return self.name.partition("/")[0]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What the recipe has that a plain one has not; any of it can be left out without changing the model."""
+        plain = Recipe()
+        return tuple(one for one, fields in FEATURES.items() if any(_differ(self.recipe, plain, f) for f in fields))
+
+    def without(self, feature: str) -> Contract:
+        """The same contract without one of its features, under a name that says so: `tensor/layer~accumulation`."""
+        usual = {field: getattr(Recipe(), field) for field in FEATURES[feature]}
+        return replace(self, name=f"{self.name}~{feature}", recipe=replace(self.recipe, **usual))
+
+
+# Features of a recipe -> its fields.
+FEATURES = {
+    "accumulation": ("accumulation", "shares"),
+    "recompute": ("recompute",),
+    "clipping": ("clip_norm",),
+    "precision": ("precision",),
+}
+
+
+def _differ(one: Recipe, other: Recipe, name: str) -> bool:
+    return getattr(one, name) != getattr(other, name)

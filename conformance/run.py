@@ -15,14 +15,14 @@ from conformance.exhibit import Exhibit
 from conformance.judge import judge, verdict_of
 from conformance.plan import reproduce
 from conformance.resolve import Target, resolve
-from conformance.results import CaseResult, Cause, CheckResult
+from conformance.results import CaseResult
+from conformance.trials import tried
 from conformance.workers.jobs import CaseJob, Outcome, TruthJob
 from conformance.workers.pool import Workers
 
 TIMEOUT_SECONDS = 120.0
 TRUTHS_KEPT = 24
 INSIDE = ("place", "compile", "step", "collect", "reference")  # the candidate's work, and the same of its reference
-SURE = 0.8  # a diagnosis below this is tried on meshes without one of the axes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ class Bench:
         try:
             result = self._judged(case, target)
             if result.verdict == "fail":
-                result = self._with_axis(result, target)
+                result = tried(result, target, self._passes)
         except Exception as failure:
             outcome = Outcome(failure="error", reason=f"The judge broke: {failure}", stack=traceback.format_exc())
             result = _broken(case, target, outcome)
@@ -182,42 +182,12 @@ class Bench:
                 self._truths.popitem(last=False)
         return True, found
 
-    def _with_axis(self, result: CaseResult, target: Target) -> CaseResult:
-        """Where no signature names the axis surely: take one axis away at a time; the fault goes with its axis."""
-        if result.case.mutation is not None:
-            return result  # on a smaller mesh the program has other collectives: the number would name another one
-        best = _best(result)
-        wide = [axis for axis, size in result.case.mesh.sizes if size > 1]
-        if len(wide) < 2 or (best is not None and best.confidence >= SURE and best.axis is not None):
-            return result
-        needed = [axis for axis in wide if self._passes_without(result.case, target, axis)]
-        if len(needed) != 1:
-            return result
-        return replace(result, checks=tuple(_naming(check, needed[0]) for check in result.checks))
-
-    def _passes_without(self, case: Case, target: Target, axis: str) -> bool:
-        sizes = tuple((name, 1 if name == axis else size) for name, size in case.mesh.sizes)
-        smaller = replace(case, mesh=replace(case.mesh, sizes=sizes))
-        return self._judged(smaller, target).verdict == "pass"
+    def _passes(self, case: Case, target: Target) -> bool:
+        return self._judged(case, target).verdict == "pass"
 
 
 def _keyed(case: Case) -> tuple:
     return (case.contract, case.implementation, case.mesh, case.fault)
-
-
-def _best(result: CaseResult) -> Cause | None:
-    causes = [cause for check in result.checks for cause in check.diagnosis]
-    return max(causes, key=lambda cause: cause.confidence, default=None)
-
-
-def _naming(check: CheckResult, axis: str) -> CheckResult:
-    """The diagnosis of a failed check, with the axis that trial has shown."""
-    if check.verdict != "fail":
-        return check
-    named = [cause for cause in check.diagnosis if cause.axis in (axis, None)]
-    shown = Cause(cause=named[0].cause if named else "goes away when the axis has size 1", axis=axis, confidence=0.85)
-    rest = tuple(cause for cause in check.diagnosis if cause.cause != shown.cause)
-    return replace(check, diagnosis=(shown, *rest))
 
 
 def _broken(case: Case, target: Target, outcome: Outcome) -> CaseResult:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from conformance.diagnosis.copies import copies_differ
-from conformance.diagnosis.history import narrower, not_finite, stale
+from conformance.diagnosis.history import late, narrower, not_finite, stale
+from conformance.diagnosis.means import mean_of_means
 from conformance.diagnosis.scale import bias_repeated, clip_ignored, norm_miscounted, scaled
-from conformance.diagnosis.shards import permuted, rolled, shards_wrong
+from conformance.diagnosis.shards import permuted, rolled, seams_wrong, shards_wrong
 from conformance.diagnosis.suspect import Suspect
 from conformance.diagnosis.traffic import communication_differs, only_axis
 from conformance.exhibit import Comparison, Exhibit
@@ -16,6 +17,7 @@ from conformance.results import Cause
 SIGNATURES: tuple[Callable[[Suspect], Iterator[Cause]], ...] = (
     not_finite,
     copies_differ,
+    mean_of_means,
     bias_repeated,
     scaled,
     permuted,
@@ -23,7 +25,9 @@ SIGNATURES: tuple[Callable[[Suspect], Iterator[Cause]], ...] = (
     norm_miscounted,
     clip_ignored,
     rolled,
+    seams_wrong,
     shards_wrong,
+    late,
     narrower,
 )
 MOST_SUSPECTS = 4

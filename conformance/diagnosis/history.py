@@ -22,6 +22,14 @@ def stale(suspect: Suspect) -> Iterator[Cause]:
         yield Cause(cause="stale by one step", axis=None, confidence=0.95)
 
 
+def late(suspect: Suspect) -> Iterator[Cause]:
+    """Everything in the first step is right, what it leaves behind too: the fault needs a step before it."""
+    exhibit = suspect.exhibit
+    first = (one for one in exhibit.comparisons if one.step == 0)
+    if suspect.step > 0 and all(one.excess.ratio <= exhibit.bound for one in first):
+        yield Cause(cause="right in step 1, wrong afterwards: stale or lost state", axis=None, confidence=0.75)
+
+
 def narrower(suspect: Suspect) -> Iterator[Cause]:
     """The error is what rounding to a narrower dtype leaves: of its size, in most elements, and without direction."""
     size = float(np.abs(suspect.expected).max(initial=0.0))

@@ -51,6 +51,39 @@ def shards_wrong(suspect: Suspect) -> Iterator[Cause]:
             yield _shard_cause(suspect, axis, wrong)
 
 
+def seams_wrong(suspect: Suspect) -> Iterator[Cause]:
+    """Errors only in the first or last elements of blocks along a dim that an axis divides: where shards meet."""
+    wrong = np.abs(suspect.value - suspect.expected) > suspect.unexplained
+    if not wrong.any():
+        return
+    for axis in suspect.axes:
+        for dim in range(wrong.ndim):
+            seams = _seams(suspect, axis, dim)
+            others = tuple(d for d in range(wrong.ndim) if d != dim)
+            if seams and set(np.flatnonzero(wrong.any(axis=others)).tolist()) <= seams:
+                yield Cause(cause="wrong only where shards meet", axis=axis, confidence=0.9)
+
+
+def _seams(suspect: Suspect, axis: str, dim: int) -> set[int]:
+    """The ends of the blocks along a dim; none where the axis does not divide it, or blocks are mostly ends."""
+    group = suspect.mesh.groups(axis)[0]
+    held = [_held(suspect, rank, dim) for rank in group if rank in suspect.blocks]
+    if len({part.tobytes() for part in held}) < len(group):
+        return set()
+    cuts = [np.flatnonzero(np.diff(part) != 1) for part in held]  # a block may be several runs (zigzag)
+    ends = [
+        part[np.unique(np.concatenate([[0, len(part) - 1], cut, cut + 1]))]
+        for part, cut in zip(held, cuts, strict=True)
+    ]
+    found = {int(end) for part in ends for end in part}
+    return found if 2 * len(found) <= suspect.expected.shape[dim] else set()
+
+
+def _held(suspect: Suspect, rank: int, dim: int) -> np.ndarray:
+    part = suspect.blocks[rank].index[dim]
+    return np.arange(part.start, part.stop) if isinstance(part, slice) else np.sort(part)
+
+
 def _wrong_positions(suspect: Suspect, axis: str) -> list[int]:
     wrong = set()
     for rank, block in suspect.blocks.items():

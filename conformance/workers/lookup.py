@@ -64,6 +64,9 @@ def contract(name: str) -> Contract:
         return inline.contract(name)
     if ":" in name:
         return load(name)
+    name, _, feature = name.partition("~")
+    if feature:
+        return contract(name).without(feature)
     suite = suites().get(name.partition("/")[0])
     known = {one.name: one for one in suite.contracts} if suite is not None else {}
     if name not in known:

@@ -67,7 +67,7 @@ def truth() -> Truth:
     initial = contract().parameters(0)
 
     def step() -> dict[str, np.ndarray]:
-        values = {"outputs/y": draw(rng, (4, 8)), "metrics/tokens": np.array(4.0), "loss": np.array(rng.uniform(1, 2))}
+        values = {"outputs/y": draw(rng, (16, 8)), "metrics/tokens": np.array(4.0), "loss": np.array(rng.uniform(1, 2))}
         values |= {f"gradients/{name}": draw(rng, SHAPES[name]) for name in ("b", "w")}
         values["metrics/grad_norm"] = np.sqrt(sum((values[f"gradients/{name}"] ** 2).sum() for name in SHAPES))
         values |= {f"updates/{name}": draw(rng, shape) for name, shape in SHAPES.items()}

@@ -12,7 +12,7 @@ from conformance.exhibit import Exhibit
 from conformance.judge import judge
 from conformance.results import Cause
 from tests.engine import specimen
-from tests.engine.specimen import MESH, exhibit, with_blocks
+from tests.engine.specimen import MESH, exhibit, sharded, with_blocks
 
 
 def _scaled(tensor: str, factor: float) -> Exhibit:
@@ -83,6 +83,38 @@ def _in_single_precision() -> Exhibit:
     return exhibit(lambda name, step, value: rounded(value) if name == "outputs/y" else value)
 
 
+def _at_the_seam() -> Exhibit:
+    def change(name: str, step: int, value: np.ndarray) -> np.ndarray:
+        if name == "outputs/y":
+            value[7] = 0  # the last row of the first data rank, of 16 rows
+        return value
+
+    return exhibit(change)
+
+
+def _late() -> Exhibit:
+    return exhibit(lambda name, step, value: value * 1.1 if (name, step) == ("outputs/y", 1) else value)
+
+
+def _mean_of_means() -> Exhibit:
+    """Token losses of two data ranks, with one valid token here and six there."""
+    losses, mask = np.arange(1.0, 17.0).reshape(4, 4), np.zeros((4, 4))
+    mask[0, 1], mask[2:, 1:] = 1, 1
+    losses *= mask
+    made = exhibit()
+    means = (losses[:2].sum() / mask[:2].sum() + losses[2:].sum() / mask[2:].sum()) / 2
+    oracle = made.truth.oracle[0] | {"outputs/token_losses": losses, "loss": losses.sum() / mask.sum()}
+    noise = {name: np.zeros_like(value) for name, value in oracle.items()}
+    rows = replace(sharded("outputs/y", losses), dtype="float64")
+    step = made.evidence.steps[0] | {"outputs/token_losses": rows, "loss": sharded("loss", means)}
+    return replace(
+        made,
+        contract=specimen.contract(batches=lambda seed, steps: [{"mask": mask}] * steps),
+        truth=replace(made.truth, oracle=(oracle, made.truth.oracle[1]), noise=(noise, made.truth.noise[1])),
+        evidence=replace(made.evidence, steps=(step, made.evidence.steps[1])),
+    )
+
+
 SIGNATURES: list[tuple[str, str | None, Callable[[], Exhibit]]] = [
     ("summed twice", "tensor", lambda: _scaled("gradients/w", 4)),
     ("summed twice", "data", lambda: _scaled("gradients/w", 2)),
@@ -97,6 +129,9 @@ SIGNATURES: list[tuple[str, str | None, Callable[[], Exhibit]]] = [
     ("replicated parameters counted", "tensor", _norm_counts_replicas),
     ("over tensor instead", "data", _over_the_wrong_axis),
     ("computed or reduced in float32", None, _in_single_precision),
+    ("wrong only where shards meet", "data", _at_the_seam),
+    ("right in step 1, wrong afterwards", None, _late),
+    ("mean of means", "data", _mean_of_means),
 ]
 
 

@@ -1,0 +1,72 @@
+"""Trials: where no signature is sure, take one thing away at a time and see with which of them the fault goes.
+
+An axis is taken away by giving it size 1, a feature of the recipe by `Contract.without`. What alone makes the case pass
+is where the fault lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from conformance.cases import Case
+from conformance.resolve import Target
+from conformance.results import CaseResult, Cause, CheckResult
+
+SURE = 0.8  # a diagnosis below this is tried
+SHOWN = 0.85  # how sure a trial is
+Passes = Callable[[Case, Target], bool]
+
+
+def tried(result: CaseResult, target: Target, passes: Passes) -> CaseResult:
+    """A failed result, with the axis and the feature that trials have shown."""
+    if result.case.mutation is not None:
+        return result  # in another program the collectives have other numbers
+    best = _best(result)
+    unsure = best is None or best.confidence < SURE
+    axis = _axis(result.case, target, passes) if unsure or best is None or best.axis is None else None
+    feature = _feature(result.case, target, passes) if unsure else None
+    if axis is None and feature is None:
+        return result
+    return replace(result, checks=tuple(_naming(check, axis, feature) for check in result.checks))
+
+
+def _best(result: CaseResult) -> Cause | None:
+    causes = [cause for check in result.checks for cause in check.diagnosis]
+    return max(causes, key=lambda cause: cause.confidence, default=None)
+
+
+def _axis(case: Case, target: Target, passes: Passes) -> str | None:
+    wide = [axis for axis, size in case.mesh.sizes if size > 1]
+    return _only([axis for axis in wide if passes(_narrow(case, axis), target)]) if len(wide) > 1 else None
+
+
+def _narrow(case: Case, axis: str) -> Case:
+    sizes = tuple((name, 1 if name == axis else size) for name, size in case.mesh.sizes)
+    return replace(case, mesh=replace(case.mesh, sizes=sizes))
+
+
+def _feature(case: Case, target: Target, passes: Passes) -> str | None:
+    return _only([feature for feature in target.contract.features if passes(*_plain(case, target, feature))])
+
+
+def _plain(case: Case, target: Target, feature: str) -> tuple[Case, Target]:
+    contract = target.contract.without(feature)
+    return replace(case, contract=contract.name), replace(target, contract=contract)
+
+
+def _only(found: Sequence[str]) -> str | None:
+    return found[0] if len(found) == 1 else None
+
+
+def _naming(check: CheckResult, axis: str | None, feature: str | None) -> CheckResult:
+    """The diagnosis of a failed check, with what was shown in front."""
+    if check.verdict != "fail":
+        return check
+    named = [cause for cause in check.diagnosis if axis is None or cause.axis in (axis, None)]
+    words = named[0].cause if named else "goes away when the axis has size 1"
+    where = axis or (named[0].axis if named else None)
+    if feature is not None:
+        words = f"goes away without {feature}"
+    shown = Cause(cause=words, axis=where, confidence=SHOWN)
+    return replace(check, diagnosis=(shown, *(cause for cause in check.diagnosis if cause.cause != shown.cause)))
