@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from conformance.implementation import Declarations, Traffic
+from conformance.mesh import Mesh
 
 Index = tuple[slice | np.ndarray, ...]  # per dim, the canonical elements that a block holds
 
@@ -41,6 +42,21 @@ Observations = dict[str, Observed]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One extra run for a law of the check `relations`.
+
+    label         what was changed: "reversed devices", "data=4,fsdp=2", "shard.npz truncated"
+    observations  what was seen, on the ranks of `mesh` (empty where it was refused)
+    refused       what the implementation said instead
+    """
+
+    label: str
+    mesh: Mesh
+    observations: Observations
+    refused: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """All that one case run left behind.
 
@@ -51,7 +67,9 @@ class Evidence:
     devices      device ids that hold some block of some observation
     traffic      collectives of the traced step, None where the program cannot be traced
     flops        matrix-product floating point operations per rank in one step, None where they cannot be counted
-    seconds      phase (place, compile, step, collect, trace) -> seconds
+    related      law -> the extra runs that it asked for
+    declined     law -> why the implementation cannot be held to it (it writes no checkpoints, say)
+    seconds      phase (place, compile, step, collect, trace, relations) -> seconds
     """
 
     initial: Observations
@@ -62,6 +80,8 @@ class Evidence:
     devices: tuple[int, ...] = ()
     traffic: tuple[Traffic, ...] | None = None
     flops: Mapping[int, int] | None = None
+    related: Mapping[str, tuple[Trial, ...]] = field(default_factory=dict)
+    declined: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import ml_dtypes  # noqa: F401 - teaches numpy the name bfloat16
 import numpy as np
 
-from conformance.assembly import assembled, deviation
+from conformance.assembly import assembled, deviation, selector
 from conformance.blocks import merged, place
 from conformance.cases import Case
 from conformance.contract import Contract
 from conformance.evidence import Block, Evidence, Observations, Observed, Truth
+from conformance.mesh import Mesh
 from conformance.tolerance import BOUNDS, EPSILON, Excess, excess
 
 
@@ -71,7 +72,7 @@ class Exhibit:
         found: Observations = {}
         for name, observed in step.items():
             if name.startswith("parameters/") and name in self.evidence.initial:
-                found[name.replace("parameters/", "updates/", 1)] = _change(observed, self.evidence.initial[name])
+                found[_as_update(name)] = _change(observed, self.evidence.initial[name])
             else:
                 found[name] = observed
         return found
@@ -92,6 +93,29 @@ class Exhibit:
                 found.append(self._comparison(-1, f"parameters/{name}", observed, expected, np.zeros_like(expected)))
         return tuple(found)
 
+    def against_oracle(
+        self, observations: Observations, mesh: Mesh, arranged: Callable[[str, np.ndarray], np.ndarray]
+    ) -> tuple[Comparison, ...]:
+        """A first step that was run another way, on any mesh, against the oracle's own.
+
+        `arranged` (name, value) lays what the oracle says in the order of this run. Updates are counted from the
+        canonical parameters, since this run has left no start of its own.
+        """
+        seen = {_as_update(name): observed for name, observed in self._since_canonical(observations).items()}
+        oracle, noise = self.truth.oracle[0], self.truth.noise[0]
+        return tuple(
+            self._comparison(0, name, seen[name], arranged(name, expected), arranged(name, noise[name]), mesh)
+            for name, expected in oracle.items()
+            if name in seen and tuple(seen[name].shape) == expected.shape
+        )
+
+    def _since_canonical(self, observations: Observations) -> Observations:
+        start = {f"parameters/{name}": value for name, value in self.truth.initial.items()}
+        return {
+            name: _moved(observed, start[name]) if name in start else observed
+            for name, observed in observations.items()
+        }
+
     def _compared(self) -> Iterator[Comparison]:
         for step, (observations, oracle, noise) in enumerate(
             zip(self.steps, self.truth.oracle, self.truth.noise, strict=False)
@@ -102,9 +126,15 @@ class Exhibit:
                     yield self._comparison(step, name, observed, expected, noise[name])
 
     def _comparison(
-        self, step: int, tensor: str, observed: Observed, expected: np.ndarray, noise: np.ndarray
+        self,
+        step: int,
+        tensor: str,
+        observed: Observed,
+        expected: np.ndarray,
+        noise: np.ndarray,
+        mesh: Mesh | None = None,
     ) -> Comparison:
-        magnitude, error = self._magnitude(tensor, expected), deviation(observed, expected, self.case.mesh)
+        magnitude, error = self._magnitude(tensor, expected), deviation(observed, expected, mesh or self.case.mesh)
         return Comparison(
             step=step,
             tensor=tensor,
@@ -122,6 +152,18 @@ class Exhibit:
 
     def whole(self, observed: Observed) -> np.ndarray:
         return assembled(observed, self.case.mesh)
+
+
+def _as_update(name: str) -> str:
+    return name.replace("parameters/", "updates/", 1)
+
+
+def _moved(after: Observed, start: np.ndarray) -> Observed:
+    """The change of every block since the canonical values, in float64."""
+    blocks = tuple(
+        replace(block, value=block.value.astype(np.float64) - start[selector(block.index)]) for block in after.blocks
+    )
+    return Observed(shape=after.shape, dtype="float64", blocks=blocks)
 
 
 def _change(after: Observed, before: Observed) -> Observed:

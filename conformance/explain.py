@@ -11,12 +11,14 @@ from conformance import figures
 from conformance.applicability import may_apply
 from conformance.cases import Case, suites
 from conformance.checks import CHECKS
+from conformance.checks.relations import Relations
 from conformance.contract import Contract
 from conformance.faults import Fault
 from conformance.outsider import is_outsider
 from conformance.plan import parse_case, reproduce
 from conformance.recorder import RESULTS, read
 from conformance.records import CaseRecord
+from conformance.relations import LAWS
 from conformance.summary import what_failed
 from conformance.usage import choose
 
@@ -92,6 +94,7 @@ def _plain(found: Explanation) -> dict[str, object]:
         "expected": found.case.expect,
         "checks": dict(found.checks),
         "perhaps": dict(found.perhaps),
+        "laws": {name: LAWS[name].law for name in found.contract.relations if name in LAWS},
         "fault": found.fault.summary if found.fault else None,
         "reproduce": reproduce(found.case),
         "last": json.loads(found.last.model_dump_json()) if found.last else None,
@@ -109,11 +112,21 @@ def lines(found: Explanation) -> Iterator[str]:
         yield from _wrapped(f"{name}: {rule}")
     for name, rule in found.perhaps:
         yield from _wrapped(f"{name} (where the evidence allows it): {rule}")
+    yield from _laws(found)
     yield ""
     yield "Reproduce"
     yield f"  {reproduce(found.case)}"
     yield ""
     yield from _came_out(found)
+
+
+def _laws(found: Explanation) -> Iterator[str]:
+    """The laws that the check `relations` holds this contract to, in float64."""
+    if any(name == Relations.name for name, _ in (*found.checks, *found.perhaps)):
+        yield ""
+        yield "Laws"
+        for name in found.contract.relations:
+            yield from _wrapped(f"{name}: {LAWS[name].law}" if name in LAWS else f"{name}: there is no such law.")
 
 
 def _what(found: Explanation) -> Iterator[str]:

@@ -8,6 +8,7 @@ from conformance.checks.exact import Exact
 from conformance.checks.layout import Layout
 from conformance.checks.logic import Logic
 from conformance.checks.numerics import Numerics
+from conformance.checks.relations import Relations
 from conformance.checks.replicas import Replicas
 from conformance.checks.trajectory import Trajectory
 
@@ -21,6 +22,7 @@ CHECKS: tuple[Check, ...] = (
     Layout(),
     Communication(),
     Determinism(),
+    Relations(),
 )
 
 __all__ = ["CHECKS", "Check"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from conformance.blocks import merged
-from conformance.evidence import Evidence, Observations, Observed
+from conformance.evidence import Evidence, Observations, Observed, Trial
 from conformance.implementation import Traffic
 from conformance.workers.observe import Unreadable
 
@@ -32,6 +32,8 @@ def united(parts: Sequence[Evidence]) -> Evidence:
         devices=tuple(sorted({device for part in parts for device in part.devices})),
         traffic=_busiest(traffic) if traffic else None,
         flops={rank: count for part in flops for rank, count in part.items()} if flops else None,
+        related={law: _trials([part.related.get(law, ()) for part in parts]) for law in first.related},
+        declined={law: reason for part in parts for law, reason in part.declined.items()},
         seconds={phase: max(part.seconds.get(phase, 0.0) for part in parts) for phase in phases},
     )
 
@@ -46,6 +48,21 @@ def _repeated(parts: Sequence[Evidence], first: Observations) -> Observations | 
     differing = {name for name in names for one, other in pairs if one.get(name) is not other.get(name)}
     other = _joined([{name: one[name] for name in one if name in differing} for one in again])
     return {name: other[name] if name in differing else first[name] for name in names}
+
+
+def _trials(parts: Sequence[Sequence[Trial]]) -> tuple[Trial, ...]:
+    """Trials of the same label as one; refused if any rank refused it."""
+    same: dict[str, list[Trial]] = {}
+    for trial in (trial for part in parts for trial in part):
+        same.setdefault(trial.label, []).append(trial)
+    return tuple(
+        replace(
+            trials[0],
+            observations=_joined([trial.observations for trial in trials]),
+            refused=next((trial.refused for trial in trials if trial.refused), ""),
+        )
+        for trials in same.values()
+    )
 
 
 def _joined(parts: Sequence[Observations]) -> Observations:

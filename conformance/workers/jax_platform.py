@@ -21,6 +21,7 @@ from conformance.workers.platform import Platform, Step, Watched
 
 class JaxPlatform(Platform):
     compiles = True
+    smaller = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,6 +31,9 @@ class JaxPlatform(Platform):
         mesh = case.mesh
         devices = np.array([jax.devices()[device] for device in mesh.device_order]).reshape(mesh.shape)
         return jax.sharding.Mesh(devices, mesh.axes, axis_types=(jax.sharding.AxisType.Auto,) * len(mesh.axes))
+
+    def meet(self) -> None:
+        """There is one process."""
 
     def wait(self, value: Any) -> None:
         jax.block_until_ready(value)

@@ -14,7 +14,7 @@ class CaseJob:
     """Run one case. `target` and `fault` are 'module:Class' or '/path/file.py:Class'; a fault is a mixin put in front.
 
     The three switches ask for the extra runs that checks need: the first step repeated from a second placement, one
-    step per batch key with that key changed, and the traced program.
+    step per batch key with that key changed, and the traced program. `relations` names the laws to make runs for.
     """
 
     case: Case
@@ -24,6 +24,7 @@ class CaseJob:
     determinism: bool = True
     responses: bool = True
     trace: bool = True
+    relations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from conformance.cases import Case
@@ -38,6 +40,9 @@ class Clock:
             taken = time.perf_counter() - started
             self.seconds[phase] = self.seconds.get(phase, 0.0) + taken
             self.shortest[phase] = min(taken, self.shortest.get(phase, taken))
+
+    def add(self, phase: str, seconds: float) -> None:
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + max(seconds, 0.0)
 
     def move(self, phase: str, to: str, seconds: float) -> None:
         """Count seconds of one phase, at most what it has, as another's."""
@@ -70,6 +75,8 @@ class Platform(ABC):
     """One framework in one worker: a JAX process with many devices, or one rank of a torch fleet."""
 
     compiles: ClassVar[bool]  # the first call of a step compiles it
+    smaller: ClassVar[bool] = False  # a mesh may leave devices of the case out
+    leads: bool = True  # this process does what one of them must do alone
 
     def __init__(self) -> None:
         self._warm: OrderedDict[tuple, Warm] = OrderedDict()
@@ -96,6 +103,16 @@ class Platform(ABC):
             return warm.implementation.step(state, batch), warm.watched
         returned, warm.watched = self.watched(warm.implementation.step, state, batch, case)
         return returned, warm.watched
+
+    @abstractmethod
+    def meet(self) -> None:
+        """Until every process of the case is here."""
+
+    @contextmanager
+    def shared_folder(self) -> Iterator[Path]:
+        """A new folder that all processes of the case see; removed at the end."""
+        with tempfile.TemporaryDirectory(prefix="shardproof-") as folder:
+            yield Path(folder)
 
     @abstractmethod
     def device_mesh(self, case: Case) -> Any:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +37,22 @@ class TorchPlatform(Platform):
         super().__init__()
         self._meshes: dict[Mesh, DeviceMesh] = {}
         self._places: dict[tuple, tuple[int, tuple[slice, ...]]] = {}
+        self.leads = dist.get_rank() == 0 if dist.is_initialized() else True
+
+    def meet(self) -> None:
+        dist.barrier()
+
+    @contextmanager
+    def shared_folder(self) -> Iterator[Path]:
+        """Rank 0 makes it and removes it, when all have left it."""
+        name = [tempfile.mkdtemp(prefix="shardproof-") if self.leads else ""]
+        dist.broadcast_object_list(name)
+        try:
+            yield Path(name[0])
+        finally:
+            self.meet()
+            if self.leads:
+                shutil.rmtree(name[0], ignore_errors=True)
 
     def device_mesh(self, case: Case) -> DeviceMesh:
         if case.mesh not in self._meshes:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from conformance.checks import CHECKS, Check
+from conformance.evidence import Trial
 from conformance.exhibit import Exhibit
 from tests.engine import specimen
 from tests.engine.specimen import exhibit, with_blocks
@@ -63,6 +64,15 @@ def _not_repeated() -> Exhibit:
     return exhibit(repeated=other)
 
 
+def _lawful(value: float) -> Exhibit:
+    """An exhibit whose contract names the law of an empty mask, with a run in which everything had this value."""
+    made = exhibit()
+    seen = {n: specimen.sharded(n, np.full(o.shape, value)) for n, o in made.evidence.steps[0].items()}
+    trials = (Trial(label="no valid token", mesh=specimen.MESH, observations=seen),)
+    lawful = specimen.contract(relations=("masked batch",))
+    return replace(made, contract=lawful, evidence=replace(made.evidence, related={"masked batch": trials}))
+
+
 FAULTS: list[tuple[str, str, Callable[[], Exhibit]]] = [
     ("logic", "a gradient twice too large", lambda: _doubled("gradients/w")),
     ("logic", "a gradient not finite", lambda: exhibit(lambda n, s, v: v * np.nan if n == "gradients/b" else v)),
@@ -103,10 +113,12 @@ FAULTS: list[tuple[str, str, Callable[[], Exhibit]]] = [
     ),
     ("communication", "fewer collectives than declared", _other_traffic),
     ("determinism", "another loss the second time", _not_repeated),
+    ("relations", "a gradient from nothing", lambda: _lawful(1e-300)),
     ("exact", "off by one unit in the last place", lambda: _exact(1 + 2.0**-52)),
 ]
 CLEAN: dict[str, Callable[[], Exhibit]] = {
     "exact": lambda: _exact(1.0),
+    "relations": lambda: _lawful(0.0),
     "numerics": lambda: _in_float32(exhibit()),
 }
 

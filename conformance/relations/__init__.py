@@ -1,0 +1,22 @@
+"""The laws of the check `relations`, cheap ones first. Frameworks are known to workers only, never here."""
+
+from conformance.relations.accumulation import Accumulation
+from conformance.relations.batch_permutation import BatchPermutation
+from conformance.relations.causal_leak import CausalLeak
+from conformance.relations.law import Law
+from conformance.relations.masked_batch import MaskedBatch
+from conformance.relations.mesh_permutation import MeshPermutation
+from conformance.relations.recompute import Recompute
+
+_ALL: tuple[Law, ...] = (
+    MaskedBatch(),
+    BatchPermutation(),
+    CausalLeak(),
+    MeshPermutation(),
+    Recompute(),
+    Accumulation(),
+)
+
+LAWS = {law.name: law for law in _ALL}
+
+__all__ = ["LAWS", "Law"]

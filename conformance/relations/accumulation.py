@@ -1,0 +1,47 @@
+"""Accumulation: a batch in slices is one large batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from conformance.evidence import Trial
+from conformance.exhibit import Exhibit
+from conformance.implementation import Unsupported
+from conformance.relations.law import Finding, Law
+from conformance.relations.oracle import first_step_holds
+
+if TYPE_CHECKING:
+    from conformance.workers.laboratory import Laboratory
+
+
+class Accumulation(Law):
+    """The mean over all tokens is no mean of means, however the rows are cut."""
+
+    name = "accumulation"
+    law = (
+        "The first step with the batch in other numbers of equal slices (one if there were several, else two; and "
+        "three where the rows divide) is the oracle's."
+    )
+
+    def trials(self, lab: Laboratory) -> Iterator[Trial]:
+        recipe, refusals = lab.contract.recipe, []
+        for number in numbers(recipe.accumulation, len(lab.batches[0]["mask"])):
+            sliced = replace(recipe, accumulation=number, shares=())
+            try:
+                yield lab.trial(f"accumulation {number}", partial(lab.first_step, recipe=sliced))
+            except Unsupported as refusal:
+                refusals.append(refusal)
+        if len(refusals) == len(numbers(recipe.accumulation, len(lab.batches[0]["mask"]))):
+            raise refusals[0] if refusals else Unsupported("The rows of the batch cannot be cut.")
+
+    def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
+        for trial in trials:
+            yield from first_step_holds(exhibit, trial)
+
+
+def numbers(own: int, rows: int) -> list[int]:
+    """The numbers of slices to try."""
+    return [number for number in (1 if own > 1 else 2, 3) if number != own and rows % number == 0]

@@ -1,0 +1,62 @@
+"""Batch permutation: the order of the rows changes no sum and no row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conformance.evidence import Trial
+from conformance.exhibit import Exhibit
+from conformance.relations.law import Finding, Law
+from conformance.relations.oracle import first_step_holds
+
+if TYPE_CHECKING:
+    from conformance.workers.laboratory import Laboratory
+
+BY_ROWS = ("outputs/", "activations/", "masks/")
+LABEL = "permuted rows"
+
+
+class BatchPermutation(Law):
+    """Rows change their shard and their slice, and take everything that belongs to them along."""
+
+    name = "batch permutation"
+    law = (
+        "With the rows of the first batch permuted across shards and slices, loss, metrics, gradients and updates are "
+        "the oracle's, and everything that has rows is the oracle's with its rows permuted alike."
+    )
+
+    def trials(self, lab: Laboratory) -> Iterator[Trial]:
+        batch = lab.batches[0]
+        rows = len(batch["mask"])
+        order = permutation(rows)
+        moved = {key: value[order] if value.shape[:1] == (rows,) else value for key, value in batch.items()}
+        yield lab.trial(LABEL, lambda: lab.instance.first_step(lab.parameters, moved))
+
+    def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
+        rows = len(exhibit.contract.batches(exhibit.case.seed, 1)[0]["mask"])
+        order = permutation(rows)
+
+        def arranged(name: str, value: np.ndarray) -> np.ndarray:
+            return value[order] if name.startswith(BY_ROWS) and value.shape[:1] == (rows,) else value
+
+        for trial in trials:
+            yield from first_step_holds(exhibit, trial, arranged)
+
+
+def permutation(rows: int) -> np.ndarray:
+    """A fixed order that leaves no row in its place and, of three or more, is not its own inverse.
+
+    An involution would hide a gather where a scatter is due.
+    """
+    places = np.arange(rows)
+    if rows < 3:
+        return places[::-1]
+    for seed in count():
+        order = np.random.default_rng(seed).permutation(rows)
+        if (order != places).all() and (order[order] != places).any():
+            return order
+    raise AssertionError("some order is found")

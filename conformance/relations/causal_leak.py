@@ -1,0 +1,122 @@
+"""Causal leak: what comes later in a row cannot be seen earlier.
+
+B: rows  S: tokens of a row
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conformance.contract import Arrays
+from conformance.evidence import Observed, Trial
+from conformance.exhibit import Exhibit
+from conformance.implementation import Unsupported
+from conformance.mesh import Mesh
+from conformance.relations.law import Finding, Law
+from conformance.relations.oracle import refusal
+
+if TYPE_CHECKING:
+    from conformance.workers.laboratory import Laboratory
+
+SEEN = ("tokens", "inputs", "starts", "padding")  # batch keys that a token brings to later ones
+OUTPUTS = ("outputs/y", "outputs/logits")
+
+
+class CausalLeak(Law):
+    """The most famous bug of split sequences: a block that is masked as if it came from the own rank."""
+
+    name = "causal leak"
+    law = (
+        "When everything about the tokens from a cut on is changed, the outputs of the tokens before the cut keep "
+        "their bits on every rank, and some of those behind it change. Cuts: after the first token, in the middle, "
+        "before the last token, and on both sides of every shard boundary of the sequence."
+    )
+
+    def trials(self, lab: Laboratory) -> Iterator[Trial]:
+        batch = lab.batches[0]
+        if batch["mask"].ndim < 2:
+            raise Unsupported("The rows of this contract are single tokens.")
+
+        def outputs(cut: int) -> dict[str, Observed]:
+            state = lab.instance.placed(lab.parameters)
+            _, seen = lab.instance.stepped(state, changed_from(batch, cut))
+            return lab.instance.observed({name: value for name, value in seen.items() if name in OUTPUTS})
+
+        for cut in cuts(batch["mask"].shape[1], lab.mesh):
+            yield lab.trial(_label(cut), partial(outputs, cut))
+
+    def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
+        length = exhibit.contract.batches(exhibit.case.seed, 1)[0]["mask"].shape[1]
+        first, made = exhibit.evidence.steps[0], {trial.label: trial for trial in trials}
+        for cut in cuts(length, exhibit.case.mesh):
+            trial = made[_label(cut)]
+            if trial.refused:
+                yield trial.label, refusal(trial)
+            for name, observed in trial.observations.items():
+                yield from _findings(name, cut, first[name], observed)
+
+
+def _findings(name: str, cut: int, before: Observed, after: Observed) -> Iterator[Finding]:
+    early, late = differing_tokens(before, after, cut)
+    sentence = ""
+    if early:
+        sentence = f"When tokens from {cut} on change, {name} changes at token {early[0]}, which comes before."
+    yield f"{_label(cut)}: {name} before it", sentence
+    sentence = "" if late else f"When tokens from {cut} on change, {name} does not change there: it does not see them."
+    yield f"{_label(cut)}: {name} behind it", sentence
+
+
+def _label(cut: int) -> str:
+    return f"tokens changed from {cut} on"
+
+
+def cuts(length: int, mesh: Mesh) -> list[int]:
+    """Places in a row; a sequence may lie in equal chunks, one per rank, or in two per rank (zigzag)."""
+    found = {1, length // 2, length - 1}
+    for parts in (mesh.size("sequence"), 2 * mesh.size("sequence")):
+        edge = -(-length // parts)
+        found |= {edge - 1, edge, edge + 1} if parts > 1 else set()
+    return sorted(cut for cut in found if 0 < cut < length)
+
+
+def changed_from(batch: Arrays, cut: int) -> Arrays:
+    """From the cut on: other tokens, documents begin where they did not, and padding is where it was not."""
+    changed = dict(batch)
+    for key in SEEN:
+        if key in batch and batch[key].shape[:2] == batch["mask"].shape:
+            changed[key] = batch[key].copy()
+            changed[key][:, cut:] = _other(batch[key])[:, cut:]
+    return changed
+
+
+def _other(value: np.ndarray) -> np.ndarray:
+    """Other values of the same kind everywhere: the next id that the batch has, the other truth value, other reals."""
+    if np.isin(value, (0, 1)).all():
+        return 1 - value
+    if value.dtype.kind in "iu":
+        ids, where = np.unique(value, return_inverse=True)
+        return np.roll(ids, -1)[where].reshape(value.shape)
+    return 0.25 - 1.5 * value
+
+
+def differing_tokens(before: Observed, after: Observed, cut: int) -> tuple[list[int], list[int]]:
+    """Tokens (dim 1) at which some rank holds other bits: those before the cut, and those behind it."""
+    then = {rank: block for block in before.blocks for rank in block.ranks}
+    different: set[int] = set()
+    for block in after.blocks:
+        tokens = np.arange(before.shape[1])[block.index[1]]
+        for rank in block.ranks:
+            different |= set(tokens[_moved(then[rank].value, block.value)].tolist())
+    return sorted(t for t in different if t < cut), sorted(t for t in different if t >= cut)
+
+
+def _moved(before_BS: np.ndarray, after_BS: np.ndarray) -> np.ndarray:
+    """Per token: are there other bits in any row?"""
+    if before_BS.shape != after_BS.shape:
+        return np.ones(after_BS.shape[1], dtype=bool)
+    bits = [np.ascontiguousarray(value).view(np.uint8).reshape(*value.shape, -1) for value in (before_BS, after_BS)]
+    return np.moveaxis(bits[0] != bits[1], 1, 0).reshape(before_BS.shape[1], -1).any(axis=1)

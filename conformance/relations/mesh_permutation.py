@@ -1,0 +1,48 @@
+"""Mesh permutation: a mesh laid over the devices in another order computes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from conformance.evidence import Trial
+from conformance.exhibit import Exhibit
+from conformance.implementation import Unsupported
+from conformance.mesh import ORDERS, Mesh
+from conformance.relations.law import Finding, Law
+from conformance.relations.oracle import first_step_holds
+
+if TYPE_CHECKING:
+    from conformance.workers.laboratory import Laboratory
+
+
+class MeshPermutation(Law):
+    """Which device sits at which rank is nobody's business: no rank may count on its neighbour's number."""
+
+    name = "mesh permutation"
+    law = (
+        "The first step on the same mesh over devices in every other order (canonical, reversed, shuffled) is the "
+        "oracle's within the bounds of the case, and copies agree bit for bit."
+    )
+
+    def trials(self, lab: Laboratory) -> Iterator[Trial]:
+        meshes = other_orders(lab.mesh)
+        if not meshes:
+            raise Unsupported(f"{lab.mesh.devices} device has only one order.")
+        for mesh in meshes:
+            yield lab.trial(f"{mesh.order} devices", partial(lab.first_step, mesh=mesh), mesh)
+
+    def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
+        for trial in trials:
+            yield from first_step_holds(exhibit, trial)
+
+
+def other_orders(mesh: Mesh) -> list[Mesh]:
+    """The same sizes over devices in other orders, each order once."""
+    found = {mesh.device_order: mesh}
+    for order in ORDERS:
+        other = replace(mesh, order=order)
+        found.setdefault(other.device_order, other)
+    return list(found.values())[1:]

@@ -1,0 +1,41 @@
+"""Recompute: computing a layer again in the backward pass changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from conformance.blocks import same_bits
+from conformance.evidence import Trial
+from conformance.exhibit import Exhibit
+from conformance.relations.law import Finding, Law
+from conformance.relations.oracle import first_step_holds
+
+if TYPE_CHECKING:
+    from conformance.workers.laboratory import Laboratory
+
+
+class Recompute(Law):
+    """What is drawn or counted in a forward pass must come out the same when that pass is done twice."""
+
+    name = "recompute"
+    law = (
+        "With recomputation switched (on where the recipe has none, else off) the first step is the oracle's, and "
+        "every dropout mask keeps its bits."
+    )
+
+    def trials(self, lab: Laboratory) -> Iterator[Trial]:
+        recipe = lab.contract.recipe
+        switched = replace(recipe, recompute="layer" if recipe.recompute == "none" else "none")
+        yield lab.trial(f"recompute {switched.recompute}", lambda: lab.first_step(recipe=switched))
+
+    def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
+        first = exhibit.evidence.steps[0]
+        for trial in trials:
+            yield from first_step_holds(exhibit, trial)
+            for name, observed in trial.observations.items():
+                if name.startswith("masks/"):
+                    same = name in first and same_bits(observed, first[name])
+                    sentence = "" if same else f"With {trial.label}, {name} is another mask."
+                    yield f"{trial.label}: bits of {name}", sentence

@@ -1,0 +1,72 @@
+"""The laboratory: where the laws of `relations` make their extra runs, on every rank alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from conformance.contract import Recipe
+from conformance.evidence import Observations, Trial
+from conformance.implementation import Unsupported
+from conformance.mesh import Mesh
+from conformance.relations import LAWS
+from conformance.workers.instance import Instance
+from conformance.workers.lookup import implementation_class
+from conformance.workers.observe import shared
+from conformance.workers.platform import Warm
+
+if TYPE_CHECKING:
+    from conformance.workers.execute import Execution
+
+Results = tuple[dict[str, tuple[Trial, ...]], dict[str, str]]
+
+
+class Laboratory:
+    """One case, and what its laws need to vary it. `first` is what the case observed in its first step."""
+
+    def __init__(self, execution: Execution, first: Observations) -> None:
+        self.case, self.job, self.platform = execution.case, execution.job, execution.platform
+        self.clock, self.instance, self.first = execution.clock, execution.instance, first
+        self.contract, self.parameters, self.batches = execution.contract, execution.parameters, execution.batches
+
+    @property
+    def mesh(self) -> Mesh:
+        return self.case.mesh
+
+    def results(self, names: Iterable[str]) -> Results:
+        """(law -> its trials, law -> why it was declined), cheap laws first."""
+        asked, related, declined = set(names), {}, {}
+        for name in (name for name in LAWS if name in asked):
+            started, counted = time.perf_counter(), sum(self.clock.seconds.values())
+            try:
+                related[name] = tuple(LAWS[name].trials(self))
+            except Unsupported as refusal:
+                declined[name] = str(refusal)
+            outside = time.perf_counter() - started - (sum(self.clock.seconds.values()) - counted)
+            self.clock.add("relations", outside)
+        return related, declined
+
+    def fresh(self, *, mesh: Mesh | None = None, recipe: Recipe | None = None) -> Instance:
+        """A new object of the implementation under test, on another mesh of the same devices or with another recipe."""
+        contract = self.contract if recipe is None else replace(self.contract, recipe=recipe)
+        case = self.case if mesh is None else replace(self.case, mesh=mesh)
+        made = implementation_class(self.job)(contract, case.mesh, case.dtype)
+        return Instance(Warm(contract, made), case, self.platform, self.clock)
+
+    def first_step(self, *, mesh: Mesh | None = None, recipe: Recipe | None = None) -> Observations:
+        """The first step of the case by such a new object."""
+        return self.fresh(mesh=mesh, recipe=recipe).first_step(self.parameters, self.batches[0])
+
+    def trial(self, label: str, body: Callable[[], Observations], mesh: Mesh | None = None) -> Trial:
+        """Make one run. What the implementation raises is a result; only Unsupported declines the whole law."""
+        mesh = mesh or self.mesh
+        try:
+            return Trial(label=label, mesh=mesh, observations=shared(body(), self.first))
+        except Unsupported:
+            raise
+        except Exception as failure:
+            self.platform.forget()  # an implementation may have been left halfway
+            sentence = " ".join(f"{type(failure).__name__}: {failure}".split())
+            return Trial(label=label, mesh=mesh, observations={}, refused=sentence)
