@@ -1,8 +1,8 @@
-"""SGD with momentum, AdamW, and clipping by global norm, on mappings from parameter name to array."""
+"""SGD with momentum, AdamW, Muon, and clipping by global norm, on mappings from parameter name to array."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from operator import add
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from reference.jax import muon
+
 Tensors = dict[str, jax.Array]
-SLOTS = {"sgd": ("momentum",), "adamw": ("first_moment", "second_moment")}
+SLOTS = {"sgd": ("momentum",), "adamw": ("first_moment", "second_moment"), "muon": ("momentum",)}
 
 
 def total(terms: Iterable[jax.Array]) -> jax.Array:
@@ -46,11 +48,18 @@ def update(
     """One update with clipped gradients; `count` is the number of this update, from 1. -> (parameters, slots)."""
     parameters, moved = dict(parameters), {slot: dict(values) for slot, values in state.items()}
     for name, p in parameters.items():
-        step = _sgd if recipe.optimizer == "sgd" else _adamw
-        parameters[name], found = step(p, gradients[name], [state[slot][name] for slot in state], count, recipe)
+        parameters[name], found = _rule(name, p, recipe)(
+            p, gradients[name], [state[slot][name] for slot in state], count, recipe
+        )
         for slot, value in zip(state, found, strict=True):
             moved[slot][name] = value
     return parameters, moved
+
+
+def _rule(name: str, p: jax.Array, recipe: Any) -> Callable[..., tuple[jax.Array, list]]:
+    if recipe.optimizer == "muon" and muon.is_hidden(name, p):
+        return muon.update
+    return _adamw if recipe.optimizer == "adamw" else _sgd
 
 
 def _sgd(p: jax.Array, g: jax.Array, slots: list[jax.Array], count: jax.Array, recipe: Any) -> tuple[jax.Array, list]:

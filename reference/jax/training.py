@@ -12,13 +12,16 @@ import numpy as np
 from flax import nnx
 
 from reference import parameters as canonical
-from reference.batches import slices
+from reference.batches import parts, slices
 from reference.jax import optimizers
 from reference.jax.optimizers import total
+from reference.jax.rounding import rounded, rounded_total
 from reference.jax.transformer import Forward, Tensors, build
 from reference.precision import policy
 
 State = dict[str, Any]
+
+_DEVICES = 8  # for which a sum of gradients over devices stands, at most, when it is said to be rounded
 
 
 class Trainer:
@@ -31,7 +34,7 @@ class Trainer:
     def __init__(self, contract: Any, dtype: str) -> None:
         self.recipe, self.shapes = contract.recipe, dict(contract.shapes)
         self.policy = policy(dtype, contract.recipe.precision)
-        if self.policy.master == "float64" and not jax.config.read("jax_enable_x64"):
+        if self.policy.statistics == "float64" and not jax.config.read("jax_enable_x64"):
             raise RuntimeError("The reference needs float64, but JAX runs without it: set JAX_ENABLE_X64=1 first.")
         model = nnx.eval_shape(lambda: build(contract.model, self.policy.statistics))
         self._graph, self._blank = nnx.split(model)
@@ -40,12 +43,8 @@ class Trainer:
     def place(self, parameters: Mapping[str, np.ndarray]) -> State:
         """Canonical parameters -> state before the first step. Raises ValueError for parameters of another model."""
         canonical.check(self.shapes, parameters)
-        placed = {name: jnp.asarray(parameters[name], self.policy.master) for name in self.shapes}
-        return {
-            "parameters": placed,
-            "optimizer": optimizers.slots(placed, self.recipe),
-            "count": jnp.zeros((), dtype=jnp.int32),
-        }
+        wide = {name: jnp.asarray(parameters[name], self.policy.optimizer) for name in self.shapes}
+        return self._state(wide, optimizers.slots(wide, self.recipe), jnp.zeros((), dtype=jnp.int32))
 
     def step(self, state: State, batch: Mapping[str, np.ndarray]) -> tuple[State, dict[str, jax.Array]]:
         """One training step on the whole batch -> (new state, observations in data-flow order)."""
@@ -53,45 +52,72 @@ class Trainer:
         return new_state, dict(observations)
 
     def collect(self, state: State) -> dict[str, jax.Array]:
-        """State -> parameters/<name>, optimizer/<slot>/<name>, optimizer/count."""
+        """State -> parameters/<name>, optimizer/<slot>/<name> (`master` too, where there is one), optimizer/count."""
         found = {f"parameters/{name}": state["parameters"][name] for name in self.shapes}
         for slot in optimizers.SLOTS[self.recipe.optimizer]:
             found |= {f"optimizer/{slot}/{name}": state["optimizer"][slot][name] for name in self.shapes}
+        if state["master"]:
+            found |= {f"optimizer/master/{name}": state["master"][name] for name in self.shapes}
         return found | {"optimizer/count": state["count"]}
 
     def _step(self, state: State, batch: Tensors) -> tuple[State, OrderedDict[str, jax.Array]]:
         """An OrderedDict, since a dict would leave `jax.jit` sorted by name."""
-        parameters, count = state["parameters"], state["count"] + 1
-        observations, gradients = self._accumulate(parameters, batch)
-        norm = optimizers.global_norm(gradients)
-        clipped = optimizers.clip(gradients, norm, self.recipe.clip_norm)
-        moved, slots = optimizers.update(parameters, clipped, state["optimizer"], count, self.recipe)
+        observations, gradients = self._accumulate(state["parameters"], batch)
+        new_state, norm = self._updated(state, gradients)
         for name in reversed(self.shapes):
             observations[f"gradients/{name}"] = gradients[name]
         observations["metrics/grad_norm"] = norm
-        return {"parameters": moved, "optimizer": slots, "count": count}, OrderedDict(observations)
+        return new_state, OrderedDict(observations)
+
+    def _state(self, wide: Tensors, slots: dict[str, Tensors], count: jax.Array) -> State:
+        """Parameters as they lie between steps, rounded from the master copy where there is one."""
+        master = {name: rounded(p, self.policy.master) for name, p in wide.items()} if self.policy.master else {}
+        stored = {name: rounded(p, self.policy.parameters) for name, p in (master or wide).items()}
+        return {"parameters": stored, "master": master, "optimizer": slots, "count": count}
+
+    def _updated(self, state: State, gradients: Tensors) -> tuple[State, jax.Array]:
+        """The state after one update, which is done in the optimizer's dtype; and the norm of the gradients."""
+        dtype, count = self.policy.optimizer, state["count"] + 1
+        wide = {name: rounded(p, dtype) for name, p in (state["master"] or state["parameters"]).items()}
+        gradients = {name: rounded(g, dtype) for name, g in gradients.items()}
+        norm = optimizers.global_norm(gradients)
+        clipped = optimizers.clip(gradients, norm, self.recipe.clip_norm)
+        moved, slots = optimizers.update(wide, clipped, state["optimizer"], count, self.recipe)
+        return self._state(moved, slots, count), norm
 
     def _accumulate(self, parameters: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
         """Forward and backward over the slices of a batch: sums over all of them, divided once; observed, gradients."""
-        differentiate = jax.grad(self._loss_sum, has_aux=True)
-        parts = [differentiate(parameters, part) for part in slices(batch, self.recipe.accumulation)]
-        forwards = [forward for _, forward in parts]
+        loaded = {name: p.astype(self.policy.compute) for name, p in parameters.items()}
+        found = [self._slice(loaded, part) for part in slices(batch, self.recipe.accumulation, self.recipe.shares)]
+        forwards = [forward for pieces, _ in found for forward in pieces]
         sums = {name: total(forward.sums[name] for forward in forwards) for name in forwards[0].sums}
         weight = jnp.where(sums["weight"] == 0, 1, sums["weight"])  # a batch without a valid element: zero gradients
-        observed = {
-            name: jnp.concatenate([forward.observed[name] for forward in forwards]) for name in forwards[0].observed
-        }
-        observed["metrics/tokens"] = sums["tokens"]
-        observed |= {f"metrics/{term}": sums[term] / weight for term in ("cross_entropy", "z_loss") if term in sums}
-        observed["loss"] = sums["loss"] / weight
-        return observed, {name: total(gradients[name] for gradients, _ in parts) / weight for name in parameters}
+        observed = _observed(forwards, sums, weight)
+        return observed, {name: self._mean([gradients[name] for _, gradients in found], weight) for name in parameters}
 
-    def _loss_sum(self, parameters: Tensors, batch: Tensors) -> tuple[jax.Array, Forward]:
-        """The model in the compute dtype, differentiated with respect to the master parameters."""
-        cast = {name: p.astype(self.policy.compute) for name, p in parameters.items()}
-        loaded = nnx.map_state(lambda path, blank: blank.replace(cast[".".join(map(str, path))]), self._blank)
-        forward: Forward = nnx.merge(self._graph, loaded)(self._cast(batch))
-        return forward.sums["loss"], forward
+    def _slice(self, loaded: Tensors, batch: Tensors) -> tuple[list[Forward], Tensors]:
+        """Gradients of a slice, summed. With a declared reduction it is cut as if for devices, to round as they do."""
+        pieces = parts(batch, _DEVICES) if self.policy.reduction else [batch]
+        found = [self._differentiate(loaded, piece) for piece in pieces]
+        dtype = self.policy.reduction or self.policy.gradients
+        sums = {name: rounded_total((gradients[name] for _, gradients in found), dtype) for name in loaded}
+        return [forward for forward, _ in found], {name: rounded(g, self.policy.gradients) for name, g in sums.items()}
+
+    def _mean(self, terms: list[jax.Array], weight: jax.Array) -> jax.Array:
+        """The gradient as it is kept and reported: the sum over slices by the weight of the whole batch."""
+        summed = rounded_total(terms, self.policy.gradients)
+        return rounded(rounded(summed, self.policy.optimizer) / weight, self.policy.gradients)
+
+    def _differentiate(self, loaded: Tensors, batch: Tensors) -> tuple[Forward, Tensors]:
+        """The model on parameters in the compute dtype; the gradients of its loss sum are in that dtype too."""
+
+        def loss_sum(loaded: Tensors) -> tuple[jax.Array, Forward]:
+            state = nnx.map_state(lambda path, blank: blank.replace(loaded[".".join(map(str, path))]), self._blank)
+            forward: Forward = nnx.merge(self._graph, state)(self._cast(batch))
+            return forward.sums["loss"], forward
+
+        gradients, forward = jax.grad(loss_sum, has_aux=True)(loaded)
+        return forward, gradients
 
     def _cast(self, batch: Tensors) -> Tensors:
         """Inputs in the compute dtype; float targets, mask and padding in `statistics`; ids as they are."""
@@ -102,3 +128,13 @@ class Trainer:
             else value
             for key, value in batch.items()
         }
+
+
+def _observed(forwards: list[Forward], sums: Tensors, weight: jax.Array) -> Tensors:
+    """What the model saw of every row, in data-flow order, then metrics and the loss."""
+    names = forwards[0].observed
+    observed = {name: jnp.concatenate([forward.observed[name] for forward in forwards]) for name in names}
+    observed["metrics/tokens"] = sums["tokens"]
+    observed |= {f"metrics/{term}": sums[term] / weight for term in ("cross_entropy", "z_loss") if term in sums}
+    observed["loss"] = sums["loss"] / weight
+    return observed

@@ -9,14 +9,17 @@ import numpy as np
 import torch
 
 from reference import parameters as canonical
-from reference.batches import slices
+from reference.batches import parts, slices
 from reference.precision import policy
 from reference.torch import optimizers
 from reference.torch.layers import dtype_of
 from reference.torch.optimizers import total
+from reference.torch.rounding import rounded, rounded_total
 from reference.torch.transformer import Forward, Tensors, build
 
 State = dict[str, Any]
+
+_DEVICES = 8  # for which a sum of gradients over devices stands, at most, when it is said to be rounded
 
 
 class Trainer:
@@ -33,50 +36,71 @@ class Trainer:
     def place(self, parameters: Mapping[str, np.ndarray]) -> State:
         """Canonical parameters -> state before the first step. Raises ValueError for parameters of another model."""
         canonical.check(self.shapes, parameters)
-        master = dtype_of(self.policy.master)
-        placed = {name: torch.tensor(parameters[name], dtype=master) for name in self.shapes}
-        return {
-            "parameters": placed,
-            "optimizer": optimizers.slots(placed, self.recipe),
-            "count": torch.zeros((), dtype=torch.int32),
-        }
+        dtype = dtype_of(self.policy.optimizer)
+        wide = {name: torch.tensor(parameters[name], dtype=dtype) for name in self.shapes}
+        return self._state(wide, optimizers.slots(wide, self.recipe), torch.zeros((), dtype=torch.int32))
 
     def step(self, state: State, batch: Mapping[str, np.ndarray]) -> tuple[State, Tensors]:
         """One training step on the whole batch -> (new state, observations in data-flow order)."""
-        parameters, count = state["parameters"], state["count"] + 1
-        observations, gradients = self._accumulate(parameters, self._cast(batch))
+        observations, gradients = self._accumulate(state["parameters"], self._cast(batch))
         with torch.no_grad():
-            norm = optimizers.global_norm(gradients)
-            clipped = optimizers.clip(gradients, norm, self.recipe.clip_norm)
-            moved, slots = optimizers.update(parameters, clipped, state["optimizer"], count, self.recipe)
+            new_state, norm = self._updated(state, gradients)
         observations |= {f"gradients/{name}": gradients[name] for name in reversed(self.shapes)}
         observations["metrics/grad_norm"] = norm
-        return {"parameters": moved, "optimizer": slots, "count": count}, observations
+        return new_state, observations
 
     def collect(self, state: State) -> Tensors:
-        """State -> parameters/<name>, optimizer/<slot>/<name>, optimizer/count."""
+        """State -> parameters/<name>, optimizer/<slot>/<name> (`master` too, where there is one), optimizer/count."""
         found = {f"parameters/{name}": state["parameters"][name] for name in self.shapes}
         for slot in optimizers.SLOTS[self.recipe.optimizer]:
             found |= {f"optimizer/{slot}/{name}": state["optimizer"][slot][name] for name in self.shapes}
+        if state["master"]:
+            found |= {f"optimizer/master/{name}": state["master"][name] for name in self.shapes}
         return found | {"optimizer/count": state["count"]}
+
+    def _state(self, wide: Tensors, slots: dict[str, Tensors], count: torch.Tensor) -> State:
+        """Parameters as they lie between steps, rounded from the master copy where there is one."""
+        master = {name: rounded(p, self.policy.master) for name, p in wide.items()} if self.policy.master else {}
+        stored = {name: rounded(p, self.policy.parameters) for name, p in (master or wide).items()}
+        return {"parameters": stored, "master": master, "optimizer": slots, "count": count}
+
+    def _updated(self, state: State, gradients: Tensors) -> tuple[State, torch.Tensor]:
+        """The state after one update, which is done in the optimizer's dtype; and the norm of the gradients."""
+        dtype, count = self.policy.optimizer, state["count"] + 1
+        wide = {name: rounded(p, dtype) for name, p in (state["master"] or state["parameters"]).items()}
+        gradients = {name: rounded(g, dtype) for name, g in gradients.items()}
+        norm = optimizers.global_norm(gradients)
+        clipped = optimizers.clip(gradients, norm, self.recipe.clip_norm)
+        moved, slots = optimizers.update(wide, clipped, state["optimizer"], count, self.recipe)
+        return self._state(moved, slots, count), norm
 
     def _accumulate(self, parameters: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
         """Forward and backward over the slices of a batch: sums over all of them, divided once; observed, gradients."""
-        parts = [self._differentiate(parameters, part) for part in slices(batch, self.recipe.accumulation)]
-        forwards = [forward for forward, _ in parts]
+        loaded = {name: p.to(dtype_of(self.policy.compute)) for name, p in parameters.items()}
+        found = [self._slice(loaded, part) for part in slices(batch, self.recipe.accumulation, self.recipe.shares)]
+        forwards = [forward for pieces, _ in found for forward in pieces]
         sums = {name: total(forward.sums[name] for forward in forwards) for name in forwards[0].sums}
         weight = torch.where(sums["weight"] == 0, 1, sums["weight"])  # a batch without a valid element: zero gradients
-        observed = {name: torch.cat([forward.observed[name] for forward in forwards]) for name in forwards[0].observed}
-        observed["metrics/tokens"] = sums["tokens"]
-        observed |= {f"metrics/{term}": sums[term] / weight for term in ("cross_entropy", "z_loss") if term in sums}
-        observed["loss"] = sums["loss"] / weight
-        return observed, {name: total(gradients[name] for _, gradients in parts) / weight for name in parameters}
+        observed = _observed(forwards, sums, weight)
+        return observed, {name: self._mean([gradients[name] for _, gradients in found], weight) for name in parameters}
 
-    def _differentiate(self, parameters: Tensors, batch: Tensors) -> tuple[Forward, Tensors]:
-        """The model in the compute dtype, differentiated with respect to the master parameters."""
-        leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
-        loaded = {name: leaf.to(dtype_of(self.policy.compute)) for name, leaf in leaves.items()}
-        forward = torch.func.functional_call(self._model, loaded, (batch,), strict=True)
+    def _slice(self, loaded: Tensors, batch: Tensors) -> tuple[list[Forward], Tensors]:
+        """Gradients of a slice, summed. With a declared reduction it is cut as if for devices, to round as they do."""
+        pieces = parts(batch, _DEVICES) if self.policy.reduction else [batch]
+        found = [self._differentiate(loaded, piece) for piece in pieces]
+        dtype = self.policy.reduction or self.policy.gradients
+        sums = {name: rounded_total((gradients[name] for _, gradients in found), dtype) for name in loaded}
+        return [forward for forward, _ in found], {name: rounded(g, self.policy.gradients) for name, g in sums.items()}
+
+    def _mean(self, terms: list[torch.Tensor], weight: torch.Tensor) -> torch.Tensor:
+        """The gradient as it is kept and reported: the sum over slices by the weight of the whole batch."""
+        summed = rounded_total(terms, self.policy.gradients)
+        return rounded(rounded(summed, self.policy.optimizer) / weight, self.policy.gradients)
+
+    def _differentiate(self, loaded: Tensors, batch: Tensors) -> tuple[Forward, Tensors]:
+        """The model on parameters in the compute dtype; the gradients of its loss sum are in that dtype too."""
+        leaves = {name: p.detach().requires_grad_() for name, p in loaded.items()}
+        forward = torch.func.functional_call(self._model, leaves, (batch,), strict=True)
         gradients = torch.autograd.grad(forward.sums["loss"], list(leaves.values()))
         detached = Forward(*({name: value.detach() for name, value in part.items()} for part in forward))
         return detached, dict(zip(leaves, gradients, strict=True))
@@ -89,3 +113,13 @@ class Trainer:
             key: value.to(wanted.get(key, dtype_of(self.policy.statistics))) if value.is_floating_point() else value
             for key, value in tensors.items()
         }
+
+
+def _observed(forwards: list[Forward], sums: Tensors, weight: torch.Tensor) -> Tensors:
+    """What the model saw of every row, in data-flow order, then metrics and the loss."""
+    names = forwards[0].observed
+    observed = {name: torch.cat([forward.observed[name] for forward in forwards]) for name in names}
+    observed["metrics/tokens"] = sums["tokens"]
+    observed |= {f"metrics/{term}": sums[term] / weight for term in ("cross_entropy", "z_loss") if term in sums}
+    observed["loss"] = sums["loss"] / weight
+    return observed

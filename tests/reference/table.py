@@ -11,7 +11,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from conformance.contract import Recipe
+from conformance.contract import Precision, Recipe
 from reference.architecture import Architecture, shapes
 from reference.batches import random_batches, skewed_batches, text_batches, weighted_batches
 from reference.parameters import Arrays, draw
@@ -84,9 +84,12 @@ def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
 
 SGD = Recipe(optimizer="sgd", clip_norm=0.05)
 SGD_2 = replace(SGD, accumulation=2)
+SGD_SHARES = replace(SGD, accumulation=3, shares=(3, 2, 1))
 SGD_3 = replace(SGD, accumulation=3, clip_norm=None)
 ADAMW = Recipe(optimizer="adamw", clip_norm=0.1)
 ADAMW_2 = replace(ADAMW, accumulation=2)
+MUON = Recipe(optimizer="muon", clip_norm=0.1)
+MUON_SHARES = replace(MUON, accumulation=3, shares=(1, 4, 1), precision=Precision(master="float32"))
 ADAMW_3 = replace(ADAMW, accumulation=3, clip_norm=None)
 
 _BLOCK = Architecture(kind="attention", hidden=10, heads=6, kv_heads=6, head_size=4, ffn=14)
@@ -129,6 +132,9 @@ EXAMPLES: dict[str, Example] = {
     "layer, dropout": _block(SGD_2, kind="layer", dropout=0.25, documents=True),
     "model, packed": _model(ADAMW_3, layers=2, documents=True, shift_labels=True, dropout=0.25, adapter=2, tied=True),
     "model, shifted": _model(SGD_2, skewed_batches, layers=0, shift_labels=True, documents=True, dropout=0.5),
+    "feed-forward, orthogonal": _block(MUON, kind="feedforward", adapter=3),
+    "layer, shares": _block(SGD_SHARES, kind="layer", dropout=0.25),
+    "model, orthogonal": _model(MUON_SHARES, layers=2, kv_heads=2, fused_qkv=True),
     "model, skewed": _model(SGD_3, skewed_batches, kv_heads=1, dropout=0.125, positions="sinusoidal"),
     "model, weighted": _model(ADAMW_2, weighted_batches, z_loss=0.01, causal=False, norm="layer"),
     "linear, weighted": _block(SGD_2, weighted_batches, kind="linear", outputs=9),

@@ -1,0 +1,46 @@
+"""Muon: the momentum of a matrix made orthogonal.
+
+I, O: input and output features
+Source: Jordan et al., Muon: An optimizer for hidden layers in neural networks (2024).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_STEPS = 5
+_OTHERS = ("embedding.weight", "head.weight")  # matrices that are no hidden layers
+
+
+def is_hidden(name: str, p: jax.Array) -> bool:
+    """Is this parameter one that Muon makes orthogonal? All others follow SGD."""
+    return p.ndim == 2 and name not in _OTHERS
+
+
+def newton_schulz(u_IO: jax.Array) -> jax.Array:
+    """U f(S) V' for u = U S V', with all singular values that are not tiny brought near 1, in the dtype of u.
+
+    Five steps of an odd polynomial of degree 5, on the wide form of the matrix, after division by its Frobenius norm.
+    """
+    a, b, c = _COEFFICIENTS
+    tall = u_IO.shape[0] > u_IO.shape[1]
+    x = (u_IO.T if tall else u_IO) / (jnp.linalg.norm(u_IO) + 1e-7)
+    for _ in range(_STEPS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return x.T if tall else x
+
+
+def update(
+    p_IO: jax.Array, g_IO: jax.Array, slots: list[jax.Array], count: jax.Array, recipe: Any
+) -> tuple[jax.Array, list]:
+    """v <- momentum v + g; o = newton_schulz(g + momentum v); p <- p - rate (sqrt(max(1, O / I)) o + decay p)."""
+    v = recipe.momentum * slots[0] + g_IO
+    o_IO = newton_schulz(g_IO + recipe.momentum * v)
+    scale = math.sqrt(max(1.0, p_IO.shape[1] / p_IO.shape[0]))
+    return p_IO - recipe.learning_rate * (scale * o_IO + recipe.weight_decay * p_IO), [v]
