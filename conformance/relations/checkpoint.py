@@ -1,0 +1,128 @@
+"""Checkpoint: a run that was saved and loaded goes on as if nothing had happened, and the mesh may change between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conformance.blocks import same_bits
+from conformance.contract import Arrays
+from conformance.evidence import Observations, Trial
+from conformance.exhibit import Exhibit
+from conformance.implementation import Unsupported
+from conformance.relations.law import Finding, Law
+from conformance.relations.layouts import other_layouts
+from conformance.relations.oracle import copies_agree, refusal
+from conformance.relations.whole import same_state
+
+if TYPE_CHECKING:
+    from conformance.workers.laboratory import Laboratory
+
+BEFORE = 2  # steps before the save, at most: a count of updates, and slots that are no longer the gradient
+ELSEWHERE = 3  # other meshes on which the checkpoint must load
+SAVED, LOADED = "the saved state", "a checkpoint loaded on its own mesh"
+
+
+class Checkpoint(Law):
+    """Everything that the next step reads is in the checkpoint, in terms that know no mesh."""
+
+    name = "checkpoint"
+    law = (
+        "After two steps the state is saved. A new program on the same mesh loads it and takes the remaining steps "
+        "with the same bits, observations and state, as the run that was not interrupted. On three or more other "
+        "meshes (sizes rotated, all devices on one axis, other device orders) it loads to the same bits."
+    )
+
+    def trials(self, lab: Laboratory) -> Iterator[Trial]:
+        with lab.platform.shared_folder() as folder:
+            saved = lab.trial(SAVED, lambda: saved_state(lab, folder / "checkpoint"))
+            yield saved
+            if not saved.refused:
+                yield from self.resumed(lab, folder / "checkpoint")
+                yield from self.elsewhere(lab, folder / "checkpoint")
+
+    def resumed(self, lab: Laboratory, folder: Path) -> Iterator[Trial]:
+        """The state as loaded, then every step that was still to come."""
+        instance, states = lab.fresh(), []
+
+        def load() -> Observations:
+            states.append(instance.loaded(folder))
+            return instance.collected(states[-1])
+
+        def step(batch: Arrays) -> Observations:
+            state, seen = instance.stepped(states[-1], batch)
+            states.append(state)
+            return instance.observed(seen) | instance.collected(state)
+
+        yield lab.trial(LOADED, load)
+        taken = steps_before(len(lab.batches))
+        for number, batch in enumerate(lab.batches[taken:], taken):
+            if states:
+                yield lab.trial(_after(number), partial(step, batch))
+
+    def elsewhere(self, lab: Laboratory, folder: Path) -> Iterator[Trial]:
+        """The state as loaded on other meshes; those that the implementation refuses are left out."""
+        loaded = 0
+        for mesh in other_layouts(lab.mesh, smaller=lab.platform.smaller):
+            if loaded == ELSEWHERE + lab.platform.smaller:
+                return
+            try:
+                yield lab.trial(f"a checkpoint loaded on {mesh}", partial(loaded_state, lab, folder, mesh), mesh)
+                loaded += 1
+            except Unsupported:
+                continue
+
+    def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
+        yield from ((trial.label, refusal(trial)) for trial in trials if trial.refused)
+        made = {trial.label: trial for trial in trials if not trial.refused}
+        saved = made.pop(SAVED, None)
+        if saved is None:
+            return
+        steps = {_after(number): step for number, step in enumerate(exhibit.evidence.steps)}
+        for label, trial in made.items():
+            yield from copies_agree(trial)
+            yield from _continued(trial, steps[label]) if label in steps else same_state(saved, trial)
+        yield "other meshes", _enough(exhibit, [trial for trial in made.values() if trial.mesh != exhibit.case.mesh])
+
+
+def steps_before(steps: int) -> int:
+    """How many steps are taken before the save: there is one to come, where the recipe has two."""
+    return min(BEFORE, max(steps - 1, 1))
+
+
+def saved_state(lab: Laboratory, folder: Path) -> Observations:
+    """Take the first steps, and save into a new folder -> the state that was saved."""
+    state: Any = lab.instance.placed(lab.parameters)
+    for batch in lab.batches[: steps_before(len(lab.batches))]:
+        state, _ = lab.instance.stepped(state, batch)
+    collected = lab.instance.collected(state)
+    if lab.platform.leads:
+        folder.mkdir()
+    lab.platform.meet()
+    lab.instance.saved(state, folder)
+    return collected
+
+
+def loaded_state(lab: Laboratory, folder: Path, mesh: Any = None) -> Observations:
+    """The state that a new program loads."""
+    instance = lab.fresh(mesh=mesh)
+    return instance.collected(instance.loaded(folder))
+
+
+def _after(step: int) -> str:
+    return f"step {step + 1} after loading"
+
+
+def _continued(trial: Trial, uninterrupted: Observations) -> Iterator[Finding]:
+    for name, observed in uninterrupted.items():
+        same = name in trial.observations and same_bits(observed, trial.observations[name])
+        sentence = "" if same else f"In {trial.label}, {name} has other bits than without the interruption."
+        yield f"{trial.label}: {name}", sentence
+
+
+def _enough(exhibit: Exhibit, elsewhere: Sequence[Trial]) -> str:
+    if exhibit.case.mesh.devices == 1 or len(elsewhere) >= ELSEWHERE:
+        return ""
+    return f"The checkpoint was loaded on {len(elsewhere)} other meshes; it must load on {ELSEWHERE}."

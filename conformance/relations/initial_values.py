@@ -1,0 +1,121 @@
+"""Initial values: what an implementation draws depends on the seed, and on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conformance.assembly import assembled
+from conformance.blocks import place
+from conformance.evidence import Observations, Observed, Trial
+from conformance.exhibit import Exhibit
+from conformance.implementation import Unsupported
+from conformance.mesh import Mesh
+from conformance.relations.law import Finding, Law
+from conformance.relations.layouts import other_layouts
+from conformance.relations.oracle import copies_agree, refusal
+from conformance.relations.whole import difference
+
+if TYPE_CHECKING:
+    from conformance.workers.laboratory import Laboratory
+
+ELSEWHERE = 2  # other meshes to draw on
+FEWEST = 4  # elements in a block below which equal blocks may be chance
+WEIGHTS = 64  # elements from which a deviation says something
+DRAWN, OTHER_SEED = "drawn on its own mesh", "drawn from another seed"
+
+
+class InitialValues(Law):
+    """A key that is split per rank, or the same for all ranks, gives each mesh a model of its own."""
+
+    name = "initial values"
+    law = (
+        "Parameters that the implementation draws itself have the same bits on the mesh of the case and on two others, "
+        "and other bits from another seed; no two shards hold the same numbers, nor two parameters; every weight "
+        "deviates as much as the canonical one, within 25 % or five standard errors."
+    )
+
+    def trials(self, lab: Laboratory) -> Iterator[Trial]:
+        seed = lab.case.seed
+        yield lab.trial(DRAWN, partial(_drawn, lab, seed, lab.mesh))
+        yield lab.trial(OTHER_SEED, partial(_drawn, lab, seed + 1, lab.mesh))
+        drawn = 0
+        for mesh in other_layouts(lab.mesh):
+            if drawn == ELSEWHERE:
+                return
+            try:
+                yield lab.trial(f"drawn on {mesh}", partial(_drawn, lab, seed, mesh), mesh)
+                drawn += 1
+            except Unsupported:
+                continue
+
+    def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
+        yield from ((trial.label, refusal(trial)) for trial in trials if trial.refused)
+        made = {trial.label: trial for trial in trials if not trial.refused}
+        drawn, other = made.pop(DRAWN, None), made.pop(OTHER_SEED, None)
+        if drawn is None or other is None:
+            return
+        names = [f"parameters/{name}" for name in exhibit.truth.initial]
+        for trial in made.values():
+            yield from ((f"{trial.label}: {name}", difference(name, drawn, trial)) for name in names)
+            yield from copies_agree(trial)
+        sentence = "" if made or exhibit.case.mesh.devices == 1 else "Parameters were drawn on no other mesh."
+        yield "other meshes", sentence
+        yield from _randomness(exhibit, drawn, other)
+
+
+def _drawn(lab: Laboratory, seed: int, mesh: Mesh) -> Observations:
+    instance = lab.fresh(mesh=mesh)
+    collected = instance.collected(instance.initialized(seed))
+    return {name: observed for name, observed in collected.items() if name.startswith("parameters/")}
+
+
+def _randomness(exhibit: Exhibit, drawn: Trial, other: Trial) -> Iterator[Finding]:
+    """What is random in the contract is random here, and as large."""
+    wholes: dict[str, np.ndarray] = {}
+    for name, canonical in exhibit.truth.initial.items():
+        observed = drawn.observations.get(f"parameters/{name}")
+        if observed is None or observed.shape != canonical.shape:
+            yield f"shape of {name}", f"The parameter '{name}' was not drawn in its shape."
+        elif canonical.size > 1 and np.ptp(canonical):
+            wholes[name] = assembled(observed, drawn.mesh)
+            again = other.observations.get(f"parameters/{name}")
+            yield f"seeds of {name}", _seedless(name, wholes[name], again, other.mesh)
+            yield f"shards of {name}", _repeated(name, observed)
+            yield f"deviation of {name}", _deviating(name, wholes[name], canonical)
+    for one, two in combinations(wholes, 2):
+        if wholes[one].shape == wholes[two].shape and wholes[one].size >= FEWEST:
+            same = np.array_equal(wholes[one], wholes[two])
+            yield f"{one} and {two}", f"'{one}' and '{two}' have the same initial values." if same else ""
+
+
+def _seedless(name: str, whole: np.ndarray, again: Observed | None, mesh: Mesh) -> str:
+    if again is None or not np.array_equal(whole, assembled(again, mesh)):
+        return ""
+    return f"'{name}' has the same initial values from another seed: it is not random."
+
+
+def _repeated(name: str, observed: Observed) -> str:
+    """Different shards with the same numbers: every shard was drawn from the same key."""
+    blocks = [block for block in observed.blocks if block.value.size >= FEWEST]
+    for one, other in combinations(blocks, 2):
+        if place(one) != place(other) and np.array_equal(one.value, other.value):
+            return (
+                f"Rank {one.ranks[0]} and rank {other.ranks[0]} hold different blocks of '{name}' with the same "
+                "initial values: they were drawn from the same key."
+            )
+    return ""
+
+
+def _deviating(name: str, whole: np.ndarray, canonical: np.ndarray) -> str:
+    """Both deviations are estimates, each with a relative standard error of 1 / sqrt(2 n)."""
+    if whole.size < WEIGHTS:
+        return ""
+    drawn, wanted = float(whole.std()), float(canonical.std())
+    if abs(drawn / wanted - 1) <= max(0.25, 5 / np.sqrt(whole.size)):
+        return ""
+    return f"The initial values of '{name}' deviate by {drawn:.3g}, the canonical ones by {wanted:.3g}."

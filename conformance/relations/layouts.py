@@ -1,0 +1,43 @@
+"""Other meshes over the same devices, for what must not depend on the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from conformance.mesh import AXES, ORDERS, Mesh
+
+
+def other_layouts(mesh: Mesh, *, smaller: bool = False) -> Iterator[Mesh]:
+    """Sizes rotated among the axes, all devices on one axis, devices in other orders, then on an axis the mesh lacks.
+
+    Each really is another layout: axes of size 1 do not count. With `smaller`, first a single device.
+    """
+    known = {_layout(mesh)}
+    for other in _candidates(mesh, smaller and mesh.devices > 1):
+        if _layout(other) not in known:
+            known.add(_layout(other))
+            yield other
+
+
+def _layout(mesh: Mesh) -> tuple[object, ...]:
+    return tuple(entry for entry in mesh.sizes if entry[1] > 1), mesh.device_order
+
+
+def _candidates(mesh: Mesh, smaller: bool) -> Iterator[Mesh]:
+    if smaller:
+        yield Mesh(sizes=tuple((axis, 1) for axis in mesh.axes))
+    for turns in range(1, len(mesh.sizes)):
+        sizes = mesh.shape[turns:] + mesh.shape[:turns]
+        yield replace(mesh, sizes=tuple(zip(mesh.axes, sizes, strict=True)))
+    for axis in mesh.axes:
+        yield _all_on(axis, mesh)
+    for order in ORDERS:
+        yield replace(mesh, order=order)
+    for axis in AXES:
+        yield _all_on(axis, mesh)
+
+
+def _all_on(axis: str, mesh: Mesh) -> Mesh:
+    axes = tuple(dict.fromkeys((*mesh.axes, axis)))
+    return replace(mesh, sizes=tuple((name, mesh.devices if name == axis else 1) for name in axes))

@@ -1,0 +1,31 @@
+"""Whole tensors: what the ranks of one mesh hold against what those of another held, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from conformance.assembly import assembled
+from conformance.evidence import Trial
+from conformance.relations.law import Finding
+
+
+def same_state(expected: Trial, trial: Trial) -> Iterator[Finding]:
+    """Every tensor of one trial is there in the other, with the same shape and, assembled, the same bits."""
+    for name in dict.fromkeys((*expected.observations, *trial.observations)):
+        yield f"{trial.label}: {name}", difference(name, expected, trial)
+
+
+def difference(name: str, expected: Trial, trial: Trial) -> str:
+    """A sentence where a tensor of a trial is not, as a whole and bit by bit, that of the other; else empty."""
+    if name not in trial.observations:
+        return f"With {trial.label}, '{name}' is missing."
+    if name not in expected.observations:
+        return f"With {trial.label}, '{name}' is there, which was not before."
+    before, after = expected.observations[name], trial.observations[name]
+    if before.shape != after.shape:
+        return f"With {trial.label}, {name} has shape {after.shape} instead of {before.shape}."
+    one, other = assembled(before, expected.mesh), assembled(after, trial.mesh)
+    if one.tobytes() == other.tobytes():
+        return ""
+    wrong = int((one.reshape(-1).view("u8") != other.reshape(-1).view("u8")).sum())
+    return f"With {trial.label}, {wrong} of {one.size} elements of {name} have other bits."
