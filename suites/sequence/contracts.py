@@ -1,0 +1,237 @@
+"""The contracts of sequence and context parallelism.
+
+Those of tensor parallelism hold with the tokens divided too, so they stand here again, row by row. The others are about
+attention across shards of a row: documents and padding that cross them, labels and positions, masks of dropout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from reference.architecture import Architecture, shapes
+from reference.batches import random_batches
+from reference.parameters import draw
+
+from conformance.contract import Arrays, Contract, Recipe
+from suites.tensor.contracts import ADAMW, CROSS_ENTROPY, QUADRATIC, REFERENCES, SGD, WIDE
+from suites.tensor.contracts import CONTRACTS as TENSOR
+
+ROWS, LENGTH, UNEVEN = 12, 16, 13  # rows divide by data x accumulation; tokens by 2, 4 and 8, or by nothing
+SGD_ACCUMULATED = Recipe(optimizer="sgd", clip_norm=0.25, learning_rate=0.5, accumulation=2)
+
+# Laws that are cheap to hold somebody to.
+ALWAYS = ("masked batch", "batch permutation")
+CAUSAL = (*ALWAYS, "causal leak")
+THOROUGH = (*CAUSAL, "mesh permutation", "recompute", "accumulation")
+
+
+def _renamed(name: str, summary: str = "", relations: tuple[str, ...] = ALWAYS, **model: Any) -> Contract:
+    """A contract of tensor parallelism; with other hyperparameters where some are given."""
+    [origin] = (contract for contract in TENSOR if contract.name == f"tensor/{name}")
+    changed: dict[str, Any] = {"name": f"sequence/{name}", "summary": f"{origin.summary}; tokens divided outside"}
+    return replace(origin, **changed, relations=relations)
+
+
+def _contract(
+    name: str,
+    summary: str,
+    model: Architecture,
+    recipe: Recipe = SGD,
+    *,
+    rows: int = ROWS,
+    length: int = LENGTH,
+    batches: Callable[..., list[Arrays]] = random_batches,
+    relations: tuple[str, ...] = CAUSAL,
+) -> Contract:
+    canonical = shapes(model)
+    return Contract(
+        name=f"sequence/{name}",
+        summary=summary,
+        model=model,
+        shapes=canonical,
+        parameters=partial(draw, canonical),
+        batches=partial(batches, model, rows, length),
+        references=REFERENCES,
+        recipe=recipe,
+        semantics=CROSS_ENTROPY if model.kind == "language_model" else QUADRATIC,
+        relations=relations,
+    )
+
+
+_GQA = Architecture(kind="attention", hidden=20, heads=8, kv_heads=2, head_size=6, head_norm=True)
+_HEADS_12 = Architecture(kind="attention", hidden=20, heads=12, kv_heads=2, head_size=4)
+_COINCIDENT = Architecture(  # heads, head size and the tokens of one device of four coincide
+    kind="attention", hidden=16, heads=4, kv_heads=4, head_size=4, fused_qkv=True
+)
+_LAYER = Architecture(
+    kind="layer",
+    hidden=20,
+    heads=8,
+    kv_heads=2,
+    head_size=6,
+    ffn=24,
+    activation="swiglu",
+    norm="rms",
+    head_norm=True,
+    dropout=0.25,
+)
+_MODEL = Architecture(
+    kind="language_model",
+    hidden=20,
+    layers=2,
+    heads=8,
+    kv_heads=2,
+    head_size=6,
+    ffn=24,
+    vocabulary=29,
+    activation="swiglu",
+    norm="rms",
+    head_norm=True,
+    tied=True,
+    shift_labels=True,
+    documents=True,
+    dropout=0.25,
+    label_smoothing=0.125,
+    z_loss=0.0625,
+)
+_SINUSOIDAL = Architecture(
+    kind="language_model",
+    hidden=20,
+    layers=2,
+    heads=8,
+    kv_heads=8,
+    head_size=6,
+    ffn=24,
+    vocabulary=32,
+    activation="gelu",
+    norm="layer",
+    positions="sinusoidal",
+    fused_qkv=True,
+    shift_labels=True,
+)
+_ADAPTER = Architecture(kind="feedforward", hidden=12, ffn=24, adapter=5)
+
+
+def _without_padding(*plan: Any) -> list[Arrays]:
+    """Every token is a real one."""
+    return [batch | {"padding": np.ones_like(batch["padding"])} for batch in random_batches(*plan)]
+
+
+def _uneven_scores(*plan: Any) -> list[Arrays]:
+    """Tokens on scales between 1/4 and 4, so that the largest scores differ from block to block."""
+    batches = random_batches(*plan)
+    for batch in batches:
+        scale_S = 2.0 ** ((7 * np.arange(batch["mask"].shape[1])) % 5 - 2)
+        batch["inputs"] = batch["inputs"] * scale_S[:, None]
+    return batches
+
+
+def _wide_scores(seed: int) -> Arrays:
+    """Scores in the hundreds: their exponentials vanish or overflow unless each is relative to the largest."""
+    drawn = draw(shapes(_HEADS_12), seed)
+    return drawn | {"attention.query.weight": 32 * drawn["attention.query.weight"]}
+
+
+def _late_tokens(*plan: Any) -> list[Arrays]:
+    """Of every second batch only the last quarter of the rows counts: some shards have no valid token."""
+    batches = random_batches(*plan)
+    for batch in batches[1::2]:
+        mask_BS = batch["mask"]
+        mask_BS[:, : -(-3 * mask_BS.shape[1] // 4)] = 0
+    return batches
+
+
+_SAME = (
+    _renamed("column_linear"),
+    _renamed("column_linear_uneven"),
+    _renamed("column_linear_exact"),
+    _renamed("row_linear"),
+    _renamed("row_linear_uneven"),
+    _renamed("row_linear_exact"),
+    _renamed("vocabulary"),
+    _renamed("vocabulary_untied"),
+    _renamed("attention_mha_fused", relations=CAUSAL),
+    _renamed("attention_gqa_headnorm", relations=CAUSAL),
+    _renamed("attention_mqa", relations=CAUSAL),
+    _renamed("mlp"),
+    _renamed("swiglu"),
+    _renamed("swiglu_uneven"),
+    _renamed("layer", relations=CAUSAL),
+    _renamed("layer_coincident", relations=CAUSAL),
+    _renamed("language_model", relations=THOROUGH),
+    _renamed("language_model_untied", relations=CAUSAL),
+)
+
+CONTRACTS = (
+    *_SAME,
+    _contract(
+        "layer_dropout", "a decoder layer that drops out: every device draws its own tokens' masks", _LAYER, length=7
+    ),
+    _contract(
+        "mlp_adapter",
+        "feed-forward with a low-rank adapter, whose second factor meets divided tokens",
+        _ADAPTER,
+        length=7,
+        relations=ALWAYS,
+    ),
+    _contract("attention", "grouped-query attention, causal, rotary, over a divided row of 16 tokens", _GQA),
+    _contract("attention_uneven", "the same over 13 tokens, with 12 heads over 2", _HEADS_12, length=UNEVEN),
+    _contract(
+        "attention_documents",
+        "attention within documents, which cross shards anywhere",
+        replace(_GQA, documents=True),
+    ),
+    _contract(
+        "attention_bidirectional",
+        "attention without causality and without padding",
+        replace(_GQA, kv_heads=8, head_norm=False, causal=False),
+        batches=_without_padding,
+        relations=ALWAYS,
+    ),
+    _contract(
+        "attention_one_key_head",
+        "multi-query attention: one key head for all, no bias",
+        replace(_GQA, kv_heads=1, head_norm=False, bias=False),
+    ),
+    replace(
+        _contract(
+            "attention_wide",
+            "scores in the hundreds, whose largest differ from block to block",
+            _HEADS_12,
+            WIDE,
+            batches=_uneven_scores,
+        ),
+        parameters=_wide_scores,
+    ),
+    _contract(
+        "attention_coincident",
+        "attention whose heads, head size and tokens of a device of four all are 4",
+        _COINCIDENT,
+    ),
+    _contract(
+        "context_layer",
+        "a decoder layer over a divided row: documents, dropout",
+        replace(_LAYER, documents=True),
+        SGD_ACCUMULATED,
+        relations=THOROUGH,
+    ),
+    _contract(
+        "context_language_model",
+        "decoder language model over divided rows: shifted labels, documents, dropout, accumulation, every loss term",
+        _MODEL,
+        SGD_ACCUMULATED,
+        batches=_late_tokens,
+        relations=THOROUGH,
+    ),
+    _contract(
+        "context_language_model_sinusoidal",
+        "decoder language model over divided rows of 13 tokens: sinusoidal positions, own head, AdamW",
+        _SINUSOIDAL,
+        ADAMW,
+        length=UNEVEN,
+    ),
+)
