@@ -43,6 +43,7 @@ def _contract(
     rows: int = ROWS,
     length: int = LENGTH,
     exact: bool = False,
+    extra: tuple[str, ...] = (),
     **declared: Any,
 ) -> Contract:
     canonical = shapes(model)
@@ -58,8 +59,15 @@ def _contract(
         recipe=recipe,
         semantics=CROSS_ENTROPY if model.kind == "language_model" else QUADRATIC,
         exact=exact,
+        relations=_laws(model, extra),
         **declared,
     )
+
+
+def _laws(model: Architecture, extra: tuple[str, ...]) -> tuple[str, ...]:
+    """The laws that hold for every model of a kind, which are cheap, and those that a contract adds."""
+    causal = ("causal leak",) if model.layers or model.kind in ("attention", "layer") else ()
+    return ("masked batch", "batch permutation", *causal, *extra)
 
 
 _LINEAR = Architecture(kind="linear", hidden=24, outputs=48)
@@ -193,7 +201,13 @@ CONTRACTS = (
         _SWIGLU_UNEVEN,
         SGD,
     ),
-    _contract("layer", "one pre-norm decoder layer", _LAYER, SGD_ACCUMULATED),
+    _contract(
+        "layer",
+        "one pre-norm decoder layer",
+        _LAYER,
+        SGD_ACCUMULATED,
+        extra=("mesh permutation", "recompute", "accumulation"),
+    ),
     _contract(
         "layer_coincident", "a decoder layer whose heads, length and head size all are 4", _COINCIDENT, ADAMW, length=4
     ),
