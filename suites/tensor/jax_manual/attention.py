@@ -34,7 +34,7 @@ class AttentionBlock(LinearLayers, Tokens):
         if self.contract.model.positions == "rotary":
             q_BSHE, k_BTKE = self.rotate(q_BSHE), self.rotate(k_BTKE)
         mixed_BSHE = self.attend(q_BSHE, k_BTKE, v_BTKE, batch)
-        return self.row_linear(mixed_BSHE.reshape(*x_BSD.shape[:2], -1), f"{name}.output", p)
+        return self.row_linear(mixed_BSHE.reshape(*mixed_BSHE.shape[:2], -1), f"{name}.output", p)
 
     def query_key_value(self, x_BSD: jax.Array, name: str, p: Named) -> list[jax.Array]:
         """This device's query, key and value heads."""
@@ -64,11 +64,7 @@ class AttentionBlock(LinearLayers, Tokens):
         return layers.attend(q_BSHE, k_BTHE, v_BTHE, self.visible(batch), self.master)
 
     def sum_gradient(self, name: str, g: jax.Array) -> jax.Array:
-        if self.is_partial(name):
-            g = self.sum_over_tensor(g)
-        elif self.is_repeated(name):
-            g = self.sum_repeats(name, g)
-        return super().sum_gradient(name, g)
+        return super().sum_gradient(name, self.sum_repeats(name, g) if self.is_repeated(name) else g)
 
     def is_partial(self, name: str) -> bool:
         """Whether a replicated parameter meets other heads on each device."""
@@ -81,7 +77,7 @@ class AttentionBlock(LinearLayers, Tokens):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         for name, shape in self.contract.shapes.items():
-            if self.is_partial(name) or self.is_repeated(name):
+            if self.is_repeated(name):
                 yield self.update_sum((self.tensor_axis,), math.prod(shape))
 
 

@@ -7,6 +7,7 @@ Source: Shoeybi et al., Megatron-LM, section 3 (operators f and g).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import ClassVar
@@ -119,6 +120,13 @@ class TensorParallel(TensorArrangement, ShardMapTraining):
         counts = jnp.asarray(first_copies(stored).reshape(self.tensor_size(), -1))[self.tensor_rank()]
         return g * jnp.expand_dims(counts, tuple(d for d in range(g.ndim) if d != dim))
 
+    def sum_gradient(self, name: str, g: jax.Array) -> jax.Array:
+        return super().sum_gradient(name, self.sum_over_tensor(g) if self.is_partial(name) else g)
+
+    def is_partial(self, name: str) -> bool:
+        """Whether a replicated parameter meets other activations on each device of the axis."""
+        return False
+
     def sum_repeats(self, name: str, g: jax.Array) -> jax.Array:
         """Sum the gradients of all copies of an element: put them in canonical order, sum, take one's own again."""
         [(dim, stored)] = self.positions(name).items()
@@ -133,6 +141,9 @@ class TensorParallel(TensorArrangement, ShardMapTraining):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield self.update_sum(self.model_axes, 1)  # of squares, for the norm
+        for name, shape in self.contract.shapes.items():
+            if self.is_partial(name):
+                yield self.update_sum((self.tensor_axis,), math.prod(shape))
 
     def each_token(self, kind: str, phase: str, features: int, calls: int = 1, dtype: str | None = None) -> Transfer:
         """In every slice of the batch `calls` collectives over the tensor axis, of `features` elements per token."""
