@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+
+from conformance.contract import Arrays, Contract, Recipe
 from reference.architecture import Architecture, shapes
 from reference.batches import random_batches
 from reference.parameters import draw
-
-from conformance.contract import Arrays, Contract, Recipe
 from suites.tensor.contracts import ADAMW, CROSS_ENTROPY, QUADRATIC, REFERENCES, SGD, WIDE
 from suites.tensor.contracts import CONTRACTS as TENSOR
 

@@ -1,0 +1,94 @@
+"""Which tokens of a row lie where. Framework-neutral: numpy only.
+
+Two layouts. *Block*: what attention, feed-forward and loss compute with; the row divided over the sequence axis, alike
+on all devices of the tensor axis. *Stream*: the residual stream between blocks; the tokens of a block divided once more
+over the tensor axis. What does not divide is padded at the end of the row: position -1.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from conformance.contract import Contract
+from conformance.implementation import Unsupported
+from conformance.mesh import Mesh
+from conformance.placements import Placements
+
+Positions = dict[int, np.ndarray]
+CONTEXT = ("sequence",)  # the token axes of context parallelism
+
+
+class TokenArrangement:
+    """Where tokens lie. The rows of a linear model are its tokens: they have no order, and dim 0 is divided."""
+
+    contract: Contract
+    mesh: Mesh
+    row_length: int
+    tensor_axis: ClassVar[str]
+    row_axes: ClassVar[tuple[str, ...]]
+    token_axes: ClassVar[tuple[str, ...]] = ()  # CONTEXT where rows are divided over the sequence axis too
+
+    @property
+    def token_dim(self) -> int:
+        """The dim of a batch, or of an activation, along which its tokens lie."""
+        return 0 if self.contract.model.kind == "linear" else 1
+
+    def context_size(self) -> int:
+        """Over how many devices the tokens that blocks compute with are divided."""
+        return self.mesh.size("sequence") if self.token_axes else 1
+
+    def chunks(self) -> int:
+        """Runs of consecutive tokens on a device of the sequence axis."""
+        return 1
+
+    def chunk_width(self) -> int:
+        """Tokens of such a run; those of a device divide over the tensor axis."""
+        width = -(-self.row_length // (self.context_size() * self.chunks()))
+        while width * self.chunks() % self.mesh.size(self.tensor_axis):
+            width += 1
+        return width
+
+    def token_order(self) -> np.ndarray:
+        """Canonical index in its row of every stored token, device by device of the sequence axis; -1 for padding."""
+        stored = np.arange(self.context_size() * self.chunks() * self.chunk_width())
+        return np.where(stored < self.row_length, stored, -1)
+
+    def block_order(self) -> Positions:
+        """How the tokens of blocks lie; empty where that is canonical."""
+        if self.token_dim == 0:
+            return {}
+        order = self.token_order()
+        return {} if np.array_equal(order, np.arange(self.row_length)) else {1: order}
+
+    def stream_order(self) -> Positions:
+        """How the tokens of the residual stream lie; axes that divide the same dim nest in the order of the mesh."""
+        rows = len(self.contract.batches(0, 1)[0]["mask"])
+        order, outer = (self.token_order(), CONTEXT) if self.token_dim else (np.arange(rows), self.row_axes)
+        axes = [axis for axis in (*outer, self.tensor_axis) if self.mesh.size(axis) > 1 and self.divides_tokens(axis)]
+        blocks = order.reshape(*(self.mesh.size(axis) for axis in axes), -1)
+        nested = sorted(range(len(axes)), key=lambda i: self.mesh.axes.index(axes[i]))
+        stored = blocks.transpose(*nested, len(axes)).reshape(-1)
+        canonical = rows if self.token_dim == 0 else self.row_length
+        return {} if np.array_equal(stored, np.arange(canonical)) else {self.token_dim: stored}
+
+    def divides_tokens(self, axis: str) -> bool:
+        """Whether an axis divides what lies along the token dim."""
+        return axis in self.token_axes or axis == self.tensor_axis or self.token_dim == 0
+
+    def block_placements(self) -> Placements:
+        """Tokens as blocks compute with them."""
+        rows = dict.fromkeys(self.row_axes, "S(0)")
+        return rows if self.token_dim == 0 else rows | dict.fromkeys(self.token_axes, "S(1)")
+
+    def stream_placements(self) -> Placements:
+        """Tokens as the residual stream holds them."""
+        return {**self.block_placements(), self.tensor_axis: f"S({self.token_dim})"}
+
+    def require_whole_tokens(self) -> None:
+        """Refuse rows of a linear model that would have to be padded."""
+        axes = (*self.row_axes, self.tensor_axis)
+        rows, parts = len(self.contract.batches(0, 1)[0]["mask"]), int(np.prod([self.mesh.size(one) for one in axes]))
+        if self.token_dim == 0 and rows % parts:
+            raise Unsupported(f"{rows} rows, here the tokens, cannot be divided over {parts} devices.")
