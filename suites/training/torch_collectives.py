@@ -60,6 +60,37 @@ class MeshAxis:
         dist.all_gather(parts, mine, group=self.group)
         return torch.cat(parts, dim=dim)
 
+    def reduce_scatter(self, x: Tensor, dim: int) -> Tensor:
+        """This rank's slice along dim of the sum of x over the axis. The size of x there must divide by the axis."""
+        if self.size == 1:
+            return x
+        parts = [part.contiguous() for part in x.detach().chunk(self.size, dim)]
+        mine = torch.empty_like(parts[0])
+        dist.reduce_scatter(mine, parts, group=self.group)
+        return mine
+
+    def all_to_all(self, x: Tensor, split_dim: int, concat_dim: int) -> Tensor:
+        """Cut x along one dim, send part i to rank i, and lay what arrives side by side along another dim."""
+        if self.size == 1:
+            return x
+        parts = torch.stack(x.detach().chunk(self.size, split_dim))
+        arrived = torch.empty_like(parts)
+        dist.all_to_all_single(arrived, parts, group=self.group)
+        return torch.cat(arrived.unbind(), dim=concat_dim)
+
+    def permute(self, x: Tensor, shift: int = 1) -> Tensor:
+        """The x of the rank `shift` places before this one, around the ring; every rank sends and receives at once."""
+        if shift % self.size == 0:
+            return x
+        mine = x.detach().contiguous()
+        arrived = torch.empty_like(mine)
+        to, source = (self.rank + shift) % self.size, (self.rank - shift) % self.size
+        send = dist.P2POp(dist.isend, mine, group=self.group, group_peer=to)
+        receive = dist.P2POp(dist.irecv, arrived, group=self.group, group_peer=source)
+        for work in dist.batch_isend_irecv([send, receive]):
+            work.wait()
+        return arrived
+
     def own(self, x: Tensor, dim: int) -> Tensor:
         """This rank's slice of x along dim. The size of x there must divide by the axis."""
         width = x.shape[dim] // self.size
