@@ -1,0 +1,52 @@
+"""A small contract on which every law holds: a running sum of tokens, a linear map, dropout, SGD with momentum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from conformance.contract import Arrays, Contract, Recipe
+from conformance.relations import LAWS
+
+HERE = Path(__file__).resolve().parent
+ROWS, LENGTH, IN, OUT = 12, 8, 6, 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    dropout: float
+
+
+def _parameters(seed: int) -> Arrays:
+    rng = np.random.default_rng([seed, 1])
+    return {"w": rng.normal(size=(IN, OUT)), "b": rng.normal(size=(OUT,))}
+
+
+def _batches(seed: int, steps: int) -> list[Arrays]:
+    return [_batch(np.random.default_rng([seed, 2, step])) for step in range(steps)]
+
+
+def _batch(rng: np.random.Generator) -> Arrays:
+    mask = (rng.random((ROWS, LENGTH)) < 0.6).astype(float)
+    seeds = rng.integers(2**31, size=ROWS, dtype=np.int32)
+    return {"inputs": rng.normal(size=(ROWS, LENGTH, IN)), "mask": mask, "seeds": seeds}
+
+
+def _contract(name: str, dropout: float, laws: tuple[str, ...]) -> Contract:
+    return Contract(
+        name=f"lawful/{name}",
+        summary="y = dropout(running sum of tokens @ w + b)",
+        model=Model(dropout=dropout),
+        shapes={"w": (IN, OUT), "b": (OUT,)},
+        parameters=_parameters,
+        batches=_batches,
+        references={framework: f"{HERE / f'lawful_{framework}.py'}:Reference" for framework in ("jax", "torch")},
+        recipe=Recipe(steps=3, learning_rate=0.125, accumulation=2),
+        relations=laws,
+    )
+
+
+CONTRACT = _contract("dropout", 0.25, tuple(LAWS))
+WITHOUT_DROPOUT = _contract("plain", 0.0, tuple(law for law in LAWS if law != "dropout masks"))

@@ -1,0 +1,199 @@
+"""Every law passes a program that keeps it, and catches the fault that it exists for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conformance.cases import Case
+from conformance.checks.relations import Relations
+from conformance.exhibit import Exhibit
+from conformance.mesh import Mesh
+from conformance.relations import LAWS
+from conformance.relations.batch_permutation import permutation
+from conformance.relations.causal_leak import cuts
+from conformance.relations.layouts import other_layouts
+from conformance.resolve import Target
+from conformance.results import CheckResult
+from conformance.run import Bench
+from conformance.workers.jobs import CaseJob, TruthJob
+from conformance.workers.pool import Workers
+from tests.engine import lawful
+
+HERE = Path(__file__).resolve().parent
+MESHES = {"jax": "data=2,tensor=2", "torch": "data=2"}
+CONTRACTS = {"jax": lawful.CONTRACT, "torch": lawful.WITHOUT_DROPOUT}
+NAMES = {"jax": "CONTRACT", "torch": "WITHOUT_DROPOUT"}
+
+# law, framework, fault -> what its sentence must say
+FAULTS = [
+    ("mesh permutation", "jax", "RowsByDeviceNumber", "reversed devices"),
+    ("mesh permutation", "torch", "PlaceInGroup", "reversed devices"),
+    ("batch permutation", "jax", "LastRowLost", "is off by"),
+    ("causal leak", "jax", "SeesLater", "which comes before"),
+    ("causal leak", "jax", "SeesOnlyTheFirst", "it does not see them"),
+    ("masked batch", "jax", "NothingByNothing", "not finite"),
+    ("masked batch", "jax", "PenaltyAlways", "not zero"),
+    ("recompute", "jax", "OtherMaskAgain", "is off by"),
+    ("accumulation", "jax", "MeanOfMeans", "is off by"),
+    ("checkpoint", "jax", "MomentumForgotten", "have other bits"),
+    ("checkpoint", "jax", "SavedInFloat32", "have other bits"),
+    ("checkpoint", "jax", "OwnMeshOnly", "it must load on 3"),
+    ("checkpoint", "jax", "ColumnsByRank", "have other bits"),
+    ("checkpoint", "torch", "MomentumForgotten", "have other bits"),
+    ("damaged checkpoint", "jax", "NoDigests", "Silently wrong"),
+    ("damaged checkpoint", "jax", "ZerosForMissing", "Silently wrong"),
+    ("damaged checkpoint", "jax", "RefusesAll", "an undamaged copy"),
+    ("damaged checkpoint", "torch", "OneRankChecks", "others refuse"),
+    ("initial values", "jax", "KeyPerShape", "have other bits"),
+    ("initial values", "jax", "SameKeyOnShards", "from the same key"),
+    ("initial values", "jax", "SeedIgnored", "from another seed"),
+    ("initial values", "jax", "TwiceAsLarge", "deviate by"),
+    ("initial values", "torch", "RankInDraw", "differs between rank 0 and rank 1"),
+    ("dropout masks", "jax", "DrawnAfterTheSplit", "which hold different shards"),
+    ("dropout masks", "jax", "SameMaskForAllRows", "the same in rows"),
+    ("dropout masks", "jax", "SameMaskForAllSteps", "the same mask"),
+    ("dropout masks", "jax", "HalfTheRate", "asks for 0.75"),
+]
+
+
+@pytest.fixture(scope="module")
+def examined() -> Iterator[Callable[..., Exhibit]]:
+    """(framework, program, laws, fault) -> what the case left behind."""
+    with Workers(jax_devices=4) as workers:
+
+        @cache
+        def truth(framework: str):
+            job = TruthJob(contract=_contract(framework), framework=framework, dtype="float64", seed=0)
+            found = workers.run(job, 120)
+            assert found.truth is not None, found.reason
+            return found.truth
+
+        def examine(framework: str, program: str, laws: tuple[str, ...], fault: str | None = None) -> Exhibit:
+            if find_spec(framework) is None:
+                pytest.skip(f"{framework} is not installed")
+            where = f"{HERE / f'lawful_{framework}.py'}"
+            case = Case(
+                contract=_contract(framework),
+                implementation=f"{where}:{program}",
+                mesh=Mesh.parse(MESHES[framework]),
+                dtype="float64",
+                fault=fault,
+            )
+            job = CaseJob(
+                case=case,
+                framework=framework,
+                target=case.implementation,
+                fault=f"{HERE / f'lawless_{framework}.py'}:{fault}" if fault else None,
+                determinism=False,
+                responses=False,
+                trace=False,
+                relations=laws,
+            )
+            outcome = workers.run(job, 240)
+            assert outcome.evidence is not None, outcome.reason
+            asked = replace(CONTRACTS[framework], relations=laws)
+            return Exhibit(case=case, contract=asked, evidence=outcome.evidence, truth=truth(framework))
+
+        yield examine
+
+
+def _contract(framework: str) -> str:
+    return f"{HERE / 'lawful.py'}:{NAMES[framework]}"
+
+
+def _judged(exhibit: Exhibit) -> CheckResult:
+    assert Relations().applies(exhibit)
+    return Relations().judge(exhibit)
+
+
+@pytest.mark.parametrize("framework", ["jax", "torch"])
+def test_a_lawful_program_keeps_every_law(framework: str, examined: Callable[..., Exhibit]) -> None:
+    exhibit = examined(framework, "Lawful", CONTRACTS[framework].relations)
+    result = _judged(exhibit)
+    assert (result.verdict, result.detail) == ("pass", "")
+    for law in exhibit.contract.relations:
+        findings = list(LAWS[law].judge(exhibit, exhibit.evidence.related[law]))
+        assert findings, law
+        assert [sentence for _, sentence in findings if sentence] == [], law
+    assert exhibit.evidence.seconds["relations"] > 0
+
+
+@pytest.mark.parametrize(("law", "framework", "fault", "said"), FAULTS, ids=[f"{row[1]} {row[2]}" for row in FAULTS])
+def test_a_law_catches_its_fault(
+    law: str, framework: str, fault: str, said: str, examined: Callable[..., Exhibit]
+) -> None:
+    exhibit = examined(framework, "Lawful", (law,), fault)
+    result = _judged(exhibit)
+    findings = [sentence for _, sentence in LAWS[law].judge(exhibit, exhibit.evidence.related[law]) if sentence]
+    assert result.verdict == "fail"
+    assert any(said in sentence for sentence in findings), findings[:3]
+    assert all(sentence.endswith(".") for sentence in findings)
+
+
+def test_every_law_has_a_fault() -> None:
+    assert {law for law, *_ in FAULTS} == set(LAWS)
+
+
+def test_what_is_declined_is_said_and_not_counted(examined: Callable[..., Exhibit]) -> None:
+    laws = ("masked batch", "checkpoint", "initial values")
+    result = _judged(examined("jax", "SavesNothing", laws))
+    assert result.verdict == "pass"
+    assert "checkpoint (This program writes no checkpoints)" in result.detail
+    declined = _judged(examined("jax", "SavesNothing", ("damaged checkpoint",)))
+    assert (declined.verdict, declined.compared) == ("unsupported", 0)
+
+
+def test_a_law_without_trials_or_without_a_name_fails(examined: Callable[..., Exhibit]) -> None:
+    exhibit = examined("jax", "Lawful", ("masked batch",))
+    nothing = replace(exhibit, evidence=replace(exhibit.evidence, related={"masked batch": ()}))
+    assert "had nothing to compare" in _judged(nothing).detail
+    unknown = replace(exhibit, contract=replace(exhibit.contract, relations=("masked batch", "gravity")))
+    assert "'gravity'" in _judged(unknown).detail
+
+
+class _Deaf(Workers):
+    """Workers that only listen."""
+
+    def __init__(self) -> None:
+        self.heard: list[CaseJob] = []
+
+
+@pytest.mark.parametrize(
+    ("change", "asked"), [({}, True), ({"dtype": "float32"}, False), ({"seed": 1}, False), ({"fault": "any"}, True)]
+)
+def test_laws_are_asked_for_once_per_program(change: dict, asked: bool) -> None:
+    case = Case(contract="lawful/dropout", implementation="x", mesh=Mesh.parse("data=2"), dtype="float64")
+    target = Target(contract=lawful.CONTRACT, framework="jax", path="x:y")
+    job = Bench(workers=_Deaf())._job(replace(case, **change), target)
+    assert job.relations == (lawful.CONTRACT.relations if asked else ())
+
+
+def test_a_permutation_leaves_nothing_where_it_was() -> None:
+    for rows in (3, 8, 24):
+        order = permutation(rows)
+        assert sorted(order) == list(range(rows))
+        assert (order != np.arange(rows)).all()
+        assert (order[order] != np.arange(rows)).any()
+
+
+def test_cuts_lie_on_both_sides_of_shard_boundaries() -> None:
+    assert set(cuts(16, Mesh.parse("sequence=4"))) >= {1, 3, 4, 5, 8, 15}
+    assert all(0 < cut < 7 for cut in cuts(7, Mesh.parse("sequence=2")))
+
+
+@pytest.mark.parametrize("text", ["data=2", "data=2,tensor=2", "tensor=8@reversed", "data=2,fsdp=3"])
+def test_other_layouts_really_are_others(text: str) -> None:
+    mesh = Mesh.parse(text)
+    others = list(other_layouts(mesh))
+    assert len(others) >= 3
+    assert all(other.devices == mesh.devices and set(other.axes) >= set(mesh.axes) for other in others)
+    layouts = {(tuple(size for size in one.sizes if size[1] > 1), one.device_order) for one in (mesh, *others)}
+    assert len(layouts) == len(others) + 1
+    assert next(other_layouts(mesh, smaller=True)).devices == 1
