@@ -15,6 +15,9 @@ VARIANTS = {
     "separate, RMS norm, tied": replace(
         EXAMPLE, model=replace(EXAMPLE.model, fused_qkv=False, fused_gate_up=False, norm="rms", tied=True)
     ),
+    "documents both ways, dropout, adapter": replace(
+        EXAMPLE, model=replace(EXAMPLE.model, causal=False, documents=True, shift_labels=True, dropout=0.25, adapter=3)
+    ),
 }
 
 
@@ -25,10 +28,11 @@ def test_logits_and_losses_by_hand(framework, variant):
     model, p, batch = example.model, example.parameters(), example.batches()[0]
     found = run(framework, example)[0]
     for row in range(len(batch["tokens"])):
-        logits = _logits(model, p, batch["tokens"][row], batch["padding"][row])
+        logits = _logits(model, p, {key: value[row] for key, value in batch.items()}, _kept(found, row))
+        targets = [*batch["tokens"][row, 1:], 0] if model.shift_labels else batch["targets"][row]
         losses = [
             mask * _loss(model, token_logits, target)
-            for token_logits, target, mask in zip(logits, batch["targets"][row], batch["mask"][row], strict=True)
+            for token_logits, target, mask in zip(logits, targets, batch["mask"][row], strict=True)
         ]
         assert relative_error(found["outputs/logits"][row], np.array(logits)) < 1e-13
         if np.any(losses):
@@ -42,17 +46,31 @@ def _loss(model: Architecture, logits: np.ndarray, target: int) -> float:
     return sum(smoothed * (lse - logits)) + model.z_loss * lse**2
 
 
-def _logits(model: Architecture, p: dict, tokens: np.ndarray, real: np.ndarray) -> list[np.ndarray]:
-    x = [p["embedding.weight"][token] for token in tokens]
+def _kept(found: dict, row: int) -> dict[str, np.ndarray]:
+    """Site -> mask [S, D] of a row, as it was drawn."""
+    return {name.removeprefix("masks/"): value[row] for name, value in found.items() if name.startswith("masks/")}
+
+
+def _dropped(model: Architecture, kept: dict, site: str, x: list[np.ndarray]) -> list[np.ndarray]:
+    if not model.dropout:
+        return x
+    return [keep * token / (1 - model.dropout) for keep, token in zip(kept[site], x, strict=True)]
+
+
+def _logits(model: Architecture, p: dict, row: dict, kept: dict) -> list[np.ndarray]:
+    x = _dropped(model, kept, "embedding", [p["embedding.weight"][token] for token in row["tokens"]])
     for i in range(model.layers):
         mixed = _attention(
-            model, p, f"layers.{i}.attention", [_norm(model, p, f"layers.{i}.attention_norm", t) for t in x], real
+            model, p, f"layers.{i}.attention", [_norm(model, p, f"layers.{i}.attention_norm", t) for t in x], row
         )
+        mixed = _dropped(model, kept, f"layers.{i}.attention", mixed)
         x = [token + change for token, change in zip(x, mixed, strict=True)]
-        x = [
-            t + _feedforward(model, p, f"layers.{i}.feedforward", _norm(model, p, f"layers.{i}.feedforward_norm", t))
+        fed = [
+            _feedforward(model, p, f"layers.{i}.feedforward", _norm(model, p, f"layers.{i}.feedforward_norm", t))
             for t in x
         ]
+        fed = _dropped(model, kept, f"layers.{i}.feedforward", fed)
+        x = [token + change for token, change in zip(x, fed, strict=True)]
     head = p["embedding.weight"].T if model.tied else p["head.weight"]
     return [_norm(model, p, "final_norm", token) @ head for token in x]
 
@@ -74,15 +92,25 @@ def _feedforward(model: Architecture, p: dict, name: str, x: np.ndarray) -> np.n
         gate, up = both[: model.ffn], both[model.ffn :]
     else:
         gate, up = _linear(p, f"{name}.gate", x), _linear(p, f"{name}.up", x)
-    return _linear(p, f"{name}.down", gate / (1 + np.exp(-gate)) * up)
+    h = gate / (1 + np.exp(-gate)) * up
+    y = _linear(p, f"{name}.down", h)
+    return y + (h @ p[f"{name}.adapter_in.weight"]) @ p[f"{name}.adapter_out.weight"] if model.adapter else y
 
 
-def _attention(model: Architecture, p: dict, name: str, x: list[np.ndarray], real: np.ndarray) -> list[np.ndarray]:
+def _seen(model: Architecture, row: dict, i: int) -> list[int]:
+    """The tokens that token i sees, document by document."""
+    first, last = 0, len(row["padding"])
+    if model.documents:
+        first = max(j for j in range(i + 1) if row["starts"][j])
+        last = min((j for j in range(i + 1, last) if row["starts"][j]), default=last)
+    return [j for j in range(first, i + 1 if model.causal else last) if row["padding"][j] or j == i]
+
+
+def _attention(model: Architecture, p: dict, name: str, x: list[np.ndarray], row: dict) -> list[np.ndarray]:
     q, k, v = zip(*(_heads(model, p, name, token, position) for position, token in enumerate(x)), strict=True)
     found = []
     for i in range(len(x)):
-        seen = [j for j in range(i + 1) if real[j] or j == i]
-        mixed = []
+        seen, mixed = _seen(model, row, i), []
         for h in range(model.heads):
             shared = h // (model.heads // model.kv_heads)
             weights = np.array([math.exp(q[i][h] @ k[j][shared] / math.sqrt(model.head_size)) for j in seen])

@@ -75,8 +75,8 @@ def test_slices_add_up_to_one_large_batch(framework):
     """Slices with very different numbers of valid tokens: a mean of means would be far off."""
     batch = MODEL.batches()[0]
     whole = observe(framework, MODEL, batch)
-    for slices in (2, 3, 6):
-        cut = replace(MODEL, recipe=replace(MODEL.recipe, accumulation=slices))
+    for slices, shares in ((2, ()), (3, ()), (6, ()), (3, (3, 2, 1)), (2, (1, 5))):
+        cut = replace(MODEL, recipe=replace(MODEL.recipe, accumulation=slices, shares=shares))
         observed = observe(framework, cut, batch)
         for tensor, value in whole.items():
             assert relative_error(observed[tensor], value) < 1e-13, tensor
@@ -159,6 +159,10 @@ def test_refusals_say_what_is_wrong(framework):
         training.place(parameters | {"final_norm.gain": np.ones(3)})
     with pytest.raises(ValueError, match="6 rows cannot be cut into 4 equal slices"):
         observe(framework, replace(MODEL, recipe=Recipe(accumulation=4)), MODEL.batches()[0])
+    with pytest.raises(ValueError, match=r"6 rows cannot be cut into 2 slices of \(3, 1\) shares"):
+        observe(framework, replace(MODEL, recipe=Recipe(accumulation=2, shares=(3, 1))), MODEL.batches()[0])
+    with pytest.raises(ValueError, match="give one share for each slice"):
+        observe(framework, replace(MODEL, recipe=Recipe(accumulation=2, shares=(3, 2, 1))), MODEL.batches()[0])
     with pytest.raises(ValueError, match="No precision rules for dtype 'int8'"):
         trainer(framework, MODEL, "int8")
 
