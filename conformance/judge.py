@@ -13,9 +13,12 @@ from conformance.results import CheckResult
 
 
 def judge(exhibit: Exhibit, checks: Sequence[Check] = CHECKS) -> tuple[CheckResult, ...]:
-    """Apply every check that has something to say about the exhibit; failed ones carry a diagnosis."""
+    """Apply every check that has something to say about the exhibit; failed ones carry a diagnosis.
+
+    What a check says of its own failure stands only where no other check fails: then no tensor of the case diverges.
+    """
     results = [check.judge(exhibit) for check in checks if check.applies(exhibit)]
-    if all(result.verdict != "fail" for result in results):
+    if all(result.verdict != "fail" or result.diagnosis for result in results):
         return tuple(results)
     causes = diagnose(exhibit, _diverging(exhibit))
     return tuple(replace(result, diagnosis=causes) if result.verdict == "fail" else result for result in results)

@@ -8,7 +8,9 @@ from conformance.checks.check import Check
 from conformance.exhibit import Exhibit
 from conformance.relations import LAWS
 from conformance.relations.law import Finding
-from conformance.results import CheckResult
+from conformance.results import Cause, CheckResult
+
+SURE = 0.8  # that the law names its own cause, where no tensor of the case itself diverges
 
 
 class Relations(Check):
@@ -30,13 +32,15 @@ class Relations(Check):
         reasons = _spoken([f"{law} ({reason.rstrip('.')})" for law, reason in declined.items()])
         if not asked:
             return self.unsupported(reasons)
-        findings = [(f"{law}, {what}", said) for law in asked for what, said in _findings(exhibit, law)]
-        failing = [(what, said) for what, said in findings if said]
+        findings = [(law, said) for law in asked for _, said in _findings(exhibit, law)]
+        failing = [(law, said) for law, said in findings if said]
+        broken = dict.fromkeys(law for law, _ in failing)
         more = f" {len(failing)} of {len(findings)} comparisons fail." if len(failing) > 1 else ""
         return self.result(
             compared=len(findings),
             failures=[said for _, said in failing],
             first=failing[0][0] if failing else None,
+            diagnosis=tuple(Cause(cause=f"breaks the law '{law}'", axis=None, confidence=SURE) for law in broken),
             detail=f"{failing[0][1]}{more}" if failing else reasons,
         )
 

@@ -42,7 +42,7 @@ class DamagedCheckpoint(Law):
             for number, (label, damage) in enumerate([(WHOLE, _leave), *damages(good)]):
                 copy = folder / f"copy {number}"
                 _copied(lab, good, copy, damage)
-                yield lab.trial(label, partial(_loaded, lab, copy))
+                yield lab.trial(label, partial(_loaded, lab, copy), like=saved.observations)
                 _removed(lab, copy)
 
     def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ELSEWHERE = 2  # other meshes to draw on
 FEWEST = 4  # elements in a block below which equal blocks may be chance
 WEIGHTS = 64  # elements from which a deviation says something
-DRAWN, OTHER_SEED = "drawn on its own mesh", "drawn from another seed"
+DRAWN, OTHER_SEED = "a draw on its own mesh", "a draw from another seed"
 
 
 class InitialValues(Law):
@@ -48,7 +48,7 @@ class InitialValues(Law):
             if drawn == ELSEWHERE:
                 return
             try:
-                yield lab.trial(f"drawn on {mesh}", partial(_drawn, lab, seed, mesh), mesh)
+                yield lab.trial(f"a draw on {mesh}", partial(_drawn, lab, seed, mesh), mesh)
                 drawn += 1
             except Unsupported:
                 continue

@@ -22,6 +22,8 @@ def difference(name: str, expected: Trial, trial: Trial) -> str:
     if name not in expected.observations:
         return f"With {trial.label}, '{name}' is there, which was not before."
     before, after = expected.observations[name], trial.observations[name]
+    if before is after:
+        return ""
     if before.shape != after.shape:
         return f"With {trial.label}, {name} has shape {after.shape} instead of {before.shape}."
     one, other = assembled(before, expected.mesh), assembled(after, trial.mesh)

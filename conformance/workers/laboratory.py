@@ -59,11 +59,16 @@ class Laboratory:
         """The first step of the case by such a new object."""
         return self.fresh(mesh=mesh, recipe=recipe).first_step(self.parameters, self.batches[0])
 
-    def trial(self, label: str, body: Callable[[], Observations], mesh: Mesh | None = None) -> Trial:
-        """Make one run. What the implementation raises is a result; only Unsupported declines the whole law."""
+    def trial(
+        self, label: str, body: Callable[[], Observations], mesh: Mesh | None = None, like: Observations | None = None
+    ) -> Trial:
+        """Make one run. What the implementation raises is a result; only Unsupported declines the whole law.
+
+        What is the same as in `like` (the first step, unless told otherwise) is sent only once.
+        """
         mesh = mesh or self.mesh
         try:
-            return Trial(label=label, mesh=mesh, observations=shared(body(), self.first))
+            return Trial(label=label, mesh=mesh, observations=shared(body(), like or self.first))
         except Unsupported:
             raise
         except Exception as failure:
