@@ -14,6 +14,7 @@ import pytest
 from conformance.cases import Case
 from conformance.checks.relations import Relations
 from conformance.exhibit import Exhibit
+from conformance.explain import Explanation, lines
 from conformance.mesh import Mesh
 from conformance.relations import LAWS
 from conformance.relations.batch_permutation import permutation
@@ -173,6 +174,16 @@ def test_laws_are_asked_for_once_per_program(change: dict, asked: bool) -> None:
     target = Target(contract=lawful.CONTRACT, framework="jax", path="x:y")
     job = Bench(workers=_Deaf())._job(replace(case, **change), target)
     assert job.relations == (lawful.CONTRACT.relations if asked else ())
+
+
+def test_an_explanation_lists_the_laws_of_a_contract() -> None:
+    case = Case(contract="lawful/dropout", implementation="x", mesh=Mesh.parse("data=2"), dtype="float64")
+    check = (Relations.name, Relations.rule)
+    found = Explanation(
+        case=case, contract=lawful.CONTRACT, checks=(), perhaps=(check,), fault=None, last=None, where=None
+    )
+    page = "\n".join(lines(found))
+    assert all(f"\n  {law}: " in page for law in LAWS)
 
 
 def test_a_permutation_leaves_nothing_where_it_was() -> None:
