@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from conformance.contract import Arrays, Contract, Recipe
 from reference.architecture import Architecture, shapes
-from reference.batches import random_batches, text_batches
+from reference.batches import text_batches
 from reference.parameters import draw
-
-REFERENCES = {"jax": "reference.jax.training:Trainer", "torch": "reference.torch.training:Trainer"}
-QUADRATIC = {"loss": "half the squared error of valid rows, summed, divided by valid rows x features"}
-CROSS_ENTROPY = {
-    "cross_entropy": "label-smoothed negative log-likelihood of the valid tokens of the whole batch, by their number",
-    "z_loss": "coefficient x logsumexp(logits)^2, summed and divided likewise (PaLM, section 5)",
-}
-
-ROWS, LENGTH = (
-    24,
-    7,
-)  # rows divide by every data x accumulation in the matrix; the length is a prime unlike any other dim
+from suites.training.contracts import contract
 
 # Clipping thresholds lie near half the gradient norm at the first step, so that clipping always acts; the census check
 # fails where it does not. SGD shows the absolute size of a gradient, AdamW hides it: both are in the table.
@@ -33,41 +20,8 @@ ADAMW = Recipe(optimizer="adamw", clip_norm=0.5, learning_rate=0.03125)
 UNCLIPPED = Recipe(optimizer="sgd", weight_decay=0.0)
 
 
-def _contract(
-    name: str,
-    summary: str,
-    model: Architecture,
-    recipe: Recipe,
-    *,
-    batches: Callable[..., list[Arrays]] = random_batches,
-    rows: int = ROWS,
-    length: int = LENGTH,
-    exact: bool = False,
-    extra: tuple[str, ...] = (),
-    **declared: Any,
-) -> Contract:
-    canonical = shapes(model)
-    dyadic = {"dyadic": True} if exact else {}
-    return Contract(
-        name=f"tensor/{name}",
-        summary=summary,
-        model=model,
-        shapes=canonical,
-        parameters=partial(draw, canonical, **dyadic),
-        batches=partial(batches, model, rows, length, **dyadic),
-        references=REFERENCES,
-        recipe=recipe,
-        semantics=CROSS_ENTROPY if model.kind == "language_model" else QUADRATIC,
-        exact=exact,
-        relations=_laws(model, extra),
-        **declared,
-    )
-
-
-def _laws(model: Architecture, extra: tuple[str, ...]) -> tuple[str, ...]:
-    """The laws that hold for every model of a kind, which are cheap, and those that a contract adds."""
-    causal = ("causal leak",) if model.layers or model.kind in ("attention", "layer") else ()
-    return ("masked batch", "batch permutation", *causal, *extra)
+def _contract(name: str, summary: str, model: Architecture, recipe: Recipe, **declared: Any) -> Contract:
+    return contract(f"tensor/{name}", summary, model, recipe, **declared)
 
 
 _LINEAR = Architecture(kind="linear", hidden=24, outputs=48)
@@ -206,7 +160,7 @@ CONTRACTS = (
         "one pre-norm decoder layer",
         _LAYER,
         SGD_ACCUMULATED,
-        extra=("mesh permutation", "recompute", "accumulation"),
+        laws=("mesh permutation", "recompute", "accumulation"),
     ),
     _contract(
         "layer_coincident", "a decoder layer whose heads, length and head size all are 4", _COINCIDENT, ADAMW, length=4

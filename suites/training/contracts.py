@@ -1,0 +1,62 @@
+"""How a contract is made of a model, a recipe and batches: one function for the tables of all suites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from conformance.contract import Arrays, Contract, Recipe
+from reference.architecture import Architecture, shapes
+from reference.batches import random_batches
+from reference.parameters import draw
+
+REFERENCES = {"jax": "reference.jax.training:Trainer", "torch": "reference.torch.training:Trainer"}
+QUADRATIC = {"loss": "half the squared error of valid rows, summed, divided by valid rows x features"}
+CROSS_ENTROPY = {
+    "cross_entropy": "label-smoothed negative log-likelihood of the valid tokens of the whole batch, by their number",
+    "z_loss": "coefficient x logsumexp(logits)^2, summed and divided likewise (PaLM, section 5)",
+}
+
+ROWS = 24  # divide by every data x accumulation of the matrices
+LENGTH = 7  # a prime unlike any other dim
+
+
+def contract(
+    name: str,
+    summary: str,
+    model: Architecture,
+    recipe: Recipe,
+    *,
+    batches: Callable[..., list[Arrays]] = random_batches,
+    rows: int = ROWS,
+    length: int = LENGTH,
+    exact: bool = False,
+    laws: tuple[str, ...] = (),
+    **declared: Any,
+) -> Contract:
+    """A contract of a reference model. `laws` are those of the check `relations` beyond the ones of its kind."""
+    canonical = shapes(model)
+    dyadic = {"dyadic": True} if exact else {}
+    return Contract(
+        name=name,
+        summary=summary,
+        model=model,
+        shapes=canonical,
+        parameters=partial(draw, canonical, **dyadic),
+        batches=partial(batches, model, rows, length, **dyadic),
+        references=REFERENCES,
+        recipe=recipe,
+        semantics=CROSS_ENTROPY if model.kind == "language_model" else QUADRATIC,
+        exact=exact,
+        relations=(*laws_of(model), *laws),
+        **declared,
+    )
+
+
+def laws_of(model: Architecture) -> tuple[str, ...]:
+    """The laws that hold for every model of a kind; they cost a step each."""
+    attends = bool(model.layers) or model.kind in ("attention", "layer")
+    causal = ("causal leak",) if attends and model.causal else ()
+    dropped = ("dropout masks",) if model.dropout else ()
+    return ("masked batch", "batch permutation", *causal, *dropped)
