@@ -227,7 +227,7 @@ UPDATES = (
         contract="tensor/mlp",
         meshes=BOTH_AXES,
         axis=None,
-        causes=("stale by one step",),
+        causes=("stale",),
         seen_by=("trajectory",),
     ),
 )
