@@ -17,8 +17,9 @@ from conformance.contract import Arrays, Contract, Recipe
 from reference.architecture import Architecture, shapes
 from reference.batches import random_batches
 from reference.parameters import draw
-from suites.tensor.contracts import ADAMW, CROSS_ENTROPY, QUADRATIC, REFERENCES, SGD, WIDE
+from suites.tensor.contracts import ADAMW, SGD, WIDE
 from suites.tensor.contracts import CONTRACTS as TENSOR
+from suites.training.contracts import CROSS_ENTROPY, QUADRATIC, REFERENCES
 
 ROWS, LENGTH, UNEVEN = 12, 16, 13  # rows divide by data x accumulation; tokens by 2, 4 and 8, or by nothing
 SGD_ACCUMULATED = Recipe(optimizer="sgd", clip_norm=0.25, learning_rate=0.5, accumulation=2)

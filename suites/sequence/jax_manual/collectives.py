@@ -1,7 +1,7 @@
 """The operators of sequence parallelism: what each does to activations, and to their gradients.
 
-Law of a pair: the gradient of a gather is a reduce-scatter, the gradient of a reduce-scatter is a gather. A gather along
-tokens feeds different weights on every device, so its gradient is a sum over them: not the mere split that undoes it.
+Law of a pair: the gradient of a gather is a reduce-scatter, that of a reduce-scatter is a gather. Gathered tokens meet
+different weights on every device, so their gradient is a sum over them, not the mere split that would undo the gather.
 Source: Korthikanti et al., Reducing Activation Recomputation in Large Transformer Models, section 4.2.2 (g and g-bar).
 """
 

@@ -54,7 +54,7 @@ class SequenceParallel(TokenArrangement, TensorParallel):
         return self.axis_rank("sequence") if self.context_size() > 1 else 0
 
     def block_positions(self) -> jax.Array:
-        return jnp.asarray(self.token_order().reshape(self.context_size(), -1))[self.context_rank()]
+        return jnp.asarray(self.token_order().reshape(self.context_size(), -1), "int32")[self.context_rank()]
 
     def stream_positions(self) -> jax.Array:
         return self.block_positions().reshape(self.tensor_size(), -1)[self.tensor_rank()]
@@ -170,7 +170,7 @@ class Layer(QuadraticSums, transformer.Layer):
 
 
 class LanguageModel(SequenceParallel, transformer.LanguageModel):
-    """The embedding leaves by a reduce-scatter; the final norm is in the stream, and the head is entered by a gather."""
+    """The embedding leaves by a reduce-scatter; the final norm runs in the stream; the head is entered by a gather."""
 
     def is_tokenwise(self, key: str) -> bool:
         return False

@@ -1,0 +1,107 @@
+"""Rows divided over the sequence axis: what a token must learn from the shards of others, whatever attention does.
+
+B: rows  S: tokens at hand  T: tokens of all shards
+Gradients and losses are summed over the sequence axis as over the data axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from suites.sequence.arrangement import CONTEXT
+from suites.sequence.jax_manual.sequence_parallel import SequenceParallel
+from suites.training.jax_state import Named
+from suites.training.traffic import Transfer
+
+
+class ContextParallel(SequenceParallel):
+    """A device holds some tokens of its rows: one run of them, unless a subclass says otherwise."""
+
+    token_axes = CONTEXT
+
+    def pass_on(self, x: Any) -> Any:
+        """Every device hands what it holds to the next one, the last to the first."""
+        return self.pass_by(x, 1)
+
+    def pass_by(self, x: Any, places: int) -> Any:
+        """Every device hands what it holds to the one so many places further, round the ring."""
+        size = self.context_size()
+        pairs = [(rank, (rank + places) % size) for rank in range(size)]
+        return jax.tree.map(lambda part: jax.lax.ppermute(part, "sequence", pairs), x)
+
+    def gather_row(self, x_BS: jax.Array) -> jax.Array:
+        """[B, T]: the tokens of all shards, in the order in which they are stored."""
+        return jax.lax.all_gather(x_BS, "sequence", axis=1, tiled=True) if self.context_size() > 1 else x_BS
+
+    def documents(self, batch: Named) -> jax.Array | None:
+        """A document may begin in one shard and go on in the next: its number counts the starts in all before it."""
+        if not self.contract.model.documents or self.context_size() == 1:
+            return super().documents(batch)  # type: ignore[misc]
+        return self.count_before(batch["starts"])
+
+    def count_before(self, starts_BS: jax.Array) -> jax.Array:
+        """[B, S]: starts up to each token, counted over the whole row."""
+        stored_T = self.token_order()
+        counted_BT = jnp.cumsum(self.gather_row(starts_BS)[:, _places(stored_T)], axis=1)
+        return counted_BT[:, jnp.maximum(self.block_positions(), 0)]
+
+    def targets(self, batch: Named) -> jax.Array:
+        """The next token of a row may be the first of another shard."""
+        if not self.contract.model.shift_labels:
+            return super().targets(batch)  # type: ignore[misc]
+        tokens_BCS = batch["tokens"].reshape(len(batch["tokens"]), self.chunks(), -1)
+        following_BC = self.first_of_next(tokens_BCS[:, :, 0])
+        shifted_BCS = jnp.concatenate([tokens_BCS[:, :, 1:], following_BC[:, :, None]], axis=2)
+        return shifted_BCS.reshape(batch["tokens"].shape)
+
+    def first_of_next(self, first_BC: jax.Array) -> jax.Array:
+        """First token of every chunk at hand -> first token of the chunk that follows it in the row."""
+        return self.pass_by(first_BC, -1) if self.context_size() > 1 else jnp.roll(first_BC, -1, axis=1)
+
+    # Declarations.
+
+    def attentions(self) -> int:
+        """Attention blocks of the model."""
+        model = self.contract.model
+        return {"attention": 1, "layer": 1, "language_model": model.layers}.get(model.kind, 0)
+
+    def each_row(self, kind: str, phase: str, features: int, dtype: str, calls: int = 1) -> Transfer:
+        """In every slice of the batch collectives over the sequence axis, of `features` elements per token at hand."""
+        return replace(self.each_token(kind, phase, features, calls, dtype), axes=CONTEXT)
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        model, slices = self.contract.model, self.contract.recipe.accumulation
+        if model.kind == "language_model" and model.shift_labels:
+            elements = self.tokens_per_slice // self.chunk_width() // self.chunks()
+            for first in self.passed_firsts():
+                yield Transfer(
+                    kind="permute",
+                    axes=CONTEXT,
+                    phase="forward",
+                    elements=elements * first,
+                    dtype="int32",
+                    calls=slices,
+                )
+        if model.documents:
+            yield self.each_row("all_gather", "forward", self.context_size(), self.flags, self.attentions())
+
+    def passed_firsts(self) -> tuple[int, ...]:
+        """Tokens per row in each permute of `first_of_next`."""
+        return (1,)
+
+    @property
+    def flags(self) -> str:
+        """Dtype in which zeros and ones of a batch arrive."""
+        return "float64"
+
+
+def _places(stored_T: np.ndarray) -> np.ndarray:
+    """Canonical index -> where it is stored."""
+    return np.argsort(np.where(stored_T < 0, len(stored_T), stored_T), kind="stable")
