@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conformance.workers.execute import changed
 from reference.architecture import Architecture
 from reference.batches import random_batches, skewed_batches, text_batches, weighted_batches
 from reference.packing import document_starts
 from reference.parameters import generator
+from tests.reference.table import EXAMPLES, to_numpy, trainer
 
 PLAIN = Architecture(kind="language_model", hidden=5, vocabulary=29, layers=1)
 PACKED = replace(PLAIN, documents=True, shift_labels=True, dropout=0.25)
@@ -125,3 +127,14 @@ def test_weights():
         assert np.array_equal(old["mask"] > 0, new["mask"] > 0)
         assert set(np.unique(new["mask"])) == {0, 0.5, 1, 2, 4}
         assert all(np.array_equal(old[key], new[key]) for key in old if key != "mask")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_key_of_a_batch_matters(name):
+    """Rolled by one along every dim, as the census rolls it, each key changes something in the first step."""
+    example = EXAMPLES[name]
+    training, batch = trainer("torch", example), example.batches()[0]
+    before = training.step(training.place(example.parameters()), batch)[1]
+    for key in batch:
+        after = training.step(training.place(example.parameters()), batch | {key: changed(batch[key])})[1]
+        assert any(not np.array_equal(to_numpy(after[tensor]), to_numpy(before[tensor])) for tensor in before), key
