@@ -27,7 +27,7 @@ class TensorArrangement:
     mesh: Mesh
     tensor_axis: ClassVar[str] = "tensor"
     columns: ClassVar[tuple[str, ...]] = ("query", "key", "value", "qkv", "up", "gate", "gate_up", "head")
-    rows: ClassVar[tuple[str, ...]] = ("output", "down", "embedding")
+    rows: ClassVar[tuple[str, ...]] = ("output", "down", "adapter_in", "embedding")
 
     def tensor_size(self) -> int:
         return self.mesh.size(self.tensor_axis)

@@ -27,6 +27,31 @@ class StoredTraining(Implementation):
         """The axes that divide the data: losses and gradients are summed over them."""
         return (*self.row_axes, *self.token_axes)
 
+    # Dtypes, by name. In a float64 case everything is float64.
+
+    @property
+    def stored_dtype(self) -> str:
+        """In which parameters lie between steps."""
+        return self.contract.recipe.precision.dtype("parameters", self.dtype)
+
+    @property
+    def gradient_dtype(self) -> str:
+        """In which gradients are added up over slices, and reported."""
+        return self.contract.recipe.precision.dtype("gradients", self.dtype)
+
+    @property
+    def reduction_dtype(self) -> str:
+        """In which gradients are summed over devices."""
+        return self.contract.recipe.precision.dtype("reduction", self.dtype)
+
+    @property
+    def master_dtype(self) -> str | None:
+        """Of the copy of the parameters that the optimizer updates; None where it updates the parameters themselves."""
+        declared = self.contract.recipe.precision.master
+        return "float64" if declared and self.dtype == "float64" else declared
+
+    # Where things lie.
+
     def placements(self, name: str) -> Placements:
         """How a parameter is stored."""
         return {}
@@ -34,6 +59,20 @@ class StoredTraining(Implementation):
     def positions(self, name: str) -> Positions:
         """Stored order of a parameter or an observation where it is not the canonical one (see `Arranged`)."""
         return {}
+
+    def gradient_placements(self, name: str) -> Placements:
+        """How the gradient of a parameter lies when it is reduced, clipped and reported."""
+        return self.placements(name)
+
+    def gradient_positions(self, name: str) -> Positions:
+        return self.positions(name)
+
+    def slot_placements(self, name: str) -> Placements:
+        """How the optimizer slots of a parameter are stored."""
+        return self.placements(name)
+
+    def slot_positions(self, name: str) -> Positions:
+        return self.positions(name)
 
     def row_placements(self) -> Placements:
         """How rows, and the tokens in them, are divided: those of the batch, and of every observation that has rows."""
@@ -61,13 +100,19 @@ class StoredTraining(Implementation):
         """Raise Unsupported for a contract that this mesh cannot carry."""
 
     def require_whole_rows(self, rows: int) -> None:
-        """Raise Unsupported for a batch that does not divide into equal slices on every device."""
-        parts, slices = self.size(self.row_axes), self.contract.recipe.accumulation
-        if rows % (parts * slices):
+        """Raise Unsupported for a batch that does not divide into its slices on every device."""
+        parts, recipe = self.size(self.row_axes), self.contract.recipe
+        if rows % (parts * (sum(recipe.shares) or recipe.accumulation)):
+            kind = f"slices of {recipe.shares} shares" if recipe.shares else f"{recipe.accumulation} equal slices"
             raise Unsupported(
                 f"A batch of {rows} rows cannot be divided over {parts} devices of the data axis "
-                f"and into {slices} equal slices on each."
+                f"and into {kind} on each."
             )
+
+    def slice_sizes(self, rows: int) -> list[int]:
+        """Rows of each slice of a device's part of a batch, which has so many rows."""
+        shares = self.contract.recipe.shares or (1,) * self.contract.recipe.accumulation
+        return [share * rows // sum(shares) for share in shares]
 
     def size(self, axes: tuple[str, ...]) -> int:
         """How many parts the axes make together."""

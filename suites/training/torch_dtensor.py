@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from conformance.placements import Placements, sharded_dim
 from suites.training.torch_manual import CollectiveTraining
-from suites.training.torch_state import Named, State, arrange
+from suites.training.torch_state import Named, State, arrange, dtype_of
 
 
 class DTensorTraining(CollectiveTraining):
@@ -76,6 +76,9 @@ class DTensorTraining(CollectiveTraining):
         return [Replicate() if dim is None else Shard(1 - dim if turned else dim) for dim in dims]
 
     def stored(self, name: str, canonical: np.ndarray) -> Tensor:
+        return self.slot(name, canonical).to(dtype_of(self.stored_dtype))
+
+    def slot(self, name: str, canonical: np.ndarray) -> Tensor:
         """DTensor cuts in ceil-sized chunks, the last ones shorter or empty."""
         whole = torch.tensor(arrange(canonical, self.positions(name)), dtype=self.master)
         if self.submesh is None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from functools import reduce
+from dataclasses import replace
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,13 @@ from torch import Tensor
 
 from conformance.implementation import Declarations
 from suites.training import torch_optimizers as optimizers
-from suites.training.torch_state import Named, State, TorchTraining, name_of
+from suites.training.torch_matrices import WholeMatrices
+from suites.training.torch_recompute import Recomputed
+from suites.training.torch_state import Named, State, dtype_of, name_of
 from suites.training.traffic import Transfer, total
 
 
-class CollectiveTraining(TorchTraining):
+class CollectiveTraining(WholeMatrices, Recomputed):
     """One training step on the blocks that a rank holds."""
 
     @property
@@ -42,19 +45,20 @@ class CollectiveTraining(TorchTraining):
         sums = {name: self.sum_over_data(value) for name, value in sums.items()}
         valid = sums.pop("weight")
         weight = self.normalizer(valid)
-        gradients = {name: self.sum_gradient(name, g) / weight for name, g in gradients.items()}
-        norm = self.global_norm(gradients)
+        gradients = {name: self.mean_gradient(name, g, weight) for name, g in gradients.items()}
+        wide = {name: g.to(self.master) for name, g in gradients.items()}
+        norm = self.global_norm(wide)
         observations = {name: self.as_output(name, value) for name, value in rows.items()}
         observations["metrics/tokens"] = valid / self.weight_per_token
         observations |= {name: value / weight for name, value in sums.items()}
-        observations |= {f"gradients/{name}": self.as_stored(name, gradients[name]) for name in reversed(gradients)}
+        observations |= {f"gradients/{name}": self.as_gradient(name, gradients[name]) for name in reversed(gradients)}
         observations["metrics/grad_norm"] = norm
-        return self.update(state, gradients, self.clip_factor(norm)), observations
+        return self.update(state, wide, self.clip_factor(norm)), observations
 
     def accumulate(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         """(gradients, sums, rows) of this rank: gradients and sums of all slices added up, rows in their order."""
-        number = self.contract.recipe.accumulation
-        slices = zip(*(value.chunk(number) for value in batch.values()), strict=True)
+        sizes = self.slice_sizes(len(batch["mask"]))
+        slices = zip(*(value.split(sizes) for value in batch.values()), strict=True)
         parts = [dict(zip(batch, values, strict=True)) for values in slices]
         done = [self.slice_gradients(parameters, part) for part in parts]
         gradients = reduce(self.add_gradients, (part[0] for part in done))
@@ -66,10 +70,11 @@ class CollectiveTraining(TorchTraining):
         return {name: summed[name] + new[name] for name in new}
 
     def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
-        """Gradients of the sum of losses of one slice, with respect to the master parameters."""
-        leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+        """Gradients of the sum of losses of one slice, with respect to the stored parameters."""
+        leaves = {name: value.detach().to(self.master).requires_grad_() for name, value in parameters.items()}
         loss, weight, observed = self.forward(self.to_compute(leaves), batch)
         gradients = dict(zip(leaves, torch.autograd.grad(loss, tuple(leaves.values())), strict=True))
+        gradients = {name: self.round_gradient(g) for name, g in gradients.items()}
         observed = {name: value.detach() for name, value in observed.items()}
         metrics = {name: observed.pop(name) for name in list(observed) if name.startswith("metrics/")}
         return gradients, {"weight": weight, **metrics, "loss": loss.detach()}, observed
@@ -92,14 +97,22 @@ class CollectiveTraining(TorchTraining):
     def sum_over_data(self, x: Tensor) -> Tensor:
         return self.sum_over(self.data_axes, x)
 
+    @property
+    def gradient_axes(self) -> tuple[str, ...]:
+        """The axes over which gradients are summed when all slices are done."""
+        return self.data_axes
+
     def sum_gradient(self, name: str, g: Tensor) -> Tensor:
         """Local gradient of a stored parameter -> its gradient over the whole batch."""
-        return self.sum_over_data(g)
+        return self.reduced(g, partial(self.sum_over, self.gradient_axes))
+
+    def mean_gradient(self, name: str, g: Tensor, weight: Tensor) -> Tensor:
+        return self.round_gradient(self.sum_gradient(name, g).to(self.master) / weight)
 
     def squared_norm(self, name: str, g: Tensor) -> Tensor:
         """This rank's share of the squared norm: what is replicated over an axis counts on the first rank there."""
         squares = (g * g).sum()
-        replicated = [axis for axis in self.model_axes if axis not in self.placements(name)]
+        replicated = [axis for axis in self.model_axes if axis not in self.gradient_placements(name)]
         return squares if all(self.axis(axis).rank == 0 for axis in replicated) else torch.zeros_like(squares)
 
     def sum_over_model(self, x: Tensor) -> Tensor:
@@ -121,12 +134,14 @@ class CollectiveTraining(TorchTraining):
         return torch.ones_like(norm) if threshold is None else (threshold / norm).clamp(max=1)
 
     def update(self, state: State, gradients: Named, factor: Tensor) -> State:
+        """New state from the gradients and the factor that clips them."""
+        slots, count = dict(state["optimizer"]), state["count"] + 1
+        wide = slots.pop("master", None) or {name: p.to(self.master) for name, p in state["parameters"].items()}
         clipped = {name: factor * g for name, g in gradients.items()}
-        count = state["count"] + 1
-        parameters, slots = optimizers.apply(
-            self.contract.recipe, state["parameters"], state["optimizer"], clipped, count
-        )
-        return {"parameters": parameters, "optimizer": slots, "count": count}
+        wide, slots = optimizers.apply(self.contract.recipe, wide, slots, clipped, count, self.orthogonal)
+        stored = {name: p.to(dtype_of(self.stored_dtype)) for name, p in wide.items()}
+        slots |= {"master": wide} if self.master_dtype else {}
+        return {"parameters": stored, "optimizer": slots, "count": count}
 
     # What is declared.
 
@@ -139,17 +154,19 @@ class CollectiveTraining(TorchTraining):
         )
 
     def compute_axes(self) -> tuple[str, ...]:
-        """The axes over which the matrix products are divided."""
-        return self.data_axes
+        """The axes over which the matrix products are divided, where none is done twice."""
+        return () if self.contract.recipe.recompute == "layer" else self.data_axes
 
     def transfers(self) -> Iterator[Transfer]:
-        """What a step communicates. Here: gradients and sums over the data axes, the norm over the others."""
-        for axis in self.data_axes:
+        """What a step communicates. Here: gradients, sums over the data axes, the norm over the others, matrices."""
+        for axis in self.gradient_axes:
             for name in self.contract.shapes:
-                yield self.update_transfer(axis, self.local_elements(name))
+                yield self.gradient_transfer(axis, self.local_elements(name))
+        for axis in self.data_axes:
             yield self.update_transfer(axis, 1, calls=self.summed_scalars())
         for axis in self.model_axes:
             yield self.update_transfer(axis, 1)
+        yield from self.matrix_transfers()
 
     def slice_transfer(
         self, axis: str, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1
@@ -157,6 +174,10 @@ class CollectiveTraining(TorchTraining):
         """In each slice of the batch, `calls` collectives over an axis."""
         calls *= self.contract.recipe.accumulation
         return Transfer(kind=kind, axes=(axis,), phase=phase, elements=elements, dtype=name_of(dtype), calls=calls)
+
+    def gradient_transfer(self, axis: str, elements: int) -> Transfer:
+        """An all-reduce of a gradient, in the dtype declared for that."""
+        return replace(self.update_transfer(axis, elements), dtype=self.reduction_dtype)
 
     def update_transfer(self, axis: str, elements: int, calls: int = 1) -> Transfer:
         """An all-reduce after the gradient, in the master dtype."""

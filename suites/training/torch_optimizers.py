@@ -1,37 +1,89 @@
-"""Elementwise optimizers on named tensors: they see a local block or a whole tensor and cannot tell which."""
+"""Optimizers on named tensors. SGD and AdamW see a block or a whole tensor and cannot tell which; Muon must know.
+
+I, O: input and output features
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
 from torch import Tensor
 
 from conformance.contract import Recipe
 
 Named = dict[str, Tensor]
 Slots = dict[str, Named]
+Orthogonal = Callable[[str, Tensor], Tensor]  # (name, this rank's block) -> this rank's block
 
 
 def slots(recipe: Recipe) -> tuple[str, ...]:
     """The optimizer slots that every parameter has, each of the parameter's shape and starting at zero."""
-    return ("momentum",) if recipe.optimizer == "sgd" else ("first_moment", "second_moment")
+    return ("first_moment", "second_moment") if recipe.optimizer == "adamw" else ("momentum",)
 
 
-def apply(recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named, count: int) -> tuple[Named, Slots]:
+def apply(
+    recipe: Recipe,
+    parameters: Named,
+    optimizer: Slots,
+    gradients: Named,
+    count: int,
+    orthogonal: Orthogonal,
+) -> tuple[Named, Slots]:
     """One update with (already clipped) gradients, out of place; `count` is its number, the first one being 1."""
-    rule = sgd if recipe.optimizer == "sgd" else adamw
     new_parameters: Named = {}
     new_slots: Slots = {slot: {} for slot in optimizer}
     for name, gradient in gradients.items():
         old = {slot: values[name] for slot, values in optimizer.items()}
-        new_parameters[name], new = rule(recipe, parameters[name], old, gradient, count)
+        if recipe.optimizer == "muon" and is_hidden(name, tuple(gradient.shape)):
+            new_parameters[name], new = muon(recipe, parameters[name], old, gradient, partial(orthogonal, name))
+        elif recipe.optimizer == "adamw":
+            new_parameters[name], new = adamw(recipe, parameters[name], old, gradient, count)
+        else:
+            new_parameters[name], new = sgd(recipe, parameters[name], old, gradient)
         for slot, value in new.items():
             new_slots[slot][name] = value
     return new_parameters, new_slots
 
 
-def sgd(recipe: Recipe, p: Tensor, old: Named, g: Tensor, _: int) -> tuple[Tensor, Named]:
+def sgd(recipe: Recipe, p: Tensor, old: Named, g: Tensor) -> tuple[Tensor, Named]:
     """v = momentum v + (g + weight_decay p); p = p - learning_rate v."""
     momentum = recipe.momentum * old["momentum"] + (g + recipe.weight_decay * p)
     return p - recipe.learning_rate * momentum, {"momentum": momentum}
+
+
+def is_hidden(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether Muon makes a parameter orthogonal: the matrices of hidden layers. All others follow SGD."""
+    return len(shape) == 2 and name not in ("embedding.weight", "head.weight")
+
+
+def muon(
+    recipe: Recipe, p: Tensor, old: Named, g: Tensor, orthogonal: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Named]:
+    """v = momentum v + g; o = orthogonal(g + momentum v); p = p - learning_rate (o + weight_decay p).
+
+    `orthogonal` makes a matrix orthogonal: it takes and returns this rank's block of it.
+    Source: Jordan et al., Muon: An optimizer for hidden layers in neural networks (2024).
+    """
+    momentum = recipe.momentum * old["momentum"] + g
+    direction = orthogonal(g + recipe.momentum * momentum)
+    return p - recipe.learning_rate * (direction + recipe.weight_decay * p), {"momentum": momentum}
+
+
+def newton_schulz(u_IO: Tensor) -> Tensor:
+    """sqrt(max(1, O / I)) U f(S) V' for u = U S V': five steps of an odd polynomial bring singular values near 1.
+
+    It is done on the wide form of the matrix, after division by its Frobenius norm: no part of it will do.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = u_IO.shape[0] > u_IO.shape[1]
+    x = (u_IO.T if tall else u_IO) / (torch.linalg.matrix_norm(u_IO) + 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return math.sqrt(max(1.0, u_IO.shape[1] / u_IO.shape[0])) * (x.T if tall else x)
 
 
 def adamw(recipe: Recipe, p: Tensor, old: Named, g: Tensor, count: int) -> tuple[Tensor, Named]:

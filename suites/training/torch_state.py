@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +23,7 @@ State = dict[str, Any]
 
 
 class TorchTraining(StoredTraining):
-    """A training step whose state is {parameters, optimizer, count}: this rank's blocks, in the master dtype."""
+    """A training step whose state is {parameters, optimizer, count}: the blocks that this rank stores."""
 
     framework = "torch"
     device_mesh: DeviceMesh
@@ -33,32 +33,47 @@ class TorchTraining(StoredTraining):
     def place(self, parameters: dict[str, np.ndarray], mesh: DeviceMesh) -> State:
         self.require_supported()
         self.device_mesh = mesh
-        stored = {name: self.stored(name, parameters[name]) for name in self.contract.shapes}
-        slots = {
-            slot: {name: torch.zeros_like(value) for name, value in stored.items()}
-            for slot in optimizers.slots(self.contract.recipe)
-        }
-        return {"parameters": stored, "optimizer": slots, "count": 0}
+        return self.state(parameters)
 
     def collect(self, state: State) -> Mapping[str, Any]:
         found = {f"parameters/{name}": self.as_stored(name, value) for name, value in state["parameters"].items()}
         for slot, values in state["optimizer"].items():
-            found |= {f"optimizer/{slot}/{name}": self.as_stored(name, value) for name, value in values.items()}
+            found |= {f"optimizer/{slot}/{name}": self.as_slot(name, value) for name, value in values.items()}
         return found | {"optimizer/count": state["count"]}
+
+    def state(self, parameters: Mapping[str, np.ndarray]) -> State:
+        """The state before the first step: parameters as they are stored, the master copy if there is one, zeros."""
+        names = tuple(self.contract.shapes)
+        slots = {
+            slot: {name: self.slot(name, np.zeros_like(parameters[name])) for name in names}
+            for slot in optimizers.slots(self.contract.recipe)
+        }
+        if self.master_dtype is not None:
+            slots["master"] = {name: self.slot(name, parameters[name]) for name in names}
+        stored = {name: self.stored(name, parameters[name]) for name in names}
+        return {"parameters": stored, "optimizer": slots, "count": 0}
 
     # Dtypes.
 
     @property
     def master(self) -> torch.dtype:
-        """Dtype of parameters, optimizer state, gradients as reported, statistics and losses."""
+        """Dtype of the optimizer and its slots, of statistics and losses."""
         return torch.float64 if self.dtype == "float64" else torch.float32
 
     @property
     def compute(self) -> torch.dtype:
         """Dtype of activations and of the parameters that meet them."""
-        return getattr(torch, self.contract.recipe.precision.compute or self.dtype)
+        return dtype_of(self.contract.recipe.precision.dtype("compute", self.dtype))
 
-    def dtype_of(self, key: str, value: np.ndarray) -> torch.dtype:
+    def round_gradient(self, g: Tensor) -> Tensor:
+        """A gradient in the dtype in which gradients are kept."""
+        return g.to(dtype_of(self.gradient_dtype))
+
+    def reduced(self, g: Tensor, sum: Callable[[Tensor], Tensor]) -> Tensor:
+        """A gradient summed over devices, in the dtype that is declared for that."""
+        return self.round_gradient(sum(g.to(dtype_of(self.reduction_dtype))))
+
+    def batch_dtype(self, key: str, value: np.ndarray) -> torch.dtype:
         """Dtype in which a key of the batch is used: ids as such, inputs to compute with, the rest for statistics."""
         if value.dtype.kind in "iu":
             return torch.int64
@@ -76,6 +91,11 @@ class TorchTraining(StoredTraining):
     def stored(self, name: str, canonical: np.ndarray) -> Tensor:
         """This rank's block of a canonical parameter, in a memory of its own."""
         array = self.block(arrange(canonical, self.positions(name)), self.placements(name))
+        return torch.tensor(array, dtype=self.master).to(dtype_of(self.stored_dtype))
+
+    def slot(self, name: str, canonical: np.ndarray) -> Tensor:
+        """This rank's block of an optimizer slot."""
+        array = self.block(arrange(canonical, self.slot_positions(name)), self.slot_placements(name))
         return torch.tensor(array, dtype=self.master)
 
     def block(self, array: np.ndarray, placements: Placements) -> np.ndarray:
@@ -93,11 +113,22 @@ class TorchTraining(StoredTraining):
             key: self.block(arrange(value, self.batch_positions(key)), self.batch_placements(key))
             for key, value in batch.items()
         }
-        return {key: torch.tensor(value, dtype=self.dtype_of(key, value)) for key, value in blocks.items()}
+        return {key: torch.tensor(value, dtype=self.batch_dtype(key, value)) for key, value in blocks.items()}
 
     def as_stored(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
-        """A parameter, gradient or optimizer slot of this rank -> what it is a part of."""
-        return self.described(value, self.placements(name), self.positions(name), self.stored_shape(name))
+        """A parameter of this rank -> what it is a part of."""
+        return self.part_of(name, value, self.placements(name), self.positions(name))
+
+    def as_slot(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
+        return self.part_of(name, value, self.slot_placements(name), self.slot_positions(name))
+
+    def as_gradient(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
+        return self.part_of(name, value, self.gradient_placements(name), self.gradient_positions(name))
+
+    def part_of(
+        self, name: str, value: Tensor, placements: Placements, positions: Positions
+    ) -> Tensor | Sharded | Arranged:
+        return self.described(value, placements, positions, self.arranged_shape(name, positions))
 
     def as_output(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
         """An observation of this rank that has rows -> what it is a part of."""
@@ -117,7 +148,9 @@ class TorchTraining(StoredTraining):
 
     def stored_shape(self, name: str) -> tuple[int, ...]:
         """Shape of the whole of a parameter as it is stored."""
-        positions = self.positions(name)
+        return self.arranged_shape(name, self.positions(name))
+
+    def arranged_shape(self, name: str, positions: Positions) -> tuple[int, ...]:
         return tuple(len(positions.get(dim, range(n))) for dim, n in enumerate(self.contract.shapes[name]))
 
     def output_shape(self, name: str, value: Tensor, placements: Placements) -> tuple[int, ...]:
@@ -129,7 +162,7 @@ class TorchTraining(StoredTraining):
 
     @cached_property
     def slice_shape(self) -> tuple[int, ...]:
-        """Shape of the mask in one slice of one rank's part of a batch: (rows,) or (rows, tokens)."""
+        """Shape of the mask in one slice, on average, of one rank's part of a batch: (rows,) or (rows, tokens)."""
         rows, *tokens = self.contract.batches(0, 1)[0]["mask"].shape
         return rows // self.size(self.row_axes) // self.contract.recipe.accumulation, *tokens
 
@@ -139,16 +172,31 @@ class TorchTraining(StoredTraining):
         return math.prod(self.slice_shape)
 
     def local_elements(self, name: str) -> int:
-        """Elements of a parameter that one rank stores."""
-        sharded = [axis for axis, placement in self.placements(name).items() if sharded_dim(placement) is not None]
-        return math.prod(self.stored_shape(name)) // math.prod(self.mesh.size(axis) for axis in sharded)
+        """Elements of the gradient of a parameter that one rank keeps."""
+        placements, positions = self.gradient_placements(name), self.gradient_positions(name)
+        sharded = [axis for axis, placement in placements.items() if sharded_dim(placement) is not None]
+        return math.prod(self.arranged_shape(name, positions)) // math.prod(map(self.mesh.size, sharded))
 
 
 def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def dtype_of(name: str) -> torch.dtype:
+    return getattr(torch, name)
+
+
 def pad_to_multiple(array: np.ndarray, dim: int, parts: int) -> np.ndarray:
     """Zeros behind the end of a dim until it divides into equal parts."""
     missing = -array.shape[dim] % parts
     return np.pad(array, [(0, missing if d == dim else 0) for d in range(array.ndim)]) if missing else array
+
+
+def canonical(x: Tensor, positions: Positions) -> Tensor:
+    """A whole tensor as it is stored -> in canonical order, without padding and repeats."""
+    for dim, stored in positions.items():
+        (real,) = np.nonzero(stored >= 0)
+        shape = [int(stored.max()) + 1 if d == dim else n for d, n in enumerate(x.shape)]
+        found = x.index_select(dim, torch.from_numpy(real))
+        x = x.new_zeros(shape).index_copy(dim, torch.from_numpy(stored[real]), found)
+    return x

@@ -5,9 +5,10 @@ B: rows  S: query tokens  T: key tokens  D: hidden  H: this rank's query heads  
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from functools import partial
 
-import numpy as np
 from torch import Tensor
 
 from suites.tensor.torch_manual.linear import LinearLayers
@@ -62,15 +63,13 @@ class AttentionBlock(LinearLayers, Tokens):
         return layers.attend(q_BSHE, k_BTHE, v_BTHE, self.visible(batch), self.master)
 
     def sum_gradient(self, name: str, g: Tensor) -> Tensor:
-        if self.is_partial(name):
-            g = self.sum_over_tensor(g)
-        elif name in self.repeated:
-            g = self.sum_repeats(name, g)
+        if name in self.repeated:
+            g = self.reduced(g, partial(self.sum_repeats, name))
         return super().sum_gradient(name, g)
 
     def is_partial(self, name: str) -> bool:
-        """Whether a rank has only its heads' part of the gradient of a replicated parameter."""
-        return name.endswith((".query_norm.gain", ".key_norm.gain"))
+        """The gain of a head norm meets other heads on each rank."""
+        return super().is_partial(name) or name.endswith((".query_norm.gain", ".key_norm.gain"))
 
     def require_supported(self) -> None:
         super().require_supported()
@@ -79,8 +78,8 @@ class AttentionBlock(LinearLayers, Tokens):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         for name, shape in self.contract.shapes.items():
-            if self.is_partial(name) or name in self.repeated:
-                yield self.update_transfer(self.tensor_axis, int(np.prod(shape)))
+            if name in self.repeated:
+                yield self.gradient_transfer(self.tensor_axis, math.prod(shape))
 
 
 class Attention(QuadraticLoss, AttentionBlock):

@@ -7,9 +7,11 @@ Source: Shoeybi et al., Megatron-LM, section 3 (operators f and g).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -134,19 +136,44 @@ class TensorParallel(TensorArrangement, CollectiveTraining):
 
     def without_repeats(self, name: str, g: Tensor) -> Tensor:
         """Zero where a lower rank stores the same element."""
-        [(dim, stored)] = self.positions(name).items()
-        first = torch.tensor(first_copies(stored).reshape(self.tensor_size(), -1)[self.tensor_rank()])
+        dim, stored = self.repeated_positions(name)
+        first = torch.tensor(self.own_positions(first_copies(stored)))
         return g * first.reshape([-1 if d == dim else 1 for d in range(g.dim())])
 
     def sum_repeats(self, name: str, g: Tensor) -> Tensor:
         """Sum the gradients of the copies of an element: in canonical order, sum over ranks, take one's own again."""
-        [(dim, stored)] = self.positions(name).items()
-        own = torch.tensor(stored.reshape(self.tensor_size(), -1)[self.tensor_rank()])
-        whole = torch.zeros(self.contract.shapes[name], dtype=g.dtype).index_add(dim, own, g)
+        dim, stored = self.repeated_positions(name)
+        own = torch.tensor(self.own_positions(stored))
+        shape = [int(stored.max()) + 1 if d == dim else n for d, n in enumerate(g.shape)]
+        whole = g.new_zeros(shape).index_add(dim, own, g)
         return self.sum_over_tensor(whole).index_select(dim, own)
 
+    def repeated_positions(self, name: str) -> tuple[int, np.ndarray]:
+        """The dim along which elements are repeated, and the canonical index of every stored element there."""
+        [(dim, stored)] = self.positions(name).items()
+        return dim, stored
+
+    def own_positions(self, stored: np.ndarray) -> np.ndarray:
+        """Of what is known of every stored element along a dim, this rank's part."""
+        return stored.reshape(self.tensor_size(), -1)[self.tensor_rank()]
+
+    def sum_gradient(self, name: str, g: Tensor) -> Tensor:
+        g = self.reduced(g, self.sum_over_tensor) if self.is_partial(name) else g
+        return super().sum_gradient(name, g)
+
+    def is_partial(self, name: str) -> bool:
+        """Whether a replicated parameter meets other activations on each rank of the axis."""
+        return False
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        for name in self.contract.shapes:
+            if self.is_partial(name):
+                yield self.gradient_transfer(self.tensor_axis, self.local_elements(name))
+
     def compute_axes(self) -> tuple[str, ...]:
-        return (*self.data_axes, *self.model_axes) if self.divides_evenly() else self.data_axes
+        divided = self.divides_evenly() and not self.recomputes
+        return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if divided else super().compute_axes()
 
     def tensor_transfer(self, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1) -> Transfer:
         return self.slice_transfer(self.tensor_axis, kind, phase, elements, dtype, calls)

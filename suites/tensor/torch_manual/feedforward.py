@@ -21,7 +21,12 @@ class FeedForwardBlock(LinearLayers):
 
     def feedforward(self, x_BSD: Tensor, name: str, p: Named) -> Tensor:
         h_BSF = self.hidden_features(self.enter_block(x_BSD), name, p)
-        return self.row_linear(h_BSF, f"{name}.down", p)
+        y_BSD = self.row_linear(h_BSF, f"{name}.down", p)
+        return y_BSD + self.adapted(h_BSF, name, p) if self.contract.model.adapter else y_BSD
+
+    def adapted(self, h_BSF: Tensor, name: str, p: Named) -> Tensor:
+        """The low-rank product of an adapter (Hu et al., LoRA): its first matrix is row-parallel, as `down` is."""
+        return self.row_linear(h_BSF, f"{name}.adapter_in", p) @ p[f"{name}.adapter_out.weight"]
 
     def hidden_features(self, x_BSD: Tensor, name: str, p: Named) -> Tensor:
         if self.contract.model.activation == "gelu":
@@ -35,6 +40,11 @@ class FeedForwardBlock(LinearLayers):
             return self.column_linear(x_BSD, f"{name}.gate_up", p).chunk(2, dim=-1)
         return self.column_linear(x_BSD, f"{name}.gate", p), self.column_linear(x_BSD, f"{name}.up", p)
 
+    def adapter_transfers(self, phase: str, number: int) -> Iterator[Transfer]:
+        """The sum between the two matrices of an adapter, of so many blocks."""
+        if rank := self.contract.model.adapter:
+            yield self.tensor_transfer("all_reduce", phase, self.slice_tokens * rank, self.compute, calls=number)
+
 
 class FeedForward(QuadraticLoss, FeedForwardBlock):
     """The feed-forward block by itself."""
@@ -46,3 +56,4 @@ class FeedForward(QuadraticLoss, FeedForwardBlock):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield self.hidden_transfer("forward")
+        yield from self.adapter_transfers("forward", 1)

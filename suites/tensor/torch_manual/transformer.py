@@ -36,9 +36,11 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
         return layers.layer_norm(x, p[f"{name}.gain"], p[f"{name}.bias"], epsilon, self.master)
 
     def layer_transfers(self, number: int) -> Iterator[Transfer]:
-        """Each of two blocks enters with a sum of gradients and leaves with a sum."""
-        for phase in ("forward", "backward"):
+        """Each of two blocks enters with a sum of gradients and leaves with a sum; some layers are computed twice."""
+        yield self.hidden_transfer("backward", calls=2 * number)
+        for phase in ("forward", "backward") if self.recomputes else ("forward",):
             yield self.hidden_transfer(phase, calls=2 * number)
+            yield from self.adapter_transfers(phase, number)
 
 
 class Layer(QuadraticLoss, DecoderLayers):
@@ -46,7 +48,7 @@ class Layer(QuadraticLoss, DecoderLayers):
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         observed: Named = {}
-        y_BSD = self.decoder_layer(batch["inputs"], batch, "layer", p, observed)
+        y_BSD = self.recomputed(self.decoder_layer)(batch["inputs"], batch, "layer", p, observed)
         return *self.quadratic(y_BSD, batch), {**observed, "outputs/y": y_BSD}
 
     def transfers(self) -> Iterator[Transfer]:
@@ -71,8 +73,9 @@ class LanguageModel(VocabularyParallel, DecoderLayers):
         """Tokens -> the normed residual stream behind the last layer."""
         x_BSD = observed["activations/embedding"] = self.add_positions(self.embed(batch["tokens"], p))
         x_BSD = self.dropout(x_BSD, "embedding", batch, observed)
+        layer = self.recomputed(self.decoder_layer)
         for i in range(self.contract.model.layers):
-            x_BSD = self.decoder_layer(x_BSD, batch, f"layers.{i}", p, observed)
+            x_BSD = layer(x_BSD, batch, f"layers.{i}", p, observed)
             observed[f"activations/layers.{i}"] = x_BSD
         x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
         return x_BSD

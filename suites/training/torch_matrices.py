@@ -1,0 +1,51 @@
+"""What an optimizer does to a whole matrix of which each rank stores a block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from conformance.placements import sharded_dim
+from suites.training import torch_optimizers as optimizers
+from suites.training.torch_state import TorchTraining, canonical, name_of
+from suites.training.traffic import Transfer
+
+
+class WholeMatrices(TorchTraining):
+    """Law: what depends on all elements of a matrix sees the canonical one: no padding, nothing twice, in order."""
+
+    def orthogonal(self, name: str, u: Tensor) -> Tensor:
+        """This rank's block of the orthogonalised matrix."""
+        return self.own_block(name, optimizers.newton_schulz(self.whole_matrix(name, u)))
+
+    def whole_matrix(self, name: str, x: Tensor) -> Tensor:
+        """This rank's block of an optimizer slot -> the canonical matrix."""
+        for axis, dim in self.gathered_axes(name):
+            x = self.axis(axis).all_gather(x, dim)
+        return canonical(x, self.slot_positions(name))
+
+    def own_block(self, name: str, x: Tensor) -> Tensor:
+        """The canonical matrix -> this rank's block of it."""
+        return self.slot(name, x.numpy())
+
+    def gathered_axes(self, name: str) -> list[tuple[str, int]]:
+        """(axis, dim) for each axis that divides an optimizer slot, the one that cuts finest first."""
+        placements = self.slot_placements(name)
+        dims = {axis: sharded_dim(placements.get(axis, "R")) for axis in reversed(self.mesh.axes)}
+        return [(axis, dim) for axis, dim in dims.items() if dim is not None]
+
+    def matrix_transfers(self) -> Iterator[Transfer]:
+        """The gathers of an optimizer that needs whole matrices."""
+        for name, shape in self.contract.shapes.items():
+            if self.contract.recipe.optimizer == "muon" and optimizers.is_hidden(name, shape):
+                yield from self.gathers(name)
+
+    def gathers(self, name: str) -> Iterator[Transfer]:
+        elements = math.prod(self.arranged_shape(name, self.slot_positions(name)))
+        for axis, _ in reversed(self.gathered_axes(name)):
+            yield Transfer(
+                kind="all_gather", axes=(axis,), phase="update", elements=elements, dtype=name_of(self.master)
+            )
+            elements //= self.mesh.size(axis)

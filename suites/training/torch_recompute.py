@@ -1,0 +1,43 @@
+"""Decoder layers that keep only their inputs and are computed again in the backward pass.
+
+Law: it changes nothing, to the bit. Source: Chen et al., Training Deep Nets with Sublinear Memory Cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from suites.training.torch_state import Named, TorchTraining
+
+Layer = Callable[[Tensor, Named, str, Named, Named], Tensor]  # (x, batch, name, parameters, observed) -> y
+
+
+class Recomputed(TorchTraining):
+    @property
+    def recomputes(self) -> bool:
+        return self.contract.recipe.recompute == "layer"
+
+    def recomputed(self, layer: Layer) -> Layer:
+        """The layer; where the recipe says so, one that is computed twice.
+
+        The second time it goes to its end, so that all that it communicates is communicated twice. There is no state
+        of a random generator to restore: masks are functions of the seeds in the batch.
+        """
+        return recomputing(layer) if self.recomputes else layer
+
+
+def recomputing(layer: Layer) -> Layer:
+    def run(x: Tensor, batch: Named, name: str, p: Named) -> tuple[Tensor, Named]:
+        observed: Named = {}
+        return layer(x, batch, name, p, observed), observed
+
+    def twice(x: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
+        """What is observed is what the first computation saw."""
+        y, found = checkpoint(run, x, batch, name, p, use_reentrant=False, preserve_rng_state=False, early_stop=False)
+        observed.update(found)
+        return y
+
+    return twice
