@@ -35,16 +35,16 @@ Partial = tuple[jax.Array, LogSumExp]  # output [B, S, K, G, E] of some blocks, 
 class Tokens(NamedTuple):
     """What one must know of the tokens of a block to tell who sees whom. It travels with keys and values."""
 
-    positions_T: jax.Array
-    padding_BT: jax.Array
-    documents_BT: jax.Array | None
+    positions: jax.Array  # [T]
+    padding: jax.Array  # [B, T]
+    documents: jax.Array | None  # [B, T]
 
 
 class Block(NamedTuple):
     """Keys and values on their way round the ring."""
 
-    k_BTKE: jax.Array
-    v_BTKE: jax.Array
+    k: jax.Array  # [B, T, K, E]
+    v: jax.Array
     tokens: Tokens
 
 
@@ -66,11 +66,11 @@ class Ring(ContextParallel):
     def ring_forward(self, q_BSKGE: jax.Array, block: Block) -> Partial:
         """Attention of the queries at hand to every block; what each block adds is merged as it comes by."""
         own = block.tokens
-        found = self.block_attention(q_BSKGE, block.k_BTKE, block.v_BTKE, self.visible_block(own, own))
+        found = self.block_attention(q_BSKGE, block.k, block.v, self.visible_block(own, own))
         for _ in range(self.context_size() - 1):
             block = self.pass_on(block)
             visible_BST = self.visible_block(own, block.tokens)
-            found = self.merge(found, self.block_attention(q_BSKGE, block.k_BTKE, block.v_BTKE, visible_BST))
+            found = self.merge(found, self.block_attention(q_BSKGE, block.k, block.v, visible_BST))
         return found
 
     def ring_backward(
@@ -83,7 +83,7 @@ class Ring(ContextParallel):
         own, (out_BSKGE, lse_BKGS) = block.tokens, found
         delta_BKGS = jnp.einsum("bskge,bskge->bkgs", g_BSKGE, out_BSKGE)
         gq_BSKGE = jnp.zeros(q_BSKGE.shape, self.master)
-        travelling = (jnp.zeros(block.k_BTKE.shape, self.master), jnp.zeros(block.v_BTKE.shape, self.master))
+        travelling = (jnp.zeros(block.k.shape, self.master), jnp.zeros(block.v.shape, self.master))
         for step in range(self.context_size()):
             if step:
                 block = self.pass_on(block)
@@ -95,16 +95,16 @@ class Ring(ContextParallel):
 
     def visible_block(self, queries: Tokens, keys: Tokens) -> jax.Array:
         """[B, S, T]: which keys of a block the queries see."""
-        documents = None if queries.documents_BT is None else (queries.documents_BT, keys.documents_BT)
-        positions = (queries.positions_T, keys.positions_T)
-        return layers.visible(*positions, keys.padding_BT, documents, self.contract.model.causal)  # type: ignore[arg-type]
+        documents = None if queries.documents is None else (queries.documents, keys.documents)
+        positions = (queries.positions, keys.positions)
+        return layers.visible(*positions, keys.padding, documents, self.contract.model.causal)  # type: ignore[arg-type]
 
     def block_attention(
         self, q_BSKGE: jax.Array, k_BTKE: jax.Array, v_BTKE: jax.Array, visible_BST: jax.Array
     ) -> Partial:
         """Attention to one block by itself; a query that sees none of it gets zeros, and a log-sum-exp of -infinity."""
         scores_BKGST = self.scores(q_BSKGE, k_BTKE, visible_BST)
-        lse_BKGS = self.log_sum_exp(scores_BKGST)
+        lse_BKGS = self.block_log_sum_exp(scores_BKGST)
         weights_BKGST = self.weights(scores_BKGST, lse_BKGS)
         return jnp.einsum("bkgst,btke->bskge", weights_BKGST, v_BTKE.astype(self.master)), lse_BKGS
 
@@ -113,7 +113,7 @@ class Ring(ContextParallel):
         found = jnp.einsum("bskge,btke->bkgst", q_BSKGE, k_BTKE, preferred_element_type=self.master)
         return jnp.where(visible_BST[:, None, None], found / math.sqrt(k_BTKE.shape[3]), -jnp.inf)
 
-    def log_sum_exp(self, scores_BKGST: jax.Array) -> LogSumExp:
+    def block_log_sum_exp(self, scores_BKGST: jax.Array) -> LogSumExp:
         largest_BKGS = jnp.max(scores_BKGST, axis=-1)
         largest_BKGS = jnp.where(jnp.isfinite(largest_BKGS), largest_BKGS, 0)
         return LogSumExp(largest_BKGS, jnp.log(jnp.sum(jnp.exp(scores_BKGST - largest_BKGS[..., None]), axis=-1)))
@@ -152,9 +152,9 @@ class Ring(ContextParallel):
         g_BSKGE: jax.Array,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """What one block adds to the gradients of q, and of its own k and v."""
-        wide = (block.k_BTKE.astype(self.master), block.v_BTKE.astype(self.master), q_BSKGE.astype(self.master))
+        wide = (block.k.astype(self.master), block.v.astype(self.master), q_BSKGE.astype(self.master))
         k_BTKE, v_BTKE, wide_q_BSKGE = wide
-        weights_BKGST = self.weights(self.scores(q_BSKGE, block.k_BTKE, visible_BST), lse_BKGS)
+        weights_BKGST = self.weights(self.scores(q_BSKGE, block.k, visible_BST), lse_BKGS)
         moved_BKGST = jnp.einsum("bskge,btke->bkgst", g_BSKGE, v_BTKE) - delta_BKGS[..., None]
         g_scores_BKGST = weights_BKGST * moved_BKGST / math.sqrt(k_BTKE.shape[3])
         return (
