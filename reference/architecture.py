@@ -12,7 +12,7 @@ class Architecture:
     """One model. `kind` says which part of a decoder language model it is.
 
     linear           y = x w + b
-    attention        one causal self-attention block
+    attention        one self-attention block
     feedforward      one feed-forward block (GELU or SwiGLU)
     layer            one pre-norm decoder layer
     language_model   embedding, `layers` decoder layers (0 is allowed), final norm, head, cross-entropy
@@ -38,7 +38,7 @@ class Architecture:
     causal: bool = True  # attention: a query sees no later key
     documents: bool = False  # rows hold several documents, begun where `starts` of the batch is 1; none sees another
     shift_labels: bool = False  # language_model: the target of a token is the next token of its row, not a batch key
-    dropout: float = 0.0  # rate, on the embedding and on every block's output; drawn from the `seeds` of the batch
+    dropout: float = 0.0  # rate, of what joins a residual stream: embedding and blocks; from the `seeds` of the batch
     adapter: int = 0  # feedforward: rank of a low-rank adapter beside the last linear map
     label_smoothing: float = 0.0
     z_loss: float = 0.0
