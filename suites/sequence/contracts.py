@@ -30,11 +30,11 @@ CAUSAL = (*ALWAYS, "causal leak")
 THOROUGH = (*CAUSAL, "mesh permutation", "recompute", "accumulation")
 
 
-def _renamed(name: str, summary: str = "", relations: tuple[str, ...] = ALWAYS, **model: Any) -> Contract:
-    """A contract of tensor parallelism; with other hyperparameters where some are given."""
+def _renamed(name: str, relations: tuple[str, ...] = ALWAYS) -> Contract:
+    """A contract of tensor parallelism, which holds here too."""
     [origin] = (contract for contract in TENSOR if contract.name == f"tensor/{name}")
-    changed: dict[str, Any] = {"name": f"sequence/{name}", "summary": f"{origin.summary}; tokens divided outside"}
-    return replace(origin, **changed, relations=relations)
+    summary = f"{origin.summary}; between blocks the tokens are divided"
+    return replace(origin, name=f"sequence/{name}", summary=summary, relations=relations)
 
 
 def _contract(
@@ -161,9 +161,9 @@ _SAME = (
     _renamed("mlp"),
     _renamed("swiglu"),
     _renamed("swiglu_uneven"),
-    _renamed("layer", relations=CAUSAL),
+    _renamed("layer", relations=THOROUGH),
     _renamed("layer_coincident", relations=CAUSAL),
-    _renamed("language_model", relations=THOROUGH),
+    _renamed("language_model", relations=CAUSAL),
     _renamed("language_model_untied", relations=CAUSAL),
 )
 
@@ -226,7 +226,6 @@ CONTRACTS = (
         _MODEL,
         SGD_ACCUMULATED,
         batches=_late_tokens,
-        relations=THOROUGH,
     ),
     _contract(
         "context_language_model_sinusoidal",
