@@ -65,9 +65,13 @@ class Traffic:
 
 @dataclass(frozen=True, kw_only=True)
 class Declarations:
-    """What an implementation says of itself; the engine holds it to that. None: nothing declared, nothing held."""
+    """What an implementation says of itself; the engine holds it to that. None: nothing declared, nothing held.
 
-    layout: Mapping[str, Placements] | None = None  # stored placements of parameters (optimizer slots follow)
+    The layout is that of parameters by their names, which optimizer slots follow; a slot that is stored in another way
+    has its own entry, `optimizer/<slot>/<name>`.
+    """
+
+    layout: Mapping[str, Placements] | None = None
     traffic: tuple[Traffic, ...] | None = None
     reduction_dtype: str | None = None
     compute_axes: tuple[str, ...] = field(default=())  # axes over which the matrix products are divided

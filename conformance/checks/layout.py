@@ -43,7 +43,8 @@ def _stored(exhibit: Exhibit) -> Iterator[tuple[str, str]]:
         for name, observed in state.items():
             parameter = _parameter_of(name)
             if parameter is not None and parameter in layout:
-                yield f"{moment}: {name}", _misplaced(name, observed, layout[parameter], exhibit)
+                declared = layout.get(name, layout[parameter])
+                yield f"{moment}: {name}", _misplaced(name, observed, declared, exhibit)
 
 
 def _asked(exhibit: Exhibit) -> Iterator[tuple[str, str]]:

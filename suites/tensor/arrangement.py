@@ -51,6 +51,10 @@ class TensorArrangement:
         stored = positions(self.sections(name, size), self.tensor_size())
         return {} if np.array_equal(stored, np.arange(size)) else {dim: stored}
 
+    def computed_positions(self, name: str) -> Positions:
+        """The order in which a parameter is computed with, where it is stored in another one."""
+        return self.positions(name)
+
     def sections(self, name: str, size: int) -> list[tuple[int, int]]:
         """(units, elements of a unit) of each section along the sharded dim; units are what may not be cut."""
         model, (module, _) = self.contract.model, _module_and_leaf(name)
@@ -70,7 +74,7 @@ class TensorArrangement:
 
     def divides_evenly(self) -> bool:
         """Whether every rank does exactly its share: no padding, nothing repeated."""
-        stored = [one for name in self.contract.shapes for one in self.positions(name).values()]
+        stored = [one for name in self.contract.shapes for one in self.computed_positions(name).values()]
         return not any(_is_repeated(one) or (one < 0).any() for one in stored)
 
     def require_whole_heads(self) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from conformance.implementation import Declarations
+from conformance.placements import Placements
 from suites.training import torch_optimizers as optimizers
 from suites.training.torch_matrices import WholeMatrices
 from suites.training.torch_recompute import Recomputed
@@ -147,11 +148,19 @@ class CollectiveTraining(WholeMatrices, Recomputed):
 
     def declare(self) -> Declarations:
         return Declarations(
-            layout={name: self.placements(name) for name in self.contract.shapes},
+            layout=self.layout(),
             traffic=total(self.transfers(), self.mesh),
             reduction_dtype=name_of(self.compute),
             compute_axes=self.compute_axes(),
         )
+
+    def layout(self) -> dict[str, Placements]:
+        """How parameters and optimizer slots are stored."""
+        slots = (*optimizers.slots(self.contract.recipe), *(["master"] if self.master_dtype else []))
+        parameters = {name: self.placements(name) for name in self.contract.shapes}
+        return parameters | {
+            f"optimizer/{slot}/{name}": self.slot_placements(name) for slot in slots for name in self.contract.shapes
+        }
 
     def compute_axes(self) -> tuple[str, ...]:
         """The axes over which the matrix products are divided, where none is done twice."""

@@ -100,8 +100,8 @@ class TorchTraining(StoredTraining):
 
     def block(self, array: np.ndarray, placements: Placements) -> np.ndarray:
         """This rank's block of a whole array; a dim that does not divide over its axis is padded with zeros."""
-        for name, placement in placements.items():
-            axis, dim = self.axis(name), sharded_dim(placement)
+        for name in self.mesh.axes:
+            axis, dim = self.axis(name), sharded_dim(placements.get(name, "R"))
             if dim is not None:
                 array = np.split(pad_to_multiple(array, dim, axis.size), axis.size, axis=dim)[axis.rank]
         return array

@@ -5,7 +5,6 @@ B: rows  S: query tokens  T: key tokens  D: hidden  H: this rank's query heads  
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -77,9 +76,10 @@ class AttentionBlock(LinearLayers, Tokens):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
-        for name, shape in self.contract.shapes.items():
-            if name in self.repeated:
-                yield self.gradient_transfer(self.tensor_axis, math.prod(shape))
+        for name in self.repeated:
+            [(dim, stored)] = self.computed_positions(name).items()
+            others = self.local_elements(name) // len(self.own_part(dim, stored, padding=-1))
+            yield self.gradient_transfer(self.tensor_axis, others * self.contract.shapes[name][dim])
 
 
 class Attention(QuadraticLoss, AttentionBlock):

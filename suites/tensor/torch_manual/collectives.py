@@ -136,26 +136,21 @@ class TensorParallel(TensorArrangement, CollectiveTraining):
 
     def without_repeats(self, name: str, g: Tensor) -> Tensor:
         """Zero where a lower rank stores the same element."""
-        dim, stored = self.repeated_positions(name)
-        first = torch.tensor(self.own_positions(first_copies(stored)))
-        return g * first.reshape([-1 if d == dim else 1 for d in range(g.dim())])
+        [(dim, stored)] = self.computed_positions(name).items()
+        first = self.own_part(dim, first_copies(stored), padding=0)
+        return g * along(dim, first, g)
 
     def sum_repeats(self, name: str, g: Tensor) -> Tensor:
         """Sum the gradients of the copies of an element: in canonical order, sum over ranks, take one's own again."""
-        dim, stored = self.repeated_positions(name)
-        own = torch.tensor(self.own_positions(stored))
-        shape = [int(stored.max()) + 1 if d == dim else n for d, n in enumerate(g.shape)]
-        whole = g.new_zeros(shape).index_add(dim, own, g)
-        return self.sum_over_tensor(whole).index_select(dim, own)
+        [(dim, stored)] = self.computed_positions(name).items()
+        own = self.own_part(dim, stored, padding=-1)
+        real, place = along(dim, own >= 0, g), torch.tensor(own).clamp(min=0)
+        whole = g.new_zeros([int(stored.max()) + 1 if d == dim else n for d, n in enumerate(g.shape)])
+        return self.sum_over_tensor(whole.index_add(dim, place, g * real)).index_select(dim, place) * real
 
-    def repeated_positions(self, name: str) -> tuple[int, np.ndarray]:
-        """The dim along which elements are repeated, and the canonical index of every stored element there."""
-        [(dim, stored)] = self.positions(name).items()
-        return dim, stored
-
-    def own_positions(self, stored: np.ndarray) -> np.ndarray:
-        """Of what is known of every stored element along a dim, this rank's part."""
-        return stored.reshape(self.tensor_size(), -1)[self.tensor_rank()]
+    def own_part(self, dim: int, elements: np.ndarray, padding: int) -> np.ndarray:
+        """What is known of every element along a dim -> of those that this rank has the gradient of."""
+        return elements.reshape(self.tensor_size(), -1)[self.tensor_rank()]
 
     def sum_gradient(self, name: str, g: Tensor) -> Tensor:
         g = self.reduced(g, self.sum_over_tensor) if self.is_partial(name) else g
@@ -177,3 +172,8 @@ class TensorParallel(TensorArrangement, CollectiveTraining):
 
     def tensor_transfer(self, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1) -> Transfer:
         return self.slice_transfer(self.tensor_axis, kind, phase, elements, dtype, calls)
+
+
+def along(dim: int, elements: np.ndarray, like: Tensor) -> Tensor:
+    """A number for each element along a dim, to multiply a tensor with."""
+    return torch.tensor(elements).reshape([-1 if d == dim else 1 for d in range(like.dim())])
