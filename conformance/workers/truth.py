@@ -105,9 +105,9 @@ def _perturbed(parameters: Arrays, batches: list[Arrays], dtype: str, member: in
 
 
 def _real_inputs(batch: Arrays) -> list[str]:
-    """Keys whose values are real inputs: not integers, not masks."""
+    """Keys whose values are real inputs: not integers, not masks (whose weights are exact)."""
     return [
         key
         for key, value in batch.items()
-        if np.issubdtype(value.dtype, np.floating) and not np.isin(value, (0, 1)).all()
+        if np.issubdtype(value.dtype, np.floating) and key != "mask" and not np.isin(value, (0, 1)).all()
     ]

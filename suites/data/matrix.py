@@ -1,0 +1,156 @@
+"""The standing matrix of data parallelism and sharded state: which contract runs where, on which mesh, in which dtype.
+
+On a mesh with both axes parameters, gradients or optimizer slots are divided over `fsdp` and replicated over `data`:
+hybrid sharding (HSDP). The rows of a batch are divided over both.
+"""
+
+from __future__ import annotations
+
+from conformance.cases import Standing
+
+ZERO = ("jax-zero1", "jax-zero2", "jax-zero3", "torch-zero1", "torch-zero2", "torch-zero3")
+PLAIN = ("jax-data_parallel", "torch-data_parallel")
+OTHERS = ("jax-automatic", "torch-fsdp2")
+ALL = PLAIN + ZERO + OTHERS
+DTYPES = ("float64", "float32", "bfloat16")
+CORE = ("core", "full", "qualification")
+FULL = ("full", "qualification")
+HYBRID = "data=2,fsdp=4"
+
+
+def _names(*short: str) -> tuple[str, ...]:
+    return tuple(f"data/{name}" for name in short)
+
+
+MODELS = _names("language_model", "language_model_sgd", "muon")
+LOSSES = _names("ragged", "weighted")
+EXACT = _names("exact", "cancelling")
+ACCUMULATED = _names("accumulation_2", "accumulation_3", "accumulation_8", "accumulation_uneven")
+POLICIES = _names("policy_bfloat16_parameters", "policy_bfloat16_compute", "policy_master", "policy_bfloat16_reduction")
+RANDOM = _names("dropout", "dropout_recomputed")
+
+SMOKE = (
+    Standing(
+        contracts=_names("language_model"),
+        implementations=("jax-zero3", "torch-zero3"),
+        meshes=(HYBRID,),
+        profiles=("smoke",),
+    ),
+    Standing(
+        contracts=_names("cancelling"),
+        implementations=("jax-zero2", "torch-zero1"),
+        meshes=("data=2,fsdp=2",),
+        dtypes=("float32",),
+        profiles=("smoke",),
+    ),
+)
+
+DATA = (  # D1: every way to cut the rows, a shard without valid tokens among them
+    Standing(contracts=LOSSES, implementations=PLAIN, meshes=("data=2", "data=3", "data=8"), profiles=CORE),
+    Standing(contracts=LOSSES, implementations=ALL, meshes=("fsdp=3", HYBRID), dtypes=DTYPES, profiles=FULL),
+    Standing(
+        contracts=EXACT,
+        implementations=ALL,
+        meshes=("data=2,fsdp=2", "fsdp=4"),
+        dtypes=("float64", "float32"),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("exact"), implementations=("jax-zero3", "torch-zero3"), meshes=("fsdp=3",), profiles=CORE
+    ),
+    Standing(
+        contracts=_names("cancelling", "cancelling_bfloat16"),
+        implementations=("jax-data_parallel", "torch-data_parallel", "jax-zero3", "torch-zero3"),
+        meshes=("data=2,fsdp=2",),
+        dtypes=("float32",),
+        profiles=CORE,
+    ),
+)
+
+STATE = (  # D2, D4, D6: sharded state, clipping and optimizers, sizes that no axis divides
+    Standing(contracts=MODELS, implementations=ALL, meshes=(HYBRID,), profiles=CORE),
+    Standing(
+        contracts=_names("language_model"),
+        implementations=ZERO + OTHERS,
+        meshes=(HYBRID,),
+        dtypes=("float32", "bfloat16"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=MODELS,
+        implementations=ALL,
+        meshes=(HYBRID, "fsdp=8", "data=1,fsdp=3"),
+        dtypes=DTYPES,
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("language_model_sgd", "muon"),
+        implementations=ZERO,
+        meshes=("data=2,fsdp=2,tensor=2", "data=4,fsdp=2@shuffled"),
+        profiles=CORE,
+    ),
+)
+
+SLICES = (  # D3
+    Standing(
+        contracts=ACCUMULATED, implementations=("jax-zero3", "torch-zero2"), meshes=("data=2", "fsdp=2"), profiles=CORE
+    ),
+    Standing(
+        contracts=_names("accumulation_2", "accumulation_uneven"),
+        implementations=("torch-fsdp2", "jax-zero1"),
+        meshes=("data=2,fsdp=2",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=ACCUMULATED,
+        implementations=ALL,
+        meshes=("fsdp=3", "data=2"),
+        profiles=FULL,
+    ),
+)
+
+PRECISION = (  # D5: float64 shows the logic, in float32 the policy is applied
+    Standing(
+        contracts=POLICIES,
+        implementations=("jax-zero3", "jax-data_parallel", "torch-zero3", "torch-data_parallel"),
+        meshes=("data=2,fsdp=2",),
+        dtypes=("float32",),
+        profiles=CORE,
+    ),
+    Standing(contracts=POLICIES, implementations=ALL, meshes=(HYBRID,), dtypes=("float64", "float32"), profiles=FULL),
+)
+
+CHANCE = (  # D7
+    Standing(
+        contracts=RANDOM,
+        implementations=("jax-data_parallel", "jax-zero3", "torch-data_parallel", "torch-zero3"),
+        meshes=("data=2,tensor=2", "data=3,fsdp=2"),
+        profiles=CORE,
+    ),
+    Standing(contracts=RANDOM, implementations=PLAIN + ZERO, meshes=(HYBRID,), dtypes=DTYPES, profiles=FULL),
+)
+
+SAVED = (  # D8
+    Standing(
+        contracts=_names("checkpoint"),
+        implementations=("jax-data_parallel", "jax-zero3", "torch-data_parallel", "torch-zero3"),
+        meshes=("data=2,fsdp=3",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("checkpoint"),
+        implementations=ALL,
+        meshes=("data=2,fsdp=4", "fsdp=4"),
+        profiles=FULL,
+    ),
+)
+
+MATRIX = SMOKE + DATA + STATE + SLICES + PRECISION + CHANCE + SAVED
+
+MUTATED = (  # every collective of these is mutated
+    Standing(
+        contracts=_names("language_model_sgd"),
+        implementations=("jax-zero1", "jax-zero2", "jax-zero3", "torch-zero1", "torch-zero2", "torch-zero3"),
+        meshes=("data=2,fsdp=3",),
+    ),
+)

@@ -1,0 +1,35 @@
+"""Data parallelism and sharded state: rows, and parameters, gradients and optimizer slots, divided over devices."""
+
+from __future__ import annotations
+
+from conformance.cases import Registered, Suite
+from suites.data.contracts import CONTRACTS
+from suites.data.matrix import MATRIX, MUTATED
+
+
+def _registered(name: str, module: str, summary: str) -> Registered:
+    classes = {one.name: f"suites.data.{module}:{_CLASSES[one.model.kind]}" for one in CONTRACTS}
+    return Registered(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
+
+
+_CLASSES = {"linear": "Linear", "language_model": "LanguageModel"}
+_WAYS = {
+    "data_parallel": "state replicated, gradients all-reduced",
+    "zero1": "optimizer slots divided over fsdp",
+    "zero2": "gradients and optimizer slots divided over fsdp",
+    "zero3": "parameters, gradients and optimizer slots divided over fsdp, gathered layer by layer",
+}
+
+SUITE = Suite(
+    name="data",
+    summary="Data parallelism, ZeRO and HSDP: rows and state split over the data and fsdp axes",
+    contracts=CONTRACTS,
+    implementations=(
+        *(_registered(f"jax-{way}", f"jax_manual.{way}", what) for way, what in _WAYS.items()),
+        _registered("jax-automatic", "jax_automatic.sharded", "sharding annotations, partitioned by XLA"),
+        *(_registered(f"torch-{way}", f"torch_manual.{way}", what) for way, what in _WAYS.items()),
+        _registered("torch-fsdp2", "torch_fsdp2.training", "torch's own fully_shard"),
+    ),
+    matrix=MATRIX,
+    mutated=MUTATED,
+)
