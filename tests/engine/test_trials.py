@@ -1,0 +1,73 @@
+"""Trials name the axis and the feature with which a fault goes, and nothing where it goes with several or with none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from conformance.cases import Case, Mutation
+from conformance.contract import Precision, Recipe
+from conformance.mesh import Mesh
+from conformance.resolve import Target
+from conformance.results import CaseResult, Cause, CheckResult
+from conformance.trials import SHOWN, tried
+from tests.engine.specimen import contract
+
+CASE = Case(contract="made/up", implementation="jax-made", mesh=Mesh.parse("data=2,tensor=4"), dtype="float64")
+RECIPE = Recipe(accumulation=3, shares=(3, 2, 1), clip_norm=0.5, precision=Precision(compute="bfloat16"))
+TARGET = Target(contract=contract(recipe=RECIPE), framework="jax", path="made:Up")
+GUESS = Cause(cause="scaled by 1.1", axis=None, confidence=0.3)
+
+
+def _failed(*causes: Cause) -> CaseResult:
+    passed = CheckResult(check="census", verdict="pass", compared=1)
+    failed = CheckResult(check="logic", verdict="fail", compared=1, diagnosis=causes)
+    return CaseResult(case=CASE, framework="jax", verdict="fail", checks=(passed, failed))
+
+
+def _surest(result: CaseResult) -> Cause:
+    assert result.checks[0].diagnosis == ()
+    return result.checks[1].diagnosis[0]
+
+
+def test_the_axis_that_alone_makes_it_pass_is_named() -> None:
+    result = tried(_failed(GUESS), TARGET, lambda case, target: case.mesh.size("tensor") == 1)
+    assert _surest(result) == Cause(cause="scaled by 1.1", axis="tensor", confidence=SHOWN)
+
+
+def test_the_feature_that_alone_makes_it_pass_is_named() -> None:
+    result = tried(_failed(GUESS), TARGET, lambda case, target: target.contract.recipe.accumulation == 1)
+    assert _surest(result) == Cause(cause="goes away without accumulation", axis=None, confidence=SHOWN)
+    assert GUESS in result.checks[1].diagnosis
+
+
+def test_a_feature_is_left_out_whole_and_the_rest_stays() -> None:
+    seen = {}
+
+    def passes(case: Case, target: Target) -> bool:
+        seen[case.contract] = target.contract.recipe
+        return False
+
+    assert tried(_failed(GUESS), TARGET, passes) == _failed(GUESS)
+    assert seen.pop("made/up") == RECIPE  # the meshes without an axis
+    assert seen == {
+        "made/up~accumulation": replace(RECIPE, accumulation=1, shares=()),
+        "made/up~clipping": replace(RECIPE, clip_norm=None),
+        "made/up~precision": replace(RECIPE, precision=Precision()),
+    }
+
+
+def test_what_goes_with_everything_is_nobodys() -> None:
+    assert tried(_failed(GUESS), TARGET, lambda case, target: True) == _failed(GUESS)
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_nothing_is_tried_where_a_signature_is_sure_or_another_program_ran(sure: bool) -> None:
+    found = _failed(Cause(cause="summed twice", axis="data", confidence=0.95) if sure else GUESS)
+    mutant = replace(found, case=replace(CASE, mutation=Mutation(operator="drop", site=1)))
+
+    def never(case: Case, target: Target) -> bool:
+        raise AssertionError("tried")
+
+    assert tried(found if sure else mutant, TARGET, never) == (found if sure else mutant)
