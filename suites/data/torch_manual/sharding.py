@@ -1,38 +1,100 @@
-"""Between a whole tensor and the shard of it that a rank keeps."""
+"""Between a tensor as the model computes with it and the shard of it that a rank keeps."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import torch
 from torch import Tensor
 
-from suites.data.arrangement import ShardedState, in_chunks
+from conformance.placements import Placements
+from suites.data.arrangement import Positions, ShardedState, in_chunks
 from suites.training.torch_collectives import MeshAxis
-from suites.training.torch_state import pad_to_multiple
+from suites.training.torch_state import Named
+from suites.training.traffic import Transfer
 
 
 class Sharding(ShardedState):
-    """Shards are chunks along dim 0, all of one size: zeros behind the end of what does not divide."""
+    """Shards are chunks of one size along one dim; behind the end of what does not divide are zeros."""
 
     @property
     def shards(self) -> MeshAxis:
         return self.axis(self.shard_axis)
 
     def own_shard(self, name: str, whole: Tensor) -> Tensor:
-        """What this rank keeps of a tensor of the size that the model computes with."""
         return self.shards.own(self.padded(name, whole), self.shard_dim(name))
 
-    def gathered(self, name: str, shard: Tensor) -> Tensor:
-        """All shards side by side, without the padding: what the model computes with."""
-        whole = self.shards.all_gather(shard, self.shard_dim(name))
-        return whole.narrow(self.shard_dim(name), 0, self.computed_size(name))
+    def whole(self, name: str, shard: Tensor) -> Tensor:
+        """All shards side by side, without the padding."""
+        return self.shards.all_gather(shard, self.shard_dim(name)).narrow(self.shard_dim(name), 0, self.width(name))
+
+    def padded(self, name: str, whole: Tensor) -> Tensor:
+        dim = self.shard_dim(name)
+        missing = [-n % self.shard_size() if d == dim else n for d, n in enumerate(whole.shape)]
+        return torch.cat([whole, whole.new_zeros(missing)], dim) if missing[dim] else whole
+
+    def width(self, name: str) -> int:
+        """Size of the sharded dim on a rank that computes with the parameter."""
+        dim = self.shard_dim(name)
+        return len(self.computed_positions(name).get(dim, range(self.contract.shapes[name][dim]))) // self.others(name)
+
+    def shard_transfer(self, kind: str, phase: str, name: str, dtype: str, calls: int = 1) -> Transfer:
+        """Collectives over the shard axis that gather a parameter or scatter its gradient, padding included."""
+        stored = math.prod(self.arranged_shape(name, self.sharded_positions(name)))
+        others = self.size(tuple(self.computed_placements(name)))
+        return Transfer(
+            kind=kind, axes=(self.shard_axis,), phase=phase, elements=stored // others, dtype=dtype, calls=calls
+        )
+
+
+class ShardedSlots(Sharding):
+    """Each rank updates its shard of every parameter, and has the optimizer slots of that shard alone."""
+
+    def slot_placements(self, name: str) -> Placements:
+        return self.sharded_placements(name)
+
+    def slot_positions(self, name: str) -> Positions:
+        return self.sharded_positions(name)
+
+    def updated_transfers(self) -> Iterator[Transfer]:
+        for name in self.contract.shapes:
+            yield self.shard_transfer("all_gather", "update", name, self.stored_dtype)
+
+    def update(self, state: dict, gradients: Named, factor: Tensor) -> dict:
+        """The gradients are those of the shards."""
+        shards = {name: self.own_shard(name, p) for name, p in state["parameters"].items()}
+        new = super().update(state | {"parameters": shards}, gradients, factor)
+        return new | {"parameters": {name: self.gather_updated(name, p) for name, p in new["parameters"].items()}}
+
+    def gather_updated(self, name: str, shard: Tensor) -> Tensor:
+        """The updated shards of all ranks -> the parameter that all of them compute with."""
+        return self.whole(name, shard)
+
+
+class ShardedGradients(Sharding):
+    """Gradients are summed and divided over the shard axis in one, and then summed over the other axes of the data."""
+
+    model_axes: ClassVar[tuple[str, ...]] = ("fsdp", "tensor")  # the squares of their shards are summed over both
+
+    def gradient_placements(self, name: str) -> Placements:
+        return self.sharded_placements(name)
+
+    def gradient_positions(self, name: str) -> Positions:
+        return self.sharded_positions(name)
+
+    @property
+    def gradient_axes(self) -> tuple[str, ...]:
+        return tuple(axis for axis in self.data_axes if axis != self.shard_axis)
 
     def scatter_gradient(self, name: str, g: Tensor) -> Tensor:
-        """The gradient from this rank's rows -> its own shard of the sum over the shard axis."""
+        """The gradient from this rank's rows -> this rank's shard of the sum over the shard axis."""
         g = self.padded(name, self.round_gradient(g))
         return self.reduced(g, lambda x: self.shards.reduce_scatter(x, self.shard_dim(name)))
 
-    def padded(self, name: str, whole: Tensor) -> Tensor:
-        dim, missing = self.shard_dim(name), -whole.shape[self.shard_dim(name)] % self.shard_size()
-        return whole.movedim(dim, -1)
-
-    def computed_size(self, name: str) -> int:
-        """Size of the sharded dim on a rank that computes with it."""
+    def own_part(self, dim: int, elements: np.ndarray, padding: int) -> np.ndarray:
+        """Of the elements that this tensor rank computes with, those of this rank's shard."""
+        own = super().own_part(dim, elements, padding)
+        return in_chunks(own, self.shard_size(), padding)[self.shards.rank] if dim == 0 else own
