@@ -1,0 +1,161 @@
+"""Sequence parallelism whose gathers are overlapped with the products that need them.
+
+Instead of gathering all tokens and then multiplying, every device multiplies the tokens at hand while it hands them on
+round a ring; each product goes where its tokens stand. The gradient of the tokens is reduce-scattered likewise.
+Source: Wang et al., Overlap Communication with Dependent Computation via Decomposition in Large Deep Learning Models.
+
+x: tokens of the stream  y: tokens of a block  w: [in, out]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from suites.sequence.jax_manual import sequence_parallel
+from suites.sequence.jax_manual.sequence_parallel import SequenceParallel
+from suites.training.jax_state import Named
+from suites.training.traffic import Transfer
+
+
+class RingMatmul(SequenceParallel):
+    """Law: y = gather(x) w; the gradient of x is reduce-scatter(g w'), that of w is gather(x)' g."""
+
+    def enter_block(self, x: jax.Array) -> jax.Array:
+        """Nothing yet: each product gathers for itself."""
+        return x
+
+    def column_linear(self, x: jax.Array, name: str, p: Named) -> jax.Array:
+        y = self.gathered_product(x, p[f"{name}.weight"])
+        return y + p[f"{name}.bias"] if f"{name}.bias" in p else y
+
+    def logits(self, x_BSD: jax.Array, p: Named) -> jax.Array:
+        return self.gathered_product(x_BSD, p["embedding.weight"].T if self.contract.model.tied else p["head.weight"])
+
+    def gathered_product(self, x: jax.Array, w: jax.Array) -> jax.Array:
+        return _gathered_product(self, x, w) if self.tensor_size() > 1 else x @ w
+
+    def ring_product(self, x: jax.Array, w: jax.Array) -> jax.Array:
+        """The product of all tokens, chunk by chunk as they come by."""
+        y = jnp.zeros(self.gathered_shape(x, w.shape[1]), x.dtype)
+        for step in range(self.tensor_size()):
+            x = self.hand_on(x) if step else x
+            y = self.put(y, x @ w, self.chunk_at_hand(step))
+        return y
+
+    def ring_weight_gradient(self, x: jax.Array, w: jax.Array, g: jax.Array) -> jax.Array:
+        """Tokens go round once more; what they add is summed in the master dtype."""
+        g_w = jnp.zeros(w.shape, self.master)
+        for step in range(self.tensor_size()):
+            x = self.hand_on(x) if step else x
+            part = self.take(g, self.chunk_at_hand(step), x)
+            g_w = g_w + jnp.einsum("...i,...o->io", x, part, preferred_element_type=self.master)
+        return g_w.astype(w.dtype)
+
+    def ring_token_gradient(self, x: jax.Array, w: jax.Array, g: jax.Array) -> jax.Array:
+        """The sum for every device's tokens goes round to its owner, and each device adds its part on the way."""
+        found = jnp.zeros_like(x)
+        for step in range(self.tensor_size()):
+            found = self.hand_on(found) if step else found
+            found = found + self.take(g, self.chunk_at_hand(step + 1), x) @ w.T
+        return found
+
+    def hand_on(self, x: jax.Array) -> jax.Array:
+        """To the next device of the tensor axis, from the last to the first."""
+        size = self.tensor_size()
+        return jax.lax.ppermute(x, self.tensor_axis, [(rank, (rank + 1) % size) for rank in range(size)])
+
+    def chunk_at_hand(self, step: int) -> jax.Array | int:
+        """Whose tokens have arrived after so many steps."""
+        return (self.tensor_rank() - step) % self.tensor_size()
+
+    def gathered_shape(self, x: jax.Array, features: int) -> tuple[int, ...]:
+        dim, size = self.token_dim, self.tensor_size()
+        return (*x.shape[:dim], x.shape[dim] * size, *x.shape[dim + 1 : -1], features)
+
+    def put(self, y: jax.Array, part: jax.Array, chunk: jax.Array | int) -> jax.Array:
+        """y with a chunk of tokens written where it belongs."""
+        start = chunk * part.shape[self.token_dim]
+        return jax.lax.dynamic_update_slice_in_dim(y, part, start, self.token_dim)
+
+    def take(self, g: jax.Array, chunk: jax.Array | int, like: jax.Array) -> jax.Array:
+        """A chunk of as many tokens as `like` has."""
+        width = like.shape[self.token_dim]
+        return jax.lax.dynamic_slice_in_dim(g, chunk * width, width, self.token_dim)
+
+    def entered(self) -> int:
+        return 0
+
+    def products(self) -> int:
+        """How many products gather their tokens for themselves."""
+        model = self.contract.model
+        attention = 1 if model.fused_qkv else 3
+        feedforward = 1 if model.activation == "gelu" or model.fused_gate_up else 2
+        each = {"linear": 1, "attention": attention, "feedforward": feedforward, "layer": attention + feedforward}
+        return model.layers * each["layer"] + 1 if model.kind == "language_model" else each[model.kind]
+
+    def transfers(self) -> Iterator[Transfer]:
+        """A gather over n devices is n - 1 permutes of a chunk, and so is a reduce-scatter; tokens go round twice."""
+        returned = 0
+        for one in super().transfers():
+            if (one.kind, one.phase) != ("reduce_scatter", "backward"):
+                yield one
+            else:
+                returned = self.products()  # the input of the blocks is differentiated
+        hops = self.tensor_size() - 1
+        hop = self.each_token("permute", "forward", self.contract.model.hidden, hops)
+        hop = replace(hop, elements=hop.elements // self.tensor_size())
+        yield replace(hop, calls=hop.calls * self.products())
+        yield replace(hop, phase="backward", calls=hop.calls * (self.products() + returned))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _gathered_product(ring: RingMatmul, x: jax.Array, w: jax.Array) -> jax.Array:
+    return ring.ring_product(x, w)
+
+
+def _forward(ring: RingMatmul, x: Any, w: Any) -> tuple[jax.Array, tuple]:
+    """Remembers whether the tokens have a gradient at all: those of a first layer have none."""
+    x_again = x.value if x.perturbed else None
+    return ring.ring_product(x.value, w.value), (x.value, w.value, x_again)
+
+
+def _backward(ring: RingMatmul, saved: tuple, g: jax.Array) -> tuple[jax.Array | None, jax.Array]:
+    x, w, again = saved
+    returned = None if again is None else ring.ring_token_gradient(x, w, g)
+    return returned, ring.ring_weight_gradient(x, w, g)
+
+
+_gathered_product.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+class ColumnLinear(RingMatmul, sequence_parallel.ColumnLinear):
+    pass
+
+
+class RowLinear(RingMatmul, sequence_parallel.RowLinear):
+    """It gathers nothing."""
+
+    def products(self) -> int:
+        return 0
+
+
+class FeedForward(RingMatmul, sequence_parallel.FeedForward):
+    pass
+
+
+class Attention(RingMatmul, sequence_parallel.Attention):
+    pass
+
+
+class Layer(RingMatmul, sequence_parallel.Layer):
+    pass
+
+
+class LanguageModel(RingMatmul, sequence_parallel.LanguageModel):
+    pass
