@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from conformance.implementation import Traffic
 from conformance.mesh import Mesh
 
-BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4}
+BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4, "int64": 8}
 
 
 @dataclass(frozen=True, kw_only=True)

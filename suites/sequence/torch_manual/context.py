@@ -1,0 +1,97 @@
+"""Rows divided over the sequence axis: what a token must learn from the shards of others, whatever attention does.
+
+B: rows  S: tokens at hand  T: tokens of all shards  C: runs of tokens at hand
+Gradients and losses are summed over the sequence axis as over the data axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from suites.sequence.arrangement import CONTEXT
+from suites.sequence.torch_manual.sequence_parallel import SequenceParallel
+from suites.training.torch_state import Named
+from suites.training.traffic import Transfer
+
+
+class ContextParallel(SequenceParallel):
+    """A rank holds some tokens of its rows: one run of them, unless a subclass says otherwise."""
+
+    token_axes = CONTEXT
+
+    def pass_on(self, x: Any) -> Any:
+        """Every rank hands what it holds to the next one, the last to the first."""
+        return self.pass_by(x, 1)
+
+    def pass_by(self, x: Any, places: int) -> Any:
+        """Every rank hands the tensors that it holds to the one so many places further, round the ring."""
+        axis = self.axis("sequence")
+        return tree_map_only(Tensor, lambda part: axis.permute(part, places), x)
+
+    def gather_row(self, x_BS: Tensor) -> Tensor:
+        """[B, T]: the tokens of all shards, in the order in which they are stored."""
+        return self.axis("sequence").all_gather(x_BS, 1)
+
+    def documents(self, batch: Named) -> Tensor | None:
+        """A document may begin in one shard and go on in the next: its number counts the starts in all before it."""
+        if not self.contract.model.documents or self.context_size() == 1:
+            return super().documents(batch)  # type: ignore[misc]
+        return self.count_before(batch["starts"])
+
+    def count_before(self, starts_BS: Tensor) -> Tensor:
+        """[B, S]: starts up to each token, counted over the whole row."""
+        counted_BT = self.gather_row(starts_BS)[:, _places(self.token_order())].cumsum(1)
+        return counted_BT[:, self.block_positions().clamp(min=0)]
+
+    def targets(self, batch: Named) -> Tensor:
+        """The next token of a row may be the first of another shard."""
+        if not self.contract.model.shift_labels:
+            return super().targets(batch)  # type: ignore[misc]
+        tokens_BCS = batch["tokens"].unflatten(1, (self.chunks(), -1))
+        following_BC = self.first_of_next(tokens_BCS[:, :, 0])
+        return torch.cat([tokens_BCS[:, :, 1:], following_BC[:, :, None]], dim=2).flatten(1)
+
+    def first_of_next(self, first_BC: Tensor) -> Tensor:
+        """First token of every run at hand -> first token of the run that follows it in the row."""
+        return self.pass_by(first_BC, -1) if self.context_size() > 1 else first_BC.roll(-1, dims=1)
+
+    # Declarations.
+
+    def attentions(self) -> int:
+        """Attention blocks of the model."""
+        model = self.contract.model
+        return {"attention": 1, "layer": 1, "language_model": model.layers}.get(model.kind, 0)
+
+    def attention_phases(self) -> tuple[str, ...]:
+        """The phases in which the forward pass of attention runs."""
+        return ("forward", "backward") if self.recomputes else ("forward",)
+
+    def each_row(self, kind: str, phase: str, features: int, dtype: torch.dtype, calls: int = 1) -> Transfer:
+        """In every slice of the batch collectives over the sequence axis, of `features` elements per token at hand."""
+        return self.slice_transfer("sequence", kind, phase, self.slice_tokens * features, dtype, calls)
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        model = self.contract.model
+        if model.kind == "language_model" and model.shift_labels:
+            for first in self.passed_firsts():
+                elements = first * self.slice_shape[0]
+                yield self.slice_transfer("sequence", "permute", "forward", elements, torch.int64)
+        if model.documents:
+            for phase in self.attention_phases():
+                yield self.each_row("all_gather", phase, self.context_size(), self.master, self.attentions())
+
+    def passed_firsts(self) -> tuple[int, ...]:
+        """Tokens per row in each permute of `first_of_next`."""
+        return (1,)
+
+
+def _places(stored_T: np.ndarray) -> np.ndarray:
+    """Canonical index -> where it is stored."""
+    return np.argsort(np.where(stored_T < 0, len(stored_T), stored_T), kind="stable")
