@@ -5,16 +5,37 @@ from __future__ import annotations
 from conformance.cases import Standing
 
 SEQUENCE = ("jax-shard_map", "torch-collectives")
-CONTEXT = ("jax-ring", "jax-zigzag", "jax-ulysses", "torch-ring", "torch-zigzag", "torch-ulysses")
+RINGS = ("jax-ring", "jax-zigzag", "torch-ring", "torch-zigzag")
+ULYSSES = ("jax-ulysses", "torch-ulysses")
+CONTEXT = RINGS + ULYSSES
 DTYPES = ("float64", "float32", "bfloat16")
+NARROW = ("float32", "bfloat16")
 CORE = ("core", "full", "qualification")
 FULL = ("full", "qualification")
-CUBE = "data=2,tensor=2,sequence=2"
+FLAT, CUBE = "data=2,tensor=4", "data=2,tensor=2,sequence=2"
 
 
 def _names(*short: str) -> tuple[str, ...]:
     return tuple(f"sequence/{name}" for name in short)
 
+
+LINEAR = _names("column_linear", "row_linear")
+EXACT = _names("column_linear_exact", "row_linear_exact")
+UNEVEN = _names("column_linear_uneven", "row_linear_uneven", "swiglu_uneven")
+PARTS = LINEAR + _names(
+    "mlp", "swiglu", "attention_mha_fused", "attention_gqa_headnorm", "attention_mqa", "vocabulary", "vocabulary_untied"
+)
+WHOLE = _names("layer", "layer_coincident", "layer_dropout", "language_model", "language_model_untied")
+ATTENTION = _names(
+    "attention",
+    "attention_uneven",
+    "attention_documents",
+    "attention_bidirectional",
+    "attention_one_key_head",
+    "attention_wide",
+    "attention_coincident",
+)
+MODELS = _names("context_layer", "context_language_model", "context_language_model_sinusoidal")
 
 SMOKE = (
     Standing(
@@ -23,7 +44,133 @@ SMOKE = (
         meshes=(CUBE,),
         profiles=("smoke",),
     ),
+    Standing(contracts=_names("layer"), implementations=SEQUENCE, meshes=(FLAT,), profiles=("smoke",)),
+    Standing(
+        contracts=_names("attention_documents"),
+        implementations=("jax-ulysses",),
+        meshes=("sequence=4",),
+        profiles=("smoke",),
+    ),
 )
 
-MATRIX = SMOKE
-MUTATED: tuple[Standing, ...] = ()
+TOKENS_OVER_TENSOR = (  # sequence parallelism: also lengths and features that the axis does not divide, permuted devices
+    Standing(contracts=PARTS, implementations=SEQUENCE, meshes=("data=2,tensor=4@shuffled",), profiles=CORE),
+    Standing(contracts=PARTS, implementations=SEQUENCE, meshes=("tensor=2", "tensor=4"), dtypes=DTYPES, profiles=FULL),
+    Standing(contracts=UNEVEN + EXACT, implementations=SEQUENCE, meshes=("tensor=3",), profiles=CORE),
+    Standing(
+        contracts=UNEVEN + EXACT, implementations=SEQUENCE, meshes=(FLAT,), dtypes=("float64", "float32"), profiles=FULL
+    ),
+    Standing(contracts=_names("mlp_adapter"), implementations=SEQUENCE, meshes=(FLAT, "tensor=3"), profiles=CORE),
+    Standing(contracts=WHOLE, implementations=SEQUENCE, meshes=(FLAT,), dtypes=("float64", "bfloat16"), profiles=CORE),
+    Standing(
+        contracts=WHOLE,
+        implementations=SEQUENCE,
+        meshes=("tensor=2,data=2", "sequence=2,tensor=2@reversed"),
+        dtypes=DTYPES,
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("column_linear", "mlp", "vocabulary"),
+        implementations=("jax-ring_matmul",),
+        meshes=("tensor=3",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("column_linear", "attention_mha_fused", "swiglu", "layer", "language_model"),
+        implementations=("jax-ring_matmul",),
+        meshes=(FLAT,),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("column_linear", "attention_mha_fused", "swiglu", "layer", "language_model"),
+        implementations=("jax-ring_matmul",),
+        meshes=(FLAT, "tensor=4@reversed"),
+        dtypes=NARROW,
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("layer", "language_model"), implementations=("torch-dtensor",), meshes=(FLAT,), profiles=CORE
+    ),
+)
+
+ROWS_OVER_SEQUENCE = (  # context parallelism, alone and with sequence parallelism inside
+    Standing(contracts=ATTENTION, implementations=CONTEXT, meshes=("sequence=4",), profiles=CORE),
+    Standing(contracts=ATTENTION, implementations=CONTEXT, meshes=(CUBE,), dtypes=NARROW, profiles=FULL),
+    Standing(contracts=_names("attention_uneven"), implementations=CONTEXT, meshes=("sequence=3",), profiles=CORE),
+    Standing(
+        contracts=_names("attention"),
+        implementations=CONTEXT,
+        meshes=("sequence=8", "sequence=2,tensor=2,data=2@shuffled"),
+        profiles=FULL,
+    ),
+    Standing(contracts=MODELS, implementations=CONTEXT, meshes=(CUBE,), profiles=CORE),
+    Standing(contracts=MODELS, implementations=CONTEXT, meshes=(CUBE,), dtypes=NARROW, profiles=FULL),
+    Standing(
+        contracts=MODELS,
+        implementations=CONTEXT,
+        meshes=("tensor=2,sequence=2,data=2@reversed", "data=2,sequence=2"),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("attention", "attention_documents", "context_layer", "context_language_model"),
+        implementations=("jax-automatic",),
+        meshes=(CUBE,),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("attention", "attention_documents", "context_layer", "context_language_model"),
+        implementations=("jax-automatic",),
+        meshes=(CUBE, "sequence=4"),
+        dtypes=NARROW,
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("attention_bidirectional"),
+        implementations=("torch-context_parallel",),
+        meshes=("sequence=2", "sequence=4"),
+        profiles=CORE,
+    ),
+)
+
+REFUSED = (  # refused with a clear sentence, never computed wrong
+    Standing(
+        contracts=_names("attention_uneven"),
+        implementations=ULYSSES,
+        meshes=("tensor=2,sequence=4",),
+        profiles=CORE,
+        expect="unsupported",
+    ),
+    Standing(
+        contracts=_names("attention_uneven"),
+        implementations=("jax-automatic",),
+        meshes=("sequence=4",),
+        profiles=CORE,
+        expect="unsupported",
+    ),
+    Standing(
+        contracts=_names("attention"),
+        implementations=("torch-context_parallel",),
+        meshes=("sequence=4",),
+        profiles=CORE,
+        expect="unsupported",
+    ),
+)
+
+MATRIX = SMOKE + TOKENS_OVER_TENSOR + ROWS_OVER_SEQUENCE + REFUSED
+
+MUTATED = (  # every collective of these is mutated, in both frameworks
+    Standing(
+        contracts=_names("layer_dropout", "vocabulary_untied"), implementations=SEQUENCE, meshes=("data=2,tensor=2",)
+    ),
+    Standing(
+        contracts=_names("attention_documents"),
+        implementations=("jax-ring", "torch-ring"),
+        meshes=("data=2,sequence=3",),
+    ),
+    Standing(contracts=_names("context_layer"), implementations=("jax-zigzag", "torch-zigzag"), meshes=(CUBE,)),
+    Standing(
+        contracts=_names("attention_one_key_head"),
+        implementations=ULYSSES,
+        meshes=("tensor=2,sequence=2",),
+    ),
+)
