@@ -73,7 +73,7 @@ class MeshAxis:
         """Cut x along one dim, send part i to rank i, and lay what arrives side by side along another dim."""
         if self.size == 1:
             return x
-        parts = torch.stack(x.detach().chunk(self.size, split_dim))
+        parts = torch.stack(x.detach().chunk(self.size, split_dim)).contiguous()
         arrived = torch.empty_like(parts)
         dist.all_to_all_single(arrived, parts, group=self.group)
         return torch.cat(arrived.unbind(), dim=concat_dim)
