@@ -20,13 +20,13 @@ from torch import Tensor
 from conformance.implementation import Declarations
 from conformance.placements import Placements
 from suites.training import torch_optimizers as optimizers
-from suites.training.torch_matrices import WholeMatrices
+from suites.training.torch_checkpoint import Checkpointed
 from suites.training.torch_recompute import Recomputed
 from suites.training.torch_state import Named, State, dtype_of, name_of
 from suites.training.traffic import Transfer, total
 
 
-class CollectiveTraining(WholeMatrices, Recomputed):
+class CollectiveTraining(Checkpointed, Recomputed):
     """One training step on the blocks that a rank holds."""
 
     @property
@@ -156,11 +156,9 @@ class CollectiveTraining(WholeMatrices, Recomputed):
 
     def layout(self) -> dict[str, Placements]:
         """How parameters and optimizer slots are stored."""
-        slots = (*optimizers.slots(self.contract.recipe), *(["master"] if self.master_dtype else []))
         parameters = {name: self.placements(name) for name in self.contract.shapes}
-        return parameters | {
-            f"optimizer/{slot}/{name}": self.slot_placements(name) for slot in slots for name in self.contract.shapes
-        }
+        slots = [(slot, name) for slot in self.slot_names for name in self.contract.shapes]
+        return parameters | {f"optimizer/{slot}/{name}": self.slot_placements(name) for slot, name in slots}
 
     def compute_axes(self) -> tuple[str, ...]:
         """The axes over which the matrix products are divided, where none is done twice."""

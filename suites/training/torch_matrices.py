@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from conformance.placements import sharded_dim
+from conformance.placements import Placements, sharded_dim
 from suites.training import torch_optimizers as optimizers
+from suites.training.stored import Positions
 from suites.training.torch_state import TorchTraining, canonical, name_of
 from suites.training.traffic import Transfer
 
@@ -22,17 +23,20 @@ class WholeMatrices(TorchTraining):
 
     def whole_matrix(self, name: str, x: Tensor) -> Tensor:
         """This rank's block of an optimizer slot -> the canonical matrix."""
-        for axis, dim in self.gathered_axes(name):
-            x = self.axis(axis).all_gather(x, dim)
-        return canonical(x, self.slot_positions(name))
+        return self.assembled(x, self.slot_placements(name), self.slot_positions(name))
 
     def own_block(self, name: str, x: Tensor) -> Tensor:
         """The canonical matrix -> this rank's block of it."""
         return self.slot(name, x.numpy())
 
-    def gathered_axes(self, name: str) -> list[tuple[str, int]]:
-        """(axis, dim) for each axis that divides an optimizer slot, the one that cuts finest first."""
-        placements = self.slot_placements(name)
+    def assembled(self, x: Tensor, placements: Placements, positions: Positions) -> Tensor:
+        """This rank's block of a tensor -> the canonical tensor."""
+        for axis, dim in self.gathered_axes(placements):
+            x = self.axis(axis).all_gather(x, dim)
+        return canonical(x, positions)
+
+    def gathered_axes(self, placements: Placements) -> list[tuple[str, int]]:
+        """(axis, dim) for each axis that divides a tensor, the one that cuts finest first."""
         dims = {axis: sharded_dim(placements.get(axis, "R")) for axis in reversed(self.mesh.axes)}
         return [(axis, dim) for axis, dim in dims.items() if dim is not None]
 
@@ -44,7 +48,7 @@ class WholeMatrices(TorchTraining):
 
     def gathers(self, name: str) -> Iterator[Transfer]:
         elements = math.prod(self.arranged_shape(name, self.slot_positions(name)))
-        for axis, _ in reversed(self.gathered_axes(name)):
+        for axis, _ in reversed(self.gathered_axes(self.slot_placements(name))):
             yield Transfer(
                 kind="all_gather", axes=(axis,), phase="update", elements=elements, dtype=name_of(self.master)
             )
