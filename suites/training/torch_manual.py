@@ -162,7 +162,12 @@ class CollectiveTraining(Checkpointed, Recomputed):
 
     def compute_axes(self) -> tuple[str, ...]:
         """The axes over which the matrix products are divided, where none is done twice."""
-        return () if self.contract.recipe.recompute == "layer" else self.data_axes
+        return () if self.repeats_products else self.data_axes
+
+    @property
+    def repeats_products(self) -> bool:
+        """Whether products of the model are computed twice, or products of the optimizer on every rank."""
+        return self.recomputes or self.contract.recipe.optimizer == "muon"
 
     def transfers(self) -> Iterator[Transfer]:
         """What a step communicates. Here: gradients, sums over the data axes, the norm over the others, matrices."""

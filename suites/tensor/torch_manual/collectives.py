@@ -167,7 +167,7 @@ class TensorParallel(TensorArrangement, CollectiveTraining):
                 yield self.gradient_transfer(self.tensor_axis, self.local_elements(name))
 
     def compute_axes(self) -> tuple[str, ...]:
-        divided = self.divides_evenly() and not self.recomputes
+        divided = self.divides_evenly() and not self.repeats_products
         return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if divided else super().compute_axes()
 
     def tensor_transfer(self, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1) -> Transfer:
