@@ -58,8 +58,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
 
     def accumulate(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         """(gradients, sums, rows) of this rank: gradients and sums of all slices added up, rows in their order."""
-        sizes = self.slice_sizes(len(batch["mask"]))
-        slices = zip(*(value.split(sizes) for value in batch.values()), strict=True)
+        slices = zip(*(value.split(self.slice_sizes(len(value))) for value in batch.values()), strict=True)
         parts = [dict(zip(batch, values, strict=True)) for values in slices]
         done = [self.slice_gradients(parameters, part) for part in parts]
         gradients = reduce(self.add_gradients, (part[0] for part in done))
