@@ -1,0 +1,94 @@
+"""Checkpoints and initial values of a training step in JAX, in terms that know no mesh.
+
+Law: a state is saved as canonical arrays, without padding, repeats or device order, so that it loads on any mesh to
+the same bits, and what it draws itself does not depend on the mesh either.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from suites.training.jax_archive import Kinds, read, write
+from suites.training.jax_state import JaxTraining
+from suites.training.stored import Positions
+
+
+class Checkpointed(JaxTraining):
+    """Draws, saves and loads the state of a training step."""
+
+    def initialize(self, seed: int, mesh: Any) -> dict:
+        """Every parameter is drawn whole, from a key of its own, and then divided."""
+        return self.place({name: drawn(name, shape, seed) for name, shape in self.contract.shapes.items()}, mesh)
+
+    def save(self, state: dict, folder: Path) -> None:
+        write(self.saved(state), folder)
+
+    def load(self, folder: Path, mesh: Any) -> dict:
+        """Raises ArchiveError for what is damaged, unfinished, or of another training step."""
+        self.settle(mesh)
+        state: dict = {"parameters": {}, "optimizer": {slot: {} for slot in self.slot_names}}
+        for key, whole in read(self.saved_kinds(), folder).items():
+            match key.split("/"):
+                case ["count"]:
+                    state["count"] = whole
+                case ["parameters", name]:
+                    state["parameters"][name] = whole
+                case ["optimizer", slot, name]:
+                    state["optimizer"][slot][name] = whole
+        return self.laid_out(state)
+
+    def saved(self, state: dict) -> dict[str, np.ndarray]:
+        """All that the next step reads, as canonical arrays."""
+        found = {
+            f"parameters/{name}": canonical(self.whole(p), self.positions(name))
+            for name, p in state["parameters"].items()
+        }
+        for slot, values in state["optimizer"].items():
+            for name, value in values.items():
+                found[f"optimizer/{slot}/{name}"] = canonical(self.whole(value), self.slot_positions(name))
+        return found | {"count": self.whole(state["count"])}
+
+    def saved_kinds(self) -> Kinds:
+        """Shape and dtype of every array in a checkpoint."""
+        kinds: Kinds = {"count": ((), "int32")}
+        for name, shape in self.contract.shapes.items():
+            kinds[f"parameters/{name}"] = tuple(shape), self.stored_dtype
+            kinds |= {f"optimizer/{slot}/{name}": (tuple(shape), self.master) for slot in self.slot_names}
+        return kinds
+
+    def whole(self, x: jax.Array) -> np.ndarray:
+        """All blocks of an array on every host, in the order in which they are stored."""
+        return np.asarray(jax.device_put(x, NamedSharding(self.device_mesh, PartitionSpec())))
+
+
+def canonical(stored: np.ndarray, positions: Positions) -> np.ndarray:
+    """The inverse of `arrange`: padding is dropped, and of repeated elements the first is taken."""
+    for dim, order in positions.items():
+        elements, first = np.unique(order, return_index=True)
+        stored = stored.take(first[elements >= 0], axis=dim)
+    return stored
+
+
+def drawn(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Canonical initial values: float64 numbers that float32 holds.
+
+    Gains are uniform in [0.5, 1.5], biases in +-[0.1, 0.5]. Weights are normal with deviation 1 / sqrt(fan in), where
+    an embedding counts as the head that it may be tied to.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    if name.endswith(".gain"):
+        values = jax.random.uniform(key, shape, "float32", 0.5, 1.5)
+    elif name.endswith(".bias"):
+        size, sign = jax.random.split(key)
+        values = jax.random.uniform(size, shape, "float32", 0.1, 0.5) * jax.random.rademacher(sign, shape, "float32")
+    else:
+        fan_in = shape[1] if name.endswith("embedding.weight") else shape[0]
+        values = jax.random.normal(key, shape, "float32") / math.sqrt(fan_in)
+    return np.asarray(values, np.float64)
