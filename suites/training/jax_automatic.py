@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding
 
 from conformance.implementation import Declarations
 from conformance.placements import Placements
+from suites.training import jax_optimizers as optimizers
 from suites.training.jax_state import Named
 from suites.training.jax_step import TrainingStep
 
@@ -32,14 +33,25 @@ class AutomaticTraining(TrainingStep):
         gradients, sums, rows = self.accumulate(state["parameters"], batch)
         elements = sums.pop("weight")
         weight = jnp.where(elements == 0, 1, elements)  # nothing valid in the whole batch: gradients are zero
-        gradients = {name: self.constrain(g / weight, self.placements(name)) for name, g in gradients.items()}
-        norm = self.global_norm(gradients)
-        state = self.update(state, gradients, self.clip_factor(norm))
+        gradients = {name: self.mean_gradient(name, g, weight) for name, g in gradients.items()}
+        wide = {name: g.astype(self.master) for name, g in gradients.items()}
+        norm = self.global_norm(wide)
+        state = self.update(state, wide, self.clip_factor(norm))
         observed = {name: self.observation(name, value) for name, value in rows.items()}
         scalars = {name: value / weight for name, value in sums.items()}
         scalars |= {"metrics/tokens": elements / self.weight_per_token, "metrics/grad_norm": norm}
         observed |= {name: self.constrain(value, {}) for name, value in scalars.items()}
         return state, observed | {f"gradients/{name}": g for name, g in gradients.items()}
+
+    def mean_gradient(self, name: str, g: jax.Array, weight: jax.Array) -> jax.Array:
+        """The whole gradient, lying as its parameter does."""
+        return self.constrain(self.round_gradient(g.astype(self.master) / weight), self.gradient_placements(name))
+
+    def orthogonal(self, name: str, u: jax.Array) -> jax.Array:
+        """The zeros that fill up its last blocks are left out, and put back."""
+        whole = u[tuple(map(slice, self.contract.shapes[name]))]
+        widths = [(0, stored - size) for stored, size in zip(u.shape, whole.shape, strict=True)]
+        return jnp.pad(optimizers.newton_schulz(whole), widths)
 
     def global_norm(self, gradients: Named) -> jax.Array:
         return jnp.sqrt(sum(jnp.sum(g * g) for g in gradients.values()))

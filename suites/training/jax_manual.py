@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from conformance.implementation import Declarations
-from conformance.placements import sharded_dim
+from conformance.placements import Placements, sharded_dim
+from suites.training.jax_matrices import WholeMatrices
 from suites.training.jax_state import Named, pad_to_multiple, reordered
-from suites.training.jax_step import TrainingStep
 from suites.training.traffic import Transfer, total
 
 
-class ShardMapTraining(TrainingStep):
+class ShardMapTraining(WholeMatrices):
     """One training step on the blocks that a device holds."""
 
     @cached_property
@@ -32,7 +33,7 @@ class ShardMapTraining(TrainingStep):
             "rows": self.spec(self.row_placements()),
             "divided": {name: self.spec(placements) for name, placements in self.output_placements().items()},
             "scalars": PartitionSpec(),
-            "gradients": self.parameter_specs(),
+            "gradients": self.gradient_specs(),
         }
 
         def step(state: dict, batch: Named) -> tuple[dict, Named]:
@@ -66,9 +67,10 @@ class ShardMapTraining(TrainingStep):
             sums = {name: self.sum_over_data(value) for name, value in sums.items()}
             elements = sums.pop("weight")
             weight = self.normalizer(elements)
-            gradients = {name: self.sum_gradient(name, g) / weight for name, g in gradients.items()}
-            norm = self.global_norm(gradients)
-            state = self.update(state, gradients, self.clip_factor(norm))
+            gradients = {name: self.mean_gradient(name, g, weight) for name, g in gradients.items()}
+            wide = {name: g.astype(self.master) for name, g in gradients.items()}
+            norm = self.global_norm(wide)
+            state = self.update(state, wide, self.clip_factor(norm))
         scalars = {name: value / weight for name, value in sums.items()}
         scalars |= {"metrics/tokens": elements / self.weight_per_token, "metrics/grad_norm": norm}
         divided = {name: rows.pop(name) for name in self.output_placements()}
@@ -83,9 +85,17 @@ class ShardMapTraining(TrainingStep):
     def sum_over_data(self, x: jax.Array) -> jax.Array:
         return self.sum_over(self.data_axes, x)
 
+    @property
+    def gradient_axes(self) -> tuple[str, ...]:
+        """The axes over which gradients are summed when all slices are done."""
+        return self.data_axes
+
     def sum_gradient(self, name: str, g: jax.Array) -> jax.Array:
         """Gradient of this device's sum of losses -> gradient of the sum over the whole batch."""
-        return self.sum_over_data(g)
+        return self.reduced(g, partial(self.sum_over, self.gradient_axes))
+
+    def mean_gradient(self, name: str, g: jax.Array, weight: jax.Array) -> jax.Array:
+        return self.round_gradient(self.sum_gradient(name, g).astype(self.master) / weight)
 
     def squared_norm(self, name: str, g: jax.Array) -> jax.Array:
         """This device's share of the squared norm: every element of a parameter counts on one device only."""
@@ -103,25 +113,36 @@ class ShardMapTraining(TrainingStep):
 
     def declare(self) -> Declarations:
         return Declarations(
-            layout={name: self.placements(name) for name in self.contract.shapes},
+            layout=self.layout(),
             traffic=total(self.transfers(), self.mesh),
             reduction_dtype=self.compute,
             compute_axes=self.compute_axes(),
         )
 
+    def layout(self) -> dict[str, Placements]:
+        """How parameters and optimizer slots are stored."""
+        parameters = {name: self.placements(name) for name in self.contract.shapes}
+        slots = [(slot, name) for slot in self.slot_names for name in self.contract.shapes]
+        return parameters | {f"optimizer/{slot}/{name}": self.slot_placements(name) for slot, name in slots}
+
     def compute_axes(self) -> tuple[str, ...]:
-        """The axes over which the matrix products are divided."""
-        return self.data_axes
+        """The axes over which the matrix products are divided, where none is done twice."""
+        return () if self.recomputes else self.data_axes
 
     def transfers(self) -> Iterator[Transfer]:
-        """What a step communicates. Here: gradients and sums over the data axes."""
+        """What a step communicates. Here: gradients, sums over the data axes, and matrices that are needed whole."""
         for name in self.contract.shapes:
-            yield self.update_sum(self.data_axes, self.local_elements(name))
+            yield self.gradient_sum(self.gradient_axes, self.local_elements(name))
         yield self.update_sum(self.data_axes, 1, self.summed_scalars())
+        yield from self.matrix_transfers()
 
     def update_sum(self, axes: tuple[str, ...], elements: int, calls: int = 1) -> Transfer:
-        """All-reduces of gradients or of sums, in the master dtype."""
+        """All-reduces of sums, in the master dtype."""
         return Transfer(kind="all_reduce", axes=axes, phase="update", elements=elements, dtype=self.master, calls=calls)
+
+    def gradient_sum(self, axes: tuple[str, ...], elements: int) -> Transfer:
+        """An all-reduce of a gradient, in the dtype declared for that."""
+        return replace(self.update_sum(axes, elements), dtype=self.reduction_dtype)
 
     def summed_scalars(self) -> int:
         """Loss, weight, and the metrics that are sums."""
@@ -134,8 +155,7 @@ class ShardMapTraining(TrainingStep):
         return tokens // self.size(self.data_axes) // self.contract.recipe.accumulation
 
     def local_elements(self, name: str) -> int:
-        """Elements of a parameter that one device stores."""
-        positions = self.positions(name)
-        stored = [len(positions.get(dim, range(n))) for dim, n in enumerate(self.contract.shapes[name])]
-        sharded = tuple(axis for axis, placement in self.placements(name).items() if sharded_dim(placement) is not None)
-        return math.prod(stored) // self.size(sharded)
+        """Elements of the gradient of a parameter that one device keeps."""
+        placements, positions = self.gradient_placements(name), self.gradient_positions(name)
+        sharded = tuple(axis for axis, placement in placements.items() if sharded_dim(placement) is not None)
+        return math.prod(self.arranged_shape(name, positions)) // self.size(sharded)

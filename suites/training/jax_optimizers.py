@@ -1,8 +1,13 @@
-"""Elementwise optimizers on named arrays: they see a local block or a whole array and cannot tell which."""
+"""Optimizers on named arrays. SGD and AdamW see a block or a whole array and cannot tell which; Muon must know.
+
+I, O: input and output features
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,31 +16,34 @@ from conformance.contract import Recipe
 
 Named = dict[str, jax.Array]
 Slots = dict[str, Named]
+Orthogonal = Callable[[str, jax.Array], jax.Array]  # (name, block at hand) -> block at hand
 
 
 def slots(recipe: Recipe) -> tuple[str, ...]:
     """The optimizer slots that every parameter has, each of the parameter's shape and starting at zero."""
-    return ("momentum",) if recipe.optimizer == "sgd" else ("first_moment", "second_moment")
+    return ("first_moment", "second_moment") if recipe.optimizer == "adamw" else ("momentum",)
 
 
 def apply(
-    recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named, count: jax.Array
+    recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named, count: jax.Array, orthogonal: Orthogonal
 ) -> tuple[Named, Slots]:
     """One update with (already clipped) gradients; `count` is the number of this update, the first one being 1."""
     new_parameters: Named = {}
     new_slots: Slots = {slot: {} for slot in optimizer}
     for name, gradient in gradients.items():
         old = {slot: optimizer[slot][name] for slot in optimizer}
-        rule = sgd if recipe.optimizer == "sgd" else adamw
-        new_parameters[name], new = rule(recipe, parameters[name], old, gradient, count)
+        if recipe.optimizer == "muon" and is_hidden(name, gradient.shape):
+            new_parameters[name], new = muon(recipe, parameters[name], old, gradient, partial(orthogonal, name))
+        elif recipe.optimizer == "adamw":
+            new_parameters[name], new = adamw(recipe, parameters[name], old, gradient, count)
+        else:
+            new_parameters[name], new = sgd(recipe, parameters[name], old, gradient)
         for slot, value in new.items():
             new_slots[slot][name] = value
     return new_parameters, new_slots
 
 
-def sgd(
-    recipe: Recipe, p: jax.Array, old: Mapping[str, jax.Array], g: jax.Array, count: jax.Array
-) -> tuple[jax.Array, Named]:
+def sgd(recipe: Recipe, p: jax.Array, old: Mapping[str, jax.Array], g: jax.Array) -> tuple[jax.Array, Named]:
     """v = momentum v + (g + weight_decay p); p = p - learning_rate v."""
     momentum = recipe.momentum * old["momentum"] + (g + recipe.weight_decay * p)
     return p - recipe.learning_rate * momentum, {"momentum": momentum}
@@ -52,3 +60,38 @@ def adamw(
     unbiased_first, unbiased_second = first / (1 - beta1**steps), second / (1 - beta2**steps)
     direction = unbiased_first / (jnp.sqrt(unbiased_second) + recipe.epsilon) + recipe.weight_decay * p
     return p - recipe.learning_rate * direction, {"first_moment": first, "second_moment": second}
+
+
+def is_hidden(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether Muon makes a parameter orthogonal: the matrices of hidden layers. All others follow SGD."""
+    return len(shape) == 2 and name not in ("embedding.weight", "head.weight")
+
+
+def muon(
+    recipe: Recipe,
+    p: jax.Array,
+    old: Mapping[str, jax.Array],
+    g: jax.Array,
+    orthogonal: Callable[[jax.Array], jax.Array],
+) -> tuple[jax.Array, Named]:
+    """v = momentum v + g; p = p - learning_rate (orthogonal(g + momentum v) + weight_decay p).
+
+    `orthogonal` makes a matrix orthogonal: it takes and returns the block of it that is at hand.
+    Source: Jordan et al., Muon: An optimizer for hidden layers in neural networks (2024).
+    """
+    momentum = recipe.momentum * old["momentum"] + g
+    direction = orthogonal(g + recipe.momentum * momentum)
+    return p - recipe.learning_rate * (direction + recipe.weight_decay * p), {"momentum": momentum}
+
+
+def newton_schulz(u_IO: jax.Array) -> jax.Array:
+    """sqrt(max(1, O / I)) U f(S) V' for u = U S V': five steps of an odd polynomial bring singular values near 1.
+
+    It is done on the wide form of the matrix, after division by its Frobenius norm: no part of it will do.
+    """
+    rows, columns = u_IO.shape
+    x = (u_IO.T if rows > columns else u_IO) / (jnp.sqrt(jnp.sum(u_IO * u_IO)) + 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (2.0315 * (gram @ gram) - 4.7750 * gram) @ x
+    return math.sqrt(max(1.0, columns / rows)) * (x.T if rows > columns else x)

@@ -13,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from conformance.implementation import Arranged
 from conformance.placements import Placements, sharded_dim
+from reference.jax.rounding import rounded
 from suites.training import jax_optimizers as optimizers
 from suites.training.stored import Positions, StoredTraining, arrange
 
@@ -20,7 +21,7 @@ Named = dict[str, jax.Array]
 
 
 class JaxTraining(StoredTraining):
-    """A training step whose state is {parameters, optimizer, count}: sharded arrays in the master dtype."""
+    """A training step whose state is {parameters, optimizer, count}: sharded arrays, as they are stored."""
 
     framework = "jax"
     device_mesh: jax.sharding.Mesh
@@ -38,40 +39,71 @@ class JaxTraining(StoredTraining):
     # The protocol.
 
     def place(self, parameters: dict[str, np.ndarray], mesh: Any) -> dict:
+        self.settle(mesh)
+        return self.laid_out(self.state(parameters))
+
+    def settle(self, mesh: Any) -> None:
+        """Take the devices on which all that follows happens."""
         self.require_supported()
         automatic = (AxisType.Auto,) * mesh.devices.ndim
         self.device_mesh = jax.sharding.Mesh(mesh.devices, mesh.axis_names, axis_types=automatic)
-        stored = {
-            name: arrange(parameters[name].astype(self.master), self.positions(name)) for name in self.contract.shapes
-        }
-        zeros = {name: np.zeros_like(array) for name, array in stored.items()}
+
+    def state(self, parameters: Mapping[str, np.ndarray]) -> dict:
+        """The state before the first step, canonical: the master copy of the parameters if there is one, zeros."""
+        wide = {name: parameters[name].astype(self.master) for name in self.contract.shapes}
+        zeros = {name: np.zeros_like(array) for name, array in wide.items()}
         slots = dict.fromkeys(optimizers.slots(self.contract.recipe), zeros)
-        state = {"parameters": stored, "optimizer": slots, "count": np.zeros((), np.int32)}
+        slots |= {"master": wide} if self.master_dtype else {}
+        stored = {name: array.astype(self.stored_dtype) for name, array in wide.items()}
+        return {"parameters": stored, "optimizer": slots, "count": np.zeros((), np.int32)}
+
+    def laid_out(self, state: dict) -> dict:
+        """A canonical state as it is stored, on its devices."""
+        stored = {name: arrange(array, self.positions(name)) for name, array in state["parameters"].items()}
+        slots = {
+            slot: {name: arrange(array, self.slot_positions(name)) for name, array in values.items()}
+            for slot, values in state["optimizer"].items()
+        }
         shardings = jax.tree.map(lambda spec: NamedSharding(self.device_mesh, spec), self.state_specs())
-        return jax.device_put(state, shardings)
+        return jax.device_put({**state, "parameters": stored, "optimizer": slots}, shardings)
 
     def step(self, state: dict, batch: dict[str, Any]) -> tuple[dict, Mapping[str, Any]]:
         self.require_whole_rows(len(batch["mask"]))
         state, observations = self.program(state, batch)
-        return state, {name: self.arranged(name, value) for name, value in observations.items()}
+        return state, {name: arranged(value, self.observed_positions(name)) for name, value in observations.items()}
+
+    def observed_positions(self, name: str) -> Positions:
+        """Order in which an observation of the step leaves the program."""
+        kind, _, parameter = name.partition("/")
+        return self.gradient_positions(parameter) if kind == "gradients" else self.positions(name)
 
     def collect(self, state: dict) -> Mapping[str, Any]:
-        found = {f"parameters/{name}": self.arranged(name, value) for name, value in state["parameters"].items()}
+        found = {f"parameters/{name}": arranged(p, self.positions(name)) for name, p in state["parameters"].items()}
         for slot, values in state["optimizer"].items():
-            found |= {f"optimizer/{slot}/{name}": self.arranged(name, value) for name, value in values.items()}
+            found |= {
+                f"optimizer/{slot}/{name}": arranged(value, self.slot_positions(name)) for name, value in values.items()
+            }
         return found | {"optimizer/count": state["count"]}
 
     # Dtypes, sizes and specs.
 
     @property
     def master(self) -> str:
-        """Dtype of parameters, optimizer state, gradients as reported, statistics and losses."""
+        """Dtype of the optimizer and its slots, of statistics and losses."""
         return "float64" if self.dtype == "float64" else "float32"
 
     @property
     def compute(self) -> str:
         """Dtype of activations and of the parameters that meet them."""
-        return self.contract.recipe.precision.compute or self.dtype
+        return self.contract.recipe.precision.dtype("compute", self.dtype)
+
+    def round_gradient(self, g: jax.Array) -> jax.Array:
+        """A gradient in the dtype in which gradients are kept."""
+        return rounded(g, self.gradient_dtype)
+
+    def reduced(self, g: jax.Array, sum: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        """A gradient summed over devices, in the dtype that is declared for that."""
+        return self.round_gradient(sum(rounded(g, self.reduction_dtype)))
 
     def active(self, axes: tuple[str, ...]) -> tuple[str, ...]:
         """The axes over which there is anything to communicate."""
@@ -89,18 +121,26 @@ class JaxTraining(StoredTraining):
     def parameter_specs(self) -> dict[str, PartitionSpec]:
         return {name: self.spec(self.placements(name)) for name in self.contract.shapes}
 
-    def state_specs(self) -> dict[str, Any]:
-        specs = self.parameter_specs()
-        slots = dict.fromkeys(optimizers.slots(self.contract.recipe), specs)
-        return {"parameters": specs, "optimizer": slots, "count": PartitionSpec()}
+    def gradient_specs(self) -> dict[str, PartitionSpec]:
+        return {name: self.spec(self.gradient_placements(name)) for name in self.contract.shapes}
 
-    def arranged(self, name: str, value: jax.Array) -> jax.Array | Arranged:
-        """Say how a value is stored, unless that is canonical."""
-        stored = self.positions(name.removeprefix("gradients/"))
-        if not stored:
-            return value
-        shape = tuple(int(stored[dim].max()) + 1 if dim in stored else n for dim, n in enumerate(value.shape))
-        return Arranged(value=value, shape=shape, positions=stored)
+    def state_specs(self) -> dict[str, Any]:
+        specs = {name: self.spec(self.slot_placements(name)) for name in self.contract.shapes}
+        slots = dict.fromkeys(self.slot_names, specs)
+        return {"parameters": self.parameter_specs(), "optimizer": slots, "count": PartitionSpec()}
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        """The optimizer slots of every parameter, the master copy among them if there is one."""
+        return (*optimizers.slots(self.contract.recipe), *(("master",) if self.master_dtype else ()))
+
+
+def arranged(value: jax.Array, positions: Positions) -> jax.Array | Arranged:
+    """Say how a value is stored, unless that is canonical."""
+    if not positions:
+        return value
+    shape = tuple(int(positions[dim].max()) + 1 if dim in positions else n for dim, n in enumerate(value.shape))
+    return Arranged(value=value, shape=shape, positions=positions)
 
 
 def pad_to_multiple(x: jax.Array, dim: int, parts: int) -> jax.Array:

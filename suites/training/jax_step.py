@@ -7,11 +7,14 @@ from abc import abstractmethod
 import jax
 import jax.numpy as jnp
 
+from reference.jax.rounding import rounded
 from suites.training import jax_optimizers as optimizers
-from suites.training.jax_state import JaxTraining, Named
+from suites.training.jax_checkpoint import Checkpointed
+from suites.training.jax_recompute import Recomputed
+from suites.training.jax_state import Named
 
 
-class TrainingStep(JaxTraining):
+class TrainingStep(Recomputed, Checkpointed):
     """Losses and their gradients slice by slice, clipping, and the update."""
 
     @abstractmethod
@@ -23,37 +26,59 @@ class TrainingStep(JaxTraining):
 
     def accumulate(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         """(gradients, sums, rows): gradients and sums of all slices of the batch added up, rows in their order."""
-        slices = self.contract.recipe.accumulation
-        if slices == 1:
+        sizes = self.slice_sizes(len(batch["mask"]))
+        if len(sizes) == 1:
             return self.slice_gradients(parameters, batch)
+        if len(set(sizes)) > 1:
+            return self.accumulate_uneven(parameters, batch, sizes)
 
         def add(summed: Named, part: Named) -> tuple[Named, tuple[Named, Named]]:
             gradients, sums, rows = self.slice_gradients(parameters, part)
             return self.add_gradients(summed, gradients), (sums, rows)
 
-        parts = {key: value.reshape(slices, -1, *value.shape[1:]) for key, value in batch.items()}
-        gradients, (sums, rows) = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, parameters), parts)
+        parts = {key: value.reshape(len(sizes), -1, *value.shape[1:]) for key, value in batch.items()}
+        gradients, (sums, rows) = jax.lax.scan(add, self.no_gradients(parameters), parts)
         rows = {name: value.reshape(-1, *value.shape[2:]) for name, value in rows.items()}
         return gradients, {name: value.sum(0) for name, value in sums.items()}, rows
 
+    def accumulate_uneven(self, parameters: Named, batch: Named, sizes: list[int]) -> tuple[Named, Named, Named]:
+        """Slices of different shapes: a program for each of them, one after the other."""
+        gradients, all_sums, all_rows, start = self.no_gradients(parameters), [], [], 0
+        for size in sizes:
+            part = {key: value[start : start + size] for key, value in batch.items()}
+            new, sums, rows = self.slice_gradients(parameters, part)
+            gradients, start = self.add_gradients(gradients, new), start + size
+            all_sums.append(sums)
+            all_rows.append(rows)
+        total = {name: jnp.stack([part[name] for part in all_sums]).sum(0) for name in all_sums[0]}
+        return gradients, total, {name: jnp.concatenate([part[name] for part in all_rows]) for name in all_rows[0]}
+
+    def no_gradients(self, parameters: Named) -> Named:
+        """What the gradients of slices are added to."""
+        return {name: jnp.zeros(p.shape, self.gradient_dtype) for name, p in parameters.items()}
+
     def add_gradients(self, summed: Named, new: Named) -> Named:
-        return {name: summed[name] + new[name] for name in new}
+        return {name: self.round_gradient(summed[name].astype(self.master) + new[name]) for name in new}
 
     def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         """(gradients, sums, rows) of one slice; the gradients are those of its sum of losses."""
 
         def loss_sum(parameters: Named) -> tuple[jax.Array, tuple[jax.Array, Named]]:
-            narrow = {name: value.astype(self.compute) for name, value in parameters.items()}
-            loss, weight, observations = self.forward(narrow, batch)
+            loss, weight, observations = self.forward(self.to_compute(parameters), batch)
             return loss, (weight, observations)
 
-        (loss, (weight, rows)), gradients = jax.value_and_grad(loss_sum, has_aux=True)(parameters)
+        wide = {name: p.astype(self.master) for name, p in parameters.items()}
+        (loss, (weight, rows)), gradients = jax.value_and_grad(loss_sum, has_aux=True)(wide)
+        gradients = {name: self.round_gradient(g) for name, g in gradients.items()}
         metrics = {name: rows.pop(name) for name in list(rows) if name.startswith("metrics/")}
         return gradients, {"loss": loss, "weight": weight, **metrics}, rows
 
     def read_parameters(self, state: dict) -> Named:
         """The parameters that this step computes with."""
         return state["parameters"]
+
+    def to_compute(self, parameters: Named) -> Named:
+        return {name: value.astype(self.compute) for name, value in parameters.items()}
 
     def normalizer(self, elements: jax.Array) -> jax.Array:
         """What sums and gradients are divided by: the valid elements of the whole batch, 1 where there are none."""
@@ -65,9 +90,14 @@ class TrainingStep(JaxTraining):
 
     def update(self, state: dict, gradients: Named, factor: jax.Array) -> dict:
         """New state from the gradients and the factor that clips them."""
-        count = state["count"] + 1
+        slots, count = dict(state["optimizer"]), state["count"] + 1
+        wide = slots.pop("master", None) or {name: p.astype(self.master) for name, p in state["parameters"].items()}
         clipped = {name: factor * g for name, g in gradients.items()}
-        parameters, slots = optimizers.apply(
-            self.contract.recipe, state["parameters"], state["optimizer"], clipped, count
-        )
-        return {"parameters": parameters, "optimizer": slots, "count": count}
+        wide, slots = optimizers.apply(self.contract.recipe, wide, slots, clipped, count, self.orthogonal)
+        stored = {name: rounded(p, self.stored_dtype) for name, p in wide.items()}
+        slots |= {"master": wide} if self.master_dtype else {}
+        return {"parameters": stored, "optimizer": slots, "count": count}
+
+    @abstractmethod
+    def orthogonal(self, name: str, u: jax.Array) -> jax.Array:
+        """The block at hand of the orthogonalised matrix, every block of which must be known for that."""

@@ -96,6 +96,10 @@ class StoredTraining(Implementation):
         """The observations that are divided by more than rows."""
         return {}
 
+    def arranged_shape(self, name: str, positions: Positions) -> tuple[int, ...]:
+        """Shape of the whole of a parameter in the order in which it is stored, padding and repeats included."""
+        return tuple(len(positions.get(dim, range(n))) for dim, n in enumerate(self.contract.shapes[name]))
+
     def require_supported(self) -> None:
         """Raise Unsupported for a contract that this mesh cannot carry."""
 

@@ -42,7 +42,8 @@ class Layer(QuadraticLoss, DecoderLayers):
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         observed: Named = {}
         inputs_BSD = batch["inputs"].astype(self.compute)
-        y_BSD = self.decoder_layer(inputs_BSD, batch, "layer", self.canonical(p), observed)
+        layer = self.recomputed(self.decoder_layer)
+        y_BSD = layer(inputs_BSD, batch, "layer", self.canonical(p), observed)
         return *self.quadratic(y_BSD, batch), observed | {"outputs/y": y_BSD}
 
 
@@ -53,8 +54,9 @@ class LanguageModel(DecoderLayers, VocabularyParallel):
         p, observed = self.canonical(p), {}
         x_BSD = observed["activations/embedding"] = self.add_positions(self.embed(batch["tokens"], p))
         x_BSD = self.dropout(x_BSD, "embedding", batch, observed)
+        layer = self.recomputed(self.decoder_layer)
         for i in range(self.contract.model.layers):
-            x_BSD = self.decoder_layer(x_BSD, batch, f"layers.{i}", p, observed)
+            x_BSD = layer(x_BSD, batch, f"layers.{i}", p, observed)
             observed[f"activations/layers.{i}"] = x_BSD
         x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
         logits_BSV = observed["outputs/logits"] = self.logits(x_BSD, p)

@@ -5,12 +5,13 @@ B: rows  S: query tokens  T: key tokens  D: hidden  H: query heads of this devic
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
+from conformance.placements import sharded_dim
 from suites.tensor.jax_manual.linear import LinearLayers
 from suites.training import jax_layers as layers
 from suites.training.jax_losses import QuadraticLoss
@@ -64,7 +65,8 @@ class AttentionBlock(LinearLayers, Tokens):
         return layers.attend(q_BSHE, k_BTHE, v_BTHE, self.visible(batch), self.master)
 
     def sum_gradient(self, name: str, g: jax.Array) -> jax.Array:
-        return super().sum_gradient(name, self.sum_repeats(name, g) if self.is_repeated(name) else g)
+        g = self.reduced(g, partial(self.sum_repeats, name)) if self.is_repeated(name) else g
+        return super().sum_gradient(name, g)
 
     def is_partial(self, name: str) -> bool:
         """Whether a replicated parameter meets other heads on each device."""
@@ -76,9 +78,16 @@ class AttentionBlock(LinearLayers, Tokens):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
-        for name, shape in self.contract.shapes.items():
-            if self.is_repeated(name):
-                yield self.update_sum((self.tensor_axis,), math.prod(shape))
+        for name in filter(self.is_repeated, self.contract.shapes):
+            [(dim, stored)] = self.computed_positions(name).items()
+            held = len(self.gradient_positions(name)[dim]) // self.size(self.dividing(name, dim))
+            others = self.local_elements(name) // held
+            yield self.gradient_sum((self.tensor_axis,), others * (int(stored.max()) + 1))
+
+    def dividing(self, name: str, dim: int) -> tuple[str, ...]:
+        """The axes that divide a dim of a parameter's gradient."""
+        placements = self.gradient_placements(name).items()
+        return tuple(axis for axis, placement in placements if sharded_dim(placement) == dim)
 
 
 class Attention(QuadraticLoss, AttentionBlock):

@@ -7,13 +7,13 @@ Source: Shoeybi et al., Megatron-LM, section 3 (operators f and g).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import partial
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from suites.tensor.arrangement import TensorArrangement, first_copies
 from suites.training.jax_manual import ShardMapTraining
@@ -110,18 +110,22 @@ class TensorParallel(TensorArrangement, ShardMapTraining):
             g = self.without_repeats(name, g)
         squares = super().squared_norm(name, g)
         for axis in self.active(self.model_axes):
-            if axis not in self.placements(name):
+            if axis not in self.gradient_placements(name):
                 squares = jnp.where(self.axis_rank(axis) == 0, squares, 0)
         return squares
 
     def without_repeats(self, name: str, g: jax.Array) -> jax.Array:
         """Zero where a lower rank stores the same element."""
-        [(dim, stored)] = self.positions(name).items()
-        counts = jnp.asarray(first_copies(stored).reshape(self.tensor_size(), -1))[self.tensor_rank()]
-        return g * jnp.expand_dims(counts, tuple(d for d in range(g.ndim) if d != dim))
+        [(dim, stored)] = self.computed_positions(name).items()
+        return g * along(dim, self.own_part(dim, first_copies(stored), padding=0), g)
+
+    def own_part(self, dim: int, elements: np.ndarray, padding: int) -> jax.Array:
+        """What is known of every element along a dim -> of those that this device has the gradient of."""
+        return jnp.asarray(elements.reshape(self.tensor_size(), -1))[self.tensor_rank()]
 
     def sum_gradient(self, name: str, g: jax.Array) -> jax.Array:
-        return super().sum_gradient(name, self.sum_over_tensor(g) if self.is_partial(name) else g)
+        g = self.reduced(g, self.sum_over_tensor) if self.is_partial(name) else g
+        return super().sum_gradient(name, g)
 
     def is_partial(self, name: str) -> bool:
         """Whether a replicated parameter meets other activations on each device of the axis."""
@@ -129,21 +133,23 @@ class TensorParallel(TensorArrangement, ShardMapTraining):
 
     def sum_repeats(self, name: str, g: jax.Array) -> jax.Array:
         """Sum the gradients of all copies of an element: put them in canonical order, sum, take one's own again."""
-        [(dim, stored)] = self.positions(name).items()
-        own = jnp.asarray(stored.reshape(self.tensor_size(), -1))[self.tensor_rank()]
-        index = (slice(None),) * dim + (own,)
-        whole = jnp.zeros(self.contract.shapes[name], g.dtype).at[index].set(g)
-        return self.sum_over_tensor(whole)[index]
+        [(dim, stored)] = self.computed_positions(name).items()
+        own = self.own_part(dim, stored, padding=-1)
+        real, index = along(dim, own >= 0, g), (slice(None),) * dim + (jnp.maximum(own, 0),)
+        shape = [int(stored.max()) + 1 if d == dim else n for d, n in enumerate(g.shape)]
+        whole = jnp.zeros(shape, g.dtype).at[index].add(g * real)
+        return self.sum_over_tensor(whole)[index] * real
 
     def compute_axes(self) -> tuple[str, ...]:
-        return (*self.data_axes, *self.model_axes) if self.divides_evenly() else self.data_axes
+        divided = self.divides_evenly() and not self.recomputes
+        return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if divided else super().compute_axes()
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield self.update_sum(self.model_axes, 1)  # of squares, for the norm
-        for name, shape in self.contract.shapes.items():
+        for name in self.contract.shapes:
             if self.is_partial(name):
-                yield self.update_sum((self.tensor_axis,), math.prod(shape))
+                yield self.gradient_sum((self.tensor_axis,), self.local_elements(name))
 
     def each_token(self, kind: str, phase: str, features: int, calls: int = 1, dtype: str | None = None) -> Transfer:
         """In every slice of the batch `calls` collectives over the tensor axis, of `features` elements per token."""
@@ -155,3 +161,8 @@ class TensorParallel(TensorArrangement, ShardMapTraining):
             dtype=dtype or self.compute,
             calls=calls * self.contract.recipe.accumulation,
         )
+
+
+def along(dim: int, elements: jax.Array, like: jax.Array) -> jax.Array:
+    """A number for each element along a dim, to multiply an array with."""
+    return jnp.expand_dims(elements, tuple(d for d in range(like.ndim) if d != dim)).astype(like.dtype)

@@ -20,13 +20,19 @@ class FeedForwardBlock(LinearLayers):
     """Column-parallel up (and gate), row-parallel down. A device's gate features meet its own up features."""
 
     def feedforward(self, x_BSD: jax.Array, name: str, p: Named) -> jax.Array:
-        x_BSD = self.enter_block(x_BSD)
+        hidden_BSF = self.hidden_features(self.enter_block(x_BSD), name, p)
+        y_BSD = self.row_linear(hidden_BSF, f"{name}.down", p)
+        return y_BSD + self.adapted(hidden_BSF, name, p) if self.contract.model.adapter else y_BSD
+
+    def hidden_features(self, x_BSD: jax.Array, name: str, p: Named) -> jax.Array:
         if self.contract.model.activation == "gelu":
-            hidden_BSF = jax.nn.gelu(self.column_linear(x_BSD, f"{name}.up", p), approximate=True)
-        else:
-            gate_BSF, up_BSF = self.gate_and_up(x_BSD, name, p)
-            hidden_BSF = jax.nn.silu(gate_BSF) * up_BSF
-        return self.row_linear(hidden_BSF, f"{name}.down", p)
+            return jax.nn.gelu(self.column_linear(x_BSD, f"{name}.up", p), approximate=True)
+        gate_BSF, up_BSF = self.gate_and_up(x_BSD, name, p)
+        return jax.nn.silu(gate_BSF) * up_BSF
+
+    def adapted(self, hidden_BSF: jax.Array, name: str, p: Named) -> jax.Array:
+        """The low-rank product of an adapter (Hu et al., LoRA): its first matrix is row-parallel, as `down` is."""
+        return self.row_linear(hidden_BSF, f"{name}.adapter_in", p) @ p[f"{name}.adapter_out.weight"]
 
     def gate_and_up(self, x_BSD: jax.Array, name: str, p: Named) -> tuple[jax.Array, jax.Array]:
         """A fused projection holds on each device that device's gate features, then its up features."""
@@ -34,6 +40,11 @@ class FeedForwardBlock(LinearLayers):
             gate_BSF, up_BSF = jnp.split(self.column_linear(x_BSD, f"{name}.gate_up", p), 2, axis=-1)
             return gate_BSF, up_BSF
         return self.column_linear(x_BSD, f"{name}.gate", p), self.column_linear(x_BSD, f"{name}.up", p)
+
+    def adapter_transfers(self, phase: str, number: int) -> Iterator[Transfer]:
+        """The sum between the two matrices of an adapter, of so many blocks."""
+        if rank := self.contract.model.adapter:
+            yield self.each_token("all_reduce", phase, rank, number)
 
 
 class FeedForward(QuadraticLoss, FeedForwardBlock):
@@ -46,3 +57,4 @@ class FeedForward(QuadraticLoss, FeedForwardBlock):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield self.each_token("all_reduce", "forward", self.contract.model.hidden)
+        yield from self.adapter_transfers("forward", 1)

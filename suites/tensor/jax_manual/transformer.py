@@ -43,6 +43,11 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
         """Sums of activations where a block is left, sums of their gradients where it was entered."""
         yield self.each_token("all_reduce", "forward", self.contract.model.hidden, leaving)
         yield self.each_token("all_reduce", "backward", self.contract.model.hidden, entering)
+        number = self.contract.model.layers or int(self.contract.model.kind == "layer")
+        yield from self.adapter_transfers("forward", number)
+        if self.recomputes:  # all of a layer but its last sum, which its own backward pass does not need
+            yield self.each_token("all_reduce", "backward", self.contract.model.hidden, number)
+            yield from self.adapter_transfers("backward", number)
 
 
 class Layer(QuadraticLoss, DecoderLayers):
@@ -50,7 +55,8 @@ class Layer(QuadraticLoss, DecoderLayers):
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         observed: Named = {}
-        y_BSD = self.decoder_layer(batch["inputs"].astype(self.compute), batch, "layer", p, observed)
+        layer = self.recomputed(self.decoder_layer)
+        y_BSD = layer(batch["inputs"].astype(self.compute), batch, "layer", p, observed)
         return *self.quadratic(y_BSD, batch), observed | {"outputs/y": y_BSD}
 
     def transfers(self) -> Iterator[Transfer]:
@@ -65,8 +71,9 @@ class LanguageModel(DecoderLayers, VocabularyParallel):
         observed: Named = {}
         x_BSD = observed["activations/embedding"] = self.add_positions(self.embed(batch["tokens"], p))
         x_BSD = self.dropout(x_BSD, "embedding", batch, observed)
+        layer = self.recomputed(self.decoder_layer)
         for i in range(self.contract.model.layers):
-            x_BSD = self.decoder_layer(x_BSD, batch, f"layers.{i}", p, observed)
+            x_BSD = layer(x_BSD, batch, f"layers.{i}", p, observed)
             observed[f"activations/layers.{i}"] = x_BSD
         x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
         logits_BSV = observed["outputs/logits"] = self.logits(x_BSD, p)

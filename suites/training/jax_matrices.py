@@ -1,0 +1,65 @@
+"""What an optimizer does to a whole matrix of which each device stores a block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from conformance.placements import Placements, sharded_dim
+from suites.training import jax_optimizers as optimizers
+from suites.training.jax_state import reordered
+from suites.training.jax_step import TrainingStep
+from suites.training.stored import Positions
+from suites.training.traffic import Transfer
+
+
+class WholeMatrices(TrainingStep):
+    """Law: what depends on all elements of a matrix sees the canonical one: no padding, nothing twice, in order."""
+
+    def orthogonal(self, name: str, u: jax.Array) -> jax.Array:
+        """This device's block of the orthogonalised matrix."""
+        return self.own_block(name, optimizers.newton_schulz(self.whole_matrix(name, u)))
+
+    def whole_matrix(self, name: str, x: jax.Array) -> jax.Array:
+        """This device's block of an optimizer slot -> the canonical matrix."""
+        for axis, dim in self.gathered_axes(name):
+            x = jax.lax.all_gather(x, axis, axis=dim, tiled=True)
+        return canonical(x, self.slot_positions(name))
+
+    def own_block(self, name: str, x: jax.Array) -> jax.Array:
+        """The canonical matrix -> this device's block of it."""
+        x = reordered(x, self.slot_positions(name))
+        for axis, dim in reversed(self.gathered_axes(name)):
+            width = x.shape[dim] // self.mesh.size(axis)
+            x = jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(axis) * width, width, dim)
+        return x
+
+    def gathered_axes(self, name: str) -> list[tuple[str, int]]:
+        """(axis, dim) for each axis that divides an optimizer slot, the one that cuts finest first."""
+        placements: Placements = self.slot_placements(name)
+        dims = {axis: sharded_dim(placements.get(axis, "R")) for axis in reversed(self.mesh.axes)}
+        return [(axis, dim) for axis, dim in dims.items() if dim is not None and self.mesh.size(axis) > 1]
+
+    def matrix_transfers(self) -> Iterator[Transfer]:
+        """The gathers of an optimizer that needs whole matrices."""
+        for name, shape in self.contract.shapes.items():
+            if self.contract.recipe.optimizer == "muon" and optimizers.is_hidden(name, shape):
+                yield from self.gathers(name)
+
+    def gathers(self, name: str) -> Iterator[Transfer]:
+        elements = math.prod(self.arranged_shape(name, self.slot_positions(name)))
+        for axis, _ in reversed(self.gathered_axes(name)):
+            yield Transfer(kind="all_gather", axes=(axis,), phase="update", elements=elements, dtype=self.master)
+            elements //= self.mesh.size(axis)
+
+
+def canonical(x: jax.Array, positions: Positions) -> jax.Array:
+    """A whole array as it is stored -> in canonical order, without padding and repeats."""
+    for dim, stored in positions.items():
+        _, first = np.unique(stored, return_index=True)
+        x = jnp.take(x, first[len(first) - int(stored.max()) - 1 :], axis=dim)
+    return x

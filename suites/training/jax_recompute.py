@@ -1,0 +1,42 @@
+"""Decoder layers that keep only their inputs and are computed again in the backward pass.
+
+Law: it changes nothing. Source: Chen et al., Training Deep Nets with Sublinear Memory Cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+
+from suites.training.jax_state import JaxTraining, Named
+
+Layer = Callable[[jax.Array, Named, str, Named, Named], jax.Array]  # (x, batch, name, parameters, observed) -> y
+
+
+class Recomputed(JaxTraining):
+    @property
+    def recomputes(self) -> bool:
+        return self.contract.recipe.recompute == "layer"
+
+    def recomputed(self, layer: Layer) -> Layer:
+        """The layer; where the recipe says so, one that is computed twice.
+
+        There is no state of a random generator to restore: masks are functions of the seeds in the batch. What a layer
+        ends with, and nothing in its backward pass needs, JAX does not compute again.
+        """
+        return recomputing(layer) if self.recomputes else layer
+
+
+def recomputing(layer: Layer) -> Layer:
+    def twice(x: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
+        def run(x: jax.Array, own: Named) -> tuple[jax.Array, Named]:
+            seen: Named = {}
+            return layer(x, batch, name, p | own, seen), seen
+
+        own = {one: value for one, value in p.items() if one.startswith(f"{name}.")}
+        y, seen = jax.checkpoint(run)(x, own)
+        observed.update(seen)
+        return y
+
+    return twice
