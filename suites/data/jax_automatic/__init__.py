@@ -1,0 +1,1 @@
+"""Sharded state by annotation: the partitioner derives what is gathered and scattered."""

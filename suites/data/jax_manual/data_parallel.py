@@ -1,0 +1,30 @@
+"""Data parallelism: every device has the whole state and its own rows.
+
+Law: the gradient of the whole batch is the sum of the devices' gradients of their sums of losses, divided once by the
+valid elements of all of them; so each of them takes the same step. The axis `fsdp` is one more axis of rows.
+Source: Li et al., PyTorch Distributed: Experiences on Accelerating Data Parallel Training, section 3.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from suites.tensor.jax_manual import linear, transformer
+
+
+class DataParallel:
+    """In front of a training step that may be tensor-parallel besides."""
+
+    row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
+
+
+class Linear(DataParallel, linear.ColumnLinear):
+    """One linear layer."""
+
+
+class Layer(DataParallel, transformer.Layer):
+    """One decoder layer."""
+
+
+class LanguageModel(DataParallel, transformer.LanguageModel):
+    """The decoder language model."""

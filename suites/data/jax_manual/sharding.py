@@ -1,0 +1,110 @@
+"""Between a tensor as the model computes with it and the shard of it that a device keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from conformance.placements import Placements
+from suites.data.arrangement import Positions, ShardedState
+from suites.training.jax_state import Named, pad_to_multiple
+from suites.training.traffic import Transfer
+
+
+class Sharding(ShardedState):
+    """Shards are chunks of one size along one dim; behind the end of what does not divide are zeros."""
+
+    def own_shard(self, name: str, whole: jax.Array) -> jax.Array:
+        if self.shard_size() == 1:
+            return whole
+        whole, dim = pad_to_multiple(whole, self.shard_dim(name), self.shard_size()), self.shard_dim(name)
+        width = whole.shape[dim] // self.shard_size()
+        return jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index(self.shard_axis) * width, width, dim)
+
+    def gather(self, name: str, shard: jax.Array) -> jax.Array:
+        """All shards side by side, without the padding."""
+        if self.shard_size() == 1:
+            return shard
+        dim = self.shard_dim(name)
+        padded = jax.lax.all_gather(shard, self.shard_axis, axis=dim, tiled=True)
+        return jax.lax.slice_in_dim(padded, 0, self.width(name), axis=dim)
+
+    def width(self, name: str) -> int:
+        """Size of the sharded dim on a device that computes with the parameter."""
+        dim = self.shard_dim(name)
+        return len(self.computed_positions(name).get(dim, range(self.contract.shapes[name][dim]))) // self.others(name)
+
+    def shard_transfer(self, kind: str, phase: str, name: str, dtype: str, calls: int = 1) -> Transfer:
+        """Collectives over the shard axis that gather a parameter or scatter its gradient, padding included."""
+        stored = math.prod(self.arranged_shape(name, self.sharded_positions(name)))
+        others = self.size(tuple(self.computed_placements(name)))
+        return Transfer(
+            kind=kind, axes=(self.shard_axis,), phase=phase, elements=stored // others, dtype=dtype, calls=calls
+        )
+
+
+class ShardedSlots(Sharding):
+    """Each device updates its shard of every parameter, and has the optimizer slots of that shard alone."""
+
+    def slot_placements(self, name: str) -> Placements:
+        return self.sharded_placements(name)
+
+    def slot_positions(self, name: str) -> Positions:
+        return self.sharded_positions(name)
+
+    def updated_transfers(self) -> Iterator[Transfer]:
+        for name in self.contract.shapes:
+            yield self.shard_transfer("all_gather", "update", name, self.stored_dtype)
+
+    def update(self, state: dict, gradients: Named, factor: jax.Array) -> dict:
+        """The gradients are those of the shards."""
+        shards = {name: self.own_shard(name, p) for name, p in state["parameters"].items()}
+        new = super().update(state | {"parameters": shards}, gradients, factor)
+        return new | {"parameters": {name: self.gather_updated(name, p) for name, p in new["parameters"].items()}}
+
+    def gather_updated(self, name: str, shard: jax.Array) -> jax.Array:
+        """The updated shards of all devices -> the parameter that all of them compute with."""
+        return self.gather(name, shard)
+
+
+class ShardedGradients(Sharding):
+    """Gradients are summed and divided over the shard axis in one, and then summed over the other axes of the data."""
+
+    model_axes: ClassVar[tuple[str, ...]] = ("fsdp", "tensor")  # the squares of their shards are summed over both
+
+    def gradient_placements(self, name: str) -> Placements:
+        return self.sharded_placements(name)
+
+    def gradient_positions(self, name: str) -> Positions:
+        return self.sharded_positions(name)
+
+    @property
+    def gradient_axes(self) -> tuple[str, ...]:
+        return tuple(axis for axis in self.data_axes if axis != self.shard_axis)
+
+    def no_gradients(self, parameters: Named) -> Named:
+        return {name: self.own_shard(name, zero) for name, zero in super().no_gradients(parameters).items()}
+
+    def scatter_gradient(self, name: str, g: jax.Array) -> jax.Array:
+        """The gradient from this device's rows -> this device's shard of the sum over the shard axis."""
+        g = pad_to_multiple(self.round_gradient(g), self.shard_dim(name), self.shard_size())
+        return self.reduced(g, lambda x: self.sum_and_scatter(x, self.shard_dim(name)))
+
+    def sum_and_scatter(self, x: jax.Array, dim: int) -> jax.Array:
+        if self.shard_size() == 1:
+            return x
+        return jax.lax.psum_scatter(x, self.shard_axis, scatter_dimension=dim, tiled=True)
+
+    def own_part(self, dim: int, elements: np.ndarray, padding: int) -> jax.Array:
+        """Of the elements that this tensor device computes with, those of this device's shard."""
+        own = super().own_part(dim, elements, padding)
+        if dim != 0 or self.shard_size() == 1:
+            return own
+        missing = -len(own) % self.shard_size()
+        chunks = jnp.pad(own, (0, missing), constant_values=padding).reshape(self.shard_size(), -1)
+        return chunks[jax.lax.axis_index(self.shard_axis)]

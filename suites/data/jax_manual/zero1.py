@@ -1,0 +1,41 @@
+"""ZeRO stage 1: optimizer slots are divided over the shard axis; parameters and gradients are whole on every device.
+
+Law: the update of an element depends on nothing but its own gradient, parameter and slots, so whoever has them may do
+it for all; the updated shards, gathered, are the parameters of the next step on every device.
+Source: Rajbhandari et al., ZeRO, section 5.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+
+from suites.data.jax_manual.sharding import ShardedSlots
+from suites.tensor.jax_manual import linear, transformer
+from suites.training.jax_state import Named
+from suites.training.traffic import Transfer
+
+
+class Zero1(ShardedSlots):
+    """In front of any training step."""
+
+    def update(self, state: dict, gradients: Named, factor: jax.Array) -> dict:
+        return super().update(state, {name: self.own_shard(name, g) for name, g in gradients.items()}, factor)
+
+    def transfers(self) -> Iterator[Transfer]:
+        """Gradients are summed as in plain data parallelism; then the updated shards are gathered."""
+        yield from super().transfers()
+        yield from self.updated_transfers()
+
+
+class Linear(Zero1, linear.ColumnLinear):
+    """One linear layer."""
+
+
+class Layer(Zero1, transformer.Layer):
+    """One decoder layer."""
+
+
+class LanguageModel(Zero1, transformer.LanguageModel):
+    """The decoder language model."""

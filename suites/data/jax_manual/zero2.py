@@ -1,0 +1,44 @@
+"""ZeRO stage 2: optimizer slots and gradients are divided over the shard axis; parameters are whole on every device.
+
+Law: the gradient of each slice of the batch is summed and divided in one reduce-scatter, and what is added up over
+slices are shards: no device ever keeps a whole summed gradient. Over other axes of the data the shards are summed once.
+Source: Rajbhandari et al., ZeRO, section 5.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from suites.data.jax_manual.sharding import ShardedGradients, ShardedSlots
+from suites.tensor.jax_manual import linear, transformer
+from suites.training.jax_state import Named
+from suites.training.traffic import Transfer
+
+
+class Zero2(ShardedSlots, ShardedGradients):
+    """In front of any training step."""
+
+    def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
+        gradients, sums, rows = super().slice_gradients(parameters, batch)
+        return {name: self.scatter_gradient(name, g) for name, g in gradients.items()}, sums, rows
+
+    def transfers(self) -> Iterator[Transfer]:
+        """Scatters follow the backward pass of their slice."""
+        yield from super().transfers()
+        yield from self.updated_transfers()
+        for name in self.contract.shapes:
+            yield self.shard_transfer(
+                "reduce_scatter", "forward", name, self.reduction_dtype, self.contract.recipe.accumulation
+            )
+
+
+class Linear(Zero2, linear.ColumnLinear):
+    """One linear layer."""
+
+
+class Layer(Zero2, transformer.Layer):
+    """One decoder layer."""
+
+
+class LanguageModel(Zero2, transformer.LanguageModel):
+    """The decoder language model."""
