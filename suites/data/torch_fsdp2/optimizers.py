@@ -1,0 +1,33 @@
+"""Updates by torch's own optimizers, on DTensors, out of place."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from conformance.contract import Recipe
+
+Named = dict[str, Tensor]
+Slots = dict[str, Named]
+STATE = {"momentum": "momentum_buffer", "first_moment": "exp_avg", "second_moment": "exp_avg_sq"}  # ours -> torch's
+
+
+def updated(recipe: Recipe, parameters: Named, slots: Slots, gradients: Named, count: int) -> tuple[Named, Slots]:
+    """One update with clipped gradients, its number being `count`, in the dtype of the gradients."""
+    moved = {name: nn.Parameter(p.detach().clone()) for name, p in parameters.items()}
+    optimizer = build(recipe, list(moved.values()))
+    for name, p in moved.items():
+        p.grad = gradients[name]
+        optimizer.state[p] = {STATE[slot]: values[name].clone() for slot, values in slots.items()}
+        if recipe.optimizer == "adamw":
+            optimizer.state[p]["step"] = torch.tensor(float(count - 1))
+    optimizer.step()
+    found = {slot: {name: optimizer.state[p][STATE[slot]] for name, p in moved.items()} for slot in slots}
+    return {name: p.detach() for name, p in moved.items()}, found
+
+
+def build(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """torch's SGD and AdamW follow the rules of the recipe; both decay as it does."""
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, recipe.learning_rate, recipe.betas, recipe.epsilon, recipe.weight_decay)
+    return torch.optim.SGD(parameters, recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay)

@@ -1,0 +1,208 @@
+"""Fully sharded data parallelism by torch's `fully_shard` (FSDP2), hybrid sharding on a mesh of data x fsdp.
+
+The law is that of ZeRO stage 3; FSDP2 decides when to gather and to reduce. State lies as DTensor cuts it: chunks along
+dim 0, the last ones shorter or empty, none padded. Slices before the last are not reduced (`no_sync`): their gradients
+are added up whole on each rank.
+Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cached_property, partial
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.nn.utils import get_total_norm
+
+from conformance.implementation import Unsupported
+from conformance.placements import Placements
+from suites.data.torch_fsdp2.modules import Node, fill, sharded, tree
+from suites.data.torch_fsdp2.optimizers import updated
+from suites.tensor.torch_manual import linear, transformer
+from suites.training.torch_manual import CollectiveTraining
+from suites.training.torch_recompute import Layer as RecomputedLayer
+from suites.training.torch_recompute import recomputing
+from suites.training.torch_state import Named, State, dtype_of, name_of
+from suites.training.traffic import Transfer
+
+AXES = ("data", "fsdp")
+
+
+class FullyShard(CollectiveTraining):
+    """In front of a training step whose model is a function of named parameters."""
+
+    row_axes: ClassVar[tuple[str, ...]] = AXES
+
+    @cached_property
+    def model(self) -> Node:
+        policy = MixedPrecisionPolicy(
+            param_dtype=self.compute, reduce_dtype=dtype_of(self.reduction_dtype), cast_forward_inputs=False
+        )
+        return sharded(tree(self.contract.shapes, self.master), self.layer_paths, self.state_mesh, policy)
+
+    @property
+    def layer_paths(self) -> list[str]:
+        number = self.contract.model.layers
+        return [f"layers.{i}" for i in range(number)] or ["layer"] * (self.contract.model.kind == "layer")
+
+    @cached_property
+    def state_mesh(self) -> DeviceMesh:
+        """The mesh with both axes: hybrid sharding wants one, if only of size 1, over which state is replicated."""
+        sizes = [self.mesh.size(axis) for axis in AXES]
+        return DeviceMesh("cpu", self.device_mesh.mesh.reshape(sizes), mesh_dim_names=AXES)
+
+    # The model, called through the modules that hold its parameters.
+
+    def accumulate(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
+        fill(self.model, parameters)
+        sizes = self.slice_sizes(len(batch["mask"]))
+        slices = zip(*(value.split(sizes) for value in batch.values()), strict=True)
+        done = [
+            self.run_slice(dict(zip(batch, values, strict=True)), last=number == len(sizes))
+            for number, values in enumerate(slices, 1)
+        ]
+        gradients = {name: self.round_gradient(cast(DTensor, p.grad)) for name, p in self.model.named_parameters()}
+        sums = {name: torch.stack([part[name] for part, _ in done]).sum() for name in done[0][0]}
+        return gradients, sums, {name: torch.cat([part[name] for _, part in done]) for name in done[0][1]}
+
+    def run_slice(self, batch: Named, last: bool) -> tuple[Named, Named]:
+        """(sums, rows) of one slice; gradients are kept by the modules, and reduced with those of the last slice."""
+        root = cast(FSDPModule, self.model)
+        root.set_is_last_backward(last)
+        root.set_requires_gradient_sync(last)
+        loss, weight, observed = self.model(self.forward, batch)
+        loss.backward()
+        observed = {name: value.detach() for name, value in observed.items()}
+        metrics = {name: observed.pop(name) for name in list(observed) if name.startswith("metrics/")}
+        return {"weight": weight, **metrics, "loss": loss.detach()}, observed
+
+    def decoder_layer(self, x: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
+        """Through the module, which gathers what belongs to the layer."""
+        y, found = self.model.get_submodule(name)(partial(self.inside_layer, name), x, batch)
+        observed.update(found)
+        return y
+
+    def inside_layer(self, name: str, p: Named, x: Tensor, batch: Named) -> tuple[Tensor, Named]:
+        observed: Named = {}
+        layer: RecomputedLayer = super().decoder_layer  # type: ignore[misc]
+        layer = recomputing(layer) if self.recomputes else layer
+        return layer(x, batch, name, {f"{name}.{path}": value for path, value in p.items()}, observed), observed
+
+    def recomputed(self, layer: RecomputedLayer) -> RecomputedLayer:
+        """A layer is computed again inside its module, while that is gathered."""
+        return layer
+
+    # Gradients come reduced and sharded from FSDP2.
+
+    def read_parameters(self, state: State) -> Named:
+        """FSDP2 rounds on the way to being gathered what it holds: master copies, where there are any."""
+        return state["optimizer"].get("master") or state["parameters"]
+
+    def mean_gradient(self, name: str, g: Tensor, weight: Tensor) -> Tensor:
+        return self.round_gradient(g.to(self.master) / weight)
+
+    def global_norm(self, gradients: Named) -> Tensor:
+        norm = get_total_norm(gradients.values())
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    def update(self, state: State, gradients: Named, factor: Tensor) -> State:
+        """By torch's own optimizer, where its rule is that of the recipe."""
+        if self.contract.recipe.optimizer == "muon":
+            return super().update(state, gradients, factor)
+        slots, count = dict(state["optimizer"]), state["count"] + 1
+        wide = slots.pop("master", None) or state["parameters"]
+        clipped = {name: factor * g for name, g in gradients.items()}
+        wide, slots = updated(self.contract.recipe, wide, slots, clipped, count)
+        stored = {name: p.to(dtype_of(self.stored_dtype)) for name, p in wide.items()}
+        return {
+            "parameters": stored,
+            "optimizer": slots | ({"master": wide} if self.master_dtype else {}),
+            "count": count,
+        }
+
+    # State is made of DTensors.
+
+    def placements(self, name: str) -> Placements:
+        return {"fsdp": "S(0)"}
+
+    def stored(self, name: str, canonical: np.ndarray) -> Tensor:
+        return self.slot(name, canonical).to(dtype_of(self.stored_dtype))
+
+    def slot(self, name: str, canonical: np.ndarray) -> Tensor:
+        whole = torch.tensor(canonical, dtype=self.master)
+        return distribute_tensor(whole, self.state_mesh, [Replicate(), Shard(0)], src_data_rank=None)
+
+    def part_of(self, name: str, value: Tensor, *_: Any) -> Tensor:
+        """A DTensor says itself what it is a part of."""
+        return value
+
+    def assembled(self, x: Tensor, *_: Any) -> Tensor:
+        return cast(DTensor, x).full_tensor()
+
+    # What is refused, and what is said.
+
+    def require_supported(self) -> None:
+        super().require_supported()
+        if set(self.mesh.axes) - set(AXES):
+            raise Unsupported(f"FSDP2 here divides over {' and '.join(AXES)}, not over all axes of {self.mesh}.")
+        if self.stored_dtype != self.gradient_dtype and not self.master_dtype and self.stored_dtype == "bfloat16":
+            raise Unsupported(
+                "FSDP2 keeps gradients in the dtype of the parameters that it holds: for parameters in bfloat16 "
+                "there are no gradients in float32."
+            )
+        lines = np.array(self.mesh.device_order).reshape(self.mesh.shape)
+        lines = np.moveaxis(lines, self.mesh.axes.index("fsdp"), -1) if "fsdp" in self.mesh.axes else lines[..., None]
+        if (np.diff(lines, axis=-1) < 0).any():
+            raise Unsupported(
+                "torch gathers shards in the order of process numbers and not in mesh order, so over the devices of "
+                f"{self.mesh} a gathered parameter comes back permuted."
+            )
+
+    # What FSDP2 communicates: one collective for all parameters of a unit, each padded to equal chunks.
+
+    def transfers(self) -> Iterator[Transfer]:
+        slices, compute = self.contract.recipe.accumulation, name_of(self.compute)
+        for unit in (*self.layer_paths, ""):
+            elements = self.unit_elements(unit)
+            yield unit_transfer("all_gather", "fsdp", "forward", elements, compute, slices)
+            if unit:  # what belongs to no layer stays gathered until its backward pass
+                yield unit_transfer("all_gather", "fsdp", "backward", elements, compute, slices)
+            yield unit_transfer("reduce_scatter", "fsdp", "backward", elements, self.reduction_dtype)
+            shard = elements // self.mesh.size("fsdp")
+            yield unit_transfer("all_reduce", "data", "backward", shard, self.reduction_dtype)
+        for axis in self.data_axes:
+            yield self.update_transfer(axis, 1, calls=self.summed_scalars())
+        yield self.update_transfer("fsdp", len(self.contract.shapes))  # the norm of each gradient
+        yield from self.matrix_transfers()
+
+    def unit_elements(self, unit: str) -> int:
+        """Elements of all parameters of a layer, or of those that belong to none, on all ranks that divide them."""
+        parts = self.mesh.size("fsdp")
+        shapes = [shape for name, shape in self.contract.shapes.items() if self.unit_of(name) == unit]
+        return sum(-(-rows // parts) * parts * math.prod(others) for rows, *others in shapes)
+
+    def unit_of(self, name: str) -> str:
+        return next((path for path in self.layer_paths if name.startswith(f"{path}.")), "")
+
+
+def unit_transfer(kind: str, axis: str, phase: str, elements: int, dtype: str, calls: int = 1) -> Transfer:
+    return Transfer(kind=kind, axes=(axis,), phase=phase, elements=elements, dtype=dtype, calls=calls)
+
+
+class Linear(FullyShard, linear.ColumnLinear):
+    """One linear layer."""
+
+
+class Layer(FullyShard, transformer.Layer):
+    """One decoder layer."""
+
+
+class LanguageModel(FullyShard, transformer.LanguageModel):
+    """The decoder language model."""
