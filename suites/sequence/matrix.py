@@ -53,7 +53,7 @@ SMOKE = (
     ),
 )
 
-TOKENS_OVER_TENSOR = (  # sequence parallelism: also lengths and features that the axis does not divide, permuted devices
+TOKENS_OVER_TENSOR = (  # sequence parallelism; also what the axis does not divide, and permuted devices
     Standing(contracts=PARTS, implementations=SEQUENCE, meshes=("data=2,tensor=4@shuffled",), profiles=CORE),
     Standing(contracts=PARTS, implementations=SEQUENCE, meshes=("tensor=2", "tensor=4"), dtypes=DTYPES, profiles=FULL),
     Standing(contracts=UNEVEN + EXACT, implementations=SEQUENCE, meshes=("tensor=3",), profiles=CORE),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from conformance.cases import Registered, Suite
 from suites.sequence.contracts import CONTRACTS
+from suites.sequence.faults.table import ABSENT, FAULTS
 from suites.sequence.matrix import MATRIX, MUTATED
 
 # Where, inside an implementation's folder or file, the class for a contract is: by the kind of its model.
@@ -54,5 +55,7 @@ SUITE = Suite(
         ),
     ),
     matrix=MATRIX,
+    faults=FAULTS,
     mutated=MUTATED,
+    absent=ABSENT,
 )

@@ -1,0 +1,33 @@
+"""Negative controls: unusual, and right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from suites.tensor.faults import Conforming
+
+
+class PassedTheOtherWay(Conforming):
+    """Keys and values go round the ring backwards."""
+
+    def pass_on(self, x):
+        return self.pass_by(x, -1)
+
+
+class MergedInOtherOrder(Conforming):
+    """What comes by is merged with what is there instead of the reverse, and the result is weighted once more by 1."""
+
+    def merge(self, old, new):
+        return super().merge(new, old)
+
+
+class SumThenSplit(Conforming):
+    """A reduce-scatter is a sum of everything, of which each rank keeps its tokens."""
+
+    def scatter_tokens(self, y):
+        return self.split_to_tensor(self.reduce_from_tensor(y), self.token_dim)
+
+    def transfers(self):
+        for one in super().transfers():
+            forward = (one.kind, one.phase) == ("reduce_scatter", "forward")
+            yield replace(one, kind="all_reduce") if forward else one

@@ -1,0 +1,54 @@
+"""Faults that need JAX's own words."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from suites.tensor.faults import Conforming
+
+
+class ExponentialsUnshifted(Conforming):
+    """The denominator of a block is the sum of the exponentials themselves: right until they overflow."""
+
+    def block_log_sum_exp(self, scores):
+        lse = super().block_log_sum_exp(scores)
+        return lse._replace(largest=0 * lse.largest, rest=jnp.log(jnp.sum(jnp.exp(scores), axis=-1)))
+
+
+class PartialOutputsInBfloat16(Conforming):
+    """What is merged with every block is rounded to bfloat16."""
+
+    def merge(self, old, new):
+        merged, lse = super().merge(old, new)
+        return merged.astype(jnp.bfloat16).astype(merged.dtype), lse
+
+
+class OtherMaskInBackward(Conforming):
+    """The backward pass computes the layer again without restoring the generator, and drops other values."""
+
+    def dropout(self, x, site, batch, observed):
+        y = super().dropout(x, site, batch, observed)
+        again = super().dropout(x, site, batch | {"seeds": batch["seeds"] + 1}, {})
+        return again + jax.lax.stop_gradient(y - again)
+
+
+class GradientNotCollected(Conforming):
+    """The gradient that enters the projections is the one before the all-to-all that should bring it home."""
+
+    def tokens_to_heads(self, x):
+        return _exchange_forwards(x, super().tokens_to_heads)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _exchange_forwards(x, exchange):
+    return exchange(x)
+
+
+def _uncollected(exchange, like, g):
+    return (g.reshape(like.shape),)
+
+
+_exchange_forwards.defvjp(lambda x, exchange: (exchange(x), x), _uncollected)
