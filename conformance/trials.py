@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from conformance.cases import Case
+from conformance.diagnosis import UNKNOWN
 from conformance.resolve import Target
 from conformance.results import CaseResult, Cause, CheckResult
 
@@ -63,10 +64,11 @@ def _naming(check: CheckResult, axis: str | None, feature: str | None) -> CheckR
     """The diagnosis of a failed check, with what was shown in front."""
     if check.verdict != "fail":
         return check
-    named = [cause for cause in check.diagnosis if axis is None or cause.axis in (axis, None)]
+    known = [cause for cause in check.diagnosis if cause.cause != UNKNOWN]
+    named = [cause for cause in known if axis is None or cause.axis in (axis, None)]
     words = named[0].cause if named else "goes away when the axis has size 1"
     where = axis or (named[0].axis if named else None)
     if feature is not None:
         words = f"goes away without {feature}"
     shown = Cause(cause=words, axis=where, confidence=SHOWN)
-    return replace(check, diagnosis=(shown, *(cause for cause in check.diagnosis if cause.cause != shown.cause)))
+    return replace(check, diagnosis=(shown, *(cause for cause in known if cause.cause != shown.cause)))

@@ -30,6 +30,7 @@ SIGNATURES: tuple[Callable[[Suspect], Iterator[Cause]], ...] = (
     late,
     narrower,
 )
+UNKNOWN = "no known signature"
 MOST_SUSPECTS = 4
 MOST_CAUSES = 3
 
@@ -43,7 +44,7 @@ def diagnose(exhibit: Exhibit, diverging: list[Comparison]) -> tuple[Cause, ...]
             found += [_weighted(cause, 0.8**place) for cause in signature(suspect)]
     only = only_axis(exhibit, diverging[0].tensor) if diverging else None
     if only is not None:
-        found.append(Cause(cause="no known signature", axis=only, confidence=0.1))
+        found.append(Cause(cause=UNKNOWN, axis=only, confidence=0.1))
     return _ranked(found, only)
 
 

@@ -26,7 +26,8 @@ def late(suspect: Suspect) -> Iterator[Cause]:
     """Everything in the first step is right, what it leaves behind too: the fault needs a step before it."""
     exhibit = suspect.exhibit
     first = (one for one in exhibit.comparisons if one.step == 0)
-    if suspect.step > 0 and all(one.excess.ratio <= exhibit.bound for one in first):
+    beyond = not suspect.comparison.excess.ratio <= exhibit.bound
+    if suspect.step > 0 and beyond and all(one.excess.ratio <= exhibit.bound for one in first):
         yield Cause(cause="right in step 1, wrong afterwards: stale or lost state", axis=None, confidence=0.75)
 
 

@@ -29,7 +29,7 @@ def scaled(suspect: Suspect) -> Iterator[Cause]:
     slices = suspect.exhibit.contract.recipe.accumulation
     if slices > 1 and (_near(factor, slices) or _near(factor, 1 / slices)):
         yield Cause(cause="accumulated slices are not averaged as one large batch", axis=None, confidence=0.5)
-    if not powers:
+    if not powers and suspect.expected.size > 1:  # any two numbers differ by a factor
         yield Cause(cause=f"scaled by {factor:.4g}", axis=None, confidence=0.3)
 
 

@@ -229,6 +229,6 @@ PLACES = (
         contract="sequence/context_layer",
         meshes=LONG,
         axis="sequence",
-        causes=("along the axis only",),
+        causes=("every rank holds the first rank's shard",),
     ),
 )
