@@ -182,11 +182,17 @@ class FullyShard(CollectiveTraining):
         yield self.update_transfer("fsdp", len(self.contract.shapes))  # the norm of each gradient
         yield from self.matrix_transfers()
 
+    def gathers(self, name: str) -> Iterator[Transfer]:
+        yield unit_transfer("all_gather", "fsdp", "update", self.padded_elements(name), name_of(self.master))
+
     def unit_elements(self, unit: str) -> int:
         """Elements of all parameters of a layer, or of those that belong to none, on all ranks that divide them."""
-        parts = self.mesh.size("fsdp")
-        shapes = [shape for name, shape in self.contract.shapes.items() if self.unit_of(name) == unit]
-        return sum(-(-rows // parts) * parts * math.prod(others) for rows, *others in shapes)
+        return sum(self.padded_elements(name) for name in self.contract.shapes if self.unit_of(name) == unit)
+
+    def padded_elements(self, name: str) -> int:
+        """Elements of a parameter whose chunks all have the size of the largest."""
+        parts, (rows, *others) = self.mesh.size("fsdp"), self.contract.shapes[name]
+        return -(-rows // parts) * parts * math.prod(others)
 
     def unit_of(self, name: str) -> str:
         return next((path for path in self.layer_paths if name.startswith(f"{path}.")), "")
