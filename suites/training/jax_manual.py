@@ -127,7 +127,12 @@ class ShardMapTraining(WholeMatrices):
 
     def compute_axes(self) -> tuple[str, ...]:
         """The axes over which the matrix products are divided, where none is done twice."""
-        return () if self.recomputes else self.data_axes
+        return () if self.repeats_products else self.data_axes
+
+    @property
+    def repeats_products(self) -> bool:
+        """Whether layers are computed again, or every device makes the same matrices orthogonal."""
+        return self.recomputes or self.contract.recipe.optimizer == "muon"
 
     def transfers(self) -> Iterator[Transfer]:
         """What a step communicates. Here: gradients, sums over the data axes, and matrices that are needed whole."""

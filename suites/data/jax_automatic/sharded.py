@@ -6,18 +6,28 @@ Source: Xu et al., Automatic Cross-Replica Sharding of Weight Update in Data-Par
 
 from __future__ import annotations
 
-from suites.data.arrangement import ShardedState
+import numpy as np
+
+from conformance.placements import Placements
+from suites.data.arrangement import Positions, ShardedState, in_chunks
 from suites.tensor.jax_automatic import linear, transformer
 
 
 class FullyAnnotated(ShardedState):
     """In front of a training step by annotation."""
 
-    def placements(self, name):
+    def placements(self, name: str) -> Placements:
         return self.sharded_placements(name) if name in self.contract.shapes else super().placements(name)
 
-    def positions(self, name):
+    def positions(self, name: str) -> Positions:
         return self.sharded_positions(name) if name in self.contract.shapes else super().positions(name)
+
+    def sharded_positions(self, name: str) -> Positions:
+        """In canonical order over all axes that divide the dim, filled up at its end."""
+        found, dim = dict(self.computed_positions(name)), self.shard_dim(name)
+        size, parts = self.contract.shapes[name][dim], self.shard_size() * self.others(name)
+        found.pop(dim, None)
+        return found | ({dim: in_chunks(np.arange(size), parts).reshape(-1)} if size % parts else {})
 
 
 class Linear(FullyAnnotated, linear.ColumnLinear):

@@ -77,13 +77,17 @@ class Zero3(ShardedGradients):
     def gather_shards(self, name: str, shard: jax.Array) -> jax.Array:
         return self.gather(name, shard.astype(self.compute))
 
+    def is_gathered_again(self, name: str) -> bool:
+        """No gradient depends on a bias; a layer that is computed again needs all of them but the last."""
+        return not name.endswith(".down.bias" if self.recomputes else ".bias")
+
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         slices = self.contract.recipe.accumulation
         for name in self.contract.shapes:
             yield self.shard_transfer("all_gather", "forward", name, self.compute, slices)
             yield self.shard_transfer("reduce_scatter", "backward", name, self.reduction_dtype, slices)
-            if in_layer(name) and not name.endswith(".bias"):  # no gradient depends on what was added
+            if in_layer(name) and self.is_gathered_again(name):
                 yield self.shard_transfer("all_gather", "backward", name, self.compute, slices)
 
 

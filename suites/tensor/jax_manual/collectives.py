@@ -141,7 +141,7 @@ class TensorParallel(TensorArrangement, ShardMapTraining):
         return self.sum_over_tensor(whole)[index] * real
 
     def compute_axes(self) -> tuple[str, ...]:
-        divided = self.divides_evenly() and not self.recomputes
+        divided = self.divides_evenly() and not self.repeats_products
         return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if divided else super().compute_axes()
 
     def transfers(self) -> Iterator[Transfer]:
