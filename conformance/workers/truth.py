@@ -42,7 +42,7 @@ class References:
             oracle = self.run(found, "float64", parameters, batches)
             noise = tuple({name: np.zeros_like(value) for name, value in step.items()} for step in oracle)
             for member in range(0 if job.dtype != "float64" else 1, MEMBERS + 1):
-                given = _perturbed(parameters, batches, job.dtype, member)
+                given = _perturbed(parameters, batches, _coarsest(found, job.dtype), member)
                 noise = _farthest(noise, self.run(found, job.dtype, *given), oracle)
             trainer = self.trainer(found, "float64")
             flops = self.products(trainer.step, trainer.place(parameters), batches[0])
@@ -85,6 +85,12 @@ def _farthest(noise: Steps, run: Steps, oracle: Steps) -> Steps:
         {name: np.maximum(far[name], np.abs(values[name] - true[name])) for name in true}
         for far, values, true in zip(noise, run, oracle, strict=True)
     )
+
+
+def _coarsest(found: Contract, dtype: str) -> str:
+    """The dtype to which the policy of a contract rounds what a step begins with."""
+    roles = ("compute", "parameters")
+    return max((found.recipe.precision.dtype(role, dtype) for role in roles), key=EPSILON.__getitem__)
 
 
 def _perturbed(parameters: Arrays, batches: list[Arrays], dtype: str, member: int) -> tuple[Arrays, list[Arrays]]:
