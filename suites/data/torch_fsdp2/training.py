@@ -161,8 +161,8 @@ class FullyShard(CollectiveTraining):
         lines = np.moveaxis(lines, self.mesh.axes.index("fsdp"), -1) if "fsdp" in self.mesh.axes else lines[..., None]
         if (np.diff(lines, axis=-1) < 0).any():
             raise Unsupported(
-                "torch gathers shards in the order of process numbers and not in mesh order, so over the devices of "
-                f"{self.mesh} a gathered parameter comes back permuted."
+                "FSDP2 counts shards by process numbers and DTensor by places in the mesh: over the devices of "
+                f"{self.mesh} the two disagree, and what one has cut comes back permuted from the other."
             )
 
     # What FSDP2 communicates: one collective for all parameters of a unit, each padded to equal chunks.
