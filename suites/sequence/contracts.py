@@ -23,6 +23,7 @@ from suites.training.contracts import CROSS_ENTROPY, QUADRATIC, REFERENCES
 
 ROWS, LENGTH, UNEVEN = 12, 16, 13  # rows divide by data x accumulation; tokens by 2, 4 and 8, or by nothing
 SGD_ACCUMULATED = Recipe(optimizer="sgd", clip_norm=0.25, learning_rate=0.5, accumulation=2)
+RECOMPUTED = replace(SGD, recompute="layer")
 
 # Laws that are cheap to hold somebody to.
 ALWAYS = ("masked batch", "batch permutation")
@@ -172,6 +173,7 @@ CONTRACTS = (
     _contract(
         "layer_dropout", "a decoder layer that drops out: every device draws its own tokens' masks", _LAYER, length=7
     ),
+    _contract("layer_recomputed", "the same, computed again in the backward pass", _LAYER, RECOMPUTED, length=7),
     _contract(
         "mlp_adapter",
         "feed-forward with a low-rank adapter, whose second factor meets divided tokens",
@@ -219,6 +221,12 @@ CONTRACTS = (
         replace(_LAYER, documents=True),
         SGD_ACCUMULATED,
         relations=THOROUGH,
+    ),
+    _contract(
+        "context_layer_recomputed",
+        "the same, computed again in the backward pass: the row goes round once more",
+        replace(_LAYER, documents=True),
+        RECOMPUTED,
     ),
     _contract(
         "context_language_model",

@@ -25,7 +25,9 @@ UNEVEN = _names("column_linear_uneven", "row_linear_uneven", "swiglu_uneven")
 PARTS = LINEAR + _names(
     "mlp", "swiglu", "attention_mha_fused", "attention_gqa_headnorm", "attention_mqa", "vocabulary", "vocabulary_untied"
 )
-WHOLE = _names("layer", "layer_coincident", "layer_dropout", "language_model", "language_model_untied")
+WHOLE = _names(
+    "layer", "layer_coincident", "layer_dropout", "layer_recomputed", "language_model", "language_model_untied"
+)
 ATTENTION = _names(
     "attention",
     "attention_uneven",
@@ -35,7 +37,9 @@ ATTENTION = _names(
     "attention_wide",
     "attention_coincident",
 )
-MODELS = _names("context_layer", "context_language_model", "context_language_model_sinusoidal")
+MODELS = _names(
+    "context_layer", "context_layer_recomputed", "context_language_model", "context_language_model_sinusoidal"
+)
 
 SMOKE = (
     Standing(

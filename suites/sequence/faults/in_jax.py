@@ -31,6 +31,8 @@ class OtherMaskInBackward(Conforming):
 
     def dropout(self, x, site, batch, observed):
         y = super().dropout(x, site, batch, observed)
+        if not self.recomputes:
+            return y
         again = super().dropout(x, site, batch | {"seeds": batch["seeds"] + 1}, {})
         return again + jax.lax.stop_gradient(y - again)
 

@@ -146,12 +146,13 @@ TOKENS = (
     Fault(
         id="recompute-without-rng-restore",
         summary="A layer is computed again in the backward pass with masks of another draw.",
-        bites="dropout on; forward exact",
+        bites="dropout and recomputation on; forward exact",
         sources=github("allenai/OLMo-core#828", "pytorch/pytorch#190758"),
         planted=each("tokens", "OtherMaskInBackward"),
-        contract="sequence/layer_dropout",
+        contract="sequence/layer_recomputed",
         meshes=FLAT,
         axis=None,
+        causes=("goes away without recompute",),
     ),
 )
 

@@ -71,6 +71,10 @@ class ContextParallel(SequenceParallel):
         model = self.contract.model
         return {"attention": 1, "layer": 1, "language_model": model.layers}.get(model.kind, 0)
 
+    def attention_phases(self) -> tuple[str, ...]:
+        """The phases in which the forward pass of attention runs."""
+        return ("forward", "backward") if self.recomputes else ("forward",)
+
     def each_row(self, kind: str, phase: str, features: int, dtype: str, calls: int = 1) -> Transfer:
         """In every slice of the batch collectives over the sequence axis, of `features` elements per token at hand."""
         return replace(self.each_token(kind, phase, features, calls, dtype), axes=CONTEXT)
@@ -89,8 +93,8 @@ class ContextParallel(SequenceParallel):
                     dtype="int32",
                     calls=slices,
                 )
-        if model.documents:
-            yield self.each_row("all_gather", "forward", self.context_size(), self.flags, self.attentions())
+        for phase in self.attention_phases() if model.documents else ():
+            yield self.each_row("all_gather", phase, self.context_size(), self.flags, self.attentions())
 
     def passed_firsts(self) -> tuple[int, ...]:
         """Tokens per row in each permute of `first_of_next`."""

@@ -173,7 +173,7 @@ class Ring(ContextParallel):
             return
         hops, model = self.context_size() - 1, self.contract.model
         key = max(model.kv_heads // self.tensor_size(), 1) * model.head_size
-        for phase in ("forward", "backward"):
+        for phase in (*self.attention_phases(), "backward"):
             calls = hops * self.attentions()
             yield self.each_row("permute", phase, key, self.compute, 2 * calls)
             yield self.each_row("permute", phase, 1, self.master, calls)

@@ -99,19 +99,28 @@ class RingMatmul(SequenceParallel):
         each = {"linear": 1, "attention": attention, "feedforward": feedforward, "layer": attention + feedforward}
         return model.layers * each["layer"] + 1 if model.kind == "language_model" else each[model.kind]
 
+    def products_again(self) -> int:
+        """How many of them are in decoder layers."""
+        return self.products() - (1 if self.contract.model.kind == "language_model" else 0)
+
+    def entered_again(self) -> int:
+        return 0
+
+    def blocks_transfers(self, leaving: int, entering: int) -> Iterator[Transfer]:
+        """Blocks whose input is differentiated: the sums of its gradients go round product by product."""
+        yield from super().blocks_transfers(leaving, 0)  # type: ignore[misc]
+        yield self.rounds("backward", self.products())
+
+    def rounds(self, phase: str, products: int) -> Transfer:
+        """So many ways round the ring: a gather over n devices, or a reduce-scatter, is n - 1 permutes of a chunk."""
+        hops = self.each_token("permute", phase, self.contract.model.hidden, (self.tensor_size() - 1) * products)
+        return replace(hops, elements=hops.elements // self.tensor_size())
+
     def transfers(self) -> Iterator[Transfer]:
-        """A gather over n devices is n - 1 permutes of a chunk, and so is a reduce-scatter; tokens go round twice."""
-        returned = 0
-        for one in super().transfers():
-            if (one.kind, one.phase) != ("reduce_scatter", "backward"):
-                yield one
-            else:
-                returned = self.products()  # the input of the blocks is differentiated
-        hops = self.tensor_size() - 1
-        hop = self.each_token("permute", "forward", self.contract.model.hidden, hops)
-        hop = replace(hop, elements=hop.elements // self.tensor_size())
-        yield replace(hop, calls=hop.calls * self.products())
-        yield replace(hop, phase="backward", calls=hop.calls * (self.products() + returned))
+        """Tokens go round for each product, and once more for the gradient of its weight."""
+        yield from super().transfers()
+        yield self.rounds("forward", self.products())
+        yield self.rounds("backward", self.products() + (self.products_again() if self.recomputes else 0))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -109,6 +109,10 @@ class SequenceParallel(TokenArrangement, TensorParallel):
         """How many blocks the forward pass enters."""
         return 1
 
+    def entered_again(self) -> int:
+        """How many of them it enters once more where layers are recomputed."""
+        return 0
+
     def transfers(self) -> Iterator[Transfer]:
         """Sums of activations become reduce-scatters and gathers; statistics, of one number per token, stay sums."""
         for one in super().transfers():
@@ -119,6 +123,8 @@ class SequenceParallel(TokenArrangement, TensorParallel):
                 if one.phase == "forward":
                     yield replace(one, kind="all_gather", phase="backward")
         yield self.each_token("all_gather", "forward", self.contract.model.hidden, self.entered())
+        again = self.entered_again() if self.recomputes else 0
+        yield self.each_token("all_gather", "backward", self.contract.model.hidden, again)
 
 
 class QuadraticSums(SequenceParallel):
@@ -168,6 +174,9 @@ class Layer(QuadraticSums, transformer.Layer):
     def entered(self) -> int:
         return 2
 
+    def entered_again(self) -> int:
+        return 2
+
 
 class LanguageModel(SequenceParallel, transformer.LanguageModel):
     """The embedding leaves by a reduce-scatter; the final norm runs in the stream; the head is entered by a gather."""
@@ -187,3 +196,6 @@ class LanguageModel(SequenceParallel, transformer.LanguageModel):
 
     def entered(self) -> int:
         return 2 * self.contract.model.layers + 1
+
+    def entered_again(self) -> int:
+        return 2 * self.contract.model.layers

@@ -76,11 +76,12 @@ class Ulysses(ContextParallel):
         model, calls = self.contract.model, self.attentions()
         query = model.heads // self.tensor_size() * model.head_size
         key = max(model.kv_heads // self.tensor_size(), 1) * self.repeats() * model.head_size
-        for phase in ("forward", "backward"):
+        for phase in (*self.attention_phases(), "backward"):
             yield self.each_row("all_to_all", phase, query, self.compute, 2 * calls)  # queries; outputs
             yield self.each_row("all_to_all", phase, key, self.compute, 2 * calls)  # keys; values
         gathered = 2 if model.documents else 1  # padding; documents
-        yield self.each_row("all_gather", "forward", self.context_size(), self.flags, gathered * calls)
+        for phase in self.attention_phases():
+            yield self.each_row("all_gather", phase, self.context_size(), self.flags, gathered * calls)
 
 
 class FeedForward(Ulysses, sequence_parallel.FeedForward):
