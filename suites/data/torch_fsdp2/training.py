@@ -42,10 +42,13 @@ class FullyShard(CollectiveTraining):
 
     @cached_property
     def model(self) -> Node:
-        policy = MixedPrecisionPolicy(
+        return sharded(tree(self.contract.shapes, self.master), self.layer_paths, self.state_mesh, self.policy())
+
+    def policy(self) -> MixedPrecisionPolicy:
+        """Parameters are rounded before they are gathered, gradients before they are summed."""
+        return MixedPrecisionPolicy(
             param_dtype=self.compute, reduce_dtype=dtype_of(self.reduction_dtype), cast_forward_inputs=False
         )
-        return sharded(tree(self.contract.shapes, self.master), self.layer_paths, self.state_mesh, policy)
 
     @property
     def layer_paths(self) -> list[str]:

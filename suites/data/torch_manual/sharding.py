@@ -27,7 +27,7 @@ class Sharding(ShardedState):
     def own_shard(self, name: str, whole: Tensor) -> Tensor:
         return self.shards.own(self.padded(name, whole), self.shard_dim(name))
 
-    def whole(self, name: str, shard: Tensor) -> Tensor:
+    def gather(self, name: str, shard: Tensor) -> Tensor:
         """All shards side by side, without the padding."""
         return self.shards.all_gather(shard, self.shard_dim(name)).narrow(self.shard_dim(name), 0, self.width(name))
 
@@ -71,7 +71,7 @@ class ShardedSlots(Sharding):
 
     def gather_updated(self, name: str, shard: Tensor) -> Tensor:
         """The updated shards of all ranks -> the parameter that all of them compute with."""
-        return self.whole(name, shard)
+        return self.gather(name, shard)
 
 
 class ShardedGradients(Sharding):

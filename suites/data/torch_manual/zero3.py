@@ -73,7 +73,7 @@ class Zero3(ShardedGradients):
         )
 
     def gather_shards(self, name: str, shard: Tensor) -> Tensor:
-        return self.whole(name, shard.detach().to(self.compute))
+        return self.gather(name, shard.detach().to(self.compute))
 
     def forgotten(self, shards: Named, whole: Named) -> AbstractContextManager:
         """Within it autograd keeps no gathered parameter for the backward pass: it is gathered again there.

@@ -63,11 +63,16 @@ class LanguageModel(VocabularyParallel, DecoderLayers):
         observed: Named = {}
         logits_BSV = self.logits(self.decode(batch, p, observed), p)
         observed["outputs/logits"] = logits_BSV
-        entropy_BS, z_BS = self.token_losses(logits_BSV, self.targets(batch))
-        entropy_BS, z_BS = entropy_BS * batch["mask"], z_BS * batch["mask"]
-        observed["outputs/token_losses"] = entropy_BS + z_BS
+        return self.loss_sums(self.token_losses(logits_BSV, self.targets(batch)), batch["mask"], observed)
+
+    def loss_sums(
+        self, token_losses: tuple[Tensor, Tensor], mask_BS: Tensor, observed: Named
+    ) -> tuple[Tensor, Tensor, Named]:
+        """(sum of losses, valid tokens, observations), both terms of the loss among them."""
+        entropy_BS, z_BS = (mask_BS * term_BS for term_BS in token_losses)
+        losses_BS = observed["outputs/token_losses"] = entropy_BS + z_BS
         observed |= {"metrics/cross_entropy": entropy_BS.sum(), "metrics/z_loss": z_BS.sum()}
-        return (entropy_BS + z_BS).sum(), batch["mask"].sum(), observed
+        return losses_BS.sum(), mask_BS.sum(), observed
 
     def decode(self, batch: Named, p: Named, observed: Named) -> Tensor:
         """Tokens -> the normed residual stream behind the last layer."""

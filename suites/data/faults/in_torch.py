@@ -1,0 +1,172 @@
+"""Faults and controls that need torch's own words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch.distributed.fsdp import FSDPModule
+
+from suites.tensor.faults import Conforming
+
+
+class AddedInBfloat16(Conforming):
+    """Gradients of slices are added up in a buffer of bfloat16."""
+
+    def add_gradients(self, summed, new):
+        coarse = super().add_gradients(summed, {name: g.bfloat16().to(g.dtype) for name, g in new.items()})
+        return {name: g.bfloat16().to(g.dtype) for name, g in coarse.items()}
+
+
+class ReducedInBfloat16(Conforming):
+    """Gradients travel in bfloat16, and nobody said so."""
+
+    def reduced(self, g, sum):
+        return super().reduced(g, lambda x: sum(x.bfloat16()).to(x.dtype))
+
+
+class LossSummedBeforeGradient(Conforming):
+    """The differentiated function returns the sum over the shard axis, whose gradient is summed over it once more."""
+
+    def forward(self, p, batch):
+        loss, weight, observed = super().forward(p, batch)
+        summed = self.copy_to_shards(self.reduce_from(loss, self.shard_axis))
+        return summed + (loss - summed).detach(), weight, observed
+
+    def copy_to_shards(self, x):
+        """The identity, in front of which gradients are summed."""
+        return _Copy.apply(x, self.axis(self.shard_axis))
+
+
+class _Copy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, axis):
+        ctx.axis = axis
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, g):
+        return ctx.axis.all_reduce(g), None
+
+
+class PaddingEntersMatrix(Conforming):
+    """Muon is given the matrix as it is stored, and what fills up its last rows is not zero but 1/16."""
+
+    def whole_matrix(self, name, x):
+        return F.pad(super().whole_matrix(name, x), (0, 0, 0, self.padding_rows(name)), value=1 / 16)
+
+    def own_block(self, name, x):
+        return super().own_block(name, x[: self.contract.shapes[name][0]])
+
+    def padding_rows(self, name):
+        return self.arranged_shape(name, self.slot_positions(name))[0] - self.contract.shapes[name][0]
+
+
+class ShardOfAnotherAxis(Conforming):
+    """The place along the data axis is taken for the place along the shard axis."""
+
+    def own_shard(self, name, whole):
+        place = self.axis_rank("data") % self.shard_size()
+        return self.padded(name, whole).chunk(self.shard_size(), self.shard_dim(name))[place]
+
+
+class OtherMaskInBackward(Conforming):
+    """A layer that is computed again draws other masks: it restores no generator."""
+
+    def keep_mask(self, site, seeds):
+        again = torch._C._current_graph_task_id() != -1  # autograd is at work
+        return super().keep_mask(site, self.other_seeds(seeds) if again else seeds)
+
+    def other_seeds(self, seeds):
+        return seeds + 1
+
+
+class PartitionedSeedsInBackward(OtherMaskInBackward):
+    """When a layer is computed again, the draw is partitioned another way: it depends on the place."""
+
+    def other_seeds(self, seeds):
+        return seeds + self.axis_rank("data")
+
+
+class GradientsInOneBucket(Conforming):
+    """All gradients are summed in one call, as one flat buffer."""
+
+    def accumulate(self, parameters, batch):
+        gradients, sums, rows = super().accumulate(parameters, batch)
+        flat = self.reduced(torch.cat([g.flatten() for g in gradients.values()]), self.sum_over_data)
+        parts = flat.split([g.numel() for g in gradients.values()])
+        return {name: part.view_as(gradients[name]) for name, part in zip(gradients, parts, strict=True)}, sums, rows
+
+    def sum_gradient(self, name, g):
+        return g
+
+
+class LayerGatheredBeforeUpdate(Conforming):
+    """One parameter of a layer is gathered ahead of time, before the update that it should have waited for."""
+
+    def read_parameters(self, state):
+        before, self.ahead = getattr(self, "ahead", {}), state["parameters"]
+        stale = {name: p for name, p in before.items() if name.endswith(".down.weight")} if state["count"] else {}
+        return super().read_parameters(state) | stale
+
+
+class BufferScatteredTooEarly(Conforming):
+    """A gradient is scattered before autograd has written it: the buffer still holds that of the slice before."""
+
+    def slice_gradients(self, parameters, batch):
+        self.buffers = getattr(self, "buffers", {}) if self.contract.recipe.accumulation > 1 else {}
+        return super().slice_gradients(parameters, batch)
+
+    def scatter_gradient(self, name, g):
+        before, self.buffers[name] = self.buffers.get(name, g), g
+        return super().scatter_gradient(name, before)
+
+
+# Of FSDP2 itself: what is easily forgotten around it.
+
+
+class MeanOfRanks(Conforming):
+    """FSDP2 divides gradients by the ranks that it sums over, as it does unless it is told otherwise."""
+
+    @cached_property
+    def model(self):
+        root = super().model
+        for module in root.modules():
+            if isinstance(module, FSDPModule):
+                module.set_gradient_divide_factor(float(self.size(self.row_axes)))
+        return root
+
+
+class ReducedInComputeDtype(Conforming):
+    """A policy without a dtype for reductions: gradients are summed in the dtype of the products."""
+
+    def policy(self):
+        return replace(super().policy(), reduce_dtype=None)
+
+
+class NormOfLocalShards(Conforming):
+    """The norm is taken of the local tensors of DTensors, so that each rank clips by its own."""
+
+    def global_norm(self, gradients):
+        return super().global_norm({name: g.to_local() for name, g in gradients.items()})
+
+
+class LastSliceAlone(Conforming):
+    """Every slice begins with gradients set to none, so that those of earlier slices are lost."""
+
+    def run_slice(self, batch, last):
+        done = super().run_slice(batch, True)
+        if not last:
+            self.model.zero_grad()
+        return done
+
+
+class StaleMasterCopy(Conforming):
+    """The module is filled once, at the start, and the optimizer updates a copy that it never sees again."""
+
+    def read_parameters(self, state):
+        if not state["count"]:
+            self.first = super().read_parameters(state)
+        return self.first
