@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class Checkpointed(JaxTraining):
         return self.place({name: drawn(name, shape, seed) for name, shape in self.contract.shapes.items()}, mesh)
 
     def save(self, state: dict, folder: Path) -> None:
-        write(self.saved(state), folder)
+        write(dict(self.saved(state)), folder)
 
     def load(self, folder: Path, mesh: Any) -> dict:
         """Raises ArchiveError for what is damaged, unfinished, or of another training step."""
@@ -44,16 +45,14 @@ class Checkpointed(JaxTraining):
                     state["optimizer"][slot][name] = whole
         return self.laid_out(state)
 
-    def saved(self, state: dict) -> dict[str, np.ndarray]:
+    def saved(self, state: dict) -> Iterator[tuple[str, np.ndarray]]:
         """All that the next step reads, as canonical arrays."""
-        found = {
-            f"parameters/{name}": canonical(self.whole(p), self.positions(name))
-            for name, p in state["parameters"].items()
-        }
+        for name, p in state["parameters"].items():
+            yield f"parameters/{name}", canonical(self.whole(p), self.positions(name))
         for slot, values in state["optimizer"].items():
             for name, value in values.items():
-                found[f"optimizer/{slot}/{name}"] = canonical(self.whole(value), self.slot_positions(name))
-        return found | {"count": self.whole(state["count"])}
+                yield f"optimizer/{slot}/{name}", canonical(self.whole(value), self.slot_positions(name))
+        yield "count", self.whole(state["count"])
 
     def saved_kinds(self) -> Kinds:
         """Shape and dtype of every array in a checkpoint."""
