@@ -92,3 +92,20 @@ class TokenArrangement:
         rows, parts = len(self.contract.batches(0, 1)[0]["mask"]), int(np.prod([self.mesh.size(one) for one in axes]))
         if self.token_dim == 0 and rows % parts:
             raise Unsupported(f"{rows} rows, here the tokens, cannot be divided over {parts} devices.")
+
+
+class ZigzagOrder(TokenArrangement):
+    """Of 2n chunks device i holds chunk i and chunk 2n-1-i: with a causal mask all have the same work.
+
+    Source: Grattafiori et al., The Llama 3 Herd of Models, section 3.3.2 (context parallelism).
+    """
+
+    def chunks(self) -> int:
+        return 2 if self.context_size() > 1 else 1
+
+    def token_order(self) -> np.ndarray:
+        size, width = self.context_size(), self.chunk_width()
+        if size == 1:
+            return super().token_order()
+        chunks = super().token_order().reshape(2 * size, width)
+        return chunks[[chunk for rank in range(size) for chunk in (rank, 2 * size - 1 - rank)]].reshape(-1)

@@ -28,7 +28,9 @@ RECOMPUTED = replace(SGD, recompute="layer")
 # Laws that are cheap to hold somebody to.
 ALWAYS = ("masked batch", "batch permutation")
 CAUSAL = (*ALWAYS, "causal leak")
-THOROUGH = (*CAUSAL, "mesh permutation", "recompute", "accumulation")
+DROPPING = ("dropout masks", *CAUSAL)
+RERUN = ("mesh permutation", "recompute", "accumulation")
+SAVED = (*CAUSAL, "initial values", "checkpoint")
 
 
 def _renamed(name: str, relations: tuple[str, ...] = ALWAYS) -> Contract:
@@ -162,7 +164,7 @@ _SAME = (
     _renamed("mlp"),
     _renamed("swiglu"),
     _renamed("swiglu_uneven"),
-    _renamed("layer", relations=THOROUGH),
+    _renamed("layer", relations=(*CAUSAL, *RERUN)),
     _renamed("layer_coincident", relations=CAUSAL),
     _renamed("language_model", relations=CAUSAL),
     _renamed("language_model_untied", relations=CAUSAL),
@@ -171,9 +173,20 @@ _SAME = (
 CONTRACTS = (
     *_SAME,
     _contract(
-        "layer_dropout", "a decoder layer that drops out: every device draws its own tokens' masks", _LAYER, length=7
+        "layer_dropout",
+        "a decoder layer that drops out: every device draws its own tokens' masks",
+        _LAYER,
+        length=7,
+        relations=DROPPING,
     ),
-    _contract("layer_recomputed", "the same, computed again in the backward pass", _LAYER, RECOMPUTED, length=7),
+    _contract(
+        "layer_recomputed",
+        "the same, computed again in the backward pass",
+        _LAYER,
+        RECOMPUTED,
+        length=7,
+        relations=DROPPING,
+    ),
     _contract(
         "mlp_adapter",
         "feed-forward with a low-rank adapter, whose second factor meets divided tokens",
@@ -220,13 +233,14 @@ CONTRACTS = (
         "a decoder layer over a divided row: documents, dropout",
         replace(_LAYER, documents=True),
         SGD_ACCUMULATED,
-        relations=THOROUGH,
+        relations=(*DROPPING, *RERUN),
     ),
     _contract(
         "context_layer_recomputed",
         "the same, computed again in the backward pass: the row goes round once more",
         replace(_LAYER, documents=True),
         RECOMPUTED,
+        relations=DROPPING,
     ),
     _contract(
         "context_language_model",
@@ -234,6 +248,7 @@ CONTRACTS = (
         _MODEL,
         SGD_ACCUMULATED,
         batches=_late_tokens,
+        relations=DROPPING,
     ),
     _contract(
         "context_language_model_sinusoidal",
@@ -241,5 +256,6 @@ CONTRACTS = (
         _SINUSOIDAL,
         ADAMW,
         length=UNEVEN,
+        relations=SAVED,
     ),
 )

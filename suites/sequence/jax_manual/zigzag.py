@@ -8,24 +8,14 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from suites.sequence.arrangement import ZigzagOrder
 from suites.sequence.jax_manual import sequence_parallel
 from suites.sequence.jax_manual.ring import Ring
 
 
-class Zigzag(Ring):
+class Zigzag(ZigzagOrder, Ring):
     """The ring knows who sees whom by position, so that only the order of the tokens is another."""
-
-    def chunks(self) -> int:
-        return 2 if self.context_size() > 1 else 1
-
-    def token_order(self) -> np.ndarray:
-        size, width = self.context_size(), self.chunk_width()
-        if size == 1:
-            return super().token_order()
-        chunks = super().token_order().reshape(2 * size, width)
-        return chunks[[chunk for rank in range(size) for chunk in (rank, 2 * size - 1 - rank)]].reshape(-1)
 
     def first_of_next(self, first_BC: jax.Array) -> jax.Array:
         """Behind the early chunk of a device comes that of the next one, behind the late chunk that of the one before.

@@ -1,0 +1,1 @@
+"""Context parallelism by torch's own means: `torch.distributed.tensor.experimental.context_parallel`, untouched."""
