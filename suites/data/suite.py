@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from conformance.cases import Registered, Suite
 from suites.data.contracts import CONTRACTS
+from suites.data.faults.table import ABSENT, FAULTS
 from suites.data.matrix import MATRIX, MUTATED
 
 
@@ -31,5 +32,7 @@ SUITE = Suite(
         _registered("torch-fsdp2", "torch_fsdp2.training", "torch's own fully_shard"),
     ),
     matrix=MATRIX,
+    faults=FAULTS,
     mutated=MUTATED,
+    absent=ABSENT,
 )

@@ -1,0 +1,33 @@
+"""Short words for the rows of the table: where a mixin is planted, and on which meshes."""
+
+from __future__ import annotations
+
+_FOLDER = "suites.data.faults"
+_TENSOR = "suites.tensor.faults"
+
+HYBRID = ("data=2,fsdp=4",)  # state over fsdp, replicated over data
+HYBRID_WAYS = ("data=2,fsdp=4", "data=4,fsdp=2@shuffled")
+SMALL = ("data=2,fsdp=2",)
+UNEVEN = ("data=2,fsdp=3",)  # divides no size of the model
+CROSSED = ("data=2,tensor=2",)  # rows over one axis, and something else over the other
+
+
+def both(way: str, mixin: str) -> dict[str, str]:
+    """One text for both frameworks, `module:Class`; `way` is the implementation without its framework."""
+    path = mixin if mixin.startswith("suites.") else f"{_FOLDER}.{mixin}"
+    return {f"jax-{way}": path, f"torch-{way}": path}
+
+
+def of_tensor(way: str, mixin: str) -> dict[str, str]:
+    """One text for both frameworks, which the tensor suite has."""
+    return both(way, f"{_TENSOR}.{mixin}")
+
+
+def each(way: str, mixin: str, folder: str = _FOLDER) -> dict[str, str]:
+    """One text for each framework, of the same name."""
+    return {f"jax-{way}": f"{folder}.in_jax:{mixin}", f"torch-{way}": f"{folder}.in_torch:{mixin}"}
+
+
+def in_jax(way: str, mixin: str) -> dict[str, str]:
+    """Where one framework has it only."""
+    return {f"jax-{way}": f"{_FOLDER}.in_jax:{mixin}"}
