@@ -28,6 +28,6 @@ def each(way: str, mixin: str, folder: str = _FOLDER) -> dict[str, str]:
     return {f"jax-{way}": f"{folder}.in_jax:{mixin}", f"torch-{way}": f"{folder}.in_torch:{mixin}"}
 
 
-def in_jax(way: str, mixin: str) -> dict[str, str]:
+def in_torch(way: str, mixin: str) -> dict[str, str]:
     """Where one framework has it only."""
-    return {f"jax-{way}": f"{_FOLDER}.in_jax:{mixin}"}
+    return {f"torch-{way}": f"{_FOLDER}.in_torch:{mixin}"}

@@ -1,13 +1,15 @@
 """Every fault and negative control of data parallelism, and the known mechanisms that this suite cannot have.
 
-Here: losses, norms, dropout, controls. `table_state` has slices, state, precision and checkpoints.
+Here: losses, norms, dropout, controls. `table_state` has slices, state, precision and checkpoints,
+`table_torch` what only torch has.
 """
 
 from __future__ import annotations
 
 from conformance.faults import Fault
-from suites.data.faults.planting import CROSSED, HYBRID, HYBRID_WAYS, SMALL, both, each, in_jax, of_tensor
+from suites.data.faults.planting import CROSSED, HYBRID, HYBRID_WAYS, SMALL, both, each, in_torch, of_tensor
 from suites.data.faults.table_state import PRECISION, SAVED, SLICES, STATE
+from suites.data.faults.table_torch import TORCH
 from suites.tensor.faults.planting import github
 
 LOSSES = (
@@ -100,7 +102,7 @@ NORMS = (
         summary="Every rank clips with the norm of its own shards.",
         bites="clipping active, or the norm reported",
         sources=github("pytorch/pytorch#170862", "pytorch/torchtitan#766", "Modalities/modalities#206"),
-        planted=of_tensor("zero3", "norms:NormOfLocalShards"),
+        planted=of_tensor("zero3", "norms:NormOfLocalShards") | in_torch("fsdp2", "NormOfLocalShards"),
         contract="data/language_model_sgd",
         meshes=HYBRID,
         axis="fsdp",
@@ -174,7 +176,7 @@ DROPOUT = (
         summary="When a layer is computed again, the draw depends on the place of the device.",
         bites="dropout and recompute, data > 1",
         sources=github("jax-ml/jax#17982"),
-        planted=in_jax("zero3", "PartitionedSeedsInBackward"),
+        planted=each("zero3", "PartitionedSeedsInBackward"),
         contract="data/dropout_recomputed",
         meshes=SMALL,
         axis=None,
@@ -225,7 +227,7 @@ CONTROLS = (
     ),
 )
 
-FAULTS = LOSSES + NORMS + SLICES + STATE + PRECISION + DROPOUT + SAVED + CONTROLS
+FAULTS = LOSSES + NORMS + SLICES + STATE + PRECISION + DROPOUT + SAVED + TORCH + CONTROLS
 
 _EXPERTS = "needs experts: for the mixture-of-experts suite"
 ABSENT = {

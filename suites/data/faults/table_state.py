@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.faults import Fault
-from suites.data.faults.planting import CROSSED, HYBRID, HYBRID_WAYS, SMALL, UNEVEN, both, each, in_jax, of_tensor
+from suites.data.faults.planting import CROSSED, HYBRID, HYBRID_WAYS, SMALL, UNEVEN, both, each, in_torch, of_tensor
 from suites.tensor.faults.planting import github
 
 SLICES = (
@@ -12,7 +12,7 @@ SLICES = (
         summary="Each slice of the batch overwrites the gradient shards of the one before.",
         bites="accumulation >= 2",
         sources=github("ServiceNow/Fast-LLM#551"),
-        planted=of_tensor("zero3", "updates:SlicesOverwritten"),
+        planted=of_tensor("zero3", "updates:SlicesOverwritten") | in_torch("fsdp2", "LastSliceAlone"),
         contract="data/accumulation_2",
         meshes=SMALL,
         axis=None,
@@ -108,7 +108,7 @@ SLICES = (
         summary="The function that is differentiated returns the sum over the shard axis.",
         bites="always, in the backward pass alone",
         sources=github("jax-ml/jax#3970", "jax-ml/jax#36886"),
-        planted=in_jax("zero2", "LossSummedBeforeGradient"),
+        planted=each("zero2", "LossSummedBeforeGradient"),
         contract="data/language_model_sgd",
         meshes=HYBRID,
         axis="fsdp",
@@ -221,7 +221,7 @@ PRECISION = (
         meshes=CROSSED,
         dtype="float32",
         axis=None,
-        causes=("bfloat16",),
+        causes=("without accumulation", "bfloat16"),
         seen_by=("numerics",),
     ),
     Fault(
@@ -248,6 +248,7 @@ SAVED = (
         contract="data/checkpoint",
         meshes=SMALL,
         axis=None,
+        causes=("law 'initial values'",),
         seen_by=("relations",),
     ),
     Fault(
@@ -259,6 +260,7 @@ SAVED = (
         contract="data/checkpoint",
         meshes=SMALL,
         axis=None,
+        causes=("law 'checkpoint'",),
         seen_by=("relations",),
     ),
     Fault(
@@ -270,6 +272,7 @@ SAVED = (
         contract="data/checkpoint",
         meshes=SMALL,
         axis=None,
+        causes=("law 'checkpoint'",),
         seen_by=("relations",),
     ),
     Fault(
@@ -281,6 +284,7 @@ SAVED = (
         contract="data/checkpoint",
         meshes=UNEVEN,
         axis=None,
+        causes=("law 'checkpoint'",),
         seen_by=("relations",),
     ),
     Fault(
@@ -292,6 +296,7 @@ SAVED = (
         contract="data/checkpoint",
         meshes=SMALL,
         axis=None,
+        causes=("law 'checkpoint'",),
         seen_by=("relations",),
     ),
     Fault(
@@ -302,6 +307,7 @@ SAVED = (
         contract="data/checkpoint",
         meshes=SMALL,
         axis=None,
+        causes=("law 'damaged checkpoint'",),
         seen_by=("relations",),
     ),
 )

@@ -1,0 +1,67 @@
+"""The table of faults, third part: what torch makes easy to get wrong, FSDP2 above all."""
+
+from __future__ import annotations
+
+from conformance.faults import Fault
+from suites.data.faults.planting import HYBRID, SMALL, in_torch
+from suites.tensor.faults.planting import github
+
+TORCH = (
+    Fault(
+        id="gathered-ahead-of-update",
+        summary="One parameter of a layer is gathered before the update that it should have waited for.",
+        bites="the second step",
+        sources=github("NVIDIA/Megatron-LM#950", "NVIDIA/Megatron-LM#663"),
+        planted=in_torch("zero3", "LayerGatheredBeforeUpdate"),
+        contract="data/language_model_sgd",
+        meshes=HYBRID,
+        axis=None,
+        causes=("stale",),
+        seen_by=("trajectory",),
+    ),
+    Fault(
+        id="scattered-before-written",
+        summary="A gradient is scattered before it is written: its buffer still holds that of the slice before.",
+        bites="accumulation >= 2",
+        sources=github("deepspeedai/DeepSpeed#5545", "deepspeedai/DeepSpeed#6351"),
+        planted=in_torch("zero3", "BufferScatteredTooEarly"),
+        contract="data/accumulation_3",
+        meshes=SMALL,
+        axis=None,
+        causes=("without accumulation",),
+    ),
+    Fault(
+        id="fsdp2-mean-of-ranks",
+        summary="FSDP2 divides sums of losses by the ranks that it sums over, unless it is told otherwise.",
+        bites="always; Adam hides it",
+        planted=in_torch("fsdp2", "MeanOfRanks"),
+        contract="data/language_model_sgd",
+        meshes=("fsdp=4",),
+        axis=None,
+        causes=("a mean where a sum is meant",),
+    ),
+    Fault(
+        id="fsdp2-reduces-in-compute-dtype",
+        summary="A policy without a dtype for reductions: gradients are summed in the dtype of the products.",
+        bites="products in bfloat16",
+        planted=in_torch("fsdp2", "ReducedInComputeDtype"),
+        contract="data/policy_master",
+        meshes=SMALL,
+        dtype="float32",
+        axis=None,
+        causes=("bfloat16", "of another size", "precision policy"),
+        seen_by=("numerics", "communication"),
+    ),
+    Fault(
+        id="fsdp2-module-never-refilled",
+        summary="The module is filled once, at the start, and the optimizer updates a copy that it never sees again.",
+        bites="the second step",
+        sources=github("huggingface/accelerate#2665"),
+        planted=in_torch("fsdp2", "StaleMasterCopy"),
+        contract="data/language_model_sgd",
+        meshes=SMALL,
+        axis=None,
+        causes=("stale",),
+        seen_by=("trajectory",),
+    ),
+)
