@@ -7,26 +7,16 @@ Source: Grattafiori et al., The Llama 3 Herd of Models, section 3.3.2 (context p
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from suites.sequence.arrangement import ZigzagOrder
 from suites.sequence.torch_manual import sequence_parallel
 from suites.sequence.torch_manual.ring import Ring
 
 
-class Zigzag(Ring):
+class Zigzag(ZigzagOrder, Ring):
     """The ring knows who sees whom by position, so that only the order of the tokens is another."""
-
-    def chunks(self) -> int:
-        return 2 if self.context_size() > 1 else 1
-
-    def token_order(self) -> np.ndarray:
-        size, width = self.context_size(), self.chunk_width()
-        if size == 1:
-            return super().token_order()
-        chunks = super().token_order().reshape(2 * size, width)
-        return chunks[[chunk for rank in range(size) for chunk in (rank, 2 * size - 1 - rank)]].reshape(-1)
 
     def first_of_next(self, first_BC: Tensor) -> Tensor:
         """Behind the early chunk of a rank comes that of the next one, behind the late chunk that of the one before.
