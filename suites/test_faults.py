@@ -47,8 +47,6 @@ def test_mixins_stand_in_front_of_conforming_classes(suite: Suite, fault: Fault)
         changed = {
             name for one in planted.__mro__[:-1] for name, value in vars(one).items() if hasattr(value, "__get__")
         }
-            name for one in planted.__mro__[:-1] for name, value in vars(one).items() if hasattr(value, "__get__")
-        }
         assert any(hasattr(conforming, name) for name in changed), "the mixin overrides nothing"
         assert not getattr(faulty, "__abstractmethods__", ())
 
