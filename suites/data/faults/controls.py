@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 from suites.tensor.faults import Conforming
@@ -32,3 +33,49 @@ class SummedAxisByAxis(Conforming):
                 yield from (replace(one, axes=(axis,)) for axis in one.axes)
             else:
                 yield one
+
+
+class ReplicasBeforeShards(Conforming):
+    """Gradients are summed over the replicas first, whole, and then scattered."""
+
+    def scatter_gradient(self, name, g):
+        g = self.reduced(self.round_gradient(g), lambda x: self.sum_over(self.gradient_axes, x))
+        return super().scatter_gradient(name, g)
+
+    def sum_gradient(self, name, g):
+        return g
+
+    def declare(self):
+        return replace(super().declare(), traffic=None)
+
+
+class GatheredTogether(Conforming):
+    """All parameters are gathered before the first layer and kept for the backward pass."""
+
+    def forward(self, p, batch):
+        return super().forward(
+            {name: super(GatheredTogether, self).gather_parameter(name, p[name]) for name in p}, batch
+        )
+
+    def gather_parameter(self, name, shard):
+        return shard  # it is whole already
+
+    def forgotten(self, shards, whole):
+        return nullcontext()
+
+    def transfers(self):
+        for one in super().transfers():
+            if one.kind != "all_gather" or one.phase != "backward":
+                yield one
+
+
+class GradientsInOneBucket(Conforming):
+    """All gradients are summed in one call, as one flat buffer."""
+
+    def transfers(self):
+        bucket = []
+        for one in super().transfers():
+            in_bucket = one.phase == "update" and one.kind == "all_reduce" and one.elements > 1
+            yield from () if in_bucket else (one,)
+            bucket += [one] if in_bucket else []
+        yield replace(bucket[0], elements=sum(one.elements for one in bucket))

@@ -7,6 +7,7 @@ from itertools import accumulate
 import jax
 import jax.numpy as jnp
 
+from suites.data.faults import controls
 from suites.tensor.faults import Conforming
 
 
@@ -81,12 +82,11 @@ class PartitionedSeedsInBackward(OtherMaskInBackward):
         return seeds + self.axis_rank("data")
 
 
-class GradientsInOneBucket(Conforming):
-    """All gradients are summed in one call, as one flat buffer."""
-
+class GradientsInOneBucket(controls.GradientsInOneBucket):
     def accumulate(self, parameters, batch):
         gradients, sums, rows = super().accumulate(parameters, batch)
-        flat = self.reduced(jnp.concatenate([g.reshape(-1) for g in gradients.values()]), self.sum_over_data)
+        with jax.named_scope("update"):
+            flat = self.reduced(jnp.concatenate([g.reshape(-1) for g in gradients.values()]), self.sum_over_data)
         parts = jnp.split(flat, list(accumulate(g.size for g in gradients.values()))[:-1])
         whole = {name: part.reshape(g.shape) for part, (name, g) in zip(parts, gradients.items(), strict=True)}
         return whole, sums, rows

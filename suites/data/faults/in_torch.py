@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.distributed.fsdp import FSDPModule
 
+from suites.data.faults import controls
 from suites.tensor.faults import Conforming
 
 
@@ -90,9 +91,7 @@ class PartitionedSeedsInBackward(OtherMaskInBackward):
         return seeds + self.axis_rank("data")
 
 
-class GradientsInOneBucket(Conforming):
-    """All gradients are summed in one call, as one flat buffer."""
-
+class GradientsInOneBucket(controls.GradientsInOneBucket):
     def accumulate(self, parameters, batch):
         gradients, sums, rows = super().accumulate(parameters, batch)
         flat = self.reduced(torch.cat([g.flatten() for g in gradients.values()]), self.sum_over_data)
