@@ -16,7 +16,7 @@ SLICES = (
         contract="data/accumulation_2",
         meshes=SMALL,
         axis=None,
-        causes=("without accumulation",),
+        causes=("without accumulation", "done too often"),
     ),
     Fault(
         id="stage-reinit-wipes-accumulated-grads",
