@@ -1,14 +1,18 @@
 """Every fault and negative control of data parallelism, and the known mechanisms that this suite cannot have.
 
-Here: losses, norms, dropout, controls. `table_state` has slices, state, precision and checkpoints,
-`table_torch` what only torch has.
+Here: losses, norms, dropout, controls. `table_state` has slices, state, precision and checkpoints, `table_steps` how
+shards are gathered, scattered and counted, `table_torch` what only torch has, `table_random` what is drawn, computed
+again, rounded and loaded, `absent` what cannot be planted.
 """
 
 from __future__ import annotations
 
 from conformance.faults import Fault
+from suites.data.faults.absent import ABSENT as _ABSENT
 from suites.data.faults.planting import CROSSED, HYBRID, HYBRID_WAYS, SMALL, both, each, in_torch, of_tensor
+from suites.data.faults.table_random import CHANCE, CHANCE_ABSENT
 from suites.data.faults.table_state import PRECISION, SAVED, SLICES, STATE
+from suites.data.faults.table_steps import GATHERED, STEPS
 from suites.data.faults.table_torch import TORCH
 from suites.tensor.faults.planting import github
 
@@ -227,13 +231,6 @@ CONTROLS = (
     ),
 )
 
-FAULTS = LOSSES + NORMS + SLICES + STATE + PRECISION + DROPOUT + SAVED + TORCH + CONTROLS
+FAULTS = LOSSES + NORMS + SLICES + STEPS + STATE + PRECISION + DROPOUT + SAVED + TORCH + CHANCE + CONTROLS + GATHERED
 
-_EXPERTS = "needs experts: for the mixture-of-experts suite"
-ABSENT = {
-    "zero-token-expert-skips-optimizer-step": _EXPERTS,
-    "expert-norm-averaged-over-dp": _EXPERTS,
-    "batchnorm-statistics-per-rank": "no layer here couples the rows of a batch",
-    "clip-norm-after-wrong-stage": "needs pipeline stages",
-    "fp8-or-autocast-off-in-recompute": "nothing here computes in float8, and no context sets dtypes",
-}
+ABSENT = _ABSENT | CHANCE_ABSENT

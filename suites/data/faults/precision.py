@@ -1,0 +1,29 @@
+"""Master weights that are bypassed, and gradients that are more accurate than they need be."""
+
+from __future__ import annotations
+
+from suites.tensor.faults import Conforming
+
+
+class MasterNotUsed(Conforming):
+    """The optimizer updates the rounded parameters; what is smaller than their last bit is lost in every step."""
+
+    def update(self, state, gradients, factor):
+        slots = {slot: values for slot, values in state["optimizer"].items() if slot != "master"}
+        return super().update(state | {"optimizer": slots}, gradients, factor)
+
+
+class NotCopiedFromMaster(Conforming):
+    """The master copy of one parameter is updated, and the model never sees it."""
+
+    def update(self, state, gradients, factor):
+        new, before = super().update(state, gradients, factor), state["parameters"]
+        stale = {name: p for name, p in before.items() if name.endswith(".down.weight")}
+        return new | {"parameters": new["parameters"] | stale}
+
+
+class GradientsKeptWide(Conforming):
+    """Gradients are kept and reported as they were computed, and not in the narrower dtype that is declared."""
+
+    def round_gradient(self, g):
+        return g

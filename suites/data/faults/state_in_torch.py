@@ -1,0 +1,94 @@
+"""Faults of recomputation and of loading that need torch's own words."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+
+from suites.data.faults import resuming
+from suites.tensor.faults import Conforming
+from suites.training import torch_archive as archive
+
+
+class OtherwiseInBackward(Conforming):
+    """A layer that is computed again is another function: its value is that of the first, its gradient the second's."""
+
+    def recomputed(self, layer):
+        return super().recomputed(self.of_two(layer) if self.recomputes else layer)
+
+    def of_two(self, layer):
+        def run(x, batch, name, p, observed):
+            if torch._C._current_graph_task_id() != -1:  # autograd is at work
+                x, p = self.again(x), p | self.parameters_again(p)
+            return layer(x, batch, name, p, observed)
+
+        return run
+
+    def again(self, x):
+        return x
+
+    def parameters_again(self, p):
+        return p
+
+
+class CoarseInBackward(OtherwiseInBackward):
+    """A layer is computed again outside of the context that set its dtype: from bfloat16 values."""
+
+    def again(self, x):
+        return x.bfloat16().to(x.dtype)
+
+    def parameters_again(self, p):
+        return {name: self.again(value) for name, value in p.items()}
+
+
+class GradientOfGainsDropped(Conforming):
+    """What enters by keyword is a constant for a layer that is computed again: gains get no gradient."""
+
+    def recomputed(self, layer):
+        twice = super().recomputed(layer)
+
+        def run(x, batch, name, p, observed):
+            constant = {one: value.detach() + 0 * value for one, value in p.items() if one.endswith(".gain")}
+            return twice(x, batch, name, p | constant, observed)
+
+        return run if self.recomputes else twice
+
+
+class GatheredOverDataInBackward(OtherwiseInBackward):
+    """The input of a layer is kept in parts, one on each tensor rank, and the parts of the data ranks are gathered."""
+
+    def again(self, x):
+        part = self.axis("tensor").own(x.detach(), 2)
+        mixed = self.axis("data").all_gather(part, 2)
+        return x + (mixed - x).detach()
+
+
+class Loading(Conforming):
+    """Canonical tensors pass through `as_loaded` on their way from the checkpoint to the ranks."""
+
+    loads = False
+
+    def load(self, folder, mesh):
+        self.loads = True
+        return super().load(folder, mesh)
+
+    def stored(self, name, canonical):
+        return super().stored(name, self.as_loaded(canonical) if self.loads else canonical)
+
+
+class FirstShardLoaded(resuming.FirstShardLoaded, Loading):
+    """See there."""
+
+
+class DealtOut(resuming.DealtOut, Loading):
+    """See there."""
+
+
+class DigestsNotCompared(Conforming):
+    """Digests are made of what is read, and not of what was written."""
+
+    def load(self, folder, mesh):
+        if dist.get_rank() == 0:
+            archive._seal(folder)
+        dist.barrier()
+        return super().load(folder, mesh)
