@@ -1,7 +1,7 @@
 """Trials: where no signature is sure, take one thing away at a time and see with which of them the fault goes.
 
 An axis is taken away by giving it size 1, a feature of the recipe by `Contract.without`. What alone makes the case pass
-is where the fault lies.
+is where the fault lies; where each of several axes does, it lies in how they meet.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from conformance.resolve import Target
 from conformance.results import CaseResult, Cause, CheckResult
 
 SURE = 0.8  # a diagnosis below this is tried
+LIKELY = 0.5  # a diagnosis below this gives way to what trials show of several axes
 SHOWN = 0.85  # how sure a trial is
 Passes = Callable[[Case, Target], bool]
 
@@ -25,8 +26,11 @@ def tried(result: CaseResult, target: Target, passes: Passes) -> CaseResult:
         return result  # in another program the collectives have other numbers
     best = _best(result)
     unsure = best is None or best.confidence < SURE
-    axis = _axis(result.case, target, passes) if unsure or best is None or best.axis is None else None
+    axes = _axes(result.case, target, passes) if unsure or best is None or best.axis is None else []
     feature = _feature(result.case, target, passes) if unsure else None
+    if feature is None and unsure and len(axes) > 1:
+        return replace(result, checks=tuple(_meeting(check, axes) for check in result.checks))
+    axis = _only(axes)
     if axis is None and feature is None:
         return result
     return replace(result, checks=tuple(_naming(check, axis, feature) for check in result.checks))
@@ -37,9 +41,10 @@ def _best(result: CaseResult) -> Cause | None:
     return max(causes, key=lambda cause: cause.confidence, default=None)
 
 
-def _axis(case: Case, target: Target, passes: Passes) -> str | None:
+def _axes(case: Case, target: Target, passes: Passes) -> list[str]:
+    """The axes without any of which the case passes; none where there is but one."""
     wide = [axis for axis, size in case.mesh.sizes if size > 1]
-    return _only([axis for axis in wide if passes(_narrow(case, axis), target)]) if len(wide) > 1 else None
+    return [axis for axis in wide if passes(_narrow(case, axis), target)] if len(wide) > 1 else []
 
 
 def _narrow(case: Case, axis: str) -> Case:
@@ -72,3 +77,12 @@ def _naming(check: CheckResult, axis: str | None, feature: str | None) -> CheckR
         words = f"goes away without {feature}"
     shown = Cause(cause=words, axis=where, confidence=SHOWN)
     return replace(check, diagnosis=(shown, *(cause for cause in known if cause.cause != shown.cause)))
+
+
+def _meeting(check: CheckResult, axes: Sequence[str]) -> CheckResult:
+    """The diagnosis of a failed check that nothing else explains, with the axes in front that it takes together."""
+    known = [cause for cause in check.diagnosis if cause.cause != UNKNOWN]
+    if check.verdict != "fail" or any(cause.confidence >= LIKELY for cause in known):
+        return check
+    words = f"takes {' and '.join(axes)} together: it goes away when any of them has size 1"
+    return replace(check, diagnosis=(Cause(cause=words, axis=None, confidence=SHOWN), *known))
