@@ -78,8 +78,3 @@ def _scatter_and_gather(y, axis):
 
 
 _scatter_and_gather.defvjp(lambda y, axis: (_scatter_and_gather(y, axis), None), lambda axis, _, g: (g,))
-
-
-class GradientsSummedInBfloat16(controls.GradientsSummedInBfloat16):
-    def sum_gradient(self, name, g):
-        return super().sum_gradient(name, g.astype(jnp.bfloat16)).astype(g.dtype)

@@ -132,8 +132,3 @@ class _ScatterAndGather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g):
         return g, None
-
-
-class GradientsSummedInBfloat16(controls.GradientsSummedInBfloat16):
-    def sum_gradient(self, name, g):
-        return super().sum_gradient(name, g.to(torch.bfloat16)).to(g.dtype)
