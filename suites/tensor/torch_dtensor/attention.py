@@ -39,11 +39,12 @@ class HeadNorm(nn.Module):
 
 
 class AttentionModule(nn.Module):
-    """Attention of the heads of one rank among `ranks`; 0 and 1 for a model on one device."""
+    """Attention of the heads of one rank; `tokens` knows what its tokens see and where they stand."""
 
-    def __init__(self, model: Architecture, wide: torch.dtype, rank: int, ranks: int) -> None:
+    def __init__(self, tokens: TensorByDTensor) -> None:
         super().__init__()
-        self.model, self.wide, self.rank, self.ranks = model, wide, rank, ranks
+        self.tokens, self.model = tokens, tokens.contract.model
+        model, wide = self.model, tokens.master
         query, key = model.heads * model.head_size, model.kv_heads * model.head_size
         if model.fused_qkv:
             self.qkv = nn.Linear(model.hidden, query + 2 * key, bias=model.bias)
@@ -55,39 +56,35 @@ class AttentionModule(nn.Module):
             self.query_norm, self.key_norm = HeadNorm(model, wide), HeadNorm(model, wide)
         self.output = nn.Linear(query, model.hidden, bias=model.bias)
 
-    def forward(self, x_BSD: Tensor, padding_BS: Tensor) -> Tensor:
+    def forward(self, x_BSD: Tensor, batch: Named) -> Tensor:
         q_BSHE, k_BSKE, v_BSKE = (part.unflatten(-1, (-1, self.model.head_size)) for part in self.projected(x_BSD))
-        positions_S = torch.arange(q_BSHE.shape[1])
         if self.model.head_norm:
             q_BSHE, k_BSKE = self.query_norm(q_BSHE), self.key_norm(k_BSKE)
         if self.model.positions == "rotary":
+            positions_S = self.tokens.block_positions()
             q_BSHE, k_BSKE = (layers.rotary(x, positions_S, self.model.rotary_base) for x in (q_BSHE, k_BSKE))
         k_BSHE, v_BSHE = self.of_each_query(k_BSKE), self.of_each_query(v_BSKE)
-        visible_BST = layers.visible(positions_S, positions_S, padding_BS, None, self.model.causal)
-        return self.output(layers.attend(q_BSHE, k_BSHE, v_BSHE, visible_BST, self.wide).flatten(2))
+        mixed_BSHE = layers.attend(q_BSHE, k_BSHE, v_BSHE, self.tokens.visible(batch), self.tokens.master)
+        return self.output(mixed_BSHE.flatten(2))
 
     def projected(self, x_BSD: Tensor) -> tuple[Tensor, ...]:
         if not self.model.fused_qkv:
             return self.query(x_BSD), self.key(x_BSD), self.value(x_BSD)
-        query, key = (heads // self.ranks * self.model.head_size for heads in (self.model.heads, self.model.kv_heads))
+        ranks = self.tokens.tensor_size()
+        query, key = (heads // ranks * self.model.head_size for heads in (self.model.heads, self.model.kv_heads))
         return self.qkv(x_BSD).split([query, key, key], dim=-1)
 
     def of_each_query(self, k_BSKE: Tensor) -> Tensor:
         """The key head of each of this rank's query heads, from its own key heads or from all of them."""
-        model, local = self.model, self.model.heads // self.ranks
+        model, local = self.model, self.model.heads // self.tokens.tensor_size()
         heads = torch.arange(local) // (model.heads // model.kv_heads)
         if k_BSKE.shape[2] == model.kv_heads:
-            heads = (torch.arange(local) + self.rank * local) // (model.heads // model.kv_heads)
+            heads = (torch.arange(local) + self.tokens.tensor_rank() * local) // (model.heads // model.kv_heads)
         return k_BSKE.index_select(2, heads)
 
 
 class DividedAttention(TensorByDTensor):
     """Query, key and value by columns, output by rows; key heads that are fewer than the ranks are held whole."""
-
-    def attention_module(self) -> AttentionModule:
-        """`DeviceMesh.get_local_rank` would not do: it counts by process number, like its process group."""
-        rank = self.axis(self.tensor_axis).rank
-        return AttentionModule(self.contract.model, self.master, rank, self.tensor_size())
 
     def attention_plan(self, path: str) -> Mapping[str, ParallelStyle]:
         """The input becomes a DTensor once, so that its gradient is summed once."""
@@ -98,8 +95,12 @@ class DividedAttention(TensorByDTensor):
             else {"query": ColwiseParallel(), "key": key, "value": key}
         )
         norms = ("query_norm", "key_norm") if self.contract.model.head_norm else ()
-        parts = {**columns, **{norm: ReplicatedParameters() for norm in norms}, "output": RowwiseParallel()}
-        enter = PrepareModuleInput(input_layouts=(Replicate(), None), desired_input_layouts=(Replicate(), None))
+        parts = {
+            **columns,
+            **{norm: ReplicatedParameters() for norm in norms},
+            "output": RowwiseParallel(output_layouts=self.stream),
+        }
+        enter = PrepareModuleInput(input_layouts=(self.stream, None), desired_input_layouts=(Replicate(), None))
         return {path: enter, **{f"{path}.{name}": style for name, style in parts.items()}}
 
     def require_supported(self) -> None:
@@ -121,18 +122,19 @@ class OneAttention(nn.Module):
         self.attention = attention
 
     def forward(self, batch: Named) -> Named:
-        return {"outputs/y": self.attention(batch["inputs"], batch["padding"])}
+        return {"outputs/y": self.attention(batch["inputs"], batch)}
 
 
 class Attention(Quadratic, DividedAttention):
     """The attention block by itself."""
 
     def build(self) -> nn.Module:
-        return self.divided(OneAttention(self.attention_module()))
+        return self.divided(OneAttention(AttentionModule(self)))
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         return self.attention_plan("attention")
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
-        yield self.hidden_transfer("forward")
+        yield from self.entered()
+        yield from self.left()

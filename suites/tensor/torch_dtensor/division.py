@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Partial, Replicate, distribute_module
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, distribute_module
 from torch.distributed.tensor.parallel import ParallelStyle, parallelize_module
 
 from conformance.implementation import Unsupported
@@ -18,6 +18,7 @@ from suites.tensor.arrangement import Positions, TensorArrangement
 from suites.training.torch_dtensor import DTensorTraining
 from suites.training.torch_losses import QuadraticLoss
 from suites.training.torch_state import Named
+from suites.training.torch_tokens import Tokens
 from suites.training.traffic import Transfer
 
 
@@ -49,10 +50,15 @@ class ReplicatedParameters(ParallelStyle):
         return distribute_module(module, device_mesh)
 
 
-class TensorByDTensor(TensorArrangement, DTensorTraining):
+class TensorByDTensor(TensorArrangement, DTensorTraining, Tokens):
     """Parameters are DTensors on the submesh of the tensor axis, cut as torch does it: nothing padded or repeated."""
 
     model_axes: ClassVar[tuple[str, ...]] = ("tensor",)
+    stream: ClassVar[Placement] = Replicate()  # how the residual stream lies on that submesh
+
+    def tensor_rank(self) -> int:
+        """`DeviceMesh.get_local_rank` would not do: it counts by process number, like its process group."""
+        return self.axis(self.tensor_axis).rank
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         """Path of a module (with * for any name) -> how it is divided."""
@@ -105,10 +111,22 @@ class TensorByDTensor(TensorArrangement, DTensorTraining):
     def tensor_transfer(self, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1) -> Transfer:
         return self.slice_transfer(self.tensor_axis, kind, phase, elements, dtype, calls)
 
-    def hidden_transfer(self, phase: str, calls: int = 1) -> Transfer:
-        """All-reduces of the residual stream, or of its gradient."""
+    def hidden_transfer(self, kind: str, phase: str, calls: int) -> Transfer:
+        """Collectives of the residual stream, or of its gradient."""
         elements = self.slice_tokens * self.contract.model.hidden
-        return self.tensor_transfer("all_reduce", phase, elements, self.compute, calls=calls)
+        return self.tensor_transfer(kind, phase, elements, self.compute, calls=calls)
+
+    def left(self, calls: int = 1, phase: str = "forward") -> Iterator[Transfer]:
+        """So many blocks are left in the forward pass, or when that is computed again: partial sums are added up."""
+        yield self.hidden_transfer("all_reduce", phase, calls)
+
+    def entered(self, calls: int = 1, phase: str = "forward") -> Iterator[Transfer]:
+        """So many blocks are entered; the residual stream is there already."""
+        yield from ()
+
+    def entered_backward(self, calls: int = 1) -> Iterator[Transfer]:
+        """The gradients of what entered them are added up."""
+        yield self.hidden_transfer("all_reduce", "backward", calls)
 
     def local_elements(self, name: str) -> int:
         """Elements of a parameter on a rank that has a full chunk."""

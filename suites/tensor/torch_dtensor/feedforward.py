@@ -29,13 +29,20 @@ class FeedForwardModule(nn.Module):
             if model.activation == "swiglu":
                 self.gate = nn.Linear(model.hidden, model.ffn, bias=model.bias)
         self.down = nn.Linear(model.ffn, model.hidden, bias=model.bias)
+        if model.adapter:
+            self.adapter_in = nn.Linear(model.ffn, model.adapter, bias=False)
+            self.adapter_out = nn.Linear(model.adapter, model.hidden, bias=False)
 
     def forward(self, x_BSD: Tensor) -> Tensor:
+        h_BSF = self.hidden_features(x_BSD)
+        return self.down(h_BSF) + self.adapter_out(self.adapter_in(h_BSF)) if self.model.adapter else self.down(h_BSF)
+
+    def hidden_features(self, x_BSD: Tensor) -> Tensor:
         if self.model.activation == "gelu":
-            return self.down(F.gelu(self.up(x_BSD), approximate="tanh"))
+            return F.gelu(self.up(x_BSD), approximate="tanh")
         fused = self.model.fused_gate_up
         gate_BSF, up_BSF = self.gate_up(x_BSD).chunk(2, dim=-1) if fused else (self.gate(x_BSD), self.up(x_BSD))
-        return self.down(F.silu(gate_BSF) * up_BSF)
+        return F.silu(gate_BSF) * up_BSF
 
 
 class DividedFeedForward(TensorByDTensor):
@@ -45,9 +52,10 @@ class DividedFeedForward(TensorByDTensor):
         """The input becomes a DTensor once, so that its gradient is summed once."""
         model = self.contract.model
         columns = ["up"] if model.activation == "gelu" else ["gate_up"] if model.fused_gate_up else ["gate", "up"]
-        enter = PrepareModuleInput(input_layouts=Replicate(), desired_input_layouts=Replicate())
-        parts = {f"{path}.{name}": ColwiseParallel() for name in columns}
-        return {path: enter, **parts, f"{path}.down": RowwiseParallel()}
+        rows = ["down", "adapter_in"] if model.adapter else ["down"]
+        enter = PrepareModuleInput(input_layouts=self.stream, desired_input_layouts=Replicate())
+        parts: dict[str, ParallelStyle] = {f"{path}.{name}": ColwiseParallel() for name in columns}
+        return {path: enter, **parts} | {f"{path}.{name}": RowwiseParallel(output_layouts=self.stream) for name in rows}
 
 
 class OneFeedForward(nn.Module):
@@ -70,4 +78,5 @@ class FeedForward(Quadratic, DividedFeedForward):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
-        yield self.hidden_transfer("forward")
+        yield from self.entered()
+        yield from self.left()

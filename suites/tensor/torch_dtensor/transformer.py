@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ParallelStyle
+from torch.func import functional_call
 
 from reference.architecture import Architecture
 from suites.tensor.torch_dtensor.attention import AttentionModule, DividedAttention
-from suites.tensor.torch_dtensor.division import Quadratic
+from suites.tensor.torch_dtensor.division import Quadratic, TensorByDTensor
 from suites.tensor.torch_dtensor.feedforward import DividedFeedForward, FeedForwardModule
-from suites.tensor.torch_dtensor.vocabulary import DividedVocabulary, VocabularyLoss, replicated
+from suites.tensor.torch_dtensor.vocabulary import DividedVocabulary, VocabularyLoss, gathered
 from suites.training import torch_layers as layers
 from suites.training.torch_state import Named
 from suites.training.traffic import Transfer
@@ -39,48 +40,71 @@ class Norm(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    def __init__(self, attention: AttentionModule) -> None:
+    def __init__(self, tokens: TensorByDTensor) -> None:
         super().__init__()
-        model, wide = attention.model, attention.wide
-        self.attention_norm, self.attention = Norm(model, wide), attention
+        model, wide = tokens.contract.model, tokens.master
+        self.tokens = tokens
+        self.attention_norm, self.attention = Norm(model, wide), AttentionModule(tokens)
         self.feedforward_norm, self.feedforward = Norm(model, wide), FeedForwardModule(model)
 
-    def forward(self, x_BSD: Tensor, padding_BS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(residual stream after the layer, output of attention, output of feed-forward)."""
-        mixed_BSD = self.attention(self.attention_norm(x_BSD), padding_BS)
-        fed_BSD = self.feedforward(self.feedforward_norm(x_BSD + mixed_BSD))
-        return x_BSD + mixed_BSD + fed_BSD, mixed_BSD, fed_BSD
+    def forward(self, x_BSD: Tensor, batch: Named, name: str, observed: Named) -> Tensor:
+        """The residual stream after the layer; what both blocks add to it joins `observed`."""
+        mixed_BSD = self.attention(self.attention_norm(x_BSD), batch)
+        x_BSD = x_BSD + self.tokens.dropout(mixed_BSD, f"{name}.attention", batch, observed)
+        fed_BSD = self.feedforward(self.feedforward_norm(x_BSD))
+        observed |= {f"activations/{name}.attention": mixed_BSD, f"activations/{name}.feedforward": fed_BSD}
+        return x_BSD + self.tokens.dropout(fed_BSD, f"{name}.feedforward", batch, observed)
+
+
+def run_layer(
+    layer: nn.Module, tokens: TensorByDTensor, x_BSD: Tensor, batch: Named, name: str, observed: Named
+) -> Tensor:
+    """A decoder layer, computed once more in the backward pass if the recipe says so.
+
+    By then the module has given its parameters back, so that they are handed over as they are now.
+    """
+
+    def run(x: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
+        return functional_call(layer, p, (x, batch, name, observed))
+
+    if not tokens.recomputes:
+        return layer(x_BSD, batch, name, observed)
+    return tokens.recomputed(run)(x_BSD, batch, name, dict(layer.named_parameters()), observed)
 
 
 class DividedLayers(DividedAttention, DividedFeedForward):
     def layer_plan(self, path: str) -> Mapping[str, ParallelStyle]:
-        return {**self.attention_plan(f"{path}.attention"), **self.feedforward_plan(f"{path}.feedforward")}
+        norms = {**self.norm_plan(f"{path}.attention_norm"), **self.norm_plan(f"{path}.feedforward_norm")}
+        return {**norms, **self.attention_plan(f"{path}.attention"), **self.feedforward_plan(f"{path}.feedforward")}
+
+    def norm_plan(self, path: str) -> Mapping[str, ParallelStyle]:
+        """A norm of a replicated residual stream is the same on every rank."""
+        return {}
 
     def layer_transfers(self, number: int) -> Iterator[Transfer]:
-        """Each of two blocks enters with a sum of gradients and leaves with a sum."""
-        for phase in ("forward", "backward"):
-            yield self.hidden_transfer(phase, calls=2 * number)
+        """Two blocks of each layer are entered and left; some layers are computed twice."""
+        for phase in ("forward", "backward") if self.recomputes else ("forward",):
+            yield from self.entered(2 * number, phase)
+            yield from self.left(2 * number, phase)
+        yield from self.entered_backward(2 * number)
 
 
 class OneLayer(nn.Module):
-    def __init__(self, layer: DecoderLayer) -> None:
+    def __init__(self, tokens: TensorByDTensor) -> None:
         super().__init__()
-        self.layer = layer
+        self.tokens, self.layer = tokens, DecoderLayer(tokens)
 
     def forward(self, batch: Named) -> Named:
-        y_BSD, mixed_BSD, fed_BSD = self.layer(batch["inputs"], batch["padding"])
-        return {
-            "activations/layer.attention": mixed_BSD,
-            "activations/layer.feedforward": fed_BSD,
-            "outputs/y": y_BSD,
-        }
+        observed: Named = {}
+        y_BSD = run_layer(self.layer, self.tokens, batch["inputs"], batch, "layer", observed)
+        return {**observed, "outputs/y": y_BSD}
 
 
 class Layer(Quadratic, DividedLayers):
     """One decoder layer by itself."""
 
     def build(self) -> nn.Module:
-        return self.divided(OneLayer(DecoderLayer(self.attention_module())))
+        return self.divided(OneLayer(self))
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         return self.layer_plan("layer")
@@ -93,11 +117,12 @@ class Layer(Quadratic, DividedLayers):
 class Decoder(nn.Module):
     """Embedding, decoder layers, final norm, head (tied or its own) and loss."""
 
-    def __init__(self, model: Architecture, wide: torch.dtype, decoder_layers: list[DecoderLayer]) -> None:
+    def __init__(self, tokens: TensorByDTensor) -> None:
         super().__init__()
-        self.model = model
+        self.tokens, self.model = tokens, tokens.contract.model
+        model, wide = self.model, tokens.master
         self.embedding = nn.Embedding(model.vocabulary, model.hidden)
-        self.layers = nn.ModuleList(decoder_layers)
+        self.layers = nn.ModuleList([DecoderLayer(tokens) for _ in range(model.layers)])
         self.final_norm = Norm(model, wide)
         if not model.tied:
             self.head = nn.Linear(model.hidden, model.vocabulary, bias=False)
@@ -105,41 +130,38 @@ class Decoder(nn.Module):
 
     def forward(self, batch: Named) -> Named:
         observed: Named = {}
-        x_BSD = observed["activations/embedding"] = self.embed(batch["tokens"])
-        for i, layer in enumerate(self.layers):
-            x_BSD, mixed_BSD, fed_BSD = layer(x_BSD, batch["padding"])
-            observed[f"activations/layers.{i}.attention"] = mixed_BSD
-            observed[f"activations/layers.{i}.feedforward"] = fed_BSD
-            observed[f"activations/layers.{i}"] = x_BSD
-        x_BSD = observed["activations/final_norm"] = self.final_norm(x_BSD)
-        logits_BSV = self.logits(x_BSD)
+        logits_BSV = self.logits(self.decode(batch, observed))
         observed["outputs/logits"] = logits_BSV.to_local() if isinstance(logits_BSV, DTensor) else logits_BSV
-        entropy_BS, z_BS = (part * batch["mask"] for part in self.loss(logits_BSV, batch["targets"]))
+        losses = self.loss(logits_BSV, self.tokens.targets(batch))
+        entropy_BS, z_BS = (part * batch["mask"] for part in losses)
         observed["outputs/token_losses"] = entropy_BS + z_BS
         return observed | {"metrics/cross_entropy": entropy_BS.sum(), "metrics/z_loss": z_BS.sum()}
 
-    def embed(self, tokens_BS: Tensor) -> Tensor:
-        x_BSD = self.embedding(tokens_BS)
-        if self.model.positions == "sinusoidal":
-            x_BSD = x_BSD + layers.sinusoidal(torch.arange(x_BSD.shape[1]), x_BSD.shape[2]).to(x_BSD.dtype)
+    def decode(self, batch: Named, observed: Named) -> Tensor:
+        """Tokens -> the normed residual stream behind the last layer."""
+        x_BSD = self.tokens.add_positions(self.embedding(batch["tokens"]))
+        observed["activations/embedding"] = x_BSD
+        x_BSD = self.tokens.dropout(x_BSD, "embedding", batch, observed)
+        for i, layer in enumerate(self.layers):
+            x_BSD = run_layer(layer, self.tokens, x_BSD, batch, f"layers.{i}", observed)
+            observed[f"activations/layers.{i}"] = x_BSD
+        x_BSD = observed["activations/final_norm"] = self.final_norm(x_BSD)
         return x_BSD
 
     def logits(self, x_BSD: Tensor) -> Tensor:
         if not self.model.tied:
             return self.head(x_BSD)
-        return F.linear(replicated(x_BSD, self.embedding.weight), self.embedding.weight)
+        return F.linear(gathered(x_BSD, self.embedding.weight, self.tokens.stream), self.embedding.weight)
 
 
 class LanguageModel(DividedVocabulary, DividedLayers):
     """The decoder language model; without layers, embedding, norm, head and loss alone."""
 
     def build(self) -> nn.Module:
-        model = self.contract.model
-        decoder_layers = [DecoderLayer(self.attention_module()) for _ in range(model.layers)]
-        return self.divided(Decoder(model, self.master, decoder_layers))
+        return self.divided(Decoder(self))
 
     def plan(self) -> Mapping[str, ParallelStyle]:
-        found = dict(self.vocabulary_plan())
+        found = {**self.vocabulary_plan(), **self.norm_plan("final_norm")}
         return found | dict(self.layer_plan("layers.*")) if self.contract.model.layers else found
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:

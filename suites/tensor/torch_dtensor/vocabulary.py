@@ -12,7 +12,7 @@ from contextlib import nullcontext
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor, Placement, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, loss_parallel
 
 from conformance.implementation import Unsupported
@@ -63,12 +63,20 @@ def replicated(x: Tensor, like: Tensor) -> Tensor:
     return DTensor.from_local(x, like.device_mesh, [Replicate()], run_check=False) if isinstance(like, DTensor) else x
 
 
+def gathered(x: Tensor, like: Tensor, stream: Placement) -> Tensor:
+    """Part of the residual stream -> the whole, a DTensor on the mesh of another tensor."""
+    if not isinstance(like, DTensor):
+        return x
+    return DTensor.from_local(x, like.device_mesh, [stream], run_check=False).redistribute(placements=[Replicate()])
+
+
 class DividedVocabulary(TensorByDTensor):
     """Embedding divided by rows, head by columns. A tied head multiplies by the embedding's own DTensor."""
 
     def vocabulary_plan(self) -> Mapping[str, ParallelStyle]:
-        plan: dict[str, ParallelStyle] = {"embedding": RowwiseParallel(input_layouts=Replicate())}
-        return plan if self.contract.model.tied else {**plan, "head": ColwiseParallel(use_local_output=False)}
+        embedding = RowwiseParallel(input_layouts=Replicate(), output_layouts=self.stream)
+        head = ColwiseParallel(input_layouts=self.stream, use_local_output=False)
+        return {"embedding": embedding} if self.contract.model.tied else {"embedding": embedding, "head": head}
 
     def loss_context(self):
         return loss_parallel() if self.submesh is not None else nullcontext()
@@ -81,8 +89,9 @@ class DividedVocabulary(TensorByDTensor):
     def transfers(self) -> Iterator[Transfer]:
         """Maximum, sum of exponentials and target logit by `loss_parallel`; what it does not know, once more."""
         yield from super().transfers()
-        yield self.hidden_transfer("forward")  # embedding
-        yield self.hidden_transfer("backward")  # head
+        yield from self.left()  # embedding
+        yield from self.entered()  # head
+        yield from self.entered_backward()
         model = self.contract.model
         statistics = 3 + (2 if model.label_smoothing or model.z_loss else 0) + (1 if model.label_smoothing else 0)
         yield self.tensor_transfer("all_reduce", "forward", self.slice_tokens, self.master, calls=statistics)
