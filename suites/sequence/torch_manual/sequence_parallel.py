@@ -10,24 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from conformance.placements import Placements
-from suites.sequence.arrangement import Positions, TokenArrangement
+from suites.sequence.arrangement import Positions
 from suites.sequence.torch_manual.collectives import GatherAlong, ScatterAlong
+from suites.sequence.torch_manual.stream import OBSERVED, StreamTokens
 from suites.tensor.torch_manual import attention, feedforward, linear, transformer
 from suites.tensor.torch_manual.collectives import TensorParallel
 from suites.training.torch_state import Named
 from suites.training.traffic import Transfer
 
-TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss
-OBSERVED = ("outputs/", "activations/", "masks/")  # observations that have tokens
 
-
-class SequenceParallel(TokenArrangement, TensorParallel):
+class SequenceParallel(StreamTokens, TensorParallel):
     """Enter by a gather along tokens, leave by a reduce-scatter. Put it in front of a class of tensor parallelism."""
 
     def enter_block(self, x: Tensor) -> Tensor:
@@ -48,41 +44,6 @@ class SequenceParallel(TokenArrangement, TensorParallel):
         """Whatever is replicated over the axis meets other tokens, or other heads, on each rank."""
         return self.tensor_size() > 1 and self.tensor_axis not in self.placements(name)
 
-    # Where tokens stand.
-
-    def context_rank(self) -> int:
-        return self.axis_rank("sequence") if self.context_size() > 1 else 0
-
-    def block_positions(self) -> Tensor:
-        return torch.from_numpy(self.token_order().reshape(self.context_size(), -1)[self.context_rank()])
-
-    def stream_positions(self) -> Tensor:
-        return self.block_positions().reshape(self.tensor_size(), -1)[self.tensor_rank()]
-
-    def row_placements(self) -> Placements:
-        return self.stream_placements()
-
-    def batch_placements(self, key: str) -> Placements:
-        if key == "seeds":
-            return dict.fromkeys(self.row_axes, "S(0)")
-        return self.stream_placements() if self.is_tokenwise(key) else self.block_placements()
-
-    def batch_positions(self, key: str) -> Positions:
-        if key == "seeds":
-            return {}
-        return self.stream_order() if self.is_tokenwise(key) else self.block_order()
-
-    def is_tokenwise(self, key: str) -> bool:
-        """Whether a key of the batch meets the residual stream, not the blocks."""
-        return key in TOKENWISE
-
-    def output_placements(self) -> dict[str, Placements]:
-        return {}
-
-    def positions(self, name: str) -> Positions:
-        """Observations are in the order of the stream, unless they are divided otherwise."""
-        return self.stream_order() if name.startswith(OBSERVED) else super().positions(name)
-
     def require_supported(self) -> None:
         super().require_supported()
         self.require_whole_tokens()
@@ -93,12 +54,6 @@ class SequenceParallel(TokenArrangement, TensorParallel):
         """Of the tokens of all ranks."""
         loss, weight = super().quadratic(y, batch)  # type: ignore[misc]
         return self.reduce_from_tensor(loss), self.sum_over_tensor(weight)
-
-    @cached_property
-    def slice_tokens(self) -> int:  # type: ignore[override]
-        """Tokens of a slice that the blocks of one rank compute with, padding included."""
-        rows, block = self.slice_shape[0], self.chunks() * self.chunk_width()
-        return rows * block if self.token_dim else rows
 
     def compute_axes(self) -> tuple[str, ...]:
         even = self.token_dim == 0 or len(self.token_order()) == self.row_length

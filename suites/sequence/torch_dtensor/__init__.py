@@ -1,0 +1,1 @@
+"""Sequence parallelism by torch's own means: `SequenceParallel` norms, and linear layers with layouts Shard(1)."""

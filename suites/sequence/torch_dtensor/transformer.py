@@ -1,0 +1,107 @@
+"""The models of tensor parallelism by DTensor, their residual stream divided along its tokens.
+
+What was replicated between blocks is Shard(1) now: DTensor gathers where a block is entered and reduce-scatters where
+it is left; norms are of torch's style `SequenceParallel`. Tokens that do not divide are padded, as in the explicit
+style, since a parallel style takes local blocks for equal ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Partial, Placement, Shard
+from torch.distributed.tensor.parallel import ParallelStyle
+from torch.distributed.tensor.parallel import SequenceParallel as DividedTokens
+
+from conformance.placements import Placements
+from suites.sequence.arrangement import Positions
+from suites.sequence.torch_manual.stream import StreamTokens
+from suites.tensor.torch_dtensor import attention, feedforward, transformer
+from suites.tensor.torch_dtensor.division import TensorByDTensor
+from suites.training.torch_state import Named
+from suites.training.traffic import Transfer
+
+
+class SequenceParallel(StreamTokens, TensorByDTensor):
+    """Put it in front of a class of tensor parallelism by DTensor."""
+
+    stream: ClassVar[Placement] = Shard(1)
+
+    def norm_plan(self, path: str) -> Mapping[str, ParallelStyle]:
+        return {path: DividedTokens(use_local_output=True)}
+
+    def quadratic(self, y: Tensor, batch: Named) -> tuple[Tensor, Tensor]:
+        """Of the tokens of all ranks."""
+        loss, weight = super().quadratic(y, batch)  # type: ignore[misc]
+        if self.submesh is None:
+            return loss, weight
+        loss = DTensor.from_local(loss, self.submesh, [Partial()], run_check=False).full_tensor()
+        return loss, self.sum_over((self.tensor_axis,), weight)
+
+    def require_supported(self) -> None:
+        super().require_supported()
+        self.require_whole_tokens()
+        self.refuse_permuted()
+
+    def compute_axes(self) -> tuple[str, ...]:
+        return super().compute_axes() if len(self.token_order()) == self.row_length else ()
+
+    # What DTensor communicates.
+
+    def left(self, calls: int = 1, phase: str = "forward") -> Iterator[Transfer]:
+        """The gradient of a reduce-scatter is a gather."""
+        yield self.hidden_transfer("reduce_scatter", phase, calls)
+        if phase == "forward":
+            yield self.hidden_transfer("all_gather", "backward", calls)
+
+    def entered(self, calls: int = 1, phase: str = "forward") -> Iterator[Transfer]:
+        yield self.hidden_transfer("all_gather", phase, calls)
+
+    def entered_backward(self, calls: int = 1) -> Iterator[Transfer]:
+        yield self.hidden_transfer("reduce_scatter", "backward", calls)
+
+    def transfers(self) -> Iterator[Transfer]:
+        """Gradients of what is applied to divided tokens are summed in the backward pass of each slice."""
+        yield from super().transfers()
+        for name, shape in self.contract.shapes.items():
+            if name.split(".")[-2] in ("attention_norm", "feedforward_norm", "final_norm", "adapter_out"):
+                yield self.tensor_transfer("all_reduce", "backward", math.prod(shape), self.compute)
+
+
+class QuadraticSums(SequenceParallel):
+    """Loss and weight of the tokens of the stream, summed over the axis."""
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        yield self.tensor_transfer("all_reduce", "forward", 1, self.master, calls=2)
+
+
+class FeedForward(QuadraticSums, feedforward.FeedForward):
+    def feedforward_plan(self, path: str) -> Mapping[str, ParallelStyle]:
+        adapter = {f"{path}.adapter_out": DividedTokens(use_local_output=True)} if self.contract.model.adapter else {}
+        return {**super().feedforward_plan(path), **adapter}
+
+
+class Attention(QuadraticSums, attention.Attention):
+    pass
+
+
+class Layer(QuadraticSums, transformer.Layer):
+    pass
+
+
+class LanguageModel(SequenceParallel, transformer.LanguageModel):
+    """Logits and losses are those of whole rows; all observations between blocks are of the stream."""
+
+    def is_tokenwise(self, key: str) -> bool:
+        return False
+
+    def output_placements(self) -> dict[str, Placements]:
+        block = self.block_placements()
+        return {"outputs/logits": {**block, self.tensor_axis: "S(2)"}, "outputs/token_losses": block}
+
+    def positions(self, name: str) -> Positions:
+        return self.block_order() if name.startswith("outputs/") else super().positions(name)
