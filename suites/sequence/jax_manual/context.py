@@ -64,6 +64,19 @@ class ContextParallel(SequenceParallel):
         """First token of every chunk at hand -> first token of the chunk that follows it in the row."""
         return self.pass_by(first_BC, -1) if self.context_size() > 1 else jnp.roll(first_BC, -1, axis=1)
 
+    # Biases. The gradient of a key bias is zero as a sum over a whole row, and large as one over the tokens at hand:
+    # rounded to 16 bits on each device, the parts would no longer cancel. So biases are added in the master dtype.
+
+    def to_compute(self, parameters: Named) -> Named:
+        biases = {name: p for name, p in parameters.items() if name.endswith(".bias")}
+        return super().to_compute(parameters) | biases
+
+    def column_linear(self, x: jax.Array, name: str, p: Named) -> jax.Array:
+        return super().column_linear(x, name, p).astype(x.dtype)  # type: ignore[misc]
+
+    def row_linear(self, x: jax.Array, name: str, p: Named) -> jax.Array:
+        return super().row_linear(x, name, p).astype(x.dtype)  # type: ignore[misc]
+
     # Declarations.
 
     def attentions(self) -> int:
