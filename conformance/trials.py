@@ -27,10 +27,10 @@ def tried(result: CaseResult, target: Target, passes: Passes) -> CaseResult:
     best = _best(result)
     unsure = best is None or best.confidence < SURE
     axes = _axes(result.case, target, passes) if unsure or best is None or best.axis is None else []
-    feature = _feature(result.case, target, passes) if unsure else None
-    if feature is None and unsure and len(axes) > 1:
+    features = _features(result.case, target, passes) if unsure else []
+    if unsure and len(axes) > 1 and not features:
         return replace(result, checks=tuple(_meeting(check, axes) for check in result.checks))
-    axis = _only(axes)
+    axis, feature = _only(axes), _only(features)
     if axis is None and feature is None:
         return result
     return replace(result, checks=tuple(_naming(check, axis, feature) for check in result.checks))
@@ -52,8 +52,9 @@ def _narrow(case: Case, axis: str) -> Case:
     return replace(case, mesh=replace(case.mesh, sizes=sizes))
 
 
-def _feature(case: Case, target: Target, passes: Passes) -> str | None:
-    return _only([feature for feature in target.contract.features if passes(*_plain(case, target, feature))])
+def _features(case: Case, target: Target, passes: Passes) -> list[str]:
+    """The features without any of which the case passes."""
+    return [feature for feature in target.contract.features if passes(*_plain(case, target, feature))]
 
 
 def _plain(case: Case, target: Target, feature: str) -> tuple[Case, Target]:

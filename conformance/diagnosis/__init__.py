@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from conformance.diagnosis.copies import copies_differ
 from conformance.diagnosis.history import late, narrower, not_finite, stale
 from conformance.diagnosis.means import mean_of_means
-from conformance.diagnosis.scale import bias_repeated, clip_ignored, norm_miscounted, scaled
-from conformance.diagnosis.shards import permuted, rolled, seams_wrong, shards_wrong
+from conformance.diagnosis.scale import bias_repeated, gradient_rescaled, norm_miscounted, norms_added, scaled
+from conformance.diagnosis.shards import exchanged, permuted, rolled, seams_wrong, shards_wrong
 from conformance.diagnosis.suspect import Suspect
 from conformance.diagnosis.traffic import communication_differs, only_axis
 from conformance.exhibit import Comparison, Exhibit
@@ -23,7 +23,9 @@ SIGNATURES: tuple[Callable[[Suspect], Iterator[Cause]], ...] = (
     permuted,
     stale,
     norm_miscounted,
-    clip_ignored,
+    norms_added,
+    gradient_rescaled,
+    exchanged,
     rolled,
     seams_wrong,
     shards_wrong,

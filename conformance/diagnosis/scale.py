@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance.diagnosis.suspect import Suspect
+from conformance.evidence import Observed
 from conformance.results import Cause
 
 
@@ -80,18 +81,47 @@ def norm_miscounted(suspect: Suspect) -> Iterator[Cause]:
             yield Cause(cause="the norm misses shards of other ranks", axis=axis, confidence=0.6)
 
 
-def clip_ignored(suspect: Suspect) -> Iterator[Cause]:
-    """The gradients were not scaled by their norm: the first update is off by what clipping takes away."""
-    threshold = suspect.exhibit.contract.recipe.clip_norm
+def gradient_rescaled(suspect: Suspect) -> Iterator[Cause]:
+    """The first update is off by a multiple of its gradient: another factor than that of clipping was taken."""
     kind, _, parameter = suspect.tensor.partition("/")
-    oracle = suspect.exhibit.truth.oracle[0]
+    oracle, recipe = suspect.exhibit.truth.oracle[0], suspect.exhibit.contract.recipe
     gradient = oracle.get(f"gradients/{parameter}")
-    if threshold is None or kind != "updates" or suspect.step or gradient is None or _gradients_diverge(suspect):
+    if (
+        recipe.optimizer != "sgd"
+        or kind != "updates"
+        or suspect.step
+        or gradient is None
+        or _gradients_diverge(suspect)
+    ):
         return
-    error = suspect.value - suspect.expected
-    recipe, taken = suspect.exhibit.contract.recipe, 1 - min(1.0, threshold / float(oracle["metrics/grad_norm"]))
-    if recipe.optimizer == "sgd" and suspect.explains(error, -recipe.learning_rate * taken * gradient):
+    right = 1.0 if recipe.clip_norm is None else min(1.0, recipe.clip_norm / float(oracle["metrics/grad_norm"]))
+    error, step = suspect.value - suspect.expected, -recipe.learning_rate * gradient
+    more = _factor(error, step)
+    if more is None or not suspect.explains(error, more * step):
+        return
+    if right < 1 and suspect.explains(error, (1 - right) * step):
         yield Cause(cause="clipping not applied", axis=None, confidence=0.95)
+    else:
+        yield Cause(cause=f"updated by {1 + more / right:.4g} times the gradient", axis=None, confidence=0.9)
+
+
+def norms_added(suspect: Suspect) -> Iterator[Cause]:
+    """A global norm that is the sum of the ranks' norms along an axis, or the largest of them."""
+    if suspect.tensor != "metrics/grad_norm" or _gradients_diverge(suspect):
+        return
+    observed = suspect.exhibit.steps[suspect.step]
+    gradients = [one for name, one in observed.items() if name.startswith("gradients/")]
+    for axis in suspect.axes:
+        group = suspect.mesh.groups(axis)[0]
+        norms = [sum(_square(one, rank) for one in gradients) ** 0.5 for rank in group]
+        if _near(float(suspect.value), sum(norms), 1e-4):
+            yield Cause(cause="norms of ranks added, instead of their squares", axis=axis, confidence=0.95)
+        elif max(norms) > norms[0] and _near(float(suspect.value), max(norms), 1e-4):
+            yield Cause(cause="the largest norm of any rank", axis=axis, confidence=0.9)
+
+
+def _square(observed: Observed, rank: int) -> float:
+    return sum(float(np.sum(block.value.astype(np.float64) ** 2)) for block in observed.blocks if rank in block.ranks)
 
 
 def _gradients_diverge(suspect: Suspect) -> bool:

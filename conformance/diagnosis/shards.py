@@ -110,3 +110,12 @@ def rolled(suspect: Suspect) -> Iterator[Cause]:
                 suspect.value, np.roll(suspect.expected, shift, dim)
             ):
                 yield Cause(cause=f"shifted by {shift} along dim {dim}", axis=None, confidence=0.8)
+
+
+def exchanged(suspect: Suspect) -> Iterator[Cause]:
+    """The tensor is the expected one of another name: a buffer was read before it was written, or a name mistaken."""
+    kind = suspect.tensor.partition("/")[0]
+    for name, other in suspect.exhibit.truth.oracle[max(suspect.step, 0)].items():
+        if name != suspect.tensor and name.startswith(f"{kind}/") and suspect.explains(suspect.value, other):
+            yield Cause(cause=f"holds what belongs to '{name}'", axis=None, confidence=0.95)
+            return

@@ -71,6 +71,28 @@ def _norm_counts_replicas() -> Exhibit:
     return exhibit(lambda name, step, value: wrong if (name, step) == ("metrics/grad_norm", 0) else value)
 
 
+def _norms_added() -> Exhibit:
+    oracle = specimen.truth().oracle[0]
+    shards, bias = np.split(oracle["gradients/w"], 4, axis=1), (oracle["gradients/b"] ** 2).sum()
+    wrong = sum(np.sqrt((shard**2).sum() + bias) for shard in shards)
+    return exhibit(lambda name, step, value: wrong if (name, step) == ("metrics/grad_norm", 0) else value)
+
+
+def _updated_by(share: float) -> Exhibit:
+    """The first update of w has this share of its clipped gradient."""
+    oracle, recipe = specimen.truth().oracle[0], specimen.contract().recipe
+    right = recipe.clip_norm / oracle["metrics/grad_norm"]
+    missing = (1 - share) * right * recipe.learning_rate * oracle["gradients/w"]
+    return exhibit(lambda name, step, value: value + missing if (name, step) == ("updates/w", 0) else value)
+
+
+def _another_tensor() -> Exhibit:
+    other = np.random.default_rng(2).normal(size=(6, 8))
+    made = exhibit(lambda name, step, value: other if (name, step) == ("gradients/w", 0) else value)
+    first, second = made.truth.oracle
+    return replace(made, truth=replace(made.truth, oracle=(first | {"gradients/v": other}, second)))
+
+
 def _over_the_wrong_axis() -> Exhibit:
     made = _scaled("gradients/w", 1.7)
     return replace(made, evidence=replace(made.evidence, traffic=(replace(specimen.TRAFFIC[0], axes=("tensor",)),)))
@@ -127,6 +149,10 @@ SIGNATURES: list[tuple[str, str | None, Callable[[], Exhibit]]] = [
     ("bias 'b' added size-of-axis times", "tensor", _bias_four_times),
     ("stale by one step", None, _stale),
     ("replicated parameters counted", "tensor", _norm_counts_replicas),
+    ("norms of ranks added", "tensor", _norms_added),
+    ("clipping not applied", None, lambda: _updated_by(float(specimen.truth().oracle[0]["metrics/grad_norm"]) / 0.5)),
+    ("updated by 0.25 times the gradient", None, lambda: _updated_by(0.25)),
+    ("holds what belongs to 'gradients/v'", "data", _another_tensor),
     ("over tensor instead", "data", _over_the_wrong_axis),
     ("computed or reduced in float32", None, _in_single_precision),
     ("wrong only where shards meet", "data", _at_the_seam),

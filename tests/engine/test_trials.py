@@ -42,6 +42,14 @@ def test_the_feature_that_alone_makes_it_pass_is_named() -> None:
     assert GUESS in result.checks[1].diagnosis
 
 
+def test_axes_each_of_which_makes_it_pass_are_named_together() -> None:
+    result = tried(_failed(GUESS), TARGET, lambda case, target: target == TARGET)
+    words = "takes data and tensor together: it goes away when any of them has size 1"
+    assert _surest(result) == Cause(cause=words, axis=None, confidence=SHOWN)
+    likely = _failed(Cause(cause="constant on positions [1]", axis="data", confidence=0.6))
+    assert tried(likely, TARGET, lambda case, target: target == TARGET) == likely
+
+
 def test_a_feature_is_left_out_whole_and_the_rest_stays() -> None:
     seen = {}
 
