@@ -84,6 +84,13 @@ class FeedForward(QuadraticSums, feedforward.FeedForward):
         adapter = {f"{path}.adapter_out": DividedTokens(use_local_output=True)} if self.contract.model.adapter else {}
         return {**super().feedforward_plan(path), **adapter}
 
+    def transfers(self) -> Iterator[Transfer]:
+        """Between the two matrices of an adapter partial sums are reduce-scattered as well."""
+        yield from super().transfers()
+        if rank := self.contract.model.adapter:
+            for kind, phase in (("reduce_scatter", "forward"), ("all_gather", "backward")):
+                yield self.tensor_transfer(kind, phase, self.slice_tokens * rank, self.compute)
+
 
 class Attention(QuadraticSums, attention.Attention):
     pass

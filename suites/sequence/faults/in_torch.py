@@ -1,0 +1,54 @@
+"""Faults that need torch's own words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from suites.tensor.faults import Conforming
+
+
+class ExponentialsUnshifted(Conforming):
+    """The denominator of a block is the sum of the exponentials themselves: right until they overflow."""
+
+    def block_log_sum_exp(self, scores):
+        lse = super().block_log_sum_exp(scores)
+        return lse._replace(largest=0 * lse.largest, rest=scores.exp().sum(-1).log())
+
+
+class PartialOutputsInBfloat16(Conforming):
+    """What is merged with every block is rounded to bfloat16."""
+
+    def merge(self, old, new):
+        merged, lse = super().merge(old, new)
+        return merged.to(torch.bfloat16).to(merged.dtype), lse
+
+
+class OtherMaskInBackward(Conforming):
+    """The backward pass computes the layer again without restoring the generator, and drops other values."""
+
+    def dropout(self, x, site, batch, observed):
+        y = super().dropout(x, site, batch, observed)
+        if not self.recomputes:
+            return y
+        again = super().dropout(x, site, batch | {"seeds": batch["seeds"] + 1}, {})
+        return again + (y - again).detach()
+
+
+class GradientNotCollected(Conforming):
+    """The gradient that enters the projections is the one before the all-to-all that should bring it home."""
+
+    def tokens_to_heads(self, x):
+        return _ExchangeForwards.apply(x, super().tokens_to_heads)
+
+
+class _ExchangeForwards(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x, exchange):
+        ctx.shape = x.shape
+        return exchange(x)
+
+    @staticmethod
+    def backward(ctx: Any, g):
+        return g.reshape(ctx.shape), None
