@@ -93,7 +93,17 @@ TOKENS_OVER_TENSOR = (  # sequence parallelism; also what the axis does not divi
         profiles=FULL,
     ),
     Standing(
-        contracts=_names("layer", "language_model"), implementations=("torch-dtensor",), meshes=(FLAT,), profiles=CORE
+        contracts=_names("mlp", "attention_gqa_headnorm", "layer", "language_model"),
+        implementations=("torch-dtensor",),
+        meshes=(FLAT,),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("mlp", "attention_gqa_headnorm", "layer", "language_model"),
+        implementations=("torch-dtensor",),
+        meshes=(FLAT, "tensor=2,data=2"),
+        dtypes=NARROW,
+        profiles=FULL,
     ),
 )
 
@@ -163,18 +173,11 @@ REFUSED = (  # refused with a clear sentence, never computed wrong
 MATRIX = SMOKE + TOKENS_OVER_TENSOR + ROWS_OVER_SEQUENCE + REFUSED
 
 MUTATED = (  # every collective of these is mutated, in both frameworks
-    Standing(
-        contracts=_names("layer_dropout", "vocabulary_untied"), implementations=SEQUENCE, meshes=("data=2,tensor=2",)
-    ),
+    Standing(contracts=_names("layer_dropout"), implementations=SEQUENCE, meshes=("data=2,tensor=2",)),
     Standing(
         contracts=_names("attention_documents"),
         implementations=("jax-ring", "torch-ring"),
         meshes=("data=2,sequence=3",),
     ),
-    Standing(contracts=_names("context_layer"), implementations=("jax-zigzag", "torch-zigzag"), meshes=(CUBE,)),
-    Standing(
-        contracts=_names("attention_one_key_head"),
-        implementations=ULYSSES,
-        meshes=("tensor=2,sequence=2",),
-    ),
+    Standing(contracts=_names("attention_one_key_head"), implementations=ULYSSES, meshes=("tensor=2,sequence=2",)),
 )

@@ -50,7 +50,11 @@ SUITE = Suite(
         _registered("torch-zigzag", "torch_manual.zigzag", "ring attention, an early and a late chunk each", *_ROWS),
         _registered("torch-ulysses", "torch_manual.ulysses", "all-to-all between tokens and heads", *_ROWS),
         _registered(
-            "torch-dtensor", "torch_dtensor.transformer", "torch's own SequenceParallel", "feedforward", *_ROWS
+            "torch-dtensor",
+            "torch_dtensor.transformer",
+            "torch's own SequenceParallel and Shard(1) layouts",
+            "feedforward",
+            *_ROWS,
         ),
         _registered(
             "torch-context_parallel", "torch_context_parallel.attention", "torch's own context_parallel", "attention"
