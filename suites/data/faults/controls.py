@@ -73,9 +73,11 @@ class GradientsInOneBucket(Conforming):
     """All gradients are summed in one call, as one flat buffer."""
 
     def transfers(self):
-        bucket = []
+        buckets = {}
         for one in super().transfers():
-            in_bucket = one.phase == "update" and one.kind == "all_reduce" and one.elements > 1
-            yield from () if in_bucket else (one,)
-            bucket += [one] if in_bucket else []
-        yield replace(bucket[0], elements=sum(one.elements for one in bucket))
+            if one.phase == "update" and one.kind == "all_reduce" and one.elements > 1:
+                before = buckets.get(one.axes, replace(one, elements=0))
+                buckets[one.axes] = replace(one, elements=before.elements + one.elements)
+            else:
+                yield one
+        yield from buckets.values()
