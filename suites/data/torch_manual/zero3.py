@@ -78,8 +78,8 @@ class Zero3(ShardedGradients):
     def forgotten(self, shards: Named, whole: Named) -> AbstractContextManager:
         """Within it autograd keeps no gathered parameter for the backward pass: it is gathered again there.
 
-        All parameters of a layer are, when the first of them is asked for; the last one that lets go frees them. A
-        layer that is computed again gathers them by doing so.
+        Each is when it is first asked for, and freed when nothing in the layer's backward pass is left to ask. A layer
+        that is computed again gathers them by doing so.
         """
         if self.recomputes:
             return nullcontext()
@@ -93,12 +93,20 @@ class Zero3(ShardedGradients):
         def unpack(kept: Any) -> Tensor:
             if isinstance(kept, Tensor):
                 return kept
-            if not again:
-                again.update({name: self.gather_shards(name, shard) for name, shard in shards.items()})
             name, *view = kept
+            if name not in again:
+                again[name] = self.gather_shards(name, shards[name])
             return again[name].as_strided(*view)
 
         return saved_tensors_hooks(pack, unpack)
+
+    def is_gathered_again(self, name: str) -> bool:
+        """Whether the backward pass of its layer asks for a parameter.
+
+        No gradient depends on a bias, and a gain that was widened is kept wide; what is computed again needs them all.
+        """
+        is_kept = name.endswith(".bias") or (name.endswith(".gain") and self.compute != self.master)
+        return in_layer(name) and (self.recomputes or not is_kept)
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
@@ -106,7 +114,7 @@ class Zero3(ShardedGradients):
         for name in self.contract.shapes:
             yield self.shard_transfer("all_gather", "forward", name, compute, slices)
             yield self.shard_transfer("reduce_scatter", "backward", name, self.reduction_dtype, slices)
-            if in_layer(name):
+            if self.is_gathered_again(name):
                 yield self.shard_transfer("all_gather", "backward", name, compute, slices)
 
 
@@ -120,6 +128,11 @@ class Linear(Zero3, linear.ColumnLinear):
 
 class Layer(Zero3, transformer.Layer):
     """One decoder layer."""
+
+    def is_gathered_again(self, name: str) -> bool:
+        """Inputs have no gradient, so nothing asks for the gain that they meet first."""
+        first = name == "layer.attention_norm.gain" and not self.recomputes
+        return super().is_gathered_again(name) and not first
 
 
 class LanguageModel(Zero3, transformer.LanguageModel):
