@@ -147,7 +147,8 @@ class TensorByDTensor(TensorArrangement, DTensorTraining, Tokens):
         return not uneven and (self.contract.model.fused_qkv or not self.keys_are_replicated)
 
     def compute_axes(self) -> tuple[str, ...]:
-        return (*self.data_axes, self.tensor_axis) if self.divides_evenly() else self.data_axes
+        divided = self.divides_evenly() and not self.repeats_products
+        return (*self.data_axes, self.tensor_axis) if divided else super().compute_axes()
 
 
 class Quadratic(QuadraticLoss, TensorByDTensor):
