@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from suites.tensor.faults import Conforming
+from suites.training.traffic import Transfer
 
 
 class SumThenShard(Conforming):
@@ -73,7 +74,7 @@ class GradientsInOneBucket(Conforming):
     """All gradients are summed in one call, as one flat buffer."""
 
     def transfers(self):
-        buckets = {}
+        buckets: dict[tuple[str, ...], Transfer] = {}
         for one in super().transfers():
             if one.phase == "update" and one.kind == "all_reduce" and one.elements > 1:
                 before = buckets.get(one.axes, replace(one, elements=0))
