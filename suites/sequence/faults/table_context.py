@@ -220,6 +220,7 @@ PLACES = (
         contract="sequence/attention",
         meshes=CUBE,
         axis="sequence",
+        causes=(NOT_ALONE,),
     ),
     Fault(
         id="dropout-mask-of-first-shard-everywhere",
