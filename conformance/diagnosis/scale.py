@@ -10,6 +10,8 @@ from conformance.diagnosis.suspect import Suspect
 from conformance.evidence import Observed
 from conformance.results import Cause
 
+NORM = "metrics/grad_norm"
+
 
 def scaled(suspect: Suspect) -> Iterator[Cause]:
     """The tensor is the expected one times a constant: a sum over an axis done once too often, or not at all."""
@@ -20,7 +22,7 @@ def scaled(suspect: Suspect) -> Iterator[Cause]:
         or not suspect.explains(suspect.value, factor * suspect.expected, factor)
     ):
         return
-    if suspect.tensor == "metrics/grad_norm":
+    if suspect.tensor == NORM:
         factor = factor**2  # it is the sum of squares that was reduced, and the root was taken after
     sizes = {axis: suspect.mesh.size(axis) for axis in suspect.axes}
     powers = [(axis, power) for axis, size in sizes.items() for power in (1, -1, 2, -2) if _near(factor, size**power)]
@@ -62,7 +64,7 @@ def bias_repeated(suspect: Suspect) -> Iterator[Cause]:
 def norm_miscounted(suspect: Suspect) -> Iterator[Cause]:
     """A global norm that counts replicated parameters once per rank, or misses what other ranks hold."""
     layout = suspect.exhibit.evidence.declarations.layout
-    if suspect.tensor != "metrics/grad_norm" or layout is None or _gradients_diverge(suspect):
+    if suspect.tensor != NORM or layout is None or _diverges(suspect, "gradients/"):
         return
     oracle = suspect.exhibit.truth.oracle[suspect.step]
     squares = {
@@ -86,15 +88,10 @@ def gradient_rescaled(suspect: Suspect) -> Iterator[Cause]:
     kind, _, parameter = suspect.tensor.partition("/")
     oracle, recipe = suspect.exhibit.truth.oracle[0], suspect.exhibit.contract.recipe
     gradient = oracle.get(f"gradients/{parameter}")
-    if (
-        recipe.optimizer != "sgd"
-        or kind != "updates"
-        or suspect.step
-        or gradient is None
-        or _gradients_diverge(suspect)
-    ):
+    first = kind == "updates" and suspect.step == 0
+    if not first or recipe.optimizer != "sgd" or gradient is None or _diverges(suspect, "gradients/", NORM):
         return
-    right = 1.0 if recipe.clip_norm is None else min(1.0, recipe.clip_norm / float(oracle["metrics/grad_norm"]))
+    right = 1.0 if recipe.clip_norm is None else min(1.0, recipe.clip_norm / float(oracle[NORM]))
     error, step = suspect.value - suspect.expected, -recipe.learning_rate * gradient
     more = _factor(error, step)
     if more is None or not suspect.explains(error, more * step):
@@ -107,7 +104,7 @@ def gradient_rescaled(suspect: Suspect) -> Iterator[Cause]:
 
 def norms_added(suspect: Suspect) -> Iterator[Cause]:
     """A global norm that is the sum of the ranks' norms along an axis, or the largest of them."""
-    if suspect.tensor != "metrics/grad_norm" or _gradients_diverge(suspect):
+    if suspect.tensor != NORM or _diverges(suspect, "gradients/"):
         return
     observed = suspect.exhibit.steps[suspect.step]
     gradients = [one for name, one in observed.items() if name.startswith("gradients/")]
@@ -124,11 +121,11 @@ def _square(observed: Observed, rank: int) -> float:
     return sum(float(np.sum(block.value.astype(np.float64) ** 2)) for block in observed.blocks if rank in block.ranks)
 
 
-def _gradients_diverge(suspect: Suspect) -> bool:
-    """Whether a gradient of the same step is already wrong: then what is made of it says nothing new."""
+def _diverges(suspect: Suspect, *before: str) -> bool:
+    """Whether something that comes before, in the same step, is already wrong: then the suspect says nothing new."""
     exhibit = suspect.exhibit
-    gradients = (one for one in exhibit.comparisons if one.step == suspect.step and one.tensor.startswith("gradients/"))
-    return any(not one.excess.ratio <= exhibit.bound for one in gradients)
+    earlier = (one for one in exhibit.comparisons if one.step == suspect.step and one.tensor.startswith(before))
+    return any(not one.excess.ratio <= exhibit.bound for one in earlier)
 
 
 def _factor(value: np.ndarray, expected: np.ndarray) -> float | None:
