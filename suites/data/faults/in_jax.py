@@ -63,10 +63,12 @@ class ShardOfAnotherAxis(Conforming):
 
 
 class OtherMaskInBackward(Conforming):
-    """The backward pass draws masks of its own."""
+    """A layer that is computed again draws other masks."""
 
     def dropout(self, x, site, batch, observed):
         y = super().dropout(x, site, batch, observed)
+        if not self.recomputes:
+            return y
         again = super().dropout(x, site, batch | {"seeds": self.other_seeds(batch["seeds"])}, {})
         return again + jax.lax.stop_gradient(y - again)
 

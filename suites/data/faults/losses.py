@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from suites.tensor.faults import Conforming
 
 
@@ -19,11 +21,15 @@ class MeanOfMeans(Conforming):
 
 
 class ZTermOfLocalCount(Conforming):
-    """One term of the loss is weighted by this device's share of valid tokens."""
+    """One term of the loss is divided by this device's valid tokens, and averaged over the devices."""
 
     def loss_sums(self, token_losses, mask, observed):
         entropy, z = token_losses
-        return super().loss_sums((entropy, z * mask.mean()), mask, observed)
+        whole, alike = self.sum_over_data(mask.sum()), self.size(self.data_axes) * mask.sum()
+        return super().loss_sums((entropy, z * whole / alike.clip(1)), mask, observed)
+
+    def declare(self):
+        return replace(super().declare(), traffic=None)  # to know the whole is no part of the fault
 
 
 class UnscaledWithoutScale(Conforming):
@@ -33,11 +39,14 @@ class UnscaledWithoutScale(Conforming):
         return super().update(state, gradients, factor / 65536)
 
 
-class MaskOfPlaceOnDevice(Conforming):
-    """A mask is that of the row's place on its device, so that every device drops the same."""
+class SeedsOfFirstRank(Conforming):
+    """Every data rank has the seeds of the first one, so that all of them drop the same."""
 
     def keep_mask(self, site, seeds):
-        return super().keep_mask(site, (0 * seeds + 1).cumsum(0))
+        return super().keep_mask(site, self.sum_over(("data",), seeds * (self.axis_rank("data") == 0)))
+
+    def declare(self):
+        return replace(super().declare(), traffic=None)  # how the seeds came there is no part of the fault
 
 
 class MaskOfTensorRank(Conforming):

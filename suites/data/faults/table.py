@@ -46,13 +46,14 @@ LOSSES = (
     ),
     Fault(
         id="mtp-loss-local-token-counts",
-        summary="One term of the loss is weighted by the rank's own share of valid tokens.",
+        summary="One term of the loss is divided by the rank's own valid tokens, and averaged over the ranks.",
         bites="a second term of the loss, another number of valid tokens on each rank",
         sources=github("NVIDIA/Megatron-LM#7452", "NVIDIA/Megatron-LM#7498"),
         planted=both("data_parallel", "losses:ZTermOfLocalCount"),
         contract="data/ragged",
         meshes=CROSSED,
-        axis=None,
+        axis="data",
+        causes=("goes away when",),
     ),
     Fault(
         id="loss-scale-unapplied-but-unscaled",
@@ -63,6 +64,7 @@ LOSSES = (
         contract="data/language_model_sgd",
         meshes=SMALL,
         axis=None,
+        causes=("times the gradient",),
         seen_by=("trajectory",),
     ),
 )
@@ -77,6 +79,7 @@ NORMS = (
         contract="data/language_model_sgd",
         meshes=HYBRID,
         axis="fsdp",
+        causes=("without clipping",),
         seen_by=("trajectory",),
     ),
     Fault(
@@ -110,6 +113,7 @@ NORMS = (
         contract="data/language_model_sgd",
         meshes=HYBRID,
         axis="fsdp",
+        causes=("missing",),
         seen_by=("logic", "replicas"),
     ),
     Fault(
@@ -120,7 +124,8 @@ NORMS = (
         planted=of_tensor("zero3", "norms:NormsSummed"),
         contract="data/language_model_sgd",
         meshes=HYBRID,
-        axis=None,
+        axis="fsdp",
+        causes=("norms of ranks added",),
     ),
     Fault(
         id="clip-silently-disabled",
@@ -141,19 +146,21 @@ NORMS = (
         planted=both("zero3", "norms:PaddingEntersNorm"),
         contract="data/language_model_sgd",
         meshes=("data=2,fsdp=3",),
-        axis=None,
+        axis="fsdp",
+        causes=("goes away when",),
     ),
 )
 
 DROPOUT = (
     Fault(
         id="dropout-same-on-every-device",
-        summary="A mask is that of the row's place on its device, so that every device drops the same.",
+        summary="Every data rank has the seeds of the first one, so that all of them drop the same.",
         bites="data > 1",
-        planted=both("data_parallel", "losses:MaskOfPlaceOnDevice"),
+        planted=both("data_parallel", "losses:SeedsOfFirstRank"),
         contract="data/dropout",
         meshes=CROSSED,
-        axis=None,
+        axis="data",
+        causes=("every rank holds the first rank's shard",),
     ),
     Fault(
         id="dropout-differs-on-copies",
@@ -163,6 +170,7 @@ DROPOUT = (
         contract="data/dropout",
         meshes=CROSSED,
         axis="tensor",
+        causes=("only the first rank", "copies differ"),
         seen_by=("logic", "replicas"),
     ),
     Fault(
@@ -174,6 +182,7 @@ DROPOUT = (
         contract="data/dropout_recomputed",
         meshes=SMALL,
         axis=None,
+        causes=("without recompute",),
     ),
     Fault(
         id="partitionable-rng-with-remat",
@@ -183,7 +192,8 @@ DROPOUT = (
         planted=each("zero3", "PartitionedSeedsInBackward"),
         contract="data/dropout_recomputed",
         meshes=SMALL,
-        axis=None,
+        axis="data",
+        causes=("without recompute",),
     ),
 )
 

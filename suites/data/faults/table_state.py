@@ -38,6 +38,7 @@ SLICES = (
         contract="data/accumulation_3",
         meshes=CROSSED,
         axis="data",
+        causes=("without accumulation",),
         seen_by=("logic", "replicas"),
     ),
     Fault(
@@ -71,6 +72,7 @@ SLICES = (
         contract="data/language_model_sgd",
         meshes=SMALL,
         axis=None,
+        causes=("holds what belongs to",),
     ),
     Fault(
         id="scattered-without-sum",
@@ -162,6 +164,7 @@ STATE = (
         contract="data/language_model_sgd",
         meshes=HYBRID,
         axis="data",
+        causes=("copies are partial sums",),
         seen_by=("trajectory", "replicas"),
     ),
     Fault(
@@ -196,6 +199,7 @@ STATE = (
         contract="data/language_model_sgd",
         meshes=(*SMALL, *HYBRID),
         axis="fsdp",
+        causes=("goes away when",),
         seen_by=("trajectory", "replicas"),
     ),
     Fault(
@@ -205,7 +209,8 @@ STATE = (
         planted=each("zero3", "PaddingEntersMatrix"),
         contract="data/muon",
         meshes=UNEVEN,
-        axis=None,
+        axis="fsdp",
+        causes=("goes away when",),
         seen_by=("trajectory",),
     ),
 )
