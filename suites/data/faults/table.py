@@ -1,6 +1,6 @@
 """Every fault and negative control of data parallelism, and the known mechanisms that this suite cannot have.
 
-Here: losses, norms, dropout, controls. `table_state` has slices, state, precision and checkpoints, `table_steps` how
+Here: losses, norms, dropout, controls. `table_state` has state, precision and checkpoints, `table_steps` slices and how
 shards are gathered, scattered and counted, `table_torch` what only torch has, `table_random` what is drawn, computed
 again, rounded and loaded, `absent` what cannot be planted.
 """
@@ -11,8 +11,8 @@ from conformance.faults import Fault
 from suites.data.faults.absent import ABSENT as _ABSENT
 from suites.data.faults.planting import CROSSED, HYBRID, HYBRID_WAYS, SMALL, both, each, in_torch, of_tensor
 from suites.data.faults.table_random import CHANCE, CHANCE_ABSENT
-from suites.data.faults.table_state import PRECISION, SAVED, SLICES, STATE
-from suites.data.faults.table_steps import GATHERED, STEPS
+from suites.data.faults.table_state import PRECISION, SAVED, STATE
+from suites.data.faults.table_steps import GATHERED, SLICES, STEPS
 from suites.data.faults.table_torch import TORCH
 from suites.tensor.faults.planting import github
 

@@ -1,10 +1,122 @@
-"""The table of faults: shards that are gathered, scattered or counted wrongly, and controls that gather otherwise."""
+"""The table of faults: slices of the batch; how shards are gathered, scattered and counted, wrongly and rightly."""
 
 from __future__ import annotations
 
 from conformance.faults import Fault
-from suites.data.faults.planting import HYBRID, HYBRID_WAYS, SMALL, both
+from suites.data.faults.planting import CROSSED, HYBRID, HYBRID_WAYS, SMALL, both, each, in_torch, of_tensor
 from suites.tensor.faults.planting import github
+
+SLICES = (
+    Fault(
+        id="accumulate-overwrites-instead-of-adds",
+        summary="Each slice of the batch overwrites the gradient shards of the one before.",
+        bites="accumulation >= 2",
+        sources=github("ServiceNow/Fast-LLM#551"),
+        planted=of_tensor("zero3", "updates:SlicesOverwritten") | in_torch("fsdp2", "LastSliceAlone"),
+        contract="data/accumulation_2",
+        meshes=SMALL,
+        axis=None,
+        causes=("without accumulation", "done too often"),
+    ),
+    Fault(
+        id="stage-reinit-wipes-accumulated-grads",
+        summary="A slice of another size makes new buffers, and what was added up is gone.",
+        bites="accumulation over slices of different sizes",
+        sources=github("NVIDIA-NeMo/Automodel#3530"),
+        planted=both("zero2", "slices:WipedWhenSlicesDiffer"),
+        contract="data/accumulation_uneven",
+        meshes=SMALL,
+        axis=None,
+        causes=("without accumulation",),
+    ),
+    Fault(
+        id="no-sync-context-misplaced",
+        summary="Only the last slice's gradient is summed over the data ranks.",
+        bites="accumulation >= 2 and data > 1",
+        sources=github("karpathy/build-nanogpt#30"),
+        planted=each("data_parallel", "EarlySlicesNotReduced", "suites.tensor.faults"),
+        contract="data/accumulation_3",
+        meshes=CROSSED,
+        axis="data",
+        causes=("without accumulation",),
+        seen_by=("logic", "replicas"),
+    ),
+    Fault(
+        id="accumulation-with-offload-replaces-grad",
+        summary="The gradient that is kept elsewhere is replaced by that of the next slice; all others are added up.",
+        bites="accumulation >= 2 with the option on",
+        sources=github("instructlab/training#414"),
+        planted=both("zero3", "slices:OneGradientReplaced"),
+        contract="data/accumulation_2",
+        meshes=SMALL,
+        axis=None,
+        causes=("without accumulation",),
+    ),
+    Fault(
+        id="zero-stages-differ-under-accumulation",
+        summary="One stage divides what it has added up by the number of slices, the others do not.",
+        bites="accumulation >= 2",
+        sources=github("deepspeedai/DeepSpeed#1488", "deepspeedai/DeepSpeed#966", "deepspeedai/DeepSpeed#4298"),
+        planted=both("zero2", "slices:AveragedOverSlices"),
+        contract="data/accumulation_3",
+        meshes=SMALL,
+        axis=None,
+        causes=("not averaged as one large batch", "without accumulation"),
+    ),
+    Fault(
+        id="overlap-comm-data-race",
+        summary="A bucket is reduced before its gradient is written: it holds that of the tensor before.",
+        bites="always here; in the field it depends on timing",
+        sources=github("deepspeedai/DeepSpeed#5545", "deepspeedai/DeepSpeed#6351", "EleutherAI/gpt-neox#1004"),
+        planted=both("zero2", "slices:BucketReadTooEarly"),
+        contract="data/language_model_sgd",
+        meshes=SMALL,
+        axis=None,
+        causes=("holds what belongs to",),
+    ),
+    Fault(
+        id="scattered-without-sum",
+        summary="Each rank keeps its shard of its own gradient, without the other ranks' share of it.",
+        bites="fsdp > 1",
+        planted=both("zero3", "slices:ScatteredWithoutSum"),
+        contract="data/language_model_sgd",
+        meshes=HYBRID,
+        axis="fsdp",
+        causes=("missing",),
+    ),
+    Fault(
+        id="shards-not-summed-over-replicas",
+        summary="Hybrid sharding without its second half: shards are summed within a group, not over the groups.",
+        bites="data > 1",
+        planted=of_tensor("zero3", "reductions:DataGradientNotSummed"),
+        contract="data/language_model_sgd",
+        meshes=HYBRID,
+        axis="data",
+        causes=("copies are partial sums", "missing"),
+        seen_by=("logic", "replicas"),
+    ),
+    Fault(
+        id="replicated-grad-reduced-twice",
+        summary="The gradient of a gather is scattered with a sum, which is then taken for a mean.",
+        bites="always; Adam nearly hides it",
+        planted=both("zero3", "slices:ShardsSummedTwice"),
+        contract="data/language_model_sgd",
+        meshes=HYBRID_WAYS,
+        axis="fsdp",
+        causes=("summed twice",),
+    ),
+    Fault(
+        id="psum-transpose-is-psum",
+        summary="The function that is differentiated returns the sum over the shard axis.",
+        bites="always, in the backward pass alone",
+        sources=github("jax-ml/jax#3970", "jax-ml/jax#36886"),
+        planted=each("zero2", "LossSummedBeforeGradient"),
+        contract="data/language_model_sgd",
+        meshes=HYBRID,
+        axis="fsdp",
+        causes=("summed twice", "done too often"),
+    ),
+)
 
 STEPS = (
     Fault(
