@@ -43,7 +43,8 @@ class References:
             noise = tuple({name: np.zeros_like(value) for name, value in step.items()} for step in oracle)
             for member in range(0 if job.dtype != "float64" else 1, MEMBERS + 1):
                 given = _perturbed(parameters, batches, _coarsest(found, job.dtype), member)
-                noise = _farthest(noise, self.run(found, job.dtype, *given), oracle)
+                run = _begun_at(parameters, given[0], self.run(found, job.dtype, *given))
+                noise = _farthest(noise, run, oracle)
             trainer = self.trainer(found, "float64")
             flops = self.products(trainer.step, trainer.place(parameters), batches[0])
         return Truth(oracle=oracle, noise=noise, initial=parameters, flops=flops, seconds=dict(clock.seconds))
@@ -84,6 +85,21 @@ def _farthest(noise: Steps, run: Steps, oracle: Steps) -> Steps:
     return tuple(
         {name: np.maximum(far[name], np.abs(values[name] - true[name])) for name in true}
         for far, values, true in zip(noise, run, oracle, strict=True)
+    )
+
+
+def _begun_at(parameters: Arrays, moved: Arrays, run: Steps) -> Steps:
+    """A run from moved parameters, as if its master copies had begun where they should: all they do is add updates.
+
+    To move parameters by a rounding stands for roundings in a step. A master copy is there to be spared them.
+    """
+    prefix = "optimizer/master/"
+    return tuple(
+        {
+            name: value - (moved[of] - parameters[of]) if (of := name.removeprefix(prefix)) != name else value
+            for name, value in step.items()
+        }
+        for step in run
     )
 
 

@@ -9,7 +9,7 @@ from conformance.evidence import Truth
 from conformance.tolerance import EPSILON
 from conformance.workers.jobs import TruthJob
 from conformance.workers.pool import Workers
-from conformance.workers.truth import _perturbed
+from conformance.workers.truth import _begun_at, _perturbed
 
 PARAMETERS = {"w": np.linspace(-1, 1, 12).reshape(3, 4)}
 BATCH = {"x": np.linspace(1, 2, 6), "tokens": np.arange(6, dtype=np.int32), "mask": np.array([1.0, 0.0, 1.0])}
@@ -63,3 +63,12 @@ def test_truth_is_the_same_twice_and_another_for_another_seed(workers: Workers, 
     for first, second in zip((*one.oracle, *one.noise), (*again.oracle, *again.noise), strict=True):
         assert all(np.array_equal(first[name], second[name]) for name in first)
     assert one.oracle[0]["loss"] != other.oracle[0]["loss"]
+
+
+def test_a_master_copy_is_not_moved_with_the_parameters():
+    moved = {"w": PARAMETERS["w"] * 1.01}
+    update, loss = np.full_like(moved["w"], 0.5), np.array(2.0)
+    run = ({"optimizer/master/w": moved["w"] + update, "updates/w": update, "loss": loss},)
+    [step] = _begun_at(PARAMETERS, moved, run)
+    np.testing.assert_allclose(step.pop("optimizer/master/w"), PARAMETERS["w"] + update)
+    assert step == {"updates/w": update, "loss": loss}
