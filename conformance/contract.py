@@ -110,9 +110,14 @@ class Contract:
         return tuple(one for one, fields in FEATURES.items() if any(_differ(self.recipe, plain, f) for f in fields))
 
     def without(self, feature: str) -> Contract:
-        """The same contract without one of its features, under a name that says so: `tensor/layer~accumulation`."""
+        """The same contract without one of its features, under a name that says so: `tensor/layer~accumulation`.
+
+        The law of the same name would bring it back, so it does not hold there.
+        """
         usual = {field: getattr(Recipe(), field) for field in FEATURES[feature]}
-        return replace(self, name=f"{self.name}~{feature}", recipe=replace(self.recipe, **usual))
+        laws = tuple(law for law in self.relations if law != feature)
+        recipe = replace(self.recipe, **usual)
+        return replace(self, name=f"{self.name}~{feature}", recipe=recipe, relations=laws)
 
 
 # Features of a recipe -> its fields.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from conformance.diagnosis.copies import copies_differ
 from conformance.diagnosis.history import late, narrower, not_finite, stale
+from conformance.diagnosis.masks import another_mask
 from conformance.diagnosis.means import mean_of_means
 from conformance.diagnosis.scale import bias_repeated, gradient_rescaled, norm_miscounted, norms_added, scaled
 from conformance.diagnosis.shards import exchanged, permuted, rolled, seams_wrong, shards_wrong
@@ -17,6 +18,7 @@ from conformance.results import Cause
 SIGNATURES: tuple[Callable[[Suspect], Iterator[Cause]], ...] = (
     not_finite,
     copies_differ,
+    another_mask,
     mean_of_means,
     bias_repeated,
     scaled,

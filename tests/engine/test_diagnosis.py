@@ -137,6 +137,23 @@ def _mean_of_means() -> Exhibit:
     )
 
 
+def _another_mask() -> Exhibit:
+    """Two of sixteen rows have another mask than their seeds say."""
+    right = (np.random.default_rng(3).random((16, 8)) < 0.75).astype(float)
+    wrong = right.copy()
+    wrong[[2, 5]] = 1 - right[[2, 5]]
+    made, mask = exhibit(), replace(sharded("masks/embedding", wrong), dtype="float64")
+    oracle = made.truth.oracle[0] | {"masks/embedding": right}
+    noise = made.truth.noise[0] | {"masks/embedding": np.zeros_like(right)}
+    return replace(
+        made,
+        truth=replace(made.truth, oracle=(oracle, made.truth.oracle[1]), noise=(noise, made.truth.noise[1])),
+        evidence=replace(
+            made.evidence, steps=(made.evidence.steps[0] | {"masks/embedding": mask}, made.evidence.steps[1])
+        ),
+    )
+
+
 SIGNATURES: list[tuple[str, str | None, Callable[[], Exhibit]]] = [
     ("summed twice", "tensor", lambda: _scaled("gradients/w", 4)),
     ("summed twice", "data", lambda: _scaled("gradients/w", 2)),
@@ -158,6 +175,7 @@ SIGNATURES: list[tuple[str, str | None, Callable[[], Exhibit]]] = [
     ("wrong only where shards meet", "data", _at_the_seam),
     ("right in step 1, wrong afterwards", None, _late),
     ("mean of means", "data", _mean_of_means),
+    ("another mask was drawn, in 2 of 16 rows", None, _another_mask),
 ]
 
 

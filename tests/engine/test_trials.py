@@ -66,6 +66,15 @@ def test_a_feature_is_left_out_whole_and_the_rest_stays() -> None:
     }
 
 
+def test_the_law_that_would_bring_a_feature_back_is_left_out_with_it() -> None:
+    lawful = replace(TARGET, contract=replace(TARGET.contract, relations=("accumulation", "checkpoint")))
+
+    def passes(case: Case, target: Target) -> bool:
+        return target.contract.recipe.accumulation == 1 and target.contract.relations == ("checkpoint",)
+
+    assert _surest(tried(_failed(GUESS), lawful, passes)).cause == "goes away without accumulation"
+
+
 def test_what_goes_with_everything_is_nobodys() -> None:
     assert tried(_failed(GUESS), TARGET, lambda case, target: True) == _failed(GUESS)
 

@@ -1,0 +1,21 @@
+"""Signature of chance: a dropout mask that is not the one that the seed of its row says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from conformance.diagnosis.suspect import Suspect
+from conformance.results import Cause
+
+
+def another_mask(suspect: Suspect) -> Iterator[Cause]:
+    """Zeros and ones, elsewhere than they should be: drawn from another key, or those of another row."""
+    if not suspect.tensor.startswith("masks/") or not np.isin(suspect.value, (0, 1)).all():
+        return
+    rows = len(suspect.value)
+    wrong = int((suspect.value != suspect.expected).reshape(rows, -1).any(axis=1).sum())
+    if wrong:
+        where = "in every row" if wrong == rows else f"in {wrong} of {rows} rows"
+        yield Cause(cause=f"another mask was drawn, {where}", axis=None, confidence=0.9)
