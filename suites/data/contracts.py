@@ -102,6 +102,14 @@ CONTRACTS = (
         compute="bfloat16",
         master="float32",
     ),
+    _policy(
+        "small_updates",
+        "what is below the last bit of a bfloat16 parameter adds up in its float32 master weights",
+        replace(SGD, learning_rate=2.0**-10),
+        parameters="bfloat16",
+        compute="bfloat16",
+        master="float32",
+    ),
     _policy("bfloat16_reduction", "gradients are summed over devices in bfloat16", reduction="bfloat16"),
     _contract("dropout", "masks are those of the rows, on whatever device", _DROPOUT, laws=("accumulation",)),
     _contract(

@@ -26,7 +26,13 @@ MODELS = _names("language_model", "language_model_sgd", "muon")
 LOSSES = _names("ragged", "weighted")
 EXACT = _names("exact", "cancelling")
 ACCUMULATED = _names("accumulation_2", "accumulation_3", "accumulation_8", "accumulation_uneven")
-POLICIES = _names("policy_bfloat16_parameters", "policy_bfloat16_compute", "policy_master", "policy_bfloat16_reduction")
+POLICIES = _names(
+    "policy_bfloat16_parameters",
+    "policy_bfloat16_compute",
+    "policy_master",
+    "policy_small_updates",
+    "policy_bfloat16_reduction",
+)
 RANDOM = _names("dropout", "dropout_recomputed")
 
 SMOKE = (

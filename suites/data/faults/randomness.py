@@ -40,10 +40,10 @@ class TensorShardsDrawnAlike(Conforming):
 
     def place(self, parameters, mesh):
         if self.draws:
-            parameters = {name: self.repeated(name, whole) for name, whole in parameters.items()}
+            parameters = {name: self.tiled(name, whole) for name, whole in parameters.items()}
         return super().place(parameters, mesh)
 
-    def repeated(self, name, whole):
+    def tiled(self, name, whole):
         dim = sharded_dim(self.placements(name).get("tensor", "R"))
         if dim is None:
             return whole

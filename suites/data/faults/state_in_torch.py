@@ -89,6 +89,7 @@ class DigestsNotCompared(Conforming):
 
     def load(self, folder, mesh):
         if dist.get_rank() == 0:
+            (folder / archive.MANIFEST).unlink(missing_ok=True)
             archive._seal(folder)
         dist.barrier()
         return super().load(folder, mesh)
