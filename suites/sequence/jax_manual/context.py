@@ -7,7 +7,6 @@ Gradients and losses are summed over the sequence axis as over the data axis.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -43,7 +42,7 @@ class ContextParallel(SequenceParallel):
         """A document may begin in one shard and go on in the next: its number counts the starts in all before it."""
         if not self.contract.model.documents or self.context_size() == 1:
             return super().documents(batch)  # type: ignore[misc]
-        return self.count_before(batch["starts"])
+        return self.count_before(batch["starts"].astype(self.master))
 
     def count_before(self, starts_BS: jax.Array) -> jax.Array:
         """[B, S]: starts up to each token, counted over the whole row."""
@@ -90,33 +89,26 @@ class ContextParallel(SequenceParallel):
 
     def each_row(self, kind: str, phase: str, features: int, dtype: str, calls: int = 1) -> Transfer:
         """In every slice of the batch collectives over the sequence axis, of `features` elements per token at hand."""
-        return replace(self.each_token(kind, phase, features, calls, dtype), axes=CONTEXT)
+        return self.each_slice(kind, phase, self.tokens_per_slice * features, dtype, calls)
+
+    def each_slice(self, kind: str, phase: str, elements: int, dtype: str, calls: int = 1) -> Transfer:
+        """In every slice of the batch collectives over the sequence axis, of so many elements."""
+        calls *= self.contract.recipe.accumulation
+        return Transfer(kind=kind, axes=CONTEXT, phase=phase, elements=elements, dtype=dtype, calls=calls)
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
-        model, slices = self.contract.model, self.contract.recipe.accumulation
+        model = self.contract.model
         if model.kind == "language_model" and model.shift_labels:
             elements = self.tokens_per_slice // self.chunk_width() // self.chunks()
             for first in self.passed_firsts():
-                yield Transfer(
-                    kind="permute",
-                    axes=CONTEXT,
-                    phase="forward",
-                    elements=elements * first,
-                    dtype="int32",
-                    calls=slices,
-                )
+                yield self.each_slice("permute", "forward", elements * first, "int32")
         for phase in self.attention_phases() if model.documents else ():
-            yield self.each_row("all_gather", phase, self.context_size(), self.flags, self.attentions())
+            yield self.each_row("all_gather", phase, self.context_size(), self.master, self.attentions())
 
     def passed_firsts(self) -> tuple[int, ...]:
         """Tokens per row in each permute of `first_of_next`."""
         return (1,)
-
-    @property
-    def flags(self) -> str:
-        """Dtype in which zeros and ones of a batch arrive."""
-        return "float64"
 
 
 def _places(stored_T: np.ndarray) -> np.ndarray:

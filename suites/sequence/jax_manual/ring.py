@@ -179,14 +179,8 @@ class Ring(ContextParallel):
             yield self.each_row("permute", phase, 1, self.master, calls)
             if model.documents:
                 yield self.each_row("permute", phase, 1, "int32", calls)
-            yield Transfer(
-                kind="permute",
-                axes=("sequence",),
-                phase=phase,
-                elements=self.chunks() * self.chunk_width(),
-                dtype="int32",
-                calls=calls * self.contract.recipe.accumulation,
-            )
+            tokens = self.chunks() * self.chunk_width()
+            yield self.each_slice("permute", phase, tokens, "int32", calls)  # positions
         yield self.each_row("permute", "backward", key, self.master, 2 * (hops + 1) * self.attentions())
 
 

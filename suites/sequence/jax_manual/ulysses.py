@@ -53,7 +53,7 @@ class Ulysses(ContextParallel):
         """[B, T, T]: whom each token of the whole row sees, all in the order of shards."""
         if self.context_size() == 1:
             return super().visible(batch)  # type: ignore[misc]
-        padding_BT, documents_BS = self.gather_row(batch["padding"]), self.documents(batch)
+        padding_BT, documents_BS = self.gather_row(batch["padding"].astype(self.master)), self.documents(batch)
         documents_BT = None if documents_BS is None else self.gather_row(documents_BS)
         documents = None if documents_BT is None else (documents_BT, documents_BT)
         positions_T = self.token_order()
@@ -81,7 +81,7 @@ class Ulysses(ContextParallel):
             yield self.each_row("all_to_all", phase, key, self.compute, 2 * calls)  # keys; values
         gathered = 2 if model.documents else 1  # padding; documents
         for phase in self.attention_phases():
-            yield self.each_row("all_gather", phase, self.context_size(), self.flags, gathered * calls)
+            yield self.each_row("all_gather", phase, self.context_size(), self.master, gathered * calls)
 
 
 class FeedForward(Ulysses, sequence_parallel.FeedForward):
