@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from conformance.assembly import selector
 from conformance.diagnosis.suspect import Suspect
-from conformance.evidence import Observed
 from conformance.results import Cause
 
 NORM = "metrics/grad_norm"
@@ -103,22 +103,35 @@ def gradient_rescaled(suspect: Suspect) -> Iterator[Cause]:
 
 
 def norms_added(suspect: Suspect) -> Iterator[Cause]:
-    """A global norm that is the sum of the ranks' norms along an axis, or the largest of them."""
+    """A global norm that is the sum of the ranks' norms along an axis, or the largest of them, on all ranks alike."""
     if suspect.tensor != NORM or _diverges(suspect, "gradients/"):
         return
-    observed = suspect.exhibit.steps[suspect.step]
-    gradients = [one for name, one in observed.items() if name.startswith("gradients/")]
+    found = float(suspect.value)
+    if any(float(block.value) != found for block in suspect.blocks.values()):
+        return
     for axis in suspect.axes:
-        group = suspect.mesh.groups(axis)[0]
-        norms = [sum(_square(one, rank) for one in gradients) ** 0.5 for rank in group]
-        if _near(float(suspect.value), sum(norms), 1e-4):
-            yield Cause(cause="norms of ranks added, instead of their squares", axis=axis, confidence=0.95)
-        elif max(norms) > norms[0] and _near(float(suspect.value), max(norms), 1e-4):
-            yield Cause(cause="the largest norm of any rank", axis=axis, confidence=0.9)
+        for once in (False, True):
+            norms = _norms(suspect, suspect.mesh.groups(axis)[0], once)
+            if not norms.min() or _near(norms.max(), norms.min()):
+                continue  # copies of each other
+            if _near(found, norms.sum(), 1e-4):
+                yield Cause(cause="norms of ranks added, instead of their squares", axis=axis, confidence=0.95)
+            if _near(found, norms.max(), 1e-4):
+                yield Cause(cause="the largest norm of any rank", axis=axis, confidence=0.95)
 
 
-def _square(observed: Observed, rank: int) -> float:
-    return sum(float(np.sum(block.value.astype(np.float64) ** 2)) for block in observed.blocks if rank in block.ranks)
+def _norms(suspect: Suspect, group: Sequence[int], once: bool) -> np.ndarray:
+    """The norm of the gradients that each rank holds; with `once`, of the elements that no rank before it holds."""
+    squares = np.zeros(len(group))
+    gradients = (one for name, one in suspect.exhibit.steps[suspect.step].items() if name.startswith("gradients/"))
+    for gradient in gradients:
+        seen = np.zeros(gradient.shape, dtype=bool)
+        blocks = {rank: block for block in gradient.blocks for rank in block.ranks}
+        for position, rank in enumerate(group):
+            where, value = selector(blocks[rank].index), blocks[rank].value.astype(np.float64)
+            squares[position] += np.sum(value**2, where=~seen[where] if once else True)
+            seen[where] = True
+    return np.sqrt(squares)
 
 
 def _diverges(suspect: Suspect, *before: str) -> bool:

@@ -71,10 +71,11 @@ def _norm_counts_replicas() -> Exhibit:
     return exhibit(lambda name, step, value: wrong if (name, step) == ("metrics/grad_norm", 0) else value)
 
 
-def _norms_added() -> Exhibit:
+def _norm_of_norms(copies: int, joined: Callable[[list[float]], float]) -> Exhibit:
+    """Of four ranks, of which so many count the bias that each of them has."""
     oracle = specimen.truth().oracle[0]
     shards, bias = np.split(oracle["gradients/w"], 4, axis=1), (oracle["gradients/b"] ** 2).sum()
-    wrong = sum(np.sqrt((shard**2).sum() + bias) for shard in shards)
+    wrong = joined([np.sqrt((shard**2).sum() + bias * (rank < copies)) for rank, shard in enumerate(shards)])
     return exhibit(lambda name, step, value: wrong if (name, step) == ("metrics/grad_norm", 0) else value)
 
 
@@ -166,7 +167,9 @@ SIGNATURES: list[tuple[str, str | None, Callable[[], Exhibit]]] = [
     ("bias 'b' added size-of-axis times", "tensor", _bias_four_times),
     ("stale by one step", None, _stale),
     ("replicated parameters counted", "tensor", _norm_counts_replicas),
-    ("norms of ranks added", "tensor", _norms_added),
+    ("norms of ranks added", "tensor", lambda: _norm_of_norms(4, sum)),
+    ("norms of ranks added", "tensor", lambda: _norm_of_norms(1, sum)),
+    ("the largest norm of any rank", "tensor", lambda: _norm_of_norms(1, max)),
     ("clipping not applied", None, lambda: _updated_by(float(specimen.truth().oracle[0]["metrics/grad_norm"]) / 0.5)),
     ("updated by 0.25 times the gradient", None, lambda: _updated_by(0.25)),
     ("holds what belongs to 'gradients/v'", "data", _another_tensor),
