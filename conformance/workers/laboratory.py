@@ -69,9 +69,9 @@ class Laboratory:
         mesh = mesh or self.mesh
         try:
             return Trial(label=label, mesh=mesh, observations=shared(body(), like or self.first))
-        except Unsupported:
+        except (Unsupported, KeyboardInterrupt, SystemExit):
             raise
-        except Exception as failure:
+        except BaseException as failure:  # what torch says of a damaged checkpoint is no Exception
             self.platform.forget()  # an implementation may have been left halfway
             sentence = " ".join(f"{type(failure).__name__}: {failure}".split())
             return Trial(label=label, mesh=mesh, observations={}, refused=sentence)
