@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 MOST_FILES = 8
+WINDOW, MOST_WINDOWS = 64, 4096  # bytes; windows of a file
 DESCRIPTIONS = ("meta", "index", "manifest", "json", "commit", "checksum", "digest")  # in names of what describes data
 
 Damage = tuple[str, Callable[[Path], None]]  # what was done; does it to a copy of the folder
@@ -22,7 +23,9 @@ def damages(folder: Path) -> Iterator[Damage]:
         yield f"{file} missing", partial(_remove, [file])
     if files:
         largest = max(files, key=lambda file: (folder / file).stat().st_size)
-        yield f"a byte of {largest} flipped", partial(_flip, largest)
+        yield f"a byte of {largest} flipped", partial(_flip, largest, 0.5)
+        file, place = _busiest(folder, files)
+        yield f"a byte of {file} flipped among its numbers", partial(_flip, file, place)
         oldest_first = sorted(files, key=lambda file: ((folder / file).stat().st_mtime_ns, file))
         yield "an unfinished save", partial(_remove, oldest_first[len(files) // 2 :])
 
@@ -37,6 +40,21 @@ def _chosen(folder: Path, files: list[Path]) -> list[Path]:
     return list(dict.fromkeys([sizes[0], ages[0], *described, *files]))[:MOST_FILES]
 
 
+def _busiest(folder: Path, files: list[Path]) -> tuple[Path, float]:
+    """Where numbers lie, and how far into the file: no padding, header or text has so many different bytes."""
+    found = [(variety, file, place) for file in files for variety, place in _varieties(folder / file)]
+    return max(found, key=lambda one: one[0])[1:] if found else (files[0], 0.5)
+
+
+def _varieties(path: Path) -> Iterator[tuple[int, float]]:
+    """How many different bytes a window has, and where its middle is, for windows all over a file."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for start in range(0, size - WINDOW + 1, max(WINDOW, size // MOST_WINDOWS)):
+            file.seek(start)
+            yield len(set(file.read(WINDOW))), (start + WINDOW / 2) / size
+
+
 def _truncate(file: Path, share: float, folder: Path) -> None:
     path = folder / file
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
@@ -47,8 +65,8 @@ def _remove(files: list[Path], folder: Path) -> None:
         (folder / file).unlink()
 
 
-def _flip(file: Path, folder: Path) -> None:
+def _flip(file: Path, place: float, folder: Path) -> None:
     content = bytearray((folder / file).read_bytes())
     if content:
-        content[len(content) // 2] ^= 0xFF
+        content[int(place * len(content))] ^= 0xFF
     (folder / file).write_bytes(content)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from reference.jax.dropout import keep_mask
 
+from reference.jax.dropout import keep_mask
 from suites.training import jax_layers as layers
 from suites.training.jax_state import JaxTraining, Named
 

@@ -6,9 +6,9 @@ B: rows  S: tokens at hand  T: key tokens  D: hidden
 from __future__ import annotations
 
 import torch
-from reference.torch.dropout import keep_mask
 from torch import Tensor
 
+from reference.torch.dropout import keep_mask
 from suites.training import torch_layers as layers
 from suites.training.torch_state import Named, TorchTraining
 
