@@ -28,9 +28,9 @@ class DamagedCheckpoint(Law):
 
     name = "damaged checkpoint"
     law = (
-        "A checkpoint with a file truncated, emptied or missing, with one byte flipped in the middle of its largest file "
-        "or among its numbers, or with only the files that were written first, is refused by every rank or loads to the "
-        "saved bits; an undamaged copy loads."
+        "A checkpoint with a file truncated, emptied or missing, with one byte flipped in the middle of its largest "
+        "file or among its numbers, or with only the files that were written first, is refused by every rank or loads "
+        "to the saved bits; an undamaged copy loads."
     )
 
     def trials(self, lab: Laboratory) -> Iterator[Trial]:
