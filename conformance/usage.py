@@ -17,7 +17,7 @@ def choose(kind: str, name: str, known: Sequence[str], where: str = "") -> str:
     if name in known:
         return name
     close = [one for one in known if one.rpartition("/")[2] == name] or get_close_matches(name, known, 1, 0.5)
-    meant = f" (did you mean '{close[0]}'?)" if close else ""
+    meant = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
     if not known:
         raise UsageError(f"Unknown {kind} '{name}': there is none{where}.")
     if len(known) > MOST_LISTED:

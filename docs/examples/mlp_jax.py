@@ -37,7 +37,7 @@ class TensorParallelMLP(Implementation):
     def train(self, state, batch):
         (loss, y), gradients = jax.value_and_grad(self.loss, has_aux=True)(state["parameters"], batch)
         recipe, norm = self.contract.recipe, jnp.sqrt(sum(jnp.sum(g * g) for g in gradients.values()))
-        clip = jnp.minimum(1, recipe.clip_norm / norm)
+        clip = jnp.minimum(1, recipe.clip_norm / norm)  # infinity, and so 1, where nothing is valid
         momentum, parameters = {}, {}
         for name, p in state["parameters"].items():
             decayed = clip * gradients[name] + recipe.weight_decay * p
@@ -54,7 +54,7 @@ class TensorParallelMLP(Implementation):
         hidden = jax.nn.gelu(x @ p["feedforward.up.weight"] + p["feedforward.up.bias"])
         y = hidden @ p["feedforward.down.weight"] + p["feedforward.down.bias"]
         error = (y.astype(parameters["feedforward.up.bias"].dtype) - batch["targets"]) * batch["mask"][..., None]
-        return 0.5 * jnp.sum(error**2) / (jnp.sum(batch["mask"]) * y.shape[-1]), y
+        return 0.5 * jnp.sum(error**2) / (jnp.maximum(jnp.sum(batch["mask"]), 1) * y.shape[-1]), y
 
     def declare(self):
         return Declarations(layout={name: placements(spec) for name, spec in SPECS.items()})

@@ -89,7 +89,7 @@ def test_profiles_grow() -> None:
 
 
 def test_filters_keep_only_what_was_asked_for() -> None:
-    found = select(Selection(framework="torch", dtype="bfloat16", profile="full"))
+    found = select(Selection(suites=("tensor",), framework="torch", dtype="bfloat16", profile="full"))
     assert {case.dtype for case in found} == {"bfloat16"}
     assert {case.implementation for case in found} == {"torch-collectives", "torch-dtensor"}
 
@@ -122,7 +122,7 @@ def test_fractions_share_the_cases_out(parts: int) -> None:
     [
         ({"suites": ("tensr",)}, "did you mean 'tensor'"),
         ({"profile": "smok"}, "did you mean 'smoke'"),
-        ({"contract": "mlp"}, "did you mean 'tensor/mlp'"),
+        ({"contract": "mlp"}, "did you mean 'sequence/mlp' or 'tensor/mlp'"),
         ({"contract": "tensor/mpl"}, "shardproof list contracts"),
         ({"implementation": "jax-shardmap"}, "did you mean 'jax-shard_map'"),
         ({"framework": "tensorflow"}, "jax and torch"),

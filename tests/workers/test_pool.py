@@ -130,7 +130,11 @@ def test_children_end_with_their_parent(framework: str, how: signal.Signals) -> 
     """Also in the middle of a case that hangs."""
     code = KILLED.format(root=str(HERE.parent.parent), framework=framework)
     parent = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     assert parent.stdout is not None
     assert parent.stdout.readline() == "busy\n"
