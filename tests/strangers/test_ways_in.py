@@ -36,7 +36,7 @@ def test_an_implementation_of_ones_own_conforms(tmp_path: Path) -> None:
 
 def test_a_bug_in_it_is_found_named_and_reproduced(tmp_path: Path) -> None:
     source = (EXAMPLES / "mlp_jax.py").read_text()
-    broken = source.replace('y.shape[-1]), y', '2 * y.shape[-1]), y')
+    broken = source.replace("y.shape[-1]), y", "2 * y.shape[-1]), y")
     assert broken != source
     (tmp_path / "mine.py").write_text(broken)
     mine = [word.replace("docs/examples/mlp_jax.py", str(tmp_path / "mine.py")) for word in _documented()]
