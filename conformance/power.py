@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from conformance.cases import Case, Mutation, Suite, suites
-from conformance.checks import CHECKS
+from conformance.checks import CHECKS, Check
 from conformance.faults import Fault
 from conformance.mesh import Mesh
 from conformance.mutation import OPERATORS, other_axes
@@ -32,6 +32,7 @@ from conformance.workers.pool import Workers
 Progress = Callable[[str], None]
 ULPS = 8
 BY_VALUES = tuple(check for check in CHECKS if check.name != "communication")
+LAWLESS = tuple(check for check in CHECKS if check.name != "relations")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ def power(
     planted = [one for suite in chosen for one in _faults(suite, implementation)]
     for suite in chosen if generated else ():
         planted += _mutations(suite, implementation, workers, on_progress)
-    planted = list({one.case.id: one for one in planted}.values())
+    planted = list({one.case.id: one for one in sorted(planted, key=lambda one: "relations" in one.planned)}.values())
     results = _judged(planted, workers, on_progress)
     rows = [_row(one, results[one.case.id]) for one in planted]
     absent = {suite.name: dict(suite.absent) for suite in chosen}
@@ -94,11 +95,18 @@ def _judged(planted: Sequence[Planted], workers: Workers, on_progress: Progress)
         results[result.case.id] = result
         on_progress(f"{len(results)} of {len(planted)}: {result.verdict} {result.case.id}")
 
-    for of_values, checks in ((False, CHECKS), (True, BY_VALUES)):
-        cases = [one.case for one in planted if (one.kind == "mutation") == of_values]
+    for checks in (CHECKS, LAWLESS, BY_VALUES):
+        cases = [one.case for one in planted if _checks(one) is checks]
         if cases:
             run(cases, workers=workers, checks=checks, on_result=keep)
     return results
+
+
+def _checks(one: Planted) -> tuple[Check, ...]:
+    """Laws cost many runs: they are asked of what they must see, and of the same case without it."""
+    if one.kind == "mutation":
+        return BY_VALUES
+    return CHECKS if "relations" in one.planned or (one.case.fault and one.kind == "control") else LAWLESS
 
 
 # What is planted.
@@ -115,7 +123,7 @@ def _faults(suite: Suite, implementation: str | None) -> Iterator[Planted]:
 
 def _fault(fault: Fault, implementation: str, mesh: Mesh) -> Iterator[Planted]:
     case = Case(contract=fault.contract, implementation=implementation, mesh=mesh, dtype=fault.dtype)
-    yield _unchanged(case)
+    yield _unchanged(case, tuple(check for check in fault.seen_by if check == "relations"))
     case = replace(case, fault=fault.id)
     if fault.control:
         yield Planted(case=case, kind="control", what=fault.summary)
@@ -125,8 +133,8 @@ def _fault(fault: Fault, implementation: str, mesh: Mesh) -> Iterator[Planted]:
     yield Planted(case=case, kind="fault", what=fault.summary, axes=axes, causes=causes, planned=planned)
 
 
-def _unchanged(case: Case) -> Planted:
-    return Planted(case=case, kind="control", what="the implementation as it is")
+def _unchanged(case: Case, planned: tuple[str, ...] = ()) -> Planted:
+    return Planted(case=case, kind="control", what="the implementation as it is", planned=planned)
 
 
 def _mutations(suite: Suite, implementation: str | None, workers: Workers, on_progress: Progress) -> list[Planted]:
