@@ -141,7 +141,7 @@ TOKENS = (
         contract="sequence/layer_dropout",
         meshes=FLAT,
         axis="tensor",
-        causes=("along the axis only",),
+        causes=("another mask was drawn",),
     ),
     Fault(
         id="recompute-without-rng-restore",
