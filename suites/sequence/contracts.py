@@ -6,9 +6,7 @@ attention across shards of a row: documents and padding that cross them, labels 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,25 +17,20 @@ from reference.batches import random_batches
 from reference.parameters import draw
 from suites.tensor.contracts import ADAMW, SGD, WIDE
 from suites.tensor.contracts import CONTRACTS as TENSOR
-from suites.training.contracts import CROSS_ENTROPY, QUADRATIC, REFERENCES
+from suites.training.contracts import contract
 
 ROWS, LENGTH, UNEVEN = 12, 16, 13  # rows divide by data x accumulation; tokens by 2, 4 and 8, or by nothing
 SGD_ACCUMULATED = Recipe(optimizer="sgd", clip_norm=0.25, learning_rate=0.5, accumulation=2)
 RECOMPUTED = replace(SGD, recompute="layer")
 
-# Laws that are cheap to hold somebody to.
-ALWAYS = ("masked batch", "batch permutation")
-CAUSAL = (*ALWAYS, "causal leak")
-DROPPING = ("dropout masks", *CAUSAL)
-RERUN = ("mesh permutation", "recompute", "accumulation")
-SAVED = (*CAUSAL, "initial values", "checkpoint")
+RERUN = ("mesh permutation", "recompute", "accumulation")  # laws that take another program
+SAVED = ("initial values", "checkpoint")
 
 
-def _renamed(name: str, relations: tuple[str, ...] = ALWAYS) -> Contract:
+def _renamed(name: str) -> Contract:
     """A contract of tensor parallelism, which holds here too."""
     [origin] = (contract for contract in TENSOR if contract.name == f"tensor/{name}")
-    summary = f"{origin.summary}; between blocks the tokens are divided"
-    return replace(origin, name=f"sequence/{name}", summary=summary, relations=relations)
+    return replace(origin, name=f"sequence/{name}", summary=f"{origin.summary}; between blocks the tokens are divided")
 
 
 def _contract(
@@ -48,22 +41,9 @@ def _contract(
     *,
     rows: int = ROWS,
     length: int = LENGTH,
-    batches: Callable[..., list[Arrays]] = random_batches,
-    relations: tuple[str, ...] = CAUSAL,
+    **declared: Any,
 ) -> Contract:
-    canonical = shapes(model)
-    return Contract(
-        name=f"sequence/{name}",
-        summary=summary,
-        model=model,
-        shapes=canonical,
-        parameters=partial(draw, canonical),
-        batches=partial(batches, model, rows, length),
-        references=REFERENCES,
-        recipe=recipe,
-        semantics=CROSS_ENTROPY if model.kind == "language_model" else QUADRATIC,
-        relations=relations,
-    )
+    return contract(f"sequence/{name}", summary, model, recipe, rows=rows, length=length, **declared)
 
 
 _GQA = Architecture(kind="attention", hidden=20, heads=8, kv_heads=2, head_size=6, head_norm=True)
@@ -158,16 +138,16 @@ _SAME = (
     _renamed("row_linear_exact"),
     _renamed("vocabulary"),
     _renamed("vocabulary_untied"),
-    _renamed("attention_mha_fused", relations=CAUSAL),
-    _renamed("attention_gqa_headnorm", relations=CAUSAL),
-    _renamed("attention_mqa", relations=CAUSAL),
+    _renamed("attention_mha_fused"),
+    _renamed("attention_gqa_headnorm"),
+    _renamed("attention_mqa"),
     _renamed("mlp"),
     _renamed("swiglu"),
     _renamed("swiglu_uneven"),
-    _renamed("layer", relations=(*CAUSAL, *RERUN)),
-    _renamed("layer_coincident", relations=CAUSAL),
-    _renamed("language_model", relations=CAUSAL),
-    _renamed("language_model_untied", relations=CAUSAL),
+    _renamed("layer"),
+    _renamed("layer_coincident"),
+    _renamed("language_model"),
+    _renamed("language_model_untied"),
 )
 
 CONTRACTS = (
@@ -177,7 +157,6 @@ CONTRACTS = (
         "a decoder layer that drops out: every device draws its own tokens' masks",
         _LAYER,
         length=7,
-        relations=DROPPING,
     ),
     _contract(
         "layer_recomputed",
@@ -185,14 +164,12 @@ CONTRACTS = (
         _LAYER,
         RECOMPUTED,
         length=7,
-        relations=DROPPING,
     ),
     _contract(
         "mlp_adapter",
         "feed-forward with a low-rank adapter, whose second factor meets divided tokens",
         _ADAPTER,
         length=7,
-        relations=ALWAYS,
     ),
     _contract("attention", "grouped-query attention, causal, rotary, over a divided row of 16 tokens", _GQA),
     _contract("attention_uneven", "the same over 13 tokens, with 12 heads over 2", _HEADS_12, length=UNEVEN),
@@ -206,7 +183,6 @@ CONTRACTS = (
         "attention without causality and without padding",
         replace(_GQA, kv_heads=8, head_norm=False, causal=False),
         batches=_without_padding,
-        relations=ALWAYS,
     ),
     _contract(
         "attention_one_key_head",
@@ -233,14 +209,13 @@ CONTRACTS = (
         "a decoder layer over a divided row: documents, dropout",
         replace(_LAYER, documents=True),
         SGD_ACCUMULATED,
-        relations=(*DROPPING, *RERUN),
+        laws=RERUN,
     ),
     _contract(
         "context_layer_recomputed",
         "the same, computed again in the backward pass: the row goes round once more",
         replace(_LAYER, documents=True),
         RECOMPUTED,
-        relations=DROPPING,
     ),
     _contract(
         "context_language_model",
@@ -248,7 +223,6 @@ CONTRACTS = (
         _MODEL,
         SGD_ACCUMULATED,
         batches=_late_tokens,
-        relations=DROPPING,
     ),
     _contract(
         "context_language_model_sinusoidal",
@@ -256,6 +230,6 @@ CONTRACTS = (
         _SINUSOIDAL,
         ADAMW,
         length=UNEVEN,
-        relations=SAVED,
+        laws=SAVED,
     ),
 )

@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from suites.training.jax_archive import Kinds, read, write
 from suites.training.jax_state import JaxTraining
-from suites.training.stored import Positions
+from suites.training.stored import canonical
 
 
 class Checkpointed(JaxTraining):
@@ -65,14 +65,6 @@ class Checkpointed(JaxTraining):
     def whole(self, x: jax.Array) -> np.ndarray:
         """All blocks of an array on every host, in the order in which they are stored."""
         return np.asarray(jax.device_put(x, NamedSharding(self.device_mesh, PartitionSpec())))
-
-
-def canonical(stored: np.ndarray, positions: Positions) -> np.ndarray:
-    """The inverse of `arrange`: padding is dropped, and of repeated elements the first is taken."""
-    for dim, order in positions.items():
-        elements, first = np.unique(order, return_index=True)
-        stored = stored.take(first[elements >= 0], axis=dim)
-    return stored
 
 
 def drawn(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:

@@ -6,14 +6,12 @@ import math
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from conformance.placements import Placements, sharded_dim
 from suites.training import jax_optimizers as optimizers
 from suites.training.jax_state import reordered
 from suites.training.jax_step import TrainingStep
-from suites.training.stored import Positions
+from suites.training.stored import canonical
 from suites.training.traffic import Transfer
 
 
@@ -55,11 +53,3 @@ class WholeMatrices(TrainingStep):
         for axis, _ in reversed(self.gathered_axes(name)):
             yield Transfer(kind="all_gather", axes=(axis,), phase="update", elements=elements, dtype=self.master)
             elements //= self.mesh.size(axis)
-
-
-def canonical(x: jax.Array, positions: Positions) -> jax.Array:
-    """A whole array as it is stored -> in canonical order, without padding and repeats."""
-    for dim, stored in positions.items():
-        _, first = np.unique(stored, return_index=True)
-        x = jnp.take(x, first[len(first) - int(stored.max()) - 1 :], axis=dim)
-    return x

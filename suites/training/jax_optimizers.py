@@ -19,11 +19,6 @@ Slots = dict[str, Named]
 Orthogonal = Callable[[str, jax.Array], jax.Array]  # (name, block at hand) -> block at hand
 
 
-def slots(recipe: Recipe) -> tuple[str, ...]:
-    """The optimizer slots that every parameter has, each of the parameter's shape and starting at zero."""
-    return ("first_moment", "second_moment") if recipe.optimizer == "adamw" else ("momentum",)
-
-
 def apply(
     recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named, count: jax.Array, orthogonal: Orthogonal
 ) -> tuple[Named, Slots]:

@@ -14,7 +14,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from conformance.implementation import Arranged
 from conformance.placements import Placements, sharded_dim
 from reference.jax.rounding import rounded
-from suites.training import jax_optimizers as optimizers
 from suites.training.stored import Positions, StoredTraining, arrange
 
 Named = dict[str, jax.Array]
@@ -52,7 +51,7 @@ class JaxTraining(StoredTraining):
         """The state before the first step, canonical: the master copy of the parameters if there is one, zeros."""
         wide = {name: parameters[name].astype(self.master) for name in self.contract.shapes}
         zeros = {name: np.zeros_like(array) for name, array in wide.items()}
-        slots = dict.fromkeys(optimizers.slots(self.contract.recipe), zeros)
+        slots = dict.fromkeys(self.zero_slots, zeros)
         slots |= {"master": wide} if self.master_dtype else {}
         stored = {name: array.astype(self.stored_dtype) for name, array in wide.items()}
         return {"parameters": stored, "optimizer": slots, "count": np.zeros((), np.int32)}
@@ -128,11 +127,6 @@ class JaxTraining(StoredTraining):
         specs = {name: self.spec(self.slot_placements(name)) for name in self.contract.shapes}
         slots = dict.fromkeys(self.slot_names, specs)
         return {"parameters": self.parameter_specs(), "optimizer": slots, "count": PartitionSpec()}
-
-    @property
-    def slot_names(self) -> tuple[str, ...]:
-        """The optimizer slots of every parameter, the master copy among them if there is one."""
-        return (*optimizers.slots(self.contract.recipe), *(("master",) if self.master_dtype else ()))
 
 
 def arranged(value: jax.Array, positions: Positions) -> jax.Array | Arranged:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from conformance.implementation import Implementation, Unsupported
 from conformance.placements import Placements
 
 Positions = Mapping[int, np.ndarray]
+Array = TypeVar("Array", bound=Any)
 
 
 class StoredTraining(Implementation):
@@ -49,6 +50,18 @@ class StoredTraining(Implementation):
         """Of the copy of the parameters that the optimizer updates; None where it updates the parameters themselves."""
         declared = self.contract.recipe.precision.master
         return "float64" if declared and self.dtype == "float64" else declared
+
+    # What the optimizer keeps.
+
+    @property
+    def zero_slots(self) -> tuple[str, ...]:
+        """The slots of every parameter that have its shape and start at zero."""
+        return ("first_moment", "second_moment") if self.contract.recipe.optimizer == "adamw" else ("momentum",)
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        """All slots of every parameter, the master copy among them if there is one."""
+        return (*self.zero_slots, *(("master",) if self.master_dtype else ()))
 
     # Where things lie.
 
@@ -129,3 +142,11 @@ def arrange(canonical: np.ndarray, positions: Positions) -> np.ndarray:
         real = np.expand_dims(stored >= 0, tuple(d for d in range(canonical.ndim) if d != dim))
         canonical = np.where(real, canonical.take(np.maximum(stored, 0), axis=dim), 0)
     return canonical
+
+
+def canonical(stored: Array, positions: Positions) -> Array:
+    """The inverse of `arrange`, of NumPy or JAX arrays: padding is dropped, of repeated elements the first is taken."""
+    for dim, order in positions.items():
+        elements, first = np.unique(order, return_index=True)
+        stored = stored.take(first[elements >= 0], axis=dim)
+    return stored

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from suites.training import torch_optimizers as optimizers
 from suites.training.torch_archive import Kinds, read, write
 from suites.training.torch_matrices import WholeMatrices
 from suites.training.torch_state import State, dtype_of
@@ -64,10 +63,6 @@ class Checkpointed(WholeMatrices):
             kinds[f"parameters/{name}"] = shape, dtype_of(self.stored_dtype)
             kinds |= {f"optimizer/{slot}/{name}": (shape, self.master) for slot in self.slot_names}
         return kinds
-
-    @property
-    def slot_names(self) -> tuple[str, ...]:
-        return (*optimizers.slots(self.contract.recipe), *(["master"] if self.master_dtype else []))
 
 
 def as_array(x: Tensor) -> np.ndarray:

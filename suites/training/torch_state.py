@@ -14,7 +14,6 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from conformance.implementation import Arranged, Sharded
 from conformance.placements import Placements, sharded_dim
-from suites.training import torch_optimizers as optimizers
 from suites.training.stored import Positions, StoredTraining, arrange
 from suites.training.torch_collectives import MeshAxis
 
@@ -45,8 +44,7 @@ class TorchTraining(StoredTraining):
         """The state before the first step: parameters as they are stored, the master copy if there is one, zeros."""
         names = tuple(self.contract.shapes)
         slots = {
-            slot: {name: self.slot(name, np.zeros_like(parameters[name])) for name in names}
-            for slot in optimizers.slots(self.contract.recipe)
+            slot: {name: self.slot(name, np.zeros_like(parameters[name])) for name in names} for slot in self.zero_slots
         }
         if self.master_dtype is not None:
             slots["master"] = {name: self.slot(name, parameters[name]) for name in names}
@@ -149,9 +147,6 @@ class TorchTraining(StoredTraining):
     def stored_shape(self, name: str) -> tuple[int, ...]:
         """Shape of the whole of a parameter as it is stored."""
         return self.arranged_shape(name, self.positions(name))
-
-    def arranged_shape(self, name: str, positions: Positions) -> tuple[int, ...]:
-        return tuple(len(positions.get(dim, range(n))) for dim, n in enumerate(self.contract.shapes[name]))
 
     def output_shape(self, name: str, value: Tensor, placements: Placements) -> tuple[int, ...]:
         """Shape of the whole of which this rank has a block, blocks being of equal size."""
