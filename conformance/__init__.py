@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conformance.contract import Contract, Precision, Recipe
-    from conformance.implementation import Arranged, Declarations, Implementation, Sharded, Traffic, Unsupported
+    from conformance.implementation import Arranged, Declarations, Implementation, Packed, Sharded, Traffic, Unsupported
     from conformance.inline import Judgement, check
     from conformance.mesh import Mesh
 
@@ -16,6 +16,7 @@ __all__ = [
     "Implementation",
     "Judgement",
     "Mesh",
+    "Packed",
     "Precision",
     "Recipe",
     "Sharded",
@@ -26,7 +27,7 @@ __all__ = [
 
 _HOMES = {
     "contract": ("Contract", "Precision", "Recipe"),
-    "implementation": ("Arranged", "Declarations", "Implementation", "Sharded", "Traffic", "Unsupported"),
+    "implementation": ("Arranged", "Declarations", "Implementation", "Packed", "Sharded", "Traffic", "Unsupported"),
     "inline": ("Judgement", "check"),
     "mesh": ("Mesh",),
 }

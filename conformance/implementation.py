@@ -12,6 +12,7 @@ import numpy as np
 
 from conformance.contract import Contract
 from conformance.mesh import Mesh
+from conformance.mutation import Alteration
 from conformance.placements import Placements
 
 
@@ -22,6 +23,8 @@ class Unsupported(Exception):  # noqa: N818 - a refusal, not an error
 @dataclass(frozen=True, kw_only=True)
 class Sharded:
     """What one torch rank holds of a global tensor: its local block and the placements per mesh axis.
+
+    A rank that holds nothing of a tensor (see O in `conformance.placements`) leaves its name out.
 
     `shape` is the global shape; blocks are those of `placements.local_index` (ceil-sized chunks, the last ones
     shorter).
@@ -40,9 +43,25 @@ class Arranged:
     padded vocabularies, repeated key heads and zigzag sequences are all spoken this way.
     """
 
-    value: Any  # jax.Array, DTensor or Sharded: the tensor as it is stored
+    value: Any  # jax.Array, DTensor, Sharded or Packed: the tensor as it is stored
     shape: tuple[int, ...]  # canonical shape
     positions: Mapping[int, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """A tensor whose blocks lie in longer vectors, one vector (or one for each of several rows) per device; JAX only.
+
+    A program that is the same on all devices stores stages of different shapes so. Each shard of `value` is read as
+    [rows, length], whatever its leading dims; the block of that device is [rows, start:start + size] reshaped to what
+    the placements give it. `size` is the same on every device. Devices that the placements exclude hold other things.
+    """
+
+    value: Any  # jax.Array
+    start: int
+    size: int
+    placements: Placements
+    shape: tuple[int, ...]  # global shape of the tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +123,7 @@ class Implementation(ABC):
 
         Observations are flat: `loss`, `outputs/...`, `gradients/<parameter>` (accumulated, before clipping),
         `metrics/grad_norm`, and if wanted `activations/...` and other `metrics/...`. Values are `jax.Array`, `DTensor`,
-        `Sharded`, `Arranged`, or plain arrays and numbers that every rank must agree on.
+        `Sharded`, `Arranged`, `Packed`, or plain arrays and numbers that every rank must agree on.
         """
 
     @abstractmethod
@@ -131,6 +150,16 @@ class Implementation(ABC):
         Law: the bits of what was saved; a damaged or unfinished checkpoint is an error and never a state.
         """
         raise Unsupported("This implementation reads no checkpoints.")
+
+    # What `shardproof power` may change, besides collectives.
+
+    def alterations(self) -> tuple[Alteration, ...]:
+        """Changes to a plan of its own (a schedule, say), each of which must show; asked after `place`."""
+        return ()
+
+    def alter(self, operator: str, site: int) -> None:
+        """Make one of them; asked before `place`."""
+        raise Unsupported(f"This implementation has no alteration {operator}@{site}.")
 
     def declare(self) -> Declarations:
         """What this implementation communicates, stores and reduces in; the default declares nothing."""

@@ -1,4 +1,8 @@
-"""Placements: per mesh axis a tensor is replicated (R), sharded along a dim (S(dim)) or a partial sum (P)."""
+"""Placements: per mesh axis a tensor is replicated (R), sharded (S(dim)), a partial sum (P), or owned by some (O).
+
+O(0) says that only the devices with coordinate 0 on the axis own it, O(0,3) that those with 0 and with 3 have a copy
+each: the parameters of a pipeline stage are placed so.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,33 @@ from collections.abc import Mapping
 
 from conformance.mesh import Mesh
 
-Placements = Mapping[str, str]  # axis -> "R", "S(0)", "P"; an axis that is not named is R
+Placements = Mapping[str, str]  # axis -> "R", "S(0)", "P", "O(0)"; an axis that is not named is R
 _SHARD = re.compile(r"S\((\d+)\)")
+_OWNERS = re.compile(r"O\((\d+(?:,\d+)*)\)")
 
 
 def sharded_dim(placement: str) -> int | None:
-    """The dim of `S(dim)`; None for R and P. Raises ValueError for anything else."""
-    if placement in ("R", "P"):
+    """The dim of `S(dim)`; None for R, P and O(...). Raises ValueError for anything else."""
+    if placement in ("R", "P") or _OWNERS.fullmatch(placement):
         return None
     match = _SHARD.fullmatch(placement)
     if match is None:
-        raise ValueError(f"Unknown placement '{placement}': write R, P or S(dim), for example S(0).")
+        raise ValueError(
+            f"Unknown placement '{placement}': write R, P, S(dim) or O(coordinate), for example S(0) or O(2)."
+        )
     return int(match.group(1))
+
+
+def owned_by(*coordinates: int) -> str:
+    """The placement of what only these coordinates of an axis hold."""
+    return f"O({','.join(map(str, sorted(set(coordinates))))})"
+
+
+def is_held(placements: Placements, mesh: Mesh, rank: int) -> bool:
+    """Whether a rank holds anything of a tensor: it is an owner on every axis that has owners."""
+    where = mesh.coordinates(rank)
+    owners = {axis: _OWNERS.fullmatch(placements.get(axis, "R")) for axis in mesh.axes}
+    return all(where[axis] in map(int, match.group(1).split(",")) for axis, match in owners.items() if match)
 
 
 def chunk(start: int, stop: int, parts: int, part: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from conformance.cases import Case, Mutation, Suite, suites
 from conformance.checks import CHECKS, Check
 from conformance.faults import Fault
 from conformance.mesh import Mesh
-from conformance.mutation import OPERATORS, other_axes
+from conformance.mutation import OPERATORS, Alteration, other_axes
 from conformance.outsider import framework_of, is_outsider
 from conformance.power_table import PowerRow, PowerTable
 from conformance.resolve import resolve
@@ -39,8 +39,8 @@ LAWLESS = tuple(check for check in CHECKS if check.name != "relations")
 class Planted:
     """One case with a bug in it, or a control.
 
-    `axes` and `causes` are what the diagnosis should name, `planned` are the checks that must see it, and `site` is the
-    collective that a mutation changes.
+    `axes` and `causes` are what the diagnosis should name, `planned` are the checks that must see it, `site` is the
+    collective that a mutation changes, and `neutral` says why a change makes no difference.
     """
 
     case: Case
@@ -50,6 +50,7 @@ class Planted:
     causes: tuple[str, ...] = ()
     planned: tuple[str, ...] = ()
     site: Site | None = None
+    neutral: str | None = None
 
 
 def power(
@@ -148,6 +149,7 @@ def _mutations(suite: Suite, implementation: str | None, workers: Workers, on_pr
             continue
         found.append(_unchanged(case))
         found += [_mutation(case, site, operator) for site in outcome.sites for operator in site.operators]
+        found += [_alteration(case, one) for one in outcome.alterations]
     return found
 
 
@@ -169,6 +171,13 @@ def _mutation(case: Case, site: Site, operator: str) -> Planted:
     what = f"{site.phase} {site.kind} over {'+'.join(site.axes)} of {shape}: {OPERATORS[operator].law}"
     mutated = replace(case, mutation=Mutation(operator=operator, site=site.number))
     return Planted(case=mutated, kind="mutation", what=what, axes=axes, site=site)
+
+
+def _alteration(case: Case, one: Alteration) -> Planted:
+    altered = replace(case, mutation=Mutation(operator=one.operator, site=one.site))
+    return Planted(
+        case=altered, kind="mutation", what=one.what, axes=(one.axis,), planned=one.seen_by, neutral=one.neutral
+    )
 
 
 # What came out.
@@ -214,8 +223,10 @@ def _no_program(planted: Planted, result: CaseResult) -> str | None:
 
 def _proven(planted: Planted, row: PowerRow, workers: Workers) -> PowerRow:
     """The row, with the proof of equivalence where there is one."""
-    if planted.site is None or row.killed or row.verdict != "pass" or row.cannot_run:
+    if row.killed or row.verdict != "pass" or row.cannot_run:
         return row
+    if planted.site is None:
+        return replace(row, equivalent=planted.neutral)
     assert planted.case.mutation is not None
     operator = OPERATORS[planted.case.mutation.operator]
     reason = operator.neutral(planted.site.reduction)

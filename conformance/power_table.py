@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 KINDS = ("fault", "mutation", "control")
 WHERE = ("id", "contract", "implementation", "mesh", "verdict", "seen by")
@@ -174,6 +175,20 @@ class PowerTable:
     def suites(self) -> tuple[str, ...]:
         return tuple(sorted({row.suite for row in self.rows}))
 
+    @classmethod
+    def read(cls, directory: Path) -> PowerTable:
+        """The table that `write` left in a folder; an empty one where there is none."""
+        file = directory / "power.json"
+        content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"rows": [], "absent": {}}
+        names = PowerRow.__dataclass_fields__
+        rows = ({name: _tuples(row[name]) for name in names} for row in content["rows"])
+        return cls.of((PowerRow(**row) for row in rows), content["absent"])
+
+    def beside(self, other: PowerTable) -> PowerTable:
+        """This table, with the rows of those suites that only the other one has measured."""
+        kept = [row for row in other.rows if row.suite not in self.suites]
+        return PowerTable.of((*self.rows, *kept), {**other.absent, **self.absent})
+
     def write(self, directory: Path) -> Path:
         """Write power.json and power.md, and beside them one table per suite; the page to read is returned."""
         directory.mkdir(parents=True, exist_ok=True)
@@ -190,6 +205,10 @@ class PowerTable:
         index = directory / "power.md"
         index.write_text("\n".join(_index(self)) + "\n", encoding="utf-8")
         return index
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _place(row: PowerRow) -> tuple:

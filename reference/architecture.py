@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 Shapes = dict[str, tuple[int, ...]]
+
+CLASSIFIERS = ("perceptron", "convolution")  # kinds that map a row of numbers to one class
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """One model. `kind` says which part of a decoder language model it is.
+    """One model. `kind` says which part of a decoder language model it is, or which classifier.
 
     linear           y = x w + b
     attention        one self-attention block
     feedforward      one feed-forward block (GELU or SwiGLU)
     layer            one pre-norm decoder layer
     language_model   embedding, `layers` decoder layers (0 is allowed), final norm, head, cross-entropy
+    perceptron       linear maps with GELU between them, cross-entropy
+    convolution      3x3 convolutions with GELU, mean over the image, linear head, cross-entropy
     """
 
     kind: str
-    hidden: int
-    outputs: int = 0  # linear: number of output features
+    hidden: int = 0
+    outputs: int = 0  # linear: number of output features; convolution: of classes
+    widths: tuple[int, ...] = ()  # perceptron: features of the inputs, then of the output of every layer
+    skips: tuple[tuple[int, int], ...] = ()  # perceptron: (i, j): the output of layer i joins j before its activation
+    image: tuple[int, int, int] = (0, 0, 0)  # convolution: height, width and channels of the inputs
+    channels: tuple[int, ...] = ()  # convolution: output channels of every convolution
+    strides: tuple[int, ...] = ()  # convolution: of every convolution, over height and width
     layers: int = 0
     heads: int = 0
     kv_heads: int = 0
@@ -47,7 +57,11 @@ class Architecture:
 
 
 def shapes(model: Architecture) -> Shapes:
-    """Canonical parameter name -> shape, in forward order. A weight is [in, out], an embedding [vocabulary, hidden]."""
+    """Canonical parameter name -> shape, in forward order.
+
+    A weight is [in, out], an embedding [vocabulary, hidden], the weight of a convolution [3, 3, in, out].
+    Raises ValueError for an unknown kind, and for a perceptron or a convolution that cannot be.
+    """
     if model.kind == "linear":
         return _linear("linear", model.hidden, model.outputs, model.bias)
     if model.kind == "attention":
@@ -58,7 +72,14 @@ def shapes(model: Architecture) -> Shapes:
         return _layer("layer", model)
     if model.kind == "language_model":
         return _language_model(model)
-    raise ValueError(f"Unknown kind of model '{model.kind}': linear, attention, feedforward, layer or language_model.")
+    if model.kind == "perceptron":
+        return _perceptron(model)
+    if model.kind == "convolution":
+        return _convolution(model)
+    raise ValueError(
+        f"Unknown kind of model '{model.kind}': linear, attention, feedforward, layer, language_model, perceptron or "
+        "convolution."
+    )
 
 
 def _linear(name: str, inputs: int, outputs: int, bias: bool) -> Shapes:
@@ -115,3 +136,40 @@ def _language_model(model: Architecture) -> Shapes:
         found |= _layer(f"layers.{i}", model)
     found |= _norm("final_norm", model)
     return found if model.tied else found | {"head.weight": (model.hidden, model.vocabulary)}
+
+
+def _perceptron(model: Architecture) -> Shapes:
+    if len(model.widths) < 2:
+        raise ValueError(f"A perceptron needs two widths or more, of inputs and of every layer, not {model.widths}.")
+    for skip in model.skips:
+        _check_skip(skip, model.widths[1:])
+    found: Shapes = {}
+    for i, (inputs, outputs) in enumerate(pairwise(model.widths)):
+        found |= _linear(f"layers.{i}", inputs, outputs, model.bias)
+    return found
+
+
+def _check_skip(skip: tuple[int, int], outputs: tuple[int, ...]) -> None:
+    """Raise ValueError unless a skip leads from a layer to a later one of as many output features."""
+    i, j = skip
+    if not 0 <= i < j < len(outputs):
+        raise ValueError(
+            f"Skip {skip} must lead from a layer to a later one, and layers go from 0 to {len(outputs) - 1}."
+        )
+    if outputs[i] != outputs[j]:
+        raise ValueError(
+            f"Skip {skip} adds {outputs[i]} features of layer {i} to {outputs[j]} of layer {j}: make the widths equal."
+        )
+
+
+def _convolution(model: Architecture) -> Shapes:
+    if not model.channels or len(model.channels) != len(model.strides):
+        raise ValueError(
+            f"Convolutions need output channels and a stride each, at least one of them, not channels {model.channels} "
+            f"and strides {model.strides}."
+        )
+    found: Shapes = {}
+    for i, (inputs, outputs) in enumerate(pairwise((model.image[2], *model.channels))):
+        bias: Shapes = {f"convolutions.{i}.bias": (outputs,)} if model.bias else {}
+        found |= {f"convolutions.{i}.weight": (3, 3, inputs, outputs)} | bias
+    return found | _linear("head", model.channels[-1], model.outputs, model.bias)

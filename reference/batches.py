@@ -1,6 +1,6 @@
 """Batches with the awkward features of real data: ragged masks, padding on every side, ids at shard edges.
 
-B: rows  S: tokens of a row  D: hidden  I, O: input and output features
+B: rows  S: tokens of a row
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from reference.architecture import Architecture
+from reference.architecture import CLASSIFIERS, Architecture
 from reference.cancelling import cancelling_batches
 from reference.packing import completed
 from reference.parameters import Arrays, dyadic_numbers, generator, to_float32_values
@@ -37,11 +37,12 @@ _WEIGHTS = (0.5, 1.0, 2.0, 4.0)
 def random_batches(
     model: Architecture, rows: int, length: int, seed: int, steps: int, dyadic: bool = False
 ) -> list[Arrays]:
-    """One batch per step, all different. `length` counts the tokens of a row (unused by a linear model).
+    """One batch per step, all different. `length` counts the tokens of a row, where a row has tokens.
 
     Law: all rows differ; floats are float64 arrays of float32 values, or k/4 with `dyadic`; mask and padding hold 0
-    and 1. At least one element of a batch is valid. A row of a linear model is valid or not, and a power of two are, so
-    that the division of the loss is exact. Elsewhere valid tokens are ragged (see `ragged`) and never on padding.
+    and 1. At least one element of a batch is valid. A row of a linear model or a classifier is valid or not (of two or
+    more at least one is not), and a power of two are, so that the division of the loss is exact. Elsewhere valid tokens
+    are ragged (see `ragged`) and never on padding.
     What else the model reads follows `completed`.
     """
     names = [f"batch {step}" for step in range(steps)]
@@ -77,6 +78,8 @@ def _batch(model: Architecture, rows: int, length: int, rng: np.random.Generator
     if model.kind == "linear":
         inputs, targets = _floats(rng, (rows, model.hidden), dyadic), _floats(rng, (rows, model.outputs), dyadic)
         return {"inputs": inputs, "targets": targets, "mask": valid.whole(rng, rows)}
+    if model.kind in CLASSIFIERS:
+        return _classified(model, rows, rng, valid, dyadic)
     mask_BS, padding_BS = valid.tokens(rng, rows, length)
     if model.kind == "language_model":
         tokens_BS = _ids(rng, model.vocabulary, padding_BS)
@@ -86,6 +89,13 @@ def _batch(model: Architecture, rows: int, length: int, rng: np.random.Generator
     shape = (rows, length, model.hidden)
     batch = {"inputs": _floats(rng, shape, dyadic), "targets": _floats(rng, shape, dyadic), "mask": mask_BS}
     return batch if model.kind == "feedforward" else batch | {"padding": padding_BS}
+
+
+def _classified(model: Architecture, rows: int, rng: np.random.Generator, valid: Valid, dyadic: bool) -> Arrays:
+    """Numbers and a class for each row; the valid rows have the classes at the edges of shards."""
+    one, classes = (model.widths[:1], model.widths[-1]) if model.kind == "perceptron" else (model.image, model.outputs)
+    inputs, mask_B = _floats(rng, (rows, *one), dyadic), valid.whole(rng, rows)
+    return {"inputs": inputs, "targets": _ids(rng, classes, mask_B), "mask": mask_B}
 
 
 def _weighted(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
@@ -111,15 +121,15 @@ def shard_edges(vocabulary: int) -> np.ndarray:
     return np.array(sorted(edge for edge in edges if 0 < edge < vocabulary - 1), dtype=np.int32)
 
 
-def _ids(rng: np.random.Generator, vocabulary: int, important_BS: np.ndarray) -> np.ndarray:
-    """Token ids from a small pool, so that some repeat.
+def _ids(rng: np.random.Generator, vocabulary: int, important: np.ndarray) -> np.ndarray:
+    """Ids of tokens or classes from a small pool, so that some repeat.
 
     Where the mask says that ids matter, 0, the last id and then the shard edges in random order are put, each once.
     """
-    pool = rng.integers(0, vocabulary, max(important_BS.size // 2, 1))
-    ids = rng.choice(pool, important_BS.shape).astype(np.int32)
+    pool = rng.integers(0, vocabulary, max(important.size // 2, 1))
+    ids = rng.choice(pool, important.shape).astype(np.int32)
     wanted = np.concatenate([[0, vocabulary - 1], rng.permutation(shard_edges(vocabulary))])
-    places = rng.permutation(np.flatnonzero(important_BS))[: len(wanted)]
+    places = rng.permutation(np.flatnonzero(important))[: len(wanted)]
     ids.reshape(-1)[places] = wanted[: len(places)]
     return ids
 

@@ -71,5 +71,10 @@ def _skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _fan_in(name: str, shape: tuple[int, ...]) -> int:
-    """Terms in the sum that a weight takes part in; an embedding [vocabulary, hidden] counts as if it were tied."""
+    """Terms in the sum that a weight takes part in; an embedding [vocabulary, hidden] counts as if it were tied.
+
+    The weight of a convolution is [height, width, in, out], and it sums over all dims but the last.
+    """
+    if len(shape) == 4:
+        return math.prod(shape[:3])
     return shape[1] if name.endswith("embedding.weight") else shape[0]

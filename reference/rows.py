@@ -16,7 +16,8 @@ class Valid:
     """A way to choose what counts.
 
     tokens  (generator, rows, length) -> mask and padding [B, S], both of 0 and 1
-    whole   (generator, rows) -> mask [B] of a linear model; a power of two are valid, so that a mean does not round
+    whole   (generator, rows) -> mask [B] of models without tokens; a power of two are valid, so that a mean of
+            squares does not round
     """
 
     tokens: Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]

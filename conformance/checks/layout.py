@@ -10,7 +10,7 @@ import numpy as np
 from conformance.checks.check import Check
 from conformance.evidence import Block, Observed
 from conformance.exhibit import Exhibit
-from conformance.placements import Placements, local_index
+from conformance.placements import Placements, is_held, local_index
 from conformance.results import CheckResult
 
 WIDTH = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4, "int64": 8}
@@ -68,7 +68,7 @@ def _misplaced(name: str, observed: Observed, placements: Placements, exhibit: E
     by_rank = {rank: block for block in observed.blocks for rank in block.ranks}
     for rank in range(mesh.devices):
         index = local_index(stored, placements, mesh, rank)
-        share = math.prod(part.stop - part.start for part in index)
+        share = math.prod(part.stop - part.start for part in index) if is_held(placements, mesh, rank) else 0
         block = by_rank.get(rank)
         held = observed.stored_bytes.get(rank, 0)
         if held != share * WIDTH.get(observed.dtype, 8) and not _padded(observed, share, held):

@@ -15,15 +15,20 @@ DIRECTORY = RESULTS / "power"
 
 
 def power(names: tuple[str, ...], *, implementation: str | None, output: Path | None, as_json: bool) -> int:
-    """Measure the power of some suites; the exit status is 1 if a bug survived or a control was flagged."""
+    """Measure the power of some suites; the exit status is 1 if a bug survived or a control was flagged.
+
+    Suites that are in the folder already and are not measured now keep their rows there.
+    """
     from conformance.power import power as measure
+    from conformance.power_table import PowerTable
 
     known = tuple(suites())
     chosen = tuple(choose("suite", name, known) for name in names) or known
     table = measure(chosen, implementation=implementation, on_progress=_progress)
     if not table.rows:
         raise UsageError("Nothing was planted: no fault and no mutation of these suites is for this implementation.")
-    page = table.write(output or DIRECTORY)
+    folder = output or DIRECTORY
+    page = table.beside(PowerTable.read(folder)).write(folder)
     survivors = [row for row in table.rows if not row.as_expected]
     if as_json:
         for row in table.rows:

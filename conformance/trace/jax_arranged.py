@@ -1,4 +1,4 @@
-"""`Arranged` as a JAX pytree, so that a traced step may return it: the stored array is its child, the rest static."""
+"""`Arranged` and `Packed` as JAX pytrees, so that a traced step may return them: all but the array is static."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from conformance.implementation import Arranged
+from conformance.implementation import Arranged, Packed
 
 Static = tuple[tuple[int, ...], tuple[tuple[int, tuple[int, ...]], ...]]
 
@@ -23,7 +23,17 @@ def _unflatten(static: Static, children: Any) -> Arranged:
     return Arranged(value=children[0], shape=shape, positions={dim: np.array(where) for dim, where in positions})
 
 
+def _flatten_packed(packed: Packed) -> tuple[tuple[Any], Any]:
+    return (packed.value,), (packed.start, packed.size, tuple(packed.placements.items()), tuple(packed.shape))
+
+
+def _unflatten_packed(static: Any, children: Any) -> Packed:
+    start, size, placements, shape = static
+    return Packed(value=children[0], start=start, size=size, placements=dict(placements), shape=shape)
+
+
 def register() -> None:
-    """Make `Arranged` known to JAX; harmless when it already is."""
+    """Make both known to JAX; harmless when they already are."""
     with suppress(ValueError):
         jax.tree_util.register_pytree_node(Arranged, _flatten, _unflatten)
+        jax.tree_util.register_pytree_node(Packed, _flatten_packed, _unflatten_packed)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from conformance.blocks import all_same_bits
+from conformance.cases import Mutation
 from conformance.evidence import Evidence, Observations
+from conformance.mutation import OPERATORS, Alteration
 from conformance.workers.instance import Instance, copied
 from conformance.workers.jobs import CaseJob, Job, Measured, MeasureJob, Site
 from conformance.workers.laboratory import Laboratory
+from conformance.workers.lookup import implementation_class
 from conformance.workers.observe import shared
-from conformance.workers.platform import Clock, Platform, Step, Watched
+from conformance.workers.platform import Clock, Platform, Step, Warm, Watched
 
 
 class Execution:
@@ -27,6 +30,8 @@ class Execution:
     def __init__(self, job: Job, platform: Platform) -> None:
         self.job, self.case, self.platform, self.clock = job, job.case, platform, Clock()
         self.warm = platform.warm(job)
+        if is_alteration(self.case.mutation):
+            self.warm = self.altered(self.case.mutation)
         self.contract, self.implementation = self.warm.contract, self.warm.implementation
         self.instance = Instance(self.warm, self.case, platform, self.clock)
         self.parameters = self.contract.parameters(self.case.seed)
@@ -56,10 +61,11 @@ class Execution:
             seconds=dict(self.clock.seconds),
         )
 
-    def sites(self) -> tuple[Site, ...]:
-        """The collectives of the program."""
+    def sites(self) -> tuple[tuple[Site, ...], tuple[Alteration, ...]]:
+        """The collectives of the program, and what the implementation can alter itself."""
         state = self.instance.placed(self.parameters)
-        return self.platform.watch(self.warm, state, self.batches[0], self.case)[1].sites
+        sites = self.platform.watch(self.warm, state, self.batches[0], self.case)[1].sites
+        return sites, self.implementation.alterations()
 
     def measured(self) -> Measured:
         """The same step from the same state, again and again."""
@@ -73,11 +79,18 @@ class Execution:
         return Measured(step_seconds=tuple(seconds[1:]), peak_bytes=peak)
 
     def step(self, state: Any) -> Step:
-        if self.case.mutation is None:
+        if self.case.mutation is None or is_alteration(self.case.mutation):
             return self.implementation.step
         with self.clock("trace"):
             self.warm.ran = False  # the mutant is another program
             return self.platform.mutated(self.implementation.step, state, self.batches[0], self.case)
+
+    def altered(self, mutation: Mutation) -> Warm:
+        """A new object of the implementation, which has made this change to itself."""
+        case, contract = self.case, self.warm.contract
+        made = implementation_class(self.job)(contract, case.mesh, case.dtype)
+        made.alter(mutation.operator, mutation.site)
+        return Warm(contract, made)
 
     def trained(self, step: Step, state: Any) -> Iterator[Observations]:
         """Every step of the recipe: what it observed, then the state after it."""
@@ -113,6 +126,11 @@ class Execution:
         stored = [observed.stored_bytes for step in steps for observed in step.values()]
         ranks = {rank for one in stored for rank, size in one.items() if size}
         return tuple(sorted(self.case.mesh.device_order[rank] for rank in ranks))
+
+
+def is_alteration(mutation: Mutation | None) -> TypeGuard[Mutation]:
+    """Whether the implementation makes this change itself; all others are made to a collective."""
+    return mutation is not None and mutation.operator not in OPERATORS
 
 
 def changed(value: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,7 +13,8 @@ from conformance.blocks import merged
 from conformance.cases import Case
 from conformance.contract import Arrays
 from conformance.evidence import Block, Index, Observed
-from conformance.implementation import Arranged
+from conformance.implementation import Arranged, Packed
+from conformance.placements import is_held, local_index, partial_axes
 from conformance.trace import jax_arranged
 from conformance.trace.jax_flops import total_flops
 from conformance.trace.jax_trace import Program
@@ -41,14 +44,13 @@ class JaxPlatform(Platform):
     def observed(self, value: Any, case: Case) -> Observed:
         if isinstance(value, Arranged):
             return arranged(self.observed(value.value, case), value)
+        if isinstance(value, Packed):
+            return _unpacked(value, case)
         if not isinstance(value, jax.Array):
             return plain(value, range(case.mesh.devices))
-        rank_of = {device: rank for rank, device in enumerate(case.mesh.device_order)}
         blocks, stored = [], {}
-        for shard in value.addressable_shards:
-            if shard.device.id not in rank_of:
-                raise Unreadable(f"it lies on device {shard.device.id}, which is not in the mesh")
-            rank, local = rank_of[shard.device.id], np.array(shard.data)
+        for rank, shard in _shards(value, case):
+            local = np.array(shard.data)
             stored[rank] = local.nbytes
             blocks.append(Block(ranks=(rank,), index=_index(shard, value.shape), value=widened(local)))
         return Observed(shape=tuple(value.shape), dtype=str(value.dtype), blocks=merged(blocks), stored_bytes=stored)
@@ -80,6 +82,33 @@ class JaxPlatform(Platform):
 def products(step: Step, state: Any, batch: Arrays) -> int:
     """Floating-point operations of the matrix products in a step of one device."""
     return total_flops(jax.make_jaxpr(step)(state, batch).jaxpr)
+
+
+def _shards(value: jax.Array, case: Case) -> Iterator[tuple[int, Any]]:
+    rank_of = {device: rank for rank, device in enumerate(case.mesh.device_order)}
+    for shard in value.addressable_shards:
+        if shard.device.id not in rank_of:
+            raise Unreadable(f"it lies on device {shard.device.id}, which is not in the mesh")
+        yield rank_of[shard.device.id], shard
+
+
+def _unpacked(packed: Packed, case: Case) -> Observed:
+    """The blocks of one tensor, cut out of the vectors of those devices that hold it."""
+    blocks, stored = [], {}
+    for rank, shard in _shards(packed.value, case):
+        if not is_held(packed.placements, case.mesh, rank):
+            continue
+        vectors = np.asarray(shard.data).reshape(-1, packed.value.shape[-1])
+        index = local_index(packed.shape, packed.placements, case.mesh, rank)
+        wanted = tuple(part.stop - part.start for part in index)
+        local = vectors[:, packed.start : packed.start + packed.size]
+        if local.size != math.prod(wanted):
+            raise Unreadable(f"rank {rank} has {local.size} elements of it; its placements give it {wanted}")
+        local = local.reshape(wanted).copy()
+        stored[rank] = local.nbytes
+        partial = partial_axes(packed.placements)
+        blocks.append(Block(ranks=(rank,), index=index, value=widened(local), partial=partial))
+    return Observed(shape=packed.shape, dtype=str(packed.value.dtype), blocks=merged(blocks), stored_bytes=stored)
 
 
 def _index(shard: Any, shape: tuple[int, ...]) -> Index:

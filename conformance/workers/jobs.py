@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from conformance.cases import Case
 from conformance.evidence import Evidence, Truth
+from conformance.mutation import Alteration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class TruthJob:
 
 @dataclass(frozen=True, kw_only=True)
 class SitesJob:
-    """List the collectives of a case's program, for the mutation operators."""
+    """List what can be mutated in a case's program: its collectives, and what the implementation can alter itself."""
 
     case: Case
     framework: str
@@ -98,6 +99,7 @@ class Outcome:
     evidence: Evidence | None = None
     truth: Truth | None = None
     sites: tuple[Site, ...] = ()
+    alterations: tuple[Alteration, ...] = ()
     measured: Measured | None = None
     failure: str | None = None
     reason: str = ""

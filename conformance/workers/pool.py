@@ -142,7 +142,8 @@ def _outcome(job: Task, answers: list[Any], seconds: float) -> Outcome:
     if isinstance(job, TruthJob):
         return Outcome(truth=answers[0], seconds=seconds, phases=answers[0].seconds)
     if isinstance(job, SitesJob):
-        return Outcome(sites=answers[0], seconds=seconds)
+        sites, alterations = answers[0]
+        return Outcome(sites=sites, alterations=alterations, seconds=seconds)
     if isinstance(job, MeasureJob):
         return Outcome(measured=_slowest(answers), seconds=seconds)
     evidence = united(answers)

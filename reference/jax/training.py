@@ -12,11 +12,14 @@ import numpy as np
 from flax import nnx
 
 from reference import parameters as canonical
+from reference.architecture import CLASSIFIERS
 from reference.batches import parts, slices
 from reference.jax import optimizers
+from reference.jax.forward import Forward
+from reference.jax.layers import Tensors
 from reference.jax.optimizers import total
 from reference.jax.rounding import rounded, rounded_total
-from reference.jax.transformer import Forward, Tensors, build
+from reference.jax.transformer import build
 from reference.precision import policy
 
 State = dict[str, Any]
@@ -34,6 +37,7 @@ class Trainer:
     def __init__(self, contract: Any, dtype: str) -> None:
         self.recipe, self.shapes = contract.recipe, dict(contract.shapes)
         self.policy = policy(dtype, contract.recipe.precision)
+        self._sloped = ("inputs",) if contract.model.kind in CLASSIFIERS else ()  # keys whose gradients are observed
         if self.policy.statistics == "float64" and not jax.config.read("jax_enable_x64"):
             raise RuntimeError("The reference needs float64, but JAX runs without it: set JAX_ENABLE_X64=1 first.")
         model = nnx.eval_shape(lambda: build(contract.model, self.policy.statistics))
@@ -93,6 +97,9 @@ class Trainer:
         sums = {name: total(forward.sums[name] for forward in forwards) for name in forwards[0].sums}
         weight = jnp.where(sums["weight"] == 0, 1, sums["weight"])  # a batch without a valid element: zero gradients
         observed = _observed(forwards, sums, weight)
+        for key in self._sloped:
+            slope = jnp.concatenate([forward.slopes[key] for forward in forwards])
+            observed[f"input_gradients/{key}"] = self._mean([slope], weight)
         return observed, {name: self._mean([gradients[name] for _, gradients in found], weight) for name in parameters}
 
     def _slice(self, loaded: Tensors, batch: Tensors) -> tuple[list[Forward], Tensors]:
@@ -110,14 +117,16 @@ class Trainer:
 
     def _differentiate(self, loaded: Tensors, batch: Tensors) -> tuple[Forward, Tensors]:
         """The model on parameters in the compute dtype; the gradients of its loss sum are in that dtype too."""
+        batch = self._cast(batch)
 
-        def loss_sum(loaded: Tensors) -> tuple[jax.Array, Forward]:
+        def loss_sum(loaded: Tensors, read: Tensors) -> tuple[jax.Array, Forward]:
             state = nnx.map_state(lambda path, blank: blank.replace(loaded[".".join(map(str, path))]), self._blank)
-            forward: Forward = nnx.merge(self._graph, state)(self._cast(batch))
+            forward: Forward = nnx.merge(self._graph, state)(batch | read)
             return forward.sums["loss"], forward
 
-        gradients, forward = jax.grad(loss_sum, has_aux=True)(loaded)
-        return forward, gradients
+        read = {key: batch[key] for key in self._sloped}
+        (gradients, slopes), forward = jax.grad(loss_sum, argnums=(0, 1), has_aux=True)(loaded, read)
+        return forward._replace(slopes=slopes), gradients
 
     def _cast(self, batch: Tensors) -> Tensors:
         """Inputs in the compute dtype; float targets, mask and padding in `statistics`; ids as they are."""

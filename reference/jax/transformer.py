@@ -7,7 +7,7 @@ Every model maps a batch to a `Forward`: what each element computed, and sums ov
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,21 +15,13 @@ from flax import nnx
 
 from reference.architecture import Architecture
 from reference.jax.attention import Attention
+from reference.jax.convolution import ConvolutionNetwork
 from reference.jax.dropout import drop
 from reference.jax.feedforward import FeedForward
+from reference.jax.forward import Forward, judged
 from reference.jax.layers import Embedding, Linear, Tensors, norm, sinusoidal
-from reference.jax.losses import cross_entropy, quadratic
-
-
-class Forward(NamedTuple):
-    """The forward pass of one model on one batch.
-
-    observed  activations/... and outputs/..., rows along dim 0, in data-flow order (JAX would sort a plain dict)
-    sums      `loss`, `weight` (what the loss is divided by), `tokens` (valid elements) and the terms of the loss
-    """
-
-    observed: Tensors
-    sums: Tensors
+from reference.jax.losses import quadratic
+from reference.jax.perceptron import Perceptron
 
 
 class Dropout(nnx.Module):
@@ -85,7 +77,7 @@ class LanguageModel(nnx.Module):
             x_BSD = observed[f"activations/layers.{i}"] = layer(x_BSD, batch, f"layers.{i}", observed)
         x_BSD = observed["activations/final_norm"] = self.final_norm(x_BSD)
         observed["outputs/logits"] = x_BSD @ self.embedding.weight[...].T if self.head is None else self.head(x_BSD)
-        return self.judge(observed, batch)
+        return judged(observed, self.targets(batch), batch["mask"], self.model, self.statistics)
 
     def embed(self, tokens_BS: jax.Array) -> jax.Array:
         x_BSD = self.embedding(tokens_BS)
@@ -96,16 +88,6 @@ class LanguageModel(nnx.Module):
     def targets(self, batch: Tensors) -> jax.Array:
         """The ids to predict; the last of a row has none and does not count when they are shifted."""
         return jnp.roll(batch["tokens"], -1, axis=1) if self.model.shift_labels else batch["targets"]
-
-    def judge(self, observed: Tensors, batch: Tensors) -> Forward:
-        mask_BS = batch["mask"]
-        logits_BSV, smoothing, z_loss = observed["outputs/logits"], self.model.label_smoothing, self.model.z_loss
-        entropy_BS, z_BS = cross_entropy(logits_BSV, self.targets(batch), smoothing, z_loss, self.statistics)
-        losses_BS = mask_BS * (entropy_BS + z_BS)
-        tokens = jnp.sum(mask_BS)
-        sums = {"loss": jnp.sum(losses_BS), "weight": tokens, "tokens": tokens}
-        terms = {"cross_entropy": jnp.sum(mask_BS * entropy_BS), "z_loss": jnp.sum(mask_BS * z_BS)}
-        return Forward(observed | {"outputs/token_losses": losses_BS}, sums | terms)
 
 
 class Block(nnx.Module):
@@ -126,7 +108,8 @@ class Block(nnx.Module):
         else:
             y = part(inputs)
         loss, rows = quadratic(y, batch["targets"], batch["mask"], self.statistics), jnp.sum(batch["mask"])
-        return Forward(observed | {"outputs/y": y}, {"loss": loss, "weight": rows * y.shape[-1], "tokens": rows})
+        sums = {"loss": loss, "weight": rows * y.shape[-1], "tokens": rows}
+        return Forward(observed | {"outputs/y": y}, sums, {})
 
 
 def _part(model: Architecture, statistics: str) -> nnx.Module:
@@ -139,6 +122,15 @@ def _part(model: Architecture, statistics: str) -> nnx.Module:
     return DecoderLayer(model, statistics)
 
 
-def build(model: Architecture, statistics: str = "float32") -> LanguageModel | Block:
+Model = LanguageModel | Perceptron | ConvolutionNetwork | Block
+
+_WHOLE: dict[str, Callable[[Architecture, str], Model]] = {
+    "language_model": LanguageModel,
+    "perceptron": Perceptron,
+    "convolution": ConvolutionNetwork,
+}
+
+
+def build(model: Architecture, statistics: str = "float32") -> Model:
     """The model of an architecture, its parameters not yet loaded; norms, softmax and losses are in `statistics`."""
-    return LanguageModel(model, statistics) if model.kind == "language_model" else Block(model, statistics)
+    return _WHOLE.get(model.kind, Block)(model, statistics)

@@ -1,6 +1,6 @@
 """Losses as sums over valid elements; who adds up a whole batch divides once.
 
-B: rows  S: tokens of a row  V: vocabulary
+B: rows  S: tokens of a row  V: vocabulary, or classes (which have no S)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def quadratic(y: Tensor, targets: Tensor, mask: Tensor, statistics: torch.dtype)
 def cross_entropy(
     logits_BSV: Tensor, targets_BS: Tensor, smoothing: float, z_loss: float, statistics: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy with smoothed labels and the z term z_loss * logsumexp^2, both [B, S] and in `statistics`.
+    """Cross-entropy with smoothed labels and the z term z_loss * logsumexp^2, shaped as targets and in `statistics`.
 
     The label distribution is 1 - smoothing on the target plus smoothing / V on every id (the target too).
     Sources: Szegedy et al., Rethinking the Inception Architecture, section 7; Chowdhery et al., PaLM, section 5.

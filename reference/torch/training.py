@@ -9,13 +9,15 @@ import numpy as np
 import torch
 
 from reference import parameters as canonical
+from reference.architecture import CLASSIFIERS
 from reference.batches import parts, slices
 from reference.precision import policy
 from reference.torch import optimizers
-from reference.torch.layers import dtype_of
+from reference.torch.forward import Forward
+from reference.torch.layers import Tensors, dtype_of
 from reference.torch.optimizers import total
 from reference.torch.rounding import rounded, rounded_total
-from reference.torch.transformer import Forward, Tensors, build
+from reference.torch.transformer import build
 
 State = dict[str, Any]
 
@@ -31,6 +33,7 @@ class Trainer:
     def __init__(self, contract: Any, dtype: str) -> None:
         self.recipe, self.shapes = contract.recipe, dict(contract.shapes)
         self.policy = policy(dtype, contract.recipe.precision)
+        self._sloped = ("inputs",) if contract.model.kind in CLASSIFIERS else ()  # keys whose gradients are observed
         self._model = build(contract.model, self.policy.statistics)
 
     def place(self, parameters: Mapping[str, np.ndarray]) -> State:
@@ -82,6 +85,9 @@ class Trainer:
         sums = {name: total(forward.sums[name] for forward in forwards) for name in forwards[0].sums}
         weight = torch.where(sums["weight"] == 0, 1, sums["weight"])  # a batch without a valid element: zero gradients
         observed = _observed(forwards, sums, weight)
+        for key in self._sloped:
+            slope = torch.cat([forward.slopes[key] for forward in forwards])
+            observed[f"input_gradients/{key}"] = self._mean([slope], weight)
         return observed, {name: self._mean([gradients[name] for _, gradients in found], weight) for name in parameters}
 
     def _slice(self, loaded: Tensors, batch: Tensors) -> tuple[list[Forward], Tensors]:
@@ -100,10 +106,13 @@ class Trainer:
     def _differentiate(self, loaded: Tensors, batch: Tensors) -> tuple[Forward, Tensors]:
         """The model on parameters in the compute dtype; the gradients of its loss sum are in that dtype too."""
         leaves = {name: p.detach().requires_grad_() for name, p in loaded.items()}
-        forward = torch.func.functional_call(self._model, leaves, (batch,), strict=True)
-        gradients = torch.autograd.grad(forward.sums["loss"], list(leaves.values()))
+        read = {key: batch[key].detach().requires_grad_() for key in self._sloped}
+        forward = torch.func.functional_call(self._model, leaves, (batch | read,), strict=True)
+        asked = leaves | read
+        found = dict(zip(asked, torch.autograd.grad(forward.sums["loss"], list(asked.values())), strict=True))
+        forward = forward._replace(slopes={key: found[key] for key in read})
         detached = Forward(*({name: value.detach() for name, value in part.items()} for part in forward))
-        return detached, dict(zip(leaves, gradients, strict=True))
+        return detached, {name: found[name] for name in leaves}
 
     def _cast(self, batch: Mapping[str, np.ndarray]) -> Tensors:
         """Inputs in the compute dtype; float targets, mask and padding in `statistics`; ids as they are."""

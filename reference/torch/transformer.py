@@ -6,28 +6,20 @@ Every model maps a batch to a `Forward`: what each element computed, and sums ov
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from reference.architecture import Architecture
 from reference.torch.attention import Attention
+from reference.torch.convolution import ConvolutionNetwork
 from reference.torch.dropout import drop
 from reference.torch.feedforward import FeedForward
+from reference.torch.forward import Forward, judged
 from reference.torch.layers import Embedding, Linear, Tensors, dtype_of, norm, sinusoidal
-from reference.torch.losses import cross_entropy, quadratic
-
-
-class Forward(NamedTuple):
-    """The forward pass of one model on one batch.
-
-    observed  activations/... and outputs/..., rows along dim 0, in data-flow order
-    sums      `loss`, `weight` (what the loss is divided by), `tokens` (valid elements) and the terms of the loss
-    """
-
-    observed: Tensors
-    sums: Tensors
+from reference.torch.losses import quadratic
+from reference.torch.perceptron import Perceptron
 
 
 class Dropout(nn.Module):
@@ -86,7 +78,7 @@ class LanguageModel(nn.Module):
             x_BSD = observed[f"activations/layers.{i}"] = layer(x_BSD, batch, f"layers.{i}", observed)
         x_BSD = observed["activations/final_norm"] = self.final_norm(x_BSD)
         observed["outputs/logits"] = x_BSD @ self.embedding.weight.T if self.head is None else self.head(x_BSD)
-        return self.judge(observed, batch)
+        return judged(observed, self.targets(batch), batch["mask"], self.model, self.statistics)
 
     def embed(self, tokens_BS: Tensor) -> Tensor:
         x_BSD = self.embedding(tokens_BS)
@@ -97,16 +89,6 @@ class LanguageModel(nn.Module):
     def targets(self, batch: Tensors) -> Tensor:
         """The ids to predict; the last of a row has none and does not count when they are shifted."""
         return batch["tokens"].roll(-1, dims=1) if self.model.shift_labels else batch["targets"]
-
-    def judge(self, observed: Tensors, batch: Tensors) -> Forward:
-        mask_BS = batch["mask"]
-        logits_BSV, smoothing, z_loss = observed["outputs/logits"], self.model.label_smoothing, self.model.z_loss
-        entropy_BS, z_BS = cross_entropy(logits_BSV, self.targets(batch), smoothing, z_loss, self.statistics)
-        losses_BS = mask_BS * (entropy_BS + z_BS)
-        tokens = torch.sum(mask_BS)
-        sums = {"loss": torch.sum(losses_BS), "weight": tokens, "tokens": tokens}
-        terms = {"cross_entropy": torch.sum(mask_BS * entropy_BS), "z_loss": torch.sum(mask_BS * z_BS)}
-        return Forward(observed | {"outputs/token_losses": losses_BS}, sums | terms)
 
 
 class Block(nn.Module):
@@ -128,7 +110,8 @@ class Block(nn.Module):
         else:
             y = part(inputs)
         loss, rows = quadratic(y, batch["targets"], batch["mask"], self.statistics), torch.sum(batch["mask"])
-        return Forward(observed | {"outputs/y": y}, {"loss": loss, "weight": rows * y.shape[-1], "tokens": rows})
+        sums = {"loss": loss, "weight": rows * y.shape[-1], "tokens": rows}
+        return Forward(observed | {"outputs/y": y}, sums, {})
 
 
 def _part(model: Architecture, statistics: str) -> nn.Module:
@@ -141,6 +124,15 @@ def _part(model: Architecture, statistics: str) -> nn.Module:
     return DecoderLayer(model, statistics)
 
 
-def build(model: Architecture, statistics: str = "float32") -> LanguageModel | Block:
+Model = LanguageModel | Perceptron | ConvolutionNetwork | Block
+
+_WHOLE: dict[str, Callable[[Architecture, str], Model]] = {
+    "language_model": LanguageModel,
+    "perceptron": Perceptron,
+    "convolution": ConvolutionNetwork,
+}
+
+
+def build(model: Architecture, statistics: str = "float32") -> Model:
     """The model of an architecture, its parameters not yet loaded; norms, softmax and losses are in `statistics`."""
-    return LanguageModel(model, statistics) if model.kind == "language_model" else Block(model, statistics)
+    return _WHOLE.get(model.kind, Block)(model, statistics)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,12 +30,7 @@ class ShardMapTraining(WholeMatrices):
     @cached_property
     def program(self):
         """`jit(shard_map(device_step))`."""
-        outputs = {
-            "rows": self.spec(self.row_placements()),
-            "divided": {name: self.spec(placements) for name, placements in self.output_placements().items()},
-            "scalars": PartitionSpec(),
-            "gradients": self.gradient_specs(),
-        }
+        outputs = self.output_specs()
 
         def step(state: dict, batch: Named) -> tuple[dict, Named]:
             batch_specs = {key: self.spec(self.batch_placements(key)) for key in batch}
@@ -50,6 +46,15 @@ class ShardMapTraining(WholeMatrices):
             return state, {name: value for group in found.values() for name, value in group.items()} | gradients
 
         return jax.jit(step)
+
+    def output_specs(self) -> dict[str, Any]:
+        """How what `device_step` has observed lies on the devices."""
+        return {
+            "rows": self.spec(self.row_placements()),
+            "divided": {name: self.spec(placements) for name, placements in self.output_placements().items()},
+            "scalars": PartitionSpec(),
+            "gradients": self.gradient_specs(),
+        }
 
     def padded(self, batch: Named) -> Named:
         """The batch in the order in which it is divided; zeros where a dim does not divide over its axis."""
@@ -71,10 +76,15 @@ class ShardMapTraining(WholeMatrices):
             wide = {name: g.astype(self.master) for name, g in gradients.items()}
             norm = self.global_norm(wide)
             state = self.update(state, wide, self.clip_factor(norm))
+        rows = self.finished_rows(rows, weight)
         scalars = {name: value / weight for name, value in sums.items()}
         scalars |= {"metrics/tokens": elements / self.weight_per_token, "metrics/grad_norm": norm}
-        divided = {name: rows.pop(name) for name in self.output_placements()}
+        divided = {name: rows.pop(name) for name in self.output_placements() if name in rows}
         return state, {"rows": rows, "divided": divided, "scalars": scalars, "gradients": gradients}
+
+    def finished_rows(self, rows: Named, weight: jax.Array) -> Named:
+        """What is observed of rows, once the weight of the whole batch is known."""
+        return rows
 
     # Reductions.
 
@@ -145,9 +155,9 @@ class ShardMapTraining(WholeMatrices):
         """All-reduces of sums, in the master dtype."""
         return Transfer(kind="all_reduce", axes=axes, phase="update", elements=elements, dtype=self.master, calls=calls)
 
-    def gradient_sum(self, axes: tuple[str, ...], elements: int) -> Transfer:
+    def gradient_sum(self, axes: tuple[str, ...], elements: int, calls: int = 1) -> Transfer:
         """An all-reduce of a gradient, in the dtype declared for that."""
-        return replace(self.update_sum(axes, elements), dtype=self.reduction_dtype)
+        return replace(self.update_sum(axes, elements, calls), dtype=self.reduction_dtype)
 
     def summed_scalars(self) -> int:
         """Loss, weight, and the metrics that are sums."""

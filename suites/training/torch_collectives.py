@@ -91,6 +91,16 @@ class MeshAxis:
             work.wait()
         return arrived
 
+    def send(self, x: Tensor, to: int) -> None:
+        """Send x to another rank of the axis, which must receive it; returns when it may have arrived."""
+        dist.send(x.detach().contiguous(), group=self.group, group_dst=to)
+
+    def receive(self, shape: tuple[int, ...], dtype: torch.dtype, source: int) -> Tensor:
+        """What another rank of the axis sends, in the shape and dtype that both know."""
+        arrived = torch.empty(shape, dtype=dtype)
+        dist.recv(arrived, group=self.group, group_src=source)
+        return arrived
+
     def own(self, x: Tensor, dim: int) -> Tensor:
         """This rank's slice of x along dim. The size of x there must divide by the axis."""
         width = x.shape[dim] // self.size

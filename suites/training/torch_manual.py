@@ -49,6 +49,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
         gradients = {name: self.mean_gradient(name, g, weight) for name, g in gradients.items()}
         wide = {name: g.to(self.master) for name, g in gradients.items()}
         norm = self.global_norm(wide)
+        rows = self.finished_rows(rows, weight)
         observations = {name: self.as_output(name, value) for name, value in rows.items()}
         observations["metrics/tokens"] = valid / self.weight_per_token
         observations |= {name: value / weight for name, value in sums.items()}
@@ -65,6 +66,10 @@ class CollectiveTraining(Checkpointed, Recomputed):
         sums = {name: torch.stack([part[1][name] for part in done]).sum() for name in done[0][1]}
         rows = {name: torch.cat([part[2][name] for part in done]) for name in done[0][2]}
         return gradients, sums, rows
+
+    def finished_rows(self, rows: Named, weight: Tensor) -> Named:
+        """What is observed of rows, once the weight of the whole batch is known."""
+        return rows
 
     def add_gradients(self, summed: Named, new: Named) -> Named:
         return {name: summed[name] + new[name] for name in new}

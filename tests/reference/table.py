@@ -96,6 +96,16 @@ _BLOCK = Architecture(kind="attention", hidden=10, heads=6, kv_heads=6, head_siz
 _MODEL = replace(_BLOCK, kind="language_model", layers=1, vocabulary=29)
 
 
+_PERCEPTRON = Architecture(kind="perceptron", widths=(11, 9, 7, 9, 5), skips=((0, 2),))
+_SKIPPING = replace(
+    _PERCEPTRON, widths=(5, 6, 6, 6, 6), skips=((0, 1), (0, 3), (2, 3), (1, 3)), label_smoothing=0.1, z_loss=0.02
+)
+_SINGLE = replace(_PERCEPTRON, widths=(8, 4), skips=(), bias=False)
+_CONVOLUTION = Architecture(kind="convolution", image=(7, 6, 3), channels=(4, 5), strides=(2, 1), outputs=5)
+_STRIDED = replace(_CONVOLUTION, strides=(1, 3), label_smoothing=0.1, z_loss=0.02)
+_SHALLOW = replace(_CONVOLUTION, channels=(6,), strides=(3,), bias=False)
+
+
 def _block(recipe: Recipe, make=random_batches, **changes) -> Example:
     return Example(model=replace(_BLOCK, **changes), recipe=recipe, make=make)
 
@@ -141,5 +151,11 @@ EXAMPLES: dict[str, Example] = {
     "model, packed text": _model(
         SGD_2, text_batches, vocabulary=257, documents=True, shift_labels=True, dropout=0.25, tied=True, layers=2
     ),
+    "perceptron": Example(model=_PERCEPTRON, recipe=SGD_2),
+    "perceptron, many skips": Example(model=_SKIPPING, recipe=ADAMW_3, make=weighted_batches),
+    "perceptron, one layer": Example(model=_SINGLE, recipe=MUON_SHARES, make=skewed_batches),
+    "convolution": Example(model=_CONVOLUTION, recipe=SGD_2),
+    "convolution, strided": Example(model=_STRIDED, recipe=ADAMW, make=weighted_batches),
+    "convolution, no bias": Example(model=_SHALLOW, recipe=SGD_SHARES, make=skewed_batches),
     "model, text": _model(ADAMW_2, text_batches, vocabulary=261, label_smoothing=0.1, z_loss=0.01, tied=True),
 }  # fmt: skip

@@ -6,6 +6,7 @@ import pytest
 from reference.parameters import generator
 from tests.reference.table import EXAMPLES, FRAMEWORKS, Example, relative_error, run, to_numpy, trainer
 
+CLASSIFYING = ("perceptron, many skips", "convolution, strided")
 EVERY_EXAMPLE = pytest.mark.parametrize("name", EXAMPLES)
 EVERY_FRAMEWORK = pytest.mark.parametrize("framework", FRAMEWORKS)
 
@@ -65,13 +66,17 @@ def _slope(training, example: Example, parameter: str, direction: np.ndarray, st
 
 @EVERY_FRAMEWORK
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-4), ("bfloat16", 0.1)])
-@pytest.mark.parametrize("name", ["linear", "attention, grouped", "layer", "model, everything", "model, text"])
+@pytest.mark.parametrize(
+    "name", ["linear", "attention, grouped", "layer", "model, everything", "model, text", *CLASSIFYING]
+)
 def test_narrow_dtypes_stay_near_the_oracle(framework, name, dtype, bound):
     """Finite, in order, and near: outputs per tensor, gradients all together (some vanish one by one)."""
     example = EXAMPLES[name]
     found, oracle = run(framework, example, dtype)[0], run("jax", example)[0]
     assert all(np.isfinite(value).all() for value in found.values())
     for tensor in ("loss", *(tensor for tensor in oracle if tensor.startswith(("activations/", "outputs/")))):
+        assert relative_error(found[tensor], oracle[tensor]) < bound, tensor
+    for tensor in (tensor for tensor in oracle if tensor.startswith("input_gradients/")):
         assert relative_error(found[tensor], oracle[tensor]) < bound, tensor
     gradients = [tensor for tensor in oracle if tensor.startswith("gradients/")]
     error = np.sqrt(sum(np.sum((found[tensor] - oracle[tensor]) ** 2) for tensor in gradients))

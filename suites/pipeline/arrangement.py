@@ -1,0 +1,94 @@
+"""Which rank holds what: stages are cut by cost, and every rank has the parameters of its stages. Framework-neutral."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import ClassVar
+
+from conformance.contract import Contract
+from conformance.implementation import Unsupported
+from conformance.mesh import Mesh
+from conformance.placements import Placements, owned_by
+from suites.pipeline.partition import Cuts, balanced
+from suites.pipeline.schedules import SCHEDULES
+from suites.pipeline.segments import Segment, segments
+from suites.pipeline.timetable import Order, ScheduleError
+
+RIDING = ("padding", "starts", "seeds")  # whole numbers of the batch that layers read: they travel with the activations
+
+
+class PipelineArrangement:
+    """Stages of a contract's model under a schedule. A class of an implementation names its schedule."""
+
+    contract: Contract
+    mesh: Mesh
+    pipeline_axis: ClassVar[str] = "pipeline"
+    schedule: ClassVar[str]  # its name in SCHEDULES
+
+    altered: tuple[str, int] | None = None  # a change to the timetable: operator and number of the event
+
+    def alter(self, operator: str, site: int) -> None:
+        self.altered = (operator, site)
+
+    @property
+    def ranks(self) -> int:
+        return self.mesh.size(self.pipeline_axis)
+
+    @cached_property
+    def order(self) -> Order:
+        try:
+            return SCHEDULES[self.schedule](self.ranks, self.contract.recipe.microbatches)
+        except ScheduleError as failure:
+            raise Unsupported(str(failure)) from failure
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        shape = self.contract.batches(0, 1)[0]["mask"].shape
+        return segments(self.contract.model, shape[1] if len(shape) > 1 else 1)
+
+    @cached_property
+    def cuts(self) -> Cuts:
+        try:
+            return balanced([segment.cost for segment in self.segments], self.order.stages)
+        except ScheduleError as failure:
+            raise Unsupported(str(failure)) from failure
+
+    def stage_segments(self, stage: int) -> tuple[Segment, ...]:
+        return self.segments[self.cuts[stage] : self.cuts[stage + 1]]
+
+    def stage_parameters(self, stage: int) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for segment in self.stage_segments(stage) for name in segment.parameters))
+
+    def rank_stages(self, rank: int) -> tuple[int, ...]:
+        return tuple(stage for stage, holder in enumerate(self.order.holders) if holder == rank)
+
+    def rank_parameters(self, rank: int) -> tuple[str, ...]:
+        """In the order of the forward pass, those first that another rank holds too."""
+        names = dict.fromkeys(name for stage in self.rank_stages(rank) for name in self.stage_parameters(stage))
+        return tuple(sorted(names, key=lambda name: name not in self.tied))
+
+    @cached_property
+    def tied(self) -> tuple[str, ...]:
+        """The parameters that two ranks hold: each has the gradient of its own use of them."""
+        holders: dict[str, set[int]] = {}
+        for stage, holder in enumerate(self.order.holders):
+            for name in self.stage_parameters(stage):
+                holders.setdefault(name, set()).add(holder)
+        return tuple(name for name, ranks in holders.items() if len(ranks) > 1)
+
+    def parameter_owners(self, name: str) -> tuple[int, ...]:
+        """The ranks that hold a parameter."""
+        return tuple(rank for rank in range(self.ranks) if name in self.rank_parameters(rank))
+
+    def placements(self, name: str) -> Placements:
+        """A parameter is owned by the ranks of its stages, and divided there as other axes divide it."""
+        own = super().placements(name)  # type: ignore[misc]
+        if self.ranks == 1 or name not in self.contract.shapes:
+            return own
+        return {**own, self.pipeline_axis: owned_by(*self.parameter_owners(name))}
+
+    def require_microbatches(self, rows: int) -> None:
+        """Raise Unsupported where the rows of a slice make no equal microbatches."""
+        microbatches = self.contract.recipe.microbatches
+        if rows % microbatches:
+            raise Unsupported(f"{rows} rows cannot be divided into {microbatches} microbatches of equal size.")

@@ -1,0 +1,41 @@
+"""Negative controls: unusual, and right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+from suites.pipeline.partition import greedy
+from suites.pipeline.timetable import BACKWARD
+from suites.tensor.faults import Conforming
+
+
+class BackwardInOrder(Conforming):
+    """Microbatches pass backward in the order in which they passed forward, not in the reverse."""
+
+    @cached_property
+    def order(self):
+        found = super().order
+        lanes = tuple(_in_order(lane) for lane in found.lanes)
+        return replace(found, lanes=lanes)
+
+
+def _in_order(lane):
+    forward = tuple(work for work in lane if work.kind != BACKWARD)
+    return forward + tuple(sorted(work for work in lane if work.kind == BACKWARD))
+
+
+class CutGreedily(Conforming):
+    """Stages are cut by the greedy partitioner: other layers lie on other ranks."""
+
+    @cached_property
+    def cuts(self):
+        return greedy([segment.cost for segment in self.segments], self.order.stages)
+
+
+class FirstStagesShort(Conforming):
+    """Every stage but the last has one segment."""
+
+    @cached_property
+    def cuts(self):
+        return (*range(self.order.stages), len(self.segments))

@@ -1,0 +1,24 @@
+"""Short words for the rows of the table: where a mixin is planted, and on which meshes."""
+
+from __future__ import annotations
+
+_FOLDER = "suites.pipeline.faults"
+
+CROSSED = ("data=2,pipeline=4",)  # to name the axis is a test only where there are two
+CROSSED_WAYS = ("data=2,pipeline=4", "data=4,pipeline=2@shuffled")
+UNEVEN = ("data=2,pipeline=3",)
+
+
+def both(schedule: str, mixin: str) -> dict[str, str]:
+    """One text for both frameworks, `module:Class`."""
+    return {f"jax-{schedule}": f"{_FOLDER}.{mixin}", f"torch-{schedule}": f"{_FOLDER}.{mixin}"}
+
+
+def each(schedule: str, mixin: str) -> dict[str, str]:
+    """One text for each framework, of the same name."""
+    return in_jax(schedule, mixin) | {f"torch-{schedule}": f"{_FOLDER}.in_torch:{mixin}"}
+
+
+def in_jax(schedule: str, mixin: str) -> dict[str, str]:
+    """Where a program can go on with what is wrong; ranks that wait for each other could not."""
+    return {f"jax-{schedule}": f"{_FOLDER}.in_jax:{mixin}"}

@@ -1,0 +1,252 @@
+"""The executor: runs any timetable in one program, tick after tick, forward and backward passes alike.
+
+In every tick each device does its piece of work (a branch of one `switch`), then the results move along the pipeline
+axis (`ppermute`). A stage keeps what entered it, and computes its forward pass again in its backward pass, as GPipe
+does (Huang et al., section 2.3): what is kept of a microbatch is one slot.
+
+b: rows of a microbatch  M: microbatches  L: length of a parameter vector
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from conformance.mutation import Alteration
+from suites.pipeline.jax_manual import wire
+from suites.pipeline.jax_manual.stages import Stages
+from suites.pipeline.jax_manual.wire import Wire
+from suites.pipeline.mutants import alterations, mutant
+from suites.pipeline.ticks import DOWN, ROUTES, STAY, UP, Ticks, ticks
+from suites.pipeline.timetable import FORWARD, INPUT_BACKWARD, TICKS, WEIGHT_BACKWARD, Timetable, timetable
+from suites.training.jax_state import Named
+
+INPUT_GRADIENTS = "input_gradients/inputs"
+
+
+class Message(NamedTuple):
+    """What is received, kept and sent: floating-point and whole numbers."""
+
+    floats: jax.Array
+    wholes: jax.Array
+
+
+class Results(NamedTuple):
+    """What is added up over ticks: the gradient vector, sums (of losses, say), what was observed [M, b, elements]."""
+
+    gradients: jax.Array
+    sums: Named
+    observed: jax.Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Shapes that are known before the first tick.
+
+    rows       b
+    observed   stage -> name -> (where among all that is observed of one row it begins, shape for one row)
+    width      elements of all that one rank observes of one row
+    sums       names of what is added up
+    """
+
+    wire: Wire
+    rows: int
+    observed: tuple[dict[str, tuple[int, tuple[int, ...]]], ...]
+    width: int
+    sums: tuple[str, ...]
+
+
+class Executor(Stages):
+    """Runs the microbatches of one slice of a batch through all stages."""
+
+    @cached_property
+    def timetable(self) -> Timetable:
+        table = timetable(self.order, TICKS)
+        return mutant(table, *self.altered) if self.altered else table
+
+    def alterations(self) -> tuple[Alteration, ...]:
+        return tuple(alterations(self.timetable, self.pipeline_axis))
+
+    @cached_property
+    def ticks(self) -> Ticks:
+        return ticks(self.timetable)
+
+    def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
+        (packed, vector), microbatches = *parameters.items(), self.microbatches(batch)
+        self.plan = self.planned({key: value[0] for key, value in microbatches.items()})
+        wide = vector.astype(self.master)
+        results = self.run(wide, microbatches)
+        gradients = {packed: self.round_gradient(results.gradients)}
+        return gradients, results.sums, {packed: results.observed.reshape(-1, self.plan.width)}
+
+    def run(self, vector: jax.Array, microbatches: Named) -> Results:
+        """All ticks."""
+        plan, table = self.plan, self.ticks
+        blank = self.blank()
+        slots = jax.tree.map(lambda one: jnp.zeros((table.slots + 1, *one.shape), one.dtype), blank)
+        results = Results(
+            gradients=jnp.zeros(vector.shape, self.master),
+            sums={name: jnp.zeros((), self.master) for name in plan.sums},
+            observed=jnp.zeros((self.order.microbatches, plan.rows, plan.width), self.master),
+        )
+        columns = {name: jnp.asarray(column) for name, column in table.columns.items()}
+        body = partial(self.tick, vector, microbatches)
+        (_, results), _ = jax.lax.scan(body, (slots, results), columns)
+        return results
+
+    def tick(self, vector: jax.Array, microbatches: Named, carry: Any, columns: Named) -> Any:
+        """One piece of work on every device, then all messages."""
+        (slots, results), row = carry, {name: column[self.pipeline_rank()] for name, column in columns.items()}
+        message = jax.tree.map(lambda kept: kept[row["activation"]], slots)
+        gradient = slots.floats[row["gradient"]]
+        batch = {key: value[row["microbatch"]] for key, value in microbatches.items()}
+        branches = [partial(self.work, kind, stage) for kind, stage in self.ticks.branches]
+        out, results = jax.lax.switch(
+            row["work"], branches, vector, message, gradient, batch, row["microbatch"], results
+        )
+        for route in ROUTES:
+            arrived = self.moved(route, out, row[f"send_{route}"])
+            if arrived is not None:
+                slots = jax.tree.map(lambda kept, one, at=row[f"from_{route}"]: kept.at[at].set(one), slots, arrived)
+        return (slots, results), None
+
+    def moved(self, route: str, out: Message, is_sent: jax.Array) -> Message | None:
+        """What arrives by a route: zeros where the sender had nothing to send that way."""
+        sent = jax.tree.map(lambda one: jnp.where(is_sent > 0, one, 0), out)
+        if route == STAY:
+            return sent
+        if self.ranks == 1:
+            return None
+        return jax.tree.map(lambda one: self.permuted(one, {UP: 1, DOWN: -1}[route]) if one.size else one, sent)
+
+    def permuted(self, x: jax.Array, shift: int) -> jax.Array:
+        """To the rank `shift` places up the pipeline axis, around its end."""
+        pairs = [(rank, (rank + shift) % self.ranks) for rank in range(self.ranks)]
+        return jax.lax.ppermute(x, self.pipeline_axis, pairs)
+
+    # Work.
+
+    def work(
+        self,
+        kind: str,
+        stage: int,
+        vector: jax.Array,
+        message: Message,
+        gradient: jax.Array,
+        batch: Named,
+        microbatch: jax.Array,
+        results: Results,
+    ) -> tuple[Message, Results]:
+        """One piece of work -> what it has for another stage, and the results so far."""
+        if not kind:
+            return self.blank(), results
+        enters, riding = self.entering(stage, message, batch)
+        if kind == FORWARD:
+            out, seen, sums = self.forward_pass(stage, vector, enters, riding, batch)
+            sums = {name: results.sums[name] + sums.get(name, 0) for name in results.sums}
+            results = results._replace(sums=sums, observed=self.noted(results.observed, stage, microbatch, seen))
+            return self.message(out, riding), results
+        return self.backward_pass(kind, stage, vector, enters, riding, gradient, batch, microbatch, results)
+
+    def forward_pass(
+        self, stage: int, vector: jax.Array, enters: Named, riding: Named, batch: Named
+    ) -> tuple[Named, Named, Named]:
+        """(activations for the next stage, observations, sums)."""
+        p = self.unpacked(vector, self.order.holders[stage])
+        return self.stage(stage, self.to_compute(p), enters, riding | self.at_ends(stage, batch))
+
+    def backward_pass(
+        self,
+        kind: str,
+        stage: int,
+        vector: jax.Array,
+        enters: Named,
+        riding: Named,
+        gradient: jax.Array,
+        batch: Named,
+        microbatch: jax.Array,
+        results: Results,
+    ) -> tuple[Message, Results]:
+        """Gradients of what entered the stage, of its parameters, or of both."""
+        rank, last = self.order.holders[stage], self.order.stages - 1
+        p = self.unpacked(vector, rank)
+
+        def run(p: Named, enters: Named) -> tuple[Named, jax.Array]:
+            out, _, sums = self.stage(stage, self.to_compute(p), enters, riding | self.at_ends(stage, batch))
+            return out, sums.get("loss", jnp.zeros((), self.master))
+
+        shapes = self.plan.wire.activations[stage + 1] if stage < last else {}
+        ahead = {name: g.astype(self.compute) for name, g in wire.named(gradient, shapes).items()}
+        seed = (ahead, jnp.ones((), self.master))
+        if kind == INPUT_BACKWARD:
+            (g_enters,) = jax.vjp(partial(run, p), enters)[1](seed)
+        elif kind == WEIGHT_BACKWARD:
+            (g_p,) = jax.vjp(lambda p: run(p, enters), p)[1](seed)
+            return self.blank(), results._replace(gradients=self.accumulated(results.gradients, g_p, kind, rank))
+        else:
+            g_p, g_enters = jax.vjp(run, p, enters)[1](seed)
+            results = results._replace(gradients=self.accumulated(results.gradients, g_p, kind, rank))
+        if stage == 0 and g_enters:
+            seen = {INPUT_GRADIENTS: g_enters["x"]}
+            results = results._replace(observed=self.noted(results.observed, 0, microbatch, seen))
+        return self.message(g_enters, {}), results
+
+    def accumulated(self, gradients: jax.Array, new: Named, kind: str, rank: int) -> jax.Array:
+        """The gradient vector with those of one microbatch added."""
+        return self.added(gradients, new, rank)
+
+    # Messages and observations.
+
+    def blank(self) -> Message:
+        plan = self.plan.wire
+        return Message(jnp.zeros(plan.floats, plan.dtype), jnp.zeros(plan.wholes, jnp.int32))
+
+    def message(self, activations: Named, riding: Named) -> Message:
+        plan = self.plan.wire
+        return Message(wire.flat(activations, plan.floats, plan.dtype), wire.flat(riding, plan.wholes, "int32"))
+
+    def entering(self, stage: int, message: Message, batch: Named) -> tuple[Named, Named]:
+        """What enters a stage: the first one takes it from the batch, all others from what was sent to them."""
+        if stage == 0:
+            return self.from_batch(batch)
+        plan = self.plan.wire
+        return wire.named(message.floats, plan.activations[stage]), wire.named(message.wholes, plan.riding)
+
+    def noted(self, observed: jax.Array, stage: int, microbatch: jax.Array, seen: Named) -> jax.Array:
+        """The observations with those of one microbatch in their places."""
+        block = jnp.zeros((self.plan.rows, self.plan.width), self.master)
+        for name, value in seen.items():
+            start, shape = self.plan.observed[stage][name]
+            flat = value.reshape(len(value), -1).astype(self.master)
+            block = block.at[:, start : start + math.prod(shape)].set(flat)
+        return observed.at[microbatch].add(block)
+
+    def planned(self, batch: Named) -> Plan:
+        """The shapes of everything, from a trace of the stages on one microbatch; nothing is computed."""
+        vector = jax.ShapeDtypeStruct((self.length,), self.master)
+        enters, riding = jax.eval_shape(self.from_batch, batch)
+        riding_shapes = {name: one.shape for name, one in riding.items()}
+        activations, sums = [], ()
+        starts: list[dict[str, tuple[int, tuple[int, ...]]]] = []
+        ends = [0] * self.ranks
+        for stage in range(self.order.stages):
+            activations.append({name: one.shape for name, one in enters.items()})
+            run: Callable[..., Any] = partial(self.forward_pass, stage)
+            enters, seen, found = jax.eval_shape(run, vector, enters, riding, batch)
+            sums = tuple(found) or sums
+            if stage == 0 and activations[0]:
+                seen = {**seen, INPUT_GRADIENTS: jax.ShapeDtypeStruct(activations[0]["x"], self.master)}
+            starts.append({})
+            rank = self.order.holders[stage]
+            for name, one in seen.items():
+                starts[-1][name] = ends[rank], one.shape[1:]
+                ends[rank] += math.prod(one.shape[1:])
+        found_wire = Wire(activations=tuple(activations), riding=riding_shapes, dtype=self.compute)
+        rows = len(batch["mask"])
+        return Plan(wire=found_wire, rows=rows, observed=tuple(starts), width=max(ends), sums=sums)

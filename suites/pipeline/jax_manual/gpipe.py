@@ -1,0 +1,17 @@
+"""GPipe: all forward passes, then all backward passes."""
+
+from __future__ import annotations
+
+from suites.pipeline.jax_manual import models
+
+
+class Perceptron(models.Perceptron):
+    schedule = "gpipe"
+
+
+class Convolution(models.Convolution):
+    schedule = "gpipe"
+
+
+class LanguageModel(models.LanguageModel):
+    schedule = "gpipe"

@@ -1,0 +1,146 @@
+"""Stages of different shapes in one program: each device keeps the parameters of its stages in one vector.
+
+P: ranks of the pipeline axis  T: devices of the tensor axis  L: length of a vector
+The program is the same on all devices, so that their vectors must be of one length: the longest one's. Everything that
+is done element by element (sums over devices, clipping, the optimizer) is done on whole vectors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from conformance.implementation import Arranged, Packed
+from conformance.placements import local_index
+from suites.pipeline.arrangement import PipelineArrangement
+from suites.training.jax_manual import ShardMapTraining
+from suites.training.jax_state import Named
+from suites.training.stored import Positions, arrange
+
+PACKED = "packed"  # the name of the one vector
+
+
+class PackedTraining(PipelineArrangement, ShardMapTraining):
+    """A training step whose state is one vector per device."""
+
+    # Where a parameter lies.
+
+    @cached_property
+    def starts(self) -> tuple[Mapping[str, int], ...]:
+        """rank -> name -> where in the vector of that rank its block begins."""
+        found: list[dict[str, int]] = []
+        for rank in range(self.ranks):
+            found.append({})
+            end = 0
+            for name in self.rank_parameters(rank):
+                found[-1][name], end = end, end + self.block_size(name)
+        return tuple(found)
+
+    @cached_property
+    def length(self) -> int:
+        """Elements of a vector."""
+        return max(sum(map(self.block_size, self.rank_parameters(rank))) for rank in range(self.ranks))
+
+    def block_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the block of a parameter, the same on all devices that hold it."""
+        stored = self.arranged_shape(name, self.positions(name))
+        return tuple(part.stop - part.start for part in local_index(stored, self.placements(name), self.mesh, 0))
+
+    def block_size(self, name: str) -> int:
+        return math.prod(self.block_shape(name))
+
+    # Vector <-> parameters, on one device.
+
+    def unpacked(self, vector: jax.Array, rank: int) -> Named:
+        """The vector of a device of this rank -> its blocks by name."""
+        flat = vector.reshape(-1)
+        return {
+            name: flat[start : start + self.block_size(name)].reshape(self.block_shape(name))
+            for name, start in self.starts[rank].items()
+        }
+
+    def added(self, vector: jax.Array, blocks: Named, rank: int) -> jax.Array:
+        """The vector with blocks added where they belong."""
+        flat = vector.reshape(-1)
+        for name, block in blocks.items():
+            start = self.starts[rank][name]
+            flat = flat.at[start : start + block.size].add(block.reshape(-1).astype(flat.dtype))
+        return flat.reshape(vector.shape)
+
+    def pipeline_rank(self) -> jax.Array | int:
+        return jax.lax.axis_index(self.pipeline_axis) if self.ranks > 1 else 0
+
+    def on_own_rank(self, function: Callable[..., Any], *operands: Any) -> Any:
+        """`function(rank, *operands)`, traced for every rank, of which each device runs its own."""
+        branches = [lambda *given, rank=rank: function(rank, *given) for rank in range(self.ranks)]
+        return jax.lax.switch(self.pipeline_rank(), branches, *operands)
+
+    # State: canonical <-> packed.
+
+    @property
+    def pack_axes(self) -> tuple[str, ...]:
+        """The axes along which vectors differ, in mesh order."""
+        return tuple(axis for axis in self.mesh.axes if axis in (self.pipeline_axis, *self.model_axes))
+
+    def packed_spec(self) -> PartitionSpec:
+        return PartitionSpec(*self.pack_axes)
+
+    def state_specs(self) -> dict[str, Any]:
+        vector = {PACKED: self.packed_spec()}
+        return {"parameters": vector, "optimizer": dict.fromkeys(self.slot_names, vector), "count": PartitionSpec()}
+
+    def gradient_specs(self) -> dict[str, PartitionSpec]:
+        return {PACKED: self.packed_spec()}
+
+    def laid_out(self, state: dict) -> dict:
+        slots = {slot: {PACKED: self.packed(values)} for slot, values in state["optimizer"].items()}
+        parameters = {PACKED: self.packed(state["parameters"])}
+        shardings = jax.tree.map(lambda spec: NamedSharding(self.device_mesh, spec), self.state_specs())
+        return jax.device_put({**state, "parameters": parameters, "optimizer": slots}, shardings)
+
+    def packed(self, canonical: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Canonical parameters -> the vectors of all devices, one dim per packed axis and then L."""
+        dtype = next(iter(canonical.values())).dtype
+        sizes = [self.mesh.size(axis) for axis in self.pack_axes]
+        vectors = np.zeros((*sizes, self.length), dtype)
+        stored = {name: arrange(value, self.positions(name)) for name, value in canonical.items()}
+        for device in range(self.mesh.devices):
+            where = self.mesh.coordinates(device)
+            vector = vectors[tuple(where[axis] for axis in self.pack_axes)]
+            for name, start in self.starts[where.get(self.pipeline_axis, 0)].items():
+                index = local_index(stored[name].shape, self.placements(name), self.mesh, device)
+                vector[start : start + self.block_size(name)] = stored[name][index].reshape(-1)
+        return vectors
+
+    def collect(self, state: dict) -> Mapping[str, Any]:
+        found = dict(self.named("parameters", state["parameters"][PACKED]))
+        for slot, values in state["optimizer"].items():
+            found |= dict(self.named(f"optimizer/{slot}", values[PACKED]))
+        return found | {"optimizer/count": state["count"]}
+
+    def named(self, prefix: str, vectors: jax.Array) -> Iterator[tuple[str, Packed | Arranged]]:
+        """What the vectors hold, by name."""
+        for name in self.contract.shapes:
+            yield f"{prefix}/{name}", self.piece(name, vectors)
+
+    def piece(self, name: str, vectors: jax.Array) -> Packed | Arranged:
+        shape = self.arranged_shape(name, self.positions(name))
+        start = self.starts[self.parameter_owners(name)[0]][name]
+        found = Packed(
+            value=vectors, start=start, size=self.block_size(name), placements=self.placements(name), shape=shape
+        )
+        return in_order(found, self.positions(name))
+
+
+def in_order(packed: Packed, positions: Positions) -> Packed | Arranged:
+    """Say how a tensor is stored, unless that is canonical."""
+    if not positions:
+        return packed
+    shape = tuple(int(positions[dim].max()) + 1 if dim in positions else n for dim, n in enumerate(packed.shape))
+    return Arranged(value=packed, shape=shape, positions=positions)

@@ -1,0 +1,197 @@
+"""The executor: every rank carries out its own lane of the timetable, one event after the other.
+
+Messages block: who sends waits until it is taken, who receives until it is there. A forward pass leaves its graph
+behind; the backward pass of the same microbatch uses it up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from conformance.mutation import Alteration
+from suites.pipeline.laws import violations
+from suites.pipeline.mutants import alterations, mutant
+from suites.pipeline.timetable import (
+    ACTIVATION,
+    FORWARD,
+    GRADIENT,
+    INPUT_BACKWARD,
+    SEND,
+    WEIGHT_BACKWARD,
+    WORK,
+    Event,
+    Product,
+    ScheduleError,
+    Timetable,
+    timetable,
+)
+from suites.pipeline.torch_manual.stages import SUMS, Stages
+from suites.training.torch_state import Named
+
+INPUT_GRADIENTS = "input_gradients/inputs"
+
+
+@dataclass(kw_only=True)
+class Passed:
+    """What a forward pass leaves for the backward pass of its microbatch."""
+
+    inputs: Named
+    outputs: Named
+    loss: Tensor | None
+    gradients: tuple[Tensor, ...] = ()  # of the outputs, once they have arrived
+
+
+@dataclass(kw_only=True)
+class Slice:
+    """One slice of a batch under way on one rank.
+
+    messages   what has arrived or was made here and has not been used yet: activations and whole numbers, or gradients
+    passed     (stage, microbatch) -> its forward pass: their number is what a schedule costs in memory
+    """
+
+    leaves: Named
+    microbatches: list[Named]
+    messages: dict[Product, tuple[Named, Named]] = field(default_factory=dict)
+    passed: dict[tuple[int, int], Passed] = field(default_factory=dict)
+    gradients: Named = field(default_factory=dict)
+    sums: Named = field(default_factory=dict)
+    observed: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+
+
+class Executor(Stages):
+    """Runs the microbatches of one slice of a batch through the stages of this rank."""
+
+    @cached_property
+    def timetable(self) -> Timetable:
+        """Raises ScheduleError for one that breaks a law: with blocking messages ranks would wait for ever."""
+        table = timetable(self.order)
+        table = mutant(table, *self.altered) if self.altered else table
+        for broken in violations(table):
+            raise ScheduleError(broken)
+        return table
+
+    def alterations(self) -> tuple[Alteration, ...]:
+        return tuple(alterations(self.timetable, self.pipeline_axis, seen_by=("error",)))
+
+    @property
+    def pipeline_rank(self) -> int:
+        return self.axis(self.pipeline_axis).rank
+
+    def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
+        leaves = {name: value.detach().to(self.master).requires_grad_() for name, value in parameters.items()}
+        now = Slice(leaves=leaves, microbatches=self.microbatches(batch))
+        now.sums = {name: torch.zeros((), dtype=self.master) for name in SUMS}
+        now.gradients = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+        for event in self.timetable.lanes[self.pipeline_rank]:
+            self.carry_out(event, now)
+        gradients = {name: self.round_gradient(g.detach()) for name, g in now.gradients.items()}
+        rows = {name: torch.cat([parts[m] for m in sorted(parts)]) for name, parts in now.observed.items()}
+        return gradients, now.sums, rows
+
+    def carry_out(self, event: Event, now: Slice) -> None:
+        if event.kind == FORWARD:
+            self.forward_pass(event, now)
+        elif event.kind in WORK:
+            self.backward_pass(event, now)
+        elif event.kind == SEND:
+            self.send(event, now)
+        else:
+            self.receive(event, now)
+
+    # Work.
+
+    def forward_pass(self, event: Event, now: Slice) -> None:
+        """One stage on one microbatch; its graph stays until the backward pass."""
+        stage, m = event.stage, event.microbatch
+        batch = now.microbatches[m]
+        enters, riding = self.from_batch(batch) if stage == 0 else now.messages.pop((ACTIVATION, stage, m))
+        enters = {name: x.detach().requires_grad_() for name, x in enters.items()}
+        p = {name: now.leaves[name] for name in self.stage_parameters(stage)}
+        out, seen, sums = self.stage(stage, self.to_compute(p), enters, riding | self.at_ends(stage, batch))
+        now.passed[stage, m] = Passed(inputs=enters, outputs=out, loss=sums.get("loss"))
+        now.messages[ACTIVATION, stage + 1, m] = out, riding
+        now.sums = {name: value + sums[name].detach() if sums else value for name, value in now.sums.items()}
+        self.note(seen, m, now)
+
+    def backward_pass(self, event: Event, now: Slice) -> None:
+        """Gradients of what entered the stage, of its parameters, or of both."""
+        stage, m, kind = event.stage, event.microbatch, event.kind
+        passed = now.passed[stage, m]
+        if kind != WEIGHT_BACKWARD:
+            passed.gradients = self.output_gradients(passed, now.messages.pop((GRADIENT, stage, m), ({}, {}))[0])
+        names = self.stage_parameters(stage) if kind != INPUT_BACKWARD else ()
+        inputs = passed.inputs if kind != WEIGHT_BACKWARD else {}
+        wanted = [*inputs.values(), *(now.leaves[name] for name in names)]
+        found = self.differentiate(passed, wanted, keep=kind == INPUT_BACKWARD) if wanted else ()
+        g_inputs = dict(zip(inputs, found, strict=False))
+        self.accumulate_gradients(dict(zip(names, found[len(inputs) :], strict=True)), kind, now)
+        if kind != WEIGHT_BACKWARD and stage > 0:
+            now.messages[GRADIENT, stage - 1, m] = g_inputs, {}
+        if stage == 0 and g_inputs:
+            self.note({INPUT_GRADIENTS: g_inputs["x"].to(self.master)}, m, now)
+        if kind != INPUT_BACKWARD:
+            del now.passed[stage, m]
+
+    def output_gradients(self, passed: Passed, arrived: Named) -> tuple[Tensor, ...]:
+        """What the backward pass begins with: 1 for the loss, or what has arrived for the outputs."""
+        if passed.loss is not None:
+            return (torch.ones_like(passed.loss),)
+        return tuple(arrived[name] for name in passed.outputs)
+
+    def differentiate(self, passed: Passed, wanted: list[Tensor], keep: bool) -> tuple[Tensor, ...]:
+        outputs = (passed.loss,) if passed.loss is not None else tuple(passed.outputs.values())
+        return torch.autograd.grad(outputs, wanted, passed.gradients, retain_graph=keep)
+
+    def accumulate_gradients(self, new: Named, kind: str, now: Slice) -> None:
+        """Add the gradients of one microbatch to those of the others."""
+        for name, g in new.items():
+            now.gradients[name] = now.gradients[name] + g
+
+    def note(self, seen: Named, microbatch: int, now: Slice) -> None:
+        for name, value in seen.items():
+            now.observed.setdefault(name, {})[microbatch] = value.detach()
+
+    # Messages.
+
+    def send(self, event: Event, now: Slice) -> None:
+        """The tensors of a message in the order of their names; one to this rank itself stays where it is."""
+        product = (event.what, event.stage, event.microbatch)
+        if event.peer == self.pipeline_rank:
+            return
+        activations, riding = now.messages.pop(product)
+        for _, value in sorted(activations.items()) + sorted(riding.items()):
+            self.axis(self.pipeline_axis).send(value, self.peer(event))
+
+    def receive(self, event: Event, now: Slice) -> None:
+        if event.peer == self.pipeline_rank:
+            return
+        axis, (activations, riding) = self.axis(self.pipeline_axis), self.expected(event, now)
+        arrived = [
+            {name: axis.receive(shape, dtype, self.peer(event)) for name, (shape, dtype) in sorted(group.items())}
+            for group in (activations, riding)
+        ]
+        now.messages[event.what, event.stage, event.microbatch] = arrived[0], arrived[1]
+
+    def peer(self, event: Event) -> int:
+        """Whom this rank sends to, or receives from."""
+        assert event.peer is not None
+        return event.peer
+
+    def expected(self, event: Event, now: Slice) -> tuple[dict, dict]:
+        """Shapes and dtypes of a message: activations enter a stage, gradients are of what leaves it."""
+        batch = now.microbatches[event.microbatch]
+        rows = len(batch["mask"])
+        floats = {name: ((rows, *shape), self.compute) for name, shape in self.crossing(event).items()}
+        if event.what != ACTIVATION:
+            return floats, {}
+        _, riding = self.from_batch(batch)
+        return floats, {name: (tuple(value.shape), value.dtype) for name, value in riding.items()}
+
+    def crossing(self, event: Event) -> Mapping[str, tuple[int, ...]]:
+        """Name -> shape per row of the activations that cross the cut of a message: a gradient is of what left."""
+        return self.stage_segments(event.stage + (event.what != ACTIVATION))[0].enters

@@ -1,0 +1,17 @@
+"""Interleaved 1F1B: two chunks of the model on every rank."""
+
+from __future__ import annotations
+
+from suites.pipeline.torch_manual import models
+
+
+class Perceptron(models.Perceptron):
+    schedule = "interleaved"
+
+
+class Convolution(models.Convolution):
+    schedule = "interleaved"
+
+
+class LanguageModel(models.LanguageModel):
+    schedule = "interleaved"

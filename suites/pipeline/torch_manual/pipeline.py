@@ -1,0 +1,139 @@
+"""The training step of a pipeline in torch: what is reduced over ranks, what each rank keeps, what it declares.
+
+Every rank has the parameters of its own stages and no others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conformance.implementation import Declarations, Traffic, Unsupported
+from suites.pipeline.arrangement import RIDING
+from suites.pipeline.timetable import ACTIVATION, SEND, WORK, Event
+from suites.pipeline.torch_manual.executor import INPUT_GRADIENTS, Executor
+from suites.pipeline.torch_manual.stages import SUMS
+from suites.training.torch_state import Named, State, name_of
+from suites.training.traffic import Transfer, total
+
+
+class Pipeline(Executor):
+    """Stages on the ranks of the pipeline axis, and rows of the batch on the data axes."""
+
+    def require_supported(self) -> None:
+        super().require_supported()
+        rows, recipe = len(self.contract.batches(0, 1)[0]["mask"]), self.contract.recipe
+        if recipe.optimizer == "muon":
+            raise Unsupported("A pipeline is trained with SGD or AdamW here, not with Muon.")
+        self.require_whole_rows(rows)
+        for size in self.slice_sizes(rows // self.size(self.row_axes)):
+            self.require_microbatches(size)
+        assert self.cuts
+
+    def state(self, parameters: Mapping[str, np.ndarray]) -> State:
+        """That of the parameters of this rank's stages."""
+        whole = super().state(parameters)
+        own = self.rank_parameters(self.pipeline_rank)
+        slots = {slot: {name: values[name] for name in own} for slot, values in whole["optimizer"].items()}
+        return {**whole, "parameters": {name: whole["parameters"][name] for name in own}, "optimizer": slots}
+
+    def finished_rows(self, rows: Named, weight: Tensor) -> Named:
+        """Gradients of inputs, of a sum of losses so far, become those of the mean."""
+        return {name: value / weight if name == INPUT_GRADIENTS else value for name, value in rows.items()}
+
+    # Sums.
+
+    def sum_over_data(self, x: Tensor) -> Tensor:
+        """Losses are on the last stage only, on every data rank their own."""
+        return self.sum_over((*self.data_axes, self.pipeline_axis), x)
+
+    def sum_over(self, axes: tuple[str, ...], x: Tensor) -> Tensor:
+        return super().sum_over(tuple(axis for axis in axes if self.mesh.size(axis) > 1), x)
+
+    def sum_gradient(self, name: str, g: Tensor) -> Tensor:
+        g = super().sum_gradient(name, g)
+        return self.reduced(g, partial(self.sum_tied, name)) if name in self.tied else g
+
+    def sum_tied(self, name: str, g: Tensor) -> Tensor:
+        """Each of the two ranks that hold a tied parameter has the gradient of its own use of it."""
+        axis, owners = self.axis(self.pipeline_axis), self.parameter_owners(name)
+        other = owners[axis.rank == owners[0]]
+        if axis.rank == owners[0]:
+            axis.send(g, other)
+        theirs = axis.receive(tuple(g.shape), g.dtype, other)
+        if axis.rank != owners[0]:
+            axis.send(g, other)
+        return g + theirs
+
+    def squared_norm(self, name: str, g: Tensor) -> Tensor:
+        """A tied parameter counts on its first rank only."""
+        counts = self.pipeline_rank == self.parameter_owners(name)[0]
+        return super().squared_norm(name, g) if counts else torch.zeros((), dtype=g.dtype)
+
+    def sum_over_model(self, x: Tensor) -> Tensor:
+        return self.sum_over((self.pipeline_axis,), super().sum_over_model(x))
+
+    # Declarations.
+
+    def declare(self) -> Declarations:
+        """Collectives are the busiest rank's, of each kind over each axis in each phase."""
+        ranks = [total(self.rank_transfers(rank), self.mesh) for rank in range(self.ranks)]
+        return replace(super().declare(), compute_axes=(), traffic=busiest(ranks))
+
+    def transfers(self) -> Iterator[Transfer]:
+        """Those that every rank makes."""
+        for axis in (*self.data_axes, self.pipeline_axis):
+            yield self.update_transfer(axis, 1, calls=self.summed_scalars())
+        for axis in (*self.model_axes, self.pipeline_axis):
+            yield self.update_transfer(axis, 1)
+
+    def summed_scalars(self) -> int:
+        return len(SUMS)
+
+    def rank_transfers(self, rank: int) -> Iterator[Transfer]:
+        yield from self.transfers()
+        for name in self.rank_parameters(rank):
+            for axis in self.gradient_axes:
+                yield self.gradient_transfer(axis, self.local_elements(name))
+            if name in self.tied:
+                yield replace(self.gradient_transfer(self.pipeline_axis, self.local_elements(name)), kind="permute")
+        sizes = self.slice_sizes(len(self.contract.batches(0, 1)[0]["mask"]) // self.size(self.row_axes))
+        for number, size in enumerate(sizes):
+            yield from self.messages(rank, size // self.order.microbatches, is_last=number == len(sizes) - 1)
+
+    def messages(self, rank: int, rows: int, is_last: bool) -> Iterator[Transfer]:
+        """Those of one slice. What is sent when all work of the step is done counts as update."""
+        lane = self.timetable.lanes[rank]
+        after = max(index for index, event in enumerate(lane) if event.kind in WORK) if is_last else len(lane)
+        for index, event in enumerate(lane):
+            if event.kind == SEND and event.peer != rank:
+                phase = "update" if index > after else "forward"
+                for elements, dtype in self.message_tensors(event):
+                    yield Transfer(
+                        kind="permute", axes=(self.pipeline_axis,), phase=phase, elements=rows * elements, dtype=dtype
+                    )
+
+    def message_tensors(self, event: Event) -> Iterator[tuple[int, str]]:
+        """(elements per row, dtype) of every tensor in a message."""
+        for shape in self.crossing(event).values():
+            yield math.prod(shape), name_of(self.compute)
+        batch = self.contract.batches(0, 1)[0]
+        for key in RIDING if event.what == ACTIVATION else ():
+            if key in batch:
+                yield math.prod(batch[key].shape[1:]), "int64"
+
+
+def busiest(ranks: list[tuple[Traffic, ...]]) -> tuple[Traffic, ...]:
+    """Of every kind, over the same axes in the same phase, the most that any rank has."""
+    most: dict[tuple, Traffic] = {}
+    for one in (one for rank in ranks for one in rank):
+        key = (one.kind, one.axes, one.phase)
+        known = most.get(key, one)
+        most[key] = replace(one, calls=max(one.calls, known.calls), bytes=max(one.bytes, known.bytes))
+    return tuple(most.values())

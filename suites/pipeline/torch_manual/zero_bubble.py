@@ -1,0 +1,17 @@
+"""ZB-H1: gradients of weights are put off until there is nothing better to do."""
+
+from __future__ import annotations
+
+from suites.pipeline.torch_manual import models
+
+
+class Perceptron(models.Perceptron):
+    schedule = "zb-h1"
+
+
+class Convolution(models.Convolution):
+    schedule = "zb-h1"
+
+
+class LanguageModel(models.LanguageModel):
+    schedule = "zb-h1"
