@@ -9,6 +9,7 @@ import numpy as np
 
 from conformance.implementation import Declarations, Traffic
 from conformance.mesh import Mesh
+from conformance.timeline import Timeline
 
 Index = tuple[slice | np.ndarray, ...]  # per dim, the canonical elements that a block holds
 
@@ -69,6 +70,7 @@ class Evidence:
     flops        matrix-product floating point operations per rank in one step, None where they cannot be counted
     related      law -> the extra runs that it asked for
     declined     law -> why the implementation cannot be held to it (it writes no checkpoints, say)
+    timeline     what each rank plans to do when, where the implementation has such a plan
     seconds      phase (place, compile, step, collect, trace, relations) -> seconds
     """
 
@@ -82,6 +84,7 @@ class Evidence:
     flops: Mapping[int, int] | None = None
     related: Mapping[str, tuple[Trial, ...]] = field(default_factory=dict)
     declined: Mapping[str, str] = field(default_factory=dict)
+    timeline: Timeline | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -14,6 +14,7 @@ from conformance.contract import Contract
 from conformance.mesh import Mesh
 from conformance.mutation import Alteration
 from conformance.placements import Placements
+from conformance.timeline import Timeline
 
 
 class Unsupported(Exception):  # noqa: N818 - a refusal, not an error
@@ -150,6 +151,10 @@ class Implementation(ABC):
         Law: the bits of what was saved; a damaged or unfinished checkpoint is an error and never a state.
         """
         raise Unsupported("This implementation reads no checkpoints.")
+
+    def timeline(self) -> Timeline | None:
+        """What each rank plans to do when, drawn in the report; asked after `place`. None: there is no such plan."""
+        return None
 
     # What `shardproof power` may change, besides collectives.
 

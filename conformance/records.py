@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from pydantic.json_schema import models_json_schema
 from conformance.cases import DEVICES, Case, Mutation
 from conformance.mesh import Mesh
 from conformance.results import VERDICTS, CaseResult, Cause, CheckResult, Worst
+from conformance.timeline import Bar, Lane, Timeline
 
 SCHEMA_VERSION = 1
 
@@ -77,6 +79,35 @@ class CheckRecord(_Record):
     diagnosis: tuple[CauseRecord, ...] = ()
 
 
+class BarRecord(_Record):
+    """One piece of work of a timeline, in its unit of time."""
+
+    start: Number
+    end: Number
+    kind: str
+    label: str
+
+
+class LaneRecord(_Record):
+    """The work of one rank."""
+
+    name: str
+    bars: tuple[BarRecord, ...]
+
+
+class TimelineRecord(_Record):
+    """What each rank planned to do when."""
+
+    title: str
+    unit: str
+    lanes: tuple[LaneRecord, ...]
+
+    def timeline(self) -> Timeline:
+        """The timeline that was recorded."""
+        lanes = tuple(Lane(name=one.name, bars=tuple(Bar(**dict(bar)) for bar in one.bars)) for one in self.lanes)
+        return Timeline(title=self.title, unit=self.unit, lanes=lanes)
+
+
 class CaseRecord(_Record):
     """One judged case: a line of cases.jsonl."""
 
@@ -102,6 +133,7 @@ class CaseRecord(_Record):
     stack: str = ""
     output: str = ""
     reproduce: str = ""
+    timeline: TimelineRecord | None = None
 
     @model_validator(mode="after")
     def _is_a_case(self) -> CaseRecord:
@@ -152,6 +184,7 @@ class CaseRecord(_Record):
             stack=result.stack,
             output=result.output,
             reproduce=reproduce or result.reproduce,
+            timeline=TimelineRecord.model_validate(asdict(result.timeline)) if result.timeline else None,
         )
 
     def result(self) -> CaseResult:
@@ -179,6 +212,7 @@ class CaseRecord(_Record):
             stack=self.stack,
             output=self.output,
             reproduce=self.reproduce,
+            timeline=self.timeline.timeline() if self.timeline else None,
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from conformance.cases import Case
+from conformance.timeline import Timeline
 
 VERDICTS = ("pass", "fail", "error", "hang", "crash", "unsupported", "waived")
 
@@ -52,7 +53,10 @@ class CheckResult:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseResult:
-    """A judged case. `phases` splits `seconds`; `stack` and `output` are what a broken worker left behind."""
+    """A judged case. `phases` splits `seconds`; `stack` and `output` are what a broken worker left behind.
+
+    `timeline` is what each rank planned to do when, where there is such a plan.
+    """
 
     case: Case
     framework: str
@@ -64,6 +68,7 @@ class CaseResult:
     stack: str = ""
     output: str = ""
     reproduce: str = ""
+    timeline: Timeline | None = None
 
     @property
     def as_expected(self) -> bool:

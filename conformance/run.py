@@ -163,7 +163,12 @@ class Bench:
         phases: dict[str, float] = dict(outcome.evidence.seconds)
         phases["reference"] = truth.seconds if fresh else 0.0
         return CaseResult(
-            case=case, framework=target.framework, verdict=verdict_of(results), checks=results, phases=phases
+            case=case,
+            framework=target.framework,
+            verdict=verdict_of(results),
+            checks=results,
+            phases=phases,
+            timeline=outcome.evidence.timeline,
         )
 
     def _job(self, case: Case, target: Target, laws: bool = True) -> CaseJob:

@@ -19,6 +19,7 @@ from conformance.recorder import Results
 from conformance.records import CaseRecord
 from conformance.report.distribution import histograms
 from conformance.report.matrix import SHADES, SYMBOLS, matrices
+from conformance.report.timelines import drawings
 from conformance.results import VERDICTS
 
 PHASES = ("place", "compile", "step", "collect", "trace", "reference")
@@ -56,6 +57,7 @@ def html(results: Results) -> str:
         matrices=matrices(records),
         shades=_legend(),
         histograms=histograms(records),
+        timelines=drawings(records),
         slowest=sorted(records, key=lambda record: -record.seconds)[:MOST_SLOW],
         phases=_phases(records),
         suites=list(dict.fromkeys(record.suite for record in records)),

@@ -58,6 +58,7 @@ class Execution:
             flops=watched.flops,
             related=related,
             declined=declined,
+            timeline=self.implementation.timeline(),
             seconds=dict(self.clock.seconds),
         )
 

@@ -34,6 +34,7 @@ def united(parts: Sequence[Evidence]) -> Evidence:
         flops={rank: count for part in flops for rank, count in part.items()} if flops else None,
         related={law: _trials([part.related.get(law, ()) for part in parts]) for law in first.related},
         declined={law: reason for part in parts for law, reason in part.declined.items()},
+        timeline=first.timeline,
         seconds={phase: max(part.seconds.get(phase, 0.0) for part in parts) for phase in phases},
     )
 

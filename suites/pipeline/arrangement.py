@@ -9,10 +9,12 @@ from conformance.contract import Contract
 from conformance.implementation import Unsupported
 from conformance.mesh import Mesh
 from conformance.placements import Placements, owned_by
+from conformance.timeline import Timeline
+from suites.pipeline.drawing import timeline as drawn
 from suites.pipeline.partition import Cuts, balanced
 from suites.pipeline.schedules import SCHEDULES
 from suites.pipeline.segments import Segment, segments
-from suites.pipeline.timetable import Order, ScheduleError
+from suites.pipeline.timetable import Order, ScheduleError, timetable
 
 RIDING = ("padding", "starts", "seeds")  # whole numbers of the batch that layers read: they travel with the activations
 
@@ -40,6 +42,10 @@ class PipelineArrangement:
             return SCHEDULES[self.schedule](self.ranks, self.contract.recipe.microbatches)
         except ScheduleError as failure:
             raise Unsupported(str(failure)) from failure
+
+    def timeline(self) -> Timeline:
+        """The schedule as it is planned: what the report draws."""
+        return drawn(timetable(self.order))
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
