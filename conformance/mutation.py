@@ -150,6 +150,7 @@ OPERATORS: Mapping[str, Operator] = {
             name="rolled",
             law="the blocks of a gather, scatter or all-to-all are taken one device further round",
             applies=_kinds("all_gather", "reduce_scatter", "all_to_all"),
+            blind_to="blocks that are copies of each other, such as a key head repeated for several devices",
         ),
         Operator(
             name="rank_off_by_one",

@@ -185,8 +185,9 @@ class PowerTable:
         return cls.of((PowerRow(**row) for row in rows), content["absent"])
 
     def beside(self, other: PowerTable) -> PowerTable:
-        """This table, with the rows of those suites that only the other one has measured."""
-        kept = [row for row in other.rows if row.suite not in self.suites]
+        """This table, with the rows of those implementations in each suite that only the other one has measured."""
+        measured = {(row.suite, row.implementation) for row in self.rows}
+        kept = [row for row in other.rows if (row.suite, row.implementation) not in measured]
         return PowerTable.of((*self.rows, *kept), {**other.absent, **self.absent})
 
     def write(self, directory: Path) -> Path:

@@ -17,7 +17,7 @@ DIRECTORY = RESULTS / "power"
 def power(names: tuple[str, ...], *, implementation: str | None, output: Path | None, as_json: bool) -> int:
     """Measure the power of some suites; the exit status is 1 if a bug survived or a control was flagged.
 
-    Suites that are in the folder already and are not measured now keep their rows there.
+    Suites and implementations that are in the folder already and are not measured now keep their rows there.
     """
     from conformance.power import power as measure
     from conformance.power_table import PowerTable

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from conformance import power
+from conformance.mutation import Alteration
 from conformance.power_table import PowerRow, PowerTable
 
 ROW = PowerRow(
@@ -78,3 +79,26 @@ def test_values_are_alike_bit_for_bit_or_but_for_the_order_of_a_sum() -> None:
     assert power._alike(x + np.array([2.3e-16, 0, 0]), x, power.ULPS)
     assert not power._alike(x + np.array([1e-13, 0, 0]), x, power.ULPS)
     assert not power._alike(x.astype(np.float32), x, power.ULPS)
+
+
+def test_what_is_measured_later_stands_beside_those_that_were(tmp_path: Path) -> None:
+    tensor, moe = ROW, replace(ROW, contract="moe/router")
+    old = PowerTable.of([tensor, replace(moe, id="drop@1")], {"moe": {"x": "why"}, "tensor": {"y": "why"}})
+    old.write(tmp_path)
+    assert PowerTable.read(tmp_path) == old
+    assert PowerTable.read(tmp_path / "nothing") == PowerTable.of([])
+    both = PowerTable.of([moe], {"moe": {}}).beside(PowerTable.read(tmp_path))
+    assert set(both.rows) == {tensor, moe}
+    assert both.absent == {"moe": {}, "tensor": {"y": "why"}}
+    other = replace(moe, implementation="torch-collectives")
+    assert set(PowerTable.of([other]).beside(both).rows) == {tensor, moe, other}
+
+
+def test_an_alteration_is_a_mutation_that_says_why_it_may_survive() -> None:
+    case = power.Case(contract="tensor/mlp", implementation="x", mesh=power.Mesh.parse("tensor=2"), dtype="float64")
+    one = Alteration(operator="swap", site=7, what="swapped", axis="tensor", seen_by=("error",), neutral="it is lawful")
+    planted = power._alteration(case, one)
+    survivor = replace(ROW, id="swap@7", verdict="pass", axis=None)
+    assert (str(planted.case.mutation), planted.axes, planted.planned) == ("swap@7", ("tensor",), ("error",))
+    assert power._proven(planted, survivor, None).equivalent == "it is lawful"  # type: ignore[arg-type]
+    assert power._proven(planted, ROW, None).equivalent is None  # type: ignore[arg-type]

@@ -13,7 +13,8 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from conformance.implementation import Arranged, Implementation, Unsupported
+from conformance.implementation import Arranged, Implementation, Packed, Unsupported
+from conformance.mutation import Alteration
 
 
 class Reference:
@@ -76,6 +77,36 @@ class Doubled:
 
     def total(self, x: Any) -> Any:
         return 2 * super().total(x)  # type: ignore[misc]
+
+
+class Alters(Right):
+    """Can count the sum as often as it is told to."""
+
+    times = 1
+
+    def alterations(self) -> tuple[Alteration, ...]:
+        return (Alteration(operator="count_again", site=2, what="counted twice", axis="tensor"),)
+
+    def alter(self, operator: str, site: int) -> None:
+        self.times = {"count_again": site}[operator]
+
+    def total(self, x: Any) -> Any:
+        return self.times * super().total(x)
+
+
+class Packs(Right):
+    """The second device alone holds a tensor, inside a longer vector; `size` is how much of that it claims."""
+
+    size = 4
+
+    def step(self, w: Any, batch: dict) -> Any:
+        vectors = jax.device_put(np.arange(12.0).reshape(2, 6), NamedSharding(self.jax_mesh, P("tensor")))
+        found = Packed(value=vectors, start=1, size=self.size, placements={"tensor": "O(1)"}, shape=(2, 2))
+        return w, {"outputs/second": found}
+
+
+class PacksTooLittle(Packs):
+    size = 3
 
 
 class Deadlocks(Right):

@@ -17,7 +17,7 @@ import pytest
 from conformance.cases import Mutation
 from conformance.workers.jobs import Outcome, SitesJob, TruthJob
 from conformance.workers.pool import Workers
-from tests.workers.conftest import HERE, job
+from tests.workers.conftest import HERE, job, needs
 
 FULL = {"determinism": True, "responses": True, "trace": True}
 
@@ -38,6 +38,26 @@ def test_extras(workers: Workers, framework: str) -> None:
     assert found.flops is not None
     assert set(found.flops) == {0, 1}
     assert {"place", "step", "collect", "trace"} <= set(found.seconds)
+
+
+def test_alterations_are_listed_and_made_by_the_implementation(workers: Workers, framework: str) -> None:
+    right = job(framework, "Alters")
+    outcome = workers.run(SitesJob(case=right.case, framework=framework, target=right.target), 120)
+    [one] = outcome.alterations
+    altered = replace(right, case=replace(right.case, mutation=Mutation(operator=one.operator, site=one.site)))
+    losses = [evidence(workers.run(each, 120)).steps[0]["loss"].blocks[0].value for each in (right, altered, right)]
+    assert losses[1] == 2 * losses[0]
+    assert losses[2] == losses[0]
+
+
+def test_what_lies_in_a_longer_vector_is_read_where_it_is_held(workers: Workers) -> None:
+    needs("jax")
+    found = evidence(workers.run(job("jax", "Packs"), 120)).steps[0]["outputs/second"]
+    [block] = found.blocks
+    assert (block.ranks, found.shape, dict(found.stored_bytes)) == ((1,), (2, 2), {1: 32})
+    assert block.value.tolist() == [[7, 8], [9, 10]]
+    wrong = workers.run(job("jax", "PacksTooLittle"), 120)
+    assert (wrong.failure, "rank 1 has 3 elements of it" in wrong.reason) == ("error", True)
 
 
 def test_another_seed_reuses_the_program(workers: Workers, framework: str) -> None:

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from conformance.implementation import Arranged, Implementation, Sharded, Unsupported
+from conformance.mutation import Alteration
 
 
 def _gradient(w: Any, x: Any, mask: Any) -> tuple[Any, Any]:
@@ -65,6 +66,21 @@ class Doubled:
 
     def total(self, x: Any) -> Any:
         return 2 * super().total(x)  # type: ignore[misc]
+
+
+class Alters(Right):
+    """Can count the sum as often as it is told to."""
+
+    times = 1
+
+    def alterations(self) -> tuple[Alteration, ...]:
+        return (Alteration(operator="count_again", site=2, what="counted twice", axis="tensor"),)
+
+    def alter(self, operator: str, site: int) -> None:
+        self.times = {"count_again": site}[operator]
+
+    def total(self, x: Any) -> Any:
+        return self.times * super().total(x)
 
 
 class Deadlocks(Right):

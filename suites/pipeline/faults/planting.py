@@ -5,7 +5,7 @@ from __future__ import annotations
 _FOLDER = "suites.pipeline.faults"
 
 CROSSED = ("data=2,pipeline=4",)  # to name the axis is a test only where there are two
-CROSSED_WAYS = ("data=2,pipeline=4", "data=4,pipeline=2@shuffled")
+CROSSED_WAYS = ("data=2,pipeline=4", "data=3,pipeline=2@shuffled")
 UNEVEN = ("data=2,pipeline=3",)
 
 

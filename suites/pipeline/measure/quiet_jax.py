@@ -1,0 +1,32 @@
+"""JAX pipelines that observe nothing but the loss, so that their memory is that of training."""
+
+from __future__ import annotations
+
+from suites.pipeline.jax_manual.models import Perceptron
+from suites.training.jax_state import Named
+
+
+class Quiet(Perceptron):
+    def stage(self, stage: int, p: Named, x: Named, batch: Named) -> tuple[Named, Named, Named]:
+        out, _, sums = super().stage(stage, p, x, batch)
+        return out, {}, sums
+
+
+class GPipe(Quiet):
+    schedule = "gpipe"
+
+
+class OneFOneB(Quiet):
+    schedule = "1f1b"
+
+
+class Interleaved(Quiet):
+    schedule = "interleaved"
+
+
+class ZeroBubble(Quiet):
+    schedule = "zb-h1"
+
+
+class ZBV(Quiet):
+    schedule = "zbv"
