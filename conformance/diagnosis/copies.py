@@ -19,10 +19,10 @@ def copies_differ(suspect: Suspect) -> Iterator[Cause]:
 
 
 def _groups(suspect: Suspect, axis: str) -> Iterator[list[np.ndarray]]:
-    """Groups along the axis whose ranks hold the same elements: their copies, in axis order."""
+    """Ranks along the axis that hold the same elements: their copies, in axis order."""
     for group in suspect.mesh.groups(axis):
         held = [suspect.blocks[rank] for rank in group if rank in suspect.blocks]
-        if len(held) == len(group) and len({place(block) for block in held}) == 1:
+        if len(held) > 1 and len({place(block) for block in held}) == 1:
             yield [block.value.astype(np.float64) for block in held]
 
 
@@ -31,7 +31,7 @@ def _differs_along(suspect: Suspect, axis: str) -> bool:
 
 
 def _cause(suspect: Suspect, axis: str, share: float) -> Cause:
-    group = suspect.mesh.groups(axis)[0]
+    group = suspect.group(axis)
     copies = [suspect.blocks[rank].value.astype(np.float64) for rank in group]
     wanted = suspect.slice_of(group[0], suspect.expected)
     right = [suspect.explains(copy, wanted) for copy in copies]

@@ -32,6 +32,9 @@ def scaled(suspect: Suspect) -> Iterator[Cause]:
     slices = suspect.exhibit.contract.recipe.accumulation
     if slices > 1 and (_near(factor, slices) or _near(factor, 1 / slices)):
         yield Cause(cause="accumulated slices are not averaged as one large batch", axis=None, confidence=0.5)
+    parts = suspect.exhibit.contract.recipe.microbatches
+    if parts > 1 and (_near(factor, parts) or _near(factor, 1 / parts)):
+        yield Cause(cause="microbatches are not averaged as one large batch", axis=None, confidence=0.6)
     if not powers and suspect.expected.size > 1:  # any two numbers differ by a factor
         yield Cause(cause=f"scaled by {factor:.4g}", axis=None, confidence=0.3)
 
@@ -128,6 +131,8 @@ def _norms(suspect: Suspect, group: Sequence[int], once: bool) -> np.ndarray:
         seen = np.zeros(gradient.shape, dtype=bool)
         blocks = {rank: block for block in gradient.blocks for rank in block.ranks}
         for position, rank in enumerate(group):
+            if rank not in blocks:
+                continue
             where, value = selector(blocks[rank].index), blocks[rank].value.astype(np.float64)
             squares[position] += np.sum(value**2, where=~seen[where] if once else True)
             seen[where] = True

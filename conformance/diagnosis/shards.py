@@ -47,7 +47,7 @@ def shards_wrong(suspect: Suspect) -> Iterator[Cause]:
     """Errors on some positions along an axis only; zeros or constants there say that nothing was written."""
     for axis in suspect.axes:
         wrong = _wrong_positions(suspect, axis)
-        if 0 < len(wrong) < suspect.mesh.size(axis):
+        if 0 < len(wrong) < len({suspect.mesh.coordinates(rank)[axis] for rank in suspect.blocks}):
             yield _shard_cause(suspect, axis, wrong)
 
 

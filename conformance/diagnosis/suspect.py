@@ -66,6 +66,11 @@ class Suspect:
             return False
         return bool(np.abs(value - expected).max() <= self.unexplained * max(1.0, abs(factor)))
 
+    def group(self, axis: str) -> list[int]:
+        """Those ranks of a group along the axis that hold something of the tensor; of all groups the one with most."""
+        held = [[rank for rank in group if rank in self.blocks] for group in self.mesh.groups(axis)]
+        return max(held, key=len)
+
     def slice_of(self, rank: int, whole: np.ndarray) -> np.ndarray:
         """What a rank should hold of a whole tensor."""
         return whole[selector(self.blocks[rank].index)]

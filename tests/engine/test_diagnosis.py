@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from conformance.evidence import Block
 from conformance.exhibit import Exhibit
 from conformance.judge import judge
 from conformance.results import Cause
@@ -196,3 +197,31 @@ def test_a_signature_is_recognised(cause: str, axis: str | None, made: Callable[
 
 def test_a_conforming_run_is_not_diagnosed() -> None:
     assert _causes(exhibit()) == ()
+
+
+def _owned(made: Exhibit, axis: str, owners: tuple[int, ...], alter: Callable[[Block], Block]) -> Exhibit:
+    """Only these coordinates of an axis hold the gradient of the bias; what they hold passes through `alter`."""
+    made = with_blocks(made, 0, "gradients/b", alter)
+    observed = made.evidence.steps[0]["gradients/b"]
+    held = tuple(block for block in observed.blocks if MESH.coordinates(block.ranks[0])[axis] in owners)
+    step = made.evidence.steps[0] | {"gradients/b": replace(observed, blocks=held)}
+    return replace(made, evidence=replace(made.evidence, steps=(step, *made.evidence.steps[1:])))
+
+
+def test_copies_of_a_few_owners_are_partial_sums_of_each_other() -> None:
+    part = {1: 0.25, 3: 0.75}
+
+    def alter(block: Block) -> Block:
+        return replace(block, value=block.value * part.get(MESH.coordinates(block.ranks[0])["tensor"], 1.0))
+
+    best = _causes(_owned(exhibit(), "tensor", (1, 3), alter))[0]
+    assert (best.cause.partition(":")[0], best.axis) == ("reduction missing", "tensor")
+
+
+def test_where_only_one_rank_holds_a_tensor_its_position_explains_nothing() -> None:
+    def alter(block: Block) -> Block:
+        return replace(block, value=block.value + np.arange(8.0) + 1)
+
+    found = _causes(_owned(exhibit(), "tensor", (2,), alter))
+    assert found
+    assert not any("positions" in cause.cause for cause in found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,8 +15,10 @@ from people_records import broken, case, everything, failing, passing, write
 from conformance.recorder import Results, read
 from conformance.report import write_all
 from conformance.report.distribution import BINS, histograms
-from conformance.report.html import anchor
+from conformance.report.html import anchor, html
 from conformance.report.matrix import Cell, matrices, shade
+from conformance.report.timelines import drawings
+from conformance.timeline import Bar, Lane, Timeline
 
 VOID = {"meta", "link", "br", "img", "line", "rect"}
 
@@ -228,3 +231,30 @@ def _text(page: str) -> str:
     from html import unescape
 
     return unescape(re.sub(r"<[^>]+>", "", page)).replace("\u200b", "")
+
+
+def plan(title: str = "1f1b") -> Timeline:
+    lanes = (
+        Lane(name="rank 0", bars=(Bar(start=0, end=1, kind="forward", label="0"),)),
+        Lane(name="rank 1", bars=(Bar(start=1, end=3, kind="backward", label="0"),)),
+    )
+    return Timeline(title=title, unit="time in forward passes", lanes=lanes)
+
+
+def test_every_timeline_is_drawn_once_with_its_idle_time(here: Path) -> None:
+    planned = [replace(passing(case(dtype=dtype)), timeline=plan()) for dtype in ("float64", "float32")]
+    other = replace(passing(case("tensor/layer")), timeline=plan("zbv"))
+    results = read(write(here / "out", [*planned, other, passing(case("tensor/swiglu"))]))
+    assert [(one.title, one.cases) for one in drawings(results.records)] == [("1f1b", 2), ("zbv", 1)]
+    [drawing, _] = drawings(results.records)
+    assert drawing.idle == pytest.approx(0.5)
+    (first,), (second,) = (lane.bars for lane in drawing.lanes)
+    assert second.x == pytest.approx(first.x + first.width)
+    assert second.width == pytest.approx(2 * first.width)
+    page = html(results)
+    assert page.count('<figure class="timeline">') == 2
+    assert "idle 50" in page
+
+
+def test_a_page_without_timelines_has_no_empty_section(page: str) -> None:
+    assert 'id="timelines"' not in page

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from suites.pipeline.timetable import WEIGHT_BACKWARD
 from suites.tensor.faults import Conforming
 
@@ -87,5 +89,5 @@ class RidingRollsOn(Conforming):
     def stage(self, stage, p, x, batch):
         if stage > 0 and "padding" in batch:
             padding = batch["padding"]
-            batch = {**batch, "padding": padding[[*range(1, len(padding)), 0]]}
+            batch = {**batch, "padding": padding[np.roll(np.arange(len(padding)), 1)]}
         return super().stage(stage, p, x, batch)

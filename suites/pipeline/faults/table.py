@@ -27,7 +27,7 @@ STAGES = (
         contract="pipeline/language_model",
         meshes=CROSSED_WAYS,
         axis="pipeline",
-        causes=("rank", "reduction", "copies"),
+        causes=("missing",),
     ),
     Fault(
         id="pp-tied-head-not-loaded",
@@ -121,7 +121,7 @@ GRADIENTS = (
         contract="pipeline/perceptron",
         meshes=("data=2,pipeline=3",),
         axis=None,
-        causes=("times",),
+        causes=("microbatches",),
     ),
     Fault(
         id="pp-scale-grads-compounds-under-accumulation",

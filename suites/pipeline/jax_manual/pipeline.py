@@ -125,10 +125,13 @@ class Pipeline(Executor):
         yield from self.message_transfers()
 
     def message_transfers(self) -> Iterator[Transfer]:
-        """In every tick a message up and one down, whether or not there is anything in them."""
-        plan, calls = self.plan.wire, 2 * self.ticks.number * self.contract.recipe.accumulation
-        one = Transfer(
-            kind="permute", axes=(self.pipeline_axis,), phase="forward", elements=plan.floats, dtype=plan.dtype
+        """In every tick of every slice a message up and one down, whether or not there is anything in them."""
+        plan, one = (
+            self.plan,
+            Transfer(kind="permute", axes=(self.pipeline_axis,), phase="forward", elements=0, dtype=""),
         )
-        yield replace(one, calls=calls if plan.floats else 0)
-        yield replace(one, elements=plan.wholes, dtype="int32", calls=calls if plan.wholes else 0)
+        for size in self.slice_sizes(len(self.contract.batches(0, 1)[0]["mask"]) // self.size(self.row_axes)):
+            rows = size // self.order.microbatches
+            for elements, dtype in ((plan.wire.floats, plan.wire.dtype), (plan.wire.wholes, "int32")):
+                calls = 2 * self.ticks.number if elements else 0
+                yield replace(one, elements=elements // plan.rows * rows, dtype=dtype, calls=calls)
