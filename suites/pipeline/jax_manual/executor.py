@@ -28,6 +28,7 @@ from suites.pipeline.timetable import FORWARD, INPUT_BACKWARD, TICKS, WEIGHT_BAC
 from suites.training.jax_state import Named
 
 INPUT_GRADIENTS = "input_gradients/inputs"
+Places = tuple[dict[str, tuple[int, tuple[int, ...]]], ...]
 
 
 class Message(NamedTuple):
@@ -35,6 +36,16 @@ class Message(NamedTuple):
 
     floats: jax.Array
     wholes: jax.Array
+
+
+class Given(NamedTuple):
+    """What a piece of work is given: parameters, what entered its stage, the gradient of what left it, its rows."""
+
+    vector: jax.Array
+    message: Message
+    gradient: jax.Array
+    batch: Named
+    microbatch: jax.Array
 
 
 class Results(NamedTuple):
@@ -57,7 +68,7 @@ class Plan:
 
     wire: Wire
     rows: int
-    observed: tuple[dict[str, tuple[int, tuple[int, ...]]], ...]
+    observed: Places
     width: int
     sums: tuple[str, ...]
 
@@ -103,13 +114,15 @@ class Executor(Stages):
     def tick(self, vector: jax.Array, microbatches: Named, carry: Any, columns: Named) -> Any:
         """One piece of work on every device, then all messages."""
         (slots, results), row = carry, {name: column[self.pipeline_rank()] for name, column in columns.items()}
-        message = jax.tree.map(lambda kept: kept[row["activation"]], slots)
-        gradient = slots.floats[row["gradient"]]
-        batch = {key: value[row["microbatch"]] for key, value in microbatches.items()}
-        branches = [partial(self.work, kind, stage) for kind, stage in self.ticks.branches]
-        out, results = jax.lax.switch(
-            row["work"], branches, vector, message, gradient, batch, row["microbatch"], results
+        given = Given(
+            vector=vector,
+            message=jax.tree.map(lambda kept: kept[row["activation"]], slots),
+            gradient=slots.floats[row["gradient"]],
+            batch={key: value[row["microbatch"]] for key, value in microbatches.items()},
+            microbatch=row["microbatch"],
         )
+        branches = [partial(self.work, kind, stage) for kind, stage in self.ticks.branches]
+        out, results = jax.lax.switch(row["work"], branches, given, results)
         for route in ROUTES:
             arrived = self.moved(route, out, row[f"send_{route}"])
             if arrived is not None:
@@ -132,27 +145,17 @@ class Executor(Stages):
 
     # Work.
 
-    def work(
-        self,
-        kind: str,
-        stage: int,
-        vector: jax.Array,
-        message: Message,
-        gradient: jax.Array,
-        batch: Named,
-        microbatch: jax.Array,
-        results: Results,
-    ) -> tuple[Message, Results]:
+    def work(self, kind: str, stage: int, given: Given, results: Results) -> tuple[Message, Results]:
         """One piece of work -> what it has for another stage, and the results so far."""
         if not kind:
             return self.blank(), results
-        enters, riding = self.entering(stage, message, batch)
-        if kind == FORWARD:
-            out, seen, sums = self.forward_pass(stage, vector, enters, riding, batch)
-            sums = {name: results.sums[name] + sums.get(name, 0) for name in results.sums}
-            results = results._replace(sums=sums, observed=self.noted(results.observed, stage, microbatch, seen))
-            return self.message(out, riding), results
-        return self.backward_pass(kind, stage, vector, enters, riding, gradient, batch, microbatch, results)
+        if kind != FORWARD:
+            return self.backward_pass(kind, stage, given, results)
+        enters, riding = self.entering(stage, given.message, given.batch)
+        out, seen, new = self.forward_pass(stage, given.vector, enters, riding, given.batch)
+        sums = {name: value + new.get(name, 0) for name, value in results.sums.items()}
+        observed = self.noted(results.observed, stage, given.microbatch, seen)
+        return self.message(out, riding), results._replace(sums=sums, observed=observed)
 
     def forward_pass(
         self, stage: int, vector: jax.Array, enters: Named, riding: Named, batch: Named
@@ -161,41 +164,41 @@ class Executor(Stages):
         p = self.unpacked(vector, self.order.holders[stage])
         return self.stage(stage, self.to_compute(p), enters, riding | self.at_ends(stage, batch))
 
-    def backward_pass(
-        self,
-        kind: str,
-        stage: int,
-        vector: jax.Array,
-        enters: Named,
-        riding: Named,
-        gradient: jax.Array,
-        batch: Named,
-        microbatch: jax.Array,
-        results: Results,
-    ) -> tuple[Message, Results]:
+    def backward_pass(self, kind: str, stage: int, given: Given, results: Results) -> tuple[Message, Results]:
         """Gradients of what entered the stage, of its parameters, or of both."""
-        rank, last = self.order.holders[stage], self.order.stages - 1
-        p = self.unpacked(vector, rank)
-
-        def run(p: Named, enters: Named) -> tuple[Named, jax.Array]:
-            out, _, sums = self.stage(stage, self.to_compute(p), enters, riding | self.at_ends(stage, batch))
-            return out, sums.get("loss", jnp.zeros((), self.master))
-
-        shapes = self.plan.wire.activations[stage + 1] if stage < last else {}
-        ahead = {name: g.astype(self.compute) for name, g in wire.named(gradient, shapes).items()}
-        seed = (ahead, jnp.ones((), self.master))
-        if kind == INPUT_BACKWARD:
-            (g_enters,) = jax.vjp(partial(run, p), enters)[1](seed)
-        elif kind == WEIGHT_BACKWARD:
-            (g_p,) = jax.vjp(lambda p: run(p, enters), p)[1](seed)
-            return self.blank(), results._replace(gradients=self.accumulated(results.gradients, g_p, kind, rank))
-        else:
-            g_p, g_enters = jax.vjp(run, p, enters)[1](seed)
-            results = results._replace(gradients=self.accumulated(results.gradients, g_p, kind, rank))
+        rank = self.order.holders[stage]
+        enters, riding = self.entering(stage, given.message, given.batch)
+        p, batch = self.unpacked(given.vector, rank), riding | self.at_ends(stage, given.batch)
+        g_p, g_enters = self.pulled_back(kind, partial(self.differentiable, stage, batch), p, enters)(
+            self.output_gradients(stage, given.gradient)
+        )
+        results = results._replace(gradients=self.accumulated(results.gradients, g_p, kind, rank))
         if stage == 0 and g_enters:
             seen = {INPUT_GRADIENTS: g_enters["x"]}
-            results = results._replace(observed=self.noted(results.observed, 0, microbatch, seen))
+            results = results._replace(observed=self.noted(results.observed, 0, given.microbatch, seen))
         return self.message(g_enters, {}), results
+
+    def differentiable(self, stage: int, batch: Named, p: Named, enters: Named) -> tuple[Named, jax.Array]:
+        """What a stage hands on, and its loss (0 but for the last stage): all that a gradient can come from."""
+        out, _, sums = self.stage(stage, self.to_compute(p), enters, batch)
+        return out, sums.get("loss", jnp.zeros((), self.master))
+
+    def pulled_back(self, kind: str, run: Callable[..., Any], p: Named, enters: Named) -> Callable[..., Any]:
+        """Gradients of outputs -> (of parameters, of what entered), empty where this kind of work leaves them out."""
+        if kind == INPUT_BACKWARD:
+            pull = jax.vjp(partial(run, p), enters)[1]
+            return lambda g: ({}, *pull(g))
+        if kind == WEIGHT_BACKWARD:
+            pull = jax.vjp(lambda p: run(p, enters), p)[1]
+            return lambda g: (*pull(g), {})
+        return jax.vjp(run, p, enters)[1]
+
+    def output_gradients(self, stage: int, arrived: jax.Array) -> tuple[Named, jax.Array]:
+        """What a backward pass begins with: what arrived for the outputs, and 1 for the loss."""
+        last = stage == self.order.stages - 1
+        shapes = {} if last else self.plan.wire.activations[stage + 1]
+        gradients = {name: g.astype(self.compute) for name, g in wire.named(arrived, shapes).items()}
+        return gradients, jnp.ones((), self.master)
 
     def accumulated(self, gradients: jax.Array, new: Named, kind: str, rank: int) -> jax.Array:
         """The gradient vector with those of one microbatch added."""
@@ -231,22 +234,27 @@ class Executor(Stages):
         """The shapes of everything, from a trace of the stages on one microbatch; nothing is computed."""
         vector = jax.ShapeDtypeStruct((self.length,), self.master)
         enters, riding = jax.eval_shape(self.from_batch, batch)
-        riding_shapes = {name: one.shape for name, one in riding.items()}
-        activations, sums = [], ()
-        starts: list[dict[str, tuple[int, tuple[int, ...]]]] = []
-        ends = [0] * self.ranks
+        activations, observed, sums = [], [], ()
         for stage in range(self.order.stages):
             activations.append({name: one.shape for name, one in enters.items()})
             run: Callable[..., Any] = partial(self.forward_pass, stage)
-            enters, seen, found = jax.eval_shape(run, vector, enters, riding, batch)
-            sums = tuple(found) or sums
-            if stage == 0 and activations[0]:
-                seen = {**seen, INPUT_GRADIENTS: jax.ShapeDtypeStruct(activations[0]["x"], self.master)}
-            starts.append({})
+            out, seen, found = jax.eval_shape(run, vector, enters, riding, batch)
+            observed.append({name: one.shape[1:] for name, one in seen.items()})
+            if stage == 0 and enters:
+                observed[0][INPUT_GRADIENTS] = enters["x"].shape[1:]
+            enters, sums = out, tuple(found) or sums
+        shapes = {name: one.shape for name, one in riding.items()}
+        found_wire = Wire(activations=tuple(activations), riding=shapes, dtype=self.compute)
+        places, width = self.places(observed)
+        return Plan(wire=found_wire, rows=len(batch["mask"]), observed=places, width=width, sums=sums)
+
+    def places(self, observed: list[dict[str, tuple[int, ...]]]) -> tuple[Places, int]:
+        """Where, in what its rank observes of a row, each observation of a stage begins; and the most of any rank."""
+        found: list[dict[str, tuple[int, tuple[int, ...]]]] = []
+        ends = [0] * self.ranks
+        for stage, shapes in enumerate(observed):
+            found.append({})
             rank = self.order.holders[stage]
-            for name, one in seen.items():
-                starts[-1][name] = ends[rank], one.shape[1:]
-                ends[rank] += math.prod(one.shape[1:])
-        found_wire = Wire(activations=tuple(activations), riding=riding_shapes, dtype=self.compute)
-        rows = len(batch["mask"])
-        return Plan(wire=found_wire, rows=rows, observed=tuple(starts), width=max(ends), sums=sums)
+            for name, shape in shapes.items():
+                found[-1][name], ends[rank] = (ends[rank], shape), ends[rank] + math.prod(shape)
+        return tuple(found), max(ends)
