@@ -58,12 +58,13 @@ def power(
     *,
     implementation: str | None = None,
     generated: bool = True,
+    every_mesh: bool = True,
     workers: Workers | None = None,
     on_progress: Progress = lambda sentence: None,
 ) -> PowerTable:
     """Measure the power of some suites, of one implementation (a registered name, or `file.py:Class`) or of all.
 
-    Without `generated`, the named faults and the controls alone.
+    Without `generated`, the named faults and the controls alone; without `every_mesh`, each on its first mesh.
     A suite says in `Suite.mutated` whose collectives are mutated; of an outsider's implementation those of every
     contract and mesh in there that it supports.
     """
@@ -71,9 +72,14 @@ def power(
     if workers is None:
         with Workers(jax_devices=_most_devices(chosen)) as own:
             return power(
-                names, implementation=implementation, generated=generated, workers=own, on_progress=on_progress
+                names,
+                implementation=implementation,
+                generated=generated,
+                every_mesh=every_mesh,
+                workers=own,
+                on_progress=on_progress,
             )
-    planted = [one for suite in chosen for one in _faults(suite, implementation)]
+    planted = [one for suite in chosen for one in _faults(suite, implementation, every_mesh)]
     for suite in chosen if generated else ():
         planted += _mutations(suite, implementation, workers, on_progress)
     planted = list({one.case.id: one for one in sorted(planted, key=lambda one: "relations" in one.planned)}.values())
@@ -113,12 +119,12 @@ def _checks(one: Planted) -> tuple[Check, ...]:
 # What is planted.
 
 
-def _faults(suite: Suite, implementation: str | None) -> Iterator[Planted]:
+def _faults(suite: Suite, implementation: str | None, every_mesh: bool) -> Iterator[Planted]:
     """The named faults and the negative controls of a suite, and as further controls the same cases without them."""
     for fault in suite.faults:
         for name in fault.planted:
             if implementation in (None, name):
-                for mesh in fault.meshes:
+                for mesh in fault.meshes if every_mesh else fault.meshes[:1]:
                     yield from _fault(fault, name, Mesh.parse(mesh))
 
 
