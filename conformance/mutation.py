@@ -164,6 +164,7 @@ OPERATORS: Mapping[str, Operator] = {
             name="stale_operand",
             law="the operand of the previous collective of that shape and dtype is sent once more",
             applies=lambda c, mesh: c.has_earlier and c.reduction not in ("max", "min"),
+            blind_to="an operand equal to the one before it, such as a parameter gathered again in the backward pass",
         ),
         Operator(
             name="low_precision",
