@@ -1,0 +1,211 @@
+"""The standing matrix of pipeline parallelism: which contract runs where, on which mesh and in which dtype."""
+
+from __future__ import annotations
+
+from conformance.cases import Standing
+
+SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb-h1", "zbv")
+JAX = tuple(f"jax-{name}" for name in SCHEDULES)
+TORCH = tuple(f"torch-{name}" for name in SCHEDULES)
+EXPLICIT = JAX + TORCH
+SPLIT = ("torch-pipelining-interleaved-zb", "torch-pipelining-zbv", "torch-pipelining-dualpipev")  # backward in two
+WHOLE = tuple(f"torch-pipelining-{name}" for name in ("gpipe", "1f1b", "interleaved", "looped-bfs"))
+LIBRARY = WHOLE + SPLIT
+DTYPES = ("float64", "float32", "bfloat16")
+CORE = ("core", "full", "qualification")
+FULL = ("full", "qualification")
+
+
+def _names(*short: str) -> tuple[str, ...]:
+    return tuple(f"pipeline/{name}" for name in short)
+
+
+SMOKE = (
+    Standing(
+        contracts=_names("language_model"),
+        implementations=("jax-1f1b", "torch-1f1b"),
+        meshes=("data=2,pipeline=4",),
+        profiles=("smoke",),
+    ),
+    Standing(
+        contracts=_names("perceptron_skips"),
+        implementations=("jax-zbv", "torch-zb-h1"),
+        meshes=("pipeline=3",),
+        profiles=("smoke",),
+    ),
+)
+
+STAGES = (  # P1, P2, P3, P5
+    Standing(
+        contracts=_names("perceptron", "convolution"),
+        implementations=EXPLICIT,
+        meshes=("pipeline=2", "pipeline=4"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("perceptron_guide"),
+        implementations=("jax-gpipe", "jax-1f1b", "torch-gpipe", "torch-1f1b"),
+        meshes=("pipeline=2", "pipeline=3", "pipeline=4"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("perceptron_skips", "language_model", "language_model_untied", "documents"),
+        implementations=EXPLICIT,
+        meshes=("pipeline=4",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("microbatches_2", "microbatches_8", "microbatches_12"),
+        implementations=EXPLICIT,
+        meshes=("pipeline=4",),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("microbatches_2", "microbatches_12"),
+        implementations=("jax-1f1b", "jax-zb-h1", "torch-1f1b", "torch-zb-h1"),
+        meshes=("pipeline=4",),
+        profiles=CORE,
+    ),
+)
+
+CROSSED = (  # P4, and pipeline x tensor
+    Standing(contracts=_names("replicas"), implementations=EXPLICIT, meshes=("data=2,pipeline=4",), profiles=CORE),
+    Standing(
+        contracts=_names("language_model"),
+        implementations=EXPLICIT,
+        meshes=("data=2,pipeline=4", "pipeline=2,tensor=2", "pipeline=4,data=2@shuffled"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("language_model", "language_model_untied"),
+        implementations=EXPLICIT,
+        meshes=("data=2,pipeline=2,tensor=2", "pipeline=3", "pipeline=2", "pipeline=1,data=2"),
+        dtypes=DTYPES,
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("language_model"),
+        implementations=("jax-1f1b", "torch-1f1b", "jax-zbv", "torch-zbv"),
+        meshes=("pipeline=4",),
+        dtypes=("float32", "bfloat16"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("perceptron_skips", "convolution", "perceptron"),
+        implementations=EXPLICIT,
+        meshes=("data=2,pipeline=3",),
+        dtypes=DTYPES,
+        profiles=FULL,
+    ),
+)
+
+RECIPES = (
+    Standing(
+        contracts=_names("accumulation", "dropout", "dropout_recomputed"),
+        implementations=("jax-1f1b", "torch-1f1b", "jax-zb-h1", "torch-zb-h1"),
+        meshes=("data=2,pipeline=2",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("accumulation", "dropout", "dropout_recomputed"),
+        implementations=EXPLICIT,
+        meshes=("data=2,pipeline=4",),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("policy_bfloat16"),
+        implementations=EXPLICIT,
+        meshes=("data=2,pipeline=2",),
+        dtypes=("float32",),
+        profiles=CORE,
+    ),
+)
+
+REFUSED = (
+    Standing(
+        contracts=_names("refused"),
+        implementations=EXPLICIT,
+        meshes=("pipeline=2",),
+        profiles=CORE,
+        expect="unsupported",
+    ),
+    Standing(  # eight segments, ten stages
+        contracts=_names("perceptron"),
+        implementations=("jax-interleaved", "torch-interleaved"),
+        meshes=("pipeline=5",),
+        profiles=CORE,
+        expect="unsupported",
+    ),
+)
+
+PIPELINING = (  # torch.distributed.pipelining
+    Standing(
+        contracts=_names("perceptron_skips", "convolution", "language_model"),
+        implementations=tuple(name for name in LIBRARY if name != "torch-pipelining-dualpipev"),
+        meshes=("pipeline=4",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("microbatches_8"),
+        implementations=LIBRARY,
+        meshes=("pipeline=4",),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("convolution", "language_model"),
+        implementations=("torch-pipelining-dualpipev",),
+        meshes=("pipeline=2",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("language_model", "language_model_untied", "documents", "dropout"),
+        implementations=LIBRARY,
+        meshes=("pipeline=2", "data=2,pipeline=2"),
+        dtypes=("float64", "bfloat16"),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("accumulation"),
+        implementations=tuple(name for name in LIBRARY if name != "torch-pipelining-dualpipev"),
+        meshes=("data=2,pipeline=2",),
+        profiles=FULL,
+    ),
+    Standing(  # as many microbatches as stages
+        contracts=_names("language_model"),
+        implementations=("torch-pipelining-dualpipev",),
+        meshes=("pipeline=4",),
+        profiles=CORE,
+        expect="unsupported",
+    ),
+    Standing(
+        contracts=_names("microbatches_2"),
+        implementations=("torch-pipelining-1f1b",),
+        meshes=("pipeline=4",),
+        profiles=CORE,
+        expect="unsupported",
+    ),
+    Standing(  # torch cuts microbatches of 2 rows and of 1, and receives all of them in room for 2
+        contracts=_names("refused"),
+        implementations=("torch-pipelining-1f1b",),
+        meshes=("pipeline=2",),
+        profiles=CORE,
+        expect="error",
+    ),
+    Standing(  # torch detaches in place what leaves a stage; where the stage needs it for its own weights, that fails
+        contracts=_names("perceptron_skips"),
+        implementations=SPLIT,
+        meshes=("pipeline=2",),
+        profiles=CORE,
+        expect="error",
+    ),
+)
+
+MATRIX = SMOKE + STAGES + CROSSED + RECIPES + REFUSED + PIPELINING
+
+MUTATED = (
+    Standing(
+        contracts=_names("perceptron"),
+        implementations=("jax-1f1b", "jax-zbv", "torch-1f1b"),
+        meshes=("data=2,pipeline=3",),
+    ),
+)

@@ -1,0 +1,57 @@
+"""Pipeline parallelism: layers on the ranks of the `pipeline` axis, microbatches on their way through them."""
+
+from __future__ import annotations
+
+from conformance.cases import Registered, Suite
+from suites.pipeline.contracts import CONTRACTS
+from suites.pipeline.faults.table import ABSENT, FAULTS
+from suites.pipeline.matrix import MATRIX, MUTATED
+
+_CLASSES = {"perceptron": "Perceptron", "convolution": "Convolution", "language_model": "LanguageModel"}
+_SCHEDULES = {
+    "gpipe": ("gpipe", "all forward passes, then all backward passes"),
+    "1f1b": ("one_f_one_b", "one forward and one backward pass in turns"),
+    "interleaved": ("interleaved", "two chunks of the model on every rank"),
+    "zb-h1": ("zero_bubble", "gradients of weights put off"),
+    "zbv": ("zbv", "two chunks on every rank, laid out as a V, gradients of weights put off"),
+}
+_TORCH_SCHEDULES = {
+    "gpipe": ("gpipe", "torch's own ScheduleGPipe"),
+    "1f1b": ("one_f_one_b", "torch's own Schedule1F1B"),
+    "interleaved": ("interleaved", "torch's own ScheduleInterleaved1F1B"),
+    "looped-bfs": ("looped_bfs", "torch's own ScheduleLoopedBFS"),
+    "interleaved-zb": ("interleaved_zb", "torch's own ScheduleInterleavedZeroBubble"),
+    "zbv": ("zbv", "torch's own ScheduleZBVZeroBubble"),
+    "dualpipev": ("dualpipev", "torch's own ScheduleDualPipeV"),
+}
+
+
+def _registered(framework: str, schedule: str) -> Registered:
+    module, summary = _SCHEDULES[schedule]
+    classes = _classes(f"suites.pipeline.{framework}_manual.{module}")
+    return Registered(name=f"{framework}-{schedule}", framework=framework, summary=summary, classes=classes)
+
+
+def _torch_pipelining(schedule: str) -> Registered:
+    module, summary = _TORCH_SCHEDULES[schedule]
+    classes = _classes(f"suites.pipeline.torch_pipelining.{module}")
+    return Registered(name=f"torch-pipelining-{schedule}", framework="torch", summary=summary, classes=classes)
+
+
+def _classes(path: str) -> dict[str, str]:
+    return {one.name: f"{path}:{_CLASSES[one.model.kind]}" for one in CONTRACTS}
+
+
+SUITE = Suite(
+    name="pipeline",
+    summary="Pipeline parallelism: layers split over the pipeline axis, under schedules that are data",
+    contracts=CONTRACTS,
+    implementations=(
+        *(_registered(framework, schedule) for framework in ("jax", "torch") for schedule in _SCHEDULES),
+        *map(_torch_pipelining, _TORCH_SCHEDULES),
+    ),
+    matrix=MATRIX,
+    faults=FAULTS,
+    mutated=MUTATED,
+    absent=ABSENT,
+)

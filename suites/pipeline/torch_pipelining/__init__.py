@@ -1,0 +1,1 @@
+"""Pipelines of `torch.distributed.pipelining`, untouched: torch cuts microbatches, sends messages, orders the work."""

@@ -1,0 +1,29 @@
+"""DualPipeV: two chunks on every rank, laid out as a V, forward and backward passes side by side."""
+
+from __future__ import annotations
+
+from torch.distributed.pipelining.schedules import ScheduleDualPipeV
+
+from suites.pipeline.torch_pipelining import models
+from suites.pipeline.torch_pipelining.training import TorchPipelining
+
+
+class Schedule(TorchPipelining):
+    """What torch is asked for."""
+
+    schedule = "dualpipev"
+    schedule_class = ScheduleDualPipeV
+    chunks = 2
+    style = "v"
+
+
+class Perceptron(Schedule, models.Perceptron):
+    """Linear layers."""
+
+
+class Convolution(Schedule, models.Convolution):
+    """Convolutions and a linear head."""
+
+
+class LanguageModel(Schedule, models.LanguageModel):
+    """Embedding, decoder layers, head."""
