@@ -43,7 +43,7 @@ class PipelineArrangement:
         except ScheduleError as failure:
             raise Unsupported(str(failure)) from failure
 
-    def timeline(self) -> Timeline:
+    def timeline(self) -> Timeline | None:
         """The schedule as it is planned: what the report draws."""
         return drawn(timetable(self.order))
 
