@@ -58,13 +58,13 @@ def power(
     *,
     implementation: str | None = None,
     generated: bool = True,
-    every_mesh: bool = True,
+    each_once: bool = False,
     workers: Workers | None = None,
     on_progress: Progress = lambda sentence: None,
 ) -> PowerTable:
     """Measure the power of some suites, of one implementation (a registered name, or `file.py:Class`) or of all.
 
-    Without `generated`, the named faults and the controls alone; without `every_mesh`, each on its first mesh.
+    Without `generated`, the named faults and the controls alone; with `each_once`, every one of them on one case.
     A suite says in `Suite.mutated` whose collectives are mutated; of an outsider's implementation those of every
     contract and mesh in there that it supports.
     """
@@ -75,11 +75,11 @@ def power(
                 names,
                 implementation=implementation,
                 generated=generated,
-                every_mesh=every_mesh,
+                each_once=each_once,
                 workers=own,
                 on_progress=on_progress,
             )
-    planted = [one for suite in chosen for one in _faults(suite, implementation, every_mesh)]
+    planted = [one for suite in chosen for one in _faults(suite, implementation, each_once)]
     for suite in chosen if generated else ():
         planted += _mutations(suite, implementation, workers, on_progress)
     planted = list({one.case.id: one for one in sorted(planted, key=lambda one: "relations" in one.planned)}.values())
@@ -119,13 +119,15 @@ def _checks(one: Planted) -> tuple[Check, ...]:
 # What is planted.
 
 
-def _faults(suite: Suite, implementation: str | None, every_mesh: bool) -> Iterator[Planted]:
+def _faults(suite: Suite, implementation: str | None, each_once: bool) -> Iterator[Planted]:
     """The named faults and the negative controls of a suite, and as further controls the same cases without them."""
-    for fault in suite.faults:
-        for name in fault.planted:
-            if implementation in (None, name):
-                for mesh in fault.meshes if every_mesh else fault.meshes[:1]:
-                    yield from _fault(fault, name, Mesh.parse(mesh))
+    for number, fault in enumerate(suite.faults):
+        places = [(name, mesh) for name in fault.planted for mesh in fault.meshes if implementation in (None, name)]
+        if each_once and places:
+            names = list(fault.planted)
+            places = [(names[number % len(names)], fault.meshes[0])]  # implementations, and so frameworks, in turn
+        for name, mesh in places:
+            yield from _fault(fault, name, Mesh.parse(mesh))
 
 
 def _fault(fault: Fault, implementation: str, mesh: Mesh) -> Iterator[Planted]:

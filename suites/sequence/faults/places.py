@@ -71,7 +71,7 @@ class StartsCountedPerShard(Conforming):
 
 
 class RankOfTensorAxis(Conforming):
-    """The place along the tensor axis is taken for the place along the sequence axis."""
+    """The place along the tensor axis is taken for the place along the sequence axis, where that has several."""
 
     def context_rank(self):
-        return self.axis_rank("tensor")
+        return self.axis_rank("tensor") if self.mesh.size("sequence") > 1 else 0
