@@ -64,5 +64,5 @@ def test_a_mesh_that_cannot_be_is_refused_in_one_sentence(text: str, part: str) 
 
 
 def test_an_unknown_placement_is_refused() -> None:
-    with pytest.raises(ValueError, match="write R, P or"):
+    with pytest.raises(ValueError, match="write R, P, S"):
         sharded_dim("sharded")
