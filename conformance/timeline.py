@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Bar:
     """One piece of work, from `start` to `end` in the unit of its timeline.
 
-    kind    forward, backward or update: what its colour says
+    kind    forward, backward or weights: what its colour says
     label   a few characters that fit in it
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from conformance.records import CaseRecord, TimelineRecord
+from conformance.records import BarRecord, CaseRecord, TimelineRecord
 
 WIDTH, LANE, GAP, LEFT, AXIS = 900, 24, 6, 56, 26  # of the drawing, in its own units
 NARROWEST = 14  # a bar that is narrower has no label
@@ -14,7 +14,6 @@ NARROWEST = 14  # a bar that is narrower has no label
 @dataclass(frozen=True, kw_only=True)
 class DrawnBar:
     x: float
-    y: float
     width: float
     kind: str
     label: str
@@ -66,25 +65,22 @@ def _drawn(timeline: TimelineRecord, cases: int) -> Drawing:
     span = max((bar.end for lane in timeline.lanes for bar in lane.bars), default=1.0)
     scale = (WIDTH - LEFT) / span
     lanes = tuple(
-        DrawnLane(
-            name=lane.name,
-            y=number * (LANE + GAP),
-            bars=tuple(
-                DrawnBar(
-                    x=LEFT + bar.start * scale,
-                    y=number * (LANE + GAP),
-                    width=(bar.end - bar.start) * scale,
-                    kind=bar.kind,
-                    label=bar.label,
-                    shows_label=(bar.end - bar.start) * scale >= NARROWEST,
-                    tip=f"{bar.kind} {bar.label}: {bar.start:g} to {bar.end:g}",
-                )
-                for bar in lane.bars
-            ),
-        )
+        DrawnLane(name=lane.name, y=number * (LANE + GAP), bars=tuple(_bar(bar, scale) for bar in lane.bars))
         for number, lane in enumerate(timeline.lanes)
     )
     ticks = tuple((LEFT + part / 4 * span * scale, f"{part / 4 * span:.4g}") for part in range(5))
     busy = sum(bar.end - bar.start for lane in timeline.lanes for bar in lane.bars)
     idle = 1 - busy / (span * max(len(timeline.lanes), 1))
     return Drawing(title=timeline.title, unit=timeline.unit, idle=idle, cases=cases, lanes=lanes, ticks=ticks)
+
+
+def _bar(bar: BarRecord, scale: float) -> DrawnBar:
+    width = (bar.end - bar.start) * scale
+    return DrawnBar(
+        x=LEFT + bar.start * scale,
+        width=width,
+        kind=bar.kind,
+        label=bar.label,
+        shows_label=width >= NARROWEST,
+        tip=f"{bar.kind} {bar.label}: {bar.start:g} to {bar.end:g}",
+    )

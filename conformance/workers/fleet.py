@@ -30,7 +30,7 @@ def united(parts: Sequence[Evidence]) -> Evidence:
         repeated=_repeated(parts, steps[0]),
         responses={key: any(part.responses[key] for part in parts) for key in first.responses},
         devices=tuple(sorted({device for part in parts for device in part.devices})),
-        traffic=_busiest(traffic) if traffic else None,
+        traffic=busiest(traffic) if traffic else None,
         flops={rank: count for part in flops for rank, count in part.items()} if flops else None,
         related={law: _trials([part.related.get(law, ()) for part in parts]) for law in first.related},
         declined={law: reason for part in parts for law, reason in part.declined.items()},
@@ -84,7 +84,8 @@ def _one(name: str, parts: Sequence[Observed]) -> Observed:
     return replace(first, blocks=blocks, stored_bytes={k: v for part in parts for k, v in part.stored_bytes.items()})
 
 
-def _busiest(parts: Sequence[tuple[Traffic, ...]]) -> tuple[Traffic, ...]:
+def busiest(parts: Sequence[tuple[Traffic, ...]]) -> tuple[Traffic, ...]:
+    """Of every kind, over the same axes in the same phase, the most that any rank has."""
     most: dict[tuple, Traffic] = {}
     for one in (one for part in parts for one in part):
         key = (one.kind, one.axes, one.phase)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import ClassVar
 
@@ -68,30 +69,45 @@ class PipelineArrangement:
     def rank_stages(self, rank: int) -> tuple[int, ...]:
         return tuple(stage for stage, holder in enumerate(self.order.holders) if holder == rank)
 
-    def rank_parameters(self, rank: int) -> tuple[str, ...]:
-        """In the order of the forward pass, those first that another rank holds too."""
-        names = dict.fromkeys(name for stage in self.rank_stages(rank) for name in self.stage_parameters(stage))
-        return tuple(sorted(names, key=lambda name: name not in self.tied))
+    @cached_property
+    def owners(self) -> Mapping[str, tuple[int, ...]]:
+        """Parameter -> the ranks that hold it, in the order of the forward pass."""
+        found: dict[str, set[int]] = {}
+        for stage, holder in enumerate(self.order.holders):
+            for name in self.stage_parameters(stage):
+                found.setdefault(name, set()).add(holder)
+        return {name: tuple(sorted(ranks)) for name, ranks in found.items()}
 
     @cached_property
     def tied(self) -> tuple[str, ...]:
         """The parameters that two ranks hold: each has the gradient of its own use of them."""
-        holders: dict[str, set[int]] = {}
-        for stage, holder in enumerate(self.order.holders):
-            for name in self.stage_parameters(stage):
-                holders.setdefault(name, set()).add(holder)
-        return tuple(name for name, ranks in holders.items() if len(ranks) > 1)
+        return tuple(name for name, ranks in self.owners.items() if len(ranks) > 1)
 
-    def parameter_owners(self, name: str) -> tuple[int, ...]:
-        """The ranks that hold a parameter."""
-        return tuple(rank for rank in range(self.ranks) if name in self.rank_parameters(rank))
+    def rank_parameters(self, rank: int) -> tuple[str, ...]:
+        """Those first that another rank holds too, then in the order of the forward pass."""
+        names = [name for name, ranks in self.owners.items() if rank in ranks]
+        return tuple(sorted(names, key=lambda name: name not in self.tied))
 
     def placements(self, name: str) -> Placements:
         """A parameter is owned by the ranks of its stages, and divided there as other axes divide it."""
         own = super().placements(name)  # type: ignore[misc]
         if self.ranks == 1 or name not in self.contract.shapes:
             return own
-        return {**own, self.pipeline_axis: owned_by(*self.parameter_owners(name))}
+        return {**own, self.pipeline_axis: owned_by(*self.owners[name])}
+
+    @property
+    def device_slices(self) -> list[int]:
+        """Rows of a device in each slice of its batch."""
+        return self.slice_sizes(len(self.contract.batches(0, 1)[0]["mask"]) // self.size(self.row_axes))  # type: ignore[attr-defined]
+
+    def require_pipelined(self) -> None:
+        """Raise Unsupported where the recipe or the sizes of the contract make no pipeline on this mesh."""
+        if self.contract.recipe.optimizer == "muon":
+            raise Unsupported("A pipeline is trained with SGD or AdamW here: Muon needs matrices that are whole.")
+        self.require_whole_rows(len(self.contract.batches(0, 1)[0]["mask"]))  # type: ignore[attr-defined]
+        for size in self.device_slices:
+            self.require_microbatches(size)
+        assert self.cuts  # raises where there are more stages than segments
 
     def require_microbatches(self, rows: int) -> None:
         """Raise Unsupported where the rows of a slice make no equal microbatches."""

@@ -38,11 +38,10 @@ def violations(table: Timetable) -> list[str]:
 def live(table: Timetable, rank: int) -> int:
     """The most microbatches, counted by stage, that are live on a rank at once."""
     most = now = 0
-    split = {event.stage for event in table.events if event.kind == WEIGHT_BACKWARD}
     for event in table.lanes[rank]:
         now += event.kind == FORWARD
         most = max(most, now)
-        now -= event.kind == (WEIGHT_BACKWARD if event.stage in split else BACKWARD)
+        now -= event.kind == table.last_uses[event.stage]
     return most
 
 

@@ -106,11 +106,6 @@ def slots_of(table: Timetable, rank: int) -> dict[Product, int]:
 
 def _done_with(event: Event, table: Timetable) -> Iterator[Product]:
     """What nothing needs after this work: a gradient of weights, where there is one, comes last."""
-    last = WEIGHT_BACKWARD if _is_split(table, event.stage) else BACKWARD
-    if event.kind == last:
+    if event.kind == table.last_uses[event.stage]:
         yield ACTIVATION, event.stage, event.microbatch
         yield GRADIENT, event.stage, event.microbatch
-
-
-def _is_split(table: Timetable, stage: int) -> bool:
-    return any(event.kind == WEIGHT_BACKWARD and event.stage == stage for event in table.events)

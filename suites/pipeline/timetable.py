@@ -110,6 +110,12 @@ class Timetable:
         """rank -> its events in the order in which it carries them out."""
         return tuple(tuple(e for e in self.events if e.rank == rank) for rank in range(self.order.ranks))
 
+    @cached_property
+    def last_uses(self) -> tuple[str, ...]:
+        """Stage -> the kind of work that is the last one of a microbatch there."""
+        split = {event.stage for event in self.events if event.kind == WEIGHT_BACKWARD}
+        return tuple(WEIGHT_BACKWARD if stage in split else BACKWARD for stage in range(self.order.stages))
+
     @property
     def span(self) -> float:
         """Time from the first work to the end of the last."""

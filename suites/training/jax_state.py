@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from conformance.implementation import Arranged
+from conformance.implementation import Arranged, Packed
 from conformance.placements import Placements, sharded_dim
 from reference.jax.rounding import rounded
 from suites.training.stored import Positions, StoredTraining, arrange
 
 Named = dict[str, jax.Array]
+Value = TypeVar("Value", jax.Array, Packed)
 
 
 class JaxTraining(StoredTraining):
@@ -129,7 +130,7 @@ class JaxTraining(StoredTraining):
         return {"parameters": self.parameter_specs(), "optimizer": slots, "count": PartitionSpec()}
 
 
-def arranged(value: jax.Array, positions: Positions) -> jax.Array | Arranged:
+def arranged(value: Value, positions: Positions) -> Value | Arranged:
     """Say how a value is stored, unless that is canonical."""
     if not positions:
         return value

@@ -17,7 +17,7 @@ class TiedHeadNotLoaded(Conforming):
 
     def packed(self, canonical):
         vectors = super().packed(canonical)
-        size, last = sum(map(self.block_size, self.tied)), self.parameter_owners(self.tied[0])[-1]
+        size, last = sum(map(self.block_size, self.tied)), self.owners[self.tied[0]][-1]
         dim = self.pack_axes.index(self.pipeline_axis)
         vectors[(slice(None),) * dim + (last, ..., slice(0, size))] = 0.125
         return vectors
@@ -27,7 +27,7 @@ class TiedCountedTwice(Conforming):
     """Both copies of the tied embedding enter the norm."""
 
     def block_norm(self, name, block, rank):
-        return super().block_norm(name, block, self.parameter_owners(name)[0])
+        return super().block_norm(name, block, self.owners[name][0])
 
 
 class LabelsOfAnotherMicrobatch(Conforming):

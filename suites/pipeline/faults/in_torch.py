@@ -14,7 +14,7 @@ class TiedHeadNotLoaded(Conforming):
     def state(self, parameters):
         found = super().state(parameters)
         for name in self.tied:
-            if self.pipeline_rank == self.parameter_owners(name)[-1]:
+            if self.pipeline_rank == self.owners[name][-1]:
                 found["parameters"][name] = torch.full_like(found["parameters"][name], 0.125)
         return found
 

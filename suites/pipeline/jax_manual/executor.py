@@ -19,15 +19,16 @@ import jax
 import jax.numpy as jnp
 
 from conformance.mutation import Alteration
+from suites.pipeline.arrangement import RIDING
 from suites.pipeline.jax_manual import wire
-from suites.pipeline.jax_manual.stages import Stages
+from suites.pipeline.jax_manual.packing import PackedTraining
 from suites.pipeline.jax_manual.wire import Wire
 from suites.pipeline.mutants import alterations, mutant
+from suites.pipeline.stages import INPUT_GRADIENTS
 from suites.pipeline.ticks import DOWN, ROUTES, STAY, UP, Ticks, ticks
 from suites.pipeline.timetable import FORWARD, INPUT_BACKWARD, TICKS, WEIGHT_BACKWARD, Timetable, timetable
 from suites.training.jax_state import Named
 
-INPUT_GRADIENTS = "input_gradients/inputs"
 Places = tuple[dict[str, tuple[int, tuple[int, ...]]], ...]
 
 
@@ -73,7 +74,7 @@ class Plan:
     sums: tuple[str, ...]
 
 
-class Executor(Stages):
+class Executor(PackedTraining):
     """Runs the microbatches of one slice of a batch through all stages."""
 
     @cached_property
@@ -203,6 +204,17 @@ class Executor(Stages):
     def accumulated(self, gradients: jax.Array, new: Named, kind: str, rank: int) -> jax.Array:
         """The gradient vector with those of one microbatch added."""
         return self.added(gradients, new, rank)
+
+    # What comes from the batch.
+
+    def from_batch(self, batch: Named) -> tuple[Named, Named]:
+        x = {"x": batch["inputs"].astype(self.compute)} if "inputs" in batch else {}
+        return x, {key: batch[key].astype(jnp.int32) for key in RIDING if key in batch}
+
+    def microbatches(self, batch: Named) -> Named:
+        """The rows of a slice, cut into microbatches: [M, b, ...]."""
+        number = self.order.microbatches
+        return {key: jnp.reshape(value, (number, -1, *value.shape[1:])) for key, value in batch.items()}
 
     # Messages and observations.
 

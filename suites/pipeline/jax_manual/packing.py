@@ -18,15 +18,15 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from conformance.implementation import Arranged, Packed
 from conformance.placements import local_index
-from suites.pipeline.arrangement import PipelineArrangement
+from suites.pipeline.stages import Stages
 from suites.training.jax_manual import ShardMapTraining
-from suites.training.jax_state import Named
-from suites.training.stored import Positions, arrange
+from suites.training.jax_state import Named, arranged
+from suites.training.stored import arrange
 
 PACKED = "packed"  # the name of the one vector
 
 
-class PackedTraining(PipelineArrangement, ShardMapTraining):
+class PackedTraining(Stages, ShardMapTraining):
     """A training step whose state is one vector per device."""
 
     # Where a parameter lies.
@@ -131,16 +131,8 @@ class PackedTraining(PipelineArrangement, ShardMapTraining):
 
     def piece(self, name: str, vectors: jax.Array) -> Packed | Arranged:
         shape = self.arranged_shape(name, self.positions(name))
-        start = self.starts[self.parameter_owners(name)[0]][name]
+        start = self.starts[self.owners[name][0]][name]
         found = Packed(
             value=vectors, start=start, size=self.block_size(name), placements=self.placements(name), shape=shape
         )
-        return in_order(found, self.positions(name))
-
-
-def in_order(packed: Packed, positions: Positions) -> Packed | Arranged:
-    """Say how a tensor is stored, unless that is canonical."""
-    if not positions:
-        return packed
-    shape = tuple(int(positions[dim].max()) + 1 if dim in positions else n for dim, n in enumerate(packed.shape))
-    return Arranged(value=packed, shape=shape, positions=positions)
+        return arranged(found, self.positions(name))

@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from conformance.implementation import Arranged, Packed, Unsupported
+from conformance.implementation import Arranged, Packed
 from conformance.placements import Placements, owned_by, sharded_dim
-from suites.pipeline.jax_manual.executor import INPUT_GRADIENTS, Executor
-from suites.pipeline.jax_manual.packing import PACKED, in_order
-from suites.training.jax_state import Named
+from suites.pipeline.jax_manual.executor import Executor
+from suites.pipeline.jax_manual.packing import PACKED
+from suites.pipeline.stages import INPUT_GRADIENTS
+from suites.training.jax_state import Named, arranged
 from suites.training.traffic import Transfer
 
 
@@ -29,13 +30,7 @@ class Pipeline(Executor):
 
     def require_supported(self) -> None:
         super().require_supported()
-        rows, recipe = len(self.contract.batches(0, 1)[0]["mask"]), self.contract.recipe
-        if recipe.optimizer == "muon":
-            raise Unsupported("A packed vector has no matrices, and Muon needs them whole.")
-        self.require_whole_rows(rows)
-        for size in self.slice_sizes(rows // self.size(self.row_axes)):
-            self.require_microbatches(size)
-        assert self.cuts
+        self.require_pipelined()
 
     # The step.
 
@@ -70,7 +65,7 @@ class Pipeline(Executor):
                 piece = Packed(
                     value=rows, start=start, size=math.prod(shape), placements=placements, shape=tuple(whole)
                 )
-                yield name, in_order(piece, self.positions(name))
+                yield name, arranged(piece, self.positions(name))
 
     def observed_placements(self, name: str, stage: int) -> Placements:
         owner = owned_by(self.order.holders[stage])
@@ -89,7 +84,7 @@ class Pipeline(Executor):
     def sum_tied(self, g: jax.Array) -> jax.Array:
         """Each rank that holds a tied parameter has the gradient of its own use of it."""
         size = sum(map(self.block_size, self.tied))  # they stand first in a vector
-        flat, holders = g.reshape(-1), self.parameter_owners(self.tied[0])
+        flat, holders = g.reshape(-1), self.owners[self.tied[0]]
         holds = jnp.isin(jnp.asarray(self.pipeline_rank()), jnp.asarray(holders))
         total = self.reduced(jnp.where(holds, flat[:size], 0), partial(self.sum_over, (self.pipeline_axis,)))
         return flat.at[:size].set(jnp.where(holds, total, flat[:size])).reshape(g.shape)
@@ -105,7 +100,7 @@ class Pipeline(Executor):
         return self.on_own_rank(of_rank, g)
 
     def block_norm(self, name: str, block: jax.Array, rank: int) -> jax.Array:
-        counts = rank == self.parameter_owners(name)[0]
+        counts = rank == self.owners[name][0]
         return super().squared_norm(name, block) if counts else jnp.zeros((), block.dtype)
 
     def sum_over_model(self, x: jax.Array) -> jax.Array:
@@ -130,7 +125,7 @@ class Pipeline(Executor):
             self.plan,
             Transfer(kind="permute", axes=(self.pipeline_axis,), phase="forward", elements=0, dtype=""),
         )
-        for size in self.slice_sizes(len(self.contract.batches(0, 1)[0]["mask"]) // self.size(self.row_axes)):
+        for size in self.device_slices:
             rows = size // self.order.microbatches
             for elements, dtype in ((plan.wire.floats, plan.wire.dtype), (plan.wire.wholes, "int32")):
                 calls = 2 * self.ticks.number if elements else 0

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from conformance.mutation import Alteration
+from suites.pipeline.arrangement import RIDING
 from suites.pipeline.laws import violations
 from suites.pipeline.mutants import alterations, mutant
+from suites.pipeline.stages import INPUT_GRADIENTS, Stages
 from suites.pipeline.timetable import (
     ACTIVATION,
     FORWARD,
@@ -30,10 +32,10 @@ from suites.pipeline.timetable import (
     Timetable,
     timetable,
 )
-from suites.pipeline.torch_manual.stages import SUMS, Stages
+from suites.training.torch_manual import CollectiveTraining
 from suites.training.torch_state import Named
 
-INPUT_GRADIENTS = "input_gradients/inputs"
+SUMS = ("loss", "weight", "metrics/cross_entropy", "metrics/z_loss")  # of the last stage
 
 
 @dataclass(kw_only=True)
@@ -63,7 +65,7 @@ class Slice:
     observed: dict[str, dict[int, Tensor]] = field(default_factory=dict)
 
 
-class Executor(Stages):
+class Executor(Stages, CollectiveTraining):
     """Runs the microbatches of one slice of a batch through the stages of this rank."""
 
     @cached_property
@@ -155,6 +157,18 @@ class Executor(Stages):
     def note(self, seen: Named, microbatch: int, now: Slice) -> None:
         for name, value in seen.items():
             now.observed.setdefault(name, {})[microbatch] = value.detach()
+
+    # What comes from the batch.
+
+    def from_batch(self, batch: Named) -> tuple[Named, Named]:
+        x = {"x": batch["inputs"]} if "inputs" in batch else {}
+        return x, {key: batch[key].long() for key in RIDING if key in batch}
+
+    def microbatches(self, batch: Named) -> list[Named]:
+        """The rows of a slice, cut into microbatches."""
+        number = self.order.microbatches
+        parts = zip(*(value.chunk(number) for value in batch.values()), strict=True)
+        return [dict(zip(batch, values, strict=True)) for values in parts]
 
     # Messages.
 

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformance.implementation import Declarations, Traffic, Unsupported
+from conformance.implementation import Declarations
+from conformance.workers.fleet import busiest
 from suites.pipeline.arrangement import RIDING
+from suites.pipeline.stages import INPUT_GRADIENTS
 from suites.pipeline.timetable import ACTIVATION, SEND, WORK, Event
-from suites.pipeline.torch_manual.executor import INPUT_GRADIENTS, Executor
-from suites.pipeline.torch_manual.stages import SUMS
+from suites.pipeline.torch_manual.executor import SUMS, Executor
 from suites.training.torch_state import Named, State, name_of
 from suites.training.traffic import Transfer, total
 
@@ -28,13 +29,7 @@ class Pipeline(Executor):
 
     def require_supported(self) -> None:
         super().require_supported()
-        rows, recipe = len(self.contract.batches(0, 1)[0]["mask"]), self.contract.recipe
-        if recipe.optimizer == "muon":
-            raise Unsupported("A pipeline is trained with SGD or AdamW here, not with Muon.")
-        self.require_whole_rows(rows)
-        for size in self.slice_sizes(rows // self.size(self.row_axes)):
-            self.require_microbatches(size)
-        assert self.cuts
+        self.require_pipelined()
 
     def state(self, parameters: Mapping[str, np.ndarray]) -> State:
         """That of the parameters of this rank's stages."""
@@ -62,7 +57,7 @@ class Pipeline(Executor):
 
     def sum_tied(self, name: str, g: Tensor) -> Tensor:
         """Each of the two ranks that hold a tied parameter has the gradient of its own use of it."""
-        axis, owners = self.axis(self.pipeline_axis), self.parameter_owners(name)
+        axis, owners = self.axis(self.pipeline_axis), self.owners[name]
         other = owners[axis.rank == owners[0]]
         if axis.rank == owners[0]:
             axis.send(g, other)
@@ -73,7 +68,7 @@ class Pipeline(Executor):
 
     def squared_norm(self, name: str, g: Tensor) -> Tensor:
         """A tied parameter counts on its first rank only."""
-        counts = self.pipeline_rank == self.parameter_owners(name)[0]
+        counts = self.pipeline_rank == self.owners[name][0]
         return super().squared_norm(name, g) if counts else torch.zeros((), dtype=g.dtype)
 
     def sum_over_model(self, x: Tensor) -> Tensor:
@@ -103,9 +98,9 @@ class Pipeline(Executor):
                 yield self.gradient_transfer(axis, self.local_elements(name))
             if name in self.tied:
                 yield replace(self.gradient_transfer(self.pipeline_axis, self.local_elements(name)), kind="permute")
-        sizes = self.slice_sizes(len(self.contract.batches(0, 1)[0]["mask"]) // self.size(self.row_axes))
-        for number, size in enumerate(sizes):
-            yield from self.messages(rank, size // self.order.microbatches, is_last=number == len(sizes) - 1)
+        for number, size in enumerate(self.device_slices, start=1):
+            is_last = number == len(self.device_slices)
+            yield from self.messages(rank, size // self.order.microbatches, is_last=is_last)
 
     def messages(self, rank: int, rows: int, is_last: bool) -> Iterator[Transfer]:
         """Those of one slice. What is sent when all work of the step is done counts as update."""
@@ -127,13 +122,3 @@ class Pipeline(Executor):
         for key in RIDING if event.what == ACTIVATION else ():
             if key in batch:
                 yield math.prod(batch[key].shape[1:]), "int64"
-
-
-def busiest(ranks: list[tuple[Traffic, ...]]) -> tuple[Traffic, ...]:
-    """Of every kind, over the same axes in the same phase, the most that any rank has."""
-    most: dict[tuple, Traffic] = {}
-    for one in (one for rank in ranks for one in rank):
-        key = (one.kind, one.axes, one.phase)
-        known = most.get(key, one)
-        most[key] = replace(one, calls=max(one.calls, known.calls), bytes=max(one.bytes, known.bytes))
-    return tuple(most.values())

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from suites.pipeline.torch_manual.executor import INPUT_GRADIENTS
-from suites.pipeline.torch_manual.stages import Stages
+from suites.pipeline.stages import INPUT_GRADIENTS
+from suites.pipeline.torch_manual.executor import Executor
 from suites.training.torch_state import Named
 
 ROWS = "rows"  # row numbers of the slice, which torch cuts like everything else: they say which microbatch this is
@@ -42,7 +42,7 @@ class StageModule(nn.Module):
     one comes later and takes its place.
     """
 
-    def __init__(self, model: Stages, stage: int, parameters: Mapping[str, Parameter]) -> None:
+    def __init__(self, model: Executor, stage: int, parameters: Mapping[str, Parameter]) -> None:
         super().__init__()
         self.model, self.stage = model, stage
         self.names, self.leaves = tuple(parameters), nn.ParameterList(parameters.values())

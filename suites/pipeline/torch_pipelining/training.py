@@ -19,8 +19,8 @@ from torch.nn import Parameter
 from conformance.contract import Contract
 from conformance.implementation import Declarations, Unsupported
 from conformance.mesh import Mesh
+from suites.pipeline.torch_manual.executor import SUMS
 from suites.pipeline.torch_manual.pipeline import Pipeline
-from suites.pipeline.torch_manual.stages import SUMS
 from suites.pipeline.torch_pipelining.modules import ROWS, StageModule, entrance
 from suites.pipeline.torch_pipelining.placement import TorchPlacement
 from suites.training.torch_state import Named, State, name_of

@@ -1,23 +1,19 @@
-"""Stages: consecutive segments of a model as one function. A model says what each of its segments computes.
-
-b: rows of a microbatch
-"""
+"""Stages: consecutive segments of a model as one function. A model says what each of its segments computes."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
+from typing import Any
 
-from torch import Tensor
+from suites.pipeline.arrangement import PipelineArrangement
 
-from suites.pipeline.arrangement import RIDING, PipelineArrangement
-from suites.training.torch_manual import CollectiveTraining
-from suites.training.torch_state import Named
+Named = dict[str, Any]  # arrays of either framework by name
 
-SUMS = ("loss", "weight", "metrics/cross_entropy", "metrics/z_loss")  # of the last stage
+INPUT_GRADIENTS = "input_gradients/inputs"  # the name under which the gradient of the inputs is observed
 
 
-class Stages(PipelineArrangement, CollectiveTraining):
-    """What a stage computes, and what it takes from the batch."""
+class Stages(PipelineArrangement, ABC):
+    """What a stage computes, and what it takes from the batch. Framework-neutral."""
 
     @abstractmethod
     def segment(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
@@ -25,6 +21,10 @@ class Stages(PipelineArrangement, CollectiveTraining):
 
         What passes through is handed on. The last segment returns `loss` and `weight`, sums over its rows.
         """
+
+    @abstractmethod
+    def from_batch(self, batch: Named) -> tuple[Named, Named]:
+        """What enters the first stage: floating-point inputs, and the whole numbers that ride along to all others."""
 
     def stage(self, stage: int, p: Named, x: Named, batch: Named) -> tuple[Named, Named, Named]:
         """(activations, observations with rows, sums); the last stage has sums in place of activations."""
@@ -36,7 +36,7 @@ class Stages(PipelineArrangement, CollectiveTraining):
             return x, observed, {}
         return {}, observed, x | metrics
 
-    def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
+    def forward(self, p: Named, batch: Named) -> tuple[Any, Any, Named]:
         """All segments one after the other: the model as it is without a pipeline."""
         x, riding = self.from_batch(batch)
         observed: Named = {}
@@ -44,19 +44,8 @@ class Stages(PipelineArrangement, CollectiveTraining):
             x = self.segment(segment.name, p, x, batch | riding, observed)
         return x["loss"], x["weight"], observed
 
-    def from_batch(self, batch: Named) -> tuple[Named, Named]:
-        """What enters the first stage: floating-point inputs, and the whole numbers that ride along to all others."""
-        x = {"x": batch["inputs"]} if "inputs" in batch else {}
-        return x, {key: batch[key].long() for key in RIDING if key in batch}
-
     def at_ends(self, stage: int, batch: Named) -> Named:
         """What a stage takes from the batch itself: ids at the first one, targets and mask at the last one."""
         first, last = {"tokens"}, {"targets", "mask"} | ({"tokens"} if self.contract.model.shift_labels else set())
         wanted = (first if stage == 0 else set()) | (last if stage == self.order.stages - 1 else set())
         return {key: value for key, value in batch.items() if key in wanted}
-
-    def microbatches(self, batch: Named) -> list[Named]:
-        """The rows of a slice, cut into microbatches."""
-        number = self.order.microbatches
-        parts = zip(*(value.chunk(number) for value in batch.values()), strict=True)
-        return [dict(zip(batch, values, strict=True)) for values in parts]
