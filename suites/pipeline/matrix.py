@@ -8,6 +8,8 @@ SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb-h1", "zbv")
 JAX = tuple(f"jax-{name}" for name in SCHEDULES)
 TORCH = tuple(f"torch-{name}" for name in SCHEDULES)
 EXPLICIT = JAX + TORCH
+INTERLEAVED = ("jax-interleaved", "torch-interleaved")  # microbatches in rounds of as many as there are ranks
+ANY_NUMBER = tuple(name for name in EXPLICIT if name not in INTERLEAVED)  # of microbatches on any number of ranks
 SPLIT = ("torch-pipelining-interleaved-zb", "torch-pipelining-zbv", "torch-pipelining-dualpipev")  # backward in two
 WHOLE = tuple(f"torch-pipelining-{name}" for name in ("gpipe", "1f1b", "interleaved", "looped-bfs"))
 LIBRARY = WHOLE + SPLIT
@@ -79,7 +81,21 @@ CROSSED = (  # P4, and pipeline x tensor
     Standing(
         contracts=_names("language_model", "language_model_untied"),
         implementations=EXPLICIT,
-        meshes=("data=2,pipeline=2,tensor=2", "pipeline=3", "pipeline=2", "pipeline=1,data=2"),
+        meshes=("data=2,pipeline=2,tensor=2", "pipeline=2", "pipeline=1,data=2"),
+        dtypes=DTYPES,
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("language_model", "language_model_untied"),
+        implementations=ANY_NUMBER,
+        meshes=("pipeline=3",),
+        dtypes=DTYPES,
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("microbatches_12"),
+        implementations=INTERLEAVED,
+        meshes=("pipeline=3", "pipeline=2", "data=2,pipeline=3@shuffled"),
         dtypes=DTYPES,
         profiles=FULL,
     ),
@@ -92,7 +108,7 @@ CROSSED = (  # P4, and pipeline x tensor
     ),
     Standing(
         contracts=_names("perceptron_skips", "convolution", "perceptron"),
-        implementations=EXPLICIT,
+        implementations=ANY_NUMBER,
         meshes=("data=2,pipeline=3",),
         dtypes=DTYPES,
         profiles=FULL,
@@ -129,10 +145,10 @@ REFUSED = (
         profiles=CORE,
         expect="unsupported",
     ),
-    Standing(  # eight segments, ten stages
+    Standing(  # four microbatches on three ranks; eight segments, ten stages
         contracts=_names("perceptron"),
-        implementations=("jax-interleaved", "torch-interleaved"),
-        meshes=("pipeline=5",),
+        implementations=INTERLEAVED,
+        meshes=("pipeline=3", "pipeline=5"),
         profiles=CORE,
         expect="unsupported",
     ),
