@@ -73,7 +73,7 @@ Task = Job | TruthJob  # whatever a worker is asked
 class Site:
     """One collective of a traced step.
 
-    number     its place in program order (torch: order of issue on rank 0)
+    number     its place in program order (torch: order of issue, the same on all ranks)
     operators  the mutation operators that apply to it
     reduction  sum, mean, max or min where values are combined
     """

@@ -17,7 +17,7 @@ import psutil
 from conformance.workers.child import Child, start
 from conformance.workers.crew import Crew, Member
 from conformance.workers.fleet import united
-from conformance.workers.jobs import Measured, MeasureJob, Outcome, SitesJob, Task, TruthJob
+from conformance.workers.jobs import Measured, MeasureJob, Outcome, Site, SitesJob, Task, TruthJob
 from conformance.workers.observe import Unreadable
 from conformance.workers.switchboard import Switchboard, WorkerFailed
 
@@ -142,12 +142,23 @@ def _outcome(job: Task, answers: list[Any], seconds: float) -> Outcome:
     if isinstance(job, TruthJob):
         return Outcome(truth=answers[0], seconds=seconds, phases=answers[0].seconds)
     if isinstance(job, SitesJob):
-        sites, alterations = answers[0]
-        return Outcome(sites=sites, alterations=alterations, seconds=seconds)
+        return Outcome(sites=_alike([sites for sites, _ in answers]), alterations=answers[0][1], seconds=seconds)
     if isinstance(job, MeasureJob):
         return Outcome(measured=_slowest(answers), seconds=seconds)
     evidence = united(answers)
     return Outcome(evidence=evidence, seconds=seconds, phases=evidence.seconds)
+
+
+def _alike(ranks: list[tuple[Site, ...]]) -> tuple[Site, ...]:
+    """The collectives that have the same number on all ranks, which may have programs of their own.
+
+    To change one of that number on some ranks and another one on others would make them wait for each other.
+    """
+    programs = [{site.number: (site.kind, site.axes, site.phase) for site in sites} for sites in ranks]
+    first = programs[0]
+    return tuple(
+        site for site in ranks[0] if all(program.get(site.number) == first[site.number] for program in programs)
+    )
 
 
 def _slowest(answers: list[Measured]) -> Measured:

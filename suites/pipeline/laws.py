@@ -9,12 +9,14 @@ overlap      a rank does one thing at a time
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from suites.pipeline.timetable import (
+    ACTIVATION,
     BACKWARD,
     FORWARD,
+    GRADIENT,
     INPUT_BACKWARD,
     RECEIVE,
     SEND,
@@ -29,10 +31,21 @@ from suites.pipeline.timetable import (
     needs,
 )
 
+Needs = Callable[[Work], tuple[Product, ...]]
 
-def violations(table: Timetable) -> list[str]:
-    """A sentence for every broken law; empty for a timetable that can be carried out."""
-    return [*_incomplete(table), *_misplaced(table), *_overlaps(table), *_acausal(table), *_deadlocks(table)]
+
+def violations(table: Timetable, needs: Needs = needs) -> list[str]:
+    """A sentence for every broken law; empty for a timetable that can be carried out.
+
+    `needs` says what must be there before a piece of work, where an executor asks for other things than most do.
+    """
+    return [*_incomplete(table), *_misplaced(table), *_overlaps(table), *_acausal(table, needs), *_deadlocks(table)]
+
+
+def needs_when_recomputed(work: Work) -> tuple[Product, ...]:
+    """For an executor whose backward pass computes its forward pass again: what entered the stage, and its gradient."""
+    entered = (ACTIVATION, work.stage, work.microbatch)
+    return (entered,) if work.kind == FORWARD else (entered, (GRADIENT, work.stage, work.microbatch))
 
 
 def live(table: Timetable, rank: int) -> int:
@@ -76,8 +89,8 @@ def _overlaps(table: Timetable) -> Iterator[str]:
 class _Presence:
     """What is where at which time: made on a rank, on its way from one rank to another, or there to be used."""
 
-    def __init__(self, table: Timetable) -> None:
-        self.table, self.order = table, table.order
+    def __init__(self, table: Timetable, needs: Needs) -> None:
+        self.table, self.order, self.needs = table, table.order, needs
         self.there: dict[tuple[int, Product], float] = {(self._holder(one), one): 0.0 for one in given(table.order)}
         self.made: dict[tuple[int, Product], float] = {}
         self.sent: dict[tuple[int | None, int | None, Product], float] = {}
@@ -99,7 +112,7 @@ class _Presence:
             self.there[event.rank, _product(event)] = event.time
 
     def _worked(self, event: Event) -> Iterator[str]:
-        for product in needs(event.work):
+        for product in self.needs(event.work):
             if _late(self.there.get((event.rank, product)), event):
                 yield f"The {product[0]} of microbatch {product[2]} for stage {product[1]} is not there yet: {event}."
         end = event.time + self.table.costs[event.kind]
@@ -109,8 +122,8 @@ class _Presence:
                 self.there[event.rank, product] = end
 
 
-def _acausal(table: Timetable) -> Iterator[str]:
-    presence = _Presence(table)
+def _acausal(table: Timetable, needs: Needs) -> Iterator[str]:
+    presence = _Presence(table, needs)
     for event in sorted(table.events, key=lambda e: (e.time, e.kind in WORK, e.kind == RECEIVE)):
         yield from presence.broken_by(event)
 

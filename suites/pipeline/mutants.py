@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from conformance.mutation import Alteration
-from suites.pipeline.laws import violations
+from suites.pipeline.laws import Needs, violations
 from suites.pipeline.timetable import (
     ACTIVATION,
     BACKWARD,
@@ -22,6 +22,7 @@ from suites.pipeline.timetable import (
     Event,
     ScheduleError,
     Timetable,
+    needs,
 )
 
 Events = tuple[Event, ...]
@@ -113,13 +114,15 @@ def mutant(table: Timetable, operator: str, site: int) -> Timetable:
     return replace(table, events=events)
 
 
-def alterations(table: Timetable, axis: str, seen_by: tuple[str, ...] = ()) -> Iterator[Alteration]:
-    """Every mutant of a timetable; one that breaks no law is another schedule that is right."""
+def alterations(
+    table: Timetable, axis: str, seen_by: tuple[str, ...] = (), needs: Needs = needs
+) -> Iterator[Alteration]:
+    """Every mutant of a timetable; one that breaks no law of its executor is another schedule that is right."""
     for name, operator in OPERATORS.items():
         for site, event in enumerate(table.events):
             events = operator.change(table, site)
             if events is not None:
-                lawful = not violations(replace(table, events=events))
+                lawful = not violations(replace(table, events=events), needs)
                 neutral = "the changed timetable keeps every law of schedules" if lawful else None
                 what = f"schedule {table.order.name}: {operator.law} ({event})"
                 yield Alteration(operator=name, site=site, what=what, axis=axis, seen_by=seen_by, neutral=neutral)

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from conformance.cases import Mutation
-from conformance.workers.jobs import Outcome, SitesJob, TruthJob
-from conformance.workers.pool import Workers
+from conformance.workers.jobs import Outcome, Site, SitesJob, TruthJob
+from conformance.workers.pool import Workers, _alike
 from tests.workers.conftest import HERE, job, needs
 
 FULL = {"determinism": True, "responses": True, "trace": True}
@@ -136,7 +136,7 @@ def test_workers_outlive_the_thread_that_started_them(framework: str) -> None:
 KILLED = """
 import sys, threading
 sys.path.insert(0, {root!r})
-from conformance.workers.pool import Workers
+from conformance.workers.pool import Workers, _alike
 from tests.workers.conftest import job
 with Workers() as workers:
     assert workers.run(job({framework!r}, "Right"), 60).failure is None
@@ -174,3 +174,15 @@ def test_nothing_runs_after_close(framework: str) -> None:
     workers.close()
     outcome = workers.run(job(framework, "Right"), 30)
     assert outcome.failure is not None
+
+
+def test_a_site_has_the_same_number_on_all_ranks() -> None:
+    """Ranks that send to each other have programs of their own: what only some do at a number is no site."""
+
+    def site(number: int, kind: str, shape: tuple[int, ...]) -> Site:
+        return Site(number=number, kind=kind, axes=("data",), phase="update", shape=shape, operators=("drop",))
+
+    one = (site(0, "all_reduce", (2,)), site(1, "permute", (3,)), site(2, "all_reduce", (4,)))
+    other = (site(0, "all_reduce", (5,)), site(1, "all_reduce", (3,)))
+    assert _alike([one, other]) == one[:1]
+    assert _alike([one, one]) == one

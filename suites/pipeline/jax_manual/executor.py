@@ -23,6 +23,7 @@ from suites.pipeline.arrangement import RIDING
 from suites.pipeline.jax_manual import wire
 from suites.pipeline.jax_manual.packing import PackedTraining
 from suites.pipeline.jax_manual.wire import Wire
+from suites.pipeline.laws import needs_when_recomputed
 from suites.pipeline.mutants import alterations, mutant
 from suites.pipeline.stages import INPUT_GRADIENTS
 from suites.pipeline.ticks import DOWN, ROUTES, STAY, UP, Ticks, ticks
@@ -83,7 +84,7 @@ class Executor(PackedTraining):
         return mutant(table, *self.altered) if self.altered else table
 
     def alterations(self) -> tuple[Alteration, ...]:
-        return tuple(alterations(self.timetable, self.pipeline_axis))
+        return tuple(alterations(self.timetable, self.pipeline_axis, needs=needs_when_recomputed))
 
     @cached_property
     def ticks(self) -> Ticks:
