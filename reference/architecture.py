@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 Shapes = dict[str, tuple[int, ...]]
@@ -17,10 +18,15 @@ class Architecture:
     linear           y = x w + b
     attention        one self-attention block
     feedforward      one feed-forward block (GELU or SwiGLU)
+    moe              one mixture of experts, each a feed-forward block of its own
     layer            one pre-norm decoder layer
     language_model   embedding, `layers` decoder layers (0 is allowed), final norm, head, cross-entropy
     perceptron       linear maps with GELU between them, cross-entropy
     convolution      3x3 convolutions with GELU, mean over the image, linear head, cross-entropy
+
+    With experts, the feed-forward block of decoder layer i is a mixture where i % moe_every == moe_every - 1; the layer
+    of kind `layer` has number 0. `fused_gate_up` and `adapter` are of dense blocks only. What the fields of a mixture
+    mean, `reference/{jax,torch}/routing.py` says law by law.
     """
 
     kind: str
@@ -54,22 +60,40 @@ class Architecture:
     z_loss: float = 0.0
     rotary_base: float = 10000.0
     norm_epsilon: float = 1e-5
+    experts: int = 0  # of every mixture; 0: there is none, and every feed-forward block is dense
+    moe_every: int = 1
+    top_k: int = 1  # experts that a token chooses
+    shared_ffn: int = 0  # width of one more expert that serves every token; 0: there is none
+    scores: str = "softmax"  # of the router's logits over experts, or "sigmoid" of each
+    normalized_gates: bool = False  # a gate is the score by the sum of the scores of the chosen, not the score itself
+    gates_before: bool = False  # a gate multiplies what its expert reads, not what it says
+    capacity_factor: float = 0.0  # an expert has ceil(factor * S * top_k / experts) places in a row; 0: no limit
+    router_bias: bool = False  # a number per expert that joins the scores in the choice and nowhere else
+    bias_update_rate: float = 0.0  # of the router bias, towards an even load, after every optimizer step
+    balance_loss: float = 0.0
+    balance_scope: str = "batch"  # statistics of the balance loss: of the slice that is differentiated, or of a "row"
+    router_z_loss: float = 0.0
 
 
 def shapes(model: Architecture) -> Shapes:
     """Canonical parameter name -> shape, in forward order.
 
     A weight is [in, out], an embedding [vocabulary, hidden], the weight of a convolution [3, 3, in, out].
-    Raises ValueError for an unknown kind, and for a perceptron or a convolution that cannot be.
+    Experts are stacked along dim 0.
+    Raises ValueError for an unknown kind, and for a mixture, a perceptron or a convolution that cannot be.
     """
+    if model.experts or model.kind == "moe":
+        _check_mixture(model)
     if model.kind == "linear":
         return _linear("linear", model.hidden, model.outputs, model.bias)
     if model.kind == "attention":
         return _attention("attention", model)
     if model.kind == "feedforward":
         return _feedforward("feedforward", model)
+    if model.kind == "moe":
+        return _mixture("moe", model)
     if model.kind == "layer":
-        return _layer("layer", model)
+        return _layer("layer", model, 0)
     if model.kind == "language_model":
         return _language_model(model)
     if model.kind == "perceptron":
@@ -77,9 +101,39 @@ def shapes(model: Architecture) -> Shapes:
     if model.kind == "convolution":
         return _convolution(model)
     raise ValueError(
-        f"Unknown kind of model '{model.kind}': linear, attention, feedforward, layer, language_model, perceptron or "
-        "convolution."
+        f"Unknown kind of model '{model.kind}': linear, attention, feedforward, moe, layer, language_model, perceptron "
+        "or convolution."
     )
+
+
+def has_mixture(model: Architecture, layer: int) -> bool:
+    """Is the feed-forward block of the decoder layer of this number a mixture of experts?"""
+    return model.experts > 0 and layer % model.moe_every == model.moe_every - 1
+
+
+def mixtures(model: Architecture) -> tuple[str, ...]:
+    """Names of all mixtures of a model, in forward order."""
+    if model.kind == "moe":
+        return ("moe",)
+    if model.kind == "layer":
+        return ("layer.moe",) if has_mixture(model, 0) else ()
+    layers = model.layers if model.kind == "language_model" else 0
+    return tuple(f"layers.{i}.moe" for i in range(layers) if has_mixture(model, i))
+
+
+def places(model: Architecture, length: int) -> int | None:
+    """How many tokens of a row of this length an expert takes; None: all of them.
+
+    Counted by rows, so that it knows nothing of a mesh. Source: Fedus et al., Switch Transformers, equation 3.
+    """
+    if not model.capacity_factor:
+        return None
+    return math.ceil(model.capacity_factor * length * model.top_k / model.experts)
+
+
+def is_router_bias(name: str) -> bool:
+    """Is this parameter one that no gradient, optimizer or weight decay moves, but the load of the experts?"""
+    return name.endswith(".router.bias")
 
 
 def _linear(name: str, inputs: int, outputs: int, bias: bool) -> Shapes:
@@ -121,19 +175,48 @@ def _feedforward(name: str, model: Architecture) -> Shapes:
     return found
 
 
-def _layer(name: str, model: Architecture) -> Shapes:
-    return (
-        _norm(f"{name}.attention_norm", model)
-        | _attention(f"{name}.attention", model)
-        | _norm(f"{name}.feedforward_norm", model)
-        | _feedforward(f"{name}.feedforward", model)
-    )
+def dense(model: Architecture, ffn: int) -> Architecture:
+    """The plain feed-forward block of a width, as a shared expert is one."""
+    return replace(model, kind="feedforward", ffn=ffn, fused_gate_up=False, adapter=0)
+
+
+def _mixture(name: str, model: Architecture) -> Shapes:
+    """The router has no bias of its logits; an expert has the parameters of a dense block."""
+    found: Shapes = {f"{name}.router.weight": (model.hidden, model.experts)}
+    if model.router_bias:
+        found |= {f"{name}.router.bias": (model.experts,)}
+    one = _feedforward(f"{name}.experts", dense(model, model.ffn))
+    found |= {parameter: (model.experts, *shape) for parameter, shape in one.items()}
+    return found | _feedforward(f"{name}.shared", dense(model, model.shared_ffn)) if model.shared_ffn else found
+
+
+def _check_mixture(model: Architecture) -> None:
+    if not 1 <= model.top_k <= model.experts or model.moe_every < 1:
+        raise ValueError(
+            f"A mixture needs 1 <= top_k <= experts and moe_every >= 1, not top_k {model.top_k}, experts "
+            f"{model.experts} and moe_every {model.moe_every}."
+        )
+    if model.scores not in ("softmax", "sigmoid") or model.balance_scope not in ("batch", "row"):
+        raise ValueError(
+            f"The scores of a mixture are softmax or sigmoid, not '{model.scores}', and the scope of its balance loss "
+            f"is batch or row, not '{model.balance_scope}'."
+        )
+    if model.bias_update_rate and not model.router_bias:
+        raise ValueError("A bias_update_rate moves the router bias, but there is none: set router_bias too.")
+
+
+def _layer(name: str, model: Architecture, number: int) -> Shapes:
+    found = _norm(f"{name}.attention_norm", model) | _attention(f"{name}.attention", model)
+    found |= _norm(f"{name}.feedforward_norm", model)
+    if has_mixture(model, number):
+        return found | _mixture(f"{name}.moe", model)
+    return found | _feedforward(f"{name}.feedforward", model)
 
 
 def _language_model(model: Architecture) -> Shapes:
     found: Shapes = {"embedding.weight": (model.vocabulary, model.hidden)}
     for i in range(model.layers):
-        found |= _layer(f"layers.{i}", model)
+        found |= _layer(f"layers.{i}", model, i)
     found |= _norm("final_norm", model)
     return found if model.tied else found | {"head.weight": (model.hidden, model.vocabulary)}
 

@@ -11,15 +11,20 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from reference.architecture import is_router_bias
+
 Arrays = dict[str, np.ndarray]
+
+_ROUTER_BIAS = 0.02  # of other biases: it joins scores, which are small, and must not make the choice alone
 
 
 def draw(shapes: Mapping[str, tuple[int, ...]], seed: int, dyadic: bool = False) -> Arrays:
     """Draw every parameter from a generator of its own, so that no draw depends on which other names there are.
 
     Law: float64 arrays whose values float32 holds exactly. Weights are skewed, of mean 0 and deviation 1/sqrt(fan in);
-    biases lie in +-[0.1, 0.5]; gains lie in [0.5, 1.5]. `dyadic` draws k/4 with 1 <= |k| <= 4 instead: sums of products
-    of such numbers are exact in float32 in every order, as long as they stay below 2**20.
+    biases lie in +-[0.1, 0.5], those of a router in a fiftieth of that; gains lie in [0.5, 1.5]. `dyadic` draws k/4
+    with 1 <= |k| <= 4 instead: sums of products of such numbers are exact in float32 in every order, as long as they
+    stay below 2**20.
     """
     return {name: _draw(name, tuple(shape), seed, dyadic) for name, shape in shapes.items()}
 
@@ -59,6 +64,8 @@ def _draw(name: str, shape: tuple[int, ...], seed: int, dyadic: bool) -> np.ndar
         values = rng.uniform(0.5, 1.5, shape)
     elif name.endswith(".bias"):
         values = rng.uniform(0.1, 0.5, shape) * rng.choice([-1.0, 1.0], shape)
+        if is_router_bias(name):
+            values *= _ROUTER_BIAS
     else:
         values = _skewed(rng, shape) / math.sqrt(_fan_in(name, shape))
     return to_float32_values(values)
@@ -73,8 +80,11 @@ def _skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 def _fan_in(name: str, shape: tuple[int, ...]) -> int:
     """Terms in the sum that a weight takes part in; an embedding [vocabulary, hidden] counts as if it were tied.
 
-    The weight of a convolution is [height, width, in, out], and it sums over all dims but the last.
+    The weight of a convolution is [height, width, in, out], and it sums over all dims but the last; stacked experts are
+    [experts, in, out], and each sums over its own inputs.
     """
     if len(shape) == 4:
         return math.prod(shape[:3])
+    if len(shape) == 3:
+        return shape[1]
     return shape[1] if name.endswith("embedding.weight") else shape[0]

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from reference.architecture import is_router_bias
 from reference.jax import muon
 
 Tensors = dict[str, jax.Array]
@@ -45,9 +46,14 @@ def slots(parameters: Tensors, recipe: Any) -> dict[str, Tensors]:
 def update(
     parameters: Tensors, gradients: Tensors, state: dict[str, Tensors], count: jax.Array, recipe: Any
 ) -> tuple[Tensors, dict[str, Tensors]]:
-    """One update with clipped gradients; `count` is the number of this update, from 1. -> (parameters, slots)."""
+    """One update with clipped gradients; `count` is the number of this update, from 1. -> (parameters, slots).
+
+    A router bias and its slots stay: no optimizer moves it, and no decay shrinks it.
+    """
     parameters, moved = dict(parameters), {slot: dict(values) for slot, values in state.items()}
     for name, p in parameters.items():
+        if is_router_bias(name):
+            continue
         parameters[name], found = _rule(name, p, recipe)(
             p, gradients[name], [state[slot][name] for slot in state], count, recipe
         )

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from reference import parameters as canonical
-from reference.architecture import CLASSIFIERS
+from reference.architecture import CLASSIFIERS, mixtures
 from reference.batches import parts, slices
 from reference.jax import optimizers
 from reference.jax.forward import Forward
@@ -25,22 +25,27 @@ from reference.precision import policy
 State = dict[str, Any]
 
 _DEVICES = 8  # for which a sum of gradients over devices stands, at most, when it is said to be rounded
+_TERMS = ("cross_entropy", "z_loss", "balance_loss", "router_z_loss")  # of the loss, by their coefficients
 
 
 class Trainer:
     """Place parameters, train step by step, collect: `contract` gives model, shapes and recipe (duck-typed).
 
     The step is compiled once per Trainer and batch shape; parameters and batches are its arguments.
-    Raises RuntimeError for float64 where JAX was started without it.
+    Raises RuntimeError for float64 where JAX was started without it, and ValueError for a loss of experts under a
+    declared reduction.
     """
 
     def __init__(self, contract: Any, dtype: str) -> None:
         self.recipe, self.shapes = contract.recipe, dict(contract.shapes)
-        self.policy = policy(dtype, contract.recipe.precision)
-        self._sloped = ("inputs",) if contract.model.kind in CLASSIFIERS else ()  # keys whose gradients are observed
+        self.policy, self.model = policy(dtype, contract.recipe.precision), contract.model
+        self._mixtures = mixtures(self.model)
+        if self._mixtures and self.policy.reduction and (self.model.balance_loss or self.model.router_z_loss):
+            raise ValueError("A loss of experts is that of a whole slice: leave reduction=None, which cuts no slice.")
+        self._sloped = ("inputs",) if self.model.kind in CLASSIFIERS else ()  # keys whose gradients are observed
         if self.policy.statistics == "float64" and not jax.config.read("jax_enable_x64"):
             raise RuntimeError("The reference needs float64, but JAX runs without it: set JAX_ENABLE_X64=1 first.")
-        model = nnx.eval_shape(lambda: build(contract.model, self.policy.statistics))
+        model = nnx.eval_shape(lambda: build(self.model, self.policy.statistics))
         self._graph, self._blank = nnx.split(model)
         self._compiled = jax.jit(self._step)
 
@@ -67,7 +72,7 @@ class Trainer:
     def _step(self, state: State, batch: Tensors) -> tuple[State, OrderedDict[str, jax.Array]]:
         """An OrderedDict, since a dict would leave `jax.jit` sorted by name."""
         observations, gradients = self._accumulate(state["parameters"], batch)
-        new_state, norm = self._updated(state, gradients)
+        new_state, norm = self._updated(state, gradients, observations)
         for name in reversed(self.shapes):
             observations[f"gradients/{name}"] = gradients[name]
         observations["metrics/grad_norm"] = norm
@@ -79,7 +84,7 @@ class Trainer:
         stored = {name: rounded(p, self.policy.parameters) for name, p in (master or wide).items()}
         return {"parameters": stored, "master": master, "optimizer": slots, "count": count}
 
-    def _updated(self, state: State, gradients: Tensors) -> tuple[State, jax.Array]:
+    def _updated(self, state: State, gradients: Tensors, observations: Tensors) -> tuple[State, jax.Array]:
         """The state after one update, which is done in the optimizer's dtype; and the norm of the gradients."""
         dtype, count = self.policy.optimizer, state["count"] + 1
         wide = {name: rounded(p, dtype) for name, p in (state["master"] or state["parameters"]).items()}
@@ -87,7 +92,20 @@ class Trainer:
         norm = optimizers.global_norm(gradients)
         clipped = optimizers.clip(gradients, norm, self.recipe.clip_norm)
         moved, slots = optimizers.update(wide, clipped, state["optimizer"], count, self.recipe)
-        return self._state(moved, slots, count), norm
+        return self._state(moved | self._levelled(moved, observations), slots, count), norm
+
+    def _levelled(self, moved: Tensors, observations: Tensors) -> Tensors:
+        """The router biases after a step: bias += rate * sign(mean load - load), the load being that of all slices.
+
+        The sign is that of sum of loads - experts * load, whole numbers all: where the load is even, it is zero.
+        Source: DeepSeek-V3, section 2.1.2.
+        """
+        found = {}
+        for name in self._mixtures if self.model.router_bias else ():
+            load_E, bias_E = observations[f"metrics/load/{name}"], moved[f"{name}.router.bias"]
+            sign_E = jnp.sign(jnp.sum(load_E) - self.model.experts * load_E)
+            found[f"{name}.router.bias"] = bias_E + self.model.bias_update_rate * sign_E.astype(self.policy.optimizer)
+        return found
 
     def _accumulate(self, parameters: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
         """Forward and backward over the slices of a batch: sums over all of them, divided once; observed, gradients."""
@@ -96,7 +114,7 @@ class Trainer:
         forwards = [forward for pieces, _ in found for forward in pieces]
         sums = {name: total(forward.sums[name] for forward in forwards) for name in forwards[0].sums}
         weight = jnp.where(sums["weight"] == 0, 1, sums["weight"])  # a batch without a valid element: zero gradients
-        observed = _observed(forwards, sums, weight)
+        observed = _observed(forwards, sums, weight, self._mixtures)
         for key in self._sloped:
             slope = jnp.concatenate([forward.slopes[key] for forward in forwards])
             observed[f"input_gradients/{key}"] = self._mean([slope], weight)
@@ -139,11 +157,12 @@ class Trainer:
         }
 
 
-def _observed(forwards: list[Forward], sums: Tensors, weight: jax.Array) -> Tensors:
+def _observed(forwards: list[Forward], sums: Tensors, weight: jax.Array, mixtures: tuple[str, ...]) -> Tensors:
     """What the model saw of every row, in data-flow order, then metrics and the loss."""
     names = forwards[0].observed
     observed = {name: jnp.concatenate([forward.observed[name] for forward in forwards]) for name in names}
     observed["metrics/tokens"] = sums["tokens"]
-    observed |= {f"metrics/{term}": sums[term] / weight for term in ("cross_entropy", "z_loss") if term in sums}
+    observed |= {f"metrics/load/{name}": sums[f"load/{name}"] for name in mixtures}
+    observed |= {f"metrics/{term}": sums[term] / weight for term in _TERMS if term in sums}
     observed["loss"] = sums["loss"] / weight
     return observed

@@ -19,7 +19,7 @@ _OTHERS = ("embedding.weight", "head.weight")  # matrices that are no hidden lay
 
 def is_hidden(name: str, p: Tensor) -> bool:
     """Is this parameter one that Muon makes orthogonal? All others follow SGD."""
-    return p.ndim == 2 and name not in _OTHERS
+    return p.ndim in (2, 3) and name.endswith(".weight") and name not in _OTHERS  # stacked biases have two dims too
 
 
 def newton_schulz(u_IO: Tensor) -> Tensor:
@@ -36,9 +36,14 @@ def newton_schulz(u_IO: Tensor) -> Tensor:
     return x.T if tall else x
 
 
+def orthogonal(u: Tensor) -> Tensor:
+    """`newton_schulz` of a matrix, or of each of a stack of experts [E, I, O] by itself."""
+    return newton_schulz(u) if u.ndim == 2 else torch.stack([newton_schulz(u_IO) for u_IO in u])
+
+
 def update(p_IO: Tensor, g_IO: Tensor, slots: list[Tensor], count: Tensor, recipe: Any) -> tuple[Tensor, list]:
     """v <- momentum v + g; o = newton_schulz(g + momentum v); p <- p - rate (sqrt(max(1, O / I)) o + decay p)."""
     v = recipe.momentum * slots[0] + g_IO
-    o_IO = newton_schulz(g_IO + recipe.momentum * v)
-    scale = math.sqrt(max(1.0, p_IO.shape[1] / p_IO.shape[0]))
+    o_IO = orthogonal(g_IO + recipe.momentum * v)
+    scale = math.sqrt(max(1.0, p_IO.shape[-1] / p_IO.shape[-2]))
     return p_IO - recipe.learning_rate * (scale * o_IO + recipe.weight_decay * p_IO), [v]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from reference import parameters as canonical
-from reference.architecture import CLASSIFIERS
+from reference.architecture import CLASSIFIERS, mixtures
 from reference.batches import parts, slices
 from reference.precision import policy
 from reference.torch import optimizers
@@ -22,19 +22,24 @@ from reference.torch.transformer import build
 State = dict[str, Any]
 
 _DEVICES = 8  # for which a sum of gradients over devices stands, at most, when it is said to be rounded
+_TERMS = ("cross_entropy", "z_loss", "balance_loss", "router_z_loss")  # of the loss, by their coefficients
 
 
 class Trainer:
     """Place parameters, train step by step, collect: `contract` gives model, shapes and recipe (duck-typed).
 
     A step never changes the state it is given. Tensors are made on torch's default device.
+    Raises ValueError for a loss of experts under a declared reduction.
     """
 
     def __init__(self, contract: Any, dtype: str) -> None:
         self.recipe, self.shapes = contract.recipe, dict(contract.shapes)
-        self.policy = policy(dtype, contract.recipe.precision)
-        self._sloped = ("inputs",) if contract.model.kind in CLASSIFIERS else ()  # keys whose gradients are observed
-        self._model = build(contract.model, self.policy.statistics)
+        self.policy, self.model = policy(dtype, contract.recipe.precision), contract.model
+        self._mixtures = mixtures(self.model)
+        if self._mixtures and self.policy.reduction and (self.model.balance_loss or self.model.router_z_loss):
+            raise ValueError("A loss of experts is that of a whole slice: leave reduction=None, which cuts no slice.")
+        self._sloped = ("inputs",) if self.model.kind in CLASSIFIERS else ()  # keys whose gradients are observed
+        self._model = build(self.model, self.policy.statistics)
 
     def place(self, parameters: Mapping[str, np.ndarray]) -> State:
         """Canonical parameters -> state before the first step. Raises ValueError for parameters of another model."""
@@ -47,7 +52,7 @@ class Trainer:
         """One training step on the whole batch -> (new state, observations in data-flow order)."""
         observations, gradients = self._accumulate(state["parameters"], self._cast(batch))
         with torch.no_grad():
-            new_state, norm = self._updated(state, gradients)
+            new_state, norm = self._updated(state, gradients, observations)
         observations |= {f"gradients/{name}": gradients[name] for name in reversed(self.shapes)}
         observations["metrics/grad_norm"] = norm
         return new_state, observations
@@ -67,7 +72,7 @@ class Trainer:
         stored = {name: rounded(p, self.policy.parameters) for name, p in (master or wide).items()}
         return {"parameters": stored, "master": master, "optimizer": slots, "count": count}
 
-    def _updated(self, state: State, gradients: Tensors) -> tuple[State, torch.Tensor]:
+    def _updated(self, state: State, gradients: Tensors, observations: Tensors) -> tuple[State, torch.Tensor]:
         """The state after one update, which is done in the optimizer's dtype; and the norm of the gradients."""
         dtype, count = self.policy.optimizer, state["count"] + 1
         wide = {name: rounded(p, dtype) for name, p in (state["master"] or state["parameters"]).items()}
@@ -75,7 +80,22 @@ class Trainer:
         norm = optimizers.global_norm(gradients)
         clipped = optimizers.clip(gradients, norm, self.recipe.clip_norm)
         moved, slots = optimizers.update(wide, clipped, state["optimizer"], count, self.recipe)
-        return self._state(moved, slots, count), norm
+        return self._state(moved | self._levelled(moved, observations), slots, count), norm
+
+    def _levelled(self, moved: Tensors, observations: Tensors) -> Tensors:
+        """The router biases after a step: bias += rate * sign(mean load - load), the load being that of all slices.
+
+        The sign is that of sum of loads - experts * load, whole numbers all: where the load is even, it is zero.
+        Source: DeepSeek-V3, section 2.1.2.
+        """
+        found = {}
+        for name in self._mixtures if self.model.router_bias else ():
+            load_E, bias_E = observations[f"metrics/load/{name}"], moved[f"{name}.router.bias"]
+            sign_E = torch.sign(torch.sum(load_E) - self.model.experts * load_E)
+            found[f"{name}.router.bias"] = bias_E + self.model.bias_update_rate * sign_E.to(
+                dtype_of(self.policy.optimizer)
+            )
+        return found
 
     def _accumulate(self, parameters: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
         """Forward and backward over the slices of a batch: sums over all of them, divided once; observed, gradients."""
@@ -84,7 +104,7 @@ class Trainer:
         forwards = [forward for pieces, _ in found for forward in pieces]
         sums = {name: total(forward.sums[name] for forward in forwards) for name in forwards[0].sums}
         weight = torch.where(sums["weight"] == 0, 1, sums["weight"])  # a batch without a valid element: zero gradients
-        observed = _observed(forwards, sums, weight)
+        observed = _observed(forwards, sums, weight, self._mixtures)
         for key in self._sloped:
             slope = torch.cat([forward.slopes[key] for forward in forwards])
             observed[f"input_gradients/{key}"] = self._mean([slope], weight)
@@ -109,7 +129,10 @@ class Trainer:
         read = {key: batch[key].detach().requires_grad_() for key in self._sloped}
         forward = torch.func.functional_call(self._model, leaves, (batch | read,), strict=True)
         asked = leaves | read
-        found = dict(zip(asked, torch.autograd.grad(forward.sums["loss"], list(asked.values())), strict=True))
+        slopes = torch.autograd.grad(
+            forward.sums["loss"], list(asked.values()), materialize_grads=True
+        )  # a router bias
+        found = dict(zip(asked, slopes, strict=True))
         forward = forward._replace(slopes={key: found[key] for key in read})
         detached = Forward(*({name: value.detach() for name, value in part.items()} for part in forward))
         return detached, {name: found[name] for name in leaves}
@@ -124,11 +147,12 @@ class Trainer:
         }
 
 
-def _observed(forwards: list[Forward], sums: Tensors, weight: torch.Tensor) -> Tensors:
+def _observed(forwards: list[Forward], sums: Tensors, weight: torch.Tensor, mixtures: tuple[str, ...]) -> Tensors:
     """What the model saw of every row, in data-flow order, then metrics and the loss."""
     names = forwards[0].observed
     observed = {name: torch.cat([forward.observed[name] for forward in forwards]) for name in names}
     observed["metrics/tokens"] = sums["tokens"]
-    observed |= {f"metrics/{term}": sums[term] / weight for term in ("cross_entropy", "z_loss") if term in sums}
+    observed |= {f"metrics/load/{name}": sums[f"load/{name}"] for name in mixtures}
+    observed |= {f"metrics/{term}": sums[term] / weight for term in _TERMS if term in sums}
     observed["loss"] = sums["loss"] / weight
     return observed

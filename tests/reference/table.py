@@ -76,6 +76,30 @@ def run(framework: str, example: Example, dtype: str = "float64") -> tuple[dict[
     return tuple(found)
 
 
+def replayed(framework: str, example: Example) -> Arrays:
+    """The first batch, with the experts that its tokens chose where the model has a mixture."""
+    found = {name: value for name, value in run(framework, example)[0].items() if name.startswith("routing/")}
+    return example.batches()[0] | {name.replace("/", "."): value.astype(np.int32) for name, value in found.items()}
+
+
+def changed(example: Example, **changes) -> Example:
+    return replace(example, model=replace(example.model, **changes))
+
+
+def observe(framework: str, example: Example, batch: dict, parameters: dict | None = None) -> dict[str, np.ndarray]:
+    """Observations of one step from the drawn parameters, and what `collect` gives after it."""
+    training = trainer(framework, example)
+    state, observed = training.step(training.place(parameters or example.parameters()), batch)
+    return {name: to_numpy(value) for name, value in (dict(observed) | training.collect(state)).items()}
+
+
+def same(found: dict, wanted: dict, *but: str) -> None:
+    """The same bits everywhere, except where a name starts with one of `but`."""
+    assert list(found) == list(wanted)
+    for tensor in wanted:
+        assert tensor.startswith(but) or np.array_equal(found[tensor], wanted[tensor]), tensor
+
+
 def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
     """Largest deviation over the largest magnitude of the tensor; 0 where both vanish."""
     difference, scale = np.max(np.abs(found - wanted)), np.max(np.abs(wanted))
@@ -103,6 +127,8 @@ _SKIPPING = replace(
 _SINGLE = replace(_PERCEPTRON, widths=(8, 4), skips=(), bias=False)
 _CONVOLUTION = Architecture(kind="convolution", image=(7, 6, 3), channels=(4, 5), strides=(2, 1), outputs=5)
 _STRIDED = replace(_CONVOLUTION, strides=(1, 3), label_smoothing=0.1, z_loss=0.02)
+_MOE = replace(_BLOCK, kind="moe", experts=5, top_k=2)
+_MIXED = replace(_MODEL, experts=5, top_k=2)
 _SHALLOW = replace(_CONVOLUTION, channels=(6,), strides=(3,), bias=False)
 
 
@@ -157,5 +183,37 @@ EXAMPLES: dict[str, Example] = {
     "convolution": Example(model=_CONVOLUTION, recipe=SGD_2),
     "convolution, strided": Example(model=_STRIDED, recipe=ADAMW, make=weighted_batches),
     "convolution, no bias": Example(model=_SHALLOW, recipe=SGD_SHARES, make=skewed_batches),
+    "moe": Example(model=_MOE, recipe=SGD_2),
+    "moe, everything": Example(
+        model=replace(
+            _MOE, activation="swiglu", shared_ffn=6, scores="sigmoid", normalized_gates=True, capacity_factor=0.8,
+            router_bias=True, bias_update_rate=0.05, balance_loss=0.5, router_z_loss=0.25,
+        ),
+        recipe=ADAMW_2,
+    ),
+    "moe, gates before": Example(
+        model=replace(_MOE, bias=False, gates_before=True, top_k=3, balance_loss=0.25, balance_scope="row"),
+        recipe=SGD_SHARES,
+        make=skewed_batches,
+    ),
+    "layer, moe": _block(
+        SGD, kind="layer", experts=3, scores="sigmoid", dropout=0.25, router_bias=True, bias_update_rate=0.03
+    ),
+    "model, moe": Example(
+        model=replace(
+            _MIXED, layers=2, capacity_factor=1.0, balance_loss=0.25, router_z_loss=0.125, z_loss=0.01, tied=True
+        ),
+        recipe=ADAMW_3,
+    ),
+    "model, moe every other": Example(
+        model=replace(
+            _MIXED, layers=4, moe_every=2, shared_ffn=6, router_bias=True, bias_update_rate=0.05, adapter=2,
+            activation="swiglu", fused_gate_up=True, normalized_gates=True, balance_loss=0.5, balance_scope="row",
+        ),
+        recipe=SGD_SHARES,
+        make=weighted_batches,
+    ),
+    "moe, orthogonal": Example(model=replace(_MOE, shared_ffn=6, router_bias=True, bias_update_rate=0.1), recipe=MUON),
     "model, text": _model(ADAMW_2, text_batches, vocabulary=261, label_smoothing=0.1, z_loss=0.01, tied=True),
 }  # fmt: skip
+PLAIN_MOE = replace(EXAMPLES["moe"], recipe=replace(ADAMW, clip_norm=None))

@@ -1,5 +1,6 @@
 """Muon against its own law in terms of singular values, and against torch.optim and optax."""
 
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
@@ -44,13 +45,13 @@ def test_newton_schulz_acts_on_singular_values(framework, shape, scale):
     assert np.max(np.abs(core - np.diag(np.diag(core)))) < 1e-12
 
 
-def ours(framework: str, parameters: dict, gradients: list[dict]) -> tuple[dict, dict]:
+def ours(framework: str, parameters: dict, gradients: list[dict], recipe: Recipe = RECIPE) -> tuple[dict, dict]:
     optimizers = import_module(f"reference.{framework}.optimizers")
     p = {name: tensor(framework, value) for name, value in parameters.items()}
-    state = optimizers.slots(p, RECIPE)
+    state = optimizers.slots(p, recipe)
     for number, found in enumerate(gradients, start=1):
         g = {name: tensor(framework, value) for name, value in found.items()}
-        p, state = optimizers.update(p, g, state, tensor(framework, number), RECIPE)
+        p, state = optimizers.update(p, g, state, tensor(framework, number), recipe)
     return {name: to_numpy(value) for name, value in p.items()}, state
 
 
@@ -117,3 +118,32 @@ def test_all_others_follow_sgd(framework):
             v = 0.75 * v + g[name] + 0.125 * p
             p = p - 0.25 * v
         assert relative_error(found[name], p) < 1e-14, name
+
+
+@EVERY_FRAMEWORK
+def test_stacked_experts_are_orthogonal_one_by_one(framework):
+    """A stack of matrices moves as its matrices do by themselves; stacked biases follow SGD, two dims or not."""
+    shapes = {"experts.up.weight": (3, 6, 10), "experts.up.bias": (3, 10)}
+    parameters, gradients = drawn(shapes, 3)
+    found, state = ours(framework, parameters, gradients)
+    for e in range(3):
+        p, *alone = (
+            {name.removeprefix("experts."): value[e] for name, value in arrays.items()}
+            for arrays in (parameters, *gradients)
+        )
+        wanted, slots = ours(framework, p, alone)
+        for name, value in wanted.items():
+            assert relative_error(found[f"experts.{name}"][e], value) < 1e-13, name
+            slot = to_numpy(state["momentum"][f"experts.{name}"])[e]
+            assert relative_error(slot, to_numpy(slots["momentum"][name])) < 1e-15, name
+
+
+@EVERY_FRAMEWORK
+def test_a_router_bias_stays(framework):
+    """No optimizer moves it and no decay shrinks it, whatever its gradient."""
+    parameters, gradients = drawn({"moe.router.bias": (5,), "up.bias": (5,)}, 2)
+    for optimizer in ("sgd", "adamw", "muon"):
+        found, state = ours(framework, parameters, gradients, replace(RECIPE, optimizer=optimizer))
+        assert np.array_equal(found["moe.router.bias"], parameters["moe.router.bias"])
+        assert not np.array_equal(found["up.bias"], parameters["up.bias"])
+        assert all(np.all(to_numpy(values["moe.router.bias"]) == 0) for values in state.values())

@@ -1,0 +1,113 @@
+"""The mixture of experts, which takes the place of a feed-forward block.
+
+B: rows  S: tokens of a row  D: hidden  E: experts  K: choices of a token  I, O: input and output features
+Clarity over speed: every expert reads every token, and what it was not asked for is multiplied by zero.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from reference.architecture import Architecture, dense, places
+from reference.jax import routing
+from reference.jax.feedforward import FeedForward
+from reference.jax.layers import Tensors, unset
+
+
+class Router(nnx.Module):
+    """Logits over experts, x w; the bias is no part of them but of the choice."""
+
+    def __init__(self, model: Architecture) -> None:
+        self.weight = unset(model.hidden, model.experts)
+        self.bias = unset(model.experts) if model.router_bias else None
+
+    def __call__(self, x_BSD: jax.Array) -> jax.Array:
+        return x_BSD @ self.weight[...]
+
+    def best(self, scores_BSE: jax.Array, top_k: int) -> jax.Array:
+        return routing.best(scores_BSE, None if self.bias is None else self.bias[...], top_k)
+
+
+class Stack(nnx.Module):
+    """A linear map of its own for each expert: w_EIO and b_EO, stacked."""
+
+    def __init__(self, experts: int, inputs: int, outputs: int, bias: bool) -> None:
+        self.weight = unset(experts, inputs, outputs)
+        self.bias = unset(experts, outputs) if bias else None
+
+    def __call__(self, x_BSEI: jax.Array) -> jax.Array:
+        y_BSEO = jnp.einsum("bsei,eio->bseo", x_BSEI, self.weight[...])
+        return y_BSEO if self.bias is None else y_BSEO + self.bias[...]
+
+
+class Experts(nnx.Module):
+    """Feed-forward blocks side by side: GELU (tanh form) between two linear maps, or SwiGLU."""
+
+    def __init__(self, model: Architecture) -> None:
+        self.gate = Stack(model.experts, model.hidden, model.ffn, model.bias) if model.activation == "swiglu" else None
+        self.up = Stack(model.experts, model.hidden, model.ffn, model.bias)
+        self.down = Stack(model.experts, model.ffn, model.hidden, model.bias)
+
+    def __call__(self, x_BSED: jax.Array) -> jax.Array:
+        if self.gate is None:
+            return self.down(jax.nn.gelu(self.up(x_BSED), approximate=True))
+        return self.down(jax.nn.silu(self.gate(x_BSED)) * self.up(x_BSED))
+
+
+class Mixture(nnx.Module):
+    """y = sum over the experts that a token is admitted to of gate * expert(x), plus shared(x) where there is one.
+
+    With `gates_before` it is the sum of expert(gate * x). Gates multiply, and experts are summed, in `statistics`.
+    Padding asks no expert, but the shared one serves it too. Where the batch has routing.<name> [B, S, K], it says
+    which experts a token is admitted to, -1 for none, and nothing else: gates are still the scores of those experts,
+    normalized over those experts, and load and balance count those choices.
+    Source: Dai et al., DeepSeekMoE, section 3.
+    """
+
+    def __init__(self, model: Architecture, statistics: str) -> None:
+        self.model = model
+        self.statistics = statistics
+        self.router = Router(model)
+        self.experts = Experts(model)
+        self.shared = FeedForward(dense(model, model.shared_ffn)) if model.shared_ffn else None
+
+    def __call__(self, x_BSD: jax.Array, batch: Tensors, name: str, observed: Tensors, terms: Tensors) -> jax.Array:
+        """Adds to `observed` the logits and the admitted choices, and to `terms` load/<name> [E] and the losses."""
+        logits_BSE = observed[f"activations/{name}.router"] = self.router(x_BSD)
+        logits_BSE = logits_BSE.astype(self.statistics)
+        scores_BSE = routing.scores(logits_BSE, self.model.scores)
+        choices_BSK, admitted_BSK = self.choices(scores_BSE, batch, f"routing.{name}")
+        observed[f"routing/{name}"] = admitted_BSK.astype(self.statistics)
+
+        asked_BSE = routing.spread(jnp.ones_like(choices_BSK, self.statistics), choices_BSK, self.model.experts)
+        terms[f"load/{name}"] = jnp.sum(asked_BSE, axis=(0, 1))
+        terms[f"balance_loss/{name}"] = routing.balance(asked_BSE, scores_BSE, batch["padding"], self.model)
+        terms[f"router_z_loss/{name}"] = routing.router_z(logits_BSE, batch["padding"])
+
+        gates_BSK = routing.gates(scores_BSE, choices_BSK, self.model.normalized_gates)
+        y_BSD = self.mixed(x_BSD, gates_BSK, admitted_BSK)
+        return y_BSD if self.shared is None else y_BSD + self.shared(x_BSD)
+
+    def choices(self, scores_BSE: jax.Array, batch: Tensors, replayed: str) -> tuple[jax.Array, jax.Array]:
+        """The choices of real tokens, and those that find a place."""
+        own = replayed not in batch
+        choices_BSK = self.router.best(scores_BSE, self.model.top_k) if own else batch[replayed]
+        choices_BSK = jnp.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+        limit = places(self.model, choices_BSK.shape[1])
+        if limit is None or not own:
+            return choices_BSK, choices_BSK
+        return choices_BSK, routing.admitted(choices_BSK, limit, self.model.experts)
+
+    def mixed(self, x_BSD: jax.Array, gates_BSK: jax.Array, admitted_BSK: jax.Array) -> jax.Array:
+        """The sum over experts; those that a token is not admitted to have weight zero."""
+        gate_BSE1 = routing.spread(gates_BSK, admitted_BSK, self.model.experts)[..., None]
+        read_BSED = x_BSD[:, :, None, :]
+        weight_BSE1 = gate_BSE1
+        if self.model.gates_before:
+            read_BSED = (read_BSED.astype(self.statistics) * gate_BSE1).astype(x_BSD.dtype)
+            weight_BSE1 = routing.spread(jnp.ones_like(gates_BSK), admitted_BSK, self.model.experts)[..., None]
+        read_BSED = jnp.broadcast_to(read_BSED, (*x_BSD.shape[:2], self.model.experts, x_BSD.shape[2]))
+        said_BSED = self.experts(read_BSED).astype(self.statistics)
+        return jnp.sum(weight_BSE1 * said_BSED, axis=2).astype(x_BSD.dtype)
