@@ -55,8 +55,12 @@ def contract(
 
 
 def laws_of(model: Architecture) -> tuple[str, ...]:
-    """The laws that hold for every model of a kind; they cost a step each."""
+    """The laws that hold for every model of a kind; they cost a step each.
+
+    To the bit, a mixture of experts leaks from later tokens: how many rows are multiplied at once depends on them, and
+    with a capacity what is dropped does too.
+    """
     attends = bool(model.layers) or model.kind in ("attention", "layer")
-    causal = ("causal leak",) if attends and model.causal else ()
+    causal = ("causal leak",) if attends and model.causal and not model.experts else ()
     dropped = ("dropout masks",) if model.dropout else ()
     return ("masked batch", "batch permutation", *causal, *dropped)

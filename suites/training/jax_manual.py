@@ -75,9 +75,9 @@ class ShardMapTraining(WholeMatrices):
             gradients = {name: self.mean_gradient(name, g, weight) for name, g in gradients.items()}
             wide = {name: g.astype(self.master) for name, g in gradients.items()}
             norm = self.global_norm(wide)
-            state = self.update(state, wide, self.clip_factor(norm))
+            state = self.adjusted(self.update(state, wide, self.clip_factor(norm)), sums)
         rows = self.finished_rows(rows, weight)
-        scalars = {name: value / weight for name, value in sums.items()}
+        scalars = self.finished_sums(sums, weight)
         scalars |= {"metrics/tokens": elements / self.weight_per_token, "metrics/grad_norm": norm}
         divided = {name: rows.pop(name) for name in self.output_placements() if name in rows}
         return state, {"rows": rows, "divided": divided, "scalars": scalars, "gradients": gradients}
@@ -85,6 +85,14 @@ class ShardMapTraining(WholeMatrices):
     def finished_rows(self, rows: Named, weight: jax.Array) -> Named:
         """What is observed of rows, once the weight of the whole batch is known."""
         return rows
+
+    def finished_sums(self, sums: Named, weight: jax.Array) -> Named:
+        """What is observed of sums over the whole batch: means."""
+        return {name: value / weight for name, value in sums.items()}
+
+    def adjusted(self, state: dict, sums: Named) -> dict:
+        """The state after what moves by sums over the whole batch, and not by gradients."""
+        return state
 
     # Reductions.
 
@@ -100,9 +108,13 @@ class ShardMapTraining(WholeMatrices):
         """The axes over which gradients are summed when all slices are done."""
         return self.data_axes
 
+    def axes_of_gradient(self, name: str) -> tuple[str, ...]:
+        """Those over which the gradient of one parameter is summed."""
+        return self.gradient_axes
+
     def sum_gradient(self, name: str, g: jax.Array) -> jax.Array:
         """Gradient of this device's sum of losses -> gradient of the sum over the whole batch."""
-        return self.reduced(g, partial(self.sum_over, self.gradient_axes))
+        return self.reduced(g, partial(self.sum_over, self.axes_of_gradient(name)))
 
     def mean_gradient(self, name: str, g: jax.Array, weight: jax.Array) -> jax.Array:
         return self.round_gradient(self.sum_gradient(name, g).astype(self.master) / weight)
@@ -147,7 +159,7 @@ class ShardMapTraining(WholeMatrices):
     def transfers(self) -> Iterator[Transfer]:
         """What a step communicates. Here: gradients, sums over the data axes, and matrices that are needed whole."""
         for name in self.contract.shapes:
-            yield self.gradient_sum(self.gradient_axes, self.local_elements(name))
+            yield self.gradient_sum(self.axes_of_gradient(name), self.local_elements(name))
         yield self.update_sum(self.data_axes, 1, self.summed_scalars())
         yield from self.matrix_transfers()
 

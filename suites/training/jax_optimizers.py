@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from conformance.contract import Recipe
+from reference.architecture import is_router_bias
 
 Named = dict[str, jax.Array]
 Slots = dict[str, Named]
@@ -27,15 +28,23 @@ def apply(
     new_slots: Slots = {slot: {} for slot in optimizer}
     for name, gradient in gradients.items():
         old = {slot: optimizer[slot][name] for slot in optimizer}
-        if recipe.optimizer == "muon" and is_hidden(name, gradient.shape):
-            new_parameters[name], new = muon(recipe, parameters[name], old, gradient, partial(orthogonal, name))
-        elif recipe.optimizer == "adamw":
-            new_parameters[name], new = adamw(recipe, parameters[name], old, gradient, count)
-        else:
-            new_parameters[name], new = sgd(recipe, parameters[name], old, gradient)
+        new_parameters[name], new = _moved(recipe, name, parameters[name], old, gradient, count, orthogonal)
         for slot, value in new.items():
             new_slots[slot][name] = value
     return new_parameters, new_slots
+
+
+def _moved(
+    recipe: Recipe, name: str, p: jax.Array, old: Named, g: jax.Array, count: jax.Array, orthogonal: Orthogonal
+) -> tuple[jax.Array, Named]:
+    """One parameter and its slots after the update. A router bias stays: the load of the experts moves it."""
+    if is_router_bias(name):
+        return p, old
+    if recipe.optimizer == "muon" and is_hidden(name, tuple(g.shape)):
+        return muon(recipe, p, old, g, partial(orthogonal, name))
+    if recipe.optimizer == "adamw":
+        return adamw(recipe, p, old, g, count)
+    return sgd(recipe, p, old, g)
 
 
 def sgd(recipe: Recipe, p: jax.Array, old: Mapping[str, jax.Array], g: jax.Array) -> tuple[jax.Array, Named]:

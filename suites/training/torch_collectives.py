@@ -78,6 +78,12 @@ class MeshAxis:
         dist.all_to_all_single(arrived, parts, group=self.group)
         return torch.cat(arrived.unbind(), dim=concat_dim)
 
+    def exchange(self, x: Tensor, sends: list[int], receives: list[int]) -> Tensor:
+        """Rows of x to the ranks of the axis in their order, so many to each; what arrives, by the ranks it is from."""
+        arrived = x.new_empty(sum(receives), *x.shape[1:])
+        dist.all_to_all_single(arrived, x.detach().contiguous(), receives, sends, group=self.group)
+        return arrived
+
     def permute(self, x: Tensor, shift: int = 1) -> Tensor:
         """The x of the rank `shift` places before this one, around the ring; every rank sends and receives at once."""
         if shift % self.size == 0:

@@ -52,10 +52,10 @@ class CollectiveTraining(Checkpointed, Recomputed):
         rows = self.finished_rows(rows, weight)
         observations = {name: self.as_output(name, value) for name, value in rows.items()}
         observations["metrics/tokens"] = valid / self.weight_per_token
-        observations |= {name: value / weight for name, value in sums.items()}
+        observations |= self.finished_sums(sums, weight)
         observations |= {f"gradients/{name}": self.as_gradient(name, gradients[name]) for name in reversed(gradients)}
         observations["metrics/grad_norm"] = norm
-        return self.update(state, wide, self.clip_factor(norm)), observations
+        return self.adjusted(self.update(state, wide, self.clip_factor(norm)), sums), observations
 
     def accumulate(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         """(gradients, sums, rows) of this rank: gradients and sums of all slices added up, rows in their order."""
@@ -63,13 +63,21 @@ class CollectiveTraining(Checkpointed, Recomputed):
         parts = [dict(zip(batch, values, strict=True)) for values in slices]
         done = [self.slice_gradients(parameters, part) for part in parts]
         gradients = reduce(self.add_gradients, (part[0] for part in done))
-        sums = {name: torch.stack([part[1][name] for part in done]).sum() for name in done[0][1]}
+        sums = {name: torch.stack([part[1][name] for part in done]).sum(0) for name in done[0][1]}
         rows = {name: torch.cat([part[2][name] for part in done]) for name in done[0][2]}
         return gradients, sums, rows
 
     def finished_rows(self, rows: Named, weight: Tensor) -> Named:
         """What is observed of rows, once the weight of the whole batch is known."""
         return rows
+
+    def finished_sums(self, sums: Named, weight: Tensor) -> Named:
+        """What is observed of sums over the whole batch: means."""
+        return {name: value / weight for name, value in sums.items()}
+
+    def adjusted(self, state: State, sums: Named) -> State:
+        """The state after what moves by sums over the whole batch, and not by gradients."""
+        return state
 
     def add_gradients(self, summed: Named, new: Named) -> Named:
         return {name: summed[name] + new[name] for name in new}
@@ -107,9 +115,13 @@ class CollectiveTraining(Checkpointed, Recomputed):
         """The axes over which gradients are summed when all slices are done."""
         return self.data_axes
 
+    def axes_of_gradient(self, name: str) -> tuple[str, ...]:
+        """Those over which the gradient of one parameter is summed."""
+        return self.gradient_axes
+
     def sum_gradient(self, name: str, g: Tensor) -> Tensor:
         """Local gradient of a stored parameter -> its gradient over the whole batch."""
-        return self.reduced(g, partial(self.sum_over, self.gradient_axes))
+        return self.reduced(g, partial(self.sum_over, self.axes_of_gradient(name)))
 
     def mean_gradient(self, name: str, g: Tensor, weight: Tensor) -> Tensor:
         return self.round_gradient(self.sum_gradient(name, g).to(self.master) / weight)
@@ -175,8 +187,8 @@ class CollectiveTraining(Checkpointed, Recomputed):
 
     def transfers(self) -> Iterator[Transfer]:
         """What a step communicates. Here: gradients, sums over the data axes, the norm over the others, matrices."""
-        for axis in self.gradient_axes:
-            for name in self.contract.shapes:
+        for name in self.contract.shapes:
+            for axis in self.axes_of_gradient(name):
                 yield self.gradient_transfer(axis, self.local_elements(name))
         for axis in self.data_axes:
             yield self.update_transfer(axis, 1, calls=self.summed_scalars())

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from conformance.contract import Recipe
+from reference.architecture import is_router_bias
 
 Named = dict[str, Tensor]
 Slots = dict[str, Named]
@@ -31,16 +32,24 @@ def apply(
     new_parameters: Named = {}
     new_slots: Slots = {slot: {} for slot in optimizer}
     for name, gradient in gradients.items():
-        old = {slot: values[name] for slot, values in optimizer.items()}
-        if recipe.optimizer == "muon" and is_hidden(name, tuple(gradient.shape)):
-            new_parameters[name], new = muon(recipe, parameters[name], old, gradient, partial(orthogonal, name))
-        elif recipe.optimizer == "adamw":
-            new_parameters[name], new = adamw(recipe, parameters[name], old, gradient, count)
-        else:
-            new_parameters[name], new = sgd(recipe, parameters[name], old, gradient)
+        old = {slot: optimizer[slot][name] for slot in optimizer}
+        new_parameters[name], new = _moved(recipe, name, parameters[name], old, gradient, count, orthogonal)
         for slot, value in new.items():
             new_slots[slot][name] = value
     return new_parameters, new_slots
+
+
+def _moved(
+    recipe: Recipe, name: str, p: Tensor, old: Named, g: Tensor, count: int, orthogonal: Orthogonal
+) -> tuple[Tensor, Named]:
+    """One parameter and its slots after the update. A router bias stays: the load of the experts moves it."""
+    if is_router_bias(name):
+        return p, old
+    if recipe.optimizer == "muon" and is_hidden(name, tuple(g.shape)):
+        return muon(recipe, p, old, g, partial(orthogonal, name))
+    if recipe.optimizer == "adamw":
+        return adamw(recipe, p, old, g, count)
+    return sgd(recipe, p, old, g)
 
 
 def sgd(recipe: Recipe, p: Tensor, old: Named, g: Tensor) -> tuple[Tensor, Named]:

@@ -24,7 +24,7 @@ from suites.training.jax_state import Named
 from suites.training.traffic import Transfer
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss
-OBSERVED = ("outputs/", "activations/", "masks/")  # observations that have tokens
+OBSERVED = ("outputs/", "activations/", "masks/", "routing/")  # observations that have tokens
 
 
 class SequenceParallel(TokenArrangement, TensorParallel):

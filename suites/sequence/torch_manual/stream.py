@@ -12,7 +12,7 @@ from suites.sequence.arrangement import Positions, TokenArrangement
 from suites.training.torch_state import TorchTraining
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss
-OBSERVED = ("outputs/", "activations/", "masks/")  # observations that have tokens
+OBSERVED = ("outputs/", "activations/", "masks/", "routing/")  # observations that have tokens
 
 
 class StreamTokens(TokenArrangement, TorchTraining):

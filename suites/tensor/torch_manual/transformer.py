@@ -25,9 +25,18 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
         mixed_BSD = self.attention(self.norm(x_BSD, f"{name}.attention_norm", p), batch, f"{name}.attention", p)
         observed[f"activations/{name}.attention"] = mixed_BSD
         x_BSD = x_BSD + self.dropout(mixed_BSD, f"{name}.attention", batch, observed)
-        fed_BSD = self.feedforward(self.norm(x_BSD, f"{name}.feedforward_norm", p), f"{name}.feedforward", p)
-        observed[f"activations/{name}.feedforward"] = fed_BSD
-        return x_BSD + self.dropout(fed_BSD, f"{name}.feedforward", batch, observed)
+        block = f"{name}.{self.second_block(name)}"
+        fed_BSD = self.fed(self.norm(x_BSD, f"{name}.feedforward_norm", p), batch, block, p, observed)
+        observed[f"activations/{block}"] = fed_BSD
+        return x_BSD + self.dropout(fed_BSD, block, batch, observed)
+
+    def second_block(self, layer: str) -> str:
+        """What stands behind attention in a layer."""
+        return "feedforward"
+
+    def fed(self, x_BSD: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
+        """The block behind attention, of this name."""
+        return self.feedforward(x_BSD, name, p)
 
     def norm(self, x: Tensor, name: str, p: Named) -> Tensor:
         epsilon = self.contract.model.norm_epsilon

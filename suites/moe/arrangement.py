@@ -1,0 +1,89 @@
+"""How expert parallelism stores a mixture: its experts in chunks over the expert axis, in the order of their numbers.
+
+Framework-neutral. Where there is a tensor axis too, the hidden features of every expert are divided over it, as those
+of a dense block are. Tokens are divided over the data and the expert axis alike: every device routes its own rows, and
+an exchange over the expert axis brings each token to the devices of its experts and back.
+Source: Lepikhin et al., GShard, section 3.2.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from conformance.implementation import Unsupported
+from conformance.placements import Placements, sharded_dim
+from reference.architecture import has_mixture, mixtures, places
+from suites.tensor.arrangement import Positions, positions
+
+Conforming: Any = object  # a training step, in either framework, whose parameters may be divided over other axes
+
+
+class ExpertArrangement(Conforming):
+    """Put in front of a training step: dim 0 of every stack of experts is divided over the expert axis."""
+
+    expert_axis: ClassVar[str] = "expert"
+    row_axes: ClassVar[tuple[str, ...]] = ("data", "expert")
+    model_axes: ClassVar[tuple[str, ...]] = ("tensor", "expert")
+
+    def expert_size(self) -> int:
+        return self.mesh.size(self.expert_axis)
+
+    @property
+    def experts_here(self) -> int:
+        """Experts that a device stores, those that only fill up the last devices among them."""
+        return -(-self.contract.model.experts // self.expert_size())
+
+    @property
+    def mixtures(self) -> tuple[str, ...]:
+        return mixtures(self.contract.model)
+
+    def second_block(self, layer: str) -> str:
+        """A mixture, or a dense block where the model has none in this layer."""
+        number = layer.rpartition(".")[2]
+        has_one = has_mixture(self.contract.model, int(number) if number.isdigit() else 0)
+        return "moe" if has_one else super().second_block(layer)
+
+    def placements(self, name: str) -> Placements:
+        """In a stack of experts, other axes divide one dim further than in a dense block."""
+        others = super().placements(name)
+        if not is_expert(name):
+            return others
+        further = {axis: f"S({(sharded_dim(one) or 0) + 1})" for axis, one in others.items()}
+        return {self.expert_axis: "S(0)", **further}
+
+    def positions(self, name: str) -> Positions:
+        return {**super().positions(name), **(self.expert_positions if is_expert(name) else {})}
+
+    @cached_property
+    def expert_positions(self) -> Positions:
+        """Numbers of the experts as they are stored, -1 for those that only fill up the last devices."""
+        experts = self.contract.model.experts
+        stored = positions([(experts, 1)], self.expert_size())
+        return {} if np.array_equal(stored, np.arange(experts)) else {0: stored}
+
+    def axes_of_gradient(self, name: str) -> tuple[str, ...]:
+        """The gradient of an expert is of all tokens that came to it, from wherever along the expert axis."""
+        axes = super().axes_of_gradient(name)
+        return tuple(axis for axis in axes if axis != self.expert_axis) if is_expert(name) else axes
+
+    @property
+    def places_in_row(self) -> int:
+        """Tokens of one row that an expert takes at most."""
+        return places(self.contract.model, self.row_length) or self.row_length
+
+    def compute_axes(self) -> tuple[str, ...]:
+        """How much an expert computes depends on what it is asked for."""
+        return ()
+
+    def require_supported(self) -> None:
+        super().require_supported()
+        if self.contract.recipe.optimizer == "muon":
+            raise Unsupported("A mixture of experts is trained with SGD or AdamW here, not with Muon.")
+
+
+def is_expert(name: str) -> bool:
+    """Whether a parameter is a stack of those of all experts."""
+    return ".experts." in name

@@ -1,0 +1,1 @@
+"""Expert parallelism in JAX: every collective stands where it happens, under `shard_map`."""

@@ -1,0 +1,169 @@
+"""A mixture of experts: router, gates and auxiliary losses. How tokens come to their experts, a subclass says.
+
+B: rows  S: tokens of a row  D: hidden  E: experts  K: choices of a token
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+
+from reference.jax.rounding import rounded
+from suites.moe.arrangement import ExpertArrangement
+from suites.moe.jax_manual import routing
+from suites.tensor.jax_manual.transformer import DecoderLayers
+from suites.training.jax_state import Named
+from suites.training.traffic import Transfer
+
+TERMS = ("balance_loss", "router_z_loss")
+
+
+class MixtureBlock(ExpertArrangement, DecoderLayers):
+    """Takes the place of a feed-forward block; its shared expert, if there is one, is a block like any other."""
+
+    def fed(self, x_BSD: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
+        return (self.mixture if name in self.mixtures else super().fed)(x_BSD, batch, name, p, observed)
+
+    def mixture(self, x_BSD: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
+        """Adds logits, admitted choices and load to `observed`, and the terms of the loss under terms/."""
+        logits_BSE = observed[f"activations/{name}.router"] = x_BSD @ p[f"{name}.router.weight"]
+        wide_BSE = logits_BSE.astype(self.master)
+        scores_BSE = routing.scored(wide_BSE, self.contract.model.scores)
+        choices_BSK = self.choices(scores_BSE, batch, name, p)
+        admitted_BSK = self.admitted(choices_BSK, batch, name)
+        observed[f"routing/{name}"] = admitted_BSK.astype(self.master)
+        self.note_terms(name, wide_BSE, scores_BSE, choices_BSK, batch, observed)
+        gates_BSK = routing.gated(scores_BSE, choices_BSK, self.contract.model.normalized_gates)
+        y_BSD = self.mixed(x_BSD, gates_BSK, admitted_BSK, name, p)
+        return y_BSD + self.feedforward(x_BSD, f"{name}.shared", p) if self.contract.model.shared_ffn else y_BSD
+
+    # Choices.
+
+    def choices(self, scores_BSE: jax.Array, batch: Named, name: str, p: Named) -> jax.Array:
+        """Of real tokens: those that the batch prescribes, or the best by score and bias."""
+        if f"routing.{name}" in batch:
+            choices_BSK = batch[f"routing.{name}"]
+        else:
+            choices_BSK = routing.chosen(self.ranked(scores_BSE, name, p), self.contract.model.top_k)
+        return jnp.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+
+    def ranked(self, scores_BSE: jax.Array, name: str, p: Named) -> jax.Array:
+        bias = f"{name}.router.bias"
+        return scores_BSE + p[bias].astype(self.master) if bias in p else scores_BSE
+
+    def admitted(self, choices_BSK: jax.Array, batch: Named, name: str) -> jax.Array:
+        """The choices that find a place at their expert; -1 for those that are dropped."""
+        if not self.contract.model.capacity_factor or f"routing.{name}" in batch:
+            return choices_BSK
+        before_BSK = routing.numbered(choices_BSK, self.contract.model.experts)
+        return jnp.where(before_BSK < self.places_in_row, choices_BSK, -1)
+
+    # Experts.
+
+    def mixed(self, x_BSD: jax.Array, gates_BSK: jax.Array, admitted_BSK: jax.Array, name: str, p: Named) -> jax.Array:
+        """The sum over experts of gate x expert(token); or of expert(gate x token)."""
+        before = self.contract.model.gates_before
+        weights_BSK = jnp.where(admitted_BSK >= 0, 1 if before else gates_BSK, 0).astype(self.master)
+        read_BSKD = jnp.broadcast_to(x_BSD[:, :, None], (*admitted_BSK.shape, x_BSD.shape[-1]))
+        if before:
+            read_BSKD = (read_BSKD.astype(self.master) * gates_BSK[..., None]).astype(self.compute)
+        said_BSKD = self.exchanged(read_BSKD, admitted_BSK, name, p)
+        return jnp.sum(weights_BSK[..., None] * said_BSKD.astype(self.master), axis=2).astype(self.compute)
+
+    @abstractmethod
+    def exchanged(self, read_BSKD: jax.Array, admitted_BSK: jax.Array, name: str, p: Named) -> jax.Array:
+        """What the experts say of what is read to them; zeros, or anything finite, for a choice of -1."""
+
+    # Terms of the loss.
+
+    def note_terms(
+        self,
+        name: str,
+        logits_BSE: jax.Array,
+        scores_BSE: jax.Array,
+        choices_BSK: jax.Array,
+        batch: Named,
+        observed: Named,
+    ) -> None:
+        """This device's share of the terms: over the whole slice they add up to its means."""
+        experts, real_BS = self.contract.model.experts, batch["padding"].astype(self.master)
+        asked_BSE = jnp.sum(choices_BSK[..., None] == jnp.arange(experts), axis=2).astype(self.master)
+        observed[f"metrics/load/{name}"] = asked_BSE.sum((0, 1))
+        observed[f"terms/balance_loss/{name}"] = self.balance_share(asked_BSE, scores_BSE, real_BS)
+        lse_BS = jax.nn.logsumexp(logits_BSE, -1)
+        tokens = jnp.maximum(self.sum_over_data(real_BS.sum()), 1)
+        observed[f"terms/router_z_loss/{name}"] = jnp.sum(real_BS * lse_BS**2) / tokens
+
+    def balance_share(self, asked_BSE: jax.Array, scores_BSE: jax.Array, real_BS: jax.Array) -> jax.Array:
+        """E x sum over experts of (share of choices) x (mean score), of the slice on all devices, or row by row."""
+        model = self.contract.model
+        shares_BSE = scores_BSE / scores_BSE.sum(-1, keepdims=True) * real_BS[..., None]
+        if model.balance_scope == "row":
+            tokens_B1 = jnp.maximum(real_BS.sum(1), 1)[:, None]
+            terms_B = jnp.sum(asked_BSE.sum(1) * shares_BSE.sum(1) / tokens_B1**2, -1)
+            rows = jnp.maximum(self.sum_over_data(jnp.sum(real_BS.any(1).astype(self.master))), 1)
+            return model.experts / model.top_k * jnp.sum(terms_B) / rows
+        asked_E, tokens = self.sum_over_data(asked_BSE.sum((0, 1))), self.sum_over_data(real_BS.sum())
+        return model.experts / model.top_k * jnp.sum(asked_E * shares_BSE.sum((0, 1))) / jnp.maximum(tokens, 1) ** 2
+
+    def with_terms(self, loss: jax.Array, weight: jax.Array, observed: Named) -> tuple[jax.Array, jax.Array, Named]:
+        """The loss with the terms of all mixtures: their mean, times the weight of the whole slice."""
+        observed, whole = dict(observed), self.sum_over_data(weight)
+        for term in TERMS:
+            shares = [observed.pop(f"terms/{term}/{name}") for name in self.mixtures]
+            observed[f"metrics/{term}"] = getattr(self.contract.model, term) * sum(shares) / len(shares) * whole
+            loss = loss + observed[f"metrics/{term}"]
+        return loss, weight, observed
+
+    # What the training step must know.
+
+    def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
+        return self.with_terms(*super().forward(p, batch))  # type: ignore[safe-super]
+
+    def finished_sums(self, sums: Named, weight: jax.Array) -> Named:
+        """Loads are numbers of choices, and no means."""
+        loads = {name: value for name, value in sums.items() if name.startswith("metrics/load/")}
+        return super().finished_sums({name: value for name, value in sums.items() if name not in loads}, weight) | loads
+
+    def adjusted(self, state: dict, sums: Named) -> dict:
+        """The router biases after a step: up by the rate where the load lies below the mean, down where above."""
+        if not self.contract.model.router_bias:
+            return state
+        parameters, slots = dict(state["parameters"]), dict(state["optimizer"])
+        for name in self.mixtures:
+            bias, load_E = f"{name}.router.bias", sums[f"metrics/load/{name}"]
+            old_E = slots["master"][bias] if self.master_dtype else parameters[bias].astype(self.master)
+            new_E = old_E + self.contract.model.bias_update_rate * jnp.sign(load_E.mean() - load_E)
+            parameters[bias] = rounded(new_E, self.stored_dtype)
+            if self.master_dtype:
+                slots["master"] = {**slots["master"], bias: new_E}
+        return {**state, "parameters": parameters, "optimizer": slots}
+
+    def summed_scalars(self) -> int:
+        return super().summed_scalars() + len(TERMS)
+
+    def exchanges(self, elements: int) -> Iterator[Transfer]:
+        """All-to-alls of so many elements: there and back, and again for gradients unless inputs alone want them."""
+        model, number = self.contract.model, len(self.mixtures)
+        back = 2 - (model.kind == "moe" and not model.gates_before)
+        for phase, calls in (("forward", 2), ("backward", back + 2 * self.recomputes)):
+            one = self.each_token("all_to_all", phase, 1, calls * number)
+            yield replace(one, axes=(self.expert_axis,), elements=elements)
+
+    def each_slice_sum(self, elements: int, calls: int) -> Transfer:
+        """In every slice, `calls` sums over the data axes."""
+        slices = self.contract.recipe.accumulation
+        return replace(self.update_sum(self.data_axes, elements, calls * slices), phase="forward")
+
+    def transfers(self) -> Iterator[Transfer]:
+        """Loads as they are observed; numbers of tokens and choices, or of rows, for the terms of the loss."""
+        yield from super().transfers()
+        number, experts = len(self.mixtures), self.contract.model.experts
+        yield self.update_sum(self.data_axes, experts, number)
+        yield self.each_slice_sum(1, 2 * number + 1)
+        if self.contract.model.balance_scope == "batch":
+            yield self.each_slice_sum(experts, number)

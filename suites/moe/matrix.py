@@ -1,0 +1,94 @@
+"""The standing matrix of expert parallelism: which contract runs where, on which mesh and in which dtype.
+
+Tokens are divided over `data` and `expert`. One expert on each device of expert=8, several on all others; expert=4
+stores the six of `uneven` in chunks of two, and one device has none.
+"""
+
+from __future__ import annotations
+
+from conformance.cases import Standing
+
+ALL = ("jax-capacity", "jax-ragged", "torch-exchange")
+DTYPES = ("float64", "float32", "bfloat16")
+CORE = ("core", "full", "qualification")
+FULL = ("full", "qualification")
+CROSSED = "data=2,expert=4"
+
+
+def _names(*short: str) -> tuple[str, ...]:
+    return tuple(f"moe/{name}" for name in short)
+
+
+ALONE = _names("switch", "gshard", "dropless", "balanced", "uneven")
+GATES = _names(
+    "gates_softmax_raw_after",
+    "gates_softmax_normalized_after",
+    "gates_softmax_raw_before",
+    "gates_softmax_normalized_before",
+    "gates_sigmoid_raw_before",
+)
+MODELS = _names("layer", "language_model", "every_layer")
+SLICED = _names("accumulation", "accumulation_uneven")
+ROUTED = _names("routed", "routed_model")
+
+SMOKE = (
+    Standing(
+        contracts=_names("language_model"),
+        implementations=("jax-capacity", "torch-exchange"),
+        meshes=(CROSSED,),
+        profiles=("smoke",),
+    ),
+    Standing(contracts=_names("routed"), implementations=ALL, meshes=("expert=3",), profiles=("smoke",)),
+)
+
+MATRIX = (
+    *SMOKE,
+    Standing(contracts=ALONE + GATES, implementations=ALL, meshes=(CROSSED, "expert=3"), profiles=CORE),
+    Standing(
+        contracts=ALONE,
+        implementations=ALL,
+        meshes=("expert=2", "expert=4", "expert=8", "data=3,expert=2@shuffled", "data=2,expert=1"),
+        profiles=FULL,
+    ),
+    Standing(contracts=MODELS + SLICED, implementations=ALL, meshes=(CROSSED,), profiles=CORE),
+    Standing(
+        contracts=MODELS + SLICED,
+        implementations=ALL,
+        meshes=("expert=3", "expert=8", "data=4,expert=2@shuffled"),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=ROUTED,
+        implementations=ALL,
+        meshes=(CROSSED, "expert=3", "data=3,expert=2"),
+        dtypes=DTYPES,
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("routed_policy"),
+        implementations=ALL,
+        meshes=(CROSSED,),
+        dtypes=("float64", "bfloat16"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=ALONE + GATES + MODELS,
+        implementations=ALL,
+        meshes=("expert=2,tensor=4", "expert=4,tensor=2"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=ALONE + MODELS + SLICED,
+        implementations=ALL,
+        meshes=("data=2,expert=2,tensor=2", "data=3,expert=2,tensor=2@shuffled"),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("wide"),
+        implementations=("jax-capacity", "jax-ragged"),
+        meshes=("data=4,expert=8",),
+        dtypes=("float64",),
+        profiles=CORE,
+    ),
+    Standing(contracts=_names("wide"), implementations=("torch-exchange",), meshes=("data=2,expert=4",), profiles=CORE),
+)

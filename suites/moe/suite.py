@@ -1,0 +1,27 @@
+"""Expert parallelism: the experts of a mixture on different devices, tokens sent to them and back."""
+
+from __future__ import annotations
+
+from conformance.cases import Registered, Suite
+from suites.moe.contracts import CONTRACTS
+from suites.moe.matrix import MATRIX
+
+_CLASSES = {"moe": "Mixture", "layer": "Layer", "language_model": "LanguageModel"}  # by the kind of the model
+
+
+def _registered(name: str, module: str, summary: str) -> Registered:
+    classes = {one.name: f"suites.moe.{module}:{_CLASSES[one.model.kind]}" for one in CONTRACTS}
+    return Registered(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
+
+
+SUITE = Suite(
+    name="moe",
+    summary="Expert parallelism: experts split over the expert axis, tokens exchanged by all-to-all",
+    contracts=CONTRACTS,
+    implementations=(
+        _registered("jax-capacity", "jax_manual.capacity", "all-to-all of buffers with a place for every token"),
+        _registered("jax-ragged", "jax_manual.ragged", "all-to-all of sorted tokens, grouped products of uneven size"),
+        _registered("torch-exchange", "torch_manual.exchange", "all_to_all_single with uneven splits"),
+    ),
+    matrix=MATRIX,
+)

@@ -1,0 +1,140 @@
+"""A mixture of experts: router, gates and auxiliary losses. How tokens come to their experts, a subclass says.
+
+B: rows  S: tokens of a row  D: hidden  E: experts  K: choices of a token
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from conformance.implementation import Declarations
+from suites.moe.arrangement import ExpertArrangement
+from suites.moe.torch_manual import routing
+from suites.tensor.torch_manual.transformer import DecoderLayers
+from suites.training.torch_state import Named, State, dtype_of
+
+TERMS = ("balance_loss", "router_z_loss")
+
+
+class MixtureBlock(ExpertArrangement, DecoderLayers):
+    """Takes the place of a feed-forward block; its shared expert, if there is one, is a block like any other."""
+
+    def fed(self, x_BSD: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
+        return (self.mixture if name in self.mixtures else super().fed)(x_BSD, batch, name, p, observed)
+
+    def mixture(self, x_BSD: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
+        """Adds logits, admitted choices and load to `observed`, and the terms of the loss under terms/."""
+        logits_BSE = observed[f"activations/{name}.router"] = x_BSD @ p[f"{name}.router.weight"]
+        wide_BSE = logits_BSE.to(self.master)
+        scores_BSE = routing.scored(wide_BSE, self.contract.model.scores)
+        choices_BSK = self.choices(scores_BSE, batch, name, p)
+        admitted_BSK = self.admitted(choices_BSK, batch, name)
+        observed[f"routing/{name}"] = admitted_BSK.to(self.master)
+        self.note_terms(name, wide_BSE, scores_BSE, choices_BSK, batch, observed)
+        gates_BSK = routing.gated(scores_BSE, choices_BSK, self.contract.model.normalized_gates)
+        y_BSD = self.mixed(x_BSD, gates_BSK, admitted_BSK, name, p)
+        return y_BSD + self.feedforward(x_BSD, f"{name}.shared", p) if self.contract.model.shared_ffn else y_BSD
+
+    # Choices.
+
+    def choices(self, scores_BSE: Tensor, batch: Named, name: str, p: Named) -> Tensor:
+        """Of real tokens: those that the batch prescribes, or the best by score and bias."""
+        if f"routing.{name}" in batch:
+            choices_BSK = batch[f"routing.{name}"].long()
+        else:
+            choices_BSK = routing.chosen(self.ranked(scores_BSE, name, p), self.contract.model.top_k)
+        return torch.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+
+    def ranked(self, scores_BSE: Tensor, name: str, p: Named) -> Tensor:
+        bias = f"{name}.router.bias"
+        return scores_BSE + p[bias].to(self.master) if bias in p else scores_BSE
+
+    def admitted(self, choices_BSK: Tensor, batch: Named, name: str) -> Tensor:
+        """The choices that find a place at their expert; -1 for those that are dropped."""
+        if not self.contract.model.capacity_factor or f"routing.{name}" in batch:
+            return choices_BSK
+        before_BSK = routing.numbered(choices_BSK, self.contract.model.experts)
+        return torch.where(before_BSK < self.places_in_row, choices_BSK, -1)
+
+    # Experts.
+
+    def mixed(self, x_BSD: Tensor, gates_BSK: Tensor, admitted_BSK: Tensor, name: str, p: Named) -> Tensor:
+        """The sum over experts of gate x expert(token); or of expert(gate x token)."""
+        read_BSKD = x_BSD[:, :, None].expand(*admitted_BSK.shape, x_BSD.shape[-1])
+        weights_BSK = gates_BSK
+        if self.contract.model.gates_before:
+            read_BSKD = (read_BSKD.to(self.master) * gates_BSK[..., None]).to(self.compute)
+            weights_BSK = torch.ones_like(gates_BSK)
+        said_BSKD = self.exchanged(read_BSKD, admitted_BSK, name, p).to(self.master)
+        weights_BSK = weights_BSK * (admitted_BSK >= 0)
+        return (weights_BSK[..., None] * said_BSKD).sum(2).to(self.compute)
+
+    @abstractmethod
+    def exchanged(self, read_BSKD: Tensor, admitted_BSK: Tensor, name: str, p: Named) -> Tensor:
+        """What the experts say of what is read to them; zeros, or anything finite, for a choice of -1."""
+
+    # Terms of the loss.
+
+    def note_terms(
+        self, name: str, logits_BSE: Tensor, scores_BSE: Tensor, choices_BSK: Tensor, batch: Named, observed: Named
+    ) -> None:
+        """This rank's share of the terms: over the whole slice they add up to its means."""
+        experts, real_BS = torch.arange(self.contract.model.experts), batch["padding"].to(self.master)
+        asked_BSE = (choices_BSK[..., None] == experts).sum(2).to(self.master)
+        observed[f"metrics/load/{name}"] = asked_BSE.sum((0, 1))
+        observed[f"terms/balance_loss/{name}"] = self.balance_share(asked_BSE, scores_BSE, real_BS)
+        lse_BS = logits_BSE.logsumexp(-1)
+        tokens = self.sum_over_data(real_BS.sum()).clamp(min=1)
+        observed[f"terms/router_z_loss/{name}"] = (real_BS * lse_BS**2).sum() / tokens
+
+    def balance_share(self, asked_BSE: Tensor, scores_BSE: Tensor, real_BS: Tensor) -> Tensor:
+        """E x sum over experts of (share of choices) x (mean score), of the slice on all ranks, or row by row."""
+        model = self.contract.model
+        shares_BSE = scores_BSE / scores_BSE.sum(-1, keepdim=True) * real_BS[..., None]
+        if model.balance_scope == "row":
+            tokens_B1 = real_BS.sum(1).clamp(min=1)[:, None]
+            terms_B = (asked_BSE.sum(1) * shares_BSE.sum(1) / tokens_B1**2).sum(-1)
+            rows = self.sum_over_data((real_BS > 0).any(1).to(self.master).sum()).clamp(min=1)
+            return model.experts / model.top_k * terms_B.sum() / rows
+        asked_E, tokens = self.sum_over_data(asked_BSE.sum((0, 1))), self.sum_over_data(real_BS.sum())
+        return model.experts / model.top_k * (asked_E * shares_BSE.sum((0, 1))).sum() / tokens.clamp(min=1) ** 2
+
+    def with_terms(self, loss: Tensor, weight: Tensor, observed: Named) -> tuple[Tensor, Tensor, Named]:
+        """The loss with the terms of all mixtures: their mean, times the weight of the whole slice."""
+        observed, whole = dict(observed), self.sum_over_data(weight)
+        for term in TERMS:
+            shares = [observed.pop(f"terms/{term}/{name}") for name in self.mixtures]
+            share = getattr(self.contract.model, term) * torch.stack(shares).mean() * whole
+            observed[f"metrics/{term}"], loss = share, loss + share
+        return loss, weight, observed
+
+    # What the training step must know.
+
+    def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
+        return self.with_terms(*super().forward(p, batch))  # type: ignore[safe-super]
+
+    def finished_sums(self, sums: Named, weight: Tensor) -> Named:
+        """Loads are numbers of choices, and no means."""
+        loads = {name: value for name, value in sums.items() if name.startswith("metrics/load/")}
+        return super().finished_sums({name: value for name, value in sums.items() if name not in loads}, weight) | loads
+
+    def adjusted(self, state: State, sums: Named) -> State:
+        """The router biases after a step: up by the rate where the load lies below the mean, down where above."""
+        if not self.contract.model.router_bias:
+            return state
+        parameters, slots = dict(state["parameters"]), dict(state["optimizer"])
+        for name in self.mixtures:
+            bias, load_E = f"{name}.router.bias", sums[f"metrics/load/{name}"]
+            old_E = slots["master"][bias] if self.master_dtype else parameters[bias].to(self.master)
+            new_E = old_E + self.contract.model.bias_update_rate * (load_E.mean() - load_E).sign()
+            parameters[bias] = new_E.to(dtype_of(self.stored_dtype))
+            if self.master_dtype:
+                slots["master"] = {**slots["master"], bias: new_E}
+        return {**state, "parameters": parameters, "optimizer": slots}
+
+    def declare(self) -> Declarations:
+        """How much is sent depends on what tokens ask for: no one can say before."""
+        return Declarations(layout=self.layout(), reduction_dtype=str(self.compute).removeprefix("torch."))
