@@ -18,6 +18,7 @@ from conformance.placements import Placements, sharded_dim
 from reference.architecture import has_mixture, mixtures, places
 from suites.tensor.arrangement import Positions, positions
 
+OBSERVED = ("outputs/", "activations/", "masks/", "routing/")  # observations that have rows
 Conforming: Any = object  # a training step, in either framework, whose parameters may be divided over other axes
 
 
@@ -46,6 +47,13 @@ class ExpertArrangement(Conforming):
         has_one = has_mixture(self.contract.model, int(number) if number.isdigit() else 0)
         return "moe" if has_one else super().second_block(layer)
 
+    @property
+    def dense_blocks(self) -> int:
+        """A shared expert is a dense block."""
+        return super().dense_blocks - (0 if self.contract.model.shared_ffn else len(self.mixtures))
+
+    # Parameters.
+
     def placements(self, name: str) -> Placements:
         """In a stack of experts, other axes divide one dim further than in a dense block."""
         others = super().placements(name)
@@ -55,6 +63,8 @@ class ExpertArrangement(Conforming):
         return {self.expert_axis: "S(0)", **further}
 
     def positions(self, name: str) -> Positions:
+        if name.startswith(OBSERVED):
+            return {**super().positions(name), **self.row_positions}
         return {**super().positions(name), **(self.expert_positions if is_expert(name) else {})}
 
     @cached_property
@@ -63,6 +73,29 @@ class ExpertArrangement(Conforming):
         experts = self.contract.model.experts
         stored = positions([(experts, 1)], self.expert_size())
         return {} if np.array_equal(stored, np.arange(experts)) else {0: stored}
+
+    # Rows.
+
+    @cached_property
+    def row_order(self) -> np.ndarray:
+        """Rows as devices hold them: of every slice of the batch each device has its part, one slice after the other.
+
+        A balance of loads is that of a slice, so that devices must agree on which rows it has.
+        """
+        rows, parts = len(self.contract.batches(0, 1)[0]["mask"]), self.size(self.row_axes)
+        ends = np.cumsum(self.slice_sizes(rows))
+        slices = [part.reshape(parts, -1) for part in np.split(np.arange(rows), ends[:-1])]
+        return np.concatenate(slices, axis=1).reshape(-1)
+
+    def batch_positions(self, key: str) -> Positions:
+        return super().batch_positions(key) | self.row_positions
+
+    @property
+    def row_positions(self) -> Positions:
+        order = self.row_order
+        return {} if np.array_equal(order, np.arange(len(order))) else {0: order}
+
+    # Gradients, and what is refused.
 
     def axes_of_gradient(self, name: str) -> tuple[str, ...]:
         """The gradient of an expert is of all tokens that came to it, from wherever along the expert axis."""

@@ -90,7 +90,12 @@ def _gates(scores: str, before: bool, normalized: bool) -> Contract:
 
 
 CONTRACTS = (
-    _contract("switch", "one expert per token with a capacity; what comes later in a row is dropped", _SWITCH),
+    _contract(
+        "switch",
+        "one expert per token with a capacity; what comes later in a row is dropped",
+        _SWITCH,
+        replace(SGD, clip_norm=0.25),
+    ),
     _contract("gshard", "two experts per token with a capacity: first choices come before second ones", _GSHARD),
     _contract("dropless", "no capacity: every choice is admitted", _DROPLESS),
     _contract("balanced", "a shared expert; a router bias that the load moves; losses row by row", _BALANCED),

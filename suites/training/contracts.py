@@ -49,18 +49,20 @@ def contract(
         recipe=recipe,
         semantics=CROSS_ENTROPY if model.kind == "language_model" else QUADRATIC,
         exact=exact,
-        relations=(*laws_of(model), *laws),
+        relations=(*laws_of(model, recipe), *laws),
         **declared,
     )
 
 
-def laws_of(model: Architecture) -> tuple[str, ...]:
+def laws_of(model: Architecture, recipe: Recipe) -> tuple[str, ...]:
     """The laws that hold for every model of a kind; they cost a step each.
 
     To the bit, a mixture of experts leaks from later tokens: how many rows are multiplied at once depends on them, and
-    with a capacity what is dropped does too.
+    with a capacity what is dropped does too. And which rows a slice has matters where a loss is a mean over slices.
     """
     attends = bool(model.layers) or model.kind in ("attention", "layer")
     causal = ("causal leak",) if attends and model.causal and not model.experts else ()
     dropped = ("dropout masks",) if model.dropout else ()
-    return ("masked batch", "batch permutation", *causal, *dropped)
+    of_slices = recipe.accumulation > 1 and (model.balance_loss or model.router_z_loss)
+    permuted = () if of_slices else ("batch permutation",)
+    return ("masked batch", *permuted, *causal, *dropped)

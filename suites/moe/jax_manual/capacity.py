@@ -66,8 +66,7 @@ class CapacityExchange(MixtureBlock):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
-        rows = self.tokens_per_slice // self.row_length
-        places = self.expert_size() * self.experts_here * rows * self.places_in_row
+        places = self.expert_size() * self.experts_here * self.places_in_row
         yield from self.exchanges(places * self.contract.model.hidden)
 
 

@@ -147,23 +147,42 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         return super().summed_scalars() + len(TERMS)
 
     def exchanges(self, elements: int) -> Iterator[Transfer]:
-        """All-to-alls of so many elements: there and back, and again for gradients unless inputs alone want them."""
-        model, number = self.contract.model, len(self.mixtures)
-        back = 2 - (model.kind == "moe" and not model.gates_before)
-        for phase, calls in (("forward", 2), ("backward", back + 2 * self.recomputes)):
-            one = self.each_token("all_to_all", phase, 1, calls * number)
-            yield replace(one, axes=(self.expert_axis,), elements=elements)
+        """Of so many elements for each row: all-to-alls there and back, and the sums over features of experts.
 
-    def each_slice_sum(self, elements: int, calls: int) -> Transfer:
-        """In every slice, `calls` sums over the data axes."""
-        slices = self.contract.recipe.accumulation
-        return replace(self.update_sum(self.data_axes, elements, calls * slices), phase="forward")
+        Gradients go the same ways, but not where the inputs of the model are all that they would lead to.
+        """
+        model, again = self.contract.model, int(self.recomputes)
+        back = model.kind != "moe" or model.gates_before
+        found = (
+            ("all_to_all", self.expert_axis, 2, 1 + back + 2 * again),
+            ("all_reduce", self.tensor_axis, 1, back + again),
+        )
+        for kind, axis, forward, backward in found:
+            for phase, calls in (("forward", forward), ("backward", backward)):
+                for rows in self.device_slices:
+                    yield self.in_mixtures(kind, axis, phase, rows * elements, calls)
+
+    def in_mixtures(self, kind: str, axis: str, phase: str, elements: int, calls: int) -> Transfer:
+        """In every mixture, `calls` collectives in one slice of the batch."""
+        calls, dtype = calls * len(self.mixtures), self.compute
+        return Transfer(kind=kind, axes=(axis,), phase=phase, elements=elements, dtype=dtype, calls=calls)
+
+    @property
+    def device_slices(self) -> list[int]:
+        """Rows of a device in each slice of its batch."""
+        return self.slice_sizes(len(self.row_order) // self.size(self.row_axes))
+
+    def statistics(self, phase: str) -> Iterator[Transfer]:
+        """Sums over the data axes in every slice: of tokens or rows, of choices."""
+        number, slices = len(self.mixtures), self.contract.recipe.accumulation
+        yield replace(self.update_sum(self.data_axes, 1, 2 * number * slices), phase=phase)
+        if self.contract.model.balance_scope == "batch":
+            yield replace(self.update_sum(self.data_axes, self.contract.model.experts, number * slices), phase=phase)
 
     def transfers(self) -> Iterator[Transfer]:
-        """Loads as they are observed; numbers of tokens and choices, or of rows, for the terms of the loss."""
+        """Loads as they are observed, the weight of every slice, and what the terms of the loss are means of."""
         yield from super().transfers()
-        number, experts = len(self.mixtures), self.contract.model.experts
-        yield self.update_sum(self.data_axes, experts, number)
-        yield self.each_slice_sum(1, 2 * number + 1)
-        if self.contract.model.balance_scope == "batch":
-            yield self.each_slice_sum(experts, number)
+        yield self.update_sum(self.data_axes, self.contract.model.experts, len(self.mixtures))
+        yield replace(self.update_sum(self.data_axes, 1, self.contract.recipe.accumulation), phase="forward")
+        for phase in ("forward", "backward") if self.recomputes else ("forward",):
+            yield from self.statistics(phase)

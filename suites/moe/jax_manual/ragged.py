@@ -92,12 +92,12 @@ class RaggedExchange(MixtureBlock):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
-        choices = self.tokens_per_slice * self.contract.model.top_k
+        choices = self.row_length * self.contract.model.top_k
         yield from self.exchanges(self.expert_size() * choices * self.contract.model.hidden)
         for phase in ("forward", "backward") if self.recomputes else ("forward",):
-            counts = self.each_token("all_to_all", phase, 1, len(self.mixtures))
-            elements = self.expert_size() * self.experts_here
-            yield replace(counts, axes=(self.expert_axis,), elements=elements, dtype="int32")
+            counts = self.expert_size() * self.experts_here
+            slices = self.contract.recipe.accumulation
+            yield replace(self.in_mixtures("all_to_all", self.expert_axis, phase, counts, slices), dtype="int32")
 
 
 class Mixture(RaggedExchange, Alone):

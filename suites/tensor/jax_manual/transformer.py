@@ -48,11 +48,20 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
             return layers.rms_norm(x, gain, epsilon, self.master)
         return layers.layer_norm(x, gain, p[f"{name}.bias"], epsilon, self.master)
 
+    @property
+    def dense_blocks(self) -> int:
+        """Feed-forward blocks behind attention."""
+        return self.depth
+
+    @property
+    def depth(self) -> int:
+        return 1 if self.contract.model.kind == "layer" else self.contract.model.layers
+
     def blocks_transfers(self, leaving: int, entering: int) -> Iterator[Transfer]:
         """Sums of activations where a block is left, sums of their gradients where it was entered."""
         yield self.each_token("all_reduce", "forward", self.contract.model.hidden, leaving)
         yield self.each_token("all_reduce", "backward", self.contract.model.hidden, entering)
-        number = self.contract.model.layers or int(self.contract.model.kind == "layer")
+        number = self.depth
         yield from self.adapter_transfers("forward", number)
         if self.recomputes:  # all of a layer but its last sum, which its own backward pass does not need
             yield self.each_token("all_reduce", "backward", self.contract.model.hidden, number)
@@ -70,7 +79,7 @@ class Layer(QuadraticLoss, DecoderLayers):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
-        yield from self.blocks_transfers(leaving=2, entering=2)
+        yield from self.blocks_transfers(leaving=1 + self.dense_blocks, entering=1 + self.dense_blocks)
 
 
 class LanguageModel(DecoderLayers, VocabularyParallel):
@@ -104,7 +113,7 @@ class LanguageModel(DecoderLayers, VocabularyParallel):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
-        crossings = 2 * self.contract.model.layers + 1  # every block; the embedding is only left, the head only entered
+        crossings = self.contract.model.layers + self.dense_blocks + 1  # the embedding is left, the head entered
         yield from self.blocks_transfers(leaving=crossings, entering=crossings)
         terms = 4 if self.contract.model.label_smoothing else 3  # largest logit, sum of exponentials, target, mean
         yield self.each_token("all_reduce", "forward", 1, terms, self.master)
