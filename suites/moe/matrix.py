@@ -92,3 +92,11 @@ MATRIX = (
     ),
     Standing(contracts=_names("wide"), implementations=("torch-exchange",), meshes=("data=2,expert=4",), profiles=CORE),
 )
+
+MUTATED = (
+    Standing(
+        contracts=_names("dropless"),
+        implementations=("jax-capacity", "jax-ragged", "torch-exchange"),
+        meshes=("data=2,expert=3",),
+    ),
+)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from conformance.cases import Registered, Suite
 from suites.moe.contracts import CONTRACTS
-from suites.moe.matrix import MATRIX
+from suites.moe.faults.table import ABSENT, FAULTS
+from suites.moe.matrix import MATRIX, MUTATED
 
 _CLASSES = {"moe": "Mixture", "layer": "Layer", "language_model": "LanguageModel"}  # by the kind of the model
 
@@ -24,4 +25,7 @@ SUITE = Suite(
         _registered("torch-exchange", "torch_manual.exchange", "all_to_all_single with uneven splits"),
     ),
     matrix=MATRIX,
+    faults=FAULTS,
+    mutated=MUTATED,
+    absent=ABSENT,
 )

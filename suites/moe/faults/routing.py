@@ -1,0 +1,86 @@
+"""Which experts are chosen, and with which gates: one text for both frameworks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from suites.tensor.faults import Conforming
+
+
+class BestOfOwnShard(Conforming):
+    """The best are taken among the experts of one shard, and their places there pass for numbers."""
+
+    def choices(self, scores, batch, name, p):
+        choices = super().choices(scores, batch, name, p)
+        return choices * (choices < 0) + (choices % self.experts_here) * (choices >= 0)
+
+
+class RankedWithOwnNoise(Conforming):
+    """What breaks ties is another thing on each rank of the data axis."""
+
+    def ranked(self, scores, name, p):
+        found = super().ranked(scores, name, p)
+        neighbour = [*range(1, self.contract.model.experts), 0]
+        return found + 0.25 * self.axis_rank("data") * found[..., neighbour]
+
+
+class PaddingRouted(Conforming):
+    """Padding asks experts, takes places and counts in the load."""
+
+    def mixture(self, x, batch, name, p, observed):
+        return super().mixture(x, {**batch, "padding": batch["padding"] * 0 + 1}, name, p, observed)
+
+
+class BiasInGates(Conforming):
+    """The router bias, meant for the choice alone, joins the gates."""
+
+    def mixed(self, x, gates, admitted, name, p):
+        bias = p[f"{name}.router.bias"]
+        return super().mixed(x, gates + bias[admitted.clip(0)] * (admitted >= 0), admitted, name, p)
+
+
+class GatesOnTheOtherSide(Conforming):
+    """Gates multiply what experts say where declared is that they multiply what experts read, and the reverse."""
+
+    def mixed(self, *given):
+        declared = self.contract
+        model = replace(declared.model, gates_before=not declared.model.gates_before)
+        self.contract = replace(declared, model=model)
+        found = super().mixed(*given)
+        self.contract = declared
+        return found
+
+
+class GatesOverAdmitted(Conforming):
+    """Gates are normalized over the choices that found a place."""
+
+    def mixed(self, x, gates, admitted, name, p):
+        gates = gates * (admitted >= 0)
+        sums = gates.sum(-1)[..., None]
+        return super().mixed(x, gates / (sums + (sums == 0)), admitted, name, p)
+
+
+class CapacityIgnored(Conforming):
+    """Nothing is dropped."""
+
+    def admitted(self, choices, batch, name):
+        return choices
+
+
+class TokensBeforeChoices(Conforming):
+    """Places are given token by token: a second choice comes before the first choice of a later token."""
+
+    def admitted(self, choices, batch, name):
+        rows, length, top_k = choices.shape
+        queue = choices.reshape(rows, length * top_k, 1)
+        return super().admitted(queue, batch, name).reshape(rows, length, top_k)
+
+
+class DroppedGoToFirstExpert(Conforming):
+    """A choice that nobody here serves is clamped to a number that somebody does."""
+
+    def exchanged(self, read, admitted, name, p):
+        return super().exchanged(read, admitted.clip(0), name, p)
+
+    def mixed(self, x, gates, admitted, name, p):
+        return super().mixed(x, gates, admitted.clip(0), name, p)
