@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from suites.tensor.faults import Conforming
 
@@ -41,6 +42,8 @@ class BiasInGates(Conforming):
 
 class GatesOnTheOtherSide(Conforming):
     """Gates multiply what experts say where declared is that they multiply what experts read, and the reverse."""
+
+    contract: Any
 
     def mixed(self, *given):
         declared = self.contract
