@@ -11,6 +11,7 @@ from typing import Any
 from conformance.contract import Contract, Precision, Recipe
 from reference.architecture import Architecture
 from suites.moe.batches import routed_batches
+from suites.moe.semantics import semantics
 from suites.training.contracts import contract
 
 # Clipping thresholds lie near half the gradient norm of the first step, so that clipping always acts.
@@ -78,7 +79,8 @@ _WIDE = Architecture(
 
 
 def _contract(name: str, summary: str, model: Architecture = _MODEL, recipe: Recipe = SGD, **declared: Any) -> Contract:
-    return contract(f"moe/{name}", summary, model, recipe, **declared)
+    found = contract(f"moe/{name}", summary, model, recipe, **declared)
+    return replace(found, semantics={**found.semantics, **semantics(model)})
 
 
 def _gates(scores: str, before: bool, normalized: bool) -> Contract:

@@ -86,7 +86,8 @@ class CollectiveTraining(Checkpointed, Recomputed):
         """Gradients of the sum of losses of one slice, with respect to the stored parameters."""
         leaves = {name: value.detach().to(self.master).requires_grad_() for name, value in parameters.items()}
         loss, weight, observed = self.forward(self.to_compute(leaves), batch)
-        gradients = dict(zip(leaves, torch.autograd.grad(loss, tuple(leaves.values()), materialize_grads=True), strict=True))
+        found = torch.autograd.grad(loss, tuple(leaves.values()), materialize_grads=True)
+        gradients = dict(zip(leaves, found, strict=True))
         gradients = {name: self.round_gradient(g) for name, g in gradients.items()}
         observed = {name: value.detach() for name, value in observed.items()}
         metrics = {name: observed.pop(name) for name in list(observed) if name.startswith("metrics/")}
