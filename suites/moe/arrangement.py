@@ -115,6 +115,12 @@ class ExpertArrangement(Conforming):
         super().require_supported()
         if self.contract.recipe.optimizer == "muon":
             raise Unsupported("A mixture of experts is trained with SGD or AdamW here, not with Muon.")
+        model = self.contract.model
+        if self.size(self.token_axes) > 1 and (model.capacity_factor or model.balance_scope == "row"):
+            raise Unsupported(
+                f"A capacity or a balance counted row by row needs whole rows, and {' and '.join(self.token_axes)} "
+                "divides them."
+            )
 
 
 def is_expert(name: str) -> bool:

@@ -75,6 +75,10 @@ class CollectiveTraining(Checkpointed, Recomputed):
         """What is observed of sums over the whole batch: means."""
         return {name: value / weight for name, value in sums.items()}
 
+    def stored_part(self, name: str, whole: Tensor) -> Tensor:
+        """Of something that is as large as a parameter and known everywhere, what belongs to the part stored here."""
+        return whole
+
     def adjusted(self, state: State, sums: Named) -> State:
         """The state after what moves by sums over the whole batch, and not by gradients."""
         return state

@@ -26,6 +26,9 @@ class Sharding(ShardedState):
         width = whole.shape[dim] // self.shard_size()
         return jax.lax.dynamic_slice_in_dim(whole, jax.lax.axis_index(self.shard_axis) * width, width, dim)
 
+    def stored_part(self, name: str, whole: jax.Array) -> jax.Array:
+        return self.own_shard(name, whole)
+
     def gather(self, name: str, shard: jax.Array) -> jax.Array:
         """All shards side by side, without the padding."""
         if self.shard_size() == 1:

@@ -27,6 +27,9 @@ class Sharding(ShardedState):
     def own_shard(self, name: str, whole: Tensor) -> Tensor:
         return self.shards.own(self.padded(name, whole), self.shard_dim(name))
 
+    def stored_part(self, name: str, whole: Tensor) -> Tensor:
+        return self.own_shard(name, whole)
+
     def gather(self, name: str, shard: Tensor) -> Tensor:
         """All shards side by side, without the padding."""
         return self.shards.all_gather(shard, self.shard_dim(name)).narrow(self.shard_dim(name), 0, self.width(name))

@@ -50,13 +50,13 @@ class CapacityExchange(MixtureBlock):
 
     def expert_blocks(self, x_RECD: jax.Array, name: str, p: Named) -> jax.Array:
         """Every expert of this device on all places of its buffers."""
-        x_RECD = self.enter_block(x_RECD)
+        x_RECD = self.copy_to_tensor(x_RECD)
         if self.contract.model.activation == "gelu":
             hidden = jax.nn.gelu(self.expert_linear(x_RECD, f"{name}.experts.up", p), approximate=True)
         else:
             gate, up = (self.expert_linear(x_RECD, f"{name}.experts.{one}", p) for one in ("gate", "up"))
             hidden = jax.nn.silu(gate) * up
-        y_RECD = self.leave_block(jnp.einsum("recf,efd->recd", hidden, p[f"{name}.experts.down.weight"]))
+        y_RECD = self.reduce_from_tensor(jnp.einsum("recf,efd->recd", hidden, p[f"{name}.experts.down.weight"]))
         bias = f"{name}.experts.down.bias"
         return y_RECD + p[bias][:, None] if bias in p else y_RECD
 

@@ -26,7 +26,10 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
     """Takes the place of a feed-forward block; its shared expert, if there is one, is a block like any other."""
 
     def fed(self, x_BSD: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
-        return (self.mixture if name in self.mixtures else super().fed)(x_BSD, batch, name, p, observed)
+        if name not in self.mixtures:
+            return super().fed(x_BSD, batch, name, p, observed)
+        y_BSD = self.mixture(x_BSD, batch, name, p, observed)
+        return y_BSD + self.feedforward(x_BSD, f"{name}.shared", p) if self.contract.model.shared_ffn else y_BSD
 
     def mixture(self, x_BSD: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
         """Adds logits, admitted choices and load to `observed`, and the terms of the loss under terms/."""
@@ -38,8 +41,7 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         observed[f"routing/{name}"] = admitted_BSK.astype(self.master)
         self.note_terms(name, wide_BSE, scores_BSE, choices_BSK, batch, observed)
         gates_BSK = routing.gated(scores_BSE, choices_BSK, self.contract.model.normalized_gates)
-        y_BSD = self.mixed(x_BSD, gates_BSK, admitted_BSK, name, p)
-        return y_BSD + self.feedforward(x_BSD, f"{name}.shared", p) if self.contract.model.shared_ffn else y_BSD
+        return self.mixed(x_BSD, gates_BSK, admitted_BSK, name, p)
 
     # Choices.
 
@@ -137,7 +139,7 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         for name in self.mixtures:
             bias, load_E = f"{name}.router.bias", sums[f"metrics/load/{name}"]
             old_E = slots["master"][bias] if self.master_dtype else parameters[bias].astype(self.master)
-            new_E = old_E + self.contract.model.bias_update_rate * jnp.sign(load_E.mean() - load_E)
+            new_E = old_E + self.contract.model.bias_update_rate * jnp.sign(self.stored_part(bias, load_E.mean() - load_E))
             parameters[bias] = rounded(new_E, self.stored_dtype)
             if self.master_dtype:
                 slots["master"] = {**slots["master"], bias: new_E}

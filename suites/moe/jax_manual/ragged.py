@@ -74,13 +74,13 @@ class RaggedExchange(MixtureBlock):
 
     def expert_blocks(self, x: jax.Array, experts: jax.Array, counts_E: jax.Array, name: str, p: Named) -> jax.Array:
         """Rows in the order of their experts, of which there are `counts_E`; what is behind them is padding."""
-        x, counts_E = self.enter_block(x), counts_E.astype(jnp.int32)
+        x, counts_E = self.copy_to_tensor(x), counts_E.astype(jnp.int32)
         if self.contract.model.activation == "gelu":
             hidden = jax.nn.gelu(self.expert_linear(x, experts, counts_E, f"{name}.experts.up", p), approximate=True)
         else:
             gate = self.expert_linear(x, experts, counts_E, f"{name}.experts.gate", p)
             hidden = jax.nn.silu(gate) * self.expert_linear(x, experts, counts_E, f"{name}.experts.up", p)
-        y = self.leave_block(jax.lax.ragged_dot(hidden, p[f"{name}.experts.down.weight"], counts_E))
+        y = self.reduce_from_tensor(jax.lax.ragged_dot(hidden, p[f"{name}.experts.down.weight"], counts_E))
         return self.with_bias(y, experts, f"{name}.experts.down.bias", p)
 
     def expert_linear(self, x: jax.Array, experts: jax.Array, counts_E: jax.Array, name: str, p: Named) -> jax.Array:

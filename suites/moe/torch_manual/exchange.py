@@ -74,12 +74,14 @@ class UnevenExchange(MixtureBlock):
             for key, value in p.items()
             if key.startswith(f"{name}.experts.")
         }
-        x = self.enter_block(x)
+        x = self.copy_to_tensor(x)
         if self.contract.model.activation == "gelu":
             hidden = F.gelu(self.column_linear(x, f"{name}.up", own), approximate="tanh")
         else:
             hidden = F.silu(self.column_linear(x, f"{name}.gate", own)) * self.column_linear(x, f"{name}.up", own)
-        return self.row_linear(hidden, f"{name}.down", own)
+        y = self.reduce_from_tensor(hidden @ own[f"{name}.down.weight"])
+        bias = f"{name}.down.bias"
+        return y + own[bias] if bias in own else y
 
 
 class Alone(QuadraticLoss, DecoderLayers):

@@ -1,0 +1,48 @@
+"""The contracts of hybrid parallelism: one step's truth where several axes divide the same model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from conformance.contract import Contract, Recipe
+from reference.architecture import Architecture
+from suites.moe.semantics import semantics
+from suites.training.contracts import contract
+
+ADAMW = Recipe(optimizer="adamw", clip_norm=0.75, learning_rate=0.03125)
+
+_MIXED = Architecture(
+    kind="language_model",
+    hidden=20,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    head_size=6,
+    ffn=26,
+    vocabulary=29,
+    activation="swiglu",
+    tied=True,
+    label_smoothing=0.125,
+    z_loss=0.0625,
+    experts=8,
+    moe_every=2,
+    top_k=2,
+    normalized_gates=True,
+    balance_loss=0.25,
+    router_z_loss=0.0625,
+    shared_ffn=14,
+    router_bias=True,
+    bias_update_rate=0.0625,
+    scores="sigmoid",
+)
+
+
+def _contract(name: str, summary: str, model: Architecture, recipe: Recipe = ADAMW, **declared: Any) -> Contract:
+    found = contract(f"hybrid/{name}", summary, model, recipe, **declared)
+    return replace(found, semantics={**found.semantics, **(semantics(model) if model.experts else {})})
+
+
+CONTRACTS = (
+    _contract("mixture", "dense and mixed layers, tied embedding, router bias, AdamW, clipping", _MIXED),
+)

@@ -1,0 +1,1 @@
+"""Hybrid parallelism in JAX: the parts of the other suites, put in front of each other."""

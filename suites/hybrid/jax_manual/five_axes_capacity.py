@@ -1,0 +1,12 @@
+"""data x fsdp x expert x sequence x tensor: full sharding, capacity exchange, ring attention, a divided stream."""
+
+from __future__ import annotations
+
+from suites.data.jax_manual.zero3 import Zero3
+from suites.hybrid.stream import MixtureInStream
+from suites.moe.jax_manual.capacity import CapacityExchange
+from suites.sequence.jax_manual import ring
+
+
+class LanguageModel(MixtureInStream, Zero3, CapacityExchange, ring.LanguageModel):
+    """A decoder language model with mixtures in some of its layers."""

@@ -1,0 +1,7 @@
+"""The standing matrix of hybrid parallelism."""
+
+from __future__ import annotations
+
+from conformance.cases import Standing
+
+MATRIX: tuple[Standing, ...] = ()

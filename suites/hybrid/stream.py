@@ -1,0 +1,51 @@
+"""A mixture of experts between blocks whose residual stream is divided along its tokens. Framework-neutral.
+
+All five axes that divide a layer at once: rows over data, fsdp and expert, tokens over sequence and tensor, features
+over tensor, experts over expert, and what is stored of all parameters over fsdp.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from conformance.placements import Placements
+
+Conforming: Any = object  # fully sharded state, in front of an exchange, in front of a model with a divided stream
+
+
+class MixtureInStream(Conforming):
+    """Tokens of the stream are brought together over the tensor axis to be routed, and divided again behind it."""
+
+    row_axes = ("data", "fsdp", "expert")
+    model_axes = ("fsdp", "expert", "tensor")
+    inner_axes = ("expert", "tensor")
+
+    def mixture(self, x, *given):
+        """Every device of the tensor axis routes the same tokens: what it computes with them is replicated there."""
+        return self.split_to_tensor(super().mixture(self.gather_from_tensor(x, 1), *given), 1)
+
+    def is_partial(self, name: str) -> bool:
+        return super().is_partial(name) and not _is_routed(name)
+
+    def output_placements(self) -> dict[str, Placements]:
+        """Logits of a router and choices are those of blocks, as the outputs of the model are."""
+        return {**super().output_placements(), **dict.fromkeys(self.routed_observations, self.block_placements())}
+
+    def positions(self, name: str):
+        if name not in self.routed_observations:
+            return super().positions(name)
+        return {**self.block_order(), **self.row_positions}
+
+    @property
+    def routed_observations(self) -> tuple[str, ...]:
+        found = [(f"activations/{name}.router", f"routing/{name}") for name in self.mixtures]
+        return tuple(one for pair in found for one in pair)
+
+    def declare(self):
+        """What each part communicates is declared, and checked, in its own suite."""
+        return replace(super().declare(), traffic=None)
+
+
+def _is_routed(name: str) -> bool:
+    return ".router." in name or ".experts." in name

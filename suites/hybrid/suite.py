@@ -1,0 +1,25 @@
+"""Hybrid parallelism: several axes at once, composed of the parts of the other suites."""
+
+from __future__ import annotations
+
+from conformance.cases import Registered, Suite
+from suites.hybrid.contracts import CONTRACTS
+from suites.hybrid.matrix import MATRIX
+
+
+def _registered(name: str, module: str, summary: str, *contracts: str) -> Registered:
+    classes = {f"hybrid/{one}": f"suites.hybrid.{module}:LanguageModel" for one in contracts}
+    return Registered(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
+
+
+SUITE = Suite(
+    name="hybrid",
+    summary="Hybrid parallelism: data, fsdp, expert, sequence, tensor and pipeline axes at once",
+    contracts=CONTRACTS,
+    implementations=(
+        _registered("jax-five_axes-capacity", "jax_manual.five_axes_capacity", "all-to-all of buffers", "mixture"),
+        _registered("jax-five_axes-ragged", "jax_manual.five_axes_ragged", "all-to-all of sorted tokens", "mixture"),
+        _registered("torch-five_axes", "torch_manual.five_axes", "all_to_all_single with uneven splits", "mixture"),
+    ),
+    matrix=MATRIX,
+)
