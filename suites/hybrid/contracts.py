@@ -45,4 +45,11 @@ def _contract(name: str, summary: str, model: Architecture, recipe: Recipe = ADA
 
 CONTRACTS = (
     _contract("mixture", "dense and mixed layers, tied embedding, router bias, AdamW, clipping", _MIXED),
+    _contract(
+        "staged_mixture",
+        "the same in four layers and four microbatches, balanced row by row",
+        replace(_MIXED, layers=4, balance_scope="row"),
+        replace(ADAMW, microbatches=4),
+        rows=48,
+    ),
 )

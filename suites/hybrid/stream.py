@@ -7,7 +7,7 @@ over tensor, experts over expert, and what is stored of all parameters over fsdp
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from conformance.placements import Placements
 
@@ -17,9 +17,9 @@ Conforming: Any = object  # fully sharded state, in front of an exchange, in fro
 class MixtureInStream(Conforming):
     """Tokens of the stream are brought together over the tensor axis to be routed, and divided again behind it."""
 
-    row_axes = ("data", "fsdp", "expert")
-    model_axes = ("fsdp", "expert", "tensor")
-    inner_axes = ("expert", "tensor")
+    row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp", "expert")
+    model_axes: ClassVar[tuple[str, ...]] = ("fsdp", "expert", "tensor")
+    inner_axes: ClassVar[tuple[str, ...]] = ("expert", "tensor")
 
     def mixture(self, x, *given):
         """Every device of the tensor axis routes the same tokens: what it computes with them is replicated there."""

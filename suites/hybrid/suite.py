@@ -20,6 +20,8 @@ SUITE = Suite(
         _registered("jax-five_axes-capacity", "jax_manual.five_axes_capacity", "all-to-all of buffers", "mixture"),
         _registered("jax-five_axes-ragged", "jax_manual.five_axes_ragged", "all-to-all of sorted tokens", "mixture"),
         _registered("torch-five_axes", "torch_manual.five_axes", "all_to_all_single with uneven splits", "mixture"),
+        _registered("jax-pipelined", "jax_manual.pipelined_mixture", "1F1B, all-to-all of buffers", "staged_mixture"),
+        _registered("torch-pipelined", "torch_manual.pipelined_mixture", "1F1B, uneven splits", "staged_mixture"),
     ),
     matrix=MATRIX,
 )

@@ -9,6 +9,7 @@ from suites.pipeline.arrangement import PipelineArrangement
 
 Named = dict[str, Any]  # arrays of either framework by name
 
+EVERYWHERE = ("slice.", "routing.")  # keys of a batch, or of what is known of it, by how they begin
 INPUT_GRADIENTS = "input_gradients/inputs"  # the name under which the gradient of the inputs is observed
 
 
@@ -31,10 +32,14 @@ class Stages(PipelineArrangement, ABC):
         observed: Named = {}
         for segment in self.stage_segments(stage):
             x = self.segment(segment.name, p, x, batch, observed)
-        metrics = {name: observed.pop(name) for name in list(observed) if name.startswith("metrics/")}
+        sums = self.stage_sums(observed, batch)
         if stage < self.order.stages - 1:
-            return x, observed, {}
-        return {}, observed, x | metrics
+            return x, observed, sums
+        return {}, observed, sums | x | ({"loss": sums["loss"] + x["loss"]} if "loss" in sums else {})
+
+    def stage_sums(self, observed: Named, batch: Named) -> Named:
+        """What a stage adds to sums over all rows, taken out of what it observed: its share of a loss, its metrics."""
+        return {name: observed.pop(name) for name in list(observed) if name.startswith("metrics/")}
 
     def forward(self, p: Named, batch: Named) -> tuple[Any, Any, Named]:
         """All segments one after the other: the model as it is without a pipeline."""
@@ -45,7 +50,11 @@ class Stages(PipelineArrangement, ABC):
         return x["loss"], x["weight"], observed
 
     def at_ends(self, stage: int, batch: Named) -> Named:
-        """What a stage takes from the batch itself: ids at the first one, targets and mask at the last one."""
+        """What a stage takes from the batch itself: ids at the first one, targets and mask at the last one.
+
+        What is known of the whole slice, and the routing that a batch prescribes, any stage may ask for.
+        """
         first, last = {"tokens"}, {"targets", "mask"} | ({"tokens"} if self.contract.model.shift_labels else set())
         wanted = (first if stage == 0 else set()) | (last if stage == self.order.stages - 1 else set())
+        wanted |= {key for key in batch if key.startswith(EVERYWHERE)}
         return {key: value for key, value in batch.items() if key in wanted}

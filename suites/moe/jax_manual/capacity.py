@@ -24,7 +24,7 @@ class CapacityExchange(MixtureBlock):
     """All-to-all of whole buffers, there and back. A place that nobody takes holds zeros, and nobody reads it again."""
 
     def exchanged(self, read_BSKD: jax.Array, admitted_BSK: jax.Array, name: str, p: Named) -> jax.Array:
-        places_N = self.places(admitted_BSK).reshape(-1)
+        places_N = self.buffer_places(admitted_BSK).reshape(-1)
         rows = len(read_BSKD) * self.places_in_row
         buffer = jnp.zeros((self.expert_size() * self.experts_here * rows, read_BSKD.shape[-1]), read_BSKD.dtype)
         buffer = buffer.at[places_N].set(read_BSKD.reshape(len(places_N), -1), mode="drop")
@@ -33,7 +33,7 @@ class CapacityExchange(MixtureBlock):
         returned = self.all_to_all(said_RECD).reshape(buffer.shape)
         return returned.at[places_N].get(mode="fill", fill_value=0).reshape(read_BSKD.shape)
 
-    def places(self, admitted_BSK: jax.Array) -> jax.Array:
+    def buffer_places(self, admitted_BSK: jax.Array) -> jax.Array:
         """Where in the buffer each choice stands: by expert, row and number; beyond its end for a choice of -1."""
         rows = admitted_BSK.shape[0]
         number_BSK = routing.numbered(admitted_BSK, self.contract.model.experts)

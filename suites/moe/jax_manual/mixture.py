@@ -95,22 +95,28 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         experts, real_BS = self.contract.model.experts, batch["padding"].astype(self.master)
         asked_BSE = jnp.sum(choices_BSK[..., None] == jnp.arange(experts), axis=2).astype(self.master)
         observed[f"metrics/load/{name}"] = asked_BSE.sum((0, 1))
-        observed[f"terms/balance_loss/{name}"] = self.balance_share(asked_BSE, scores_BSE, real_BS)
+        observed[f"terms/balance_loss/{name}"] = self.balance_share(asked_BSE, scores_BSE, batch)
         lse_BS = jax.nn.logsumexp(logits_BSE, -1)
-        tokens = jnp.maximum(self.sum_over_data(real_BS.sum()), 1)
-        observed[f"terms/router_z_loss/{name}"] = jnp.sum(real_BS * lse_BS**2) / tokens
+        observed[f"terms/router_z_loss/{name}"] = jnp.sum(real_BS * lse_BS**2) / jnp.maximum(self.real_tokens(batch), 1)
 
-    def balance_share(self, asked_BSE: jax.Array, scores_BSE: jax.Array, real_BS: jax.Array) -> jax.Array:
+    def real_tokens(self, batch: Named) -> jax.Array:
+        """Real tokens of the whole slice."""
+        return self.sum_over_data(batch["padding"].astype(self.master).sum())
+
+    def real_rows(self, batch: Named) -> jax.Array:
+        """Rows of the whole slice that have a real token."""
+        return self.sum_over_data(jnp.sum((batch["padding"] > 0).any(1).astype(self.master)))
+
+    def balance_share(self, asked_BSE: jax.Array, scores_BSE: jax.Array, batch: Named) -> jax.Array:
         """E x sum over experts of (share of choices) x (mean score), of the slice on all devices, or row by row."""
-        model = self.contract.model
+        model, real_BS = self.contract.model, batch["padding"].astype(self.master)
         shares_BSE = scores_BSE / scores_BSE.sum(-1, keepdims=True) * real_BS[..., None]
         if model.balance_scope == "row":
             tokens_B1 = jnp.maximum(real_BS.sum(1), 1)[:, None]
             terms_B = jnp.sum(asked_BSE.sum(1) * shares_BSE.sum(1) / tokens_B1**2, -1)
-            rows = jnp.maximum(self.sum_over_data(jnp.sum(real_BS.any(1).astype(self.master))), 1)
-            return model.experts / model.top_k * jnp.sum(terms_B) / rows
-        asked_E, tokens = self.sum_over_data(asked_BSE.sum((0, 1))), self.sum_over_data(real_BS.sum())
-        return model.experts / model.top_k * jnp.sum(asked_E * shares_BSE.sum((0, 1))) / jnp.maximum(tokens, 1) ** 2
+            return model.experts / model.top_k * jnp.sum(terms_B) / jnp.maximum(self.real_rows(batch), 1)
+        products_E = self.sum_over_data(asked_BSE.sum((0, 1))) * shares_BSE.sum((0, 1))
+        return model.experts / model.top_k * jnp.sum(products_E) / jnp.maximum(self.real_tokens(batch), 1) ** 2
 
     def with_terms(self, loss: jax.Array, weight: jax.Array, observed: Named) -> tuple[jax.Array, jax.Array, Named]:
         """The loss with the terms of all mixtures: their mean, times the weight of the whole slice."""
@@ -139,7 +145,9 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         for name in self.mixtures:
             bias, load_E = f"{name}.router.bias", sums[f"metrics/load/{name}"]
             old_E = slots["master"][bias] if self.master_dtype else parameters[bias].astype(self.master)
-            new_E = old_E + self.contract.model.bias_update_rate * jnp.sign(self.stored_part(bias, load_E.mean() - load_E))
+            new_E = old_E + self.contract.model.bias_update_rate * jnp.sign(
+                self.stored_part(bias, load_E.mean() - load_E)
+            )
             parameters[bias] = rounded(new_E, self.stored_dtype)
             if self.master_dtype:
                 slots["master"] = {**slots["master"], bias: new_E}

@@ -87,22 +87,28 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         experts, real_BS = torch.arange(self.contract.model.experts), batch["padding"].to(self.master)
         asked_BSE = (choices_BSK[..., None] == experts).sum(2).to(self.master)
         observed[f"metrics/load/{name}"] = asked_BSE.sum((0, 1))
-        observed[f"terms/balance_loss/{name}"] = self.balance_share(asked_BSE, scores_BSE, real_BS)
+        observed[f"terms/balance_loss/{name}"] = self.balance_share(asked_BSE, scores_BSE, batch)
         lse_BS = logits_BSE.logsumexp(-1)
-        tokens = self.sum_over_data(real_BS.sum()).clamp(min=1)
-        observed[f"terms/router_z_loss/{name}"] = (real_BS * lse_BS**2).sum() / tokens
+        observed[f"terms/router_z_loss/{name}"] = (real_BS * lse_BS**2).sum() / self.real_tokens(batch).clamp(min=1)
 
-    def balance_share(self, asked_BSE: Tensor, scores_BSE: Tensor, real_BS: Tensor) -> Tensor:
+    def real_tokens(self, batch: Named) -> Tensor:
+        """Real tokens of the whole slice."""
+        return self.sum_over_data(batch["padding"].to(self.master).sum())
+
+    def real_rows(self, batch: Named) -> Tensor:
+        """Rows of the whole slice that have a real token."""
+        return self.sum_over_data((batch["padding"] > 0).any(1).to(self.master).sum())
+
+    def balance_share(self, asked_BSE: Tensor, scores_BSE: Tensor, batch: Named) -> Tensor:
         """E x sum over experts of (share of choices) x (mean score), of the slice on all ranks, or row by row."""
-        model = self.contract.model
+        model, real_BS = self.contract.model, batch["padding"].to(self.master)
         shares_BSE = scores_BSE / scores_BSE.sum(-1, keepdim=True) * real_BS[..., None]
         if model.balance_scope == "row":
             tokens_B1 = real_BS.sum(1).clamp(min=1)[:, None]
             terms_B = (asked_BSE.sum(1) * shares_BSE.sum(1) / tokens_B1**2).sum(-1)
-            rows = self.sum_over_data((real_BS > 0).any(1).to(self.master).sum()).clamp(min=1)
-            return model.experts / model.top_k * terms_B.sum() / rows
-        asked_E, tokens = self.sum_over_data(asked_BSE.sum((0, 1))), self.sum_over_data(real_BS.sum())
-        return model.experts / model.top_k * (asked_E * shares_BSE.sum((0, 1))).sum() / tokens.clamp(min=1) ** 2
+            return model.experts / model.top_k * terms_B.sum() / self.real_rows(batch).clamp(min=1)
+        products_E = self.sum_over_data(asked_BSE.sum((0, 1))) * shares_BSE.sum((0, 1))
+        return model.experts / model.top_k * products_E.sum() / self.real_tokens(batch).clamp(min=1) ** 2
 
     def with_terms(self, loss: Tensor, weight: Tensor, observed: Named) -> tuple[Tensor, Tensor, Named]:
         """The loss with the terms of all mixtures: their mean, times the weight of the whole slice."""
@@ -130,6 +136,8 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         parameters, slots = dict(state["parameters"]), dict(state["optimizer"])
         for name in self.mixtures:
             bias, load_E = f"{name}.router.bias", sums[f"metrics/load/{name}"]
+            if bias not in parameters:  # of a stage on another rank
+                continue
             old_E = slots["master"][bias] if self.master_dtype else parameters[bias].to(self.master)
             new_E = old_E + self.contract.model.bias_update_rate * self.stored_part(bias, load_E.mean() - load_E).sign()
             parameters[bias] = new_E.to(dtype_of(self.stored_dtype))

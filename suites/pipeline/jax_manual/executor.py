@@ -10,7 +10,7 @@ b: rows of a microbatch  M: microbatches  L: length of a parameter vector
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -65,14 +65,14 @@ class Plan:
     rows       b
     observed   stage -> name -> (where among all that is observed of one row it begins, shape for one row)
     width      elements of all that one rank observes of one row
-    sums       names of what is added up
+    sums       name -> shape of what is added up
     """
 
     wire: Wire
     rows: int
     observed: Places
     width: int
-    sums: tuple[str, ...]
+    sums: Mapping[str, tuple[int, ...]]
 
 
 class Executor(PackedTraining):
@@ -105,7 +105,7 @@ class Executor(PackedTraining):
         slots = jax.tree.map(lambda one: jnp.zeros((table.slots + 1, *one.shape), one.dtype), blank)
         results = Results(
             gradients=jnp.zeros(vector.shape, self.master),
-            sums={name: jnp.zeros((), self.master) for name in plan.sums},
+            sums={name: jnp.zeros(shape, self.master) for name, shape in plan.sums.items()},
             observed=jnp.zeros((self.order.microbatches, plan.rows, plan.width), self.master),
         )
         columns = {name: jnp.asarray(column) for name, column in table.columns.items()}
@@ -247,7 +247,8 @@ class Executor(PackedTraining):
         """The shapes of everything, from a trace of the stages on one microbatch; nothing is computed."""
         vector = jax.ShapeDtypeStruct((self.length,), self.master)
         enters, riding = jax.eval_shape(self.from_batch, batch)
-        activations, observed, sums = [], [], ()
+        activations, observed = [], []
+        sums: dict[str, tuple[int, ...]] = {}
         for stage in range(self.order.stages):
             activations.append({name: one.shape for name, one in enters.items()})
             run: Callable[..., Any] = partial(self.forward_pass, stage)
@@ -255,7 +256,7 @@ class Executor(PackedTraining):
             observed.append({name: one.shape[1:] for name, one in seen.items()})
             if stage == 0 and enters:
                 observed[0][INPUT_GRADIENTS] = enters["x"].shape[1:]
-            enters, sums = out, tuple(found) or sums
+            enters, sums = out, sums | {name: one.shape for name, one in found.items()}
         shapes = {name: one.shape for name, one in riding.items()}
         found_wire = Wire(activations=tuple(activations), riding=shapes, dtype=self.compute)
         places, width = self.places(observed)

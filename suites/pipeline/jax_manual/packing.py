@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -72,6 +73,14 @@ class PackedTraining(Stages, ShardMapTraining):
             start = self.starts[rank][name]
             flat = flat.at[start : start + block.size].add(block.reshape(-1).astype(flat.dtype))
         return flat.reshape(vector.shape)
+
+    def own_elements(self, wanted: Callable[[str], bool]) -> jax.Array:
+        """[L]: whether an element of this device's vector belongs to a parameter of one of these names."""
+        found = np.zeros((self.ranks, self.length), bool)
+        for rank, starts in enumerate(self.starts):
+            for name, start in starts.items():
+                found[rank, start : start + self.block_size(name)] = wanted(name)
+        return jnp.asarray(found)[self.pipeline_rank()]
 
     def pipeline_rank(self) -> jax.Array | int:
         return jax.lax.axis_index(self.pipeline_axis) if self.ranks > 1 else 0

@@ -81,13 +81,18 @@ class Executor(Stages, CollectiveTraining):
         return tuple(alterations(self.timetable, self.pipeline_axis, seen_by=("error",)))
 
     @property
+    def sum_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of what stages add up: all ranks know the same names, in the same order."""
+        return dict.fromkeys(SUMS, ())
+
+    @property
     def pipeline_rank(self) -> int:
         return self.axis(self.pipeline_axis).rank
 
     def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         leaves = {name: value.detach().to(self.master).requires_grad_() for name, value in parameters.items()}
         now = Slice(leaves=leaves, microbatches=self.microbatches(batch))
-        now.sums = {name: torch.zeros((), dtype=self.master) for name in SUMS}
+        now.sums = {name: torch.zeros(shape, dtype=self.master) for name, shape in self.sum_shapes.items()}
         now.gradients = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
         for event in self.timetable.lanes[self.pipeline_rank]:
             self.carry_out(event, now)
@@ -117,7 +122,7 @@ class Executor(Stages, CollectiveTraining):
         out, seen, sums = self.stage(stage, self.to_compute(p), enters, riding | self.at_ends(stage, batch))
         now.passed[stage, m] = Passed(inputs=enters, outputs=out, loss=sums.get("loss"))
         now.messages[ACTIVATION, stage + 1, m] = out, riding
-        now.sums = {name: value + sums[name].detach() if sums else value for name, value in now.sums.items()}
+        now.sums |= {name: now.sums[name] + value.detach() for name, value in sums.items()}
         self.note(seen, m, now)
 
     def backward_pass(self, event: Event, now: Slice) -> None:
@@ -140,14 +145,13 @@ class Executor(Stages, CollectiveTraining):
             del now.passed[stage, m]
 
     def output_gradients(self, passed: Passed, arrived: Named) -> tuple[Tensor, ...]:
-        """What the backward pass begins with: 1 for the loss, or what has arrived for the outputs."""
-        if passed.loss is not None:
-            return (torch.ones_like(passed.loss),)
-        return tuple(arrived[name] for name in passed.outputs)
+        """What the backward pass begins with: what has arrived for the outputs, and 1 for a loss."""
+        of_loss = () if passed.loss is None else (torch.ones_like(passed.loss),)
+        return (*(arrived[name] for name in passed.outputs), *of_loss)
 
     def differentiate(self, passed: Passed, wanted: list[Tensor], keep: bool) -> tuple[Tensor, ...]:
-        outputs = (passed.loss,) if passed.loss is not None else tuple(passed.outputs.values())
-        return torch.autograd.grad(outputs, wanted, passed.gradients, retain_graph=keep)
+        outputs = (*passed.outputs.values(), *(() if passed.loss is None else (passed.loss,)))
+        return torch.autograd.grad(outputs, wanted, passed.gradients, retain_graph=keep, materialize_grads=True)
 
     def accumulate_gradients(self, new: Named, kind: str, now: Slice) -> None:
         """Add the gradients of one microbatch to those of the others."""

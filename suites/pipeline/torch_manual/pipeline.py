@@ -19,7 +19,7 @@ from conformance.workers.fleet import busiest
 from suites.pipeline.arrangement import RIDING
 from suites.pipeline.stages import INPUT_GRADIENTS
 from suites.pipeline.timetable import ACTIVATION, SEND, WORK, Event
-from suites.pipeline.torch_manual.executor import SUMS, Executor
+from suites.pipeline.torch_manual.executor import Executor
 from suites.training.torch_state import Named, State, name_of
 from suites.training.traffic import Transfer, total
 
@@ -89,7 +89,7 @@ class Pipeline(Executor):
             yield self.update_transfer(axis, 1)
 
     def summed_scalars(self) -> int:
-        return len(SUMS)
+        return len(self.sum_shapes)
 
     def rank_transfers(self, rank: int) -> Iterator[Transfer]:
         yield from self.transfers()
