@@ -36,6 +36,7 @@ _MIXED = Architecture(
     bias_update_rate=0.0625,
     scores="sigmoid",
 )
+_DENSE = replace(_MIXED, experts=0, shared_ffn=0, router_bias=False, bias_update_rate=0.0, balance_loss=0.0)
 
 
 def _contract(name: str, summary: str, model: Architecture, recipe: Recipe = ADAMW, **declared: Any) -> Contract:
@@ -49,6 +50,13 @@ CONTRACTS = (
         "staged_mixture",
         "the same in four layers and four microbatches, balanced row by row",
         replace(_MIXED, layers=4, balance_scope="row"),
+        replace(ADAMW, microbatches=4),
+        rows=48,
+    ),
+    _contract(
+        "staged_context",
+        "four dense layers and four microbatches, tied embedding",
+        replace(_DENSE, layers=4),
         replace(ADAMW, microbatches=4),
         rows=48,
     ),

@@ -22,6 +22,8 @@ SUITE = Suite(
         _registered("torch-five_axes", "torch_manual.five_axes", "all_to_all_single with uneven splits", "mixture"),
         _registered("jax-pipelined", "jax_manual.pipelined_mixture", "1F1B, all-to-all of buffers", "staged_mixture"),
         _registered("torch-pipelined", "torch_manual.pipelined_mixture", "1F1B, uneven splits", "staged_mixture"),
+        _registered("jax-pipelined_context", "jax_manual.pipelined_context", "1F1B, Ulysses", "staged_context"),
+        _registered("torch-pipelined_context", "torch_manual.pipelined_context", "1F1B, ring", "staged_context"),
     ),
     matrix=MATRIX,
 )

@@ -57,7 +57,7 @@ class Pipeline(Executor):
         """What every stage observed, by name."""
         for stage, starts in enumerate(self.plan.observed):
             for name, (start, shape) in starts.items():
-                placements = {**self.row_placements(), **self.observed_placements(name, stage)}
+                placements = self.observed_placements(name, stage)
                 whole = [rows.shape[-2], *shape]
                 for axis, placement in placements.items():
                     if (dim := sharded_dim(placement)) is not None:
@@ -69,7 +69,7 @@ class Pipeline(Executor):
 
     def observed_placements(self, name: str, stage: int) -> Placements:
         owner = owned_by(self.order.holders[stage])
-        return {**self.output_placements().get(name, {}), self.pipeline_axis: owner}
+        return {**self.output_placements().get(name, self.row_placements()), self.pipeline_axis: owner}
 
     # Sums.
 

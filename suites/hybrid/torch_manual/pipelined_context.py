@@ -1,0 +1,13 @@
+"""data x pipeline x sequence x tensor: stages under 1F1B, a ring inside them, a divided stream between blocks."""
+
+from __future__ import annotations
+
+from suites.hybrid.context import ContextInStages
+from suites.pipeline.torch_manual import models
+from suites.sequence.torch_manual import ring
+
+
+class LanguageModel(ContextInStages, models.LanguageModel, ring.LanguageModel):
+    """A dense decoder language model."""
+
+    schedule = "1f1b"
