@@ -10,7 +10,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from conformance.implementation import Declarations
+from conformance.implementation import Declarations, Unsupported
 from suites.pipeline.jax_manual.pipeline import Pipeline
 from suites.tensor.jax_manual import transformer as tensor
 from suites.training.jax_state import Named
@@ -18,6 +18,14 @@ from suites.training.jax_state import Named
 
 class LanguageModel(Pipeline, tensor.LanguageModel):
     """Embedding, decoder layers, and the head with the final norm; with a tensor axis each of them is divided too."""
+
+    def require_supported(self) -> None:
+        super().require_supported()
+        if any(map(self.is_repeated, self.contract.shapes)):
+            raise Unsupported(
+                f"{self.contract.model.kv_heads} key heads would be repeated on {self.tensor_size()} devices of the "
+                f"{self.tensor_axis} axis: a vector of many parameters has each element once."
+            )
 
     def segment(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
         if name == "embedding":
