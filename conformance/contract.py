@@ -63,7 +63,7 @@ class Recipe:
     clip_norm: float | None = None
     accumulation: int = 1
     shares: tuple[int, ...] = ()  # relative sizes of the slices of a batch where they are not equal
-    recompute: str = "none"  # or "layer": each decoder layer is computed again in the backward pass
+    recompute: str = "none"  # or "layer": each decoder layer again in the backward pass; "attention": its core alone
     microbatches: int = 1
     steps: int = 3
     precision: Precision = field(default_factory=Precision)

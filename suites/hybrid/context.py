@@ -21,7 +21,3 @@ class ContextInStages(Conforming):
     def of_tokens(self, segment, tokens: int):
         enters = {name: (tokens, *shape[1:]) for name, shape in segment.enters.items()}
         return replace(segment, enters=enters)
-
-    def declare(self):
-        """What each part communicates is declared, and checked, in its own suite."""
-        return replace(super().declare(), traffic=None)

@@ -37,6 +37,20 @@ _MIXED = Architecture(
     scores="sigmoid",
 )
 _DENSE = replace(_MIXED, experts=0, shared_ffn=0, router_bias=False, bias_update_rate=0.0, balance_loss=0.0)
+_EMBEDDING_FIRST = replace(_DENSE, layers=1, tied=False)
+_DEEP = replace(_DENSE, layers=24, hidden=16, kv_heads=4, head_size=4, ffn=32, activation="gelu", tied=False)
+_LARGE = Architecture(
+    kind="language_model",
+    hidden=32,
+    layers=4,
+    heads=4,
+    kv_heads=4,
+    head_size=8,
+    ffn=128,
+    vocabulary=50,
+    positions="sinusoidal",
+    norm="layer",
+)
 
 
 def _contract(name: str, summary: str, model: Architecture, recipe: Recipe = ADAMW, **declared: Any) -> Contract:
@@ -46,6 +60,7 @@ def _contract(name: str, summary: str, model: Architecture, recipe: Recipe = ADA
 
 CONTRACTS = (
     _contract("mixture", "dense and mixed layers, tied embedding, router bias, AdamW, clipping", _MIXED),
+    _contract("saved", "saved on all axes at once, loaded, continued", _MIXED, laws=("checkpoint",)),
     _contract(
         "staged_mixture",
         "the same in four layers and four microbatches, balanced row by row",
@@ -59,5 +74,18 @@ CONTRACTS = (
         replace(_DENSE, layers=4),
         replace(ADAMW, microbatches=4),
         rows=48,
+    ),
+    _contract(
+        "embedding_first",
+        "a vocabulary-sharded embedding, then attention and a sharded head",
+        _EMBEDDING_FIRST,
+        replace(ADAMW, microbatches=4),
+    ),
+    _contract("deep", "24 layers in two stages", _DEEP, replace(ADAMW, microbatches=4, steps=2)),
+    _contract(
+        "large",
+        "embedding, positions, layers and head; the core of attention computed again in the backward pass",
+        _LARGE,
+        replace(ADAMW, microbatches=3, recompute="attention"),
     ),
 )

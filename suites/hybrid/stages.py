@@ -6,7 +6,6 @@ counted before the first microbatch begins. Every stage adds its share to the lo
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from conformance.implementation import Unsupported
@@ -50,7 +49,3 @@ class MixtureInStages(Conforming):
                 sums[f"metrics/{term}"] = mean * batch["slice.weight"][0]
                 sums["loss"] = sums.get("loss", 0) + sums[f"metrics/{term}"]
         return sums
-
-    def declare(self):
-        """What each part communicates is declared, and checked, in its own suite."""
-        return replace(super().declare(), traffic=None)

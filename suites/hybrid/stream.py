@@ -6,7 +6,6 @@ over tensor, experts over expert, and what is stored of all parameters over fsdp
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from conformance.placements import Placements
@@ -41,10 +40,6 @@ class MixtureInStream(Conforming):
     def routed_observations(self) -> tuple[str, ...]:
         found = [(f"activations/{name}.router", f"routing/{name}") for name in self.mixtures]
         return tuple(one for pair in found for one in pair)
-
-    def declare(self):
-        """What each part communicates is declared, and checked, in its own suite."""
-        return replace(super().declare(), traffic=None)
 
 
 def _is_routed(name: str) -> bool:

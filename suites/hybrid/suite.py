@@ -6,9 +6,12 @@ from conformance.cases import Registered, Suite
 from suites.hybrid.contracts import CONTRACTS
 from suites.hybrid.matrix import MATRIX
 
+_THREE = ("embedding_first", "deep", "large")
+_CLASSES = {"embedding_first": "EmbeddingFirst", "large": "GPipe"}
+
 
 def _registered(name: str, module: str, summary: str, *contracts: str) -> Registered:
-    classes = {f"hybrid/{one}": f"suites.hybrid.{module}:LanguageModel" for one in contracts}
+    classes = {f"hybrid/{one}": f"suites.hybrid.{module}:{_CLASSES.get(one, 'LanguageModel')}" for one in contracts}
     return Registered(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
 
 
@@ -17,13 +20,22 @@ SUITE = Suite(
     summary="Hybrid parallelism: data, fsdp, expert, sequence, tensor and pipeline axes at once",
     contracts=CONTRACTS,
     implementations=(
-        _registered("jax-five_axes-capacity", "jax_manual.five_axes_capacity", "all-to-all of buffers", "mixture"),
-        _registered("jax-five_axes-ragged", "jax_manual.five_axes_ragged", "all-to-all of sorted tokens", "mixture"),
-        _registered("torch-five_axes", "torch_manual.five_axes", "all_to_all_single with uneven splits", "mixture"),
+        _registered("jax-three_axes", "jax_manual.three_axes", "stages divided over a tensor axis", *_THREE),
+        _registered("torch-three_axes", "torch_manual.three_axes", "stages divided over a tensor axis", *_THREE),
+        _registered(
+            "jax-five_axes-capacity", "jax_manual.five_axes_capacity", "all-to-all of buffers", "mixture", "saved"
+        ),
+        _registered(
+            "jax-five_axes-ragged", "jax_manual.five_axes_ragged", "all-to-all of sorted tokens", "mixture", "saved"
+        ),
+        _registered(
+            "torch-five_axes", "torch_manual.five_axes", "all_to_all_single with uneven splits", "mixture", "saved"
+        ),
         _registered("jax-pipelined", "jax_manual.pipelined_mixture", "1F1B, all-to-all of buffers", "staged_mixture"),
         _registered("torch-pipelined", "torch_manual.pipelined_mixture", "1F1B, uneven splits", "staged_mixture"),
         _registered("jax-pipelined_context", "jax_manual.pipelined_context", "1F1B, Ulysses", "staged_context"),
         _registered("torch-pipelined_context", "torch_manual.pipelined_context", "1F1B, ring", "staged_context"),
+        _registered("torch-pipelined_zero1", "torch_manual.pipelined_zero1", "1F1B, divided slots", "staged_context"),
     ),
     matrix=MATRIX,
 )

@@ -158,7 +158,7 @@ class ShardMapTraining(WholeMatrices):
     @property
     def repeats_products(self) -> bool:
         """Whether layers are computed again, or every device makes the same matrices orthogonal."""
-        return self.recomputes or self.contract.recipe.optimizer == "muon"
+        return self.contract.recipe.recompute != "none" or self.contract.recipe.optimizer == "muon"
 
     def transfers(self) -> Iterator[Transfer]:
         """What a step communicates. Here: gradients, sums over the data axes, and matrices that are needed whole."""

@@ -188,7 +188,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
     @property
     def repeats_products(self) -> bool:
         """Whether products of the model are computed twice, or products of the optimizer on every rank."""
-        return self.recomputes or self.contract.recipe.optimizer == "muon"
+        return self.contract.recipe.recompute != "none" or self.contract.recipe.optimizer == "muon"
 
     def transfers(self) -> Iterator[Transfer]:
         """What a step communicates. Here: gradients, sums over the data axes, the norm over the others, matrices."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from suites.hybrid.composed import Composed
 from suites.hybrid.context import ContextInStages
 from suites.pipeline.jax_manual import models
 from suites.sequence.jax_manual import ulysses
 
 
-class LanguageModel(ContextInStages, models.LanguageModel, ulysses.LanguageModel):
+class LanguageModel(Composed, ContextInStages, models.LanguageModel, ulysses.LanguageModel):
     """A dense decoder language model."""
 
     schedule = "1f1b"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from suites.hybrid.composed import Composed
 from suites.hybrid.jax_manual.packed_mixture import PackedMixture
 from suites.hybrid.stages import MixtureInStages
 from suites.moe.jax_manual.capacity import CapacityExchange
@@ -9,7 +10,9 @@ from suites.pipeline.jax_manual import models
 from suites.tensor.jax_manual import transformer
 
 
-class LanguageModel(MixtureInStages, PackedMixture, models.LanguageModel, CapacityExchange, transformer.LanguageModel):
+class LanguageModel(
+    Composed, MixtureInStages, PackedMixture, models.LanguageModel, CapacityExchange, transformer.LanguageModel
+):
     """A decoder language model with mixtures in some of its layers."""
 
     schedule = "1f1b"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from suites.hybrid.composed import Composed
 from suites.hybrid.context import ContextInStages
 from suites.pipeline.torch_manual import models
 from suites.sequence.torch_manual import ring
 
 
-class LanguageModel(ContextInStages, models.LanguageModel, ring.LanguageModel):
+class LanguageModel(Composed, ContextInStages, models.LanguageModel, ring.LanguageModel):
     """A dense decoder language model."""
 
     schedule = "1f1b"

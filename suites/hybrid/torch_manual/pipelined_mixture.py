@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from suites.hybrid.composed import Composed
 from suites.hybrid.stages import TERMS, MixtureInStages
 from suites.moe.torch_manual.exchange import UnevenExchange
 from suites.pipeline.torch_manual import models
 from suites.tensor.torch_manual import transformer
 
 
-class LanguageModel(MixtureInStages, models.LanguageModel, UnevenExchange, transformer.LanguageModel):
+class LanguageModel(Composed, MixtureInStages, models.LanguageModel, UnevenExchange, transformer.LanguageModel):
     """A decoder language model with mixtures in some of its layers."""
 
     schedule = "1f1b"

@@ -34,7 +34,7 @@ class AttentionBlock(LinearLayers, Tokens):
             k_BTKE = self.head_norm(k_BTKE, f"{name}.key_norm", p)
         if self.contract.model.positions == "rotary":
             q_BSHE, k_BTKE = self.rotate(q_BSHE), self.rotate(k_BTKE)
-        mixed_BSHE = self.attend(q_BSHE, k_BTKE, v_BTKE, batch)
+        mixed_BSHE = self.recomputed_core(self.attend)(q_BSHE, k_BTKE, v_BTKE, batch)
         return self.row_linear(mixed_BSHE.reshape(*mixed_BSHE.shape[:2], -1), f"{name}.output", p)
 
     def query_key_value(self, x_BSD: jax.Array, name: str, p: Named) -> list[jax.Array]:

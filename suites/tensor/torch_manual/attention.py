@@ -32,7 +32,8 @@ class AttentionBlock(LinearLayers, Tokens):
             k_BSKE = self.head_norm(k_BSKE, f"{name}.key_norm", p)
         if self.contract.model.positions == "rotary":
             q_BSHE, k_BSKE = self.rotate(q_BSHE), self.rotate(k_BSKE)
-        return self.row_linear(self.attend(q_BSHE, k_BSKE, v_BSKE, batch).flatten(2), f"{name}.output", p)
+        mixed_BSHE = self.recomputed_core(self.attend)(q_BSHE, k_BSKE, v_BSKE, batch)
+        return self.row_linear(mixed_BSHE.flatten(2), f"{name}.output", p)
 
     def query_key_value(self, x_BSD: Tensor, name: str, p: Named) -> list[Tensor]:
         """This rank's query, key and value heads."""

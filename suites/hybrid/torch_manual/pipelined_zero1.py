@@ -1,0 +1,13 @@
+"""data x fsdp x pipeline x tensor: stages under 1F1B, the optimizer slots of each divided over fsdp."""
+
+from __future__ import annotations
+
+from suites.data.torch_manual.zero1 import Zero1
+from suites.hybrid.composed import Composed
+from suites.pipeline.torch_manual import models
+
+
+class LanguageModel(Composed, Zero1, models.LanguageModel):
+    """A dense decoder language model."""
+
+    schedule = "1f1b"
