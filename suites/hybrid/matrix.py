@@ -1,7 +1,155 @@
-"""The standing matrix of hybrid parallelism."""
+"""The standing matrix of hybrid parallelism: every pair of axes, with unequal sizes, in both frameworks."""
 
 from __future__ import annotations
 
 from conformance.cases import Standing
 
-MATRIX: tuple[Standing, ...] = ()
+FIVE = ("jax-five_axes-capacity", "jax-five_axes-ragged", "torch-five_axes")
+THREE = ("jax-three_axes", "torch-three_axes")
+STAGED = ("jax-pipelined", "torch-pipelined")
+CONTEXT = ("jax-pipelined_context", "torch-pipelined_context")
+DTYPES = ("float64", "float32", "bfloat16")
+CORE = ("core", "full", "qualification")
+FULL = ("full", "qualification")
+
+
+def _names(*short: str) -> tuple[str, ...]:
+    return tuple(f"hybrid/{name}" for name in short)
+
+
+SMOKE = (
+    Standing(
+        contracts=_names("embedding_first"),
+        implementations=THREE,
+        meshes=("data=2,tensor=2,pipeline=2",),
+        profiles=("smoke", *CORE),
+    ),
+    Standing(
+        contracts=_names("mixture"),
+        implementations=("jax-five_axes-capacity", "torch-five_axes"),
+        meshes=("fsdp=2,expert=3",),
+        profiles=("smoke",),
+    ),
+)
+
+THREE_AXES = (  # H1, H2, H3
+    Standing(
+        contracts=_names("embedding_first"),
+        implementations=THREE,
+        meshes=("data=2,tensor=2,pipeline=2", "data=3,tensor=2,pipeline=2@shuffled"),
+        dtypes=DTYPES,
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("deep"),
+        implementations=("jax-three_axes",),
+        meshes=("data=2,tensor=4,pipeline=2",),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("large"),
+        implementations=THREE,
+        meshes=("data=4,tensor=2,pipeline=2",),
+        dtypes=("float64", "bfloat16"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("large"),
+        implementations=THREE,
+        meshes=("pipeline=2,data=4,tensor=2@reversed", "tensor=4,pipeline=2"),
+        profiles=FULL,
+    ),
+)
+
+PAIRS = (  # of data, fsdp, expert, sequence and tensor; and all of them
+    Standing(
+        contracts=_names("mixture"),
+        implementations=FIVE,
+        meshes=("fsdp=2,expert=4", "expert=2,sequence=3", "fsdp=3,sequence=2", "data=3,expert=2,tensor=2"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("mixture"),
+        implementations=FIVE,
+        meshes=(
+            "data=2,fsdp=3",
+            "data=3,expert=2",
+            "data=2,sequence=4",
+            "data=2,tensor=4",
+            "fsdp=2,tensor=4",
+            "expert=4,tensor=2",
+            "sequence=2,tensor=4",
+            "fsdp=2,expert=3,tensor=2@shuffled",
+            "data=3,fsdp=2,sequence=2",
+            "fsdp=2,expert=2,sequence=2,tensor=2",
+            "data=2,fsdp=2,expert=3",
+            "data=2,fsdp=2,expert=2,tensor=2",
+        ),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("mixture"),
+        implementations=("jax-five_axes-capacity", "jax-five_axes-ragged"),
+        meshes=("data=2,fsdp=2,expert=2,sequence=2,tensor=2",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("saved"),
+        implementations=FIVE,
+        meshes=("data=2,fsdp=2,tensor=2", "fsdp=2,expert=2,tensor=2"),
+        profiles=FULL,
+    ),
+)
+
+STAGES = (  # of pipeline and all others
+    Standing(
+        contracts=_names("staged_mixture"),
+        implementations=STAGED,
+        meshes=("expert=3,pipeline=2", "data=2,expert=2,tensor=2,pipeline=2"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("staged_mixture"),
+        implementations=STAGED,
+        meshes=("pipeline=4,expert=2", "data=3,expert=2,pipeline=2@shuffled", "expert=2,pipeline=2,tensor=4"),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("staged_context"),
+        implementations=CONTEXT,
+        meshes=("sequence=2,pipeline=3", "data=2,pipeline=2,sequence=2,tensor=2"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("staged_context"),
+        implementations=CONTEXT,
+        meshes=("pipeline=2,sequence=4", "data=3,pipeline=2,sequence=2@shuffled", "pipeline=4,tensor=2"),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("staged_context"),
+        implementations=("torch-pipelined_zero1",),
+        meshes=("fsdp=3,pipeline=2", "data=2,fsdp=2,pipeline=2,tensor=2"),
+        profiles=CORE,
+    ),
+)
+
+REFUSED = (
+    Standing(  # two key heads on four devices
+        contracts=_names("staged_context"),
+        implementations=("jax-pipelined_context",),
+        meshes=("pipeline=2,tensor=4",),
+        profiles=CORE,
+        expect="unsupported",
+    ),
+)
+
+MATRIX = SMOKE + THREE_AXES + PAIRS + STAGES + REFUSED
+
+MUTATED = (
+    Standing(
+        contracts=_names("mixture"),
+        implementations=("torch-five_axes",),
+        meshes=("fsdp=2,expert=3",),
+    ),
+)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from conformance.cases import Registered, Suite
 from suites.hybrid.contracts import CONTRACTS
-from suites.hybrid.matrix import MATRIX
+from suites.hybrid.faults.table import ABSENT, FAULTS
+from suites.hybrid.matrix import MATRIX, MUTATED
 
 _THREE = ("embedding_first", "deep", "large")
 _CLASSES = {"embedding_first": "EmbeddingFirst", "large": "GPipe"}
@@ -38,4 +39,7 @@ SUITE = Suite(
         _registered("torch-pipelined_zero1", "torch_manual.pipelined_zero1", "1F1B, divided slots", "staged_context"),
     ),
     matrix=MATRIX,
+    faults=FAULTS,
+    mutated=MUTATED,
+    absent=ABSENT,
 )

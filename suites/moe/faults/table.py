@@ -34,6 +34,7 @@ GRADIENTS = (
         contract="moe/dropless",
         meshes=CROSSED_WAYS,
         axis="expert",
+        causes=("missing",),
         seen_by=("logic", "replicas"),
     ),
     Fault(
@@ -45,6 +46,7 @@ GRADIENTS = (
         contract="moe/dropless",
         meshes=CROSSED_WAYS,
         axis="expert",
+        causes=("summed twice",),
     ),
     Fault(
         id="expert-grads-reduced-over-dense-group",
@@ -65,6 +67,7 @@ GRADIENTS = (
         contract="moe/dropless",
         meshes=CROSSED_WAYS,
         axis="expert",
+        causes=("the norm misses",),
     ),
     Fault(
         id="zero-token-expert-skips-optimizer-step",
@@ -218,6 +221,7 @@ BALANCE = (
         contract="moe/accumulation",
         meshes=CROSSED,
         axis=None,
+        causes=("without accumulation",),
     ),
     Fault(
         id="expert-bias-update-from-local-counts",

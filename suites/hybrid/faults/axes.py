@@ -1,0 +1,79 @@
+"""One axis forgotten, counted twice, or taken for another: one text for both frameworks."""
+
+from __future__ import annotations
+
+from suites.tensor.faults import Conforming
+
+
+class NormMissesExperts(Conforming):
+    """Squares of gradients are summed over the axes of dense parameters, and not over the expert axis."""
+
+    def sum_over_model(self, x):
+        return self.sum_over(tuple(axis for axis in self.model_axes if axis != "expert"), x)
+
+
+class NormMissesShards(Conforming):
+    """Squares of gradients are summed over all axes but the one that divides what is stored."""
+
+    def sum_over_model(self, x):
+        return self.sum_over(tuple(axis for axis in self.model_axes if axis != "fsdp"), x)
+
+
+class TermsWithoutSequence(Conforming):
+    """Auxiliary losses are means over the tokens of all rows, but of one shard of each row only."""
+
+    def note_terms(self, *given):
+        self.sum_over_data = lambda x: self.sum_over(self.row_axes, x)
+        super().note_terms(*given)
+        del self.sum_over_data
+
+
+class InsertedPaddingRouted(Conforming):
+    """Padding that was inserted to divide a row over the axes is a token to the router."""
+
+    def mixture(self, x, batch, name, p, observed):
+        padding = batch["padding"] + (self.block_positions() < 0)
+        return super().mixture(x, {**batch, "padding": padding}, name, p, observed)
+
+
+class RouterGradientPerTensorRank(Conforming):
+    """The router counts as what meets other tokens on each rank of the tensor axis: its gradient is summed there."""
+
+    def is_partial(self, name):
+        return self.tensor_size() > 1 and "tensor" not in self.placements(name)
+
+
+class RankOfAnotherAxis(Conforming):
+    """Which tokens of a row a rank has is asked of the expert axis."""
+
+    def context_rank(self):
+        return self.axis_rank("expert") % self.context_size()
+
+
+class TermsOfMicrobatch(Conforming):
+    """Auxiliary losses are means over the rows of a microbatch, and are added up as if they were shares of a mean."""
+
+    def real_rows(self, batch):
+        return (batch["padding"] > 0).any(1).sum()
+
+
+class TiedGradientsNotSummed(Conforming):
+    """First and last stage update the tied embedding, each with the gradient of its own use."""
+
+    def sum_tied(self, *given):
+        return given[-1]
+
+
+class NormPerStage(Conforming):
+    """Every stage clips by the norm of its own gradients."""
+
+    def sum_over_model(self, x):
+        return self.sum_over(self.model_axes, x)
+
+
+class NormOfNorms(Conforming):
+    """A control: each rank takes the root of its squares, and the squares of the roots are summed."""
+
+    def global_norm(self, gradients):
+        local = sum(self.squared_norm(name, g) for name, g in gradients.items()) ** 0.5
+        return self.sum_over_model(local * local) ** 0.5

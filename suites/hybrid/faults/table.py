@@ -1,0 +1,147 @@
+"""Every fault and negative control of hybrid parallelism, and the known mechanisms that this suite cannot have."""
+
+from __future__ import annotations
+
+from conformance.faults import Fault
+from suites.tensor.faults.planting import github
+
+_FIVE = ("jax-five_axes-capacity", "torch-five_axes")
+_STAGED = ("jax-pipelined", "torch-pipelined")
+_CONTEXT = ("jax-pipelined_context", "torch-pipelined_context")
+
+
+def _planted(implementations: tuple[str, ...], mixin: str) -> dict[str, str]:
+    return dict.fromkeys(implementations, f"suites.hybrid.faults.axes:{mixin}")
+
+
+AXES = (
+    Fault(
+        id="rank-taken-from-wrong-mesh-axis",
+        summary="Which tokens of a row a rank has is asked of the expert axis.",
+        bites="two axes that are not alike on every rank",
+        sources=github("pytorch/torchtitan#2842", "NVIDIA/Megatron-LM#7452"),
+        planted=_planted(_FIVE, "RankOfAnotherAxis"),
+        contract="hybrid/mixture",
+        meshes=("expert=3,sequence=2",),
+        axis=None,
+        seen_by=("logic", "relations"),
+    ),
+    Fault(
+        id="moe-aux-loss-scale-depends-on-topology",
+        summary="Auxiliary losses are means over all rows, but over one shard of each row only.",
+        bites="tokens divided over the sequence axis",
+        sources=github("NVIDIA/Megatron-LM#5047", "NVIDIA/Megatron-LM#3768", "NVIDIA/Megatron-LM#5007"),
+        planted=_planted(_FIVE, "TermsWithoutSequence"),
+        contract="hybrid/mixture",
+        meshes=("expert=3,sequence=2",),
+        axis="sequence",
+    ),
+    Fault(
+        id="inserted-padding-counted-by-router",
+        summary="Padding that was inserted to divide a row over the axes is a token to the router.",
+        bites="a length that the axes do not divide",
+        sources=github("NVIDIA/Megatron-LM#7238"),
+        planted=_planted(_FIVE, "InsertedPaddingRouted"),
+        contract="hybrid/mixture",
+        meshes=("expert=3,sequence=2",),
+        axis=None,
+    ),
+    Fault(
+        id="router-gradient-per-tensor-rank",
+        summary="The gradient of the router, whole on every rank of the tensor axis, is summed over it.",
+        bites="a stream divided over the tensor axis, and a router that sees whole rows",
+        planted=_planted(_FIVE, "RouterGradientPerTensorRank"),
+        contract="hybrid/mixture",
+        meshes=("expert=3,tensor=2",),
+        axis="tensor",
+        causes=("summed twice",),
+    ),
+)
+
+NORMS = (
+    Fault(
+        id="clip-norm-misses-expert-axis",
+        summary="The norm that clips sums squares over all axes but that of the experts.",
+        bites="clipping that acts",
+        sources=github("deepspeedai/DeepSpeed#5259"),
+        planted=_planted(_FIVE, "NormMissesExperts"),
+        contract="hybrid/mixture",
+        meshes=("fsdp=2,expert=3",),
+        axis="expert",
+        seen_by=("logic", "replicas"),
+    ),
+    Fault(
+        id="clip-norm-misses-shard-axis",
+        summary="The norm that clips sums squares over all axes but the one that divides what is stored.",
+        bites="clipping that acts",
+        planted=_planted(_FIVE, "NormMissesShards"),
+        contract="hybrid/mixture",
+        meshes=("fsdp=2,expert=3",),
+        axis="fsdp",
+        seen_by=("logic", "replicas"),
+    ),
+    Fault(
+        id="clip-norm-after-wrong-stage",
+        summary="Every stage clips by the norm of its own gradients.",
+        bites="clipping that acts",
+        planted=_planted(_STAGED, "NormPerStage"),
+        contract="hybrid/staged_mixture",
+        meshes=("expert=3,pipeline=2",),
+        axis="pipeline",
+        seen_by=("logic", "replicas"),
+    ),
+)
+
+STAGES = (
+    Fault(
+        id="aux-loss-of-microbatch",
+        summary="Auxiliary losses are means over the rows of a microbatch, added up as if they were shares of a mean.",
+        bites="several microbatches",
+        sources=github("NVIDIA-NeMo/Automodel#3359"),
+        planted=_planted(_STAGED, "TermsOfMicrobatch"),
+        contract="hybrid/staged_mixture",
+        meshes=("expert=3,pipeline=2",),
+        axis=None,
+    ),
+    Fault(
+        id="pp-tied-embedding-grads-not-summed",
+        summary="First and last stage update their copies of the tied embedding, each with its own gradient.",
+        bites="an embedding tied to a head on another rank",
+        sources=github("uw-syfi/piper#13", "cornstarch-org/Cornstarch#16", "NVIDIA/Megatron-LM#299"),
+        planted=_planted(_CONTEXT, "TiedGradientsNotSummed"),
+        contract="hybrid/staged_context",
+        meshes=("sequence=2,pipeline=3",),
+        axis="pipeline",
+        causes=("missing",),
+    ),
+)
+
+CONTROLS = (
+    Fault(
+        id="norm-of-norms",
+        summary="Each rank takes the root of its squares, and the squares of the roots are summed.",
+        bites="never",
+        planted=_planted(_FIVE, "NormOfNorms"),
+        contract="hybrid/mixture",
+        meshes=("fsdp=2,expert=3",),
+        axis=None,
+        control=True,
+    ),
+    Fault(
+        id="norm-of-norms-of-stages",
+        summary="The same over the stages of a pipeline.",
+        bites="never",
+        planted=_planted(_CONTEXT, "NormOfNorms"),
+        contract="hybrid/staged_context",
+        meshes=("sequence=2,pipeline=3",),
+        axis=None,
+        control=True,
+    ),
+)
+
+FAULTS = AXES + NORMS + STAGES + CONTROLS
+
+ABSENT = {
+    "matmul-shard-order-mismatch": "needs a contraction over two axes: for the tensor suite, whose 2-D layer has one",
+    "padding-mask-not-sharded-with-activations": "a mask of another length than its activations does not compute here",
+}
