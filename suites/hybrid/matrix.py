@@ -128,7 +128,7 @@ STAGES = (  # of pipeline and all others
     ),
     Standing(
         contracts=_names("staged_context"),
-        implementations=("torch-pipelined_zero1",),
+        implementations=("jax-pipelined_zero3", "torch-pipelined_zero1"),
         meshes=("fsdp=3,pipeline=2", "data=2,fsdp=2,pipeline=2,tensor=2"),
         profiles=CORE,
     ),

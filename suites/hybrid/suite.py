@@ -36,6 +36,7 @@ SUITE = Suite(
         _registered("torch-pipelined", "torch_manual.pipelined_mixture", "1F1B, uneven splits", "staged_mixture"),
         _registered("jax-pipelined_context", "jax_manual.pipelined_context", "1F1B, Ulysses", "staged_context"),
         _registered("torch-pipelined_context", "torch_manual.pipelined_context", "1F1B, ring", "staged_context"),
+        _registered("jax-pipelined_zero3", "jax_manual.pipelined_zero3", "1F1B, divided state", "staged_context"),
         _registered("torch-pipelined_zero1", "torch_manual.pipelined_zero1", "1F1B, divided slots", "staged_context"),
     ),
     matrix=MATRIX,

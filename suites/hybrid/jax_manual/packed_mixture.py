@@ -54,7 +54,7 @@ class PackedMixture(Conforming):
     def levelled(self, sums: Named, rank: int, vector: jax.Array) -> jax.Array:
         biases = {}
         for name in self.mixtures:
-            if f"{name}.router.bias" in self.starts[rank]:
+            if f"{name}.router.bias" in self.stored_vector.starts[rank]:
                 load_E = sums[f"metrics/load/{name}"]
                 biases[f"{name}.router.bias"] = self.contract.model.bias_update_rate * jnp.sign(load_E.mean() - load_E)
-        return self.added(vector, biases, rank)
+        return self.stored_vector.added(vector, biases, rank)

@@ -17,7 +17,7 @@ class TiedHeadNotLoaded(Conforming):
 
     def packed(self, canonical):
         vectors = super().packed(canonical)
-        size, last = sum(map(self.block_size, self.tied)), self.owners[self.tied[0]][-1]
+        size, last = sum(map(self.stored_vector.size, self.tied)), self.owners[self.tied[0]][-1]
         dim = self.pack_axes.index(self.pipeline_axis)
         vectors[(slice(None),) * dim + (last, ..., slice(0, size))] = 0.125
         return vectors

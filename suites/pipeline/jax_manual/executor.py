@@ -163,14 +163,14 @@ class Executor(PackedTraining):
         self, stage: int, vector: jax.Array, enters: Named, riding: Named, batch: Named
     ) -> tuple[Named, Named, Named]:
         """(activations for the next stage, observations, sums)."""
-        p = self.unpacked(vector, self.order.holders[stage])
+        p = self.computed_vector.unpacked(vector, self.order.holders[stage])
         return self.stage(stage, self.to_compute(p), enters, riding | self.at_ends(stage, batch))
 
     def backward_pass(self, kind: str, stage: int, given: Given, results: Results) -> tuple[Message, Results]:
         """Gradients of what entered the stage, of its parameters, or of both."""
         rank = self.order.holders[stage]
         enters, riding = self.entering(stage, given.message, given.batch)
-        p, batch = self.unpacked(given.vector, rank), riding | self.at_ends(stage, given.batch)
+        p, batch = self.computed_vector.unpacked(given.vector, rank), riding | self.at_ends(stage, given.batch)
         g_p, g_enters = self.pulled_back(kind, partial(self.differentiable, stage, batch), p, enters)(
             self.output_gradients(stage, given.gradient)
         )
@@ -204,7 +204,7 @@ class Executor(PackedTraining):
 
     def accumulated(self, gradients: jax.Array, new: Named, kind: str, rank: int) -> jax.Array:
         """The gradient vector with those of one microbatch added."""
-        return self.added(gradients, new, rank)
+        return self.computed_vector.added(gradients, new, rank)
 
     # What comes from the batch.
 
@@ -245,7 +245,7 @@ class Executor(PackedTraining):
 
     def planned(self, batch: Named) -> Plan:
         """The shapes of everything, from a trace of the stages on one microbatch; nothing is computed."""
-        vector = jax.ShapeDtypeStruct((self.length,), self.master)
+        vector = jax.ShapeDtypeStruct((self.computed_vector.length,), self.master)
         enters, riding = jax.eval_shape(self.from_batch, batch)
         activations, observed = [], []
         sums: dict[str, tuple[int, ...]] = {}

@@ -7,7 +7,6 @@ is done element by element (sums over devices, clipping, the optimizer) is done 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -18,11 +17,12 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from conformance.implementation import Arranged, Packed
-from conformance.placements import local_index
+from conformance.placements import Placements, local_index
+from suites.pipeline.jax_manual.vector import Vector
 from suites.pipeline.stages import Stages
 from suites.training.jax_manual import ShardMapTraining
-from suites.training.jax_state import Named, arranged
-from suites.training.stored import arrange
+from suites.training.jax_state import arranged
+from suites.training.stored import Positions, arrange
 
 PACKED = "packed"  # the name of the one vector
 
@@ -33,54 +33,26 @@ class PackedTraining(Stages, ShardMapTraining):
     # Where a parameter lies.
 
     @cached_property
-    def starts(self) -> tuple[Mapping[str, int], ...]:
-        """rank -> name -> where in the vector of that rank its block begins."""
-        found: list[dict[str, int]] = []
-        for rank in range(self.ranks):
-            found.append({})
-            end = 0
-            for name in self.rank_parameters(rank):
-                found[-1][name], end = end, end + self.block_size(name)
-        return tuple(found)
+    def stored_vector(self) -> Vector:
+        """As parameters, optimizer slots and finished gradients lie."""
+        return self.vector(self.placements, self.positions)
 
     @cached_property
-    def length(self) -> int:
-        """Elements of a vector."""
-        return max(sum(map(self.block_size, self.rank_parameters(rank))) for rank in range(self.ranks))
+    def computed_vector(self) -> Vector:
+        """As stages compute with parameters."""
+        return self.stored_vector
 
-    def block_shape(self, name: str) -> tuple[int, ...]:
-        """Shape of the block of a parameter, the same on all devices that hold it."""
-        stored = self.arranged_shape(name, self.positions(name))
-        return tuple(part.stop - part.start for part in local_index(stored, self.placements(name), self.mesh, 0))
+    def vector(self, placements: Callable[[str], Placements], positions: Callable[[str], Positions]) -> Vector:
+        def block(name: str) -> tuple[int, ...]:
+            stored = self.arranged_shape(name, positions(name))
+            return tuple(part.stop - part.start for part in local_index(stored, placements(name), self.mesh, 0))
 
-    def block_size(self, name: str) -> int:
-        return math.prod(self.block_shape(name))
-
-    # Vector <-> parameters, on one device.
-
-    def unpacked(self, vector: jax.Array, rank: int) -> Named:
-        """The vector of a device of this rank -> its blocks by name."""
-        flat = vector.reshape(-1)
-        return {
-            name: flat[start : start + self.block_size(name)].reshape(self.block_shape(name))
-            for name, start in self.starts[rank].items()
-        }
-
-    def added(self, vector: jax.Array, blocks: Named, rank: int) -> jax.Array:
-        """The vector with blocks added where they belong."""
-        flat = vector.reshape(-1)
-        for name, block in blocks.items():
-            start = self.starts[rank][name]
-            flat = flat.at[start : start + block.size].add(block.reshape(-1).astype(flat.dtype))
-        return flat.reshape(vector.shape)
+        shapes = {name: block(name) for name in self.contract.shapes}
+        return Vector(shapes=shapes, ranks=tuple(map(self.rank_parameters, range(self.ranks))))
 
     def own_elements(self, wanted: Callable[[str], bool]) -> jax.Array:
         """[L]: whether an element of this device's vector belongs to a parameter of one of these names."""
-        found = np.zeros((self.ranks, self.length), bool)
-        for rank, starts in enumerate(self.starts):
-            for name, start in starts.items():
-                found[rank, start : start + self.block_size(name)] = wanted(name)
-        return jnp.asarray(found)[self.pipeline_rank()]
+        return jnp.asarray(self.stored_vector.elements(wanted))[self.pipeline_rank()]
 
     def pipeline_rank(self) -> jax.Array | int:
         return jax.lax.axis_index(self.pipeline_axis) if self.ranks > 1 else 0
@@ -117,14 +89,14 @@ class PackedTraining(Stages, ShardMapTraining):
         """Canonical parameters -> the vectors of all devices, one dim per packed axis and then L."""
         dtype = next(iter(canonical.values())).dtype
         sizes = [self.mesh.size(axis) for axis in self.pack_axes]
-        vectors = np.zeros((*sizes, self.length), dtype)
+        vectors = np.zeros((*sizes, self.stored_vector.length), dtype)
         stored = {name: arrange(value, self.positions(name)) for name, value in canonical.items()}
         for device in range(self.mesh.devices):
             where = self.mesh.coordinates(device)
             vector = vectors[tuple(where[axis] for axis in self.pack_axes)]
-            for name, start in self.starts[where.get(self.pipeline_axis, 0)].items():
+            for name, start in self.stored_vector.starts[where.get(self.pipeline_axis, 0)].items():
                 index = local_index(stored[name].shape, self.placements(name), self.mesh, device)
-                vector[start : start + self.block_size(name)] = stored[name][index].reshape(-1)
+                vector[start : start + self.stored_vector.size(name)] = stored[name][index].reshape(-1)
         return vectors
 
     def collect(self, state: dict) -> Mapping[str, Any]:
@@ -140,8 +112,12 @@ class PackedTraining(Stages, ShardMapTraining):
 
     def piece(self, name: str, vectors: jax.Array) -> Packed | Arranged:
         shape = self.arranged_shape(name, self.positions(name))
-        start = self.starts[self.owners[name][0]][name]
+        start = self.stored_vector.starts[self.owners[name][0]][name]
         found = Packed(
-            value=vectors, start=start, size=self.block_size(name), placements=self.placements(name), shape=shape
+            value=vectors,
+            start=start,
+            size=self.stored_vector.size(name),
+            placements=self.placements(name),
+            shape=shape,
         )
         return arranged(found, self.positions(name))

@@ -83,7 +83,7 @@ class Pipeline(Executor):
 
     def sum_tied(self, g: jax.Array) -> jax.Array:
         """Each rank that holds a tied parameter has the gradient of its own use of it."""
-        size = sum(map(self.block_size, self.tied))  # they stand first in a vector
+        size = sum(map(self.stored_vector.size, self.tied))  # they stand first in a vector
         flat, holders = g.reshape(-1), self.owners[self.tied[0]]
         holds = jnp.isin(jnp.asarray(self.pipeline_rank()), jnp.asarray(holders))
         total = self.reduced(jnp.where(holds, flat[:size], 0), partial(self.sum_over, (self.pipeline_axis,)))
@@ -93,7 +93,7 @@ class Pipeline(Executor):
         """This device's share of the squared norm: of its blocks one by one, a tied one on its first rank only."""
 
         def of_rank(rank: int, g: jax.Array) -> jax.Array:
-            blocks = self.unpacked(g, rank)
+            blocks = self.stored_vector.unpacked(g, rank)
             squares = [self.block_norm(name, block, rank) for name, block in blocks.items()]
             return jnp.sum(jnp.stack(squares))
 
@@ -113,8 +113,10 @@ class Pipeline(Executor):
         return ()
 
     def transfers(self) -> Iterator[Transfer]:
-        yield self.gradient_sum(self.gradient_axes, self.length)
-        yield self.gradient_sum((self.pipeline_axis,), sum(map(self.block_size, self.tied)), calls=bool(self.tied))
+        yield self.gradient_sum(self.gradient_axes, self.stored_vector.length)
+        yield self.gradient_sum(
+            (self.pipeline_axis,), sum(map(self.stored_vector.size, self.tied)), calls=bool(self.tied)
+        )
         yield self.update_sum((*self.data_axes, self.pipeline_axis), 1, self.summed_scalars())
         yield self.update_sum((self.pipeline_axis, *self.model_axes), 1)
         yield from self.message_transfers()

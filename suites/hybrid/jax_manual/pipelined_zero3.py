@@ -1,0 +1,13 @@
+"""data x fsdp x pipeline x tensor: stages under 1F1B, everything that is stored of them divided over fsdp."""
+
+from __future__ import annotations
+
+from suites.hybrid.composed import Composed
+from suites.hybrid.jax_manual.packed_shards import PackedShards
+from suites.pipeline.jax_manual import models
+
+
+class LanguageModel(Composed, PackedShards, models.LanguageModel):
+    """A dense decoder language model."""
+
+    schedule = "1f1b"
