@@ -82,7 +82,7 @@ def _scoped(frame: Frame, part: int) -> Frame:
     return replace(below, scope=below.path)
 
 
-def _at(frame: Frame, number: int, eqn: JaxprEqn) -> Place:
+def at(frame: Frame, number: int, eqn: JaxprEqn) -> Place:
     here = replace(frame, path=(*frame.path, (number, 0)), names=f"{frame.names}/{version.name_stack(eqn)}")
     return Place(eqn=eqn, frame=here, call=read_call(eqn, frame.sizes) if frame.sizes is not None else None)
 
@@ -93,7 +93,7 @@ def walk(jaxpr: Jaxpr, frame: Frame, *, every_branch: bool = True) -> Iterator[P
     The body of a `while` stands once: how often it runs is not in the program.
     """
     for number, eqn in enumerate(jaxpr.eqns):
-        place = _at(frame, number, eqn)
+        place = at(frame, number, eqn)
         yield place
         programs = children(eqn, place.frame)
         if eqn.primitive.name == "cond" and not every_branch:
@@ -116,7 +116,7 @@ def evaluate(program: ClosedJaxpr, args: list[Any], frame: Frame, owner: Owner) 
         return atom.val if isinstance(atom, version.Literal) else values[atom]
 
     for number, eqn in enumerate(jaxpr.eqns):
-        place = _at(frame, number, eqn)
+        place = at(frame, number, eqn)
         with version.same_names(eqn):
             outs = _equation(place, [read(atom) for atom in eqn.invars], owner)
         values.update(zip(eqn.outvars, outs, strict=True))

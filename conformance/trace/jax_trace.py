@@ -89,7 +89,7 @@ class Program:
             if place.call is not None and place.call.kind != "axis_index":
                 total = totals[place.call.kind, _in_mesh_order(place.call.axes, self.mesh), place.frame.phase]
                 total[0] += place.frame.trips * len(place.eqn.invars)
-                total[1] += place.frame.trips * _payload_bytes(place)
+                total[1] += place.frame.trips * payload_bytes(place)
         return tuple(
             Traffic(kind=kind, axes=axes, phase=phase, calls=calls, bytes=size)
             for (kind, axes, phase), (calls, size) in totals.items()
@@ -195,7 +195,7 @@ def _in_mesh_order(axes: tuple[str, ...], mesh: Mesh) -> tuple[str, ...]:
     return tuple(axis for axis in mesh.axes if axis in axes and mesh.size(axis) > 1)
 
 
-def _payload_bytes(place: Place) -> int:
+def payload_bytes(place: Place) -> int:
     pairs = zip(place.eqn.invars, place.eqn.outvars, strict=True)
     return sum(max(_bytes(operand), _bytes(result)) for operand, result in pairs)
 

@@ -96,7 +96,8 @@ class Executor(PackedTraining):
         wide = vector.astype(self.master)
         results = self.run(wide, microbatches)
         gradients = {packed: self.round_gradient(results.gradients)}
-        return gradients, results.sums, {packed: results.observed.reshape(-1, self.plan.width)}
+        rows = results.observed.reshape(self.order.microbatches * self.plan.rows, self.plan.width)
+        return gradients, results.sums, {packed: rows}
 
     def run(self, vector: jax.Array, microbatches: Named) -> Results:
         """All ticks."""
