@@ -1,0 +1,29 @@
+"""The standing cases cross every pair of mesh axes, in both frameworks, with unequal sizes."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from conformance.cases import Case, suites
+from conformance.mesh import Mesh
+from suites.hybrid.coverage import AXES, FRAMEWORKS, crossings
+
+
+def _case(mesh: str, expect: str = "pass") -> Case:
+    return Case(
+        contract="hybrid/mixture", implementation="jax-x", mesh=Mesh.parse(mesh), dtype="float64", expect=expect
+    )
+
+
+def test_every_pair_is_crossed_with_unequal_sizes() -> None:
+    found = list(crossings(case for suite in suites().values() for case in suite.cases("full")))
+    assert {(one.pair, one.framework) for one in found} == {
+        (pair, framework) for pair in combinations(AXES, 2) for framework in FRAMEWORKS
+    }
+    assert [one for one in found if not one.unequal] == []
+
+
+def test_equal_sizes_and_refusals_do_not_count() -> None:
+    cases = [_case("data=2,fsdp=3"), _case("data=2,fsdp=2"), _case("data=2,fsdp=4", "unsupported"), _case("data=4")]
+    [one] = [one for one in crossings(cases) if one.pair == ("data", "fsdp") and one.framework == "jax"]
+    assert (one.cases, one.unequal) == (2, 1)
