@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import traceback
@@ -23,6 +24,7 @@ from conformance.workers.jobs import CaseJob, Outcome, TruthJob
 from conformance.workers.pool import Workers
 
 TIMEOUT_SECONDS = 120.0
+PARAMETERS_PER_SECOND = 100_000  # of a contract: a large one is given so much more time
 LAW_SECONDS = 30.0  # more before a case counts as hanging, for each law of its contract
 TRUTHS_KEPT = 24
 INSIDE = ("place", "compile", "step", "collect", "reference")  # the candidate's work, and the same of its reference
@@ -136,6 +138,10 @@ class Bench:
         self._lock = threading.Lock()
         self._answered: set[tuple] = set()  # programs of which it is known what every batch key changes
 
+    def _patience(self, target: Target) -> float:
+        """Seconds within which a worker must answer."""
+        return self.timeout_seconds + sum(map(math.prod, target.contract.shapes.values())) / PARAMETERS_PER_SECOND
+
     def judge_case(self, case: Case, target: Target) -> CaseResult:
         """Run one case and judge it; whatever breaks, in a worker or here, is a verdict and never an exception."""
         started = time.perf_counter()
@@ -154,7 +160,7 @@ class Bench:
         if truth.failure is not None:
             return _broken(case, target, truth)
         job = self._job(case, target, laws)
-        outcome = self.workers.run(job, self.timeout_seconds + LAW_SECONDS * len(job.relations))
+        outcome = self.workers.run(job, self._patience(target) + LAW_SECONDS * len(job.relations))
         if outcome.evidence is None or truth.truth is None:
             return _broken(case, target, outcome)
         self._answered.add(_keyed(case))
@@ -198,7 +204,7 @@ class Bench:
         if known is not None:
             return False, known
         job = TruthJob(contract=case.contract, framework=target.framework, dtype=case.dtype, seed=case.seed)
-        found = self.workers.run(job, self.timeout_seconds)
+        found = self.workers.run(job, self._patience(target))
         with self._lock:
             self._truths[key] = found
             while len(self._truths) > TRUTHS_KEPT:

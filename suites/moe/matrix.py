@@ -87,10 +87,16 @@ MATRIX = (
         contracts=_names("wide"),
         implementations=("jax-capacity", "jax-ragged"),
         meshes=("data=4,expert=8",),
-        dtypes=("float64",),
-        profiles=CORE,
+        dtypes=("float32",),
+        profiles=FULL,
     ),
-    Standing(contracts=_names("wide"), implementations=("torch-exchange",), meshes=("data=2,expert=4",), profiles=CORE),
+    Standing(
+        contracts=_names("wide"),
+        implementations=("torch-exchange",),
+        meshes=("data=2,expert=4",),
+        dtypes=("float32",),
+        profiles=FULL,
+    ),
 )
 
 MUTATED = (
