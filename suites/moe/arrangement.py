@@ -17,8 +17,9 @@ from conformance.implementation import Unsupported
 from conformance.placements import Placements, sharded_dim
 from reference.architecture import has_mixture, mixtures, places
 from suites.tensor.arrangement import Positions, positions
+from suites.training.stored import OBSERVED
 
-OBSERVED = ("outputs/", "activations/", "masks/", "routing/")  # observations that have rows
+TERMS = ("balance_loss", "router_z_loss")  # of the loss: means over all mixtures of a model
 Conforming: Any = object  # a training step, in either framework, whose parameters may be divided over other axes
 
 

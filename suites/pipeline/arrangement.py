@@ -95,17 +95,12 @@ class PipelineArrangement:
             return own
         return {**own, self.pipeline_axis: owned_by(*self.owners[name])}
 
-    @property
-    def device_slices(self) -> list[int]:
-        """Rows of a device in each slice of its batch."""
-        return self.slice_sizes(len(self.contract.batches(0, 1)[0]["mask"]) // self.size(self.row_axes))  # type: ignore[attr-defined]
-
     def require_pipelined(self) -> None:
         """Raise Unsupported where the recipe or the sizes of the contract make no pipeline on this mesh."""
         if self.contract.recipe.optimizer == "muon":
             raise Unsupported("A pipeline is trained with SGD or AdamW here: Muon needs matrices that are whole.")
         self.require_whole_rows(len(self.contract.batches(0, 1)[0]["mask"]))  # type: ignore[attr-defined]
-        for size in self.device_slices:
+        for size in self.device_slices:  # type: ignore[attr-defined]
             self.require_microbatches(size)
         assert self.cuts  # raises where there are more stages than segments
 

@@ -12,6 +12,7 @@ import numpy as np
 from conformance.implementation import Implementation, Unsupported
 from conformance.placements import Placements
 
+OBSERVED = ("outputs/", "activations/", "masks/", "routing/")  # observations that have rows, by how their names begin
 Positions = Mapping[int, np.ndarray]
 Array = TypeVar("Array", bound=Any)
 
@@ -130,6 +131,11 @@ class StoredTraining(Implementation):
         """Rows of each slice of a device's part of a batch, which has so many rows."""
         shares = self.contract.recipe.shares or (1,) * self.contract.recipe.accumulation
         return [share * rows // sum(shares) for share in shares]
+
+    @property
+    def device_slices(self) -> list[int]:
+        """Rows of a device in each slice of its batch."""
+        return self.slice_sizes(len(self.contract.batches(0, 1)[0]["mask"]) // self.size(self.row_axes))
 
     def size(self, axes: tuple[str, ...]) -> int:
         """How many parts the axes make together."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from suites.hybrid.composed import Composed
-from suites.hybrid.stages import TERMS, MixtureInStages
+from suites.hybrid.stages import MixtureInStages
+from suites.moe.arrangement import TERMS
 from suites.moe.torch_manual.exchange import UnevenExchange
 from suites.pipeline.torch_manual import models
 from suites.tensor.torch_manual import transformer

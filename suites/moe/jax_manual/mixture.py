@@ -13,13 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from reference.jax.rounding import rounded
-from suites.moe.arrangement import ExpertArrangement
+from suites.moe.arrangement import TERMS, ExpertArrangement
 from suites.moe.jax_manual import routing
 from suites.tensor.jax_manual.transformer import DecoderLayers
 from suites.training.jax_state import Named
 from suites.training.traffic import Transfer
-
-TERMS = ("balance_loss", "router_z_loss")
 
 
 class MixtureBlock(ExpertArrangement, DecoderLayers):
@@ -176,11 +174,6 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         """In every mixture, `calls` collectives in one slice of the batch."""
         calls, dtype = calls * len(self.mixtures), self.compute
         return Transfer(kind=kind, axes=(axis,), phase=phase, elements=elements, dtype=dtype, calls=calls)
-
-    @property
-    def device_slices(self) -> list[int]:
-        """Rows of a device in each slice of its batch."""
-        return self.slice_sizes(len(self.row_order) // self.size(self.row_axes))
 
     def statistics(self, phase: str) -> Iterator[Transfer]:
         """Sums over the data axes in every slice: of tokens or rows, of choices."""

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 from conformance.implementation import Declarations
-from suites.moe.arrangement import ExpertArrangement
+from suites.moe.arrangement import TERMS, ExpertArrangement
 from suites.moe.torch_manual import routing
 from suites.tensor.torch_manual.transformer import DecoderLayers
 from suites.training.torch_state import Named, State, dtype_of
-
-TERMS = ("balance_loss", "router_z_loss")
 
 
 class MixtureBlock(ExpertArrangement, DecoderLayers):

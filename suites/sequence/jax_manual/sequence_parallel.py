@@ -21,10 +21,10 @@ from suites.sequence.jax_manual.collectives import gather_along, scatter_along
 from suites.tensor.jax_manual import attention, feedforward, linear, transformer
 from suites.tensor.jax_manual.collectives import TensorParallel
 from suites.training.jax_state import Named
+from suites.training.stored import OBSERVED
 from suites.training.traffic import Transfer
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss
-OBSERVED = ("outputs/", "activations/", "masks/", "routing/")  # observations that have tokens
 
 
 class SequenceParallel(TokenArrangement, TensorParallel):

@@ -16,9 +16,10 @@ from torch import Tensor
 from conformance.placements import Placements
 from suites.sequence.arrangement import Positions
 from suites.sequence.torch_manual.collectives import GatherAlong, ScatterAlong
-from suites.sequence.torch_manual.stream import OBSERVED, StreamTokens
+from suites.sequence.torch_manual.stream import StreamTokens
 from suites.tensor.torch_manual import attention, feedforward, linear, transformer
 from suites.tensor.torch_manual.collectives import TensorParallel
+from suites.training.stored import OBSERVED
 from suites.training.torch_state import Named
 from suites.training.traffic import Transfer
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from conformance.placements import Placements
 from suites.sequence.arrangement import Positions, TokenArrangement
+from suites.training.stored import OBSERVED
 from suites.training.torch_state import TorchTraining
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss
-OBSERVED = ("outputs/", "activations/", "masks/", "routing/")  # observations that have tokens
 
 
 class StreamTokens(TokenArrangement, TorchTraining):
