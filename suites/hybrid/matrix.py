@@ -145,11 +145,3 @@ REFUSED = (
 )
 
 MATRIX = SMOKE + THREE_AXES + PAIRS + STAGES + REFUSED
-
-MUTATED = (
-    Standing(
-        contracts=_names("mixture"),
-        implementations=("torch-five_axes",),
-        meshes=("fsdp=2,expert=3",),
-    ),
-)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from conformance.cases import Registered, Suite
 from suites.hybrid.contracts import CONTRACTS
 from suites.hybrid.faults.table import ABSENT, FAULTS
-from suites.hybrid.matrix import MATRIX, MUTATED
+from suites.hybrid.matrix import MATRIX
 
 _THREE = ("embedding_first", "deep", "large")
 _CLASSES = {"embedding_first": "EmbeddingFirst", "large": "GPipe"}
@@ -41,6 +41,5 @@ SUITE = Suite(
     ),
     matrix=MATRIX,
     faults=FAULTS,
-    mutated=MUTATED,
     absent=ABSENT,
 )
