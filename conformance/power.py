@@ -220,10 +220,16 @@ def _surest(causes: list[Cause]) -> Cause | None:
 
 
 def _no_program(planted: Planted, result: CaseResult) -> str | None:
-    """A mutant with the wrong shape was never run: nobody can claim to have caught it."""
-    if planted.kind == "mutation" and "MutationError" in result.reason + result.stack:
+    """A mutant with the wrong shape was never run, and one that breaks off ran to no end: nobody has caught them.
+
+    A collective of lengths is such a one: with other lengths the messages behind it have no room.
+    """
+    if planted.kind != "mutation":
+        return None
+    if "MutationError" in result.reason + result.stack:
         return result.reason or "the mutated collective has the wrong shape"
-    return None
+    broke = planted.site is not None and result.verdict in ("error", "crash", "hang")
+    return f"the program breaks off: {result.reason}" if broke else None
 
 
 # Which survivors are none.

@@ -111,7 +111,13 @@ STAGES = (  # of pipeline and all others
     Standing(
         contracts=_names("staged_mixture"),
         implementations=STAGED,
-        meshes=("pipeline=4,expert=2", "data=3,expert=2,pipeline=2@shuffled", "expert=2,pipeline=2,tensor=4"),
+        meshes=("pipeline=4,expert=2", "data=3,expert=2,pipeline=2@shuffled"),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("staged_mixture"),
+        implementations=("torch-pipelined",),
+        meshes=("expert=2,pipeline=2,tensor=4",),
         profiles=FULL,
     ),
     Standing(
@@ -140,6 +146,13 @@ REFUSED = (
         implementations=("jax-pipelined_context",),
         meshes=("pipeline=2,tensor=4",),
         profiles=CORE,
+        expect="unsupported",
+    ),
+    Standing(
+        contracts=_names("staged_mixture"),
+        implementations=("jax-pipelined",),
+        meshes=("expert=2,pipeline=2,tensor=4",),
+        profiles=FULL,
         expect="unsupported",
     ),
 )

@@ -203,14 +203,14 @@ EXAMPLES: dict[str, Example] = {
         model=replace(
             _MIXED, layers=2, capacity_factor=1.0, balance_loss=0.25, router_z_loss=0.125, z_loss=0.01, tied=True
         ),
-        recipe=ADAMW_3,
+        recipe=ADAMW,
     ),
     "model, moe every other": Example(
         model=replace(
             _MIXED, layers=4, moe_every=2, shared_ffn=6, router_bias=True, bias_update_rate=0.05, adapter=2,
             activation="swiglu", fused_gate_up=True, normalized_gates=True, balance_loss=0.5, balance_scope="row",
         ),
-        recipe=SGD_SHARES,
+        recipe=SGD,
         make=weighted_batches,
     ),
     "moe, orthogonal": Example(model=replace(_MOE, shared_ffn=6, router_bias=True, bias_update_rate=0.1), recipe=MUON),

@@ -14,6 +14,7 @@ from tests.reference.table import (
     EXAMPLES,
     FRAMEWORKS,
     PLAIN_MOE,
+    SGD_SHARES,
     changed,
     observe,
     relative_error,
@@ -55,7 +56,7 @@ def test_a_mixture_by_hand(framework, name):
 @EVERY_FRAMEWORK
 def test_losses_are_means_over_the_layers_that_have_them(framework):
     """Two mixtures in four layers, slices of 3, 2 and 1 rows, weighted tokens: from the logits and choices observed."""
-    example = changed(EXAMPLES["model, moe every other"], router_z_loss=0.125)
+    example = replace(changed(EXAMPLES["model, moe every other"], router_z_loss=0.125), recipe=SGD_SHARES)
     batch, found, model = example.batches()[0], observe(framework, example, example.batches()[0]), example.model
     terms, start = {"balance_loss": 0.0, "router_z_loss": 0.0}, 0
     for piece in slices(batch, 3, (3, 2, 1)):
