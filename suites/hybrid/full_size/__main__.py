@@ -12,11 +12,11 @@ DEVICES = 16
 
 def main(folder: Path) -> None:
     from suites.hybrid.full_size.compiled import compiled, page
-    from suites.hybrid.full_size.programs import programs
+    from suites.hybrid.full_size.programs import PROGRAMS
 
     folder.mkdir(parents=True, exist_ok=True)
     found = []
-    for program in programs():
+    for program in PROGRAMS:
         print(f"compiling {program.contract.name} on {program.mesh}", file=sys.stderr, flush=True)
         found.append(compiled(program))
     (folder / "figures.json").write_text(json.dumps([one.record() for one in found], indent=1) + "\n", encoding="utf-8")

@@ -7,20 +7,20 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import NamedSharding
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from conformance.implementation import Traffic
 from conformance.trace.jax_interpreter import Frame, Place, at, children
 from conformance.trace.jax_trace import payload_bytes
 from suites.hybrid.full_size.programs import Program
 from suites.pipeline.jax_manual.packing import PACKED
-
-MIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,25 +124,10 @@ def _share(branch: int, branches: int, made: Any, rank: int) -> float:
 
 def page(found: list[Compiled]) -> str:
     """The figures as tables."""
-    lines = [
-        "# Full-size programs, compiled",
-        "",
-        "Compiled for emulated devices from shapes alone, and never run: the step of the JAX pipeline in bfloat16 with "
-        "float32 parameters and AdamW, 4 microbatches. Bytes are of one device; a stage computes its forward pass "
-        "again in its backward pass.",
-        "",
-        "| program | mesh | parameters | state MiB | working MiB | compiled in s |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| {one.name}: {one.summary} | `{one.mesh}` | {one.parameters / 1e6:,.0f} M | {one.state_bytes / MIB:,.0f} | "
-        f"{one.working_bytes / MIB:,.0f} | {one.seconds:.0f} |"
-        for one in found
-    ]
-    for one in found:
-        lines += ["", f"## {one.name}: what its busiest stage communicates in a step, per device", ""]
-        lines += ["| phase | collective | axes | calls | MiB |", "| --- | --- | --- | ---: | ---: |"]
-        lines += [
-            f"| {t.phase} | {t.kind} | {', '.join(t.axes)} | {t.calls:,} | {t.bytes / MIB:,.1f} |" for t in one.traffic
-        ]
-    return "\n".join(lines) + "\n"
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True,
+        keep_trailing_newline=True, autoescape=False,
+    )  # fmt: skip
+    environment.filters["mib"] = lambda size: f"{size / 2**20:,.1f}"
+    environment.filters["millions"] = lambda number: f"{number / 1e6:,.0f} M"
+    return environment.get_template("page.md").render(found=found)

@@ -64,31 +64,30 @@ def _program(
     return Program(contract=found, mesh=Mesh.parse(mesh), implementation=implementation)
 
 
-def programs() -> tuple[Program, ...]:
-    return (
-        _program(
-            "embedding_first",
-            "stage 0 a vocabulary-sharded embedding, stage 1 attention and a sharded head",
-            _FIRST,
-            "data=2,tensor=2,pipeline=2",
-            EmbeddingFirst,
-            rows=16,
-        ),
-        _program(
-            "deep",
-            "24 layers of width 1024 in two stages",
-            _DEEP,
-            "data=2,tensor=4,pipeline=2",
-            Balanced,
-            rows=16,
-        ),
-        _program(
-            "large",
-            "16 layers of width 4096, GPipe, selective checkpointing",
-            _LARGE,
-            "data=4,tensor=2,pipeline=2",
-            GPipe,
-            rows=32,
-            recompute="attention",
-        ),
-    )
+PROGRAMS = (
+    _program(
+        "embedding_first",
+        "stage 0 a vocabulary-sharded embedding, stage 1 attention and a sharded head",
+        _FIRST,
+        "data=2,tensor=2,pipeline=2",
+        EmbeddingFirst,
+        rows=16,
+    ),
+    _program(
+        "deep",
+        "24 layers of width 1024 in two stages",
+        _DEEP,
+        "data=2,tensor=4,pipeline=2",
+        Balanced,
+        rows=16,
+    ),
+    _program(
+        "large",
+        "16 layers of width 4096, GPipe, selective checkpointing",
+        _LARGE,
+        "data=4,tensor=2,pipeline=2",
+        GPipe,
+        rows=32,
+        recompute="attention",
+    ),
+)
