@@ -90,13 +90,6 @@ MATRIX = (
         dtypes=("float32",),
         profiles=FULL,
     ),
-    Standing(
-        contracts=_names("wide"),
-        implementations=("torch-exchange",),
-        meshes=("data=2,expert=4",),
-        dtypes=("float32",),
-        profiles=FULL,
-    ),
 )
 
 MUTATED = (
