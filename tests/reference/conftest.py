@@ -15,3 +15,10 @@ def float64():
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs():
+    """Compiled programs are let go with their module: those of all modules are more than one process may map."""
+    yield
+    pytest.importorskip("jax").clear_caches()
