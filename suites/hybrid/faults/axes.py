@@ -55,25 +55,3 @@ class TermsOfMicrobatch(Conforming):
 
     def real_rows(self, batch):
         return (batch["padding"] > 0).any(1).sum()
-
-
-class TiedGradientsNotSummed(Conforming):
-    """First and last stage update the tied embedding, each with the gradient of its own use."""
-
-    def sum_tied(self, *given):
-        return given[-1]
-
-
-class NormPerStage(Conforming):
-    """Every stage clips by the norm of its own gradients."""
-
-    def sum_over_model(self, x):
-        return self.sum_over(self.model_axes, x)
-
-
-class NormOfNorms(Conforming):
-    """A control: each rank takes the root of its squares, and the squares of the roots are summed."""
-
-    def global_norm(self, gradients):
-        local = sum(self.squared_norm(name, g) for name, g in gradients.items()) ** 0.5
-        return self.sum_over_model(local * local) ** 0.5

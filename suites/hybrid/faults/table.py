@@ -11,7 +11,9 @@ _CONTEXT = ("jax-pipelined_context", "torch-pipelined_context")
 
 
 def _planted(implementations: tuple[str, ...], mixin: str) -> dict[str, str]:
-    return dict.fromkeys(implementations, f"suites.hybrid.faults.axes:{mixin}")
+    """A text of this suite, or `suite.module:Class` of another one."""
+    where = mixin if ":" in mixin else f"hybrid.faults.axes:{mixin}"
+    return dict.fromkeys(implementations, f"suites.{where}")
 
 
 AXES = (
@@ -84,7 +86,7 @@ NORMS = (
         id="clip-norm-after-wrong-stage",
         summary="Every stage clips by the norm of its own gradients.",
         bites="clipping that acts",
-        planted=_planted(_STAGED, "NormPerStage"),
+        planted=_planted(_STAGED, "pipeline.faults.steps:NormPerStage"),
         contract="hybrid/staged_mixture",
         meshes=("expert=3,pipeline=2",),
         axis="pipeline",
@@ -108,7 +110,7 @@ STAGES = (
         summary="First and last stage update their copies of the tied embedding, each with its own gradient.",
         bites="an embedding tied to a head on another rank",
         sources=github("uw-syfi/piper#13", "cornstarch-org/Cornstarch#16", "NVIDIA/Megatron-LM#299"),
-        planted=_planted(_CONTEXT, "TiedGradientsNotSummed"),
+        planted=_planted(_CONTEXT, "pipeline.faults.steps:TiedGradientsNotSummed"),
         contract="hybrid/staged_context",
         meshes=("sequence=2,pipeline=3",),
         axis="pipeline",
@@ -121,7 +123,7 @@ CONTROLS = (
         id="norm-of-norms",
         summary="Each rank takes the root of its squares, and the squares of the roots are summed.",
         bites="never",
-        planted=_planted(_FIVE, "NormOfNorms"),
+        planted=_planted(_FIVE, "tensor.faults.controls:NormOfNorms"),
         contract="hybrid/mixture",
         meshes=("fsdp=2,expert=3",),
         axis=None,
@@ -131,7 +133,7 @@ CONTROLS = (
         id="norm-of-norms-of-stages",
         summary="The same over the stages of a pipeline.",
         bites="never",
-        planted=_planted(_CONTEXT, "NormOfNorms"),
+        planted=_planted(_CONTEXT, "tensor.faults.controls:NormOfNorms"),
         contract="hybrid/staged_context",
         meshes=("sequence=2,pipeline=3",),
         axis=None,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from conformance.faults import Fault
 from suites.moe.faults.planting import (
+    CAPACITY,
     CROSSED,
     CROSSED_WAYS,
     TENSOR,
+    TORCH,
     all_ways,
     both,
     each,
@@ -262,7 +264,7 @@ CONTROLS = (
         id="norm-of-norms",
         summary="Each rank takes the root of its squares, and the squares of the roots are summed.",
         bites="never",
-        planted=both("controls:NormOfNorms"),
+        planted=dict.fromkeys((CAPACITY, TORCH), "suites.tensor.faults.controls:NormOfNorms"),
         contract="moe/language_model",
         meshes=CROSSED,
         axis=None,
