@@ -7,6 +7,7 @@ from typing import Any
 
 from conformance.contract import Contract, Recipe
 from reference.architecture import Architecture
+from suites.moe.batches import routed_batches
 from suites.moe.semantics import semantics
 from suites.training.contracts import contract
 
@@ -60,6 +61,9 @@ def _contract(name: str, summary: str, model: Architecture, recipe: Recipe = ADA
 
 CONTRACTS = (
     _contract("mixture", "dense and mixed layers, tied embedding, router bias, AdamW, clipping", _MIXED),
+    _contract(
+        "routed", "the same with routing that the batch prescribes, in any dtype", _MIXED, batches=routed_batches
+    ),
     _contract("saved", "saved on all axes at once, loaded, continued", _MIXED, laws=("checkpoint",)),
     _contract(
         "staged_mixture",
@@ -67,6 +71,14 @@ CONTRACTS = (
         replace(_MIXED, layers=4, balance_scope="row"),
         replace(ADAMW, microbatches=4),
         rows=48,
+    ),
+    _contract(
+        "staged_routed",
+        "the same with routing that the batch prescribes, in any dtype",
+        replace(_MIXED, layers=4, balance_scope="row"),
+        replace(ADAMW, microbatches=4),
+        rows=48,
+        batches=routed_batches,
     ),
     _contract(
         "staged_context",

@@ -94,6 +94,13 @@ PAIRS = (  # of data, fsdp, expert, sequence and tensor; and all of them
         profiles=CORE,
     ),
     Standing(
+        contracts=_names("routed"),
+        implementations=FIVE,
+        meshes=("fsdp=2,expert=4", "expert=2,sequence=3", "data=3,expert=2,tensor=2"),
+        dtypes=DTYPES,
+        profiles=FULL,
+    ),
+    Standing(
         contracts=_names("saved"),
         implementations=FIVE,
         meshes=("data=2,fsdp=2,tensor=2", "fsdp=2,expert=2,tensor=2"),
@@ -112,6 +119,20 @@ STAGES = (  # of pipeline and all others
         contracts=_names("staged_mixture"),
         implementations=STAGED,
         meshes=("pipeline=4,expert=2", "data=3,expert=2,pipeline=2@shuffled"),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("staged_routed"),
+        implementations=STAGED,
+        meshes=("expert=3,pipeline=2", "data=2,expert=2,tensor=2,pipeline=2"),
+        dtypes=("float32", "bfloat16"),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("staged_context"),
+        implementations=CONTEXT,
+        meshes=("sequence=2,pipeline=3", "data=2,pipeline=2,sequence=2,tensor=2"),
+        dtypes=("float32", "bfloat16"),
         profiles=FULL,
     ),
     Standing(

@@ -32,7 +32,7 @@ class MixtureInStages(Conforming):
         real, mask = batch["padding"] > 0, batch["mask"]
         counts = {"weight": mask.sum(), "tokens": real.sum(), "rows": real.any(1).sum()}
         known = {f"slice.{name}": self.sum_over(self.data_axes, self.wide(n)) for name, n in counts.items()}
-        return super().microbatches(batch | {name: mask[:, 0] * 0 + n for name, n in known.items()})
+        return super().microbatches(batch | {name: self.wide(mask[:, 0]) * 0 + n for name, n in known.items()})
 
     def real_tokens(self, batch):
         return batch["slice.tokens"][0]

@@ -7,6 +7,8 @@ from suites.hybrid.contracts import CONTRACTS
 from suites.hybrid.faults.table import ABSENT, FAULTS
 from suites.hybrid.matrix import MATRIX
 
+_MIXTURES = ("mixture", "routed", "saved")
+_STAGED = ("staged_mixture", "staged_routed")
 _THREE = ("embedding_first", "deep", "large")
 _CLASSES = {"embedding_first": "EmbeddingFirst", "large": "GPipe"}
 
@@ -23,17 +25,11 @@ SUITE = Suite(
     implementations=(
         _registered("jax-three_axes", "jax_manual.three_axes", "stages divided over a tensor axis", *_THREE),
         _registered("torch-three_axes", "torch_manual.three_axes", "stages divided over a tensor axis", *_THREE),
-        _registered(
-            "jax-five_axes-capacity", "jax_manual.five_axes_capacity", "all-to-all of buffers", "mixture", "saved"
-        ),
-        _registered(
-            "jax-five_axes-ragged", "jax_manual.five_axes_ragged", "all-to-all of sorted tokens", "mixture", "saved"
-        ),
-        _registered(
-            "torch-five_axes", "torch_manual.five_axes", "all_to_all_single with uneven splits", "mixture", "saved"
-        ),
-        _registered("jax-pipelined", "jax_manual.pipelined_mixture", "1F1B, all-to-all of buffers", "staged_mixture"),
-        _registered("torch-pipelined", "torch_manual.pipelined_mixture", "1F1B, uneven splits", "staged_mixture"),
+        _registered("jax-five_axes-capacity", "jax_manual.five_axes_capacity", "all-to-all of buffers", *_MIXTURES),
+        _registered("jax-five_axes-ragged", "jax_manual.five_axes_ragged", "all-to-all of sorted tokens", *_MIXTURES),
+        _registered("torch-five_axes", "torch_manual.five_axes", "all_to_all_single with uneven splits", *_MIXTURES),
+        _registered("jax-pipelined", "jax_manual.pipelined_mixture", "1F1B, all-to-all of buffers", *_STAGED),
+        _registered("torch-pipelined", "torch_manual.pipelined_mixture", "1F1B, uneven splits", *_STAGED),
         _registered("jax-pipelined_context", "jax_manual.pipelined_context", "1F1B, Ulysses", "staged_context"),
         _registered("torch-pipelined_context", "torch_manual.pipelined_context", "1F1B, ring", "staged_context"),
         _registered("jax-pipelined_zero3", "jax_manual.pipelined_zero3", "1F1B, divided state", "staged_context"),
