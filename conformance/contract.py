@@ -84,6 +84,8 @@ class Contract:
     layouts     observable -> placements that the contract asks for (an output left sharded, say)
     exact       every order of summation is exact for these inputs, so the tolerance is zero
     relations   the laws of the check `relations` that hold here
+    replayed    observable -> batch key: decisions of the oracle that every run in a narrower dtype is given with the
+                batch, since where two alternatives are almost alike rounding decides, and all that follows hangs on it
     """
 
     name: str
@@ -98,6 +100,7 @@ class Contract:
     layouts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     exact: bool = False
     relations: tuple[str, ...] = ()
+    replayed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def suite(self) -> str:

@@ -98,11 +98,13 @@ class Truth:
              case, on the given inputs and on inputs perturbed by rounding (zero-perturbation run left out in float64,
              where it is the oracle)
     initial  canonical parameters before the first step
+    decided  per step: batch key -> int32, the decisions that are replayed; empty in float64
     flops    matrix-product operations of one reference step
     """
 
     oracle: tuple[dict[str, np.ndarray], ...]
     noise: tuple[dict[str, np.ndarray], ...]
     initial: dict[str, np.ndarray]
+    decided: tuple[dict[str, np.ndarray], ...]
     flops: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NO_AXIS = "no axis"  # the fault shows on one device too
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
@@ -17,7 +19,7 @@ class Fault:
     contract      the standing contract on which it must be seen
     meshes        the meshes on which it must be seen (each one)
     dtype         the dtype in which it must be seen
-    axis          the mesh axis that the diagnosis must name
+    axis          the mesh axis that the diagnosis must name; NO_AXIS where it must name none; None: not asked
     causes        the causes that count as the right diagnosis
     seen_by       the checks of which at least one must fail
     control       a negative control: it must NOT be flagged

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from conformance.faults import NO_AXIS
+
 KINDS = ("fault", "mutation", "control")
 WHERE = ("id", "contract", "implementation", "mesh", "verdict", "seen by")
 COLUMNS = (*WHERE, "axis", "right axis", "cause", "right cause", "remark")
@@ -69,8 +71,8 @@ class PowerRow:
 
     @property
     def right_axis(self) -> bool | None:
-        """Does the diagnosis name an axis of the bug? None where there is nothing to name."""
-        return self.axis in self.axes if self.counts and self.killed and self.axes else None
+        """Does the diagnosis name an axis of the bug, or none where it has none? None where that is not asked."""
+        return (self.axis or NO_AXIS) in self.axes if self.counts and self.killed and self.axes else None
 
     @property
     def right_cause(self) -> bool | None:

@@ -14,6 +14,7 @@ from functools import partial
 from conformance.cases import Case
 from conformance.checks import CHECKS, Check
 from conformance.checks.relations import Relations
+from conformance.contract import Arrays
 from conformance.exhibit import Exhibit
 from conformance.judge import judge, verdict_of
 from conformance.plan import reproduce
@@ -149,7 +150,7 @@ class Bench:
             result = self._judged(case, target)
             if result.verdict == "fail":
                 broken = any(check.check == Relations.name and check.verdict == "fail" for check in result.checks)
-                result = tried(result, target, partial(self._passes, laws=broken))
+                result = tried(result, target, partial(self._judged, laws=broken))
         except Exception as failure:
             outcome = Outcome(failure="error", reason=f"The judge broke: {failure}", stack=traceback.format_exc())
             result = _broken(case, target, outcome)
@@ -159,7 +160,7 @@ class Bench:
         fresh, truth = self._truth(case, target)
         if truth.failure is not None:
             return _broken(case, target, truth)
-        job = self._job(case, target, laws)
+        job = self._job(case, target, () if truth.truth is None else truth.truth.decided, laws)
         outcome = self.workers.run(job, self._patience(target) + LAW_SECONDS * len(job.relations))
         if outcome.evidence is None or truth.truth is None:
             return _broken(case, target, outcome)
@@ -177,7 +178,7 @@ class Bench:
             timeline=outcome.evidence.timeline,
         )
 
-    def _job(self, case: Case, target: Target, laws: bool = True) -> CaseJob:
+    def _job(self, case: Case, target: Target, decided: tuple[Arrays, ...], laws: bool) -> CaseJob:
         """What every batch key changes is asked once per program: other seeds and dtypes read the same batch.
 
         So are the laws of the contract, of the case that has no tolerance to hide behind.
@@ -195,6 +196,7 @@ class Bench:
             fault=target.fault,
             responses=responses,
             relations=target.contract.relations if lawful else (),
+            decided=decided,
         )
 
     def _truth(self, case: Case, target: Target) -> tuple[bool, Outcome]:
@@ -210,9 +212,6 @@ class Bench:
             while len(self._truths) > TRUTHS_KEPT:
                 self._truths.popitem(last=False)
         return True, found
-
-    def _passes(self, case: Case, target: Target, *, laws: bool) -> bool:
-        return self._judged(case, target, laws=laws).verdict == "pass"
 
 
 def _keyed(case: Case) -> tuple:

@@ -41,7 +41,7 @@ MOST_CAUSES = 3
 
 def diagnose(exhibit: Exhibit, diverging: list[Comparison]) -> tuple[Cause, ...]:
     """The causes that fit, surest first. The first diverging tensor counts most; later ones are its consequences."""
-    found = list(communication_differs(exhibit))
+    found = list(communication_differs(exhibit, diverging[0].tensor if diverging else None))
     for place, comparison in enumerate(diverging[:MOST_SUSPECTS]):
         suspect = Suspect(comparison=comparison, exhibit=exhibit)
         for signature in SIGNATURES:

@@ -26,14 +26,14 @@ def scaled(suspect: Suspect) -> Iterator[Cause]:
         factor = factor**2  # it is the sum of squares that was reduced, and the root was taken after
     sizes = {axis: suspect.mesh.size(axis) for axis in suspect.axes}
     powers = [(axis, power) for axis, size in sizes.items() for power in (1, -1, 2, -2) if _near(factor, size**power)]
+    recipe = suspect.exhibit.contract.recipe
+    slices, microbatches = (_is_factor(factor, parts) for parts in (recipe.accumulation, recipe.microbatches))
     for axis, power in powers:
-        alike = [other for _, other in powers if abs(other) == abs(power)]
-        yield Cause(cause=_MEANING[power], axis=axis, confidence=(0.9 if abs(power) == 1 else 0.4) / len(alike))
-    slices = suspect.exhibit.contract.recipe.accumulation
-    if slices > 1 and (_near(factor, slices) or _near(factor, 1 / slices)):
+        alike = sum(abs(other) == abs(power) for _, other in powers) + slices + microbatches
+        yield Cause(cause=_MEANING[power], axis=axis, confidence=(0.9 if abs(power) == 1 else 0.4) / alike)
+    if slices:
         yield Cause(cause="accumulated slices are not averaged as one large batch", axis=None, confidence=0.5)
-    parts = suspect.exhibit.contract.recipe.microbatches
-    if parts > 1 and (_near(factor, parts) or _near(factor, 1 / parts)):
+    if microbatches:
         yield Cause(cause="microbatches are not averaged as one large batch", axis=None, confidence=0.6)
     if not powers and suspect.expected.size > 1:  # any two numbers differ by a factor
         yield Cause(cause=f"scaled by {factor:.4g}", axis=None, confidence=0.3)
@@ -152,6 +152,11 @@ def _factor(value: np.ndarray, expected: np.ndarray) -> float | None:
     if not power or not np.isfinite(value).all():
         return None
     return float(np.sum(value * expected)) / power
+
+
+def _is_factor(factor: float, parts: int) -> bool:
+    """Whether something was multiplied or divided by a number of parts, of which there are several."""
+    return parts > 1 and (_near(factor, parts) or _near(factor, 1 / parts))
 
 
 def _near(found: float, wanted: float, tolerance: float = 2e-3) -> bool:

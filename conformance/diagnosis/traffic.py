@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from conformance.checks.communication import Key, differing_axes
 from conformance.exhibit import Exhibit
 from conformance.results import Cause
 
 
-def communication_differs(exhibit: Exhibit) -> Iterator[Cause]:
-    """Compare declared and traced collectives; one lost here and one gained there is a wrong axis or a wrong kind."""
+def communication_differs(exhibit: Exhibit, first: str | None) -> Iterator[Cause]:
+    """Compare declared and traced collectives; one lost here and one gained there is a wrong axis or a wrong kind.
+
+    first   the first tensor to diverge: what comes after it cannot be why
+    """
+    for key, cause in _differences(exhibit):
+        late = first is not None and _phases(first) == ("forward",) and key[0] != "forward"
+        yield replace(cause, confidence=cause.confidence / 2) if late else cause
+
+
+def _differences(exhibit: Exhibit) -> Iterator[tuple[Key, Cause]]:
     differing = differing_axes(exhibit)
     fewer = [(key, said - seen) for key, said, seen in differing if seen < said]
     more = [(key, seen - said) for key, said, seen in differing if seen > said]
     for key, count in fewer:
         moved = [other for other, gained in more if gained == count and other[0] == key[0] and other[2] != key[2]]
-        yield _lost(key, moved)
+        yield key, _lost(key, moved)
     if not fewer:
         for key, _ in more:
-            yield Cause(cause=f"{key[0]} {key[1]} done too often", axis=_axis(key), confidence=0.85)
+            yield key, Cause(cause=f"{key[0]} {key[1]} done too often", axis=_axis(key), confidence=0.85)
     if differing and not fewer and not more:
         key = differing[0][0]
-        yield Cause(cause=f"{key[0]} {key[1]} of another size", axis=_axis(key), confidence=0.7)
+        yield key, Cause(cause=f"{key[0]} {key[1]} of another size", axis=_axis(key), confidence=0.7)
 
 
 def only_axis(exhibit: Exhibit, tensor: str) -> str | None:

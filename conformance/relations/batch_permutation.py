@@ -16,7 +16,7 @@ from conformance.relations.oracle import first_step_holds
 if TYPE_CHECKING:
     from conformance.workers.laboratory import Laboratory
 
-BY_ROWS = ("outputs/", "activations/", "masks/", "input_gradients/", "routing/")
+BY_ROWS = ("outputs/", "activations/", "masks/", "input_gradients/", "scores/", "choices/", "routing/")
 LABEL = "permuted rows"
 
 

@@ -36,6 +36,8 @@ class Execution:
         self.instance = Instance(self.warm, self.case, platform, self.clock)
         self.parameters = self.contract.parameters(self.case.seed)
         self.batches = self.contract.batches(self.case.seed, self.contract.recipe.steps)
+        if isinstance(job, CaseJob) and job.decided:
+            self.batches = [batch | decided for batch, decided in zip(self.batches, job.decided, strict=True)]
 
     def evidence(self) -> Evidence:
         """Run the whole case."""

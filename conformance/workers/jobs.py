@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from conformance.cases import Case
+from conformance.contract import Arrays
 from conformance.evidence import Evidence, Truth
 from conformance.mutation import Alteration
 
@@ -16,6 +17,7 @@ class CaseJob:
 
     The three switches ask for the extra runs that checks need: the first step repeated from a second placement, one
     step per batch key with that key changed, and the traced program. `relations` names the laws to make runs for.
+    `decided` is what joins the batch of each step: decisions of the oracle that are replayed.
     """
 
     case: Case
@@ -26,6 +28,7 @@ class CaseJob:
     responses: bool = True
     trace: bool = True
     relations: tuple[str, ...] = ()
+    decided: tuple[Arrays, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,14 +40,28 @@ class References:
         batches = found.batches(job.seed, found.recipe.steps)
         with clock("reference"):
             oracle = self.run(found, "float64", parameters, batches)
-            noise = tuple({name: np.zeros_like(value) for name, value in step.items()} for step in oracle)
-            for member in range(0 if job.dtype != "float64" else 1, MEMBERS + 1):
-                given = _perturbed(parameters, batches, _coarsest(found, job.dtype), member)
-                run = _begun_at(parameters, given[0], self.run(found, job.dtype, *given))
-                noise = _farthest(noise, run, oracle)
+            decided = tuple(_decisions(found, step) if job.dtype != "float64" else {} for step in oracle)
+            given = [batch | replayed for batch, replayed in zip(batches, decided, strict=True)]
+            noise = self.noise(found, job.dtype, parameters, given, oracle)
             trainer = self.trainer(found, "float64")
             flops = self.products(trainer.step, trainer.place(parameters), batches[0])
-        return Truth(oracle=oracle, noise=noise, initial=parameters, flops=flops, seconds=dict(clock.seconds))
+        return Truth(
+            oracle=oracle,
+            noise=noise,
+            initial=parameters,
+            decided=decided,
+            flops=flops,
+            seconds=dict(clock.seconds),
+        )
+
+    def noise(self, found: Contract, dtype: str, parameters: Arrays, batches: list[Arrays], oracle: Steps) -> Steps:
+        """How far runs in the dtype, on inputs moved by about one rounding, stray from the oracle at most."""
+        farthest = tuple({name: np.zeros_like(value) for name, value in step.items()} for step in oracle)
+        for member in range(0 if dtype != "float64" else 1, MEMBERS + 1):
+            given = _perturbed(parameters, batches, _coarsest(found, dtype), member)
+            run = _begun_at(parameters, given[0], self.run(found, dtype, *given))
+            farthest = _farthest(farthest, run, oracle)
+        return farthest
 
     def run(self, found: Contract, dtype: str, parameters: Arrays, batches: list[Arrays]) -> Steps:
         """All steps of the recipe on one device: observations, then changes of parameters and optimizer state."""
@@ -71,6 +85,11 @@ class References:
 
     def numbers(self, values: Mapping[str, Any]) -> Arrays:
         return {name: self.to_numpy(value) for name, value in values.items()}
+
+
+def _decisions(found: Contract, observed: Arrays) -> Arrays:
+    """What the oracle decided in a step, and all others are told, by batch key; what can be chosen is numbered."""
+    return {key: observed[name].astype(np.int32) for name, key in found.replayed.items()}
 
 
 def _changes(state: Arrays, start: Arrays) -> Arrays:

@@ -26,8 +26,8 @@ class Router(nnx.Module):
     def __call__(self, x_BSD: jax.Array) -> jax.Array:
         return x_BSD @ self.weight[...]
 
-    def best(self, scores_BSE: jax.Array, top_k: int) -> jax.Array:
-        return routing.best(scores_BSE, None if self.bias is None else self.bias[...], top_k)
+    def ranked(self, scores_BSE: jax.Array) -> jax.Array:
+        return routing.ranked(scores_BSE, None if self.bias is None else self.bias[...])
 
 
 class Stack(nnx.Module):
@@ -60,9 +60,9 @@ class Mixture(nnx.Module):
     """y = sum over the experts that a token is admitted to of gate * expert(x), plus shared(x) where there is one.
 
     With `gates_before` it is the sum of expert(gate * x). Gates multiply, and experts are summed, in `statistics`.
-    Padding asks no expert, but the shared one serves it too. Where the batch has routing.<name> [B, S, K], it says
-    which experts a token is admitted to, -1 for none, and nothing else: gates are still the scores of those experts,
-    normalized over those experts, and load and balance count those choices.
+    Padding asks no expert, but the shared one serves it too. Where the batch has routing.<name> [B, S, K], those are
+    the choices, -1 for none, and nothing else: gates are still the scores of those experts, load and balance count
+    those choices, and places are given to them in their order.
     Source: Dai et al., DeepSeekMoE, section 3.
     """
 
@@ -74,11 +74,19 @@ class Mixture(nnx.Module):
         self.shared = FeedForward(dense(model, model.shared_ffn)) if model.shared_ffn else None
 
     def __call__(self, x_BSD: jax.Array, batch: Tensors, name: str, observed: Tensors, terms: Tensors) -> jax.Array:
-        """Adds to `observed` the logits and the admitted choices, and to `terms` load/<name> [E] and the losses."""
+        """Adds to `observed` logits, choices and the admitted ones, to `terms` load/<name> [E] and the losses.
+
+        Under scores/<name> are the ranks of the choices that the router makes itself: of near ties either is right.
+        """
         logits_BSE = observed[f"activations/{name}.router"] = self.router(x_BSD)
         logits_BSE = logits_BSE.astype(self.statistics)
         scores_BSE = routing.scores(logits_BSE, self.model.scores)
-        choices_BSK, admitted_BSK = self.choices(scores_BSE, batch, f"routing.{name}")
+        ranked_BSE = self.router.ranked(scores_BSE)
+        own_BSK = self.asked(routing.best(ranked_BSE, self.model.top_k), batch)
+        observed[f"scores/{name}"] = routing.of_choices(ranked_BSE, own_BSK)
+        choices_BSK = self.asked(batch[f"routing.{name}"], batch) if f"routing.{name}" in batch else own_BSK
+        observed[f"choices/{name}"] = choices_BSK.astype(self.statistics)
+        admitted_BSK = self.admitted(choices_BSK)
         observed[f"routing/{name}"] = admitted_BSK.astype(self.statistics)
 
         asked_BSE = routing.spread(jnp.ones_like(choices_BSK, self.statistics), choices_BSK, self.model.experts)
@@ -90,15 +98,14 @@ class Mixture(nnx.Module):
         y_BSD = self.mixed(x_BSD, gates_BSK, admitted_BSK)
         return y_BSD if self.shared is None else y_BSD + self.shared(x_BSD)
 
-    def choices(self, scores_BSE: jax.Array, batch: Tensors, replayed: str) -> tuple[jax.Array, jax.Array]:
-        """The choices of real tokens, and those that find a place."""
-        own = replayed not in batch
-        choices_BSK = self.router.best(scores_BSE, self.model.top_k) if own else batch[replayed]
-        choices_BSK = jnp.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+    def asked(self, choices_BSK: jax.Array, batch: Tensors) -> jax.Array:
+        """-1 for padding, which asks nobody."""
+        return jnp.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+
+    def admitted(self, choices_BSK: jax.Array) -> jax.Array:
+        """The choices that find a place."""
         limit = places(self.model, choices_BSK.shape[1])
-        if limit is None or not own:
-            return choices_BSK, choices_BSK
-        return choices_BSK, routing.admitted(choices_BSK, limit, self.model.experts)
+        return choices_BSK if limit is None else routing.admitted(choices_BSK, limit, self.model.experts)
 
     def mixed(self, x_BSD: jax.Array, gates_BSK: jax.Array, admitted_BSK: jax.Array) -> jax.Array:
         """The sum over experts; those that a token is not admitted to have weight zero."""

@@ -21,13 +21,22 @@ def scores(logits_BSE: jax.Array, kind: str) -> jax.Array:
     return jax.nn.softmax(logits_BSE, axis=-1) if kind == "softmax" else jax.nn.sigmoid(logits_BSE)
 
 
-def best(scores_BSE: jax.Array, bias_E: jax.Array | None, top_k: int) -> jax.Array:
-    """The K experts of the highest score (plus bias), best first; of equal ones the lower number wins.
+def ranked(scores_BSE: jax.Array, bias_E: jax.Array | None) -> jax.Array:
+    """What experts are chosen by: the score, plus the bias where there is one.
 
     Law: the choice has no gradient, neither for the scores nor for the bias.
     """
-    ranked_BSE = jax.lax.stop_gradient(scores_BSE if bias_E is None else scores_BSE + bias_E)
+    return jax.lax.stop_gradient(scores_BSE if bias_E is None else scores_BSE + bias_E)
+
+
+def best(ranked_BSE: jax.Array, top_k: int) -> jax.Array:
+    """The K experts that rank highest, best first; of equal ones the lower number wins."""
     return jax.lax.top_k(ranked_BSE, top_k)[1]
+
+
+def of_choices(values_BSE: jax.Array, choices_BSK: jax.Array) -> jax.Array:
+    """[B, S, K]: the value of the expert of each choice, 0 for none."""
+    return jnp.take_along_axis(values_BSE, jnp.maximum(choices_BSK, 0), axis=-1) * (choices_BSK >= 0)
 
 
 def spread(values_BSK: jax.Array, choices_BSK: jax.Array, experts: int) -> jax.Array:
@@ -53,11 +62,11 @@ def gates(scores_BSE: jax.Array, choices_BSK: jax.Array, normalized: bool) -> ja
 
     Law: choices that will find no place count in that sum, so that nobody's gate depends on who else is in the row.
     """
-    found_BSK = jnp.take_along_axis(scores_BSE, jnp.maximum(choices_BSK, 0), axis=-1) * (choices_BSK >= 0)
+    gates_BSK = of_choices(scores_BSE, choices_BSK)
     if not normalized:
-        return found_BSK
-    sum_BS1 = jnp.sum(found_BSK, axis=-1, keepdims=True)
-    return found_BSK / jnp.where(sum_BS1 == 0, 1, sum_BS1)
+        return gates_BSK
+    sum_BS1 = jnp.sum(gates_BSK, axis=-1, keepdims=True)
+    return gates_BSK / jnp.where(sum_BS1 == 0, 1, sum_BS1)
 
 
 def balance(asked_BSE: jax.Array, scores_BSE: jax.Array, real_BS: jax.Array, model: Architecture) -> jax.Array:

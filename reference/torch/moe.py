@@ -26,8 +26,8 @@ class Router(nn.Module):
     def forward(self, x_BSD: Tensor) -> Tensor:
         return x_BSD @ self.weight
 
-    def best(self, scores_BSE: Tensor, top_k: int) -> Tensor:
-        return routing.best(scores_BSE, self.bias, top_k)
+    def ranked(self, scores_BSE: Tensor) -> Tensor:
+        return routing.ranked(scores_BSE, self.bias)
 
 
 class Stack(nn.Module):
@@ -62,9 +62,9 @@ class Mixture(nn.Module):
     """y = sum over the experts that a token is admitted to of gate * expert(x), plus shared(x) where there is one.
 
     With `gates_before` it is the sum of expert(gate * x). Gates multiply, and experts are summed, in `statistics`.
-    Padding asks no expert, but the shared one serves it too. Where the batch has routing.<name> [B, S, K], it says
-    which experts a token is admitted to, -1 for none, and nothing else: gates are still the scores of those experts,
-    normalized over those experts, and load and balance count those choices.
+    Padding asks no expert, but the shared one serves it too. Where the batch has routing.<name> [B, S, K], those are
+    the choices, -1 for none, and nothing else: gates are still the scores of those experts, load and balance count
+    those choices, and places are given to them in their order.
     Source: Dai et al., DeepSeekMoE, section 3.
     """
 
@@ -77,11 +77,19 @@ class Mixture(nn.Module):
         self.shared = FeedForward(dense(model, model.shared_ffn)) if model.shared_ffn else None
 
     def forward(self, x_BSD: Tensor, batch: Tensors, name: str, observed: Tensors, terms: Tensors) -> Tensor:
-        """Adds to `observed` the logits and the admitted choices, and to `terms` load/<name> [E] and the losses."""
+        """Adds to `observed` logits, choices and the admitted ones, to `terms` load/<name> [E] and the losses.
+
+        Under scores/<name> are the ranks of the choices that the router makes itself: of near ties either is right.
+        """
         logits_BSE = observed[f"activations/{name}.router"] = self.router(x_BSD)
         logits_BSE = logits_BSE.to(self.statistics)
         scores_BSE = routing.scores(logits_BSE, self.model.scores)
-        choices_BSK, admitted_BSK = self.choices(scores_BSE, batch, f"routing.{name}")
+        ranked_BSE = self.router.ranked(scores_BSE)
+        own_BSK = self.asked(routing.best(ranked_BSE, self.model.top_k), batch)
+        observed[f"scores/{name}"] = routing.of_choices(ranked_BSE, own_BSK)
+        choices_BSK = self.asked(batch[f"routing.{name}"].long(), batch) if f"routing.{name}" in batch else own_BSK
+        observed[f"choices/{name}"] = choices_BSK.to(self.statistics)
+        admitted_BSK = self.admitted(choices_BSK)
         observed[f"routing/{name}"] = admitted_BSK.to(self.statistics)
 
         asked_BSE = routing.fallen(choices_BSK, self.model.experts).sum(dim=2).to(self.statistics)
@@ -93,15 +101,14 @@ class Mixture(nn.Module):
         y_BSD = self.mixed(x_BSD, gates_BSK, admitted_BSK)
         return y_BSD if self.shared is None else y_BSD + self.shared(x_BSD)
 
-    def choices(self, scores_BSE: Tensor, batch: Tensors, replayed: str) -> tuple[Tensor, Tensor]:
-        """The choices of real tokens, and those that find a place."""
-        own = replayed not in batch
-        choices_BSK = self.router.best(scores_BSE, self.model.top_k) if own else batch[replayed].long()
-        choices_BSK = torch.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+    def asked(self, choices_BSK: Tensor, batch: Tensors) -> Tensor:
+        """-1 for padding, which asks nobody."""
+        return torch.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+
+    def admitted(self, choices_BSK: Tensor) -> Tensor:
+        """The choices that find a place."""
         limit = places(self.model, choices_BSK.shape[1])
-        if limit is None or not own:
-            return choices_BSK, choices_BSK
-        return choices_BSK, routing.admitted(choices_BSK, limit, self.model.experts)
+        return choices_BSK if limit is None else routing.admitted(choices_BSK, limit, self.model.experts)
 
     def mixed(self, x_BSD: Tensor, gates_BSK: Tensor, admitted_BSK: Tensor) -> Tensor:
         """The sum over experts; those that a token is not admitted to have weight zero."""

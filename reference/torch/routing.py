@@ -21,14 +21,25 @@ def scores(logits_BSE: Tensor, kind: str) -> Tensor:
     return torch.softmax(logits_BSE, dim=-1) if kind == "softmax" else torch.sigmoid(logits_BSE)
 
 
-def best(scores_BSE: Tensor, bias_E: Tensor | None, top_k: int) -> Tensor:
-    """The K experts of the highest score (plus bias), best first; of equal ones the lower number wins.
+def ranked(scores_BSE: Tensor, bias_E: Tensor | None) -> Tensor:
+    """What experts are chosen by: the score, plus the bias where there is one.
 
-    `torch.topk` promises nothing about equal ones, a stable sort does.
     Law: the choice has no gradient, neither for the scores nor for the bias.
     """
-    ranked_BSE = (scores_BSE if bias_E is None else scores_BSE + bias_E).detach()
+    return (scores_BSE if bias_E is None else scores_BSE + bias_E).detach()
+
+
+def best(ranked_BSE: Tensor, top_k: int) -> Tensor:
+    """The K experts that rank highest, best first; of equal ones the lower number wins.
+
+    `torch.topk` promises nothing about equal ones, a stable sort does.
+    """
     return torch.sort(ranked_BSE, dim=-1, descending=True, stable=True).indices[..., :top_k]
+
+
+def of_choices(values_BSE: Tensor, choices_BSK: Tensor) -> Tensor:
+    """[B, S, K]: the value of the expert of each choice, 0 for none."""
+    return values_BSE.gather(-1, choices_BSK.clamp(min=0)) * (choices_BSK >= 0)
 
 
 def fallen(choices_BSK: Tensor, experts: int) -> Tensor:
@@ -62,11 +73,11 @@ def gates(scores_BSE: Tensor, choices_BSK: Tensor, normalized: bool) -> Tensor:
 
     Law: choices that will find no place count in that sum, so that nobody's gate depends on who else is in the row.
     """
-    found_BSK = scores_BSE.gather(-1, choices_BSK.clamp(min=0)) * (choices_BSK >= 0)
+    gates_BSK = of_choices(scores_BSE, choices_BSK)
     if not normalized:
-        return found_BSK
-    sum_BS1 = found_BSK.sum(dim=-1, keepdim=True)
-    return found_BSK / torch.where(sum_BS1 == 0, 1.0, sum_BS1)
+        return gates_BSK
+    sum_BS1 = gates_BSK.sum(dim=-1, keepdim=True)
+    return gates_BSK / torch.where(sum_BS1 == 0, 1.0, sum_BS1)
 
 
 def balance(asked_BSE: Tensor, scores_BSE: Tensor, real_BS: Tensor, model: Architecture) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 from conformance.contract import Contract, Recipe
 from reference.architecture import Architecture
 from suites.moe.batches import routed_batches
-from suites.moe.semantics import semantics
+from suites.moe.semantics import declared
 from suites.training.contracts import contract
 
 ADAMW = Recipe(optimizer="adamw", clip_norm=0.75, learning_rate=0.03125)
@@ -54,9 +54,9 @@ _LARGE = Architecture(
 )
 
 
-def _contract(name: str, summary: str, model: Architecture, recipe: Recipe = ADAMW, **declared: Any) -> Contract:
-    found = contract(f"hybrid/{name}", summary, model, recipe, **declared)
-    return replace(found, semantics={**found.semantics, **(semantics(model) if model.experts else {})})
+def _contract(name: str, summary: str, model: Architecture, recipe: Recipe = ADAMW, **more: Any) -> Contract:
+    found = contract(f"hybrid/{name}", summary, model, recipe, **more)
+    return declared(found) if model.experts else found
 
 
 CONTRACTS = (

@@ -38,8 +38,8 @@ class MixtureInStream(Conforming):
 
     @property
     def routed_observations(self) -> tuple[str, ...]:
-        found = [(f"activations/{name}.router", f"routing/{name}") for name in self.mixtures]
-        return tuple(one for pair in found for one in pair)
+        kinds = ("activations/{}.router", "scores/{}", "choices/{}", "routing/{}")
+        return tuple(kind.format(name) for name in self.mixtures for kind in kinds)
 
 
 def _is_routed(name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from conformance.contract import Contract, Precision, Recipe
 from reference.architecture import Architecture
 from suites.moe.batches import routed_batches
-from suites.moe.semantics import semantics
+from suites.moe.semantics import declared
 from suites.training.contracts import contract
 
 # Clipping thresholds lie near half the gradient norm of the first step, so that clipping always acts.
@@ -78,9 +78,8 @@ _WIDE = Architecture(
 )
 
 
-def _contract(name: str, summary: str, model: Architecture = _MODEL, recipe: Recipe = SGD, **declared: Any) -> Contract:
-    found = contract(f"moe/{name}", summary, model, recipe, **declared)
-    return replace(found, semantics={**found.semantics, **semantics(model)})
+def _contract(name: str, summary: str, model: Architecture = _MODEL, recipe: Recipe = SGD, **more: Any) -> Contract:
+    return declared(contract(f"moe/{name}", summary, model, recipe, **more))
 
 
 def _gates(scores: str, before: bool, normalized: bool) -> Contract:

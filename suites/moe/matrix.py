@@ -64,6 +64,20 @@ MATRIX = (
         dtypes=DTYPES,
         profiles=CORE,
     ),
+    Standing(  # choices of the oracle, replayed
+        contracts=_names("gshard", "language_model"),
+        implementations=ALL,
+        meshes=(CROSSED,),
+        dtypes=("float32", "bfloat16"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=ALONE + GATES + MODELS + SLICED,
+        implementations=ALL,
+        meshes=("expert=3", "expert=2,tensor=4"),
+        dtypes=("float32", "bfloat16"),
+        profiles=FULL,
+    ),
     Standing(
         contracts=_names("routed_policy"),
         implementations=ALL,

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from reference.architecture import Architecture
+from dataclasses import replace
+
+from conformance.contract import Contract
+from reference.architecture import Architecture, mixtures
 
 
-def semantics(model: Architecture) -> dict[str, str]:
+def declared(found: Contract) -> Contract:
+    """A contract that says what it means by its mixtures; in narrow dtypes their choices are those of the oracle."""
+    replayed = {f"choices/{name}": f"routing.{name}" for name in mixtures(found.model)}
+    return replace(found, semantics={**found.semantics, **_semantics(found.model)}, replayed=replayed)
+
+
+def _semantics(model: Architecture) -> dict[str, str]:
     """Term -> its definition, for a model with mixtures."""
     scope = "each row" if model.balance_scope == "row" else "all rows of a slice"
     return {

@@ -12,7 +12,8 @@ import numpy as np
 from conformance.implementation import Implementation, Unsupported
 from conformance.placements import Placements
 
-OBSERVED = ("outputs/", "activations/", "masks/", "routing/")  # observations that have rows, by how their names begin
+# Observations that have rows, by how their names begin.
+OBSERVED = ("outputs/", "activations/", "masks/", "scores/", "choices/", "routing/")
 Positions = Mapping[int, np.ndarray]
 Array = TypeVar("Array", bound=Any)
 

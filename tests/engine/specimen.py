@@ -75,7 +75,7 @@ def truth() -> Truth:
 
     oracle = (step(), step())
     noise = tuple({name: 2e-16 * np.abs(rng.normal(size=value.shape)) for name, value in one.items()} for one in oracle)
-    return Truth(oracle=oracle, noise=noise, initial=initial, flops=8000)
+    return Truth(oracle=oracle, noise=noise, initial=initial, decided=({},) * len(oracle), flops=8000)
 
 
 def exhibit(

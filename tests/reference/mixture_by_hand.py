@@ -8,7 +8,7 @@ from reference.architecture import Architecture, places
 
 
 def mixture(model: Architecture, p: dict, batch: dict) -> dict[str, np.ndarray]:
-    """Of a slice: logits, admitted choices and outputs as they are observed, load [E], and the terms of the loss."""
+    """Of a slice: logits, choices and outputs as they are observed, load [E], and the terms of the loss."""
     x, real = batch["inputs"], batch["padding"] > 0
     logits = x @ p["moe.router.weight"]
     scores = scores_of(model, logits)
@@ -24,8 +24,9 @@ def mixture(model: Architecture, p: dict, batch: dict) -> dict[str, np.ndarray]:
             y[row, token] += one_expert(p, e, gate * one) if model.gates_before else gate * one_expert(p, e, one)
         y[row, token] += one_expert(p, None, one) if model.shared_ffn else 0
     counts = (asked[..., None] == np.arange(model.experts)).sum(axis=2)
+    choice = {"scores/moe": np.take_along_axis(ranked, chosen, -1) * real[..., None], "choices/moe": asked}
     found = {"activations/moe.router": logits, "routing/moe": routed, "outputs/y": y, "load": counts.sum(axis=(0, 1))}
-    return found | losses(model, logits, counts, real)
+    return found | choice | losses(model, logits, counts, real)
 
 
 def scores_of(model: Architecture, logits: np.ndarray) -> np.ndarray:

@@ -78,8 +78,10 @@ def run(framework: str, example: Example, dtype: str = "float64") -> tuple[dict[
 
 def replayed(framework: str, example: Example) -> Arrays:
     """The first batch, with the experts that its tokens chose where the model has a mixture."""
-    found = {name: value for name, value in run(framework, example)[0].items() if name.startswith("routing/")}
-    return example.batches()[0] | {name.replace("/", "."): value.astype(np.int32) for name, value in found.items()}
+    found = {name: value for name, value in run(framework, example)[0].items() if name.startswith("choices/")}
+    return example.batches()[0] | {
+        name.replace("choices/", "routing."): value.astype(np.int32) for name, value in found.items()
+    }
 
 
 def changed(example: Example, **changes) -> Example:

@@ -38,7 +38,7 @@ def test_a_mixture_by_hand(framework, name):
     p, batch, recipe = example.parameters(), example.batches()[0], example.recipe
     pieces = slices(batch, recipe.accumulation, recipe.shares)
     by_hand = [mixture(example.model, p, piece) for piece in pieces]
-    for tensor in ("activations/moe.router", "routing/moe", "outputs/y"):
+    for tensor in ("activations/moe.router", "scores/moe", "choices/moe", "routing/moe", "outputs/y"):
         assert relative_error(found[tensor], np.concatenate([part[tensor] for part in by_hand])) < 1e-13, tensor
     assert np.array_equal(found["metrics/load/moe"], sum(part["load"] for part in by_hand))
     weights = [piece["mask"].sum() * example.model.hidden for piece in pieces]
@@ -62,7 +62,7 @@ def test_losses_are_means_over_the_layers_that_have_them(framework):
     for piece in slices(batch, 3, (3, 2, 1)):
         rows = slice(start, start := start + len(piece["mask"]))
         for block in ("layers.1.moe", "layers.3.moe"):
-            counts = (found[f"routing/{block}"][rows][..., None] == np.arange(5)).sum(axis=2)
+            counts = (found[f"choices/{block}"][rows][..., None] == np.arange(5)).sum(axis=2)
             logits = found[f"activations/{block}.router"][rows]
             for term, value in losses(model, logits, counts, piece["padding"] > 0).items():
                 terms[term] += getattr(model, term) * value / 2 * piece["mask"].sum() / batch["mask"].sum()
@@ -76,7 +76,7 @@ def test_experts_are_imbalanced(name):
     example = EXAMPLES[name] if EXAMPLES[name].model.capacity_factor else changed(EXAMPLES[name], capacity_factor=0.8)
     limit = places(example.model, 7)
     for block in mixtures(example.model):
-        asked = run("torch", changed(example, capacity_factor=0.0))[0][f"routing/{block}"]
+        asked = run("torch", example)[0][f"choices/{block}"]
         counts = (asked[..., None] == np.arange(5)).sum(axis=(1, 2))
         real = example.batches()[0]["padding"].any(axis=1)
         assert (counts[real] == 0).any()
@@ -101,7 +101,7 @@ def test_rows_do_not_meet(framework):
     batch, order = example.batches()[0], np.array([3, 0, 5, 1, 4, 2])
     before = observe(framework, example, batch)
     after = observe(framework, example, {key: value[order] for key, value in batch.items()})
-    for tensor in ("outputs/y", "routing/moe", "activations/moe.router"):
+    for tensor in ("outputs/y", "routing/moe", "choices/moe", "scores/moe", "activations/moe.router"):
         assert relative_error(after[tensor], before[tensor][order]) < 1e-14, tensor
     assert np.array_equal(after["metrics/load/moe"], before["metrics/load/moe"])
     for tensor in ("loss", *(f"gradients/{name}" for name in example.shapes)):
@@ -118,7 +118,7 @@ def test_a_router_bias_joins_the_choice_alone(framework):
     ours, theirs = (observe(framework, example, example.batches()[0], p) for p in (example.parameters(), other))
     assert not np.array_equal(ours["routing/moe"], theirs["routing/moe"])
     assert np.array_equal(ours["activations/moe.router"], theirs["activations/moe.router"])
-    same(observe(framework, example, batch, other), observe(framework, example, batch), f"parameters/{name}")
+    same(observe(framework, example, batch, other), observe(framework, example, batch), f"parameters/{name}", "scores/")
     assert np.all(ours[f"gradients/{name}"] == 0)
 
 
@@ -169,7 +169,7 @@ def test_padding_asks_nobody(framework):
     assert np.array_equal(moved, padded)
     same(after, before, "activations/moe.router")
     assert np.all(before["outputs/y"][padded] == 0)
-    assert np.all(before["routing/moe"][padded] == -1)
+    assert np.all(before["choices/moe"][padded] == -1)
     assert before["metrics/load/moe"].sum() == 2 * batch["padding"].sum()
 
 
@@ -220,13 +220,16 @@ def test_gradients_where_choices_are_free(framework, name):
 
 def test_observations_come_in_data_flow_order():
     found = list(run("jax", EXAMPLES["model, moe every other"])[0])
-    mixed = ["activations/layers.1.moe.router", "routing/layers.1.moe", "activations/layers.1.moe"]
+    routed = [f"{kind}/layers.1.moe" for kind in ("scores", "choices", "routing")]
+    mixed = ["activations/layers.1.moe.router", *routed, "activations/layers.1.moe"]
     start = found.index("activations/layers.1.attention") + 1
-    assert found[start : start + 4] == [*mixed, "activations/layers.1"]
+    assert found[start : start + 6] == [*mixed, "activations/layers.1"]
     start = found.index("metrics/tokens") + 1
     terms = [f"metrics/{term}" for term in ("cross_entropy", "z_loss", "balance_loss", "router_z_loss")]
     assert found[start : start + 7] == ["metrics/load/layers.1.moe", "metrics/load/layers.3.moe", *terms, "loss"]
-    assert list(run("jax", FULL)[0])[:3] == ["activations/moe.router", "routing/moe", "outputs/y"]
+    assert list(run("jax", FULL)[0])[:5] == [
+        "activations/moe.router", "scores/moe", "choices/moe", "routing/moe", "outputs/y"
+    ]  # fmt: skip
 
 
 @EVERY_FRAMEWORK

@@ -21,25 +21,28 @@ from tests.reference.table import (
 )
 
 EVERY_FRAMEWORK = pytest.mark.parametrize("framework", FRAMEWORKS)
+UNMOVED = ("activations/moe.router", "scores/", "choices/", "metrics/load/", "metrics/balance_loss")
 MIXED = [name for name in EXAMPLES if mixtures(EXAMPLES[name].model)]
 
 
 @EVERY_FRAMEWORK
 @pytest.mark.parametrize("name", MIXED)
 def test_replay_of_the_own_choices(framework, name):
-    """The same bits everywhere; where places are short, what is dropped is gone for loads and normalization too."""
-    example = changed(EXAMPLES[name], capacity_factor=0.0, dropout=0.0)
+    """The same bits everywhere, where places are short too."""
+    example = changed(EXAMPLES[name], dropout=0.0)
     same(observe(framework, example, replayed(framework, example)), run(framework, example)[0])
 
 
 @EVERY_FRAMEWORK
-def test_replay_of_what_was_admitted(framework):
-    """-1 says who was dropped: outputs have the same bits, gradients too, and the capacity is not asked again."""
+def test_places_are_given_to_replayed_choices(framework):
+    """With no capacity nobody is dropped; with another one others are than before, and loads are those of choices."""
     example = changed(PLAIN_MOE, capacity_factor=0.8)
     batch, found = replayed(framework, example), run(framework, example)[0]
-    assert (batch["routing.moe"][batch["padding"] > 0] == -1).any()
-    same(observe(framework, example, batch), found, "metrics/load")
-    same(observe(framework, changed(example, capacity_factor=0.1), batch), found, "metrics/load")
+    none, narrow = (observe(framework, changed(example, capacity_factor=factor), batch) for factor in (0.0, 0.4))
+    assert np.array_equal(none["routing/moe"], found["choices/moe"])
+    dropped = [int((one["routing/moe"] < 0).sum()) for one in (none, found, narrow)]
+    assert dropped[0] < dropped[1] < dropped[2]
+    same(narrow, found, *(name for name in found if not name.startswith(UNMOVED)))
 
 
 @EVERY_FRAMEWORK
@@ -51,7 +54,9 @@ def test_replay_of_other_choices(framework):
     said[::2, :, 1] = -1
     found = observe(framework, example, batch | {"routing.moe": said})
     wanted = np.where(batch["padding"][..., None] > 0, said, -1)
+    assert np.array_equal(found["choices/moe"], wanted)
     assert np.array_equal(found["routing/moe"], wanted)
+    assert np.array_equal(found["scores/moe"], run(framework, example)[0]["scores/moe"])
     assert np.array_equal(found["metrics/load/moe"], [(wanted == e).sum() for e in range(5)])
     row, token = next((r, t) for r, t in np.argwhere(wanted[..., 0] >= 0) if r % 2 == 0)
     alone = one_expert(
@@ -70,7 +75,7 @@ def test_narrow_dtypes_stay_near_the_oracle(framework, name, dtype, bound):
     observed = dict(training.step(training.place(example.parameters()), batch)[1])
     oracle = observe("jax", example, batch)
     for tensor, value in observed.items():
-        if tensor.startswith(("activations/", "outputs/", "metrics/load", "routing/", "loss")):
+        if tensor.startswith(("activations/", "outputs/", "metrics/load", "scores/", "choices/", "routing/", "loss")):
             assert relative_error(to_numpy(value), oracle[tensor]) < bound, tensor
         narrow = tensor.startswith("activations/") or tensor in ("outputs/logits", "outputs/y")
         assert str(value.dtype).removeprefix("torch.") == (dtype if narrow else "float32"), tensor

@@ -36,8 +36,8 @@ def routing(framework: str, function: str, *arguments) -> np.ndarray:
     ],
 )
 def test_of_equal_experts_the_lower_number_wins(framework, scores, bias, wanted):
-    bias = None if bias is None else np.array(bias)
-    assert routing(framework, "best", np.array([[scores]]), bias, 3).tolist() == [[wanted]]
+    ranked = routing(framework, "ranked", np.array([[scores]]), None if bias is None else np.array(bias))
+    assert routing(framework, "best", ranked, 3).tolist() == [[wanted]]
 
 
 @EVERY_FRAMEWORK

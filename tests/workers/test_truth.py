@@ -15,8 +15,8 @@ PARAMETERS = {"w": np.linspace(-1, 1, 12).reshape(3, 4)}
 BATCH = {"x": np.linspace(1, 2, 6), "tokens": np.arange(6, dtype=np.int32), "mask": np.array([1.0, 0.0, 1.0])}
 
 
-def ask(workers: Workers, framework: str, dtype: str, seed: int = 0) -> Truth:
-    job = TruthJob(contract="tensor/mlp", framework=framework, dtype=dtype, seed=seed)
+def ask(workers: Workers, framework: str, dtype: str, seed: int = 0, contract: str = "tensor/mlp") -> Truth:
+    job = TruthJob(contract=contract, framework=framework, dtype=dtype, seed=seed)
     outcome = workers.run(job, 200)
     assert outcome.truth is not None, outcome.reason + outcome.stack
     return outcome.truth
@@ -63,6 +63,16 @@ def test_truth_is_the_same_twice_and_another_for_another_seed(workers: Workers, 
     for first, second in zip((*one.oracle, *one.noise), (*again.oracle, *again.noise), strict=True):
         assert all(np.array_equal(first[name], second[name]) for name in first)
     assert one.oracle[0]["loss"] != other.oracle[0]["loss"]
+
+
+def test_choices_of_the_oracle_are_replayed_where_dtypes_are_narrow(workers: Workers, framework: str) -> None:
+    wide, narrow = (ask(workers, framework, dtype, contract="moe/gshard") for dtype in ("float64", "bfloat16"))
+    assert wide.decided == ({},) * len(wide.oracle)
+    for decided, oracle, noise in zip(narrow.decided, narrow.oracle, narrow.noise, strict=True):
+        assert decided.keys() == {"routing.moe"}
+        assert np.array_equal(decided["routing.moe"], oracle["choices/moe"])
+        assert not noise["choices/moe"].any()
+        assert noise["scores/moe"].any(), "what the router itself would choose is still its own"
 
 
 def test_a_master_copy_is_not_moved_with_the_parameters():

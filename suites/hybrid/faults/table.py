@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.faults import Fault
+from conformance.faults import NO_AXIS, Fault
 from suites.tensor.faults.planting import github
 
 _FIVE = ("jax-five_axes-capacity", "torch-five_axes")
@@ -25,7 +25,7 @@ AXES = (
         planted=_planted(_FIVE, "RankOfAnotherAxis"),
         contract="hybrid/mixture",
         meshes=("expert=3,sequence=2",),
-        axis=None,
+        axis="sequence",
         seen_by=("logic", "relations"),
     ),
     Fault(
@@ -46,7 +46,7 @@ AXES = (
         planted=_planted(_FIVE, "InsertedPaddingRouted"),
         contract="hybrid/mixture",
         meshes=("expert=3,sequence=2",),
-        axis=None,
+        axis="sequence",
     ),
     Fault(
         id="router-gradient-per-tensor-rank",
@@ -103,7 +103,7 @@ STAGES = (
         planted=_planted(_STAGED, "TermsOfMicrobatch"),
         contract="hybrid/staged_mixture",
         meshes=("expert=3,pipeline=2",),
-        axis=None,
+        axis=NO_AXIS,
     ),
     Fault(
         id="pp-tied-embedding-grads-not-summed",

@@ -11,9 +11,8 @@ from suites.tensor.faults import Conforming
 class BestOfOwnShard(Conforming):
     """The best are taken among the experts of one shard, and their places there pass for numbers."""
 
-    def choices(self, scores, batch, name, p):
-        choices = super().choices(scores, batch, name, p)
-        return choices * (choices < 0) + (choices % self.experts_here) * (choices >= 0)
+    def best(self, ranked):
+        return super().best(ranked) % self.experts_here
 
 
 class RankedWithOwnNoise(Conforming):
@@ -66,21 +65,30 @@ class GatesOverAdmitted(Conforming):
 class CapacityIgnored(Conforming):
     """Nothing is dropped."""
 
-    def admitted(self, choices, batch, name):
+    def admitted(self, choices):
         return choices
 
 
 class TokensBeforeChoices(Conforming):
     """Places are given token by token: a second choice comes before the first choice of a later token."""
 
-    def admitted(self, choices, batch, name):
+    def admitted(self, choices):
         rows, length, top_k = choices.shape
         queue = choices.reshape(rows, length * top_k, 1)
-        return super().admitted(queue, batch, name).reshape(rows, length, top_k)
+        return super().admitted(queue).reshape(rows, length, top_k)
+
+
+class RemoteServedHere(Conforming):
+    """A choice of a remote expert is clamped to the number of a local one, which serves it."""
+
+    def exchanged(self, read, admitted, name, p):
+        first = self.axis_rank(self.expert_axis) * self.experts_here
+        here = admitted.clip(first, first + self.experts_here - 1)
+        return super().exchanged(read, here * (admitted >= 0) + admitted * (admitted < 0), name, p)
 
 
 class DroppedGoToFirstExpert(Conforming):
-    """A choice that nobody here serves is clamped to a number that somebody does."""
+    """A choice that found no place is clamped to a number that has one."""
 
     def exchanged(self, read, admitted, name, p):
         return super().exchanged(read, admitted.clip(0), name, p)

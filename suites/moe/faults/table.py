@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.faults import Fault
+from conformance.faults import NO_AXIS, Fault
 from suites.moe.faults.planting import (
     CAPACITY,
     CROSSED,
@@ -14,6 +14,7 @@ from suites.moe.faults.planting import (
     each,
     sorted_ways,
 )
+from suites.moe.faults.table_routing import BALANCE, ROUTING
 from suites.tensor.faults.planting import github
 
 GRADIENTS = (
@@ -79,7 +80,7 @@ GRADIENTS = (
         planted=each("IdleExpertsNotUpdated"),
         contract="moe/routed",
         meshes=CROSSED,
-        axis=None,
+        axis=NO_AXIS,
         seen_by=("trajectory", "logic"),
     ),
 )
@@ -97,13 +98,22 @@ EXCHANGE = (
     ),
     Fault(
         id="ep-nonlocal-expert-mask-skipped",
-        summary="A choice that nobody here serves is clamped to a number that somebody does.",
-        bites="dropped tokens, padding",
+        summary="Choices of remote experts are not masked: clamped to numbers of local ones, these serve them.",
+        bites="experts on several devices",
         sources=github("huggingface/transformers#48201"),
+        planted=all_ways("routing:RemoteServedHere"),
+        contract="moe/dropless",
+        meshes=CROSSED,
+        axis="expert",
+    ),
+    Fault(
+        id="dropped-choices-served",
+        summary="A choice that found no place is clamped to the first expert, which serves it.",
+        bites="dropped tokens, padding",
         planted=sorted_ways("routing:DroppedGoToFirstExpert"),
         contract="moe/gshard",
         meshes=CROSSED,
-        axis=None,
+        axis=NO_AXIS,
     ),
     Fault(
         id="token-unpermute-not-inverse",
@@ -112,7 +122,7 @@ EXCHANGE = (
         planted=each("UnpermutedForward"),
         contract="moe/dropless",
         meshes=CROSSED,
-        axis=None,
+        axis=NO_AXIS,
     ),
     Fault(
         id="adapter-output-in-wrong-parallel-state",
@@ -123,129 +133,6 @@ EXCHANGE = (
         contract="moe/balanced",
         meshes=TENSOR,
         axis="tensor",
-    ),
-)
-
-ROUTING = (
-    Fault(
-        id="topk-or-sort-over-sharded-axis",
-        summary="The best are taken in one shard of the experts, and their places there pass for their numbers.",
-        bites="experts on several devices",
-        sources=github("jax-ml/jax#19271"),
-        planted=all_ways("routing:BestOfOwnShard"),
-        contract="moe/dropless",
-        meshes=CROSSED,
-        axis="expert",
-    ),
-    Fault(
-        id="moe-tie-break-or-noise-rank-dependent",
-        summary="What breaks ties is another thing on each rank of the data axis.",
-        bites="several ranks; the choices differ, not the scores",
-        planted=both("routing:RankedWithOwnNoise"),
-        contract="moe/dropless",
-        meshes=CROSSED,
-        axis="data",
-    ),
-    Fault(
-        id="inserted-padding-counted-by-router",
-        summary="Padding asks experts, takes places and counts in their load.",
-        bites="padding; the loss itself does not see it",
-        sources=github("NVIDIA/Megatron-LM#7238"),
-        planted=all_ways("routing:PaddingRouted"),
-        contract="moe/switch",
-        meshes=CROSSED,
-        axis=None,
-    ),
-    Fault(
-        id="places-given-token-by-token",
-        summary="A second choice takes a place before the first choice of a later token.",
-        bites="capacity with more than one choice",
-        planted=both("routing:TokensBeforeChoices"),
-        contract="moe/gshard",
-        meshes=CROSSED,
-        axis=None,
-    ),
-    Fault(
-        id="capacity-ignored",
-        summary="Nothing is dropped.",
-        bites="more choices of an expert than it has places",
-        planted=sorted_ways("routing:CapacityIgnored"),
-        contract="moe/gshard",
-        meshes=CROSSED,
-        axis=None,
-    ),
-    Fault(
-        id="gates-normalized-over-admitted",
-        summary="Gates are normalized over the choices that found a place.",
-        bites="dropped choices, normalized gates",
-        planted=both("routing:GatesOverAdmitted"),
-        contract="moe/gshard",
-        meshes=CROSSED,
-        axis=None,
-    ),
-    Fault(
-        id="gates-on-the-other-side",
-        summary="Gates multiply what experts say; declared is that they multiply what experts read.",
-        bites="experts that are not linear",
-        planted=all_ways("routing:GatesOnTheOtherSide"),
-        contract="moe/gates_softmax_raw_before",
-        meshes=CROSSED,
-        axis=None,
-    ),
-    Fault(
-        id="router-bias-in-gates",
-        summary="The router bias, meant for the choice alone, joins the gates.",
-        bites="a router bias that is not zero",
-        planted=both("routing:BiasInGates"),
-        contract="moe/balanced",
-        meshes=CROSSED,
-        axis=None,
-    ),
-)
-
-BALANCE = (
-    Fault(
-        id="moe-aux-loss-scale-depends-on-topology",
-        summary="Terms of the loss are means over the tokens of each rank, and are added up as if they were shares.",
-        bites="auxiliary losses that are large enough; more than one rank with rows",
-        sources=github("NVIDIA/Megatron-LM#5047", "NVIDIA/Megatron-LM#3768", "NVIDIA/Megatron-LM#5007"),
-        planted=all_ways("reductions:TermsOfOwnTokens"),
-        contract="moe/dropless",
-        meshes=CROSSED,
-        axis=None,
-    ),
-    Fault(
-        id="aux-loss-not-divided-by-accumulation",
-        summary="The auxiliary losses of every slice are added in full.",
-        bites="several slices of a batch",
-        sources=github("NVIDIA-NeMo/Automodel#3359"),
-        planted=both("reductions:TermsNotDividedBySlices"),
-        contract="moe/accumulation",
-        meshes=CROSSED,
-        axis=None,
-        causes=("without accumulation",),
-    ),
-    Fault(
-        id="expert-bias-update-from-local-counts",
-        summary="The router bias moves by the load of the rank's own rows.",
-        bites="ranks with different rows; shows in the bias, and in the routing of the step after",
-        sources=github("pytorch/torchtitan#1114", "PrimeIntellect-ai/prime-rl#2953"),
-        planted=both("reductions:BiasFromOwnLoad"),
-        contract="moe/balanced",
-        meshes=CROSSED,
-        axis=None,
-        seen_by=("logic", "trajectory", "replicas"),
-    ),
-    Fault(
-        id="expert-bias-moved-per-slice",
-        summary="The router bias moves by its rate for every slice of a batch.",
-        bites="several slices of a batch",
-        sources=github("pytorch/torchtitan#1114"),
-        planted=both("reductions:BiasMovedPerSlice"),
-        contract="moe/accumulation_uneven",
-        meshes=CROSSED,
-        axis=None,
-        seen_by=("logic", "trajectory"),
     ),
 )
 
@@ -276,6 +163,17 @@ CONTROLS = (
         bites="never",
         planted=all_ways("controls:ChoicesInReverse"),
         contract="moe/routed",
+        meshes=CROSSED,
+        dtype="bfloat16",
+        axis=None,
+        control=True,
+    ),
+    Fault(
+        id="router-in-halves",
+        summary="The router sums features in two halves, and chooses otherwise between near ties.",
+        bites="never: the choices of the oracle are replayed",
+        planted=all_ways("controls:RouterInHalves"),
+        contract="moe/language_model",
         meshes=CROSSED,
         dtype="bfloat16",
         axis=None,

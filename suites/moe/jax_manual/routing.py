@@ -33,10 +33,15 @@ def numbered(choices_BSK: jax.Array, experts: int) -> jax.Array:
     return before_BN.reshape(rows, top_k, length).swapaxes(1, 2)
 
 
+def of_choices(values_BSE: jax.Array, choices_BSK: jax.Array) -> jax.Array:
+    """[B, S, K]: what is said of the expert of every choice, 0 for -1."""
+    found_BSK = jnp.take_along_axis(values_BSE, jnp.maximum(choices_BSK, 0), -1)
+    return jnp.where(choices_BSK >= 0, found_BSK, 0)
+
+
 def gated(scores_BSE: jax.Array, choices_BSK: jax.Array, normalized: bool) -> jax.Array:
     """[B, S, K]: the score of every choice, by the sum of its token's where they are normalized."""
-    real_BSK = choices_BSK >= 0
-    gates_BSK = jnp.where(real_BSK, jnp.take_along_axis(scores_BSE, jnp.maximum(choices_BSK, 0), -1), 0)
+    gates_BSK = of_choices(scores_BSE, choices_BSK)
     if not normalized:
         return gates_BSK
     sums_BS1 = gates_BSK.sum(-1, keepdims=True)

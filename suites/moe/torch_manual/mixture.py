@@ -27,12 +27,19 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         return y_BSD + self.feedforward(x_BSD, f"{name}.shared", p) if self.contract.model.shared_ffn else y_BSD
 
     def mixture(self, x_BSD: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
-        """Adds logits, admitted choices and load to `observed`, and the terms of the loss under terms/."""
-        logits_BSE = observed[f"activations/{name}.router"] = x_BSD @ p[f"{name}.router.weight"]
+        """Adds logits, choices and load to `observed`, and the terms of the loss under terms/.
+
+        Where the batch prescribes the choices, scores/<name> still is of those that the router makes itself.
+        """
+        logits_BSE = observed[f"activations/{name}.router"] = self.router_logits(x_BSD, p[f"{name}.router.weight"])
         wide_BSE = logits_BSE.to(self.master)
         scores_BSE = routing.scored(wide_BSE, self.contract.model.scores)
-        choices_BSK = self.choices(scores_BSE, batch, name, p)
-        admitted_BSK = self.admitted(choices_BSK, batch, name)
+        ranked_BSE = self.ranked(scores_BSE, name, p)
+        own_BSK = self.asked(self.best(ranked_BSE), batch)
+        observed[f"scores/{name}"] = routing.of_choices(ranked_BSE, own_BSK)
+        choices_BSK = self.asked(batch[f"routing.{name}"].long(), batch) if f"routing.{name}" in batch else own_BSK
+        observed[f"choices/{name}"] = choices_BSK.to(self.master)
+        admitted_BSK = self.admitted(choices_BSK)
         observed[f"routing/{name}"] = admitted_BSK.to(self.master)
         self.note_terms(name, wide_BSE, scores_BSE, choices_BSK, batch, observed)
         gates_BSK = routing.gated(scores_BSE, choices_BSK, self.contract.model.normalized_gates)
@@ -40,21 +47,24 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
 
     # Choices.
 
-    def choices(self, scores_BSE: Tensor, batch: Named, name: str, p: Named) -> Tensor:
-        """Of real tokens: those that the batch prescribes, or the best by score and bias."""
-        if f"routing.{name}" in batch:
-            choices_BSK = batch[f"routing.{name}"].long()
-        else:
-            choices_BSK = routing.chosen(self.ranked(scores_BSE, name, p), self.contract.model.top_k)
+    def router_logits(self, x_BSD: Tensor, w_DE: Tensor) -> Tensor:
+        return x_BSD @ w_DE
+
+    def best(self, ranked_BSE: Tensor) -> Tensor:
+        return routing.chosen(ranked_BSE, self.contract.model.top_k)
+
+    def asked(self, choices_BSK: Tensor, batch: Named) -> Tensor:
+        """-1 for padding, which asks nobody."""
         return torch.where(batch["padding"][..., None] > 0, choices_BSK, -1)
 
     def ranked(self, scores_BSE: Tensor, name: str, p: Named) -> Tensor:
+        """What experts are chosen by: the score, plus the bias where there is one."""
         bias = f"{name}.router.bias"
         return scores_BSE + p[bias].to(self.master) if bias in p else scores_BSE
 
-    def admitted(self, choices_BSK: Tensor, batch: Named, name: str) -> Tensor:
+    def admitted(self, choices_BSK: Tensor) -> Tensor:
         """The choices that find a place at their expert; -1 for those that are dropped."""
-        if not self.contract.model.capacity_factor or f"routing.{name}" in batch:
+        if not self.contract.model.capacity_factor:
             return choices_BSK
         before_BSK = routing.numbered(choices_BSK, self.contract.model.experts)
         return torch.where(before_BSK < self.places_in_row, choices_BSK, -1)

@@ -29,9 +29,14 @@ def numbered(choices_BSK: Tensor, experts: int) -> Tensor:
     return before_BN.reshape(rows, top_k, length).transpose(1, 2)
 
 
+def of_choices(values_BSE: Tensor, choices_BSK: Tensor) -> Tensor:
+    """[B, S, K]: what is said of the expert of every choice, 0 for -1."""
+    return values_BSE.gather(-1, choices_BSK.clamp(min=0)) * (choices_BSK >= 0)
+
+
 def gated(scores_BSE: Tensor, choices_BSK: Tensor, normalized: bool) -> Tensor:
     """[B, S, K]: the score of every choice, by the sum of its token's where they are normalized."""
-    gates_BSK = scores_BSE.gather(-1, choices_BSK.clamp(min=0)) * (choices_BSK >= 0)
+    gates_BSK = of_choices(scores_BSE, choices_BSK)
     if not normalized:
         return gates_BSK
     sums_BS1 = gates_BSK.sum(-1, keepdim=True)
