@@ -32,7 +32,7 @@ def tried(result: CaseResult, target: Target, judged: Judged) -> CaseResult:
         return result
     alone = _alone(result.case, target, judged)
     if alone is not None:
-        return _everywhere(result, alone, _features(alone.case, target, judged))
+        return _everywhere(result, alone, _features(alone.case, target, judged) if unsure else [])
     axes = _axes(result.case, target, judged)
     features = _features(result.case, target, judged) if unsure else []
     if unsure and len(axes) > 1 and not features:

@@ -97,6 +97,8 @@ def test_the_law_that_would_bring_a_feature_back_is_left_out_with_it() -> None:
 def test_what_fails_on_one_device_too_lies_on_no_axis_and_is_diagnosed_there() -> None:
     on_an_axis = _failed(Cause(cause="wrong on positions [1]", axis="data", confidence=0.7))
     mask = Cause(cause="another mask was drawn", axis=None, confidence=0.9)
+    surely = tried(_failed(mask), TARGET, _judged(lambda case, target: "~" in target.contract.name, mask))
+    assert _surest(surely).cause == f"{mask.cause}, on one device too", "no feature is left out"
     for there, words in (((), ALONE), ((GUESS,), ALONE), ((mask,), f"{mask.cause}, on one device too")):
         result = tried(on_an_axis, TARGET, _judged(lambda case, target: False, *there))
         assert result.checks[1].diagnosis == (Cause(cause=words, axis=None, confidence=SHOWN),)
