@@ -83,6 +83,10 @@ class PipelineArrangement:
         """The parameters that two ranks hold: each has the gradient of its own use of them."""
         return tuple(name for name, ranks in self.owners.items() if len(ranks) > 1)
 
+    def writer(self, name: str) -> int:
+        """The rank whose copy of a parameter goes into a checkpoint."""
+        return self.owners[name][0]
+
     def rank_parameters(self, rank: int) -> tuple[str, ...]:
         """Those first that another rank holds too, then in the order of the forward pass."""
         names = [name for name, ranks in self.owners.items() if rank in ranks]

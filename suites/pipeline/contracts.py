@@ -112,6 +112,14 @@ CONTRACTS = (
         replace(ADAMW, precision=Precision(parameters="bfloat16", compute="bfloat16", master="float32")),
     ),
     _contract(
+        "saved",
+        "every stage is saved with its slots and master weights, loaded into other stages, and training goes on",
+        _MODEL,
+        replace(ADAMW, precision=Precision(master="float32")),
+        rows=48,
+        laws=("initial values", "checkpoint", "damaged checkpoint"),
+    ),
+    _contract(
         "replicas",
         "two replicas of four stages, microbatches of eight rows",
         _SMALL,

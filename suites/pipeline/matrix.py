@@ -137,6 +137,27 @@ RECIPES = (
     ),
 )
 
+SAVED = (  # with another number of stages to load into; on one axis alone, devices in another order or no stages
+    Standing(
+        contracts=_names("saved"),
+        implementations=("jax-1f1b", "torch-1f1b"),
+        meshes=("data=2,pipeline=3",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("saved"),
+        implementations=("jax-1f1b", "torch-1f1b"),
+        meshes=("pipeline=3", "data=2,pipeline=2", "pipeline=3,tensor=2@shuffled"),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("saved"),
+        implementations=EXPLICIT,
+        meshes=("data=2,pipeline=4",),
+        profiles=FULL,
+    ),
+)
+
 REFUSED = (
     Standing(
         contracts=_names("refused"),
@@ -186,6 +207,12 @@ PIPELINING = (  # torch.distributed.pipelining
         meshes=("data=2,pipeline=2",),
         profiles=FULL,
     ),
+    Standing(  # not DualPipeV: of six devices it refuses all other layouts but two
+        contracts=_names("saved"),
+        implementations=tuple(name for name in LIBRARY if name != "torch-pipelining-dualpipev"),
+        meshes=("data=3,pipeline=2",),
+        profiles=FULL,
+    ),
     Standing(  # as many microbatches as stages
         contracts=_names("language_model"),
         implementations=("torch-pipelining-dualpipev",),
@@ -216,7 +243,7 @@ PIPELINING = (  # torch.distributed.pipelining
     ),
 )
 
-MATRIX = SMOKE + STAGES + CROSSED + RECIPES + REFUSED + PIPELINING
+MATRIX = SMOKE + STAGES + CROSSED + RECIPES + SAVED + REFUSED + PIPELINING
 
 MUTATED = (
     Standing(  # every microbatch has valid rows in every step: what none has, nobody misses

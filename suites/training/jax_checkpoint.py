@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from suites.training.jax_archive import Kinds, read, write
-from suites.training.jax_state import JaxTraining
+from suites.training.jax_state import JaxTraining, Named
 from suites.training.stored import canonical
 
 
@@ -47,11 +47,11 @@ class Checkpointed(JaxTraining):
 
     def saved(self, state: dict) -> Iterator[tuple[str, np.ndarray]]:
         """All that the next step reads, as canonical arrays."""
-        for name, p in state["parameters"].items():
-            yield f"parameters/{name}", canonical(self.whole(p), self.positions(name))
+        for name, p in self.wholes(state["parameters"]):
+            yield f"parameters/{name}", canonical(p, self.positions(name))
         for slot, values in state["optimizer"].items():
-            for name, value in values.items():
-                yield f"optimizer/{slot}/{name}", canonical(self.whole(value), self.slot_positions(name))
+            for name, value in self.wholes(values):
+                yield f"optimizer/{slot}/{name}", canonical(value, self.slot_positions(name))
         yield "count", self.whole(state["count"])
 
     def saved_kinds(self) -> Kinds:
@@ -61,6 +61,11 @@ class Checkpointed(JaxTraining):
             kinds[f"parameters/{name}"] = tuple(shape), self.stored_dtype
             kinds |= {f"optimizer/{slot}/{name}": (tuple(shape), self.master) for slot in self.slot_names}
         return kinds
+
+    def wholes(self, values: Named) -> Iterator[tuple[str, np.ndarray]]:
+        """Parameters, or one slot of each of them, by name: whole, in the order in which they are stored."""
+        for name, value in values.items():
+            yield name, self.whole(value)
 
     def whole(self, x: jax.Array) -> np.ndarray:
         """All blocks of an array on every host, in the order in which they are stored."""

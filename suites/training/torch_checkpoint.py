@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from suites.training.torch_archive import Kinds, read, write
 from suites.training.torch_matrices import WholeMatrices
-from suites.training.torch_state import State, dtype_of
+from suites.training.torch_state import Named, State, dtype_of
 
 
 class Checkpointed(WholeMatrices):
@@ -35,26 +35,34 @@ class Checkpointed(WholeMatrices):
         """Raises ArchiveError, on all ranks, for what is damaged, unfinished, or of another training step."""
         self.require_supported()
         self.device_mesh = mesh
-        state: State = {"parameters": {}, "optimizer": {slot: {} for slot in self.slot_names}, "count": 0}
+        own = dict.fromkeys(self.stored_names)  # in the order in which gradients are summed up
+        state: State = {"parameters": {**own}, "optimizer": {slot: {**own} for slot in self.slot_names}, "count": 0}
         for key, whole in read(self.saved_kinds(), folder):
             match key.split("/"):
                 case ["count"]:
                     state["count"] = int(whole)
-                case ["parameters", name]:
+                case ["parameters", name] if name in own:
                     state["parameters"][name] = self.stored(name, as_array(whole))
-                case ["optimizer", slot, name]:
+                case ["optimizer", slot, name] if name in own:
                     state["optimizer"][slot][name] = self.slot(name, as_array(whole))
         return state
 
     def saved(self, state: State) -> Iterator[tuple[str, Tensor]]:
         """All that the next step reads, as canonical tensors."""
-        for name, p in state["parameters"].items():
-            yield f"parameters/{name}", self.assembled(p, self.placements(name), self.positions(name))
+        for name in self.contract.shapes:
+            yield f"parameters/{name}", self.whole_parameter(name, state["parameters"])
         for slot, values in state["optimizer"].items():
-            for name, value in values.items():
-                placements, positions = self.slot_placements(name), self.slot_positions(name)
-                yield f"optimizer/{slot}/{name}", self.assembled(value, placements, positions)
+            for name in self.contract.shapes:
+                yield f"optimizer/{slot}/{name}", self.whole_slot(name, values)
         yield "count", torch.tensor([state["count"]])
+
+    def whole_parameter(self, name: str, parameters: Named) -> Tensor:
+        """A canonical parameter, from what the ranks store of it."""
+        return self.assembled(parameters[name], self.placements(name), self.positions(name))
+
+    def whole_slot(self, name: str, values: Named) -> Tensor:
+        """The same of an optimizer slot."""
+        return self.assembled(values[name], self.slot_placements(name), self.slot_positions(name))
 
     def saved_kinds(self) -> Kinds:
         """Shape and dtype of every tensor in a checkpoint."""

@@ -97,6 +97,14 @@ class MeshAxis:
             work.wait()
         return arrived
 
+    def broadcast(self, x: Tensor, source: int) -> Tensor:
+        """The x of one rank on all of them; the others give a tensor of its shape and dtype."""
+        if self.size == 1:
+            return x
+        same = x.detach().clone(memory_format=torch.contiguous_format)
+        dist.broadcast(same, group=self.group, group_src=source)
+        return same
+
     def send(self, x: Tensor, to: int) -> None:
         """Send x to another rank of the axis, which must receive it; returns when it may have arrived."""
         dist.send(x.detach().contiguous(), group=self.group, group_dst=to)

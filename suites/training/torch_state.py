@@ -42,7 +42,7 @@ class TorchTraining(StoredTraining):
 
     def state(self, parameters: Mapping[str, np.ndarray]) -> State:
         """The state before the first step: parameters as they are stored, the master copy if there is one, zeros."""
-        names = tuple(self.contract.shapes)
+        names = self.stored_names
         slots = {
             slot: {name: self.slot(name, np.zeros_like(parameters[name])) for name in names} for slot in self.zero_slots
         }
@@ -50,6 +50,11 @@ class TorchTraining(StoredTraining):
             slots["master"] = {name: self.slot(name, parameters[name]) for name in names}
         stored = {name: self.stored(name, parameters[name]) for name in names}
         return {"parameters": stored, "optimizer": slots, "count": 0}
+
+    @property
+    def stored_names(self) -> tuple[str, ...]:
+        """The parameters of which this rank stores anything."""
+        return tuple(self.contract.shapes)
 
     # Dtypes.
 

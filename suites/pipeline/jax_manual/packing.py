@@ -21,7 +21,7 @@ from conformance.placements import Placements, local_index
 from suites.pipeline.jax_manual.vector import Vector
 from suites.pipeline.stages import Stages
 from suites.training.jax_manual import ShardMapTraining
-from suites.training.jax_state import arranged
+from suites.training.jax_state import Named, arranged
 from suites.training.stored import Positions, arrange
 
 PACKED = "packed"  # the name of the one vector
@@ -98,6 +98,25 @@ class PackedTraining(Stages, ShardMapTraining):
                 index = local_index(stored[name].shape, self.placements(name), self.mesh, device)
                 vector[start : start + self.stored_vector.size(name)] = stored[name][index].reshape(-1)
         return vectors
+
+    def wholes(self, values: Named) -> Iterator[tuple[str, np.ndarray]]:
+        """The inverse of `packed`, but for the canonical order: what the vectors hold, one parameter at a time."""
+        vectors = self.whole(values[PACKED])
+        for name in self.contract.shapes:
+            yield name, self.unpacked(name, vectors)
+
+    def unpacked(self, name: str, vectors: np.ndarray) -> np.ndarray:
+        """A parameter from the vectors of the devices of one rank that holds it."""
+        whole = np.zeros(self.arranged_shape(name, self.positions(name)), vectors.dtype)
+        rank, size = self.writer(name), self.stored_vector.size(name)
+        start = self.stored_vector.starts[rank][name]
+        for device in range(self.mesh.devices):
+            where = self.mesh.coordinates(device)
+            if where.get(self.pipeline_axis, 0) == rank:
+                index = local_index(whole.shape, self.placements(name), self.mesh, device)
+                vector = vectors[tuple(where[axis] for axis in self.pack_axes)]
+                whole[index] = vector[start : start + size].reshape(whole[index].shape)
+        return whole
 
     def collect(self, state: dict) -> Mapping[str, Any]:
         found = dict(self.named("parameters", state["parameters"][PACKED]))

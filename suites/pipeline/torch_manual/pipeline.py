@@ -6,11 +6,10 @@ Every rank has the parameters of its own stages and no others.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from suites.pipeline.arrangement import RIDING
 from suites.pipeline.stages import INPUT_GRADIENTS
 from suites.pipeline.timetable import ACTIVATION, SEND, WORK, Event
 from suites.pipeline.torch_manual.executor import Executor
-from suites.training.torch_state import Named, State, name_of
+from suites.training.torch_state import Named, dtype_of, name_of
 from suites.training.traffic import Transfer, total
 
 
@@ -31,12 +30,29 @@ class Pipeline(Executor):
         super().require_supported()
         self.require_pipelined()
 
-    def state(self, parameters: Mapping[str, np.ndarray]) -> State:
-        """That of the parameters of this rank's stages."""
-        whole = super().state(parameters)
-        own = self.rank_parameters(self.pipeline_rank)
-        slots = {slot: {name: values[name] for name in own} for slot, values in whole["optimizer"].items()}
-        return {**whole, "parameters": {name: whole["parameters"][name] for name in own}, "optimizer": slots}
+    # State.
+
+    @property
+    def stored_names(self) -> tuple[str, ...]:
+        """Those of this rank's stages."""
+        return self.rank_parameters(self.pipeline_rank)
+
+    def whole_parameter(self, name: str, parameters: Named) -> Tensor:
+        own = super().whole_parameter(name, parameters) if self.writes(name) else None
+        return self.from_writer(name, own, dtype_of(self.stored_dtype))
+
+    def whole_slot(self, name: str, values: Named) -> Tensor:
+        own = super().whole_slot(name, values) if self.writes(name) else None
+        return self.from_writer(name, own, self.master)
+
+    def writes(self, name: str) -> bool:
+        return self.writer(name) == self.pipeline_rank
+
+    def from_writer(self, name: str, whole: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """A canonical tensor on the ranks of all stages, from those of the stage that writes it."""
+        if whole is None:
+            whole = torch.empty(self.contract.shapes[name], dtype=dtype)
+        return self.axis(self.pipeline_axis).broadcast(whole, self.writer(name))
 
     def finished_rows(self, rows: Named, weight: Tensor) -> Named:
         """Gradients of inputs, of a sum of losses so far, become those of the mean."""

@@ -7,6 +7,7 @@ Source: https://docs.pytorch.org/docs/stable/distributed.pipelining.html
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -92,13 +93,21 @@ class TorchPipelining(TorchPlacement, Pipeline):
     # What is refused, and what is said.
 
     def place(self, parameters: dict[str, np.ndarray], mesh: DeviceMesh) -> State:
-        """torch refuses when a schedule is made: one is made for this, over stages without a model."""
         state = super().place(parameters, mesh)
+        self.require_schedule()
+        return state
+
+    def load(self, folder: Path, mesh: DeviceMesh) -> State:
+        state = super().load(folder, mesh)
+        self.require_schedule()
+        return state
+
+    def require_schedule(self) -> None:
+        """torch refuses when a schedule is made: one is made for this, over stages without a model."""
         try:
             self.new_schedule({stage: nn.Identity() for stage in self.rank_stages(self.pipeline_rank)})
         except (ValueError, RuntimeError, AssertionError) as refusal:
             raise Unsupported(" ".join(str(refusal).split())) from refusal
-        return state
 
     def require_supported(self) -> None:
         if self.ranks == 1:
