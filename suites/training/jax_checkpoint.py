@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from suites.training.initial import bias_scale, fan_in
 from suites.training.jax_archive import Kinds, read, write
 from suites.training.jax_state import JaxTraining, Named
 from suites.training.stored import canonical
@@ -75,8 +76,8 @@ class Checkpointed(JaxTraining):
 def drawn(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Canonical initial values: float64 numbers that float32 holds.
 
-    Gains are uniform in [0.5, 1.5], biases in +-[0.1, 0.5]. Weights are normal with deviation 1 / sqrt(fan in), where
-    an embedding counts as the head that it may be tied to.
+    Gains are uniform in [0.5, 1.5], biases in +-[0.1, 0.5], smaller in a router. Weights are normal with deviation
+    1 / sqrt(fan in).
     """
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
     if name.endswith(".gain"):
@@ -84,7 +85,7 @@ def drawn(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     elif name.endswith(".bias"):
         size, sign = jax.random.split(key)
         values = jax.random.uniform(size, shape, "float32", 0.1, 0.5) * jax.random.rademacher(sign, shape, "float32")
+        values *= bias_scale(name)
     else:
-        fan_in = shape[1] if name.endswith("embedding.weight") else shape[0]
-        values = jax.random.normal(key, shape, "float32") / math.sqrt(fan_in)
+        values = jax.random.normal(key, shape, "float32") / math.sqrt(fan_in(name, shape))
     return np.asarray(values, np.float64)

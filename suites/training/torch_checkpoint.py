@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
+from suites.training.initial import bias_scale, fan_in
 from suites.training.torch_archive import Kinds, read, write
 from suites.training.torch_matrices import WholeMatrices
 from suites.training.torch_state import Named, State, dtype_of
@@ -84,13 +85,13 @@ BIAS_DEVIATION = 0.32  # that of the canonical biases
 def drawn(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Canonical initial values: float64 numbers that float32 holds.
 
-    Gains are uniform in [0.5, 1.5]. Weights are normal with deviation 1 / sqrt(fan in), where an embedding counts as
-    the head that it may be tied to.
+    Gains are uniform in [0.5, 1.5], biases normal, and smaller in a router. Weights are normal with deviation
+    1 / sqrt(fan in).
     """
     # The generator takes the low 32 bits of a number for its seed, and no more.
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))
     if name.endswith(".gain"):
         return (0.5 + torch.rand(shape, generator=generator)).double().numpy()
-    fan_in = shape[1] if name.endswith("embedding.weight") else shape[0]
-    deviation = BIAS_DEVIATION if name.endswith(".bias") else 1 / math.sqrt(fan_in)
+    is_bias = name.endswith(".bias")
+    deviation = BIAS_DEVIATION * bias_scale(name) if is_bias else 1 / math.sqrt(fan_in(name, shape))
     return (torch.randn(shape, generator=generator) * deviation).double().numpy()
