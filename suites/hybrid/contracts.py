@@ -88,6 +88,22 @@ CONTRACTS = (
         rows=48,
     ),
     _contract(
+        "staged_saved",
+        "mixtures in stages, saved with their router biases, loaded into other stages, continued",
+        replace(_MIXED, layers=4, balance_scope="row"),
+        replace(ADAMW, microbatches=4),
+        rows=48,
+        laws=("initial values", "checkpoint"),
+    ),
+    _contract(
+        "staged_context_saved",
+        "dense stages, saved from whatever divides their tokens or their state, loaded into other stages, continued",
+        replace(_DENSE, layers=4),
+        replace(ADAMW, microbatches=4),
+        rows=48,
+        laws=("initial values", "checkpoint"),
+    ),
+    _contract(
         "embedding_first",
         "a vocabulary-sharded embedding, then attention and a sharded head",
         _EMBEDDING_FIRST,

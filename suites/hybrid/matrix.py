@@ -161,6 +161,39 @@ STAGES = (  # of pipeline and all others
     ),
 )
 
+SAVED = (  # from stages into more or fewer stages
+    Standing(
+        contracts=_names("staged_saved"),
+        implementations=STAGED,
+        meshes=("expert=3,pipeline=2",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("staged_saved"),
+        implementations=STAGED,
+        meshes=("pipeline=4,expert=2", "expert=2,tensor=2,pipeline=3", "data=2,expert=2,tensor=2,pipeline=2"),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("staged_context_saved"),
+        implementations=("jax-pipelined_zero3", "torch-pipelined_zero1"),
+        meshes=("fsdp=3,pipeline=2",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("staged_context_saved"),
+        implementations=("jax-pipelined_zero3", "torch-pipelined_zero1"),
+        meshes=("fsdp=2,pipeline=2", "fsdp=2,pipeline=3,tensor=2@reversed"),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("staged_context_saved"),
+        implementations=CONTEXT,
+        meshes=("sequence=2,pipeline=3",),
+        profiles=FULL,
+    ),
+)
+
 REFUSED = (
     Standing(  # two key heads on four devices
         contracts=_names("staged_context"),
@@ -178,4 +211,4 @@ REFUSED = (
     ),
 )
 
-MATRIX = SMOKE + THREE_AXES + PAIRS + STAGES + REFUSED
+MATRIX = SMOKE + THREE_AXES + PAIRS + STAGES + SAVED + REFUSED

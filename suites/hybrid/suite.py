@@ -8,7 +8,8 @@ from suites.hybrid.faults.table import ABSENT, FAULTS
 from suites.hybrid.matrix import MATRIX
 
 _MIXTURES = ("mixture", "routed", "saved")
-_STAGED = ("staged_mixture", "staged_routed")
+_STAGED = ("staged_mixture", "staged_routed", "staged_saved")
+_DENSE = ("staged_context", "staged_context_saved")
 _THREE = ("embedding_first", "deep", "large")
 _CLASSES = {"embedding_first": "EmbeddingFirst", "large": "GPipe"}
 
@@ -30,10 +31,10 @@ SUITE = Suite(
         _registered("torch-five_axes", "torch_manual.five_axes", "all_to_all_single with uneven splits", *_MIXTURES),
         _registered("jax-pipelined", "jax_manual.pipelined_mixture", "1F1B, all-to-all of buffers", *_STAGED),
         _registered("torch-pipelined", "torch_manual.pipelined_mixture", "1F1B, uneven splits", *_STAGED),
-        _registered("jax-pipelined_context", "jax_manual.pipelined_context", "1F1B, Ulysses", "staged_context"),
-        _registered("torch-pipelined_context", "torch_manual.pipelined_context", "1F1B, ring", "staged_context"),
-        _registered("jax-pipelined_zero3", "jax_manual.pipelined_zero3", "1F1B, divided state", "staged_context"),
-        _registered("torch-pipelined_zero1", "torch_manual.pipelined_zero1", "1F1B, divided slots", "staged_context"),
+        _registered("jax-pipelined_context", "jax_manual.pipelined_context", "1F1B, Ulysses", *_DENSE),
+        _registered("torch-pipelined_context", "torch_manual.pipelined_context", "1F1B, ring", *_DENSE),
+        _registered("jax-pipelined_zero3", "jax_manual.pipelined_zero3", "1F1B, divided state", *_DENSE),
+        _registered("torch-pipelined_zero1", "torch_manual.pipelined_zero1", "1F1B, divided slots", *_DENSE),
     ),
     matrix=MATRIX,
     faults=FAULTS,
