@@ -40,7 +40,7 @@ class Relations(Check):
             compared=len(findings),
             failures=[said for _, said in failing],
             first=failing[0][0] if failing else None,
-            diagnosis=tuple(Cause(cause=f"breaks the law '{law}'", axis=None, confidence=SURE) for law in broken),
+            diagnosis=tuple(_cause(exhibit, law) for law in broken),
             detail=f"{failing[0][1]}{more}" if failing else reasons,
         )
 
@@ -51,6 +51,11 @@ def _findings(exhibit: Exhibit, law: str) -> Sequence[Finding]:
         return [("name", f"The contract asks for the law '{law}'; the laws are {', '.join(LAWS)}.")]
     found = list(LAWS[law].judge(exhibit, exhibit.evidence.related.get(law, ())))
     return found or [("trials", f"The law '{law}' had nothing to compare.")]
+
+
+def _cause(exhibit: Exhibit, law: str) -> Cause:
+    axis = LAWS[law].axis(exhibit.evidence.related.get(law, ())) if law in LAWS else None
+    return Cause(cause=f"breaks the law '{law}'", axis=axis, confidence=SURE)
 
 
 def _spoken(declined: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from conformance.implementation import Unsupported
 from conformance.relations.law import Finding, Law
 from conformance.relations.layouts import other_layouts
 from conformance.relations.oracle import copies_agree, refusal
-from conformance.relations.whole import same_state
+from conformance.relations.whole import one_axis, same_state
 
 if TYPE_CHECKING:
     from conformance.workers.laboratory import Laboratory
@@ -85,6 +85,11 @@ class Checkpoint(Law):
             yield from copies_agree(trial)
             yield from _continued(trial, steps[label]) if label in steps else same_state(saved, trial)
         yield "other meshes", _enough(exhibit, [trial for trial in made.values() if trial.mesh != exhibit.case.mesh])
+
+    def axis(self, trials: Sequence[Trial]) -> str | None:
+        """That of the shards, or stages, that come back as they were not saved."""
+        made = {trial.label: trial for trial in trials if not trial.refused}
+        return one_axis(made[SAVED], made[LOADED]) if {SAVED, LOADED} <= made.keys() else None
 
 
 def steps_before(steps: int) -> int:

@@ -31,3 +31,7 @@ class Law(ABC):
     @abstractmethod
     def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
         """Every comparison that the law makes."""
+
+    def axis(self, trials: Sequence[Trial]) -> str | None:
+        """Of a broken law: the mesh axis along which it is broken on some positions only, if it is one."""
+        return None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from conformance.assembly import assembled
+import numpy as np
+
+from conformance.assembly import assembled, ranks_beyond
 from conformance.evidence import Trial
 from conformance.relations.law import Finding
 
@@ -31,3 +33,15 @@ def difference(name: str, expected: Trial, trial: Trial) -> str:
         return ""
     wrong = int((one.reshape(-1).view("u8") != other.reshape(-1).view("u8")).sum())
     return f"With {trial.label}, {wrong} of {one.size} elements of {name} have other bits."
+
+
+def one_axis(expected: Trial, trial: Trial) -> str | None:
+    """The axis of their mesh along which ranks on some positions hold what was not expected, and on others do not."""
+    mesh, wrong = trial.mesh, set()
+    for name in expected.observations.keys() & trial.observations.keys():
+        before, after = expected.observations[name], trial.observations[name]
+        if before is not after and before.shape == after.shape:
+            wrong |= {*ranks_beyond(after, assembled(before, mesh), np.zeros(before.shape), mesh)}
+    positions = {axis: {mesh.coordinates(rank)[axis] for rank in wrong} for axis in mesh.axes}
+    found = [axis for axis in mesh.axes if 0 < len(positions[axis]) < mesh.size(axis)]
+    return found[0] if len(found) == 1 else None

@@ -13,6 +13,7 @@ import pytest
 
 from conformance.cases import Case
 from conformance.checks.relations import Relations
+from conformance.evidence import Block, Observed, Trial
 from conformance.exhibit import Exhibit
 from conformance.explain import Explanation, lines
 from conformance.mesh import Mesh
@@ -20,6 +21,7 @@ from conformance.relations import LAWS
 from conformance.relations.batch_permutation import permutation
 from conformance.relations.causal_leak import cuts
 from conformance.relations.layouts import other_layouts
+from conformance.relations.whole import one_axis
 from conformance.resolve import Target
 from conformance.results import CheckResult
 from conformance.run import Bench
@@ -184,6 +186,26 @@ def test_an_explanation_lists_the_laws_of_a_contract() -> None:
     )
     page = "\n".join(lines(found))
     assert all(f"\n  {law}: " in page for law in LAWS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "axis"), [((1, 3), "tensor"), ((2, 3), "data"), ((3,), None), ((0, 1, 2, 3), None), ((), None)]
+)
+def test_the_axis_of_what_was_not_saved_is_the_one_with_right_and_wrong_positions(
+    wrong: tuple[int, ...], axis: str | None
+) -> None:
+    saved, loaded = _held(()), _held(wrong)
+    assert one_axis(saved, loaded) == axis
+
+
+def _held(zeros: tuple[int, ...]) -> Trial:
+    """Four ranks, each with an element of its own, some of which are zeros."""
+    blocks = tuple(
+        Block(ranks=(rank,), index=(slice(rank, rank + 1),), value=np.array([float(rank not in zeros)]))
+        for rank in range(4)
+    )
+    held = {"parameters/w": Observed(shape=(4,), dtype="float64", blocks=blocks)}
+    return Trial(label="held", mesh=Mesh.parse("data=2,tensor=2"), observations=held)
 
 
 def test_a_permutation_leaves_nothing_where_it_was() -> None:
