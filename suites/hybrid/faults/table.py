@@ -118,6 +118,21 @@ STAGES = (
     ),
 )
 
+SAVED = (
+    Fault(
+        id="pp-only-first-stage-saved",
+        summary="What only later stages hold is not written: it comes back as zeros.",
+        bites="pipeline > 1",
+        sources=github("pytorch/torchtitan#474", "Lightning-AI/pytorch-lightning#5567"),
+        planted=_planted(_STAGED, "pipeline.faults.checkpoints:OnlyFirstStageSaved"),
+        contract="hybrid/staged_saved",
+        meshes=("expert=3,pipeline=2",),
+        axis="pipeline",
+        causes=("law 'checkpoint'",),
+        seen_by=("relations",),
+    ),
+)
+
 CONTROLS = (
     Fault(
         id="norm-of-norms",
@@ -141,7 +156,7 @@ CONTROLS = (
     ),
 )
 
-FAULTS = AXES + NORMS + STAGES + CONTROLS
+FAULTS = AXES + NORMS + STAGES + SAVED + CONTROLS
 
 ABSENT = {
     "matmul-shard-order-mismatch": "needs a contraction over two axes: for the tensor suite, whose 2-D layer has one",

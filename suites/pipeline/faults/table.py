@@ -175,7 +175,32 @@ GRADIENTS = (
     ),
 )
 
+SAVED = (
+    Fault(
+        id="pp-only-first-stage-saved",
+        summary="What only later stages hold is not written: it comes back as zeros.",
+        bites="pipeline > 1",
+        sources=github("pytorch/torchtitan#474", "Lightning-AI/pytorch-lightning#5567"),
+        planted=both("1f1b", "checkpoints:OnlyFirstStageSaved"),
+        contract="pipeline/saved",
+        meshes=UNEVEN,
+        axis="pipeline",
+        causes=("law 'checkpoint'",),
+        seen_by=("relations",),
+    ),
+)
+
 CONTROLS = (
+    Fault(
+        id="control-tied-saved-by-last-stage",
+        summary="The last stage's copy of the tied embedding is the one that is written.",
+        bites="never",
+        planted=both("1f1b", "checkpoints:TiedSavedByLast"),
+        contract="pipeline/saved",
+        meshes=UNEVEN,
+        axis=None,
+        control=True,
+    ),
     Fault(
         id="control-backward-in-order",
         summary="Microbatches pass backward in the order in which they passed forward.",
@@ -208,4 +233,4 @@ CONTROLS = (
     ),
 )
 
-FAULTS = STAGES + MICROBATCHES + GRADIENTS + CONTROLS
+FAULTS = STAGES + MICROBATCHES + GRADIENTS + SAVED + CONTROLS
