@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.faults import Fault
+from conformance.faults import NO_AXIS, Fault
 from suites.pipeline.faults.absent import ABSENT as ABSENT
 from suites.pipeline.faults.planting import CROSSED, CROSSED_WAYS, UNEVEN, both, each, in_jax
 from suites.tensor.faults.planting import github
@@ -11,12 +11,12 @@ STAGES = (
     Fault(
         id="vpp-layer-offset-wrong",
         summary="Later chunks count their layers from an offset that is off by one.",
-        bites="several chunks on a rank, layers whose weights differ",
+        bites="several chunks on a rank, be it the only one, layers whose weights differ",
         sources=github("NVIDIA/Megatron-LM#1584", "NVIDIA/Megatron-LM#1583"),
         planted=both("interleaved", "steps:LayersOfNeighbour"),
         contract="pipeline/language_model_untied",
         meshes=("data=2,pipeline=2",),
-        axis="pipeline",
+        axis=NO_AXIS,
     ),
     Fault(
         id="pp-tied-embedding-grads-not-summed",
@@ -43,11 +43,11 @@ STAGES = (
     Fault(
         id="interleaved-schedule-swaps-chunks",
         summary="Microbatches beyond the first round pass the two chunks of a rank in the wrong order.",
-        bites="more microbatches than ranks, chunks that differ",
+        bites="more microbatches than ranks, be it only one, chunks that differ",
         planted=in_jax("interleaved", "ChunksSwapped"),
         contract="pipeline/perceptron",
         meshes=("data=2,pipeline=2",),
-        axis="pipeline",
+        axis=NO_AXIS,
     ),
     Fault(
         id="pp-skip-gradient-dropped",
