@@ -12,6 +12,7 @@ from suites.moe.semantics import declared
 from suites.training.contracts import contract
 
 ADAMW = Recipe(optimizer="adamw", clip_norm=0.75, learning_rate=0.03125)
+STAGED = replace(ADAMW, microbatches=4)
 
 _MIXED = Architecture(
     kind="language_model",
@@ -38,6 +39,8 @@ _MIXED = Architecture(
     scores="sigmoid",
 )
 _DENSE = replace(_MIXED, experts=0, shared_ffn=0, router_bias=False, bias_update_rate=0.0, balance_loss=0.0)
+_STAGED_MIXED = replace(_MIXED, layers=4, balance_scope="row")
+_STAGED_DENSE = replace(_DENSE, layers=4)
 _EMBEDDING_FIRST = replace(_DENSE, layers=1, tied=False)
 _DEEP = replace(_DENSE, layers=24, hidden=16, kv_heads=4, head_size=4, ffn=32, activation="gelu", tied=False)
 _LARGE = Architecture(
@@ -61,45 +64,35 @@ def _contract(name: str, summary: str, model: Architecture, recipe: Recipe = ADA
 
 CONTRACTS = (
     _contract("mixture", "dense and mixed layers, tied embedding, router bias, AdamW, clipping", _MIXED),
-    _contract(
-        "routed", "the same with routing that the batch prescribes, in any dtype", _MIXED, batches=routed_batches
-    ),
+    _contract("routed", "the same with routing that the batch prescribes", _MIXED, batches=routed_batches),
     _contract("saved", "saved on all axes at once, loaded, continued", _MIXED, laws=("checkpoint",)),
     _contract(
         "staged_mixture",
         "the same in four layers and four microbatches, balanced row by row",
-        replace(_MIXED, layers=4, balance_scope="row"),
-        replace(ADAMW, microbatches=4),
+        _STAGED_MIXED,
+        STAGED,
         rows=48,
-    ),
-    _contract(
-        "staged_routed",
-        "the same with routing that the batch prescribes, in any dtype",
-        replace(_MIXED, layers=4, balance_scope="row"),
-        replace(ADAMW, microbatches=4),
-        rows=48,
-        batches=routed_batches,
     ),
     _contract(
         "staged_context",
         "four dense layers and four microbatches, tied embedding",
-        replace(_DENSE, layers=4),
-        replace(ADAMW, microbatches=4),
+        _STAGED_DENSE,
+        STAGED,
         rows=48,
     ),
     _contract(
         "staged_saved",
         "mixtures in stages, saved with their router biases, loaded into other stages, continued",
-        replace(_MIXED, layers=4, balance_scope="row"),
-        replace(ADAMW, microbatches=4),
+        _STAGED_MIXED,
+        STAGED,
         rows=48,
         laws=("initial values", "checkpoint"),
     ),
     _contract(
         "staged_context_saved",
         "dense stages, saved from whatever divides their tokens or their state, loaded into other stages, continued",
-        replace(_DENSE, layers=4),
-        replace(ADAMW, microbatches=4),
+        _STAGED_DENSE,
+        STAGED,
         rows=48,
         laws=("initial values", "checkpoint"),
     ),
@@ -107,9 +100,9 @@ CONTRACTS = (
         "embedding_first",
         "a vocabulary-sharded embedding, then attention and a sharded head",
         _EMBEDDING_FIRST,
-        replace(ADAMW, microbatches=4),
+        STAGED,
     ),
-    _contract("deep", "24 layers in two stages", _DEEP, replace(ADAMW, microbatches=4, steps=2)),
+    _contract("deep", "24 layers in two stages", _DEEP, replace(STAGED, steps=2)),
     _contract(
         "large",
         "embedding, positions, layers and head; the core of attention computed again in the backward pass",

@@ -93,10 +93,17 @@ PAIRS = (  # of data, fsdp, expert, sequence and tensor; and all of them
         meshes=("data=2,fsdp=2,expert=2,sequence=2,tensor=2",),
         profiles=CORE,
     ),
+    Standing(  # choices of the oracle, replayed
+        contracts=_names("mixture"),
+        implementations=FIVE,
+        meshes=("fsdp=2,expert=4", "expert=2,sequence=3", "data=3,expert=2,tensor=2"),
+        dtypes=("float32", "bfloat16"),
+        profiles=FULL,
+    ),
     Standing(
         contracts=_names("routed"),
         implementations=FIVE,
-        meshes=("fsdp=2,expert=4", "expert=2,sequence=3", "data=3,expert=2,tensor=2"),
+        meshes=("fsdp=2,expert=4", "expert=2,sequence=3"),
         dtypes=DTYPES,
         profiles=FULL,
     ),
@@ -122,7 +129,7 @@ STAGES = (  # of pipeline and all others
         profiles=FULL,
     ),
     Standing(
-        contracts=_names("staged_routed"),
+        contracts=_names("staged_mixture"),
         implementations=STAGED,
         meshes=("expert=3,pipeline=2", "data=2,expert=2,tensor=2,pipeline=2"),
         dtypes=("float32", "bfloat16"),

@@ -8,7 +8,7 @@ from suites.hybrid.faults.table import ABSENT, FAULTS
 from suites.hybrid.matrix import MATRIX
 
 _MIXTURES = ("mixture", "routed", "saved")
-_STAGED = ("staged_mixture", "staged_routed", "staged_saved")
+_STAGED = ("staged_mixture", "staged_saved")
 _DENSE = ("staged_context", "staged_context_saved")
 _THREE = ("embedding_first", "deep", "large")
 _CLASSES = {"embedding_first": "EmbeddingFirst", "large": "GPipe"}

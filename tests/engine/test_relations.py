@@ -174,7 +174,7 @@ class _Deaf(Workers):
 def test_laws_are_asked_for_once_per_program(change: dict, asked: bool) -> None:
     case = Case(contract="lawful/dropout", implementation="x", mesh=Mesh.parse("data=2"), dtype="float64")
     target = Target(contract=lawful.CONTRACT, framework="jax", path="x:y")
-    job = Bench(workers=_Deaf())._job(replace(case, **change), target)
+    job = Bench(workers=_Deaf())._job(replace(case, **change), target, decided=(), laws=True)
     assert job.relations == (lawful.CONTRACT.relations if asked else ())
 
 
