@@ -9,12 +9,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 @pytest.fixture(autouse=True)
 def float64():
-    """JAX with float64 for the time of one test."""
+    """JAX with float64 for the time of one test, which compiles for longer than it runs."""
     jax = pytest.importorskip("jax")
-    before = jax.config.read("jax_enable_x64")
-    jax.config.update("jax_enable_x64", True)
+    wanted = ("jax_enable_x64", "jax_disable_most_optimizations")
+    before = {name: jax.config.read(name) for name in wanted}
+    for name in wanted:
+        jax.config.update(name, True)
     yield
-    jax.config.update("jax_enable_x64", before)
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 @pytest.fixture(autouse=True, scope="module")
