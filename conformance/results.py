@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from conformance.cases import Case
 from conformance.timeline import Timeline
 
+INSIDE = ("place", "compile", "step", "collect", "reference")  # the candidate's work, and the same of its reference
 VERDICTS = ("pass", "fail", "error", "hang", "crash", "unsupported", "waived")
 
 
@@ -74,3 +76,20 @@ class CaseResult:
     def as_expected(self) -> bool:
         """`pass` where it must pass; `unsupported` where the standing matrix says so."""
         return self.verdict in (self.case.expect, "waived")
+
+
+class Timed(Protocol):
+    """What took `seconds`, in phases: a result, or its record."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def phases(self) -> Mapping[str, float]: ...
+
+
+def overhead(results: Sequence[Timed]) -> float | None:
+    """Share of the time that went outside INSIDE: tracing, transport, judging. None without results."""
+    busy = sum(result.seconds for result in results)
+    inside = sum(result.phases.get(phase, 0.0) for result in results for phase in INSIDE)
+    return max(0.0, 1 - inside / busy) if busy else None

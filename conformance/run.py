@@ -28,18 +28,16 @@ TIMEOUT_SECONDS = 120.0
 PARAMETERS_PER_SECOND = 100_000  # of a contract: a large one is given so much more time
 LAW_SECONDS = 30.0  # more before a case counts as hanging, for each law of its contract
 TRUTHS_KEPT = 24
-INSIDE = ("place", "compile", "step", "collect", "reference")  # the candidate's work, and the same of its reference
 
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """What a run amounts to. `overhead` is the share of worker time outside INSIDE: tracing, transport, judging."""
+    """What a run amounts to."""
 
     cases: int = 0
     unexpected: int = 0
     verdicts: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
-    overhead: float | None = None
 
 
 def run(
@@ -230,18 +228,10 @@ def _broken(case: Case, target: Target, outcome: Outcome) -> CaseResult:
     )
 
 
-def overhead(results: Sequence[CaseResult]) -> float | None:
-    """Share of the time that went outside INSIDE; None without results."""
-    busy = sum(result.seconds for result in results)
-    inside = sum(result.phases.get(phase, 0.0) for result in results for phase in INSIDE)
-    return max(0.0, 1 - inside / busy) if busy else None
-
-
 def _totals(results: Sequence[CaseResult], seconds: float) -> Totals:
     return Totals(
         cases=len(results),
         unexpected=sum(not result.as_expected for result in results),
         verdicts=dict(Counter(result.verdict for result in results)),
         seconds=seconds,
-        overhead=overhead(results),
     )

@@ -20,7 +20,7 @@ from conformance.plan import DEFAULT_PROFILE, Selection, reproduce, select
 from conformance.progress import progress_for
 from conformance.recorder import RESULTS, Recorder, read
 from conformance.records import CaseRecord, RunRecord
-from conformance.results import CaseResult
+from conformance.results import CaseResult, overhead
 from conformance.usage import UsageError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _execute(
                     progress.show(made)
 
                 totals = run_cases(cases, checks=judged_by, on_result=record, on_progress=progress.working)
-            final = {"seconds": before + totals.seconds, "overhead": totals.overhead}
+            final = {"seconds": before + totals.seconds, "overhead": overhead(recorder.records)}
         final["finished"] = _now()
     except KeyboardInterrupt:
         here = f"{len(recorder.records)} cases are recorded"

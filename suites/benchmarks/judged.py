@@ -11,7 +11,8 @@ from conformance.cases import Case
 from conformance.mesh import Mesh
 from conformance.resolve import resolve
 from conformance.results import CaseResult
-from conformance.run import TIMEOUT_SECONDS, Bench, overhead
+from conformance.results import overhead
+from conformance.run import TIMEOUT_SECONDS, Bench
 from conformance.tolerance import BOUNDS
 from conformance.workers.jobs import Measured, MeasureJob
 from conformance.workers.pool import Workers

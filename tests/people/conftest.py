@@ -43,7 +43,7 @@ class FakeRun:
         for case in cases:
             on_progress(case.id)
             on_result(self.judge(case))
-        return SimpleNamespace(seconds=2.5, overhead=0.08)
+        return SimpleNamespace(seconds=2.5)
 
 
 @pytest.fixture
