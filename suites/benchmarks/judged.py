@@ -10,8 +10,7 @@ from typing import ClassVar
 from conformance.cases import Case
 from conformance.mesh import Mesh
 from conformance.resolve import resolve
-from conformance.results import CaseResult
-from conformance.results import overhead
+from conformance.results import CaseResult, overhead
 from conformance.run import TIMEOUT_SECONDS, Bench
 from conformance.tolerance import BOUNDS
 from conformance.workers.jobs import Measured, MeasureJob
