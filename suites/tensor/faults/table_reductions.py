@@ -29,7 +29,7 @@ REDUCTIONS = (
         contract="tensor/layer",
         meshes=BOTH_WAYS,
         axis="tensor",
-        causes=(SUMMED_OFTEN,),
+        causes=(SUMMED_OFTEN, "done too often"),
     ),
     Fault(
         id="mla-mixed-region-double-reduce",
