@@ -47,8 +47,7 @@ def _alone(case: Case, target: Target, judged: Judged) -> CaseResult | None:
     """The case on one device, if it fails there too."""
     if case.mesh.devices == 1:
         return None
-    sizes = tuple((axis, 1) for axis, _ in case.mesh.sizes)
-    result = judged(replace(case, mesh=replace(case.mesh, sizes=sizes)), target)
+    result = judged(_narrow(case, case.mesh.axes), target)
     return result if result.verdict == "fail" else None
 
 
@@ -72,11 +71,11 @@ def _best(result: CaseResult) -> Cause | None:
 def _axes(case: Case, target: Target, judged: Judged) -> list[str]:
     """The axes without any of which the case passes; none where there is but one."""
     wide = [axis for axis, size in case.mesh.sizes if size > 1]
-    return [axis for axis in wide if judged(_narrow(case, axis), target).verdict == "pass"] if len(wide) > 1 else []
+    return [axis for axis in wide if judged(_narrow(case, (axis,)), target).verdict == "pass"] if len(wide) > 1 else []
 
 
-def _narrow(case: Case, axis: str) -> Case:
-    sizes = tuple((name, 1 if name == axis else size) for name, size in case.mesh.sizes)
+def _narrow(case: Case, axes: Sequence[str]) -> Case:
+    sizes = tuple((axis, 1 if axis in axes else size) for axis, size in case.mesh.sizes)
     return replace(case, mesh=replace(case.mesh, sizes=sizes))
 
 
