@@ -86,6 +86,7 @@ class Contract:
     relations   the laws of the check `relations` that hold here
     replayed    observable -> batch key: decisions of the oracle that every run in a narrower dtype is given with the
                 batch, since where two alternatives are almost alike rounding decides, and all that follows hangs on it
+    roles       mesh axis -> its role, where the axis has a name that does not say (`conformance.roles`)
     """
 
     name: str
@@ -101,6 +102,7 @@ class Contract:
     exact: bool = False
     relations: tuple[str, ...] = ()
     replayed: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def suite(self) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from conformance import environment
-from conformance.plan import MOST_DEVICES
+from conformance.mesh import MOST_DEVICES
 from conformance.summary import show_table
 
 PROBE_SECONDS = 120.0

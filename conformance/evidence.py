@@ -68,6 +68,7 @@ class Evidence:
     devices      device ids that hold some block of some observation
     traffic      collectives of the traced step, None where the program cannot be traced
     flops        matrix-product floating point operations per rank in one step, None where they cannot be counted
+    unwatched    why the traced step was not seen, though it was asked for: the program cannot be traced, say
     related      law -> the extra runs that it asked for
     declined     law -> why the implementation cannot be held to it (it writes no checkpoints, say)
     timeline     what each rank plans to do when, where the implementation has such a plan
@@ -82,6 +83,7 @@ class Evidence:
     devices: tuple[int, ...] = ()
     traffic: tuple[Traffic, ...] | None = None
     flops: Mapping[int, int] | None = None
+    unwatched: str = ""
     related: Mapping[str, tuple[Trial, ...]] = field(default_factory=dict)
     declined: Mapping[str, str] = field(default_factory=dict)
     timeline: Timeline | None = None

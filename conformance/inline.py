@@ -11,26 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from conformance.cases import DTYPES, Case
 from conformance.contract import Arrays, Contract, Recipe
-from conformance.mesh import Mesh
+from conformance.inputs import batch_in, parameters_in
+from conformance.mesh import Mesh, MeshError, too_large
 from conformance.resolve import Target
 from conformance.results import CaseResult
+from conformance.roles import ROLES
 
 PREFIX = "inline:"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Functions:
-    """Where the two functions are ('/path/file.py:function') and what they are given."""
+    """Where the two functions are ('/path/file.py:function'), what they are given, and what its axes are for."""
 
     framework: str
     reference: str
     candidate: str
     parameters: Arrays
     batch: Arrays
+    roles: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,37 +68,41 @@ def check(
     mesh: str,
     dtype: str = "float64",
     framework: str | None = None,
+    roles: Mapping[str, str] | None = None,
 ) -> Judgement:
     """Compare a sharded function with a single-device one.
 
     reference  (parameters, batch) -> loss, or (loss, outputs); plain single-device code, differentiated here
     candidate  (parameters, batch, mesh) -> observations: `loss`, `gradients/<name>` for every parameter, and
                `outputs/<name>` for every output of the reference; mesh is a jax.sharding.Mesh or a torch DeviceMesh
-    parameters, batch   name -> array
-    mesh       for example 'data=2,tensor=4'; it is emulated, no accelerator is needed
+    parameters, batch   name -> array of real numbers (batch: or whole numbers); both are rounded to the dtype first
+    mesh       for example 'data=2,tensor=4', axes by any names; it is emulated, no accelerator is needed
+    roles      axis -> its role (one of `conformance.roles.ROLES`), where the usual meaning of its name does not say it
 
     Both functions stand at the top level of a module, since the workers import them. Raises ValueError with one
-    sentence for functions that cannot be found again, for a bad mesh or dtype and for parameters that are not finite.
+    sentence for functions that cannot be found again, a bad mesh, dtype or role, and for inputs that are no numbers.
     """
     from conformance.run import Bench
     from conformance.workers.pool import Workers
 
+    if dtype not in DTYPES:
+        raise ValueError(f"Unknown dtype '{dtype}': the dtypes are {', '.join(DTYPES)}.")
     functions = Functions(
         framework=framework or _framework(candidate),
         reference=_where(reference),
         candidate=_where(candidate),
-        parameters=_finite(parameters),
-        batch={name: np.asarray(value) for name, value in batch.items()},
+        parameters=parameters_in(dtype, parameters),
+        batch=batch_in(dtype, batch),
+        roles=dict(roles or {}),
     )
-    if dtype not in DTYPES:
-        raise ValueError(f"Unknown dtype '{dtype}': the dtypes are {', '.join(DTYPES)}.")
+    asked = _mesh(mesh, functions)
     with (
         tempfile.TemporaryDirectory(prefix="shardproof-") as folder,
-        Workers(jax_devices=Mesh.parse(mesh).devices) as workers,
+        Workers(jax_devices=asked.devices) as workers,
     ):
         path = Path(folder) / "functions.pickle"
         path.write_bytes(pickle.dumps(functions))
-        case = Case(contract=f"{PREFIX}{path}", implementation=candidate.__name__, mesh=Mesh.parse(mesh), dtype=dtype)
+        case = Case(contract=f"{PREFIX}{path}", implementation=candidate.__name__, mesh=asked, dtype=dtype)
         target = Target(
             contract=contract(case.contract),
             framework=functions.framework,
@@ -118,17 +123,20 @@ def contract(name: str) -> Contract:
         batches=lambda seed, steps: [functions.batch] * steps,
         references={functions.framework: f"conformance.inline_{functions.framework}:Reference"},
         recipe=Recipe(steps=1),
+        roles=functions.roles,
     )
 
 
-def _finite(parameters: Mapping[str, Any]) -> Arrays:
-    found = {name: np.asarray(value, dtype=np.float64) for name, value in parameters.items()}
-    for name, value in found.items():
-        if not np.isfinite(value).all():
-            raise ValueError(
-                f"The parameter '{name}' has values that are not finite: nothing can be compared with NaN."
-            )
-    return found
+def _mesh(text: str, functions: Functions) -> Mesh:
+    mesh = Mesh.parse(text)
+    if sentence := too_large(mesh, functions.framework):
+        raise MeshError(sentence)
+    for axis, role in functions.roles.items():
+        if axis not in mesh.axes:
+            raise ValueError(f"roles names the axis '{axis}', which the mesh {mesh} does not have.")
+        if role not in ROLES:
+            raise ValueError(f"Unknown role '{role}' of axis '{axis}': the roles are {', '.join(ROLES)}.")
+    return mesh
 
 
 def _where(function: Callable) -> str:

@@ -19,14 +19,24 @@ class Reference:
 
     def __init__(self, contract: Contract, dtype: str) -> None:
         self.dtype = dtype
-        self.differentiated = jax.jit(jax.value_and_grad(_with_outputs(load(contract.model.reference)), has_aux=True))
+        self.differentiated = jax.value_and_grad(_with_outputs(load(contract.model.reference)), has_aux=True)
+        self.compiled: Any = jax.jit(self.differentiated)
 
     def place(self, parameters: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         return _cast(parameters, self.dtype)
 
     def step(self, state: dict, batch: dict[str, np.ndarray]) -> tuple[dict, Mapping[str, Any]]:
-        (loss, outputs), gradients = self.differentiated(state, _cast(batch, self.dtype))
+        (loss, outputs), gradients = self._evaluated(state, _cast(batch, self.dtype))
         return state, observations(loss, outputs, gradients)
+
+    def _evaluated(self, state: dict, batch: dict) -> Any:
+        """Compiled; a function that looks at values cannot be, and runs as it stands."""
+        if self.compiled is not None:
+            try:
+                return self.compiled(state, batch)
+            except Exception:
+                self.compiled = None
+        return self.differentiated(state, batch)
 
     def collect(self, state: dict) -> Mapping[str, Any]:
         return {f"parameters/{name}": value for name, value in state.items()}
@@ -39,13 +49,14 @@ class Candidate(Implementation):
 
     def place(self, parameters: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict:
         self.function, self.device_mesh = load(self.contract.model.candidate), mesh
-        return _cast(parameters, self.dtype)
+        return parameters
 
     def step(self, state: dict, batch: dict[str, np.ndarray]) -> tuple[dict, Mapping[str, Any]]:
-        return state, self.function(state, _cast(batch, self.dtype), self.device_mesh)
+        """The function gets arrays of its own: it may donate them."""
+        return state, self.function(_cast(state, self.dtype), _cast(batch, self.dtype), self.device_mesh)
 
     def collect(self, state: dict) -> Mapping[str, Any]:
-        return {f"parameters/{name}": np.asarray(value.astype(_master(self.dtype))) for name, value in state.items()}
+        return {f"parameters/{name}": value for name, value in state.items()}
 
 
 def observations(loss: Any, outputs: Mapping[str, Any], gradients: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,9 +76,5 @@ def _with_outputs(function: Any) -> Any:
 
 def _cast(arrays: Mapping[str, np.ndarray], dtype: str) -> dict[str, jax.Array]:
     return {
-        name: jnp.asarray(a, dtype=dtype if np.issubdtype(a.dtype, np.floating) else None) for name, a in arrays.items()
+        name: jnp.array(a, dtype=dtype if np.issubdtype(a.dtype, np.floating) else None) for name, a in arrays.items()
     }
-
-
-def _master(dtype: str) -> str:
-    return "float64" if dtype == "float64" else "float32"

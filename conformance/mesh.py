@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-AXES = ("data", "fsdp", "tensor", "sequence", "pipeline", "expert")
+AXIS = r"[A-Za-z](?:\w*?[A-Za-z_])??"  # with its size behind it a name must be read back: `data2_tensor4`
+MOST_DEVICES = {"jax": 64, "torch": 16}  # emulated: host devices of one process, rank processes on one machine
 ORDERS = ("canonical", "reversed", "shuffled")
 
 
@@ -32,8 +34,11 @@ class Mesh:
         if not names:
             raise MeshError("A mesh needs at least one axis, for example 'tensor=4'.")
         for axis, size in self.sizes:
-            if axis not in AXES:
-                raise MeshError(f"Unknown mesh axis '{axis}': the axes are {', '.join(AXES)}.")
+            if not _is_name(axis):
+                raise MeshError(
+                    f"'{axis}' cannot name a mesh axis: a name begins with a letter, goes on with letters, digits and "
+                    "underscores, does not end in a digit and has no digit before an underscore."
+                )
             if size < 1:
                 raise MeshError(f"Mesh axis '{axis}' has size {size}: a size is a whole number of at least 1.")
         if len(set(names)) != len(names):
@@ -45,6 +50,8 @@ class Mesh:
     def parse(cls, text: str) -> Mesh:
         """Read `data=2,tensor=4` or `data=2,tensor=4@reversed`; raise MeshError with one clear sentence."""
         spec, _, order = text.strip().partition("@")
+        if not spec:
+            raise MeshError(f"The mesh '{text}' has no axis: write axis=size, as in 'data=2,tensor=4'.")
         sizes = []
         for part in spec.split(","):
             axis, equals, size = part.partition("=")
@@ -54,6 +61,13 @@ class Mesh:
                 )
             sizes.append((axis.strip(), int(size)))
         return cls(sizes=tuple(sizes), order=order or "canonical")
+
+    @classmethod
+    def from_slug(cls, slug: str) -> Mesh:
+        """The mesh in a case id; the inverse of `slug`."""
+        sizes = "_".join(slug.split("_")[:-1]) if (last := slug.rpartition("_")[2]) in ORDERS else slug
+        parts = re.findall(rf"({AXIS})(\d+)(?:_|$)", sizes)
+        return cls(sizes=tuple((axis, int(size)) for axis, size in parts), order="canonical" if sizes == slug else last)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -102,3 +116,17 @@ class Mesh:
     def __str__(self) -> str:
         suffix = "" if self.order == "canonical" else f"@{self.order}"
         return ",".join(f"{axis}={size}" for axis, size in self.sizes) + suffix
+
+
+def too_large(mesh: Mesh, framework: str) -> str:
+    """One sentence if a mesh has more devices than can be emulated, else nothing."""
+    if mesh.devices <= MOST_DEVICES[framework]:
+        return ""
+    return (
+        f"The mesh {mesh} needs {mesh.devices} devices: {framework} is emulated with at most "
+        f"{MOST_DEVICES[framework]} on one machine."
+    )
+
+
+def _is_name(axis: str) -> bool:
+    return axis.isascii() and re.fullmatch(AXIS, axis) is not None and re.search(r"\d_", axis) is None

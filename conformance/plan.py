@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from conformance.cases import DEVICES, DTYPES, PROFILES, Case, Mutation, Registered, Suite, suites
 from conformance.contract import Contract
-from conformance.mesh import AXES, ORDERS, Mesh, MeshError
+from conformance.mesh import AXIS, MOST_DEVICES, ORDERS, Mesh, MeshError, too_large
 from conformance.outsider import framework_of, is_outsider
+from conformance.roles import ROLES
 from conformance.usage import UsageError, choose
 
 DEFAULT_PROFILE = "core"
-MOST_DEVICES = {"jax": 64, "torch": 16}  # emulated: host devices of one process, rank processes on one machine
 FRAMEWORKS = tuple(MOST_DEVICES)
 
 
@@ -42,7 +42,7 @@ def select(wanted: Selection) -> list[Case]:
     A mesh, dtype, seed or implementation that the standing matrix does not have takes the place of those it has.
     """
     _check_words(wanted)
-    mesh = _mesh(wanted.mesh) if wanted.mesh else None
+    mesh = _mesh(wanted.mesh) if wanted.mesh is not None else None
     chosen = _suites(wanted)
     cases = _standing(wanted, chosen, mesh)
     cases = _narrowed(wanted, chosen, cases)
@@ -52,6 +52,7 @@ def select(wanted: Selection) -> list[Case]:
     cases = _fraction([replace(case, devices=wanted.devices) for case in _expected(cases)], wanted.fraction)
     if not cases:
         raise UsageError(f"No case matches {_spoken(wanted)}: `shardproof list cases` shows the standing cases.")
+    _check_axes(cases)
     _check_devices(cases)
     return cases
 
@@ -75,7 +76,7 @@ def reproduce(case: Case, checks: Iterable[str] = ()) -> str:
     return shlex.join(words)
 
 
-_MESH = rf"(?:{'|'.join(AXES)})\d+(?:_(?:{'|'.join(AXES)})\d+)*(?:_(?:{'|'.join(ORDERS[1:])}))?"
+_MESH = rf"{AXIS}\d+(?:_{AXIS}\d+)*(?:_(?:{'|'.join(ORDERS[1:])}))?"
 _CASE = re.compile(
     rf"(?P<contract>[^\[\]]+)\[(?P<implementation>.+)-(?P<mesh>{_MESH})-(?P<dtype>{'|'.join(DTYPES)})"
     r"(?:-seed(?P<seed>\d+))?(?:-fault:(?P<fault>.+?))?(?:-mutation:(?P<operator>[^@]+)@(?P<site>\d+))?"
@@ -96,7 +97,7 @@ def parse_case(text: str) -> Case:
     case = Case(
         contract=found["contract"],
         implementation=found["implementation"],
-        mesh=_unslug(found["mesh"]),
+        mesh=_read(Mesh.from_slug, found["mesh"]),
         dtype=found["dtype"],
         seed=int(found["seed"] or 0),
         devices=found["devices"] or "emulated",
@@ -104,13 +105,6 @@ def parse_case(text: str) -> Case:
         mutation=mutation,
     )
     return _expected([case])[0]
-
-
-def _unslug(slug: str) -> Mesh:
-    parts = slug.split("_")
-    order = parts.pop() if parts[-1] in ORDERS else "canonical"
-    sizes = ",".join(re.sub(r"(\d+)$", r"=\1", part) for part in parts)
-    return _mesh(sizes if order == "canonical" else f"{sizes}@{order}")
 
 
 def _check_words(wanted: Selection) -> None:
@@ -131,8 +125,12 @@ def _check_words(wanted: Selection) -> None:
 
 
 def _mesh(text: str) -> Mesh:
+    return _read(Mesh.parse, text)
+
+
+def _read(reader: Callable[[str], Mesh], text: str) -> Mesh:
     try:
-        return Mesh.parse(text)
+        return reader(text)
     except MeshError as wrong:
         raise UsageError(str(wrong)) from None
 
@@ -233,14 +231,18 @@ def _fraction(cases: list[Case], fraction: str | None) -> list[Case]:
     return cases[part - 1 :: parts]
 
 
+def _check_axes(cases: list[Case]) -> None:
+    """A registered implementation knows the axes of the suites; somebody's own may call them what it likes."""
+    for case in cases:
+        if not is_outsider(case.implementation):
+            for axis in case.mesh.axes:
+                choose("mesh axis", axis, ROLES)
+
+
 def _check_devices(cases: list[Case]) -> None:
     for case in cases:
-        framework = framework_for(case)
-        if case.mesh.devices > MOST_DEVICES[framework]:
-            raise UsageError(
-                f"The mesh {case.mesh} needs {case.mesh.devices} devices: {framework} is emulated with at most "
-                f"{MOST_DEVICES[framework]} on one machine."
-            )
+        if sentence := too_large(case.mesh, framework_for(case)):
+            raise UsageError(sentence)
 
 
 def _spoken(wanted: Selection) -> str:

@@ -40,6 +40,7 @@ class Census(Check):
             compared=len(counts),
             failures=[sentence for _, sentence in failing],
             first=failing[0][0] if failing else None,
+            detail=failing[0][1] if failing else _unseen_devices(exhibit),
         )
 
 
@@ -99,7 +100,19 @@ def _keys(exhibit: Exhibit) -> Iterator[Count]:
 
 def _devices(exhibit: Exhibit) -> Iterator[Count]:
     used, asked = len(set(exhibit.evidence.devices)), exhibit.case.mesh.devices
-    yield "devices", "" if used == asked else f"The mesh has {asked} devices, {used} hold something."
+    if not _unseen_devices(exhibit):
+        yield "devices", "" if used == asked else f"The mesh has {asked} devices, {used} hold something."
+
+
+def _unseen_devices(exhibit: Exhibit) -> str:
+    """What came as plain numbers may have lain on any device; where that leaves the count open it is not judged."""
+    if len(set(exhibit.evidence.devices)) == exhibit.case.mesh.devices:
+        return ""
+    seen = (item for step in exhibit.evidence.steps for item in step.items())
+    plain = [name for name, observed in seen if not observed.stored_bytes and not name.startswith("parameters/")]
+    arrays = [name for name in plain if exhibit.evidence.steps[0][name].shape]
+    which = f"'{arrays[0]}' came" if len(arrays) == 1 else f"{len(arrays)} observations came"
+    return f"Which devices hold something was not seen: {which} as plain numbers." if arrays else ""
 
 
 def _clipping(exhibit: Exhibit) -> Iterator[Count]:

@@ -20,9 +20,12 @@ class Communication(Check):
     )
 
     def applies(self, exhibit: Exhibit) -> bool:
-        return exhibit.evidence.traffic is not None or exhibit.evidence.declarations.traffic is not None
+        found = exhibit.evidence
+        return found.traffic is not None or found.declarations.traffic is not None or bool(found.unwatched)
 
     def judge(self, exhibit: Exhibit) -> CheckResult:
+        if exhibit.evidence.unwatched:
+            return self.unsupported(f"The step was not watched, because {exhibit.evidence.unwatched}.")
         if exhibit.evidence.traffic is None:
             return self.unsupported("The partitioner chooses the collectives; they are not in the traced program.")
         if exhibit.evidence.declarations.traffic is None:

@@ -12,6 +12,7 @@ from conformance.evidence import Block, Observed
 from conformance.exhibit import Exhibit
 from conformance.placements import Placements, is_held, local_index
 from conformance.results import CheckResult
+from conformance.roles import role
 
 WIDTH = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4, "int64": 8}
 
@@ -51,7 +52,13 @@ def _asked(exhibit: Exhibit) -> Iterator[tuple[str, str]]:
     for name, placements in exhibit.contract.layouts.items():
         observed = exhibit.evidence.steps[0].get(name)
         if observed is not None:
-            yield f"step 1: {name}", _misplaced(name, observed, placements, exhibit)
+            yield f"step 1: {name}", _misplaced(name, observed, _by_role(placements, exhibit), exhibit)
+
+
+def _by_role(asked: Placements, exhibit: Exhibit) -> Placements:
+    """What a contract asks of its own axes, asked of those of the mesh that have their roles."""
+    meant = {axis: axis if axis in asked else role(axis, exhibit.contract.roles) for axis in exhibit.case.mesh.axes}
+    return {axis: asked[known] for axis, known in meant.items() if known is not None and known in asked}
 
 
 def _parameter_of(name: str) -> str | None:

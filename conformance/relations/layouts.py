@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from conformance.mesh import AXES, ORDERS, Mesh
+from conformance.mesh import ORDERS, Mesh
+from conformance.roles import ROLES
 
 
 def other_layouts(mesh: Mesh, *, smaller: bool = False) -> Iterator[Mesh]:
@@ -34,7 +35,7 @@ def _candidates(mesh: Mesh, smaller: bool) -> Iterator[Mesh]:
         yield _all_on(axis, mesh)
     for order in ORDERS:
         yield replace(mesh, order=order)
-    for axis in AXES:
+    for axis in ROLES if set(mesh.axes) <= set(ROLES) else ():  # a program with axes of its own knows no others
         yield _all_on(axis, mesh)
 
 

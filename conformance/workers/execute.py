@@ -58,6 +58,7 @@ class Execution:
             devices=self.devices(steps),
             traffic=watched.traffic,
             flops=watched.flops,
+            unwatched=watched.unwatched,
             related=related,
             declined=declined,
             timeline=self.implementation.timeline(),

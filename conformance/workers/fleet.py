@@ -32,6 +32,7 @@ def united(parts: Sequence[Evidence]) -> Evidence:
         devices=tuple(sorted({device for part in parts for device in part.devices})),
         traffic=busiest(traffic) if traffic else None,
         flops={rank: count for part in flops for rank, count in part.items()} if flops else None,
+        unwatched=first.unwatched,
         related={law: _trials([part.related.get(law, ()) for part in parts]) for law in first.related},
         declined={law: reason for part in parts for law, reason in part.declined.items()},
         timeline=first.timeline,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -59,17 +60,20 @@ class JaxPlatform(Platform):
         return step(state, batch), self._traced(step, state, batch, case)
 
     def _traced(self, step: Step, state: Any, batch: Arrays, case: Case) -> Watched:
-        """A step that cannot be traced as a whole (it leaves JAX inside) is not watched."""
+        """A step that has run need not be traceable: it may look at values, shardings and meshes, and leave JAX."""
         try:
             program = Program(step, state, batch, case.mesh)
-        except (jax.errors.JAXTypeError, jax.errors.JAXIndexError, TypeError):
-            return Watched()
-        return Watched(traffic=program.traffic(), flops=program.flops(), sites=program.sites())
+            return Watched(traffic=program.traffic(), flops=program.flops(), sites=program.sites())
+        except Exception as failure:
+            message = next(iter(str(failure).strip().splitlines()), "").rstrip(".")
+            return Watched(unwatched=f"it cannot be traced as a whole ({type(failure).__name__}: {message})")
 
     def peak_bytes(self, step: Step, state: Any, batch: Arrays) -> int | None:
         """Arguments, results and temporaries of one device, less what they share; the process's own peak counts all
         emulated devices at once."""
-        memory = jax.jit(step).lower(state, batch).compile().memory_analysis()
+        memory = None
+        with suppress(Exception):  # a step that cannot be traced has no compiled program
+            memory = jax.jit(step).lower(state, batch).compile().memory_analysis()
         if memory is None:
             return None
         held = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
@@ -79,9 +83,11 @@ class JaxPlatform(Platform):
         return Program(step, state, batch, case.mesh).mutated(case.mutation)
 
 
-def products(step: Step, state: Any, batch: Arrays) -> int:
-    """Floating-point operations of the matrix products in a step of one device."""
-    return total_flops(jax.make_jaxpr(step)(state, batch).jaxpr)
+def products(step: Step, state: Any, batch: Arrays) -> int | None:
+    """Floating-point operations of the matrix products in a step of one device; None where it cannot be traced."""
+    with suppress(Exception):
+        return total_flops(jax.make_jaxpr(step)(state, batch).jaxpr)
+    return None
 
 
 def _shards(value: jax.Array, case: Case) -> Iterator[tuple[int, Any]]:

@@ -18,8 +18,11 @@ class Unreadable(Exception):  # noqa: N818
 
 
 def plain(value: Any, ranks: Sequence[int]) -> Observed:
-    """A number or an array on which every rank must agree; it is stored on no device."""
-    array = np.array(value)
+    """A number or an array on which every rank must agree; it is stored on no device that can be seen."""
+    try:
+        array = np.array(value)
+    except (ValueError, TypeError, RuntimeError):  # rows of unequal length, a list of tensors
+        array = np.array(None)
     if array.dtype.kind not in "biufcV" or array.dtype.hasobject or array.dtype.names:
         raise Unreadable(f"it is a {type(value).__name__}, where an array, a tensor or a number is wanted")
     whole = Block(ranks=tuple(ranks), index=whole_index(array.shape), value=widened(array))
@@ -32,6 +35,8 @@ def whole_index(shape: Sequence[int]) -> Index:
 
 def widened(array: np.ndarray) -> np.ndarray:
     """bfloat16 and float8, which are not numpy's own, travel as float32, which holds them exactly."""
+    if array.dtype.kind == "c":
+        raise Unreadable("it is complex: return its real and its imaginary part as two observations")
     return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 

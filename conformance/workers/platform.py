@@ -54,11 +54,12 @@ class Clock:
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """What was seen of one step: collectives, matrix products per rank, places for mutation."""
+    """What was seen of one step: collectives, matrix products per rank, places for mutation; or why nothing was."""
 
     traffic: tuple[Traffic, ...] | None = None
     flops: Mapping[int, int] | None = None
     sites: tuple[Site, ...] = ()
+    unwatched: str = ""
 
 
 @dataclass

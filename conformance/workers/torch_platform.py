@@ -150,6 +150,8 @@ def _word(placement: Any) -> str:
 
 
 def _array(local: torch.Tensor) -> np.ndarray:
+    if local.is_complex():
+        raise Unreadable("it is complex: return its real and its imaginary part as two observations")
     return (local.float() if local.dtype in NARROW else local).contiguous().numpy().copy()
 
 

@@ -28,7 +28,7 @@ class References:
     """
 
     def __init__(
-        self, framework: str, to_numpy: Callable[[Any], np.ndarray], products: Callable[[Any, Any, Arrays], int]
+        self, framework: str, to_numpy: Callable[[Any], np.ndarray], products: Callable[[Any, Any, Arrays], int | None]
     ) -> None:
         self.framework, self.to_numpy, self.products = framework, to_numpy, products
         self._trainers: OrderedDict[tuple[str, str], Any] = OrderedDict()

@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 
 from conformance.cases import DEVICES, DTYPES, Case, Mutation, suites
 from conformance.cli import app
-from conformance.mesh import AXES, ORDERS, Mesh
+from conformance.mesh import ORDERS, Mesh
 from conformance.plan import Selection, parse_case, reproduce, select
+from conformance.roles import ROLES
 from conformance.usage import UsageError
 
 MLP: dict[str, Any] = {"contract": "tensor/mlp", "implementation": "jax-shard_map"}
 
 meshes = st.builds(
     lambda axes, sizes, order: Mesh(sizes=tuple(zip(axes, sizes, strict=False)), order=order),
-    st.lists(st.sampled_from(AXES), min_size=1, max_size=4, unique=True),
+    st.lists(st.sampled_from(("dp", "tp_x", *ROLES)), min_size=1, max_size=4, unique=True),
     st.lists(st.integers(1, 4096), min_size=4, max_size=4),
     st.sampled_from(ORDERS),
 )
