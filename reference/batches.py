@@ -13,6 +13,7 @@ import numpy as np
 
 from reference.architecture import CLASSIFIERS, Architecture
 from reference.cancelling import cancelling_batches
+from reference.edges import shard_edges, with_shard_edges
 from reference.packing import completed
 from reference.parameters import Arrays, dyadic_numbers, generator, to_float32_values
 from reference.rows import RAGGED, SKEWED, Valid
@@ -28,9 +29,9 @@ __all__ = [
     "slices",
     "text_batches",
     "weighted_batches",
+    "with_shard_edges",
 ]
 
-_AXIS_SIZES = (2, 3, 4, 8)  # sizes of a tensor axis whose shard edges get tokens
 _WEIGHTS = (0.5, 1.0, 2.0, 4.0)
 
 
@@ -47,7 +48,7 @@ def random_batches(
     """
     names = [f"batch {step}" for step in range(steps)]
     made = [_batch(model, rows, length, generator(seed, name), RAGGED, dyadic) for name in names]
-    return [completed(model, batch, seed, step) for step, batch in enumerate(made)]
+    return [_completed(model, batch, seed, step) for step, batch in enumerate(made)]
 
 
 def skewed_batches(
@@ -60,7 +61,7 @@ def skewed_batches(
     """
     names = [f"skewed {step}" for step in range(steps)]
     made = [_batch(model, rows, length, generator(seed, name), SKEWED, dyadic) for name in names]
-    return [completed(model, batch, seed, step) for step, batch in enumerate(made)]
+    return [_completed(model, batch, seed, step) for step, batch in enumerate(made)]
 
 
 def weighted_batches(model: Architecture, rows: int, length: int, seed: int, steps: int) -> list[Arrays]:
@@ -72,6 +73,13 @@ def weighted_batches(model: Architecture, rows: int, length: int, seed: int, ste
     for step, batch in enumerate(batches):
         batch["mask"] = _weighted(generator(seed, f"weights {step}"), batch["mask"])
     return batches
+
+
+def _completed(model: Architecture, batch: Arrays, seed: int, step: int) -> Arrays:
+    """What else the model reads; where labels are the next tokens, they too reach the edges of shards."""
+    found = completed(model, batch, seed, step)
+    shifted = model.kind == "language_model" and model.shift_labels
+    return with_shard_edges(model, found, seed, step) if shifted else found
 
 
 def _batch(model: Architecture, rows: int, length: int, rng: np.random.Generator, valid: Valid, dyadic: bool) -> Arrays:
@@ -111,14 +119,6 @@ def _floats(rng: np.random.Generator, shape: tuple[int, ...], dyadic: bool) -> n
         return dyadic_numbers(rng, shape)
     scale = rng.uniform(0.5, 2.0, (shape[0],) + (1,) * (len(shape) - 1))
     return to_float32_values(scale * rng.normal(0.25, 1.0, shape))
-
-
-def shard_edges(vocabulary: int) -> np.ndarray:
-    """First and last ids of vocabulary shards, cut in ceil-sized chunks or as evenly as can be, for common axes."""
-    cuts = {part * -(-vocabulary // size) for size in _AXIS_SIZES for part in range(1, size)}
-    cuts |= {part * vocabulary // size for size in _AXIS_SIZES for part in range(1, size)}
-    edges = {cut - 1 for cut in cuts} | cuts
-    return np.array(sorted(edge for edge in edges if 0 < edge < vocabulary - 1), dtype=np.int32)
 
 
 def _ids(rng: np.random.Generator, vocabulary: int, important: np.ndarray) -> np.ndarray:

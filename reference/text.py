@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from reference.architecture import Architecture
+from reference.edges import with_shard_edges
 from reference.packing import completed
 from reference.parameters import Arrays, generator
 
@@ -20,14 +21,16 @@ def text_batches(model: Architecture, rows: int, length: int, seed: int, steps: 
 
     Rows come in three shapes in turn: a window of one document; the end of one document packed with the start of the
     next; the end of a document, then padding. The last byte of a document has no next one: its mask is 0. Rows of a
-    batch differ where they can, though text repeats itself. What else the model reads follows `completed`; padding
-    is a document of its own.
+    batch differ where they can, though text repeats itself. Ids at the edges of vocabulary shards that the text lacks
+    take the place of some bytes (see `with_shard_edges`). What else the model reads follows `completed`; padding is a
+    document of its own.
     Raises ValueError for a model that is no language model over at least 256 ids.
     """
     if model.kind != "language_model" or model.vocabulary < 256:
         raise ValueError("Text is read as bytes, so it needs a language model with a vocabulary of at least 256 ids.")
     batches = [_batch(rows, length, generator(seed, f"text {step}")) for step in range(steps)]
-    return [completed(model, batch, seed, step) for step, batch in enumerate(batches)]
+    found = [completed(model, batch, seed, step) for step, batch in enumerate(batches)]
+    return [with_shard_edges(model, batch, seed, step) for step, batch in enumerate(found)]
 
 
 def _repeats(row: Arrays, others: list[Arrays]) -> bool:

@@ -123,7 +123,7 @@ CONTRACTS = (
         "checkpoint",
         "what is saved on one mesh is loaded on another, and training goes on as if nothing had been",
         _DROPOUT,
-        replace(ADAMW, accumulation=2, steps=4),
+        replace(ADAMW, accumulation=3, steps=4),
         rows=48,
         laws=_SAVED,
     ),

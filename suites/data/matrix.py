@@ -25,7 +25,9 @@ def _names(*short: str) -> tuple[str, ...]:
 MODELS = _names("language_model", "language_model_sgd", "muon")
 LOSSES = _names("ragged", "weighted")
 EXACT = _names("exact", "cancelling")
-ACCUMULATED = _names("accumulation_2", "accumulation_3", "accumulation_8", "accumulation_uneven")
+BY_3 = _names("accumulation_3", "accumulation_uneven")
+BY_8 = _names("accumulation_8")
+BY_2 = _names("accumulation_2")
 POLICIES = _names(
     "policy_bfloat16_parameters",
     "policy_bfloat16_compute",
@@ -103,22 +105,19 @@ STATE = (  # D2, D4, D6: sharded state, clipping and optimizers, sizes that no a
     ),
 )
 
-SLICES = (  # D3
+SLICES = (  # D3: never as many slices as an axis has devices, or a factor of one would pass for one of the other
     Standing(
-        contracts=ACCUMULATED, implementations=("jax-zero3", "torch-zero2"), meshes=("data=2", "fsdp=2"), profiles=CORE
+        contracts=BY_3 + BY_8, implementations=("jax-zero3", "torch-zero2"), meshes=("data=2", "fsdp=2"), profiles=CORE
     ),
+    Standing(contracts=BY_2, implementations=("jax-zero3", "torch-zero2"), meshes=("fsdp=3",), profiles=CORE),
     Standing(
-        contracts=_names("accumulation_2", "accumulation_uneven"),
+        contracts=BY_3,
         implementations=("torch-fsdp2", "jax-zero1"),
         meshes=("data=2,fsdp=2",),
         profiles=CORE,
     ),
-    Standing(
-        contracts=ACCUMULATED,
-        implementations=ALL,
-        meshes=("fsdp=3", "data=2"),
-        profiles=FULL,
-    ),
+    Standing(contracts=BY_2 + BY_8, implementations=ALL, meshes=("fsdp=3",), profiles=FULL),
+    Standing(contracts=BY_3 + BY_8, implementations=ALL, meshes=("data=2",), profiles=FULL),
 )
 
 PRECISION = (  # D5: float64 shows the logic, in float32 the policy is applied
@@ -146,13 +145,13 @@ SAVED = (  # D8
     Standing(
         contracts=_names("checkpoint"),
         implementations=("jax-data_parallel", "jax-zero3", "torch-data_parallel", "torch-zero3"),
-        meshes=("data=2,fsdp=3",),
+        meshes=(HYBRID,),
         profiles=CORE,
     ),
     Standing(
         contracts=_names("checkpoint"),
         implementations=ALL,
-        meshes=("data=2,fsdp=4",),
+        meshes=(HYBRID,),
         profiles=FULL,
     ),
     Standing(  # not FSDP2, which has but two layouts of four devices: it refuses permuted ones

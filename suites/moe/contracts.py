@@ -131,10 +131,10 @@ CONTRACTS = (
     ),
     _contract(
         "accumulation_uneven",
-        "slices of 2 and 1 shares; router bias by the load of all of them",
+        "slices of 3, 2 and 1 shares; router bias by the load of all of them",
         _BALANCED,
-        replace(SGD, accumulation=2, shares=(2, 1)),
-        rows=72,
+        replace(SGD, accumulation=3, shares=(3, 2, 1)),
+        rows=48,
     ),
     _contract(
         "routed_model",

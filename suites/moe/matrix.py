@@ -54,9 +54,10 @@ MATRIX = (
     Standing(
         contracts=MODELS + SLICED,
         implementations=ALL,
-        meshes=("expert=3", "expert=8", "data=4,expert=2@shuffled"),
+        meshes=("expert=8", "data=4,expert=2@shuffled"),
         profiles=FULL,
     ),
+    Standing(contracts=MODELS, implementations=ALL, meshes=("expert=3",), profiles=FULL),
     Standing(
         contracts=ROUTED,
         implementations=ALL,
@@ -72,9 +73,16 @@ MATRIX = (
         profiles=CORE,
     ),
     Standing(
+        contracts=ALONE + GATES + MODELS,
+        implementations=ALL,
+        meshes=("expert=3",),
+        dtypes=("float32", "bfloat16"),
+        profiles=FULL,
+    ),
+    Standing(
         contracts=ALONE + GATES + MODELS + SLICED,
         implementations=ALL,
-        meshes=("expert=3", "expert=2,tensor=4"),
+        meshes=("expert=2,tensor=4",),
         dtypes=("float32", "bfloat16"),
         profiles=FULL,
     ),
@@ -94,7 +102,13 @@ MATRIX = (
     Standing(
         contracts=ALONE + MODELS + SLICED,
         implementations=ALL,
-        meshes=("data=2,expert=2,tensor=2", "data=3,expert=2,tensor=2@shuffled"),
+        meshes=("data=2,expert=2,tensor=2",),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=ALONE + MODELS,
+        implementations=ALL,
+        meshes=("data=3,expert=2,tensor=2@shuffled",),
         profiles=FULL,
     ),
     Standing(

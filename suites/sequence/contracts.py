@@ -13,14 +13,14 @@ import numpy as np
 
 from conformance.contract import Arrays, Contract, Recipe
 from reference.architecture import Architecture, shapes
-from reference.batches import random_batches
+from reference.batches import random_batches, with_shard_edges
 from reference.parameters import draw
 from suites.tensor.contracts import ADAMW, SGD, WIDE
 from suites.tensor.contracts import CONTRACTS as TENSOR
 from suites.training.contracts import contract
 
 ROWS, LENGTH, UNEVEN = 12, 16, 13  # rows divide by data x accumulation; tokens by 2, 4 and 8, or by nothing
-SGD_ACCUMULATED = Recipe(optimizer="sgd", clip_norm=0.25, learning_rate=0.5, accumulation=2)
+SGD_ACCUMULATED = Recipe(optimizer="sgd", clip_norm=0.25, learning_rate=0.5, accumulation=3)  # no axis has this size
 RECOMPUTED = replace(SGD, recompute="layer")
 
 RERUN = ("mesh permutation", "recompute", "accumulation")  # laws that take another program
@@ -120,13 +120,13 @@ def _wide_scores(seed: int) -> Arrays:
     return drawn | {"attention.query.weight": 32 * drawn["attention.query.weight"]}
 
 
-def _late_tokens(*plan: Any) -> list[Arrays]:
+def _late_tokens(model: Architecture, rows: int, length: int, seed: int, steps: int) -> list[Arrays]:
     """Of every second batch only the last quarter of the rows counts: some shards have no valid token."""
-    batches = random_batches(*plan)
+    batches = random_batches(model, rows, length, seed, steps)
     for batch in batches[1::2]:
         mask_BS = batch["mask"]
         mask_BS[:, : -(-3 * mask_BS.shape[1] // 4)] = 0
-    return batches
+    return [with_shard_edges(model, batch, seed, step) for step, batch in enumerate(batches)]
 
 
 _SAME = (

@@ -74,7 +74,7 @@ TOKENS_OVER_TENSOR = (  # sequence parallelism; also what the axis does not divi
         profiles=FULL,
     ),
     Standing(
-        contracts=_names("column_linear", "mlp", "vocabulary"),
+        contracts=_names("column_linear", "mlp", "vocabulary_untied"),
         implementations=("jax-ring_matmul",),
         meshes=("tensor=3",),
         profiles=CORE,

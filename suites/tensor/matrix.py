@@ -102,7 +102,10 @@ EVERYWHERE = (  # each part on axis sizes 2, 3, 4, 8, on two axes of unequal siz
         profiles=CORE,
     ),
     Standing(
-        contracts=_names("attention_heads_3", "vocabulary"), implementations=ALL, meshes=("tensor=3",), profiles=CORE
+        contracts=_names("attention_heads_3", "vocabulary_untied"),
+        implementations=ALL,
+        meshes=("tensor=3",),
+        profiles=CORE,
     ),
 )
 
@@ -125,7 +128,14 @@ WHOLE = (
     Standing(
         contracts=LAYER + MODEL,
         implementations=EXPLICIT,
-        meshes=("sequence=2,tensor=2", "data=4,tensor=2@shuffled", "data=3,tensor=2"),
+        meshes=("sequence=2,tensor=2", "data=4,tensor=2@shuffled"),
+        dtypes=("float64", "float32"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("layer_coincident", "language_model_untied"),
+        implementations=EXPLICIT,
+        meshes=("data=3,tensor=2",),
         dtypes=("float64", "float32"),
         profiles=CORE,
     ),

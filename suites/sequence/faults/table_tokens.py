@@ -186,7 +186,7 @@ LOSSES = (
         sources=github("NVIDIA/Megatron-LM#3959"),
         planted=ring("losses:ZTermMissesContext"),
         contract="sequence/context_language_model",
-        meshes=("tensor=2,sequence=3",),
+        meshes=("tensor=2,sequence=4",),
         axis="sequence",
         causes=("1/size-of-axis",),
     ),

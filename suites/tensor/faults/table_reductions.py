@@ -224,6 +224,15 @@ LAYOUT = (
         axis="tensor",
     ),
     Fault(
+        id="vocabulary-edge-off-by-one-in-text",
+        summary="The same where ids are bytes of text, none of which is the first id of a shard.",
+        bites="tokens at the edges of shards, which a batch of text must be given",
+        planted=both("layout:EdgeOfShardCountedTwice"),
+        contract="tensor/language_model_text",
+        meshes=("data=2,tensor=4",),
+        axis="tensor",
+    ),
+    Fault(
         id="ulysses-kv-replication-order",
         summary="Key heads are repeated one after the other instead of each beside itself.",
         bites="several key heads on a rank, each for several query heads",
