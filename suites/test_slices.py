@@ -1,4 +1,4 @@
-"""No standing case accumulates as many slices as an axis has devices: a factor of one would pass for one of the other."""
+"""No standing case has as many slices as an axis has devices: a factor of one would pass for one of the other."""
 
 from __future__ import annotations
 
