@@ -26,7 +26,10 @@ def _elements(part: slice | np.ndarray) -> np.ndarray:
 
 
 def complete(observed: Observed, mesh: Mesh) -> tuple[Block, ...]:
-    """The blocks with every pending partial sum carried out, in float64, in axis order."""
+    """The blocks with every pending partial sum carried out, in float64, in axis order.
+
+    A sum to which some rank hands nothing over is not known: NaN.
+    """
     blocks = observed.blocks
     for axis in {axis for block in blocks for axis in block.partial}:
         blocks = _summed(blocks, mesh, axis)
@@ -37,9 +40,13 @@ def _summed(blocks: tuple[Block, ...], mesh: Mesh, axis: str) -> tuple[Block, ..
     by_rank = {rank: block for block in blocks for rank in block.ranks}
     sums = []
     for group in mesh.groups(axis):
-        total = np.sum([by_rank[rank].value.astype(np.float64) for rank in group], axis=0)
-        waiting = tuple(other for other in by_rank[group[0]].partial if other != axis)
-        sums.append(Block(ranks=tuple(group), index=by_rank[group[0]].index, value=total, partial=waiting))
+        parts = [by_rank[rank] for rank in group if rank in by_rank]
+        if not parts:
+            continue
+        total = np.sum([part.value.astype(np.float64) for part in parts], axis=0)
+        total = total if len(parts) == len(group) else np.full_like(total, np.nan)
+        waiting = tuple(other for other in parts[0].partial if other != axis)
+        sums.append(Block(ranks=tuple(group), index=parts[0].index, value=total, partial=waiting))
     return tuple(sums)
 
 

@@ -30,13 +30,18 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """A tensor as the ranks hold it: canonical shape, dtype name, and its blocks."""
+    """A tensor as the ranks hold it: canonical shape, dtype name, and its blocks.
+
+    `owed_by` are the ranks to which its placements give at least one element, as far as a framework cannot show it by
+    the blocks themselves (in JAX an array has all its shards; in torch each rank hands its own copy over, or not).
+    """
 
     shape: tuple[int, ...]
     dtype: str
     blocks: tuple[Block, ...]
     stored_bytes: Mapping[int, int] = field(default_factory=dict)  # rank -> bytes it really stores, padding included
     stored_shape: tuple[int, ...] | None = None  # global shape as stored, where that is Arranged
+    owed_by: tuple[int, ...] = ()
 
 
 Observations = dict[str, Observed]
@@ -66,7 +71,7 @@ class Evidence:
     repeated     the first step again, from a second `place` (None when determinism was not asked for)
     responses    batch key -> did any observation change when that key changed (empty when not asked for)
     devices      device ids that hold some block of some observation
-    traffic      collectives of the traced step, None where the program cannot be traced
+    traffic      collectives of the traced step, None where they are not known
     flops        matrix-product floating point operations per rank in one step, None where they cannot be counted
     unwatched    why the traced step was not seen, though it was asked for: the program cannot be traced, say
     related      law -> the extra runs that it asked for

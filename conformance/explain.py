@@ -157,7 +157,9 @@ def _came_out(found: Explanation) -> Iterator[str]:
         yield f"  none in ./{RESULTS}"
         return
     worst = f", worst error/bound {figures.ratio(found.last.worst.ratio)}" if found.last.worst else ""
-    yield f"  {found.last.verdict}{worst}, {figures.seconds(found.last.seconds)} (in {found.where})"
+    yield f"  {found.last.spoken}{worst}, {figures.seconds(found.last.seconds)} (in {found.where})"
+    for sentence in found.last.not_held:
+        yield from _wrapped(sentence)
     if not found.last.as_expected:
         yield from (f"  {line}" for line in what_failed(found.last))
 

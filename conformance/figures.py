@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+MOST_NAMED = 4  # ranks; of more, runs are drawn together
 
 
 def ratio(value: float | None) -> str:
@@ -50,6 +52,12 @@ def share(value: float | None) -> str:
 def count(number_of: int, word: str) -> str:
     """1 case, 2 cases."""
     return f"{number_of:,} {word}{'' if number_of == 1 else 's'}"
+
+
+def ranks(numbers: Sequence[int]) -> str:
+    """rank 3; ranks 1, 2 and 3; ranks 0-5 and 7."""
+    *others, last = map(str, sorted(numbers)) if len(numbers) <= MOST_NAMED else spans(numbers).split(", ")
+    return f"rank{'s' if len(numbers) > 1 else ''} {', '.join(others)}{' and ' if others else ''}{last}"
 
 
 def spans(numbers: Iterable[int]) -> str:

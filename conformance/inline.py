@@ -49,7 +49,7 @@ class Judgement:
 
     def __str__(self) -> str:
         case = self.result.case
-        lines = [f"{case.implementation} on {case.mesh} in {case.dtype}: {self.result.verdict}"]
+        lines = [f"{case.implementation} on {case.mesh} in {case.dtype}: {self.result.spoken}"]
         lines += [self.result.reason, self.result.stack]
         for one in self.result.checks:
             lines.append(f"  {one.check}: {one.verdict}, {one.compared} compared. {one.detail}".rstrip())

@@ -40,6 +40,16 @@ def is_held(placements: Placements, mesh: Mesh, rank: int) -> bool:
     return all(where[axis] in map(int, match.group(1).split(",")) for axis, match in owners.items() if match)
 
 
+def holders(shape: tuple[int, ...], placements: Placements, mesh: Mesh) -> tuple[int, ...]:
+    """The ranks that hold at least one element of a tensor; of an empty tensor, all that are named."""
+    named = [rank for rank in range(mesh.devices) if is_held(placements, mesh, rank)]
+    if 0 in shape:
+        return tuple(named)
+    return tuple(
+        rank for rank in named if all(part.stop > part.start for part in local_index(shape, placements, mesh, rank))
+    )
+
+
 def chunk(start: int, stop: int, parts: int, part: int) -> tuple[int, int]:
     """The part-th of `parts` chunks of [start, stop): all ceil(n / parts) long, the last ones shorter or empty."""
     width = -(-(stop - start) // parts)

@@ -89,7 +89,8 @@ def spoken(record: CaseRecord) -> str:
     worst = figures.ratio(record.worst.ratio) if record.worst else ""
     surprising = not record.as_expected and (record.verdict in ("pass", "unsupported") or record.expected != "pass")
     marked = f"  (expected: {record.expected})" if surprising else ""
-    return f"{record.verdict:<11} {worst:>5} {figures.seconds(record.seconds):>8}  {record.case}{marked}"
+    short = f"  ({record.spoken.removeprefix('pass, ')})" if record.spoken != record.verdict else ""
+    return f"{record.verdict:<11} {worst:>5} {figures.seconds(record.seconds):>8}  {record.case}{marked}{short}"
 
 
 def progress_for(total: int, *, as_json: bool) -> Progress:

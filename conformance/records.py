@@ -18,7 +18,7 @@ from pydantic.json_schema import models_json_schema
 
 from conformance.cases import DEVICES, Case, Mutation
 from conformance.mesh import Mesh
-from conformance.results import VERDICTS, CaseResult, Cause, CheckResult, Worst
+from conformance.results import VERDICTS, CaseResult, Cause, CheckResult, Worst, spoken
 from conformance.timeline import Bar, Lane, Timeline
 
 SCHEMA_VERSION = 1
@@ -75,6 +75,7 @@ class CheckRecord(_Record):
     first: str | None = None
     ranks: tuple[int, ...] = ()
     detail: str = ""
+    not_held: str = ""
     ratios: dict[str, Number] = Field(default_factory=dict)
     diagnosis: tuple[CauseRecord, ...] = ()
 
@@ -129,6 +130,7 @@ class CaseRecord(_Record):
     checks: tuple[CheckRecord, ...] = ()
     seconds: Number = 0.0
     phases: dict[str, Number] = Field(default_factory=dict)
+    not_held: tuple[str, ...] = Field(default=(), description="what no check could hold the case to, and why")
     reason: str = ""
     stack: str = ""
     output: str = ""
@@ -143,6 +145,10 @@ class CaseRecord(_Record):
     @property
     def as_expected(self) -> bool:
         return self.verdict in (self.expected, "waived")
+
+    @property
+    def spoken(self) -> str:
+        return spoken(self.verdict, self.not_held)
 
     @property
     def failing(self) -> tuple[CheckRecord, ...]:
@@ -178,6 +184,7 @@ class CaseRecord(_Record):
             expected=case.expect,
             verdict=result.verdict,
             checks=tuple(_check_record(check) for check in result.checks),
+            not_held=result.not_held,
             seconds=result.seconds,
             phases=dict(result.phases),
             reason=result.reason,
@@ -253,6 +260,7 @@ def _check_record(check: CheckResult) -> CheckRecord:
         first=check.first,
         ranks=tuple(check.ranks),
         detail=check.detail,
+        not_held=check.not_held,
         ratios=dict(check.ratios),
         diagnosis=causes,
     )
@@ -271,6 +279,7 @@ def _check_result(check: CheckRecord) -> CheckResult:
         first=check.first,
         ranks=check.ranks,
         detail=check.detail,
+        not_held=check.not_held,
         ratios=check.ratios,
         diagnosis=causes,
     )

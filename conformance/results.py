@@ -39,6 +39,7 @@ class CheckResult:
     first      the first tensor to diverge, in data-flow order
     ranks      the ranks on which it diverges
     detail     one sentence for people
+    not_held   what of the rule could not be held to here, one sentence; it is neither passed nor failed
     ratios     observable group -> worst error / bound (for calibration and the report's colours)
     """
 
@@ -49,6 +50,7 @@ class CheckResult:
     first: str | None = None
     ranks: tuple[int, ...] = ()
     detail: str = ""
+    not_held: str = ""
     ratios: Mapping[str, float] = field(default_factory=dict)
     diagnosis: tuple[Cause, ...] = ()
 
@@ -73,9 +75,24 @@ class CaseResult:
     timeline: Timeline | None = None
 
     @property
+    def not_held(self) -> tuple[str, ...]:
+        """What no check could hold the case to: `communication not held: The implementation ...`."""
+        return tuple(f"{one.check} not held: {one.not_held}" for one in self.checks if one.not_held)
+
+    @property
+    def spoken(self) -> str:
+        return spoken(self.verdict, self.not_held)
+
+    @property
     def as_expected(self) -> bool:
         """`pass` where it must pass; `unsupported` where the standing matrix says so."""
         return self.verdict in (self.case.expect, "waived")
+
+
+def spoken(verdict: str, not_held: Sequence[str]) -> str:
+    """`pass`, or `pass, communication not held`: a pass says what it is no pass of."""
+    names = dict.fromkeys(sentence.partition(" not held")[0] for sentence in not_held)
+    return f"{verdict}, {' and '.join(names)} not held" if verdict == "pass" and names else verdict
 
 
 class Timed(Protocol):

@@ -109,6 +109,18 @@ def _of_check(check: CheckRecord) -> str:
     return f"{check.check}: {first}{check.detail}{ranks}"
 
 
+def not_held(records: Sequence[CaseRecord]) -> Iterator[str]:
+    """`12 of those that pass have communication not held.`: what the passes of a run are no passes of."""
+    counts = Counter(
+        name
+        for record in records
+        if record.verdict == "pass"
+        for name in {one.partition(" not held")[0] for one in record.not_held}
+    )
+    for name, number in sorted(counts.items()):
+        yield f"{number:,} of those that pass {'has' if number == 1 else 'have'} {name} not held."
+
+
 def totals(records: Sequence[CaseRecord], run: RunRecord) -> Iterator[str]:
     """The totals in one or two sentences."""
     counts = Counter(record.verdict for record in records)
@@ -116,6 +128,7 @@ def totals(records: Sequence[CaseRecord], run: RunRecord) -> Iterator[str]:
     unexpected = sum(not record.as_expected for record in records)
     judgement = "all as expected" if not unexpected else f"{unexpected} not as expected"
     yield f"{figures.count(len(records), 'case')} in {figures.seconds(run.seconds)}: {spoken} - {judgement}."
+    yield from not_held(records)
     if run.overhead is not None:
         phases = "place, compile, step and collect, of candidates and references"
         yield f"Overhead: {figures.share(run.overhead)} of the time went outside {phases}."

@@ -3,44 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from conformance import figures
 from conformance.assembly import covered
 from conformance.checks.check import Check
 from conformance.exhibit import Exhibit
-from conformance.results import CheckResult
+from conformance.mesh import Mesh
+from conformance.results import Cause, CheckResult
 
-Count = tuple[str, str]  # what was counted; a sentence when it does not add up, else empty
+LEFT_OUT = "some ranks hand over no copy of what is placed on them"
+
+
+class Count(NamedTuple):
+    """What was counted; a sentence when it does not add up, else empty; the ranks on which it does not."""
+
+    what: str
+    sentence: str
+    ranks: tuple[int, ...] = ()
 
 
 class Census(Check):
     name = "census"
     rule = (
         "The placed parameters are the canonical ones, bit for bit; every observation of the reference is there, "
-        "whole and in its shape; every parameter has a gradient and its optimizer slots; tokens in = tokens in the "
-        "loss; every batch key changes something; every device of the mesh holds something; clipping is active "
-        "where the recipe clips."
+        "whole and in its shape, and every rank that its placements name hands its copy over; every parameter has a "
+        "gradient and its optimizer slots; tokens in = tokens in the loss; every batch key changes something; every "
+        "device of the mesh holds something; clipping is active where the recipe clips."
     )
 
     def applies(self, exhibit: Exhibit) -> bool:
         return True
 
     def judge(self, exhibit: Exhibit) -> CheckResult:
-        counts = [
+        counts: list[Count] = [
             *_initial(exhibit),
             *_present(exhibit),
             *_whole(exhibit),
+            *_handed_over(exhibit),
             *_unknown(exhibit),
             *_tokens(exhibit),
             *_keys(exhibit),
             *_devices(exhibit),
             *_clipping(exhibit),
         ]
-        failing = [(what, sentence) for what, sentence in counts if sentence]
+        failing = [count for count in counts if count.sentence]
         return self.result(
             compared=len(counts),
-            failures=[sentence for _, sentence in failing],
-            first=failing[0][0] if failing else None,
-            detail=failing[0][1] if failing else _unseen_devices(exhibit),
+            failures=[count.sentence for count in failing],
+            first=failing[0].what if failing else None,
+            ranks=failing[0].ranks if failing else (),
+            diagnosis=_left_out(failing, exhibit.case.mesh),
+            detail=failing[0].sentence if failing else _unseen_devices(exhibit),
         )
 
 
@@ -51,7 +65,7 @@ def _initial(exhibit: Exhibit) -> Iterator[Count]:
         if name in placed:
             off = placed[name]
             sentence = f"The placed parameter '{name}' is not the canonical one: off by {off:.3g}." if off else ""
-        yield f"start: parameters/{name}", sentence
+        yield Count(f"start: parameters/{name}", sentence)
 
 
 def _present(exhibit: Exhibit) -> Iterator[Count]:
@@ -64,7 +78,7 @@ def _present(exhibit: Exhibit) -> Iterator[Count]:
                 sentence = f"'{name}' is missing from step {number + 1}."
             elif tuple(observed.shape) != expected.shape:
                 sentence = f"'{name}' has shape {tuple(observed.shape)}, the reference has {expected.shape}."
-            yield f"step {number + 1}: {name}", sentence
+            yield Count(f"step {number + 1}: {name}", sentence)
 
 
 def _whole(exhibit: Exhibit) -> Iterator[Count]:
@@ -73,14 +87,40 @@ def _whole(exhibit: Exhibit) -> Iterator[Count]:
             held = covered(observed)
             lost = int(held.size - held.sum())
             sentence = f"No rank holds {lost} of {held.size} elements of '{name}'." if lost else ""
-            yield f"step {number + 1}: {name}", sentence
+            yield Count(f"step {number + 1}: {name}", sentence)
+
+
+def _handed_over(exhibit: Exhibit) -> Iterator[Count]:
+    """A copy that is not handed over is not judged: only what is placed elsewhere may be left out."""
+    moments = [("start", exhibit.evidence.initial)]
+    moments += [(f"step {number + 1}", step) for number, step in enumerate(exhibit.evidence.steps)]
+    for moment, observations in moments:
+        for name, observed in observations.items():
+            if observed.owed_by:
+                held = {rank for block in observed.blocks for rank in block.ranks}
+                absent = tuple(rank for rank in observed.owed_by if rank not in held)
+                sentence = f"'{name}' is missing on {figures.ranks(absent)}." if absent else ""
+                yield Count(f"{moment}: {name}", sentence, absent)
+
+
+def _left_out(failing: list[Count], mesh: Mesh) -> tuple[Cause, ...]:
+    """Where all that fails is that the same ranks are silent: the axis along which they lie."""
+    silent = {count.ranks for count in failing}
+    if len(silent) != 1 or silent == {()}:
+        return ()
+    absent = set(*silent)
+    for axis in mesh.axes:
+        places = {mesh.coordinates(rank)[axis] for rank in absent}
+        if absent == {rank for rank in range(mesh.devices) if mesh.coordinates(rank)[axis] in places}:
+            return (Cause(cause=LEFT_OUT, axis=axis, confidence=0.85),)
+    return (Cause(cause=LEFT_OUT, axis=None, confidence=0.85),)
 
 
 def _unknown(exhibit: Exhibit) -> Iterator[Count]:
     known = {name for oracle in exhibit.truth.oracle for name in oracle}
     for name in exhibit.steps[0] if exhibit.steps else ():
         if name.startswith(("gradients/", "updates/", "optimizer/")):
-            yield f"step 1: {name}", "" if name in known else f"'{name}' is not in the contract."
+            yield Count(f"step 1: {name}", "" if name in known else f"'{name}' is not in the contract.")
 
 
 def _tokens(exhibit: Exhibit) -> Iterator[Count]:
@@ -90,18 +130,18 @@ def _tokens(exhibit: Exhibit) -> Iterator[Count]:
             valid, counted = float(oracle["metrics/tokens"]), sorted({float(b.value) for b in observed.blocks})
             spoken = ", ".join(f"{one:g}" for one in counted)
             sentence = f"The batch has {valid:g} valid elements, the candidate counted {spoken}."
-            yield f"step {number + 1}: metrics/tokens", "" if counted == [valid] else sentence
+            yield Count(f"step {number + 1}: metrics/tokens", "" if counted == [valid] else sentence)
 
 
 def _keys(exhibit: Exhibit) -> Iterator[Count]:
     for key, changed in exhibit.evidence.responses.items():
-        yield f"batch key {key}", "" if changed else f"The batch key '{key}' changes nothing: it is not used."
+        yield Count(f"batch key {key}", "" if changed else f"The batch key '{key}' changes nothing: it is not used.")
 
 
 def _devices(exhibit: Exhibit) -> Iterator[Count]:
     used, asked = len(set(exhibit.evidence.devices)), exhibit.case.mesh.devices
     if not _unseen_devices(exhibit):
-        yield "devices", "" if used == asked else f"The mesh has {asked} devices, {used} hold something."
+        yield Count("devices", "" if used == asked else f"The mesh has {asked} devices, {used} hold something.")
 
 
 def _unseen_devices(exhibit: Exhibit) -> str:
@@ -120,4 +160,4 @@ def _clipping(exhibit: Exhibit) -> Iterator[Count]:
     norm = exhibit.truth.oracle[0].get("metrics/grad_norm")
     if threshold is not None and norm is not None:
         sentence = f"The gradient norm {float(norm):.3g} is below the threshold {threshold:g}: clipping is not tested."
-        yield "clipping", "" if float(norm) > threshold else sentence
+        yield Count("clipping", "" if float(norm) > threshold else sentence)

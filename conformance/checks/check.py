@@ -35,7 +35,7 @@ class Check(ABC):
 
     def unsupported(self, reason: str) -> CheckResult:
         """The rule cannot be applied here, and why: shown, never counted as a pass."""
-        return CheckResult(check=self.name, verdict="unsupported", compared=0, detail=reason)
+        return CheckResult(check=self.name, verdict="unsupported", compared=0, detail=reason, not_held=reason)
 
 
 def within_bounds(check: Check, exhibit: Exhibit, comparisons: Iterable[Comparison], bound: float) -> CheckResult:

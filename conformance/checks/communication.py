@@ -21,23 +21,32 @@ class Communication(Check):
 
     def applies(self, exhibit: Exhibit) -> bool:
         found = exhibit.evidence
-        return found.traffic is not None or found.declarations.traffic is not None or bool(found.unwatched)
+        several = exhibit.case.mesh.devices > 1
+        return several or bool(found.traffic or found.declarations.traffic or found.unwatched)
 
     def judge(self, exhibit: Exhibit) -> CheckResult:
-        if exhibit.evidence.unwatched:
-            return self.unsupported(f"The step was not watched, because {exhibit.evidence.unwatched}.")
-        if exhibit.evidence.traffic is None:
-            return self.unsupported("The partitioner chooses the collectives; they are not in the traced program.")
-        if exhibit.evidence.declarations.traffic is None:
-            return self.unsupported("The implementation does not declare what it communicates.")
-        declared, traced = _by_key(exhibit.evidence.declarations.traffic), _by_key(exhibit.evidence.traffic)
-        differing = [key for key in _ordered({*declared, *traced}) if declared.get(key) != traced.get(key)]
+        traced, declared = exhibit.evidence.traffic, exhibit.evidence.declarations.traffic
+        unknown = _unknown(exhibit)
+        if declared is None:
+            return self.unsupported(f"The implementation does not declare what it communicates. {unknown}".rstrip())
+        if traced is None:
+            return self.unsupported(unknown)
+        said, seen = _by_key(declared), _by_key(traced)
+        differing = [key for key in _ordered({*said, *seen}) if said.get(key) != seen.get(key)]
         return self.result(
-            compared=len({*declared, *traced}) or 1,
-            failures=[_sentence(key, declared, traced) for key in differing],
-            worst=_worst(differing, declared, traced),
+            compared=len({*said, *seen}) or 1,
+            failures=[_sentence(key, said, seen) for key in differing],
+            worst=_worst(differing, said, seen),
             first=_spoken(differing[0]) if differing else None,
         )
+
+
+def _unknown(exhibit: Exhibit) -> str:
+    """Why it is not known what the step communicates; empty where it is."""
+    if exhibit.evidence.unwatched:
+        return f"The step was not watched, because {exhibit.evidence.unwatched}."
+    partitioned = "The partitioner chooses the collectives; they are not in the traced program."
+    return partitioned if exhibit.evidence.traffic is None else ""
 
 
 def differing_axes(exhibit: Exhibit) -> list[tuple[Key, int, int]]:

@@ -21,6 +21,7 @@ from conformance.report.distribution import histograms
 from conformance.report.matrix import SHADES, SYMBOLS, matrices
 from conformance.report.timelines import drawings
 from conformance.results import VERDICTS
+from conformance.summary import not_held
 
 PHASES = ("place", "compile", "step", "collect", "trace", "reference")
 MOST_OPEN = 4  # failures that are shown unfolded
@@ -54,6 +55,7 @@ def html(results: Results) -> str:
         counts=[(verdict, number) for verdict in VERDICTS if (number := _verdicts(records)[verdict])],
         unexpected=[record for record in records if not record.as_expected],
         refused=[record for record in records if record.as_expected and record.verdict == "unsupported"],
+        not_held=list(not_held(records)),
         matrices=matrices(records),
         shades=_legend(),
         histograms=histograms(records),

@@ -64,6 +64,8 @@ def properties_of(record: CaseRecord) -> dict[str, str]:
         "verdict": record.verdict, "implementation": record.implementation, "framework": record.framework,
         "mesh": str(record.layout), "dtype": record.dtype, "seed": str(record.seed),
     }  # fmt: skip
+    if record.not_held:
+        found["not_held"] = " ".join(record.not_held)
     for check in record.checks:
         found[f"{check.check}.compared"] = str(check.compared)
         if check.worst is not None:

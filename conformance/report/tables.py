@@ -12,15 +12,19 @@ from conformance.summary import cell, implementations, totals, what_failed
 
 COLUMNS = (
     "case", "suite", "contract", "implementation", "framework", "mesh", "dtype", "seed", "devices", "fault", "mutation",
-    "expected", "verdict", "failed_checks", "worst_tensor", "error", "bound", "ratio", "first", "cause", "axis",
-    "confidence", "seconds", "reason", "reproduce",
+    "expected", "verdict", "not_held", "failed_checks", "worst_tensor", "error", "bound", "ratio", "first", "cause",
+    "axis", "confidence", "seconds", "reason", "reproduce",
 )  # fmt: skip
 MOST_FAILURES = 50  # in Markdown: a pull request is no place for more
 
 
 def _row(record: CaseRecord) -> dict[str, object]:
     plain = {name: getattr(record, name) for name in COLUMNS if name in CaseRecord.model_fields}
-    row = plain | {"mesh": str(record.layout), "failed_checks": " ".join(check.check for check in record.failing)}
+    row = plain | {
+        "mesh": str(record.layout),
+        "not_held": " ".join(record.not_held),
+        "failed_checks": " ".join(check.check for check in record.failing),
+    }
     if record.worst is not None:
         row |= {"worst_tensor": record.worst.tensor, "error": record.worst.error, "bound": record.worst.bound,
                 "ratio": record.worst.ratio}  # fmt: skip

@@ -19,6 +19,8 @@ from conformance.workers.lookup import implementation_class
 from conformance.workers.observe import shared
 from conformance.workers.platform import Clock, Platform, Step, Warm, Watched
 
+NOT_ASKED = Watched(unwatched="a mutant is not watched")
+
 
 class Execution:
     """One case on one platform. In a torch fleet every rank executes the same, and holds its own part of the evidence.
@@ -47,7 +49,7 @@ class Execution:
         initial = self.instance.collected(state)
         step = self.step(state)
         steps = tuple(self.trained(step, state))
-        repeated, watched = self.repeated(step, job, steps[0]) if job.determinism or job.trace else (None, Watched())
+        repeated, watched = self.repeated(step, job, steps[0]) if job.determinism or job.trace else (None, NOT_ASKED)
         related, declined = Laboratory(self, steps[0]).results(job.relations)
         return Evidence(
             initial=initial,
@@ -109,7 +111,7 @@ class Execution:
             if job.trace and self.case.mutation is None:
                 returned, watched = self.platform.watch(self.warm, state, batch, self.case)
             else:
-                returned, watched = step(state, batch), Watched()
+                returned, watched = step(state, batch), NOT_ASKED
             state, seen = self.instance.settled(returned)
         # A watched step is a step: only what watching adds to the shortest unwatched one is the cost of tracing.
         self.clock.move("trace", "step", self.clock.shortest.get("step", 0.0))

@@ -81,8 +81,12 @@ def _one(name: str, parts: Sequence[Observed]) -> Observed:
                 f"The ranks do not agree on '{name}': it is {first.dtype} {list(first.shape)} on one and "
                 f"{other.dtype} {list(other.shape)} on another."
             )
-    blocks = merged([block for part in parts for block in part.blocks])
-    return replace(first, blocks=blocks, stored_bytes={k: v for part in parts for k, v in part.stored_bytes.items()})
+    return replace(
+        first,
+        blocks=merged([block for part in parts for block in part.blocks]),
+        stored_bytes={rank: size for part in parts for rank, size in part.stored_bytes.items()},
+        owed_by=tuple(sorted({rank for part in parts for rank in part.owed_by})),
+    )
 
 
 def busiest(parts: Sequence[tuple[Traffic, ...]]) -> tuple[Traffic, ...]:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from conformance.evidence import Block, Observed
 from conformance.implementation import Arranged, Sharded
 from conformance.mesh import Mesh
 from conformance.mutation import MutationError
-from conformance.placements import local_index, partial_axes
+from conformance.placements import holders, local_index, partial_axes
 from conformance.trace.torch_flops import ProductCounter
 from conformance.trace.torch_trace import Mutator, Recorder
 from conformance.workers.observe import Unreadable, arranged, plain
 from conformance.workers.platform import Platform, Step, Watched
 
+# The mesh position of this process, the block of a tensor that it holds, the ranks that hold some of it.
+Place = tuple[int, tuple[slice, ...], tuple[int, ...]]
 NARROW = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 
 
@@ -36,7 +39,7 @@ class TorchPlatform(Platform):
     def __init__(self) -> None:
         super().__init__()
         self._meshes: dict[Mesh, DeviceMesh] = {}
-        self._places: dict[tuple, tuple[int, tuple[slice, ...]]] = {}
+        self._places: dict[tuple, Place] = {}
         self.leads = dist.get_rank() == 0 if dist.is_initialized() else True
 
     def meet(self) -> None:
@@ -78,10 +81,10 @@ class TorchPlatform(Platform):
         if isinstance(value, torch.Tensor):
             whole = Sharded(local=value, placements={}, shape=tuple(value.shape))
             return self._sharded(whole, case.mesh)
-        return plain(value, [self.rank(case.mesh)])
+        return replace(plain(value, [self.rank(case.mesh)]), owed_by=tuple(range(case.mesh.devices)))
 
     def _sharded(self, value: Sharded, mesh: Mesh) -> Observed:
-        (rank, index), local = self._place(value, mesh), value.local.detach()
+        (rank, index, owed_by), local = self._place(value, mesh), value.local.detach()
         wanted = tuple(part.stop - part.start for part in index)
         if tuple(local.shape) != wanted:
             raise Unreadable(
@@ -94,14 +97,16 @@ class TorchPlatform(Platform):
             dtype=str(local.dtype).removeprefix("torch."),
             blocks=(block,),
             stored_bytes={rank: local.numel() * local.element_size()},
+            owed_by=owed_by,
         )
 
-    def _place(self, value: Sharded, mesh: Mesh) -> tuple[int, tuple[slice, ...]]:
-        """The mesh position of this process, and the block that it holds; remembered: every step asks for the same."""
+    def _place(self, value: Sharded, mesh: Mesh) -> Place:
+        """Where this process is and what it holds; remembered: every step asks for the same."""
         key = (tuple(value.shape), tuple(value.placements.items()), mesh)
         if key not in self._places:
             rank = self.rank(mesh)
-            self._places[key] = rank, local_index(key[0], value.placements, mesh, rank)
+            index = local_index(key[0], value.placements, mesh, rank)
+            self._places[key] = rank, index, holders(key[0], value.placements, mesh)
         return self._places[key]
 
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:

@@ -11,6 +11,9 @@ import pytest
 from conformance.checks import CHECKS, Check
 from conformance.evidence import Trial
 from conformance.exhibit import Exhibit
+from conformance.implementation import Declarations
+from conformance.mesh import Mesh
+from conformance.results import CaseResult
 from tests.engine import specimen
 from tests.engine.specimen import exhibit, with_blocks
 
@@ -40,6 +43,16 @@ def _replicated_weight() -> Exhibit:
 def _without(tensor: str) -> Exhibit:
     made = exhibit()
     first = {name: observed for name, observed in made.evidence.steps[0].items() if name != tensor}
+    return replace(made, evidence=replace(made.evidence, steps=(first, *made.evidence.steps[1:])))
+
+
+def _left_out() -> Exhibit:
+    """Ranks 1, 2 and 3 hand over no copy of a gradient that is placed on all."""
+    made = exhibit()
+    first = dict(made.evidence.steps[0])
+    [block] = first["gradients/b"].blocks
+    block = replace(block, ranks=(0, 4, 5, 6, 7))
+    first["gradients/b"] = replace(first["gradients/b"], blocks=(block,), owed_by=tuple(range(8)))
     return replace(made, evidence=replace(made.evidence, steps=(first, *made.evidence.steps[1:])))
 
 
@@ -94,6 +107,7 @@ FAULTS: list[tuple[str, str, Callable[[], Exhibit]]] = [
     ("layout", "a weight declared sharded, stored whole", _replicated_weight),
     ("layout", "one rank does the whole product", lambda: exhibit(flops={0: 8000} | dict.fromkeys(range(1, 8), 1000))),
     ("census", "a gradient is missing", lambda: _without("gradients/b")),
+    ("census", "a rank leaves its copy out", _left_out),
     ("census", "tokens counted twice", lambda: _doubled("metrics/tokens")),
     ("census", "a batch key is not used", lambda: exhibit(responses={"inputs": True, "mask": False})),
     ("census", "a device holds nothing", lambda: exhibit(devices=tuple(range(7)))),
@@ -160,3 +174,36 @@ def test_the_first_divergence_is_named_in_data_flow_order() -> None:
     result = _named("logic").judge(made)
     assert result.first == "step 1: loss"
     assert result.ranks == tuple(range(8))
+
+
+def test_a_copy_that_is_left_out_is_named_with_its_ranks() -> None:
+    result = _named("census").judge(_left_out())
+    assert result.detail == "'gradients/b' is missing on ranks 1, 2 and 3."
+    assert (result.first, result.ranks) == ("step 1: gradients/b", (1, 2, 3))
+    assert result.diagnosis
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"declarations": Declarations()}, "The implementation does not declare what it communicates."),
+        (
+            {"traffic": None, "unwatched": "it cannot be traced as a whole (TypeError: no)"},
+            "The step was not watched, because it cannot be traced as a whole (TypeError: no).",
+        ),
+    ],
+    ids=["not declared", "not traced"],
+)
+def test_what_is_not_held_is_said_in_the_verdict(changes: dict, reason: str) -> None:
+    checked = _named("communication").judge(exhibit(**changes))
+    assert (checked.verdict, checked.not_held) == ("unsupported", reason)
+    case = CaseResult(case=exhibit().case, framework="jax", verdict="pass", checks=(checked,))
+    assert case.spoken == "pass, communication not held"
+    assert case.not_held == (f"communication not held: {reason}",)
+    assert replace(case, checks=()).spoken == "pass"
+
+
+def test_one_device_has_nothing_to_communicate() -> None:
+    alone = exhibit(traffic=(), declarations=Declarations())
+    alone = replace(alone, case=replace(alone.case, mesh=Mesh.parse("data=1")))
+    assert not _named("communication").applies(alone)
