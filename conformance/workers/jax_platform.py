@@ -22,6 +22,7 @@ from conformance.trace.jax_trace import Program
 from conformance.workers.observe import Unreadable, arranged, plain, widened
 from conformance.workers.platform import Platform, Step, Watched
 
+
 class JaxPlatform(Platform):
     compiles = True
     smaller = True
