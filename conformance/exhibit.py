@@ -59,6 +59,7 @@ class Exhibit:
         if kind == "optimizer":
             return EPSILON["float64" if self.case.dtype == "float64" else "float32"]
         ways = {"updates": ("parameters",), "gradients": ("compute", "gradients", "reduction")}
+        ways |= {"input_gradients": ("compute", "gradients")}
         roles = ways["gradients"] if name == "grad_norm" else ways.get(kind, ("compute",))
         precision = self.contract.recipe.precision
         return max(EPSILON[precision.dtype(role, self.case.dtype)] for role in roles)

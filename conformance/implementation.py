@@ -123,6 +123,7 @@ class Implementation(ABC):
         """One training step on the global batch -> (new state, observations).
 
         Observations are flat: `loss`, `outputs/...`, `gradients/<parameter>` (accumulated, before clipping),
+        `input_gradients/inputs` where the batch has real inputs (the gradient of the loss with respect to them),
         `metrics/grad_norm`, and if wanted `activations/...` and other `metrics/...`. Values are `jax.Array`, `DTensor`,
         `Sharded`, `Arranged`, `Packed`, or plain arrays and numbers that every rank must agree on.
         """

@@ -106,6 +106,14 @@ def shapes(model: Architecture) -> Shapes:
     )
 
 
+def real_inputs(model: Architecture) -> tuple[str, ...]:
+    """Keys of a batch that hold real numbers which enter the model: its loss has a gradient with respect to them.
+
+    Token ids have none. The gradient of the embedding stands for it.
+    """
+    return () if model.kind == "language_model" else ("inputs",)
+
+
 def has_mixture(model: Architecture, layer: int) -> bool:
     """Is the feed-forward block of the decoder layer of this number a mixture of experts?"""
     return model.experts > 0 and layer % model.moe_every == model.moe_every - 1

@@ -118,7 +118,7 @@ def _left_out(failing: list[Count], mesh: Mesh) -> tuple[Cause, ...]:
 def _unknown(exhibit: Exhibit) -> Iterator[Count]:
     known = {name for oracle in exhibit.truth.oracle for name in oracle}
     for name in exhibit.steps[0] if exhibit.steps else ():
-        if name.startswith(("gradients/", "updates/", "optimizer/")):
+        if name.startswith(("gradients/", "input_gradients/", "updates/", "optimizer/")):
             yield Count(f"step 1: {name}", "" if name in known else f"'{name}' is not in the contract.")
 
 

@@ -48,7 +48,7 @@ def _phases(tensor: str) -> tuple[str, ...]:
     """The phases whose collectives can be the first to spoil a tensor."""
     if tensor.startswith(("activations/", "outputs/")):
         return ("forward",)
-    if tensor.startswith("gradients/"):
+    if tensor.startswith(("gradients/", "input_gradients/")):
         return ("backward", "update")
     if tensor == "loss" or tensor.startswith("metrics/"):
         return ("forward", "backward", "update")

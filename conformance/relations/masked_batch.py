@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from conformance.workers.laboratory import Laboratory
 
 ZERO = ("loss", "metrics/grad_norm", "metrics/tokens")
+GRADIENTS = ("gradients/", "input_gradients/")
 LABEL = "no valid token"
 
 
@@ -24,8 +25,8 @@ class MaskedBatch(Law):
 
     name = "masked batch"
     law = (
-        "With a mask of zeros the loss, every gradient, the gradient norm and the number of tokens are exactly zero "
-        "on every rank, and parameters and optimizer state stay finite."
+        "With a mask of zeros the loss, every gradient (of inputs too), the gradient norm and the number of tokens are "
+        "exactly zero on every rank, and parameters and optimizer state stay finite."
     )
 
     def trials(self, lab: Laboratory) -> Iterator[Trial]:
@@ -38,7 +39,7 @@ class MaskedBatch(Law):
                 yield trial.label, refusal(trial)
                 continue
             for name in exhibit.evidence.steps[0]:
-                if name in ZERO or name.startswith(("gradients/", "parameters/", "optimizer/")):
+                if name in ZERO or name.startswith((*GRADIENTS, "parameters/", "optimizer/")):
                     yield f"{LABEL}: {name}", _sentence(name, trial.observations)
 
 
@@ -49,5 +50,5 @@ def _sentence(name: str, observations: Observations) -> str:
     if not all(np.isfinite(value).all() for value in values):
         return f"With {LABEL}, {name} is not finite."
     largest = max((float(np.abs(value).max(initial=0)) for value in values), default=0.0)
-    owed = name in ZERO or name.startswith("gradients/")
+    owed = name in ZERO or name.startswith(GRADIENTS)
     return f"With {LABEL}, {name} is {largest:.3g}, not zero." if owed and largest else ""

@@ -35,7 +35,8 @@ class TensorParallelMLP(Implementation):
         return found | {"optimizer/count": state["count"]}
 
     def train(self, state, batch):
-        (loss, y), gradients = jax.value_and_grad(self.loss, has_aux=True)(state["parameters"], batch)
+        differentiated = jax.value_and_grad(self.loss, argnums=(0, 1), has_aux=True)
+        (loss, y), (gradients, g_inputs) = differentiated(state["parameters"], batch["inputs"], batch)
         recipe, norm = self.contract.recipe, jnp.sqrt(sum(jnp.sum(g * g) for g in gradients.values()))
         clip = jnp.minimum(1, recipe.clip_norm / norm)  # infinity, and so 1, where nothing is valid
         momentum, parameters = {}, {}
@@ -45,12 +46,12 @@ class TensorParallelMLP(Implementation):
             parameters[name] = p - recipe.learning_rate * momentum[name]
         tokens = jnp.sum(batch["mask"])
         observations = {"outputs/y": y, "metrics/tokens": tokens, "loss": loss, "metrics/grad_norm": norm}
-        observations |= {f"gradients/{name}": g for name, g in gradients.items()}
+        observations |= {f"gradients/{name}": g for name, g in gradients.items()} | {"input_gradients/inputs": g_inputs}
         return {"parameters": parameters, "momentum": momentum, "count": state["count"] + 1}, observations
 
-    def loss(self, parameters, batch):
+    def loss(self, parameters, inputs, batch):
         p = {name: value.astype(self.dtype) for name, value in parameters.items()}
-        x = batch["inputs"].astype(self.dtype)
+        x = inputs.astype(self.dtype)
         hidden = jax.nn.gelu(x @ p["feedforward.up.weight"] + p["feedforward.up.bias"])
         y = hidden @ p["feedforward.down.weight"] + p["feedforward.down.bias"]
         error = (y.astype(parameters["feedforward.up.bias"].dtype) - batch["targets"]) * batch["mask"][..., None]

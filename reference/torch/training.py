@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from reference import parameters as canonical
-from reference.architecture import CLASSIFIERS, mixtures
+from reference.architecture import mixtures, real_inputs
 from reference.batches import parts, slices
 from reference.precision import policy
 from reference.torch import optimizers
@@ -38,7 +38,7 @@ class Trainer:
         self._mixtures = mixtures(self.model)
         if self._mixtures and self.policy.reduction and (self.model.balance_loss or self.model.router_z_loss):
             raise ValueError("A loss of experts is that of a whole slice: leave reduction=None, which cuts no slice.")
-        self._sloped = ("inputs",) if self.model.kind in CLASSIFIERS else ()  # keys whose gradients are observed
+        self._sloped = real_inputs(self.model)  # keys of a batch whose gradients are observed
         self._model = build(self.model, self.policy.statistics)
 
     def place(self, parameters: Mapping[str, np.ndarray]) -> State:
@@ -50,12 +50,11 @@ class Trainer:
 
     def step(self, state: State, batch: Mapping[str, np.ndarray]) -> tuple[State, Tensors]:
         """One training step on the whole batch -> (new state, observations in data-flow order)."""
-        observations, gradients = self._accumulate(state["parameters"], self._cast(batch))
+        forward, backward = self._accumulate(state["parameters"], self._cast(batch))
+        gradients = {name: backward[f"gradients/{name}"] for name in self.shapes}
         with torch.no_grad():
-            new_state, norm = self._updated(state, gradients, observations)
-        observations |= {f"gradients/{name}": gradients[name] for name in reversed(self.shapes)}
-        observations["metrics/grad_norm"] = norm
-        return new_state, observations
+            new_state, norm = self._updated(state, gradients, forward)
+        return new_state, forward | backward | {"metrics/grad_norm": norm}
 
     def collect(self, state: State) -> Tensors:
         """State -> parameters/<name>, optimizer/<slot>/<name> (`master` too, where there is one), optimizer/count."""
@@ -98,17 +97,24 @@ class Trainer:
         return found
 
     def _accumulate(self, parameters: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
-        """Forward and backward over the slices of a batch: sums over all of them, divided once; observed, gradients."""
+        """(forward, backward): what is observed in either, over the slices of a batch; sums of all are divided once.
+
+        Backward: gradients/<parameter> from the last parameter to the first, then input_gradients/<key>.
+        """
         loaded = {name: p.to(dtype_of(self.policy.compute)) for name, p in parameters.items()}
         found = [self._slice(loaded, part) for part in slices(batch, self.recipe.accumulation, self.recipe.shares)]
         forwards = [forward for pieces, _ in found for forward in pieces]
         sums = {name: total(forward.sums[name] for forward in forwards) for name in forwards[0].sums}
         weight = torch.where(sums["weight"] == 0, 1, sums["weight"])  # a batch without a valid element: zero gradients
         observed = _observed(forwards, sums, weight, self._mixtures)
+        means = {
+            name: self._mean([gradients[name] for _, gradients in found], weight) for name in reversed(self.shapes)
+        }
+        backward = {f"gradients/{name}": g for name, g in means.items()}
         for key in self._sloped:
             slope = torch.cat([forward.slopes[key] for forward in forwards])
-            observed[f"input_gradients/{key}"] = self._mean([slope], weight)
-        return observed, {name: self._mean([gradients[name] for _, gradients in found], weight) for name in parameters}
+            backward[f"input_gradients/{key}"] = self._mean([slope], weight)
+        return observed, backward
 
     def _slice(self, loaded: Tensors, batch: Tensors) -> tuple[list[Forward], Tensors]:
         """Gradients of a slice, summed. With a declared reduction it is cut as if for devices, to round as they do."""

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from suites.pipeline.arrangement import PipelineArrangement
+from suites.training.stored import OF_INPUTS
 
 Named = dict[str, Any]  # arrays of either framework by name
 
 EVERYWHERE = ("slice.", "routing.")  # keys of a batch, or of what is known of it, by how they begin
-INPUT_GRADIENTS = "input_gradients/inputs"  # the name under which the gradient of the inputs is observed
+INPUT_GRADIENTS = f"{OF_INPUTS}inputs"  # the name under which the gradient of the inputs is observed
 
 
 class Stages(PipelineArrangement, ABC):

@@ -111,6 +111,7 @@ def _wide_logits(seed: int) -> Arrays:
 
 _OUT, _IN = "column-parallel: weight and bias S(out)", "row-parallel: weight S(in), bias once after the reduction"
 _LEFT_SHARDED = {"outputs/y": {"data": "S(0)", "tensor": "S(1)"}}
+_ARRIVES_SHARDED = {"input_gradients/inputs": {"data": "S(0)", "tensor": "S(1)"}}  # as the inputs themselves
 
 CONTRACTS = (
     _contract("column_linear", f"{_OUT}; the output is gathered", _LINEAR, SGD),
@@ -118,7 +119,7 @@ CONTRACTS = (
     _contract("column_linear_uneven", f"{_OUT}; 13 output features, gathered", _UNEVEN_OUT, SGD),
     _contract("column_linear_exact", f"{_OUT}; dyadic inputs, no rounding anywhere", _DYADIC, UNCLIPPED, exact=True),
     _contract("row_linear", f"{_IN}; the input is split here", _LINEAR, SGD),
-    _contract("row_linear_sharded", f"{_IN}; the input arrives sharded", _LINEAR, SGD),
+    _contract("row_linear_sharded", f"{_IN}; the input arrives sharded", _LINEAR, SGD, layouts=_ARRIVES_SHARDED),
     _contract("row_linear_uneven", f"{_IN}; 13 input features", _UNEVEN_IN, SGD),
     _contract("row_linear_exact", f"{_IN}; dyadic inputs, no rounding anywhere", _DYADIC, UNCLIPPED, exact=True),
     _contract("linear_2d", "weight sharded on both dims over the full 2-D mesh", _LINEAR, SGD),

@@ -37,6 +37,7 @@ class AutomaticTraining(TrainingStep):
         wide = {name: g.astype(self.master) for name, g in gradients.items()}
         norm = self.global_norm(wide)
         state = self.update(state, wide, self.clip_factor(norm))
+        rows = self.mean_inputs(rows, weight)
         observed = {name: self.observation(name, value) for name, value in rows.items()}
         scalars = {name: value / weight for name, value in sums.items()}
         scalars |= {"metrics/tokens": elements / self.weight_per_token, "metrics/grad_norm": norm}
@@ -66,10 +67,10 @@ class AutomaticTraining(TrainingStep):
 
     def observation(self, name: str, value: jax.Array) -> jax.Array:
         """An output as it leaves the program, filled up with zeros where it must divide evenly."""
-        for dim, stored in self.positions(name).items():
+        for dim, stored in self.observation_positions(name).items():
             widths = [(0, len(stored) - n if d == dim else 0) for d, n in enumerate(value.shape)]
             value = jnp.pad(value, widths)
-        return self.constrain(value, self.output_placements().get(name, self.row_placements()))
+        return self.constrain(value, self.observation_placements(name))
 
     def canonical(self, p: Named) -> Named:
         """Parameters without the zeros that fill up their last blocks."""

@@ -21,6 +21,7 @@ from conformance.implementation import Declarations
 from conformance.placements import Placements, sharded_dim
 from suites.training.jax_matrices import WholeMatrices
 from suites.training.jax_state import Named, pad_to_multiple, reordered
+from suites.training.stored import OF_INPUTS
 from suites.training.traffic import Transfer, total
 
 
@@ -51,10 +52,14 @@ class ShardMapTraining(WholeMatrices):
         """How what `device_step` has observed lies on the devices."""
         return {
             "rows": self.spec(self.row_placements()),
-            "divided": {name: self.spec(placements) for name, placements in self.output_placements().items()},
+            "divided": {name: self.spec(self.observation_placements(name)) for name in self.divided_otherwise()},
             "scalars": PartitionSpec(),
             "gradients": self.gradient_specs(),
         }
+
+    def divided_otherwise(self) -> tuple[str, ...]:
+        """The observations with rows that are not divided as these."""
+        return (*self.output_placements(), *(f"{OF_INPUTS}{key}" for key in self.real_inputs))
 
     def padded(self, batch: Named) -> Named:
         """The batch in the order in which it is divided; zeros where a dim does not divide over its axis."""
@@ -79,12 +84,12 @@ class ShardMapTraining(WholeMatrices):
         rows = self.finished_rows(rows, weight)
         scalars = self.finished_sums(sums, weight)
         scalars |= {"metrics/tokens": elements / self.weight_per_token, "metrics/grad_norm": norm}
-        divided = {name: rows.pop(name) for name in self.output_placements() if name in rows}
+        divided = {name: rows.pop(name) for name in self.divided_otherwise() if name in rows}
         return state, {"rows": rows, "divided": divided, "scalars": scalars, "gradients": gradients}
 
     def finished_rows(self, rows: Named, weight: jax.Array) -> Named:
         """What is observed of rows, once the weight of the whole batch is known."""
-        return rows
+        return self.mean_inputs(rows, weight)
 
     def finished_sums(self, sums: Named, weight: jax.Array) -> Named:
         """What is observed of sums over the whole batch: means."""

@@ -75,7 +75,7 @@ class JaxTraining(StoredTraining):
     def observed_positions(self, name: str) -> Positions:
         """Order in which an observation of the step leaves the program."""
         kind, _, parameter = name.partition("/")
-        return self.gradient_positions(parameter) if kind == "gradients" else self.positions(name)
+        return self.gradient_positions(parameter) if kind == "gradients" else self.observation_positions(name)
 
     def collect(self, state: dict) -> Mapping[str, Any]:
         found = {f"parameters/{name}": arranged(p, self.positions(name)) for name, p in state["parameters"].items()}

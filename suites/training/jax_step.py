@@ -12,6 +12,7 @@ from suites.training import jax_optimizers as optimizers
 from suites.training.jax_checkpoint import Checkpointed
 from suites.training.jax_recompute import Recomputed
 from suites.training.jax_state import Named
+from suites.training.stored import OF_INPUTS
 
 
 class TrainingStep(Recomputed, Checkpointed):
@@ -61,17 +62,28 @@ class TrainingStep(Recomputed, Checkpointed):
         return {name: self.round_gradient(summed[name].astype(self.master) + new[name]) for name in new}
 
     def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
-        """(gradients, sums, rows) of one slice; the gradients are those of its sum of losses."""
+        """(gradients, sums, rows) of one slice; the gradients, of inputs too, are those of its sum of losses."""
 
-        def loss_sum(parameters: Named) -> tuple[jax.Array, tuple[jax.Array, Named]]:
-            loss, weight, observations = self.forward(self.to_compute(parameters), batch)
+        def loss_sum(parameters: Named, read: Named) -> tuple[jax.Array, tuple[jax.Array, Named]]:
+            loss, weight, observations = self.forward(self.to_compute(parameters), batch | read)
             return loss, (weight, observations)
 
         wide = {name: p.astype(self.master) for name, p in parameters.items()}
-        (loss, (weight, rows)), gradients = jax.value_and_grad(loss_sum, has_aux=True)(wide)
+        read = {key: batch[key].astype(self.compute) for key in self.real_inputs}
+        differentiated = jax.value_and_grad(loss_sum, argnums=(0, 1), has_aux=True)
+        (loss, (weight, rows)), (gradients, slopes) = differentiated(wide, read)
         gradients = {name: self.round_gradient(g) for name, g in gradients.items()}
+        rows |= {f"{OF_INPUTS}{key}": g for key, g in slopes.items()}
         metrics = {name: rows.pop(name) for name in list(rows) if name.startswith("metrics/")}
         return gradients, {"loss": loss, "weight": weight, **metrics}, rows
+
+    def mean_inputs(self, rows: Named, weight: jax.Array) -> Named:
+        """Rows, with gradients of inputs that were those of a sum of losses made those of the mean."""
+
+        def mean(g: jax.Array) -> jax.Array:
+            return self.round_gradient(g.astype(self.master) / weight)
+
+        return {name: mean(g) if name.startswith(OF_INPUTS) else g for name, g in rows.items()}
 
     def read_parameters(self, state: dict) -> Named:
         """The parameters that this step computes with."""

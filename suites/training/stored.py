@@ -10,10 +10,12 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from conformance.implementation import Implementation, Unsupported
-from conformance.placements import Placements
+from conformance.placements import Placements, sharded_dim
+from reference.architecture import real_inputs
 
 # Observations that have rows, by how their names begin.
 OBSERVED = ("outputs/", "activations/", "masks/", "scores/", "choices/", "routing/")
+OF_INPUTS = "input_gradients/"  # how the name of the gradient with respect to a key of the batch begins
 Positions = Mapping[int, np.ndarray]
 Array = TypeVar("Array", bound=Any)
 
@@ -102,10 +104,48 @@ class StoredTraining(Implementation):
         return {}
 
     @cached_property
+    def batch_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the keys of a whole batch."""
+        return {key: value.shape for key, value in self.contract.batches(0, 1)[0].items()}
+
+    @property
     def row_length(self) -> int:
         """Tokens of a row of the batch; 1 where a row is one token."""
-        shape = self.contract.batches(0, 1)[0]["mask"].shape
+        shape = self.batch_shapes["mask"]
         return shape[1] if len(shape) > 1 else 1
+
+    # Real numbers that enter the model, for the loss has a gradient with respect to them.
+
+    @property
+    def real_inputs(self) -> tuple[str, ...]:
+        """Keys of the batch that are differentiated by."""
+        return real_inputs(self.contract.model)
+
+    def input_placements(self, key: str) -> Placements:
+        """How the gradient with respect to a key of the batch lies: as the key arrives."""
+        return self.batch_placements(key)
+
+    def input_positions(self, key: str) -> Positions:
+        """Order of its elements, -1 where a dim was filled up to divide over its axis."""
+        found = dict(self.batch_positions(key))
+        for axis, placement in self.input_placements(key).items():
+            dim = sharded_dim(placement)
+            missing = 0 if dim is None else -self.batch_shapes[key][dim] % self.mesh.size(axis)
+            if missing and dim not in found:
+                found[dim] = np.pad(np.arange(self.batch_shapes[key][dim]), (0, missing), constant_values=-1)
+        return found
+
+    # Observations that have rows.
+
+    def observation_placements(self, name: str) -> Placements:
+        if name.startswith(OF_INPUTS):
+            return self.input_placements(name.removeprefix(OF_INPUTS))
+        return self.output_placements().get(name, self.row_placements())
+
+    def observation_positions(self, name: str) -> Positions:
+        if name.startswith(OF_INPUTS):
+            return self.input_positions(name.removeprefix(OF_INPUTS))
+        return self.positions(name)
 
     def output_placements(self) -> Mapping[str, Placements]:
         """The observations that are divided by more than rows."""

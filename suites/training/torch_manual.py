@@ -20,6 +20,7 @@ from torch import Tensor
 from conformance.implementation import Declarations
 from conformance.placements import Placements
 from suites.training import torch_optimizers as optimizers
+from suites.training.stored import OF_INPUTS
 from suites.training.torch_checkpoint import Checkpointed
 from suites.training.torch_recompute import Recomputed
 from suites.training.torch_state import Named, State, dtype_of, name_of
@@ -68,8 +69,12 @@ class CollectiveTraining(Checkpointed, Recomputed):
         return gradients, sums, rows
 
     def finished_rows(self, rows: Named, weight: Tensor) -> Named:
-        """What is observed of rows, once the weight of the whole batch is known."""
-        return rows
+        """What is observed of rows, once the weight of the whole batch is known: the gradients of its mean loss."""
+
+        def mean(g: Tensor) -> Tensor:
+            return self.round_gradient(g.to(self.master) / weight)
+
+        return {name: mean(value) if name.startswith(OF_INPUTS) else value for name, value in rows.items()}
 
     def finished_sums(self, sums: Named, weight: Tensor) -> Named:
         """What is observed of sums over the whole batch: means."""
@@ -87,15 +92,20 @@ class CollectiveTraining(Checkpointed, Recomputed):
         return {name: summed[name] + new[name] for name in new}
 
     def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
-        """Gradients of the sum of losses of one slice, with respect to the stored parameters."""
+        """Gradients of the sum of losses of one slice, with respect to the stored parameters and to real inputs."""
         leaves = {name: value.detach().to(self.master).requires_grad_() for name, value in parameters.items()}
-        loss, weight, observed = self.forward(self.to_compute(leaves), batch)
-        found = torch.autograd.grad(loss, tuple(leaves.values()), materialize_grads=True)
-        gradients = dict(zip(leaves, found, strict=True))
-        gradients = {name: self.round_gradient(g) for name, g in gradients.items()}
+        read = self.differentiable(batch)
+        loss, weight, observed = self.forward(self.to_compute(leaves), batch | read)
+        found = torch.autograd.grad(loss, (*leaves.values(), *read.values()), materialize_grads=True)
+        gradients = {name: self.round_gradient(g) for name, g in zip(leaves, found, strict=False)}
         observed = {name: value.detach() for name, value in observed.items()}
+        observed |= {f"{OF_INPUTS}{key}": g for key, g in zip(read, found[len(leaves) :], strict=True)}
         metrics = {name: observed.pop(name) for name in list(observed) if name.startswith("metrics/")}
         return gradients, {"weight": weight, **metrics, "loss": loss.detach()}, observed
+
+    def differentiable(self, batch: Named) -> Named:
+        """The real inputs of a batch, as what a gradient is taken with respect to."""
+        return {key: batch[key].detach().requires_grad_() for key in self.real_inputs}
 
     def read_parameters(self, state: State) -> Named:
         """The parameters that this step computes with."""

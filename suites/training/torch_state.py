@@ -135,8 +135,8 @@ class TorchTraining(StoredTraining):
 
     def as_output(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
         """An observation of this rank that has rows -> what it is a part of."""
-        placements = self.output_placements().get(name, self.row_placements())
-        return self.described(value, placements, self.positions(name), self.output_shape(name, value, placements))
+        placements, positions = self.observation_placements(name), self.observation_positions(name)
+        return self.described(value, placements, positions, self.output_shape(name, value, placements))
 
     def described(
         self, value: Tensor, placements: Placements, positions: Positions, stored: tuple[int, ...]

@@ -142,20 +142,13 @@ def test_slices_do_not_change_input_gradients(framework, name):
             assert relative_error(sliced[tensor], value) < 1e-13, tensor
 
 
-def test_input_gradients_come_just_before_the_gradients():
+def test_input_gradients_come_just_behind_the_gradients():
     observed = list(run("jax", EXAMPLES["perceptron"])[0])
     activations = [f"activations/layers.{i}" for i in range(3)]
     metrics = ["metrics/tokens", "metrics/cross_entropy", "metrics/z_loss", "loss"]
     backward = [f"gradients/layers.{i}.{part}" for i in (3, 2, 1, 0) for part in ("bias", "weight")]
-    forward = [*activations, "outputs/logits", "outputs/token_losses", *metrics, "input_gradients/inputs", *backward]
+    forward = [*activations, "outputs/logits", "outputs/token_losses", *metrics, *backward, "input_gradients/inputs"]
     assert observed[: len(forward)] == forward
-    for name in set(EXAMPLES) - set(CLASSIFYING):
-        assert not any(tensor.startswith("input_gradients/") for tensor in _first(name)), name
-
-
-def _first(name: str) -> dict:
-    training = trainer("torch", EXAMPLES[name])
-    return training.step(training.place(EXAMPLES[name].parameters()), EXAMPLES[name].batches()[0])[1]
 
 
 @EVERY_FRAMEWORK

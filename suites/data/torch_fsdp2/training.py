@@ -26,6 +26,7 @@ from conformance.placements import Placements
 from suites.data.torch_fsdp2.modules import Node, fill, sharded, tree
 from suites.data.torch_fsdp2.optimizers import updated
 from suites.tensor.torch_manual import linear, transformer
+from suites.training.stored import OF_INPUTS
 from suites.training.torch_manual import CollectiveTraining
 from suites.training.torch_recompute import Layer as RecomputedLayer
 from suites.training.torch_recompute import recomputing
@@ -80,9 +81,11 @@ class FullyShard(CollectiveTraining):
         root = cast(FSDPModule, self.model)
         root.set_is_last_backward(last)
         root.set_requires_gradient_sync(last)
-        loss, weight, observed = self.model(self.forward, batch)
+        read = self.differentiable(batch)
+        loss, weight, observed = self.model(self.forward, batch | read)
         loss.backward()
         observed = {name: value.detach() for name, value in observed.items()}
+        observed |= {f"{OF_INPUTS}{key}": leaf.grad for key, leaf in read.items() if leaf.grad is not None}
         metrics = {name: observed.pop(name) for name in list(observed) if name.startswith("metrics/")}
         return {"weight": weight, **metrics, "loss": loss.detach()}, observed
 

@@ -129,11 +129,6 @@ class Linear(Zero3, linear.ColumnLinear):
 class Layer(Zero3, transformer.Layer):
     """One decoder layer."""
 
-    def is_gathered_again(self, name: str) -> bool:
-        """Inputs have no gradient, so nothing asks for the gain that they meet first."""
-        first = name == "layer.attention_norm.gain" and not self.recomputes
-        return super().is_gathered_again(name) and not first
-
 
 class LanguageModel(Zero3, transformer.LanguageModel):
     """The decoder language model."""

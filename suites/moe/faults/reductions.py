@@ -37,6 +37,13 @@ class ExpertNormAveraged(Conforming):
         return squares / self.expert_size() if is_expert(name) else squares
 
 
+class ExpertEntryWithoutGradientSum(Conforming):
+    """Features of an expert are divided; what reads them in the backward pass gets this rank's part of its gradient."""
+
+    def copy_to_tensor(self, x):
+        return x
+
+
 class RouterGradientPartial(Conforming):
     """Gates meet what is still a partial sum over features, and what becomes of that in the backward pass is forgotten.
 

@@ -30,6 +30,17 @@ GRADIENTS = (
         seen_by=("logic", "replicas"),
     ),
     Fault(
+        id="expert-entry-without-gradient-sum",
+        summary="Experts with divided features are entered by the identity, in the backward pass too.",
+        bites="features of experts divided and something before the mixture trained; forward exact",
+        planted=all_ways("reductions:ExpertEntryWithoutGradientSum"),
+        contract="moe/dropless",
+        meshes=TENSOR,
+        axis="tensor",
+        causes=("copies are partial sums", "missing"),
+        seen_by=("logic", "replicas"),
+    ),
+    Fault(
         id="router-gradient-of-own-rows",
         summary="The gradient of the router is not summed over the expert axis.",
         bites="always; every rank of that axis has other rows",

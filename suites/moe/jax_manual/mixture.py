@@ -167,13 +167,12 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
     def exchanges(self, elements: int) -> Iterator[Transfer]:
         """Of so many elements for each row: all-to-alls there and back, and the sums over features of experts.
 
-        Gradients go the same ways, but not where the inputs of the model are all that they would lead to.
+        Gradients go the same ways.
         """
-        model, again = self.contract.model, int(self.recomputes)
-        back = model.kind != "moe" or model.gates_before
+        again = int(self.recomputes)
         found = (
-            ("all_to_all", self.expert_axis, 2, 1 + back + 2 * again),
-            ("all_reduce", self.tensor_axis, 1, back + again),
+            ("all_to_all", self.expert_axis, 2, 2 + 2 * again),
+            ("all_reduce", self.tensor_axis, 1, 1 + again),
         )
         for kind, axis, forward, backward in found:
             for phase, calls in (("forward", forward), ("backward", backward)):

@@ -27,3 +27,4 @@ class Alone(QuadraticLoss, DecoderLayers):
         yield from super().transfers()
         if self.contract.model.shared_ffn:
             yield self.each_token("all_reduce", "forward", self.contract.model.hidden)
+            yield from self.entry_sums(1)

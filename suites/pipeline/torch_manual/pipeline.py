@@ -16,7 +16,6 @@ from torch import Tensor
 from conformance.implementation import Declarations
 from conformance.workers.fleet import busiest
 from suites.pipeline.arrangement import RIDING
-from suites.pipeline.stages import INPUT_GRADIENTS
 from suites.pipeline.timetable import ACTIVATION, SEND, WORK, Event
 from suites.pipeline.torch_manual.executor import Executor
 from suites.training.torch_state import Named, dtype_of, name_of
@@ -53,10 +52,6 @@ class Pipeline(Executor):
         if whole is None:
             whole = torch.empty(self.contract.shapes[name], dtype=dtype)
         return self.axis(self.pipeline_axis).broadcast(whole, self.writer(name))
-
-    def finished_rows(self, rows: Named, weight: Tensor) -> Named:
-        """Gradients of inputs, of a sum of losses so far, become those of the mean."""
-        return {name: value / weight if name == INPUT_GRADIENTS else value for name, value in rows.items()}
 
     # Sums.
 

@@ -101,6 +101,17 @@ TOKENS = (
         causes=("reduce_scatter missing",),
     ),
     Fault(
+        id="entry-gradient-of-own-rank",
+        summary="The same where a block stands by itself: the gradient of its inputs is one rank's term of a sum.",
+        bites="whenever something before the block is trained; forward and gradients of parameters exact",
+        sources=github("NVIDIA/TransformerEngine#1975", "pytorch/pytorch#120582"),
+        planted=tokens("tokens:GatherUndoneBySplit"),
+        contract="sequence/mlp",
+        meshes=FLAT,
+        axis="tensor",
+        causes=("reduce_scatter missing",),
+    ),
+    Fault(
         id="psum-transpose-is-psum",
         summary="The gradient of a reduce-scatter is gathered, and summed over the ranks besides.",
         bites="always, in the backward pass alone",

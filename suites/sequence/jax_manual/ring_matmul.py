@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -106,9 +105,8 @@ class RingMatmul(SequenceParallel):
     def entered_again(self) -> int:
         return 0
 
-    def blocks_transfers(self, leaving: int, entering: int) -> Iterator[Transfer]:
-        """Blocks whose input is differentiated: the sums of its gradients go round product by product."""
-        yield from super().blocks_transfers(leaving, 0)  # type: ignore[misc]
+    def entry_sums(self, blocks: int) -> Iterator[Transfer]:
+        """They go round product by product."""
         yield self.rounds("backward", self.products())
 
     def rounds(self, phase: str, products: int) -> Transfer:
@@ -128,19 +126,15 @@ def _gathered_product(ring: RingMatmul, x: jax.Array, w: jax.Array) -> jax.Array
     return ring.ring_product(x, w)
 
 
-def _forward(ring: RingMatmul, x: Any, w: Any) -> tuple[jax.Array, tuple]:
-    """Remembers whether the tokens have a gradient at all: those of a first layer have none."""
-    x_again = x.value if x.perturbed else None
-    return ring.ring_product(x.value, w.value), (x.value, w.value, x_again)
+def _forward(ring: RingMatmul, x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return ring.ring_product(x, w), (x, w)
 
 
-def _backward(ring: RingMatmul, saved: tuple, g: jax.Array) -> tuple[jax.Array | None, jax.Array]:
-    x, w, again = saved
-    returned = None if again is None else ring.ring_token_gradient(x, w, g)
-    return returned, ring.ring_weight_gradient(x, w, g)
+def _backward(ring: RingMatmul, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return ring.ring_token_gradient(*saved, g), ring.ring_weight_gradient(*saved, g)
 
 
-_gathered_product.defvjp(_forward, _backward, symbolic_zeros=True)
+_gathered_product.defvjp(_forward, _backward)
 
 
 class ColumnLinear(RingMatmul, sequence_parallel.ColumnLinear):

@@ -135,6 +135,13 @@ class Attention(ZigzagOrder, attention.Attention):
     def batch_placements(self, key: str) -> Placements:
         return dict.fromkeys(self.row_axes, "S(0)")
 
+    def input_placements(self, key: str) -> Placements:
+        """Where torch has put it by then."""
+        return self.row_placements()
+
+    def input_positions(self, key: str) -> Positions:
+        return self.block_order()
+
     def positions(self, name: str) -> Positions:
         return self.block_order() if name.startswith("outputs/") else super().positions(name)
 

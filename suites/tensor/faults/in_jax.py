@@ -17,6 +17,14 @@ class PsumDifferentiatedAsPsum(Conforming):
         return jax.lax.psum(x, self.tensor_axis)
 
 
+class GradientOfSplitNotGathered(Conforming):
+    """A slice is differentiated as one: its gradient is that of this device's features, and zeros beside it."""
+
+    def split_to_tensor(self, x, dim):
+        width = x.shape[dim] // self.tensor_size()
+        return jax.lax.dynamic_slice_in_dim(x, self.tensor_rank() * width, width, dim % x.ndim)
+
+
 class ReducedInBfloat16(Conforming):
     """Partial sums are rounded to bfloat16 before they are added up."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor, Replicate
 from torch.utils.checkpoint import checkpoint
 
 from suites.tensor.faults import Conforming, controls, updates
@@ -49,6 +50,32 @@ class _GatherThatDrops(torch.autograd.Function):
         buffer = ctx.axis.own(torch.zeros_like(g), ctx.dim)
         buffer.contiguous().copy_(ctx.axis.own(g, ctx.dim))
         return buffer, None, None
+
+
+class GradientOfSplitNotGathered(Conforming):
+    """A slice is differentiated as one: its gradient is that of this rank's features, and zeros beside it."""
+
+    def split_to_tensor(self, x, dim):
+        return x.chunk(self.tensor_size(), dim)[self.tensor_rank()]
+
+
+class EntryGradientTakenForWhole(Conforming):
+    """What enters a block of DTensors is cut off from it, and its gradient handed back as the rank computed it."""
+
+    def observe(self, p, batch):
+        return super().observe(p, {**batch, "inputs": _EntryThatForgets.apply(batch["inputs"], self.submesh)})
+
+
+class _EntryThatForgets(torch.autograd.Function):
+    """A DTensor, whole on every rank; of its gradient, a sum that is still to be done, each rank keeps its term."""
+
+    @staticmethod
+    def forward(ctx: Any, x, mesh):
+        return DTensor.from_local(x, mesh, [Replicate()], run_check=False)
+
+    @staticmethod
+    def backward(ctx: Any, g):
+        return g.to_local(), None
 
 
 class PsumDifferentiatedAsPsum(Conforming):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from conformance.faults import Fault
 from suites.tensor.faults.planting import BOTH_AXES, BOTH_WAYS, both, each
+from suites.tensor.faults.table_inputs import INPUTS
 from suites.tensor.faults.table_reductions import LAYOUT, REDUCTIONS
 from suites.tensor.faults.table_training import LOSSES, MODEL, NORMS, UPDATES
 
@@ -61,7 +62,7 @@ CONTROLS = (
     ),
 )
 
-FAULTS = REDUCTIONS + LAYOUT + LOSSES + NORMS + UPDATES + MODEL + CONTROLS
+FAULTS = REDUCTIONS + INPUTS + LAYOUT + LOSSES + NORMS + UPDATES + MODEL + CONTROLS
 
 _SEQUENCE = "needs activations divided along the sequence: for the sequence suite"
 ABSENT = {

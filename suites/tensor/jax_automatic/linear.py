@@ -48,9 +48,13 @@ class ColumnLinear(Linear):
 
 
 class RowLinear(Linear):
-    """Rows divided; the features of the input are divided alike."""
+    """Rows divided; the features of the input are divided alike, before it arrives if the contract asks for that."""
 
     rows = ("linear",)
+
+    def batch_placements(self, key: str) -> Placements:
+        asked = self.contract.layouts.get("input_gradients/inputs")
+        return asked if asked and key == "inputs" else super().batch_placements(key)
 
     def annotated_input(self, x_BI: jax.Array) -> jax.Array:
         return self.on_tensor(x_BI, 1)

@@ -100,3 +100,4 @@ class Attention(QuadraticLoss, AttentionBlock):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield self.each_token("all_reduce", "forward", self.contract.model.hidden)
+        yield from self.entry_sums(1)

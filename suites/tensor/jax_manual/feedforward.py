@@ -57,4 +57,5 @@ class FeedForward(QuadraticLoss, FeedForwardBlock):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield self.each_token("all_reduce", "forward", self.contract.model.hidden)
+        yield from self.entry_sums(1)
         yield from self.adapter_transfers("forward", 1)

@@ -30,6 +30,10 @@ class LinearLayers(TensorParallel):
         """Partial sums leave it, replicated again."""
         return self.reduce_from_tensor(y)
 
+    def entry_sums(self, blocks: int) -> Iterator[Transfer]:
+        """In the backward pass: the gradients of what so many blocks were entered with."""
+        yield self.each_token("all_reduce", "backward", self.contract.model.hidden, blocks)
+
     def column_linear(self, x: jax.Array, name: str, p: Named) -> jax.Array:
         """x already entered; weight S(1), bias S(0) -> this device's output features."""
         y = x @ p[f"{name}.weight"]
@@ -78,6 +82,7 @@ class ColumnLinear(QuadraticLoss, LinearLayers):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
+        yield from self.entry_sums(1)
         if self.stays_divided:
             slices, axes = self.contract.recipe.accumulation, (self.tensor_axis,)
             yield Transfer(kind="all_reduce", axes=axes, phase="forward", elements=1, dtype=self.master, calls=slices)
@@ -93,7 +98,7 @@ class RowLinear(QuadraticLoss, LinearLayers):
 
     @property
     def arrives_divided(self) -> bool:
-        return self.contract.name.endswith("row_linear_sharded")
+        return "S(1)" in self.contract.layouts.get("input_gradients/inputs", {}).values()
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         x_BI = batch["inputs"].astype(self.compute)
@@ -109,6 +114,9 @@ class RowLinear(QuadraticLoss, LinearLayers):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield self.each_token("all_reduce", "forward", self.contract.model.outputs)
+        if not self.arrives_divided:
+            width = -(-self.contract.model.hidden // self.tensor_size())
+            yield self.each_token("all_gather", "backward", width * self.tensor_size())
 
 
 class Linear2D(QuadraticLoss, LinearLayers):
@@ -129,7 +137,8 @@ class Linear2D(QuadraticLoss, LinearLayers):
         return {"data": "S(1)"} if key == "inputs" else {}
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
-        y_BO = self.row_linear(batch["inputs"].astype(self.compute), "linear", p)
+        x_BI = self.enter_block(batch["inputs"].astype(self.compute))
+        y_BO = self.row_linear(x_BI, "linear", p)
         y_BO = self.gather_from_tensor(y_BO, -1)
         return *self.quadratic(y_BO, batch), {"outputs/y": y_BO}
 
@@ -148,6 +157,7 @@ class Linear2D(QuadraticLoss, LinearLayers):
         yield self.each_token("all_gather", "forward", self.contract.model.outputs)
         partial_sums = self.each_token("all_reduce", "forward", self.contract.model.outputs // self.tensor_size())
         yield replace(partial_sums, axes=("data",))
+        yield self.each_token("all_reduce", "backward", self.contract.model.hidden // self.mesh.size("data"))
 
 
 class LinearSubmesh(ColumnLinear):

@@ -60,7 +60,7 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
     def blocks_transfers(self, leaving: int, entering: int) -> Iterator[Transfer]:
         """Sums of activations where a block is left, sums of their gradients where it was entered."""
         yield self.each_token("all_reduce", "forward", self.contract.model.hidden, leaving)
-        yield self.each_token("all_reduce", "backward", self.contract.model.hidden, entering)
+        yield from self.entry_sums(entering)
         number = self.depth
         yield from self.adapter_transfers("forward", number)
         if self.recomputes:  # all of a layer but its last sum, which its own backward pass does not need

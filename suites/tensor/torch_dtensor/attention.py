@@ -137,4 +137,5 @@ class Attention(Quadratic, DividedAttention):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield from self.entered()
+        yield from self.entered_backward()
         yield from self.left()

@@ -79,4 +79,5 @@ class FeedForward(Quadratic, DividedFeedForward):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield from self.entered()
+        yield from self.entered_backward()
         yield from self.left()

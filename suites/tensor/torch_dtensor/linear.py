@@ -69,6 +69,7 @@ class ColumnLinear(LinearContract):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
+        yield from self.entered_backward()
         if self.stays_divided:
             yield self.tensor_transfer("all_reduce", "forward", 1, self.master)
         else:
@@ -83,7 +84,7 @@ class RowLinear(LinearContract):
 
     @property
     def arrives_divided(self) -> bool:
-        return self.contract.name.endswith("row_linear_sharded")
+        return "S(1)" in self.contract.layouts.get("input_gradients/inputs", {}).values()
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         return {"linear": RowwiseParallel(input_layouts=Shard(-1) if self.arrives_divided else Replicate())}
@@ -106,6 +107,10 @@ class RowLinear(LinearContract):
         yield from super().transfers()
         elements = self.slice_tokens * self.contract.model.outputs
         yield self.tensor_transfer("all_reduce", "forward", elements, self.compute)
+        if not self.arrives_divided:
+            width = -(-self.contract.model.hidden // self.tensor_size())
+            elements = self.slice_tokens * width * self.tensor_size()
+            yield self.tensor_transfer("all_gather", "backward", elements, self.compute)
 
 
 class Linear2D(LinearContract):
@@ -155,6 +160,8 @@ class Linear2D(LinearContract):
         elements = self.slice_tokens * self.contract.model.outputs
         yield self.tensor_transfer("all_gather", "forward", elements, self.compute)
         yield self.slice_transfer("data", "all_reduce", "forward", elements, self.compute)
+        elements = self.slice_tokens * self.contract.model.hidden // self.mesh.size("data")
+        yield self.tensor_transfer("all_reduce", "backward", elements, self.compute)
 
     def compute_axes(self) -> tuple[str, ...]:
         return ("data", "tensor")

@@ -93,3 +93,4 @@ class Attention(QuadraticLoss, AttentionBlock):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield self.hidden_transfer("forward")
+        yield from self.entry_sums(1)

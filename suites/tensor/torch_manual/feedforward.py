@@ -56,4 +56,5 @@ class FeedForward(QuadraticLoss, FeedForwardBlock):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield self.hidden_transfer("forward")
+        yield from self.entry_sums(1)
         yield from self.adapter_transfers("forward", 1)

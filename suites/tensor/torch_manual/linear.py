@@ -29,6 +29,10 @@ class LinearLayers(TensorParallel):
         """Partial sums leave it, replicated again."""
         return self.reduce_from_tensor(y)
 
+    def entry_sums(self, blocks: int) -> Iterator[Transfer]:
+        """In the backward pass: the gradients of what so many blocks were entered with."""
+        yield self.hidden_transfer("backward", calls=blocks)
+
     def column_linear(self, x: Tensor, name: str, p: Named) -> Tensor:
         """x already entered; weight S(1), bias S(0) -> this rank's output features."""
         y = x @ p[f"{name}.weight"]
@@ -83,6 +87,7 @@ class ColumnLinear(QuadraticLoss, LinearLayers):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
+        yield from self.entry_sums(1)
         if self.stays_divided:
             yield self.tensor_transfer("all_reduce", "forward", 1, self.master)
         else:
@@ -97,7 +102,7 @@ class RowLinear(QuadraticLoss, LinearLayers):
 
     @property
     def arrives_divided(self) -> bool:
-        return self.contract.name.endswith("row_linear_sharded")
+        return "S(1)" in self.contract.layouts.get("input_gradients/inputs", {}).values()
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         x_BI = batch["inputs"] if self.arrives_divided else self.split_to_tensor(batch["inputs"], -1)
@@ -112,6 +117,10 @@ class RowLinear(QuadraticLoss, LinearLayers):
         yield from super().transfers()
         elements = self.slice_tokens * self.contract.model.outputs
         yield self.tensor_transfer("all_reduce", "forward", elements, self.compute)
+        if not self.arrives_divided:
+            width = -(-self.contract.model.hidden // self.tensor_size())
+            elements = self.slice_tokens * width * self.tensor_size()
+            yield self.tensor_transfer("all_gather", "backward", elements, self.compute)
 
 
 class Linear2D(QuadraticLoss, LinearLayers):
@@ -132,7 +141,7 @@ class Linear2D(QuadraticLoss, LinearLayers):
         return {"data": "S(1)"} if key == "inputs" else {}
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
-        y_BO = self.row_linear(batch["inputs"], "linear", p)
+        y_BO = self.row_linear(self.enter_block(batch["inputs"]), "linear", p)
         y_BO = self.gather_from_tensor(y_BO, -1)
         return *self.quadratic(y_BO, batch), {"outputs/y": y_BO}
 
@@ -152,6 +161,8 @@ class Linear2D(QuadraticLoss, LinearLayers):
         part = elements // self.tensor_size()
         yield self.slice_transfer("data", "all_reduce", "forward", part, self.compute)
         yield self.tensor_transfer("all_gather", "forward", elements, self.compute)
+        elements = self.slice_tokens * self.contract.model.hidden // self.mesh.size("data")
+        yield self.tensor_transfer("all_reduce", "backward", elements, self.compute)
 
 
 class LinearSubmesh(ColumnLinear):

@@ -46,7 +46,7 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
 
     def layer_transfers(self, number: int) -> Iterator[Transfer]:
         """Each of two blocks enters with a sum of gradients and leaves with a sum; some layers are computed twice."""
-        yield self.hidden_transfer("backward", calls=2 * number)
+        yield from self.entry_sums(2 * number)
         for phase in ("forward", "backward") if self.recomputes else ("forward",):
             yield self.hidden_transfer(phase, calls=2 * number)
             yield from self.adapter_transfers(phase, number)

@@ -93,6 +93,6 @@ class VocabularyParallel(LinearLayers):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield self.hidden_transfer("forward")  # embedding
-        yield self.hidden_transfer("backward")  # head
+        yield from self.entry_sums(1)  # head
         statistics = 4 if self.contract.model.label_smoothing else 3
         yield self.tensor_transfer("all_reduce", "forward", self.slice_tokens, self.master, calls=statistics)
