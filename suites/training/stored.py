@@ -129,10 +129,10 @@ class StoredTraining(Implementation):
         """Order of its elements, -1 where a dim was filled up to divide over its axis."""
         found = dict(self.batch_positions(key))
         for axis, placement in self.input_placements(key).items():
-            dim = sharded_dim(placement)
-            missing = 0 if dim is None else -self.batch_shapes[key][dim] % self.mesh.size(axis)
-            if missing and dim not in found:
-                found[dim] = np.pad(np.arange(self.batch_shapes[key][dim]), (0, missing), constant_values=-1)
+            if (dim := sharded_dim(placement)) is not None and dim not in found:
+                size = self.batch_shapes[key][dim]
+                if missing := -size % self.mesh.size(axis):
+                    found[dim] = np.pad(np.arange(size), (0, missing), constant_values=-1)
         return found
 
     # Observations that have rows.
