@@ -157,7 +157,8 @@ class TorchTraining(StoredTraining):
         """Shape of the whole of which this rank has a block, blocks being of equal size."""
         whole = list(value.shape)
         for axis, placement in placements.items():
-            whole[sharded_dim(placement) or 0] *= self.axis(axis).size
+            if (dim := sharded_dim(placement)) is not None:
+                whole[dim] *= self.axis(axis).size
         return tuple(whole)
 
     @cached_property

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from conformance.implementation import Declarations
+from conformance.placements import Placements, owned_by
 from conformance.workers.fleet import busiest
 from suites.pipeline.arrangement import RIDING
 from suites.pipeline.timetable import ACTIVATION, SEND, WORK, Event
@@ -52,6 +53,11 @@ class Pipeline(Executor):
         if whole is None:
             whole = torch.empty(self.contract.shapes[name], dtype=dtype)
         return self.axis(self.pipeline_axis).broadcast(whole, self.writer(name))
+
+    def observation_placements(self, name: str) -> Placements:
+        """What a stage observed, its rank alone has."""
+        own = super().observation_placements(name)
+        return own if self.ranks == 1 else {**own, self.pipeline_axis: owned_by(self.pipeline_rank)}
 
     # Sums.
 
