@@ -13,7 +13,7 @@ import typer
 app = typer.Typer(
     name="shardproof",
     help="Does a model that is split over many devices still compute what one device computes?",
-    epilog="Exit status: 0 all as expected, 1 something failed, 2 wrong usage.",
+    epilog="Exit status: 0 all as expected, 1 something failed, 2 wrong usage, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,20 +30,46 @@ def _option(name: str, metavar: str, text: str) -> Any:
 
 
 def _status(command: Callable[..., int]) -> Callable[..., None]:
-    """Turn what a command returns into the exit status, and wrong usage into one sentence and status 2."""
+    """Turn what a command returns into the exit status; wrong usage, a disk that refuses and Ctrl-C into a sentence."""
 
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
+        from conformance.files import WriteFailed
+        from conformance.interruption import STATUS, interruptible
         from conformance.usage import UsageError
 
         try:
-            status = command(*args, **kwargs)
+            with interruptible():
+                status = command(*args, **kwargs)
         except UsageError as wrong:
             typer.echo(str(wrong), err=True)
             status = 2
+        except WriteFailed as failed:
+            typer.echo(str(failed), err=True)
+            status = 1
+        except KeyboardInterrupt:
+            typer.echo("Interrupted.", err=True)
+            status = STATUS
         raise typer.Exit(status)
 
     return wrapped
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from conformance import environment
+
+        typer.echo(f"shardproof {environment.packages()['shardproof'] or 'unknown'}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Does a model that is split over many devices still compute what one device computes?"""
 
 
 @app.command()
@@ -51,7 +77,12 @@ def _status(command: Callable[..., int]) -> Callable[..., None]:
 def run(
     suites: Suites = None,
     profile: Annotated[str | None, _option("--profile", "P", "smoke, core (default), full or qualification.")] = None,
-    contract: Annotated[str | None, _option("--contract", "C", "One contract, for example tensor/mlp.")] = None,
+    contract: Annotated[
+        list[str] | None, _option("--contract", "C", "A contract, for example tensor/mlp; several run in this order.")
+    ] = None,
+    case: Annotated[
+        list[str] | None, _option("--case", "ID", "A case; several run in this order, in the same worker.")
+    ] = None,
     implementation: Annotated[
         str | None, _option("--implementation", "I", "A registered name, or your own file.py:Class.")
     ] = None,
@@ -66,17 +97,26 @@ def run(
     ] = None,
     resume: Annotated[Path | None, _option("--resume", "DIR", "Go on with an earlier run.")] = None,
     fraction: Annotated[str | None, _option("--fraction", "i/n", "The i-th of n equal shares of the cases.")] = None,
+    timeout: Annotated[
+        float | None, _option("--timeout", "SECONDS", "A case that takes longer hangs; 120 by default, more if large.")
+    ] = None,
+    trials: Annotated[
+        bool, typer.Option("--trials/--no-trials", help="Run what fails again, one thing taken away at a time.")
+    ] = True,
     as_json: AsJson = False,
 ) -> int:
     """Judge cases and write their records and a report."""
+    from conformance.commands.run import How
     from conformance.commands.run import run as run_command
     from conformance.plan import Selection
 
     wanted = Selection(
-        suites=tuple(suites or ()), profile=profile, contract=contract, implementation=implementation,
-        framework=framework, mesh=mesh, dtype=dtype, seed=seed, fraction=fraction, devices=devices,
+        suites=tuple(suites or ()), profile=profile, contracts=tuple(contract or ()), cases=tuple(case or ()),
+        implementation=implementation, framework=framework, mesh=mesh, dtype=dtype, seed=seed, fraction=fraction,
+        devices=devices,
     )  # fmt: skip
-    return run_command(wanted, checks=check or (), output=output, resume=resume, as_json=as_json)
+    how = How(checks=tuple(check or ()), timeout_seconds=timeout, trials=trials, as_json=as_json)
+    return run_command(wanted, how, output=output, resume=resume)
 
 
 @app.command(name="list")
@@ -85,12 +125,17 @@ def list_(
     what: Annotated[
         str, typer.Argument(metavar="suites|contracts|implementations|meshes|faults|cases", show_default=False)
     ],
+    suite: Annotated[str | None, _option("--suite", "S", "Of this suite only.")] = None,
+    profile: Annotated[str | None, _option("--profile", "P", "Cases and meshes of this profile only.")] = None,
+    contract: Annotated[
+        str | None, _option("--contract", "C", "What is of this contract only: cases, meshes, implementations, faults.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """List what there is."""
-    from conformance.commands.listing import show
+    from conformance.commands.listing import Filter, show
 
-    return show(what, as_json=as_json)
+    return show(what, Filter(suite=suite, profile=profile, contract=contract), as_json=as_json)
 
 
 @app.command()
@@ -154,6 +199,9 @@ def doctor(as_json: AsJson = False) -> int:
 
 def main() -> None:
     """The entry point of `shardproof`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # whatever the terminal can show, nothing is lost over it
     try:
         app()
     except BrokenPipeError:  # the reader of a pipe has seen enough

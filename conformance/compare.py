@@ -85,7 +85,7 @@ def _size(factor: float | None) -> float:
 
 
 def show(before: Path, after: Path, *, as_json: bool) -> int:
-    """Print the comparison; the exit status is 1 if a verdict got worse."""
+    """Print the comparison; the exit status is 1 if a verdict got worse or there was nothing to compare."""
     old, new = read(before), read(after)
     for complaint in (*old.complaints, *new.complaints):
         print(complaint, file=sys.stderr)
@@ -94,7 +94,9 @@ def show(before: Path, after: Path, *, as_json: bool) -> int:
         print(json.dumps(_finite(asdict(found))))
     else:
         _show(found)
-    return 1 if found.worse else 0
+    if not found.common:
+        print(f"{before} and {after} have no case in common: nothing was compared.", file=sys.stderr)
+    return 1 if found.worse or not found.common else 0
 
 
 def _show(found: Comparison) -> None:

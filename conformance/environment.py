@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,6 +60,12 @@ def content_hash() -> str:
             digest.update(f"{package}/{path.relative_to(folder)}".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def file_hashes(implementations: Iterable[str]) -> dict[str, str]:
+    """File -> SHA-256, of implementations that are given as `file.py:Class`."""
+    files = sorted({name.rpartition(":")[0] for name in implementations})
+    return {file: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if Path(file).is_file()}
 
 
 def _judging_packages() -> list[str]:

@@ -15,10 +15,11 @@ from conformance.checks.relations import Relations
 from conformance.contract import Contract
 from conformance.faults import Fault
 from conformance.outsider import is_outsider
-from conformance.plan import parse_case, reproduce
+from conformance.plan import parse_case
 from conformance.recorder import RESULTS, read
 from conformance.records import CaseRecord
 from conformance.relations import LAWS
+from conformance.reproduce import reproduce
 from conformance.summary import what_failed
 from conformance.usage import choose
 

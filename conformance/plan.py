@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -13,6 +12,7 @@ from conformance.cases import DEVICES, DTYPES, PROFILES, Case, Mutation, Registe
 from conformance.contract import Contract
 from conformance.mesh import AXIS, MOST_DEVICES, ORDERS, Mesh, MeshError, too_large
 from conformance.outsider import framework_of, is_outsider
+from conformance.resolve import resolve
 from conformance.roles import ROLES
 from conformance.usage import UsageError, choose
 
@@ -26,7 +26,8 @@ class Selection:
 
     suites: tuple[str, ...] = ()
     profile: str | None = None
-    contract: str | None = None
+    contracts: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()  # ids; they run in this order, one after the other in the same worker
     implementation: str | None = None
     framework: str | None = None
     mesh: str | None = None
@@ -39,9 +40,12 @@ class Selection:
 def select(wanted: Selection) -> list[Case]:
     """The cases that a selection means, in the order of the matrix, each once; UsageError if it means none.
 
-    A mesh, dtype, seed or implementation that the standing matrix does not have takes the place of those it has.
+    Cases and contracts that are named keep the order in which they are named. A mesh, dtype, seed or implementation
+    that the standing matrix does not have takes the place of those it has.
     """
     _check_words(wanted)
+    if wanted.cases:
+        return _named(wanted)
     mesh = _mesh(wanted.mesh) if wanted.mesh is not None else None
     chosen = _suites(wanted)
     cases = _standing(wanted, chosen, mesh)
@@ -57,23 +61,24 @@ def select(wanted: Selection) -> list[Case]:
     return cases
 
 
+def _named(wanted: Selection) -> list[Case]:
+    """The cases with the ids that were given."""
+    if wanted != Selection(cases=wanted.cases):
+        raise UsageError("--case says the whole case: leave out what else selects cases.")
+    cases = [parse_case(text) for text in wanted.cases]
+    for case in cases:
+        if case.fault or case.mutation:
+            raise UsageError(f"{case.id} has a bug planted in it: `shardproof power` runs such cases.")
+        resolve(case)
+    _check_devices(cases)
+    return list({case.id: case for case in cases}.values())
+
+
 def framework_for(case: Case) -> str:
     """The framework of a case's implementation."""
     if is_outsider(case.implementation):
         return framework_of(case.implementation)
     return suites()[case.suite].implementation(case.implementation).framework
-
-
-def reproduce(case: Case, checks: Iterable[str] = ()) -> str:
-    """The one command that runs just this case again."""
-    if case.fault or case.mutation:
-        return shlex.join(["shardproof", "power", case.suite, "--implementation", case.implementation])
-    words = ["shardproof", "run", "--contract", case.contract, "--implementation", case.implementation]
-    words += ["--mesh", str(case.mesh), "--dtype", case.dtype, "--seed", str(case.seed)]
-    words += ["--devices", case.devices] if case.devices != "emulated" else []
-    for check in checks:
-        words += ["--check", check]
-    return shlex.join(words)
 
 
 _MESH = rf"{AXIS}\d+(?:_{AXIS}\d+)*(?:_(?:{'|'.join(ORDERS[1:])}))?"
@@ -140,22 +145,25 @@ def _suites(wanted: Selection) -> list[Suite]:
     if not known:
         raise UsageError("No suite is installed: install shardproof itself with `pip install -e .` in its folder.")
     names = [choose("suite", name, tuple(known)) for name in wanted.suites] or list(known)
-    if wanted.contract is not None and not wanted.suites:
+    if wanted.contracts and not wanted.suites:
         contracts = tuple(contract.name for suite in known.values() for contract in suite.contracts)
-        names = [choose("contract", wanted.contract, contracts).partition("/")[0]]
+        names = [choose("contract", name, contracts).partition("/")[0] for name in wanted.contracts]
     return [known[name] for name in dict.fromkeys(names)]
 
 
 def _standing(wanted: Selection, chosen: list[Suite], mesh: Mesh | None) -> list[Case]:
-    """Standing cases of the profile; of all profiles when one contract is asked for by name."""
-    if wanted.contract is None:
+    """Standing cases of the profile; of all profiles for contracts that are asked for by name."""
+    if not wanted.contracts:
         return [case for suite in chosen for case in suite.cases(wanted.profile or DEFAULT_PROFILE)]
     contracts = {contract.name: contract for suite in chosen for contract in suite.contracts}
-    contract = contracts[choose("contract", wanted.contract, tuple(contracts))]
     profiles = (wanted.profile,) if wanted.profile else PROFILES
-    found = [case for profile in profiles for case in suites()[contract.suite].cases(profile)]
-    found = list({case.id: case for case in found if case.contract == contract.name}.values())
-    return found or _beyond_the_matrix(contract, mesh)
+    found: list[Case] = []
+    for name in dict.fromkeys(wanted.contracts):
+        contract = contracts[choose("contract", name, tuple(contracts))]
+        standing = [case for profile in profiles for case in suites()[contract.suite].cases(profile)]
+        own = list({case.id: case for case in standing if case.contract == name}.values())
+        found += own or _beyond_the_matrix(contract, mesh)
+    return found
 
 
 def _beyond_the_matrix(contract: Contract, mesh: Mesh | None) -> list[Case]:
@@ -179,14 +187,14 @@ def _narrowed(wanted: Selection, chosen: list[Suite], cases: list[Case]) -> list
 def _implemented(wanted: Selection, known: Mapping[str, Registered], cases: list[Case]) -> list[Case]:
     name = wanted.implementation or ""
     if is_outsider(name):
-        if wanted.contract is None:
+        if not wanted.contracts:
             raise UsageError(f"--implementation {name} needs --contract: say which contract it claims to honour.")
         framework_of(name)  # refuses a file that does not import or a class that lacks a method
         return _column(cases, "implementation", name)
     entry = known[choose("implementation", name, tuple(known))]
     honoured = [case for case in cases if case.contract in entry.classes]
     if cases and not honoured:
-        raise UsageError(f"The implementation '{name}' does not claim to honour '{wanted.contract}'.")
+        raise UsageError(f"The implementation '{name}' does not claim to honour '{', '.join(wanted.contracts)}'.")
     return _column(honoured, "implementation", name)
 
 
@@ -249,7 +257,7 @@ def _spoken(wanted: Selection) -> str:
     asked = {
         "suite": ", ".join(wanted.suites),
         "profile": wanted.profile,
-        "contract": wanted.contract,
+        "contract": ", ".join(wanted.contracts),
         "implementation": wanted.implementation,
         "framework": wanted.framework,
         "mesh": wanted.mesh,

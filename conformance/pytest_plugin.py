@@ -100,9 +100,9 @@ class CaseItem(pytest.Item):
         self.case = case
 
     def runtest(self) -> None:
-        from conformance.plan import reproduce
         from conformance.records import CaseRecord
         from conformance.report.junit import properties_of
+        from conformance.reproduce import reproduce
         from conformance.resolve import resolve
 
         result = _bench(self.session).judge_case(self.case, resolve(self.case))

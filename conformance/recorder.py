@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from pydantic import BaseModel, ValidationError
 
-from conformance.records import SCHEMA_VERSION, CaseRecord, RunRecord
+from conformance.files import WriteFailed, cannot_write, write_whole
+from conformance.records import SCHEMA_VERSION, CaseRecord
+from conformance.run_record import PartRecord, RunRecord
 from conformance.usage import UsageError
 
 CASES, RUN = "cases.jsonl", "run.json"
+NEVER_RAN = ("crash", "The workers have been closed.")  # as earlier versions recorded what an interruption cut off
 RESULTS = Path("shardproof-results")  # where results go unless told otherwise
 
 
@@ -59,7 +63,8 @@ def _cases_of(path: Path) -> tuple[tuple[CaseRecord, ...], tuple[str, ...]]:
             bad.append((number, _first_problem(wrong)))
         else:
             records.pop(record.case, None)
-            records[record.case] = record
+            if (record.verdict, record.reason) != NEVER_RAN:
+                records[record.case] = record
     kept = f"the {len(records)} good records are kept"
     return tuple(records.values()), tuple(
         f"{path}, line {n} cannot be read and is left out ({why}); {kept}." for n, why in bad
@@ -79,76 +84,143 @@ def _first_problem(wrong: Exception) -> str:
 class Recorder:
     """Appends records to a directory; each is on disk before the next case starts.
 
-    A new run needs a directory without records. A resumed run goes on in its own, and `done` are the cases that it has.
+    A new run needs a directory without records. A resumed run goes on in its own, as another part of it, and `done` are
+    the cases that it has. One process at a time writes to a directory. Raises WriteFailed where the disk refuses.
     """
 
     def __init__(self, directory: Path, run: RunRecord, *, resume: bool = False) -> None:
         self.directory = directory
-        self.records: list[CaseRecord] = []
+        self._records: dict[str, CaseRecord] = {}
         self.complaints: tuple[str, ...] = ()
+        parts: tuple[PartRecord, ...] = ()
         if resume:
-            earlier = read(directory)
-            self.records, self.complaints = list(earlier.records), earlier.complaints
-            run = run.model_copy(update={"started": earlier.run.started, "seconds": earlier.run.seconds})
+            read(directory)  # refuses what is no results directory before anything is opened there
         else:
             _claim(directory)
-        self.run = run
-        self._write_run()
-        self._stream = _opened(directory / CASES)
+        self._stream = _opened(directory / CASES, new=not resume)
+        try:
+            if resume:
+                earlier = read(directory)
+                self._records = {record.case: record for record in _that_ended(earlier)}
+                self.complaints = earlier.complaints
+                parts = earlier.run.parts or (earlier.run.part(),)
+                run = run.model_copy(update={"started": earlier.run.started, "seconds": earlier.run.seconds})
+            self.run = run.model_copy(update={"parts": (*parts, *(run.parts or (run.part(),)))})
+            self._part = len(parts)
+            self._write_run()
+        except BaseException:
+            os.close(self._stream)
+            raise
+
+    @property
+    def records(self) -> list[CaseRecord]:
+        return list(self._records.values())
 
     @property
     def done(self) -> frozenset[str]:
-        return frozenset(record.case for record in self.records)
+        """The cases that need not run again; what was not here may be here by now."""
+        return frozenset(name for name, record in self._records.items() if record.missing is None)
 
-    def append(self, record: CaseRecord) -> None:
-        """Write one record and wait until it is on disk."""
-        _write_line(self._stream, record)
-        self.records.append(record)
+    def plan(self, left: int) -> None:
+        """So many cases are still to run."""
+        self.run = self.run.model_copy(update={"planned": len(self.done) + left})
+
+    def append(self, record: CaseRecord) -> CaseRecord:
+        """Write one record and wait until it is on disk; the record as it is there."""
+        record = record.model_copy(update={"part": self._part})
+        _write_line(self._stream, self.directory / CASES, record)
+        self._records[record.case] = record
+        return record
 
     def close(self, **final: object) -> None:
-        """Write the totals; `final` are fields of the run record."""
-        self._stream.close()
+        """Write the totals and let go of the directory; `final` are fields of the run record."""
         totals = Counter(record.verdict for record in self.records)
         unexpected = sum(not record.as_expected for record in self.records)
         self.run = self.run.model_copy(update={"totals": dict(totals), "unexpected": unexpected, **final})
-        self._write_run()
+        earlier = sum(part.seconds for part in self.run.parts[:-1])
+        last = {"finished": self.run.finished, "seconds": self.run.seconds - earlier}
+        parts = (*self.run.parts[:-1], self.run.parts[-1].model_copy(update=last))
+        self.run = self.run.model_copy(update={"parts": parts})
+        try:
+            self._write_run()
+        finally:
+            os.close(self._stream)  # and with it the lock
 
     def _write_run(self) -> None:
-        path = self.directory / RUN
-        draft = path.with_suffix(".draft")
-        draft.write_text(self.run.model_dump_json(indent=2) + "\n")
-        os.replace(draft, path)
+        write_whole(self.directory / RUN, self.run.model_dump_json(indent=2) + "\n")
+
+
+def _that_ended(earlier: Results) -> list[CaseRecord]:
+    """Without the cases that ended because their run was ended, as far as that can be told: they are run again."""
+    killed = "was ended by SIGKILL."
+    unfinished = earlier.run.finished is None
+    return [
+        record
+        for record in earlier.records
+        if not (record.verdict == "crash" and unfinished and record.reason.endswith(killed))
+    ]
 
 
 def _claim(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"'{directory}' is a file: --output needs a directory.")
-    held = sorted(path.name for path in _contents(directory))
-    if RUN in held or CASES in held:
-        raise UsageError(
-            f"'{directory}' already holds results: go on with --resume {directory}, or choose another --output."
-        )
-    if held:
-        raise UsageError(f"'{directory}' holds other files ({held[0]}): --output needs a new or an empty directory.")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        held = sorted(path.name for path in _contents(directory))
+        if not held:
+            directory.mkdir(parents=True, exist_ok=True)
     except OSError as wrong:
         raise UsageError(f"Cannot write to '{directory}': {wrong.strerror}.") from None
+    if RUN in held or CASES in held:
+        raise UsageError(_held(directory))
+    if held:
+        raise UsageError(f"'{directory}' holds other files ({held[0]}): --output needs a new or an empty directory.")
+
+
+def _held(directory: Path) -> str:
+    return f"'{directory}' already holds results: go on with --resume {directory}, or choose another --output."
 
 
 def _contents(directory: Path) -> Iterator[Path]:
     return directory.iterdir() if directory.exists() else iter(())
 
 
-def _opened(path: Path) -> BinaryIO:
-    """The stream to append to; a last line that a kill cut short is ended, so that it spoils no other."""
-    stream = path.open("ab")
-    if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-        stream.write(b"\n")
+def _opened(path: Path, *, new: bool) -> int:
+    """The locked file to append to; a last line that a kill cut short is ended, so that it spoils no other."""
+    try:
+        stream = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | (os.O_EXCL if new else 0), 0o666)
+    except FileExistsError:
+        raise UsageError(_held(path.parent)) from None
+    except OSError as wrong:
+        raise UsageError(f"Cannot write to '{path.parent}': {wrong.strerror}.") from None
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, however the process ends
+        size = os.fstat(stream).st_size
+        if size and os.pread(stream, 1, size - 1) != b"\n":
+            _write(stream, path, b"\n")
+    except BlockingIOError:
+        os.close(stream)
+        raise UsageError(
+            f"Another shardproof is writing to '{path.parent}': wait until it has ended, or choose another folder."
+        ) from None
+    except BaseException:
+        os.close(stream)
+        raise
     return stream
 
 
-def _write_line(stream: BinaryIO, record: BaseModel) -> None:
-    stream.write(record.model_dump_json().encode() + b"\n")
-    stream.flush()
-    os.fsync(stream.fileno())
+def _write_line(stream: int, path: Path, record: BaseModel) -> None:
+    _write(stream, path, record.model_dump_json().encode() + b"\n")
+
+
+def _write(stream: int, path: Path, content: bytes) -> None:
+    """All of it, on disk, or WriteFailed and nothing of it."""
+    before = os.fstat(stream).st_size
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(stream, left) :]
+        os.fsync(stream)
+    except OSError as wrong:
+        with suppress(OSError):
+            os.ftruncate(stream, before)
+        raise WriteFailed(cannot_write(path, wrong)) from wrong

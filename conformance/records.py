@@ -8,41 +8,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 from pydantic.json_schema import models_json_schema
 
-from conformance.cases import DEVICES, Case, Mutation
+from conformance.cases import Case, Mutation
 from conformance.mesh import Mesh
-from conformance.results import VERDICTS, CaseResult, Cause, CheckResult, Worst, spoken
+from conformance.record_base import SCHEMA_VERSION, Devices, Number, Record, Verdict
+from conformance.results import CaseResult, Cause, CheckResult, Worst, spoken
+from conformance.run_record import RunRecord
 from conformance.timeline import Bar, Lane, Timeline
 
-SCHEMA_VERSION = 1
+NOT_HERE = "not here"
 
 
-def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
-    def check(word: str) -> str:
-        if word not in words:
-            raise ValueError(f"'{word}' is none of {', '.join(words)}")
-        return word
-
-    return check
-
-
-Number = Annotated[float, WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["Infinity", "-Infinity", "NaN"]}]})]
-Verdict = Annotated[str, Field(json_schema_extra={"enum": list(VERDICTS)}), AfterValidator(_one_of(VERDICTS))]
-Devices = Annotated[str, Field(json_schema_extra={"enum": list(DEVICES)}), AfterValidator(_one_of(DEVICES))]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
-
-
-class CauseRecord(_Record):
+class CauseRecord(Record):
     """One signature that fits; confidence from 0 to 1."""
 
     cause: str
@@ -50,7 +33,7 @@ class CauseRecord(_Record):
     confidence: Number = 0.0
 
 
-class WorstRecord(_Record):
+class WorstRecord(Record):
     """The comparison nearest to its bound, or farthest beyond it."""
 
     tensor: str
@@ -65,7 +48,7 @@ class WorstRecord(_Record):
         return self.error / self.bound if self.bound else float("inf")
 
 
-class CheckRecord(_Record):
+class CheckRecord(Record):
     """One check applied to one case."""
 
     check: str
@@ -80,7 +63,7 @@ class CheckRecord(_Record):
     diagnosis: tuple[CauseRecord, ...] = ()
 
 
-class BarRecord(_Record):
+class BarRecord(Record):
     """One piece of work of a timeline, in its unit of time."""
 
     start: Number
@@ -89,14 +72,14 @@ class BarRecord(_Record):
     label: str
 
 
-class LaneRecord(_Record):
+class LaneRecord(Record):
     """The work of one rank."""
 
     name: str
     bars: tuple[BarRecord, ...]
 
 
-class TimelineRecord(_Record):
+class TimelineRecord(Record):
     """What each rank planned to do when."""
 
     title: str
@@ -109,7 +92,7 @@ class TimelineRecord(_Record):
         return Timeline(title=self.title, unit=self.unit, lanes=lanes)
 
 
-class CaseRecord(_Record):
+class CaseRecord(Record):
     """One judged case: a line of cases.jsonl."""
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
@@ -136,6 +119,8 @@ class CaseRecord(_Record):
     output: str = ""
     reproduce: str = ""
     timeline: TimelineRecord | None = None
+    missing: str | None = Field(default=None, description="the framework that is not installed: the case was not run")
+    part: int = Field(default=0, ge=0, description="which part of a resumed run judged it: a number in `parts`")
 
     @model_validator(mode="after")
     def _is_a_case(self) -> CaseRecord:
@@ -144,7 +129,12 @@ class CaseRecord(_Record):
 
     @property
     def as_expected(self) -> bool:
-        return self.verdict in (self.expected, "waived")
+        return self.missing is not None or self.verdict in (self.expected, "waived")
+
+    @property
+    def outcome(self) -> str:
+        """The verdict, or `not here` where the framework is missing."""
+        return self.verdict if self.missing is None else NOT_HERE
 
     @property
     def spoken(self) -> str:
@@ -192,6 +182,7 @@ class CaseRecord(_Record):
             output=result.output,
             reproduce=reproduce or result.reproduce,
             timeline=TimelineRecord.model_validate(asdict(result.timeline)) if result.timeline else None,
+            missing=result.missing,
         )
 
     def result(self) -> CaseResult:
@@ -220,31 +211,8 @@ class CaseRecord(_Record):
             output=self.output,
             reproduce=self.reproduce,
             timeline=self.timeline.timeline() if self.timeline else None,
+            missing=self.missing,
         )
-
-
-class RunRecord(_Record):
-    """What run.json holds: which code ran where on what, and the totals."""
-
-    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
-    version: str
-    hash: str
-    command: list[str]
-    selection: dict[str, Any] = Field(default_factory=dict)
-    checks: list[str] = Field(default_factory=list)
-    profile: str | None = None
-    packages: dict[str, str | None] = Field(default_factory=dict)
-    machine: dict[str, Any] = Field(default_factory=dict)
-    devices: str = "emulated"
-    flags: dict[str, str] = Field(default_factory=dict)
-    seeds: list[int] = Field(default_factory=list)
-    started: str
-    finished: str | None = None
-    planned: int = 0
-    totals: dict[Verdict, int] = Field(default_factory=dict)
-    unexpected: int = 0
-    seconds: Number = 0.0
-    overhead: Number | None = Field(default=None, description="share of the time outside place, compile, step, collect")
 
 
 def _check_record(check: CheckResult) -> CheckRecord:

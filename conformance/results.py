@@ -59,7 +59,8 @@ class CheckResult:
 class CaseResult:
     """A judged case. `phases` splits `seconds`; `stack` and `output` are what a broken worker left behind.
 
-    `timeline` is what each rank planned to do when, where there is such a plan.
+    `timeline` is what each rank planned to do when, where there is such a plan. `missing` is the framework that is not
+    installed, without which the case was not run.
     """
 
     case: Case
@@ -73,6 +74,7 @@ class CaseResult:
     output: str = ""
     reproduce: str = ""
     timeline: Timeline | None = None
+    missing: str | None = None
 
     @property
     def not_held(self) -> tuple[str, ...]:
@@ -85,8 +87,8 @@ class CaseResult:
 
     @property
     def as_expected(self) -> bool:
-        """`pass` where it must pass; `unsupported` where the standing matrix says so."""
-        return self.verdict in (self.case.expect, "waived")
+        """`pass` where it must pass, `unsupported` where the standing matrix says so; or it cannot run here."""
+        return self.missing is not None or self.verdict in (self.case.expect, "waived")
 
 
 def spoken(verdict: str, not_held: Sequence[str]) -> str:

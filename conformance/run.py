@@ -17,7 +17,8 @@ from conformance.checks.relations import Relations
 from conformance.contract import Arrays
 from conformance.exhibit import Exhibit
 from conformance.judge import judge, verdict_of
-from conformance.plan import reproduce
+from conformance.lanes import Kept, Lane, until_done
+from conformance.reproduce import reproduce
 from conformance.resolve import Target, resolve
 from conformance.results import CaseResult
 from conformance.trials import tried
@@ -47,9 +48,16 @@ def run(
     checks: Sequence[Check] | None = None,
     on_result: Callable[[CaseResult], None] = lambda result: None,
     on_progress: Callable[[str], None] = lambda sentence: None,
-    timeout_seconds: float = TIMEOUT_SECONDS,
+    timeout_seconds: float | None = None,
+    trials: bool = True,
+    as_given: bool = False,
 ) -> Totals:
-    """Judge every case, the two frameworks side by side. `on_result` is called once per case, one call at a time."""
+    """Judge every case, the two frameworks side by side. `on_result` is called once per case, one call at a time.
+
+    timeout_seconds   after which a case counts as hanging; None: long enough for its size and its laws
+    trials     what fails and is not understood is run again with one thing taken away at a time
+    as_given   in the order given, instead of one that puts the cases of a program together
+    """
     if workers is None:
         with Workers(jax_devices=max((case.mesh.devices for case in cases), default=1)) as own:
             return run(
@@ -59,33 +67,30 @@ def run(
                 on_result=on_result,
                 on_progress=on_progress,
                 timeout_seconds=timeout_seconds,
+                trials=trials,
+                as_given=as_given,
             )
     started = time.perf_counter()
-    results: list[CaseResult] = []
-    lock = threading.Lock()
-
-    def record(result: CaseResult) -> None:
-        with lock:
-            results.append(result)
-            on_result(result)
-
-    lanes = _lanes(cases)
-    bench = Bench(workers=workers, checks=checks or CHECKS, timeout_seconds=timeout_seconds)
-    threads = [_lane(lane, bench, record, on_progress) for lane in lanes]
-    for thread in threads:
-        thread.join()
-    for thread in threads:
-        if thread.failure is not None:
-            raise thread.failure
-    return _totals(results, time.perf_counter() - started)
+    bench = Bench(workers=workers, checks=checks or CHECKS, timeout_seconds=timeout_seconds, trials=trials)
+    kept = Kept(on_result)
+    lanes = [Lane(entries, bench.judge_case, kept, on_progress) for entries in _lanes(cases, as_given)]
+    try:
+        for lane in lanes:
+            lane.start()
+        until_done(lanes)
+    finally:
+        kept.end()
+    return _totals(kept.results, time.perf_counter() - started)
 
 
-def _lanes(cases: Sequence[Case]) -> list[list[tuple[Case, Target]]]:
+def _lanes(cases: Sequence[Case], as_given: bool) -> list[list[tuple[Case, Target]]]:
     """Cases by framework, those that share a compiled program side by side."""
     by_framework: dict[str, list[tuple[Case, Target]]] = {}
     for case in cases:
         target = resolve(case)
         by_framework.setdefault(target.framework, []).append((case, target))
+    if as_given:
+        return list(by_framework.values())
     return [sorted(lane, key=_program) for lane in by_framework.values()]
 
 
@@ -94,59 +99,38 @@ def _program(entry: tuple[Case, Target]) -> tuple:
     return (case.contract, case.dtype, case.implementation, str(case.mesh), case.fault or "", case.seed)
 
 
-class _Lane(threading.Thread):
-    """One framework's cases, one after the other."""
-
-    failure: BaseException | None = None
-
-    def __init__(self, body: Callable[[], None]) -> None:
-        super().__init__(daemon=True)
-        self.body = body
-
-    def run(self) -> None:
-        try:
-            self.body()
-        except BaseException as failure:
-            self.failure = failure
-
-
-def _lane(
-    entries: list[tuple[Case, Target]],
-    bench: Bench,
-    record: Callable[[CaseResult], None],
-    on_progress: Callable[[str], None],
-) -> _Lane:
-    def body() -> None:
-        for case, target in entries:
-            on_progress(case.id)
-            record(bench.judge_case(case, target))
-
-    thread = _Lane(body)
-    thread.start()
-    return thread
-
-
 class Bench:
     """Where a case is run and judged: warm workers, and the truths that cases share."""
 
-    def __init__(self, *, workers: Workers, checks: Sequence[Check] = CHECKS, timeout_seconds: float = TIMEOUT_SECONDS):
+    def __init__(
+        self,
+        *,
+        workers: Workers,
+        checks: Sequence[Check] = CHECKS,
+        timeout_seconds: float | None = None,
+        trials: bool = True,
+    ):
         self.workers = workers
         self.checks = checks
         self.timeout_seconds = timeout_seconds
+        self.trials = trials
         self._truths: OrderedDict[tuple, Outcome] = OrderedDict()
         self._lock = threading.Lock()
         self._answered: set[tuple] = set()  # programs of which it is known what every batch key changes
 
-    def _patience(self, target: Target) -> float:
-        """Seconds within which a worker must answer."""
-        return self.timeout_seconds + sum(map(math.prod, target.contract.shapes.values())) / PARAMETERS_PER_SECOND
+    def _patience(self, target: Target, laws: int = 0) -> float:
+        """Seconds within which a worker must answer: those that were asked for, or enough for what it has to do."""
+        if self.timeout_seconds is not None:
+            return self.timeout_seconds
+        parameters = sum(map(math.prod, target.contract.shapes.values()))
+        return TIMEOUT_SECONDS + parameters / PARAMETERS_PER_SECOND + LAW_SECONDS * laws
 
     def judge_case(self, case: Case, target: Target) -> CaseResult:
         """Run one case and judge it; whatever breaks, in a worker or here, is a verdict and never an exception."""
         started = time.perf_counter()
         try:
             result = self._judged(case, target)
-            if result.verdict == "fail":
+            if self.trials and result.verdict == "fail":
                 broken = any(check.check == Relations.name and check.verdict == "fail" for check in result.checks)
                 result = tried(result, target, partial(self._judged, laws=broken))
         except Exception as failure:
@@ -159,7 +143,7 @@ class Bench:
         if truth.failure is not None:
             return _broken(case, target, truth)
         job = self._job(case, target, () if truth.truth is None else truth.truth.decided, laws)
-        outcome = self.workers.run(job, self._patience(target) + LAW_SECONDS * len(job.relations))
+        outcome = self.workers.run(job, self._patience(target, len(job.relations)))
         if outcome.evidence is None or truth.truth is None:
             return _broken(case, target, outcome)
         self._answered.add(_keyed(case))
@@ -225,6 +209,7 @@ def _broken(case: Case, target: Target, outcome: Outcome) -> CaseResult:
         stack=outcome.stack,
         output=outcome.output,
         phases=dict(outcome.phases),
+        missing=outcome.missing,
     )
 
 

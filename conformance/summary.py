@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from conformance import figures
-from conformance.records import CaseRecord, CheckRecord, RunRecord
+from conformance.records import NOT_HERE, CaseRecord, CheckRecord
 from conformance.results import VERDICTS
+from conformance.run_record import RunRecord, mixture
+from conformance.summary_table import show_blocks
 
 MOST_FAILURES = 20  # in the terminal; the report has all of them
 STYLES = {"pass": "green", "fail": "red", "error": "red", "hang": "red", "crash": "red"}
@@ -16,35 +18,26 @@ STYLES = {"pass": "green", "fail": "red", "error": "red", "hang": "red", "crash"
 
 def show(records: Sequence[CaseRecord], run: RunRecord, report: str) -> None:
     """Print the whole summary."""
-    print("\nVerdicts and worst error/bound")
-    show_table(("contract", *implementations(records)), list(_rows(records)))
+    show_blocks(records)
     for line in _failures(records):
         print(line)
     print()
     for line in totals(records, run):
         print(line)
-    print(f"Report: {report}")
+    if report:
+        print(f"Report: {report}")
 
 
 def implementations(records: Iterable[CaseRecord]) -> tuple[str, ...]:
     return tuple(sorted({record.implementation for record in records}))
 
 
-def _rows(records: Sequence[CaseRecord]) -> Iterator[tuple[str, ...]]:
-    for contract in sorted({record.contract for record in records}):
-        cells: dict[str, list[CaseRecord]] = {name: [] for name in implementations(records)}
-        for record in records:
-            if record.contract == contract:
-                cells[record.implementation].append(record)
-        yield (contract, *(cell(found) for found in cells.values()))
-
-
 def cell(records: Sequence[CaseRecord]) -> str:
     """Verdicts and the worst error/bound of some cases: `12 pass 0.41`, `1 fail 3e5, 11 pass`."""
     if not records:
         return ""
-    counts = Counter(record.verdict for record in records)
-    order = sorted(counts, key=lambda verdict: (verdict in ("pass", "unsupported", "waived"), VERDICTS.index(verdict)))
+    counts = Counter(record.outcome for record in records)
+    order = [verdict for verdict in (*VERDICTS[1:5], *VERDICTS[:1], *VERDICTS[5:], NOT_HERE) if counts[verdict]]
     worst = max((record.worst.ratio for record in records if record.worst), default=None)
     spoken = [f"{counts[verdict]} {verdict}" for verdict in order]
     return f"{', '.join(spoken)} {figures.ratio(worst)}".strip()
@@ -122,13 +115,35 @@ def not_held(records: Sequence[CaseRecord]) -> Iterator[str]:
 
 
 def totals(records: Sequence[CaseRecord], run: RunRecord) -> Iterator[str]:
-    """The totals in one or two sentences."""
-    counts = Counter(record.verdict for record in records)
-    spoken = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
-    unexpected = sum(not record.as_expected for record in records)
-    judgement = "all as expected" if not unexpected else f"{unexpected} not as expected"
-    yield f"{figures.count(len(records), 'case')} in {figures.seconds(run.seconds)}: {spoken} - {judgement}."
+    """The totals, how far the run came, what was not here and which code judged, in a sentence each."""
+    counts = Counter(record.outcome for record in records)
+    spoken = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (*VERDICTS, NOT_HERE) if counts[verdict])
+    yield f"{_how_many(records, run)} in {figures.seconds(run.seconds)}: {spoken or 'none'} - {_judgement(records)}."
+    yield from notes(records, run)
     yield from not_held(records)
     if run.overhead is not None:
         phases = "place, compile, step and collect, of candidates and references"
         yield f"Overhead: {figures.share(run.overhead)} of the time went outside {phases}."
+
+
+def notes(records: Sequence[CaseRecord], run: RunRecord) -> Iterator[str]:
+    """What one must know of a run besides its figures: what could not run here, and whether one code judged all."""
+    reasons = {record.missing: record.reason for record in records if record.missing is not None}
+    yield from (f"Not here: {reason or name}" for name, reason in reasons.items())
+    if mixed := mixture(run.parts, records):
+        yield mixed
+
+
+def _how_many(records: Sequence[CaseRecord], run: RunRecord) -> str:
+    if run.finished or len(records) >= run.planned:
+        return figures.count(len(records), "case")
+    return f"Not finished: {len(records):,} of {figures.count(run.planned, 'case')}"
+
+
+def _judgement(records: Sequence[CaseRecord]) -> str:
+    unexpected = sum(not record.as_expected for record in records)
+    if unexpected:
+        return f"{unexpected} not as expected"
+    if all(record.missing is not None for record in records):
+        return "nothing was judged"
+    return "all as expected"

@@ -11,10 +11,12 @@ from conformance.report import write_all
 
 
 def report(directory: Path, *, as_json: bool) -> int:
-    """Write all reports; the exit status is 0 whatever they say."""
+    """Write all reports; the exit status is 0 whatever they say of the cases, and 1 where there are none."""
     results = read(directory)
     for complaint in results.complaints:
         print(complaint, file=sys.stderr)
     written = write_all(results)
     print(json.dumps([str(path) for path in written]) if as_json else "\n".join(map(str, written)))
-    return 0
+    if not results.records:
+        print(f"'{directory}' has no record of any case: the reports say nothing.", file=sys.stderr)
+    return 0 if results.records else 1

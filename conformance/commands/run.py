@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +18,15 @@ from conformance.applicability import chosen, may_apply
 from conformance.cases import Case, suites
 from conformance.checks import Check
 from conformance.contract import Contract
-from conformance.plan import DEFAULT_PROFILE, Selection, reproduce, select
+from conformance.files import WriteFailed
+from conformance.interruption import STATUS
+from conformance.outsider import is_outsider
+from conformance.plan import DEFAULT_PROFILE, Selection, select
 from conformance.progress import progress_for
+from conformance.record_base import writable
 from conformance.recorder import RESULTS, Recorder, read
 from conformance.records import CaseRecord, RunRecord
+from conformance.reproduce import reproduce
 from conformance.results import CaseResult, overhead
 from conformance.usage import UsageError
 
@@ -27,33 +34,53 @@ if TYPE_CHECKING:
     from conformance.run import Totals
 
 
-def run(wanted: Selection, *, checks: Sequence[str], output: Path | None, resume: Path | None, as_json: bool) -> int:
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How cases are judged and what is printed. `timeout_seconds` None is the engine's own."""
+
+    checks: tuple[str, ...] = ()
+    timeout_seconds: float | None = None
+    trials: bool = True
+    as_json: bool = False
+
+
+def run(wanted: Selection, how: How, *, output: Path | None, resume: Path | None) -> int:
     """Run what was asked for; the exit status."""
+    _check_timeout(how)
     if resume is not None:
-        wanted, checks = _resumed(wanted, checks, resume, output)
-    judged_by = chosen(checks)
-    cases = _judgeable(select(wanted), judged_by if checks else ())
+        wanted, how = _resumed(wanted, how, resume, output)
+    judged_by = chosen(how.checks)
+    cases = _judgeable(select(wanted), judged_by if how.checks else ())
     _check_parameters(cases)
     recorder = Recorder(
-        resume or output or _fresh_directory(), _run_record(wanted, checks, cases), resume=resume is not None
+        resume or output or _fresh_directory(), _run_record(wanted, how, cases), resume=resume is not None
     )
     for complaint in recorder.complaints:
         print(complaint, file=sys.stderr)
-    _execute([case for case in cases if case.id not in recorder.done], recorder, judged_by, checks, as_json)
-    return _conclude(recorder, as_json)
+    left = [case for case in cases if writable(case.id) not in recorder.done]
+    recorder.plan(len(left))
+    _execute(left, wanted, recorder, judged_by, how)
+    return _conclude(recorder, how)
 
 
-def _resumed(
-    wanted: Selection, checks: Sequence[str], resume: Path, output: Path | None
-) -> tuple[Selection, Sequence[str]]:
+def _check_timeout(how: How) -> None:
+    if how.timeout_seconds is not None and not how.timeout_seconds > 0:
+        raise UsageError(f"A timeout of {how.timeout_seconds:g} seconds leaves no time: give more than 0.")
+
+
+def _resumed(wanted: Selection, how: How, resume: Path, output: Path | None) -> tuple[Selection, How]:
     """The selection to go on with: that of the earlier run, unless another one is given."""
     if output is not None and output != resume:
         raise UsageError(f"--resume {resume} writes to that same directory: leave out --output {output}.")
     earlier = read(resume).run
     if wanted != Selection():
-        return wanted, checks
+        return wanted, how
     stored = {key: value for key, value in earlier.selection.items() if key in asdict(wanted)}
-    return replace(wanted, **stored | {"suites": tuple(stored.get("suites", ()))}), checks or earlier.checks
+    named = earlier.selection.get("contract")  # as earlier versions wrote the only one there could be
+    contracts = stored.get("contracts", (named,) if named else ())
+    lists = {"suites": stored.get("suites", ()), "contracts": contracts, "cases": stored.get("cases", ())}
+    stored |= {key: tuple(value) for key, value in lists.items()}
+    return replace(wanted, **stored), replace(how, checks=how.checks or tuple(earlier.checks))
 
 
 def _judgeable(cases: list[Case], checks: Sequence[Check]) -> list[Case]:
@@ -88,14 +115,14 @@ def _fresh_directory() -> Path:
     return next(RESULTS / name for name in names if not (RESULTS / name).exists())
 
 
-def _run_record(wanted: Selection, checks: Sequence[str], cases: Sequence[Case]) -> RunRecord:
-    return RunRecord(
+def _run_record(wanted: Selection, how: How, cases: Sequence[Case]) -> RunRecord:
+    made = RunRecord(
         version=environment.packages()["shardproof"] or "unknown",
         hash=environment.content_hash(),
         command=["shardproof", *sys.argv[1:]],
         selection=asdict(wanted),
-        checks=list(checks),
-        profile=wanted.profile or (None if wanted.contract else DEFAULT_PROFILE),
+        checks=list(how.checks),
+        profile=wanted.profile or (None if wanted.contracts or wanted.cases else DEFAULT_PROFILE),
         packages=environment.packages(),
         machine=environment.machine(),
         devices=wanted.devices,
@@ -104,35 +131,57 @@ def _run_record(wanted: Selection, checks: Sequence[str], cases: Sequence[Case])
         started=_now(),
         planned=len(cases),
     )
+    files = {case.implementation for case in cases if is_outsider(case.implementation)}
+    part = made.part().model_copy(update={"files": environment.file_hashes(files)})
+    return made.model_copy(update={"parts": (part,)})
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _execute(
-    cases: list[Case], recorder: Recorder, judged_by: tuple[Check, ...], names: Sequence[str], as_json: bool
-) -> None:
+def _execute(cases: list[Case], wanted: Selection, recorder: Recorder, judged_by: tuple[Check, ...], how: How) -> None:
     """Run the cases that are left; whatever stops the run, what was recorded stays and the totals are written."""
-    before = recorder.run.seconds
     final: dict[str, object] = {}
+    before, started = recorder.run.seconds, time.perf_counter()
     try:
         if cases:
-            with progress_for(len(cases), as_json=as_json) as progress:
+            with progress_for(len(cases), as_json=how.as_json) as progress:
 
                 def record(result: CaseResult) -> None:
-                    made = CaseRecord.of(result, reproduce(result.case, names))
-                    recorder.append(made)
-                    progress.show(made)
+                    progress.show(recorder.append(CaseRecord.of(result, _reproduction(result, how))))
 
-                totals = run_cases(cases, checks=judged_by, on_result=record, on_progress=progress.working)
-            final = {"seconds": before + totals.seconds, "overhead": overhead(recorder.records)}
+                run_cases(
+                    cases,
+                    checks=judged_by,
+                    on_result=record,
+                    on_progress=progress.working,
+                    timeout_seconds=how.timeout_seconds,
+                    trials=how.trials,
+                    as_given=bool(wanted.cases) or len(wanted.contracts) > 1,
+                )
         final["finished"] = _now()
     except KeyboardInterrupt:
-        here = f"{len(recorder.records)} cases are recorded"
-        print(f"Interrupted: {here}; go on with shardproof run --resume {recorder.directory}.", file=sys.stderr)
-    finally:
-        recorder.close(**final)
+        print(f"Interrupted: {_so_far(recorder)}", file=sys.stderr)
+        final["interrupted"] = True
+    except WriteFailed as failed:
+        with suppress(WriteFailed):  # where a record has no room, the totals may have none
+            recorder.close()
+        raise WriteFailed(f"{failed} {_so_far(recorder)}") from failed
+    except BaseException:
+        recorder.close()
+        raise
+    spent = before + time.perf_counter() - started
+    recorder.close(**final, seconds=spent, overhead=overhead(recorder.records))
+
+
+def _reproduction(result: CaseResult, how: How) -> str:
+    return reproduce(result.case, how.checks)
+
+
+def _so_far(recorder: Recorder) -> str:
+    done, planned = len(recorder.records), recorder.run.planned
+    return f"{done} of {planned} cases are recorded; go on with shardproof run --resume {recorder.directory}."
 
 
 def run_cases(*args: Any, **kwargs: Any) -> Totals:
@@ -142,14 +191,22 @@ def run_cases(*args: Any, **kwargs: Any) -> Totals:
     return run_all(*args, **kwargs)
 
 
-def _conclude(recorder: Recorder, as_json: bool) -> int:
+def _conclude(recorder: Recorder, how: How) -> int:
     from conformance import summary
     from conformance.report import write_html
 
-    report = write_html(recorder.directory)
-    if as_json:
+    try:
+        report = str(write_html(recorder.directory))
+    except WriteFailed as failed:
+        report = ""
+        again = f"`shardproof report {recorder.directory}` writes it again"
+        print(f"There is no report. {failed} The records are kept, {again}.", file=sys.stderr)
+    if how.as_json:
         print(recorder.run.model_dump_json())
     else:
-        summary.show(recorder.records, recorder.run, str(report))
-    good = recorder.records and recorder.run.finished and not recorder.run.unexpected
+        summary.show(recorder.records, recorder.run, report)
+    if recorder.run.interrupted:
+        return STATUS
+    ran = [record for record in recorder.records if record.missing is None]
+    good = ran and recorder.run.finished and not recorder.run.unexpected and report
     return 0 if good else 1

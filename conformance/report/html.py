@@ -14,14 +14,15 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from conformance import figures
+from conformance.files import write_whole
 from conformance.mesh import Mesh
 from conformance.recorder import Results
-from conformance.records import CaseRecord
+from conformance.records import NOT_HERE, CaseRecord
 from conformance.report.distribution import histograms
 from conformance.report.matrix import SHADES, SYMBOLS, matrices
 from conformance.report.timelines import drawings
 from conformance.results import VERDICTS
-from conformance.summary import not_held
+from conformance.summary import not_held, notes
 
 PHASES = ("place", "compile", "step", "collect", "trace", "reference")
 MOST_OPEN = 4  # failures that are shown unfolded
@@ -50,11 +51,11 @@ def html(results: Results) -> str:
     records = results.records
     return _template().render(
         run=results.run,
-        complaints=results.complaints,
+        complaints=[*results.complaints, *notes(records, results.run)],
         records=records,
-        counts=[(verdict, number) for verdict in VERDICTS if (number := _verdicts(records)[verdict])],
+        counts=[(one, number) for one in (*VERDICTS, NOT_HERE) if (number := _outcomes(records)[one])],
         unexpected=[record for record in records if not record.as_expected],
-        refused=[record for record in records if record.as_expected and record.verdict == "unsupported"],
+        refused=[record for record in records if record.as_expected and record.outcome == "unsupported"],
         not_held=list(not_held(records)),
         matrices=matrices(records),
         shades=_legend(),
@@ -106,8 +107,8 @@ def drawing(record: CaseRecord) -> MeshDrawing | None:
     return MeshDrawing(mesh=mesh, ranks=frozenset(ranks), across=f"{across} {columns}", down=down, columns=columns)
 
 
-def _verdicts(records: Sequence[CaseRecord]) -> Counter[str]:
-    return Counter(record.verdict for record in records)
+def _outcomes(records: Sequence[CaseRecord]) -> Counter[str]:
+    return Counter(record.outcome for record in records)
 
 
 def _legend() -> list[tuple[int, str]]:
@@ -136,5 +137,5 @@ def _shares(spent: dict[str, Any], total: float) -> list[tuple[str, float]]:
 def write_html(results: Results) -> Path:
     """Write `report.html` beside the records."""
     path = results.directory / "report.html"
-    path.write_text(html(results), encoding="utf-8")
+    write_whole(path, html(results))
     return path

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from conformance.files import write_whole
 from conformance.recorder import Results
 from conformance.records import CaseRecord
 from conformance.report.html import clean
@@ -82,5 +83,5 @@ def write_junit(results: Results) -> Path:
     path = results.directory / "junit.xml"
     root = junit(results)
     indent(root)
-    ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+    write_whole(path, f"<?xml version='1.0' encoding='utf-8'?>\n{tostring(root, encoding='unicode')}")
     return path

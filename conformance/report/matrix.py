@@ -33,7 +33,7 @@ class Cell:
         times = f" \u00d7{len(self.records)}" if len(self.records) > 1 else ""
         if shown.verdict in SYMBOLS:
             return f"{SYMBOLS[shown.verdict]} {figures.ratio(_worst(shown))}".strip() + times
-        return {"unsupported": "refused"}.get(shown.verdict, shown.verdict) + times
+        return {"unsupported": "refused"}.get(shown.outcome, shown.outcome) + times
 
     @property
     def style(self) -> str:

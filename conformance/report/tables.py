@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
+from conformance.files import write_whole
 from conformance.recorder import Results
 from conformance.records import CaseRecord
 from conformance.summary import cell, implementations, totals, what_failed
@@ -38,10 +40,11 @@ def _row(record: CaseRecord) -> dict[str, object]:
 def write_csv(results: Results) -> Path:
     """Write `cases.csv` beside the records."""
     path = results.directory / "cases.csv"
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
-        writer.writeheader()
-        writer.writerows(_row(record) for record in results.records)
+    stream = StringIO(newline="")
+    writer = csv.DictWriter(stream, COLUMNS)
+    writer.writeheader()
+    writer.writerows(_row(record) for record in results.records)
+    write_whole(path, stream.getvalue())
     return path
 
 
@@ -76,5 +79,5 @@ def _escaped(text: str) -> str:
 def write_markdown(results: Results) -> Path:
     """Write `report.md` beside the records."""
     path = results.directory / "report.md"
-    path.write_text("\n".join(markdown(results)) + "\n", encoding="utf-8")
+    write_whole(path, "\n".join(markdown(results)) + "\n")
     return path

@@ -6,21 +6,23 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from conformance.workers.folder import end_descendants
 from conformance.workers.switchboard import Switchboard, WorkerFailed
 
 PRINTED = 2000  # characters of what a child printed that did not start
 
 
-def start(command: Sequence[str]) -> subprocess.Popen:
+def start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
     """With the modules of the main process, in a process group of its own: Ctrl-C at the terminal is not for it."""
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, env={**os.environ, "PYTHONPATH": path})
+    given = {**os.environ, **environment, "PYTHONPATH": path}
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, env=given)
 
 
 class Child:
@@ -33,7 +35,7 @@ class Child:
         self._lock = threading.Lock()
 
     def call_in(self, switchboard: Switchboard, name: str) -> tuple[str, str]:
-        """Wait for its first words: ('ready', '') or ('missing', sentence). WorkerFailed if it ends before."""
+        """Wait for its first words, ('ready' | 'missing' | 'broken', sentence); WorkerFailed if it ends before."""
         try:
             self.connection = switchboard.connected(name, lambda: self.ended() is None)
             return self.connection.recv()
@@ -54,6 +56,7 @@ class Child:
         return self.popen.poll()
 
     def stop(self) -> None:
+        end_descendants([self.pid])
         self.popen.kill()
         self.popen.wait()
         with self._lock, suppress(AttributeError):

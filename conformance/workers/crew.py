@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from conformance.workers.folder import end_descendants
 from conformance.workers.jobs import Outcome
 
 POLL_SECONDS = 0.1
@@ -58,11 +59,12 @@ class Crew:
         return watch.until_answered()
 
     def stop(self) -> None:
-        """End every process of the crew, at once, and wait until it has ended."""
+        """End every process of the crew and what it has started, at once, and wait until it has ended."""
         if not self.alive:
             return
         self.alive = False
         here = [member for member in self.members if member.pid not in self._gone]
+        end_descendants([member.pid for member in here])
         for member in here:
             with suppress(ProcessLookupError):
                 os.kill(member.pid, signal.SIGKILL)

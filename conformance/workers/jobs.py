@@ -97,6 +97,7 @@ class Outcome:
     failure  None, error, hang, crash or unsupported; then `reason` is a sentence
     stack    where the worker was: a Python traceback, or the stacks of all threads; empty after a bare exit
     output   the last that the workers printed during the job
+    missing  the framework that is not installed; then nothing was run
     """
 
     evidence: Evidence | None = None
@@ -110,3 +111,4 @@ class Outcome:
     output: str = ""
     seconds: float = 0.0
     phases: Mapping[str, float] = field(default_factory=dict)
+    missing: str | None = None

@@ -16,6 +16,7 @@ from conformance.cases import Case
 from conformance.contract import Arrays, Contract
 from conformance.evidence import Observations, Observed
 from conformance.implementation import Implementation, Traffic
+from conformance.workers.folder import shared_parent
 from conformance.workers.jobs import Job, Site
 from conformance.workers.lookup import contract, implementation_class
 from conformance.workers.observe import Unreadable
@@ -112,7 +113,7 @@ class Platform(ABC):
     @contextmanager
     def shared_folder(self) -> Iterator[Path]:
         """A new folder that all processes of the case see; removed at the end."""
-        with tempfile.TemporaryDirectory(prefix="shardproof-") as folder:
+        with tempfile.TemporaryDirectory(prefix="shardproof-", dir=shared_parent()) as folder:
             yield Path(folder)
 
     @abstractmethod

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -17,6 +14,7 @@ import psutil
 from conformance.workers.child import Child, start
 from conformance.workers.crew import Crew, Member
 from conformance.workers.fleet import united
+from conformance.workers.folder import WorkFolder, end_orphans
 from conformance.workers.jobs import Measured, MeasureJob, Outcome, Site, SitesJob, Task, TruthJob
 from conformance.workers.observe import Unreadable
 from conformance.workers.switchboard import Switchboard, WorkerFailed
@@ -30,13 +28,15 @@ class Workers:
     def __init__(self, *, jax_devices: int = 8, memory_bytes: int | None = None) -> None:
         self.jax_devices = max(8, jax_devices)
         self.memory_bytes = memory_bytes or int(psutil.virtual_memory().total * MEMORY_SHARE)
-        self._folder = Path(tempfile.mkdtemp(prefix="shardproof-workers-"))
+        self._work = WorkFolder()
+        self._folder = self._work.path
         self._switchboard = Switchboard(str(self._folder / "socket"))
         # A worker ends with the thread that started it, so that thread must live as long as the pool.
         self._starter = ThreadPoolExecutor(max_workers=1)
         self._crews: dict[str, Crew] = {}
         self._children: dict[str, Child] = {}
-        self._missing: dict[str, str] = {}
+        self._missing: dict[str, str] = {}  # framework -> a sentence: not installed
+        self._broken: dict[str, str] = {}  # installed, but its import fails
         self._numbers = itertools.count()
         self._closed = False
 
@@ -47,7 +47,7 @@ class Workers:
         self.close()
 
     def close(self) -> None:
-        """End every worker and remove what they logged."""
+        """End every worker and what it has started, and remove what they logged."""
         self._closed = True
         self._starter.shutdown()
         for crew in list(self._crews.values()):
@@ -55,7 +55,7 @@ class Workers:
         for child in list(self._children.values()):
             child.stop()
         self._switchboard.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._work.remove()
 
     def run(self, job: Task, timeout_seconds: float) -> Outcome:
         """Run one job on a warm worker; whatever goes wrong there comes back as an outcome."""
@@ -63,7 +63,9 @@ class Workers:
         try:
             crew = self._crew(job)
         except WorkerFailed as failure:
-            return Outcome(failure="unsupported" if job.framework in self._missing else "crash", reason=str(failure))
+            if job.framework in self._missing:
+                return Outcome(failure="unsupported", reason=str(failure), missing=job.framework)
+            return Outcome(failure="error" if job.framework in self._broken else "crash", reason=str(failure))
         outcome, answers = crew.run(job, timeout_seconds, self.memory_bytes)
         if outcome.failure is not None:
             return outcome
@@ -75,14 +77,16 @@ class Workers:
     def _crew(self, job: Task) -> Crew:
         if self._closed:
             raise WorkerFailed("The workers have been closed.")
-        if job.framework in self._missing:
-            raise WorkerFailed(self._missing[job.framework])
+        unusable = self._missing | self._broken
+        if job.framework in unusable:
+            raise WorkerFailed(unusable[job.framework])
         key = _crew_key(job)
         if not isinstance(job, TruthJob) and job.framework == "jax" and job.case.mesh.devices > self.jax_devices:
             self.jax_devices = job.case.mesh.devices  # fixed when the process starts: start another
             self._crews.pop(key, Crew([], lambda pid: None)).stop()
         if key in self._crews and not self._crews[key].ready():
             self._crews.pop(key).stop()
+            end_orphans(self._folder)
         if key not in self._crews:
             self._crews[key] = self._jax() if job.framework == "jax" else self._torch(job)
         return self._crews[key]
@@ -115,15 +119,17 @@ class Workers:
         name = f"{framework}-{next(self._numbers)}"
         log = self._folder / f"{name}.log"
         command = [sys.executable, "-P", "-m", module, self._switchboard.address, name, str(log), *arguments]
-        child = self._children[framework] = Child(self._starter.submit(start, command).result(), log)
+        child = self._children[framework] = Child(
+            self._starter.submit(start, command, self._work.environment()).result(), log
+        )
         try:
             said, sentence = child.call_in(self._switchboard, name)
         except WorkerFailed:
             child.stop()
             raise
-        if said == "missing":
+        if said != "ready":
             child.stop()
-            self._missing[framework] = sentence
+            (self._missing if said == "missing" else self._broken)[framework] = sentence
             raise WorkerFailed(sentence)
         return child
 

@@ -51,7 +51,8 @@ def importing(connection: Connection, framework: str) -> bool:
         __import__(framework)
     except Exception as failure:
         message = " ".join(str(failure).split()).rstrip(".")
-        connection.send(("missing", f"{framework} cannot be imported: {message}."))
+        kind = "missing" if isinstance(failure, ImportError) else "broken"
+        connection.send((kind, f"{framework} cannot be imported: {message}."))
         return False
     return True
 
@@ -72,6 +73,16 @@ def answer_jobs(connection: Connection, answer: Callable[[Any], Any]) -> None:
 
 
 def _answered(job: Any, answer: Callable[[Any], Any]) -> tuple:
+    """The reply; what it says can be printed, whatever names and bytes a message holds."""
+    kind, *said = _reply(job, answer)
+    return (kind, *said) if kind == "done" else (kind, *(_printable(text) for text in said))
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _reply(job: Any, answer: Callable[[Any], Any]) -> tuple:
     try:
         return ("done", answer(job))
     except Unsupported as refusal:

@@ -25,6 +25,7 @@ from conformance.mutation import MutationError
 from conformance.placements import holders, local_index, partial_axes
 from conformance.trace.torch_flops import ProductCounter
 from conformance.trace.torch_trace import Mutator, Recorder
+from conformance.workers.folder import shared_parent
 from conformance.workers.observe import Unreadable, arranged, plain
 from conformance.workers.platform import Platform, Step, Watched
 
@@ -48,7 +49,7 @@ class TorchPlatform(Platform):
     @contextmanager
     def shared_folder(self) -> Iterator[Path]:
         """Rank 0 makes it and removes it, when all have left it."""
-        name = [tempfile.mkdtemp(prefix="shardproof-") if self.leads else ""]
+        name = [tempfile.mkdtemp(prefix="shardproof-", dir=shared_parent()) if self.leads else ""]
         dist.broadcast_object_list(name)
         try:
             yield Path(name[0])

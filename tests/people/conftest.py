@@ -36,10 +36,11 @@ class FakeRun:
     def __init__(self) -> None:
         self.cases: list[Case] = []
         self.checks: Sequence = ()
+        self.how: dict = {}
         self.judge: Judge = passing
 
-    def __call__(self, cases, *, workers=None, checks=None, on_result, on_progress):
-        self.cases, self.checks = list(cases), checks
+    def __call__(self, cases, *, checks=None, on_result, on_progress, **how):
+        self.cases, self.checks, self.how = list(cases), checks, how
         for case in cases:
             on_progress(case.id)
             on_result(self.judge(case))

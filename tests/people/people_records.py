@@ -135,7 +135,7 @@ def run_record(**fields: object) -> RunRecord:
 
 def write(directory: Path, results: list[CaseResult], **fields: object) -> Path:
     """A results directory with these results."""
-    from conformance.plan import reproduce
+    from conformance.reproduce import reproduce
 
     recorder = Recorder(directory, run_record(planned=len(results), **fields))
     for result in results:

@@ -13,8 +13,9 @@ import pytest
 from people_records import broken, failing, passing, write
 
 from conformance.cases import suites
-from conformance.plan import Selection, reproduce, select
+from conformance.plan import Selection, select
 from conformance.recorder import read
+from conformance.reproduce import reproduce
 from conformance.results import overhead
 from conformance.usage import UsageError
 
@@ -129,9 +130,14 @@ def test_an_interrupted_run_keeps_its_records(shardproof, fake_run, here: Path) 
 
     fake_run.judge = judge
     done = shardproof("run", "--profile", "smoke", "--output", "out")
-    assert done.exit_code == 1
-    assert "Interrupted: 3 cases are recorded; go on with shardproof run --resume out" in done.stderr
+    assert done.exit_code == 130
+    assert f"Interrupted: 3 of {SMOKE} cases are recorded; go on with shardproof run --resume out" in done.stderr
+    assert f"Not finished: 3 of {SMOKE} cases in" in done.stdout
+    assert (here / "out" / "report.html").is_file()
     assert len(read(here / "out").records) == 3
+    fake_run.judge = passing
+    again = shardproof("run", "--resume", "out")
+    assert (again.exit_code, len(read(here / "out").records)) == (0, SMOKE)
 
 
 def test_what_the_engine_refuses_is_one_sentence_too(shardproof, monkeypatch, here: Path) -> None:
@@ -213,7 +219,7 @@ def test_wrong_usage_is_one_sentence_and_status_2(
 
 
 def select_one():
-    return select(Selection(contract=ONE[1], implementation=ONE[3], mesh=ONE[5], dtype=ONE[7]))[0]
+    return select(Selection(contracts=(ONE[1],), implementation=ONE[3], mesh=ONE[5], dtype=ONE[7]))[0]
 
 
 def test_the_reproduction_of_a_case_is_that_case(shardproof, fake_run) -> None:

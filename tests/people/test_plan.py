@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from conformance.cases import DEVICES, DTYPES, Case, Mutation, suites
 from conformance.cli import app
 from conformance.mesh import ORDERS, Mesh
-from conformance.plan import Selection, parse_case, reproduce, select
+from conformance.plan import Selection, parse_case, select
+from conformance.reproduce import reproduce
 from conformance.roles import ROLES
 from conformance.usage import UsageError
 
-MLP: dict[str, Any] = {"contract": "tensor/mlp", "implementation": "jax-shard_map"}
+MLP: dict[str, Any] = {"contracts": ("tensor/mlp",), "implementation": "jax-shard_map"}
+CASE: dict[str, Any] = {"contract": "tensor/mlp", "implementation": "jax-shard_map"}
 
 meshes = st.builds(
     lambda axes, sizes, order: Mesh(sizes=tuple(zip(axes, sizes, strict=False)), order=order),
@@ -48,7 +50,7 @@ def test_every_standing_case_is_reproduced_by_its_command() -> None:
         words = shlex.split(reproduce(case))[2:]
         options = dict(zip(words[::2], words[1::2], strict=True))
         wanted = Selection(
-            contract=options["--contract"],
+            contracts=(options["--contract"],),
             implementation=options["--implementation"],
             mesh=options["--mesh"],
             dtype=options["--dtype"],
@@ -79,7 +81,7 @@ def _options(callback) -> set[str]:
 
 
 def test_a_fault_is_reproduced_by_power() -> None:
-    case = Case(**MLP, mesh=Mesh.parse("tensor=2"), dtype="float64", fault="bias-twice")
+    case = Case(**CASE, mesh=Mesh.parse("tensor=2"), dtype="float64", fault="bias-twice")
     assert reproduce(case) == "shardproof power tensor --implementation jax-shard_map"
 
 
@@ -104,7 +106,7 @@ def test_a_mesh_outside_the_matrix_is_run_all_the_same() -> None:
 def test_the_expectation_of_the_matrix_is_kept() -> None:
     (found,) = select(
         Selection(
-            contract="tensor/attention_mha_fused", implementation="jax-shard_map", mesh="tensor=3", dtype="float64"
+            contracts=("tensor/attention_mha_fused",), implementation="jax-shard_map", mesh="tensor=3", dtype="float64"
         )
     )
     assert found.expect == "unsupported"
@@ -123,13 +125,18 @@ def test_fractions_share_the_cases_out(parts: int) -> None:
     [
         ({"suites": ("tensr",)}, "did you mean 'tensor'"),
         ({"profile": "smok"}, "did you mean 'smoke'"),
-        ({"contract": "mlp"}, "did you mean 'sequence/mlp' or 'tensor/mlp'"),
-        ({"contract": "tensor/mpl"}, "shardproof list contracts"),
+        ({"contracts": ("mlp",)}, "did you mean 'sequence/mlp' or 'tensor/mlp'"),
+        ({"contracts": ("tensor/mpl",)}, "shardproof list contracts"),
         ({"implementation": "jax-shardmap"}, "did you mean 'jax-shard_map'"),
         ({"framework": "tensorflow"}, "jax and torch"),
         ({"dtype": "fp32"}, "Unknown dtype 'fp32'"),
         ({"mesh": "tensr=4"}, "Unknown mesh axis 'tensr'"),
         ({"mesh": "tensor"}, "write axis=size"),
+        ({"mesh": ""}, "write axis=size"),
+        ({"cases": ("tensor/mlp",)}, "is no case id"),
+        ({"cases": ("tensor/mlp[nobody-tensor2-float64]",)}, "Unknown implementation"),
+        ({"cases": ("tensor/mlp[jax-shard_map-tensor2-float64-fault:x]",)}, "shardproof power"),
+        ({"cases": ("tensor/mlp[jax-shard_map-tensor2-float64]",), "seed": 1}, "leave out"),
         ({"mesh": "tensor=0"}, "at least 1"),
         (MLP | {"mesh": "tensor=4096"}, "at most"),
         ({"seed": -1}, "negative"),
@@ -140,8 +147,8 @@ def test_fractions_share_the_cases_out(parts: int) -> None:
         ({"devices": "real"}, "not available yet"),
         ({"devices": "quantum"}, "Unknown kind of devices"),
         ({"implementation": "mine.py:A"}, "needs --contract"),
-        ({"contract": "tensor/mlp", "implementation": "nowhere.py:A", "mesh": "tensor=2"}, "There is no file"),
-        ({"contract": "tensor/mlp", "implementation": "nowhere.py", "mesh": "tensor=2"}, "file.py:Class"),
+        ({"contracts": ("tensor/mlp",), "implementation": "nowhere.py:A", "mesh": "tensor=2"}, "There is no file"),
+        ({"contracts": ("tensor/mlp",), "implementation": "nowhere.py", "mesh": "tensor=2"}, "file.py:Class"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(wanted: dict, said: str) -> None:
