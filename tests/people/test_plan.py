@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ def test_the_command_survives_a_shell() -> None:
         contract="tensor/mlp", implementation="./my file.py:A", mesh=Mesh.parse("tensor=2@reversed"), dtype="float32"
     )
     words = shlex.split(reproduce(case, ["logic"]))
-    assert words[:6] == ["shardproof", "run", "--contract", "tensor/mlp", "--implementation", "./my file.py:A"]
+    assert words[:6] == ["shardproof", "run", "--contract", "tensor/mlp", "--implementation", f"{Path.cwd()}/my file.py:A"]
     assert words[-2:] == ["--check", "logic"]
     known = {option for command in app.registered_commands for option in _options(command.callback)}
     assert {word for word in words if word.startswith("--")} <= known
