@@ -51,15 +51,17 @@ class Recipe:
     slices, divided by their number (one large batch, not a mean of means). Clipping is by global norm to `clip_norm`.
     AdamW follows Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2, with bias correction. Muon
     (Jordan et al., 2024) orthogonalises the momentum of every matrix but embedding and head, and is SGD for the rest.
+    LAMB (You et al., 2020, algorithm 2) scales the step of AdamW by |p| / |step|, norms of one whole tensor each.
     `epsilon` is of the order of the gradient: a far smaller one makes the first update the sign of noise.
     """
 
-    optimizer: str = "sgd"  # "sgd" (with momentum), "adamw" or "muon"
+    optimizer: str = "sgd"  # "sgd" (with momentum), "adamw", "muon" or "lamb"
     learning_rate: float = 0.125
     momentum: float = 0.5
     betas: tuple[float, float] = (0.875, 0.96875)
     epsilon: float = 1e-2
     weight_decay: float = 0.0625
+    decays: str = "all"  # or "weights": biases and gains (of norms) are a group of their own, which is not decayed
     clip_norm: float | None = None
     accumulation: int = 1
     shares: tuple[int, ...] = ()  # relative sizes of the slices of a batch where they are not equal
@@ -130,6 +132,7 @@ FEATURES = {
     "accumulation": ("accumulation", "shares"),
     "recompute": ("recompute",),
     "clipping": ("clip_norm",),
+    "decay groups": ("decays",),
     "precision": ("precision",),
 }
 

@@ -144,6 +144,11 @@ def is_router_bias(name: str) -> bool:
     return name.endswith(".router.bias")
 
 
+def is_weight(name: str) -> bool:
+    """Is this parameter a matrix, an embedding or a kernel, alone or stacked, and neither a bias nor a gain?"""
+    return name.endswith(".weight")
+
+
 def _linear(name: str, inputs: int, outputs: int, bias: bool) -> Shapes:
     return {f"{name}.weight": (inputs, outputs)} | ({f"{name}.bias": (outputs,)} if bias else {})
 

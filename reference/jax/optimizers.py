@@ -1,8 +1,9 @@
-"""SGD with momentum, AdamW, Muon, and clipping by global norm, on mappings from parameter name to array."""
+"""SGD with momentum, AdamW, Muon, LAMB, and clipping by global norm, on mappings from parameter name to array."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from reference.architecture import is_router_bias
-from reference.jax import muon
+from reference.architecture import is_router_bias, is_weight
+from reference.jax import lamb, muon
 
 Tensors = dict[str, jax.Array]
-SLOTS = {"sgd": ("momentum",), "adamw": ("first_moment", "second_moment"), "muon": ("momentum",)}
+MOMENTS = ("first_moment", "second_moment")
+SLOTS = {"sgd": ("momentum",), "adamw": MOMENTS, "muon": ("momentum",), "lamb": MOMENTS}
 
 
 def total(terms: Iterable[jax.Array]) -> jax.Array:
@@ -55,16 +57,23 @@ def update(
         if is_router_bias(name):
             continue
         parameters[name], found = _rule(name, p, recipe)(
-            p, gradients[name], [state[slot][name] for slot in state], count, recipe
+            p, gradients[name], [state[slot][name] for slot in state], count, _of_group(name, recipe)
         )
         for slot, value in zip(state, found, strict=True):
             moved[slot][name] = value
     return parameters, moved
 
 
+def _of_group(name: str, recipe: Any) -> Any:
+    """The recipe of the group that a parameter is in: biases and gains may be one that is not decayed."""
+    return recipe if recipe.decays == "all" or is_weight(name) else replace(recipe, weight_decay=0.0)
+
+
 def _rule(name: str, p: jax.Array, recipe: Any) -> Callable[..., tuple[jax.Array, list]]:
     if recipe.optimizer == "muon" and muon.is_hidden(name, p):
         return muon.update
+    if recipe.optimizer == "lamb":
+        return lamb.update
     return _adamw if recipe.optimizer == "adamw" else _sgd
 
 

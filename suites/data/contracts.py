@@ -14,6 +14,7 @@ from suites.training.contracts import contract
 SGD = Recipe(optimizer="sgd", clip_norm=0.75, learning_rate=0.5)
 ADAMW = Recipe(optimizer="adamw", clip_norm=0.75, learning_rate=0.03125)
 MUON = Recipe(optimizer="muon", clip_norm=0.75, learning_rate=0.0625)
+LAMB = Recipe(optimizer="lamb", clip_norm=0.75, learning_rate=0.0625, decays="weights")
 UNCLIPPED = Recipe(optimizer="sgd", weight_decay=0.0)
 
 _MODEL = Architecture(  # no size divides by 8, or by all of 2, 3 and 4
@@ -83,6 +84,13 @@ CONTRACTS = (
     ),
     _contract("language_model_sgd", "two layers, own head, layer norm, SGD, clipping", _TWO_LAYERS),
     _contract("muon", "whole matrices are orthogonalised, wherever their rows lie", recipe=MUON),
+    _contract("lamb", "steps as long as the whole tensor that they move, wherever its elements lie", recipe=LAMB),
+    _contract(
+        "decay_groups",
+        "biases and gains of norms are not decayed, however the state is cut or laid end to end",
+        _TWO_LAYERS,
+        replace(ADAMW, decays="weights", weight_decay=0.25),
+    ),
     *(_accumulated(slices, rows) for slices, rows in ((2, 24), (3, 36), (8, 48))),
     _contract(
         "accumulation_uneven",

@@ -22,7 +22,7 @@ def _names(*short: str) -> tuple[str, ...]:
     return tuple(f"data/{name}" for name in short)
 
 
-MODELS = _names("language_model", "language_model_sgd", "muon")
+MODELS = _names("language_model", "language_model_sgd", "muon", "lamb", "decay_groups")
 LOSSES = _names("ragged", "weighted")
 EXACT = _names("exact", "cancelling")
 BY_3 = _names("accumulation_3", "accumulation_uneven")
@@ -101,6 +101,19 @@ STATE = (  # D2, D4, D6: sharded state, clipping and optimizers, sizes that no a
         contracts=_names("language_model_sgd", "muon"),
         implementations=ZERO,
         meshes=("data=2,fsdp=2,tensor=2", "data=4,fsdp=2@shuffled"),
+        profiles=CORE,
+    ),
+    Standing(  # two key heads over four tensor ranks: each is stored twice, and counts once in a norm
+        contracts=_names("lamb"),
+        implementations=("jax-zero1", "jax-zero3", "torch-zero2", "torch-zero3"),
+        meshes=("fsdp=2,tensor=4",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("lamb", "decay_groups"),
+        implementations=("jax-zero2", "torch-zero3"),
+        meshes=(HYBRID,),
+        dtypes=("float32", "bfloat16"),
         profiles=CORE,
     ),
 )

@@ -101,8 +101,8 @@ class PipelineArrangement:
 
     def require_pipelined(self) -> None:
         """Raise Unsupported where the recipe or the sizes of the contract make no pipeline on this mesh."""
-        if self.contract.recipe.optimizer == "muon":
-            raise Unsupported("A pipeline is trained with SGD or AdamW here: Muon needs matrices that are whole.")
+        if self.contract.recipe.optimizer in ("muon", "lamb"):
+            raise Unsupported("A pipeline is trained with SGD or AdamW here: Muon and LAMB need whole tensors.")
         self.require_whole_rows(len(self.contract.batches(0, 1)[0]["mask"]))  # type: ignore[attr-defined]
         for size in self.device_slices:  # type: ignore[attr-defined]
             self.require_microbatches(size)

@@ -106,6 +106,12 @@ CONTRACTS = (
         rows=48,
     ),
     _contract(
+        "decay_groups",
+        "biases are not decayed, on whatever rank and in whatever vector they lie",
+        _SMALL,
+        replace(ADAMW, decays="weights", weight_decay=0.25),
+    ),
+    _contract(
         "policy_bfloat16",
         "parameters and products in bfloat16, rounded from float32 master weights; gradients in float32",
         _MODEL,

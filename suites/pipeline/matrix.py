@@ -129,6 +129,19 @@ RECIPES = (
         profiles=FULL,
     ),
     Standing(
+        contracts=_names("decay_groups"),
+        implementations=("jax-1f1b", "jax-zbv", "torch-1f1b", "torch-zbv"),
+        meshes=("data=2,pipeline=2",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("decay_groups"),
+        implementations=EXPLICIT + LIBRARY[:2],
+        meshes=("pipeline=4", "data=2,pipeline=2"),
+        dtypes=("float64", "float32"),
+        profiles=FULL,
+    ),
+    Standing(
         contracts=_names("policy_bfloat16"),
         implementations=EXPLICIT,
         meshes=("data=2,pipeline=2",),

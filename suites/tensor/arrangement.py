@@ -98,12 +98,6 @@ def positions(sections: list[tuple[int, int]], ranks: int) -> np.ndarray:
     return np.concatenate(parts, axis=1).reshape(-1)
 
 
-def first_copies(stored: np.ndarray) -> np.ndarray:
-    """1 where an element is stored for the first time, 0 where it is padding or a repeat."""
-    _, first = np.unique(stored, return_index=True)
-    return np.isin(np.arange(stored.size), first) & (stored >= 0)
-
-
 def _section(start: int, units: int, width: int, ranks: int) -> np.ndarray:
     """[ranks, elements]: each rank's units, in ceil-sized chunks; whole heads are repeated when there are too few."""
     if width > 1 and units < ranks:

@@ -54,6 +54,10 @@ class AutomaticTraining(TrainingStep):
         widths = [(0, stored - size) for stored, size in zip(u.shape, whole.shape, strict=True)]
         return jnp.pad(optimizers.newton_schulz(whole), widths)
 
+    def tensor_norms(self, values: Named) -> Named:
+        """What fills up the last blocks is zero."""
+        return {name: jnp.sqrt(jnp.sum(value * value)) for name, value in values.items()}
+
     def global_norm(self, gradients: Named) -> jax.Array:
         return jnp.sqrt(sum(jnp.sum(g * g) for g in gradients.values()))
 

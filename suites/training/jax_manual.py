@@ -20,12 +20,13 @@ from jax.sharding import PartitionSpec
 from conformance.implementation import Declarations
 from conformance.placements import Placements, sharded_dim
 from suites.training.jax_matrices import WholeMatrices
+from suites.training.jax_norms import TensorNorms
 from suites.training.jax_state import Named, pad_to_multiple, reordered
 from suites.training.stored import OF_INPUTS
 from suites.training.traffic import Transfer, total
 
 
-class ShardMapTraining(WholeMatrices):
+class ShardMapTraining(WholeMatrices, TensorNorms):
     """One training step on the blocks that a device holds."""
 
     @cached_property
@@ -171,6 +172,7 @@ class ShardMapTraining(WholeMatrices):
             yield self.gradient_sum(self.axes_of_gradient(name), self.local_elements(name))
         yield self.update_sum(self.data_axes, 1, self.summed_scalars())
         yield from self.matrix_transfers()
+        yield from self.norm_transfers()
 
     def update_sum(self, axes: tuple[str, ...], elements: int, calls: int = 1) -> Transfer:
         """All-reduces of sums, in the master dtype."""

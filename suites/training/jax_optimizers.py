@@ -1,4 +1,5 @@
-"""Optimizers on named arrays. SGD and AdamW see a block or a whole array and cannot tell which; Muon must know.
+"""Optimizers on named arrays. SGD and AdamW see a block or a whole array and cannot tell which; Muon and LAMB must
+know.
 
 I, O: input and output features
 """
@@ -7,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,31 +20,46 @@ from reference.architecture import is_router_bias
 
 Named = dict[str, jax.Array]
 Slots = dict[str, Named]
-Orthogonal = Callable[[str, jax.Array], jax.Array]  # (name, block at hand) -> block at hand
+
+
+class Stored(Protocol):
+    """What the optimizer must be told by the step whose blocks it updates."""
+
+    def weight_decay(self, name: str) -> Any:
+        """Of a parameter, or of each element of a block that holds several."""
+
+    def orthogonal(self, name: str, u: jax.Array) -> jax.Array:
+        """The block at hand of the orthogonalised matrix, every block of which must be known for that."""
+
+    def tensor_norms(self, values: Named) -> Named:
+        """Blocks by parameter -> the norm of each whole tensor, the same on all devices."""
 
 
 def apply(
-    recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named, count: jax.Array, orthogonal: Orthogonal
+    recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named, count: jax.Array, stored: Stored
 ) -> tuple[Named, Slots]:
     """One update with (already clipped) gradients; `count` is the number of this update, the first one being 1."""
+    if recipe.optimizer == "lamb":
+        return lamb(recipe, parameters, optimizer, gradients, count, stored)
     new_parameters: Named = {}
     new_slots: Slots = {slot: {} for slot in optimizer}
     for name, gradient in gradients.items():
         old = {slot: optimizer[slot][name] for slot in optimizer}
-        new_parameters[name], new = _moved(recipe, name, parameters[name], old, gradient, count, orthogonal)
+        new_parameters[name], new = _moved(recipe, name, parameters[name], old, gradient, count, stored)
         for slot, value in new.items():
             new_slots[slot][name] = value
     return new_parameters, new_slots
 
 
 def _moved(
-    recipe: Recipe, name: str, p: jax.Array, old: Named, g: jax.Array, count: jax.Array, orthogonal: Orthogonal
+    recipe: Recipe, name: str, p: jax.Array, old: Named, g: jax.Array, count: jax.Array, stored: Stored
 ) -> tuple[jax.Array, Named]:
     """One parameter and its slots after the update. A router bias stays: the load of the experts moves it."""
     if is_router_bias(name):
         return p, old
+    recipe = replace(recipe, weight_decay=stored.weight_decay(name))
     if recipe.optimizer == "muon" and is_hidden(name, tuple(g.shape)):
-        return muon(recipe, p, old, g, partial(orthogonal, name))
+        return muon(recipe, p, old, g, partial(stored.orthogonal, name))
     if recipe.optimizer == "adamw":
         return adamw(recipe, p, old, g, count)
     return sgd(recipe, p, old, g)
@@ -56,14 +74,46 @@ def sgd(recipe: Recipe, p: jax.Array, old: Mapping[str, jax.Array], g: jax.Array
 def adamw(
     recipe: Recipe, p: jax.Array, old: Mapping[str, jax.Array], g: jax.Array, count: jax.Array
 ) -> tuple[jax.Array, Named]:
-    """Decoupled weight decay (Loshchilov and Hutter, algorithm 2), moments corrected for their start at zero."""
+    """Decoupled weight decay (Loshchilov and Hutter, algorithm 2): p = p - learning_rate (step of Adam)."""
+    direction, moments = adam(recipe, p, old, g, count)
+    return p - recipe.learning_rate * direction, moments
+
+
+def adam(
+    recipe: Recipe, p: jax.Array, old: Mapping[str, jax.Array], g: jax.Array, count: jax.Array
+) -> tuple[jax.Array, Named]:
+    """(first / (sqrt(second) + epsilon) + weight_decay p, moments), moments corrected for their start at zero."""
     beta1, beta2 = recipe.betas
     first = beta1 * old["first_moment"] + (1 - beta1) * g
     second = beta2 * old["second_moment"] + (1 - beta2) * g * g
     steps = count.astype(p.dtype)
     unbiased_first, unbiased_second = first / (1 - beta1**steps), second / (1 - beta2**steps)
     direction = unbiased_first / (jnp.sqrt(unbiased_second) + recipe.epsilon) + recipe.weight_decay * p
-    return p - recipe.learning_rate * direction, {"first_moment": first, "second_moment": second}
+    return direction, {"first_moment": first, "second_moment": second}
+
+
+def lamb(
+    recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named, count: jax.Array, stored: Stored
+) -> tuple[Named, Slots]:
+    """p = p - learning_rate |p| / |u| u, u being the step of Adam; the ratio is 1 where a norm is zero.
+
+    Source: You et al., Large Batch Optimization for Deep Learning, algorithm 2.
+    """
+    directions: Named = {}
+    moments: Slots = {slot: {} for slot in optimizer}
+    for name, gradient in gradients.items():
+        own = replace(recipe, weight_decay=stored.weight_decay(name))
+        old = {slot: optimizer[slot][name] for slot in optimizer}
+        directions[name], new = adam(own, parameters[name], old, gradient, count)
+        for slot, value in new.items():
+            moments[slot][name] = value
+    lengths, steps = stored.tensor_norms(parameters), stored.tensor_norms(directions)
+    moved = {}
+    for name, u in directions.items():
+        length, step = lengths[name], steps[name]
+        ratio = jnp.where((length == 0) | (step == 0), 1, length / jnp.where(step == 0, 1, step))
+        moved[name] = parameters[name] - recipe.learning_rate * ratio * u
+    return moved, moments
 
 
 def is_hidden(name: str, shape: tuple[int, ...]) -> bool:

@@ -105,7 +105,7 @@ class TrainingStep(Recomputed, Checkpointed):
         slots, count = dict(state["optimizer"]), state["count"] + 1
         wide = slots.pop("master", None) or {name: p.astype(self.master) for name, p in state["parameters"].items()}
         clipped = {name: factor * g for name, g in gradients.items()}
-        wide, slots = optimizers.apply(self.contract.recipe, wide, slots, clipped, count, self.orthogonal)
+        wide, slots = optimizers.apply(self.contract.recipe, wide, slots, clipped, count, self)
         stored = {name: rounded(p, self.stored_dtype) for name, p in wide.items()}
         slots |= {"master": wide} if self.master_dtype else {}
         return {"parameters": stored, "optimizer": slots, "count": count}
@@ -113,3 +113,7 @@ class TrainingStep(Recomputed, Checkpointed):
     @abstractmethod
     def orthogonal(self, name: str, u: jax.Array) -> jax.Array:
         """The block at hand of the orthogonalised matrix, every block of which must be known for that."""
+
+    @abstractmethod
+    def tensor_norms(self, values: Named) -> Named:
+        """Blocks by parameter -> the norm of each whole tensor, the same on all devices."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from conformance.implementation import Implementation, Unsupported
 from conformance.placements import Placements, sharded_dim
-from reference.architecture import real_inputs
+from reference.architecture import is_weight, real_inputs
 
 # Observations that have rows, by how their names begin.
 OBSERVED = ("outputs/", "activations/", "masks/", "scores/", "choices/", "routing/")
@@ -60,12 +60,18 @@ class StoredTraining(Implementation):
     @property
     def zero_slots(self) -> tuple[str, ...]:
         """The slots of every parameter that have its shape and start at zero."""
-        return ("first_moment", "second_moment") if self.contract.recipe.optimizer == "adamw" else ("momentum",)
+        has_moments = self.contract.recipe.optimizer in ("adamw", "lamb")
+        return ("first_moment", "second_moment") if has_moments else ("momentum",)
 
     @property
     def slot_names(self) -> tuple[str, ...]:
         """All slots of every parameter, the master copy among them if there is one."""
         return (*self.zero_slots, *(("master",) if self.master_dtype else ()))
+
+    def weight_decay(self, name: str) -> Any:
+        """Of a parameter: none, where the recipe has a group of its own for biases and gains."""
+        recipe = self.contract.recipe
+        return recipe.weight_decay if recipe.decays == "all" or is_weight(name) else 0.0
 
     # Where things lie.
 
@@ -90,6 +96,12 @@ class StoredTraining(Implementation):
 
     def slot_positions(self, name: str) -> Positions:
         return self.positions(name)
+
+    def slot_axes(self, name: str) -> tuple[str, ...]:
+        """The axes that divide the optimizer slots of a parameter."""
+        placements = self.slot_placements(name)
+        divided = (axis for axis in self.mesh.axes if sharded_dim(placements.get(axis, "R")) is not None)
+        return tuple(axis for axis in divided if self.mesh.size(axis) > 1)
 
     def row_placements(self) -> Placements:
         """How rows, and the tokens in them, are divided: those of the batch, and of every observation that has rows."""
@@ -181,6 +193,12 @@ class StoredTraining(Implementation):
     def size(self, axes: tuple[str, ...]) -> int:
         """How many parts the axes make together."""
         return math.prod(self.mesh.size(axis) for axis in axes)
+
+
+def first_copies(stored: np.ndarray) -> np.ndarray:
+    """1 where an element is stored for the first time, 0 where it is padding or a repeat."""
+    _, first = np.unique(stored, return_index=True)
+    return np.isin(np.arange(stored.size), first) & (stored >= 0)
 
 
 def arrange(canonical: np.ndarray, positions: Positions) -> np.ndarray:

@@ -19,10 +19,11 @@ from torch.distributed.device_mesh import DeviceMesh
 from suites.training.initial import bias_scale, fan_in
 from suites.training.torch_archive import Kinds, read, write
 from suites.training.torch_matrices import WholeMatrices
+from suites.training.torch_norms import TensorNorms
 from suites.training.torch_state import Named, State, dtype_of
 
 
-class Checkpointed(WholeMatrices):
+class Checkpointed(WholeMatrices, TensorNorms):
     """Draws, saves and loads the state of a training step. No rank holds more than one whole tensor at a time."""
 
     def initialize(self, seed: int, mesh: DeviceMesh) -> State:

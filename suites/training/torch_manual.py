@@ -170,7 +170,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
         slots, count = dict(state["optimizer"]), state["count"] + 1
         wide = slots.pop("master", None) or {name: p.to(self.master) for name, p in state["parameters"].items()}
         clipped = {name: factor * g for name, g in gradients.items()}
-        wide, slots = optimizers.apply(self.contract.recipe, wide, slots, clipped, count, self.orthogonal)
+        wide, slots = optimizers.apply(self.contract.recipe, wide, slots, clipped, count, self)
         stored = {name: p.to(dtype_of(self.stored_dtype)) for name, p in wide.items()}
         slots |= {"master": wide} if self.master_dtype else {}
         return {"parameters": stored, "optimizer": slots, "count": count}
@@ -201,7 +201,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
         return self.contract.recipe.recompute != "none" or self.contract.recipe.optimizer == "muon"
 
     def transfers(self) -> Iterator[Transfer]:
-        """What a step communicates. Here: gradients, sums over the data axes, the norm over the others, matrices."""
+        """What a step communicates. Here: gradients, sums over the data axes, norms over the others, matrices."""
         for name in self.contract.shapes:
             for axis in self.axes_of_gradient(name):
                 yield self.gradient_transfer(axis, self.local_elements(name))
@@ -210,6 +210,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
         for axis in self.model_axes:
             yield self.update_transfer(axis, 1)
         yield from self.matrix_transfers()
+        yield from self.norm_transfers()
 
     def slice_transfer(
         self, axis: str, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1

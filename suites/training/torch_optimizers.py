@@ -1,4 +1,5 @@
-"""Optimizers on named tensors. SGD and AdamW see a block or a whole tensor and cannot tell which; Muon must know.
+"""Optimizers on named tensors. SGD and AdamW see a block or a whole tensor and cannot tell which; Muon and LAMB must
+know.
 
 I, O: input and output features
 """
@@ -7,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +20,19 @@ from reference.architecture import is_router_bias
 
 Named = dict[str, Tensor]
 Slots = dict[str, Named]
-Orthogonal = Callable[[str, Tensor], Tensor]  # (name, this rank's block) -> this rank's block
+
+
+class Stored(Protocol):
+    """What the optimizer must be told by the step whose blocks it updates."""
+
+    def weight_decay(self, name: str) -> Any:
+        """Of a parameter, or of each element of a block that holds several."""
+
+    def orthogonal(self, name: str, u: Tensor) -> Tensor:
+        """The block at hand of the orthogonalised matrix, every block of which must be known for that."""
+
+    def tensor_norms(self, values: Named) -> Named:
+        """Blocks by parameter -> the norm of each whole tensor, the same on all devices."""
 
 
 def apply(
@@ -26,27 +41,30 @@ def apply(
     optimizer: Slots,
     gradients: Named,
     count: int,
-    orthogonal: Orthogonal,
+    stored: Stored,
 ) -> tuple[Named, Slots]:
     """One update with (already clipped) gradients, out of place; `count` is its number, the first one being 1."""
+    if recipe.optimizer == "lamb":
+        return lamb(recipe, parameters, optimizer, gradients, count, stored)
     new_parameters: Named = {}
     new_slots: Slots = {slot: {} for slot in optimizer}
     for name, gradient in gradients.items():
         old = {slot: optimizer[slot][name] for slot in optimizer}
-        new_parameters[name], new = _moved(recipe, name, parameters[name], old, gradient, count, orthogonal)
+        new_parameters[name], new = _moved(recipe, name, parameters[name], old, gradient, count, stored)
         for slot, value in new.items():
             new_slots[slot][name] = value
     return new_parameters, new_slots
 
 
 def _moved(
-    recipe: Recipe, name: str, p: Tensor, old: Named, g: Tensor, count: int, orthogonal: Orthogonal
+    recipe: Recipe, name: str, p: Tensor, old: Named, g: Tensor, count: int, stored: Stored
 ) -> tuple[Tensor, Named]:
     """One parameter and its slots after the update. A router bias stays: the load of the experts moves it."""
     if is_router_bias(name):
         return p, old
+    recipe = replace(recipe, weight_decay=stored.weight_decay(name))
     if recipe.optimizer == "muon" and is_hidden(name, tuple(g.shape)):
-        return muon(recipe, p, old, g, partial(orthogonal, name))
+        return muon(recipe, p, old, g, partial(stored.orthogonal, name))
     if recipe.optimizer == "adamw":
         return adamw(recipe, p, old, g, count)
     return sgd(recipe, p, old, g)
@@ -91,10 +109,39 @@ def newton_schulz(u_IO: Tensor) -> Tensor:
 
 
 def adamw(recipe: Recipe, p: Tensor, old: Named, g: Tensor, count: int) -> tuple[Tensor, Named]:
-    """Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2, with bias correction."""
+    """p = p - learning_rate (step of Adam): decay beside the moments (Loshchilov and Hutter, algorithm 2)."""
+    direction, moments = adam(recipe, p, old, g, count)
+    return p - recipe.learning_rate * direction, moments
+
+
+def adam(recipe: Recipe, p: Tensor, old: Named, g: Tensor, count: int) -> tuple[Tensor, Named]:
+    """(first / (sqrt(second) + epsilon) + weight_decay p, moments), moments corrected for their start at zero."""
     beta1, beta2 = recipe.betas
     first = beta1 * old["first_moment"] + (1 - beta1) * g
     second = beta2 * old["second_moment"] + (1 - beta2) * g * g
     direction = (first / (1 - beta1**count)) / ((second / (1 - beta2**count)).sqrt() + recipe.epsilon)
-    new = p - recipe.learning_rate * (direction + recipe.weight_decay * p)
-    return new, {"first_moment": first, "second_moment": second}
+    return direction + recipe.weight_decay * p, {"first_moment": first, "second_moment": second}
+
+
+def lamb(
+    recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named, count: int, stored: Stored
+) -> tuple[Named, Slots]:
+    """p = p - learning_rate |p| / |u| u, u being the step of Adam; the ratio is 1 where a norm is zero.
+
+    Source: You et al., Large Batch Optimization for Deep Learning, algorithm 2.
+    """
+    directions: Named = {}
+    moments: Slots = {slot: {} for slot in optimizer}
+    for name, gradient in gradients.items():
+        own = replace(recipe, weight_decay=stored.weight_decay(name))
+        old = {slot: optimizer[slot][name] for slot in optimizer}
+        directions[name], new = adam(own, parameters[name], old, gradient, count)
+        for slot, value in new.items():
+            moments[slot][name] = value
+    lengths, steps = stored.tensor_norms(parameters), stored.tensor_norms(directions)
+    moved = {}
+    for name, u in directions.items():
+        both = (lengths[name] > 0) & (steps[name] > 0)
+        ratio = torch.where(both, lengths[name] / torch.where(both, steps[name], 1), 1)
+        moved[name] = parameters[name] - recipe.learning_rate * ratio * u
+    return moved, moments

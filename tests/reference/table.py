@@ -116,6 +116,8 @@ ADAMW = Recipe(optimizer="adamw", clip_norm=0.1)
 ADAMW_2 = replace(ADAMW, accumulation=2)
 MUON = Recipe(optimizer="muon", clip_norm=0.1)
 MUON_SHARES = replace(MUON, accumulation=3, shares=(1, 4, 1), precision=Precision(master="float32"))
+GROUPS = replace(ADAMW, decays="weights", weight_decay=0.25)
+LAMB = Recipe(optimizer="lamb", clip_norm=0.1, decays="weights")
 ADAMW_3 = replace(ADAMW, accumulation=3, clip_norm=None)
 
 _BLOCK = Architecture(kind="attention", hidden=10, heads=6, kv_heads=6, head_size=4, ffn=14)
@@ -179,6 +181,8 @@ EXAMPLES: dict[str, Example] = {
     "model, packed text": _model(
         SGD_2, text_batches, vocabulary=257, documents=True, shift_labels=True, dropout=0.25, tied=True, layers=2
     ),
+    "layer, decay groups": _block(GROUPS, kind="layer", norm="layer", kv_heads=3),
+    "model, trust ratio": _model(LAMB, tied=True, kv_heads=2, head_norm=True, norm="layer"),
     "perceptron": Example(model=_PERCEPTRON, recipe=SGD_2),
     "perceptron, many skips": Example(model=_SKIPPING, recipe=ADAMW_3, make=weighted_batches),
     "perceptron, one layer": Example(model=_SINGLE, recipe=MUON_SHARES, make=skewed_batches),

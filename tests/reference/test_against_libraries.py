@@ -139,15 +139,15 @@ RECIPES = [
     Recipe(optimizer=optimizer, clip_norm=clip_norm, weight_decay=decay)
     for optimizer in ("sgd", "adamw")
     for clip_norm, decay in ((None, 0.125), (0.5, 0.0), (1e6, 0.0625))
-]
+] + [Recipe(optimizer=optimizer, weight_decay=0.125, decays="weights") for optimizer in ("sgd", "adamw")]
 
 
 @EVERY_FRAMEWORK
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{recipe.optimizer}-{recipe.clip_norm}")
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{recipe.optimizer}-{recipe.clip_norm}-{recipe.decays}")
 @pytest.mark.parametrize("library", ["optax", "torch.optim"])
 def test_optimizers(framework, library, recipe):
     """Four updates of two parameters: ours, optax and torch.optim."""
-    parameters = {name: normal(name, *shape) for name, shape in (("a", (3, 4)), ("b", (5,)))}
+    parameters = {name: normal(name, *shape) for name, shape in (("a.weight", (3, 4)), ("a.bias", (5,)))}
     gradients = [{name: normal(f"{name}{step}", *p.shape) for name, p in parameters.items()} for step in range(4)]
     library = _optax if library == "optax" else _torch_optim
     wanted, found = library(parameters, gradients, recipe), _ours(framework, parameters, gradients, recipe)
@@ -171,9 +171,10 @@ def _optax(parameters: dict, gradients: list[dict], recipe: Recipe) -> dict[str,
     optax = pytest.importorskip("optax")
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "sgd":
-        inner = optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=recipe.momentum))
+        decaying = optax.add_decayed_weights(decay, mask=_decayed(recipe))
+        inner = optax.chain(decaying, optax.sgd(rate, momentum=recipe.momentum))
     else:
-        inner = optax.adamw(rate, *recipe.betas, eps=recipe.epsilon, weight_decay=decay)
+        inner = optax.adamw(rate, *recipe.betas, eps=recipe.epsilon, weight_decay=decay, mask=_decayed(recipe))
     clip = optax.identity() if recipe.clip_norm is None else optax.clip_by_global_norm(recipe.clip_norm)
     optimizer = optax.chain(clip, inner)
     p = {name: jnp.asarray(value) for name, value in parameters.items()}
@@ -184,14 +185,22 @@ def _optax(parameters: dict, gradients: list[dict], recipe: Recipe) -> dict[str,
     return {name: to_numpy(value) for name, value in p.items()}
 
 
+def _decayed(recipe: Recipe) -> dict[str, bool]:
+    """Biases may be a group of their own."""
+    return {"a.weight": True, "a.bias": recipe.decays == "all"}
+
+
 def _torch_optim(parameters: dict, gradients: list[dict], recipe: Recipe) -> dict[str, np.ndarray]:
     """Clipped by hand: torch's own clipping adds 1e-6 to the norm."""
     p = {name: torch.tensor(value, requires_grad=True) for name, value in parameters.items()}
     rate, decay = recipe.learning_rate, recipe.weight_decay
+    groups = [
+        {"params": [p[name]], "weight_decay": decay if decays else 0.0} for name, decays in _decayed(recipe).items()
+    ]
     if recipe.optimizer == "sgd":
-        optimizer = torch.optim.SGD(p.values(), lr=rate, momentum=recipe.momentum, weight_decay=decay)
+        optimizer = torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum)
     else:
-        optimizer = torch.optim.AdamW(p.values(), rate, recipe.betas, recipe.epsilon, decay)
+        optimizer = torch.optim.AdamW(groups, rate, recipe.betas, recipe.epsilon)
     for found in gradients:
         norm = torch.nn.utils.get_total_norm([torch.as_tensor(value) for value in found.values()])
         factor = 1.0 if recipe.clip_norm is None else min(1.0, recipe.clip_norm / float(norm))

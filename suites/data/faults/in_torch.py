@@ -173,3 +173,10 @@ class StaleMasterCopy(Conforming):
         if not state["count"]:
             self.first = super().read_parameters(state)
         return self.first
+
+
+class NormsOfLocalTensors(Conforming):
+    """Every rank takes the norms of its own shards."""
+
+    def tensor_norms(self, values):
+        return {name: torch.linalg.vector_norm(value.to_local()) for name, value in values.items()}

@@ -1,8 +1,8 @@
 """Every fault and negative control of data parallelism, and the known mechanisms that this suite cannot have.
 
-Here: losses, norms, dropout, controls. `table_state` has state, precision and checkpoints, `table_steps` slices and how
-shards are gathered, scattered and counted, `table_torch` what only torch has, `table_random` what is drawn, computed
-again, rounded and loaded, `absent` what cannot be planted.
+Here: losses, norms, dropout, controls. `table_state` has state, precision and checkpoints, `table_optimizers` decay
+groups and ratios of norms, `table_steps` slices and how shards are gathered, scattered and counted, `table_torch` what
+only torch has, `table_random` what is drawn, computed again, rounded and loaded, `absent` what cannot be planted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from conformance.faults import Fault
 from suites.data.faults.absent import ABSENT as _ABSENT
 from suites.data.faults.planting import CROSSED, HYBRID, HYBRID_WAYS, SMALL, both, each, in_torch, of_tensor
+from suites.data.faults.table_optimizers import OPTIMIZERS
 from suites.data.faults.table_random import CHANCE, CHANCE_ABSENT
 from suites.data.faults.table_state import PRECISION, SAVED, STATE
 from suites.data.faults.table_steps import GATHERED, SLICES, STEPS
@@ -241,6 +242,9 @@ CONTROLS = (
     ),
 )
 
-FAULTS = LOSSES + NORMS + SLICES + STEPS + STATE + PRECISION + DROPOUT + SAVED + TORCH + CHANCE + CONTROLS + GATHERED
+FAULTS = (
+    *(LOSSES + NORMS + SLICES + STEPS + STATE + OPTIMIZERS + PRECISION + DROPOUT),
+    *(SAVED + TORCH + CHANCE + CONTROLS + GATHERED),
+)
 
 ABSENT = _ABSENT | CHANCE_ABSENT

@@ -120,18 +120,24 @@ class FullyShard(CollectiveTraining):
 
     def update(self, state: State, gradients: Named, factor: Tensor) -> State:
         """By torch's own optimizer, where its rule is that of the recipe."""
-        if self.contract.recipe.optimizer == "muon":
+        if self.contract.recipe.optimizer in ("muon", "lamb"):
             return super().update(state, gradients, factor)
         slots, count = dict(state["optimizer"]), state["count"] + 1
         wide = slots.pop("master", None) or state["parameters"]
         clipped = {name: factor * g for name, g in gradients.items()}
-        wide, slots = updated(self.contract.recipe, wide, slots, clipped, count)
+        decay = {name: self.weight_decay(name) for name in wide}
+        wide, slots = updated(self.contract.recipe, wide, slots, clipped, count, decay)
         stored = {name: p.to(dtype_of(self.stored_dtype)) for name, p in wide.items()}
         return {
             "parameters": stored,
             "optimizer": slots | ({"master": wide} if self.master_dtype else {}),
             "count": count,
         }
+
+    def tensor_norms(self, values: Named) -> Named:
+        """DTensor sums over its shards by itself."""
+        norms = {name: torch.linalg.vector_norm(value) for name, value in values.items()}
+        return {name: norm.full_tensor() if isinstance(norm, DTensor) else norm for name, norm in norms.items()}
 
     # State is made of DTensors.
 
@@ -187,6 +193,12 @@ class FullyShard(CollectiveTraining):
             yield self.update_transfer(axis, 1, calls=self.summed_scalars())
         yield self.update_transfer("fsdp", len(self.contract.shapes))  # the norm of each gradient
         yield from self.matrix_transfers()
+        yield from self.norm_transfers()
+
+    def norm_transfers(self) -> Iterator[Transfer]:
+        """Of every parameter and of its step."""
+        if self.contract.recipe.optimizer == "lamb":
+            yield self.update_transfer("fsdp", 1, calls=2 * len(self.contract.shapes))
 
     def gathers(self, name: str) -> Iterator[Transfer]:
         yield unit_transfer("all_gather", "fsdp", "update", self.padded_elements(name), name_of(self.master))

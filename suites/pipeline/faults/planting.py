@@ -11,7 +11,8 @@ UNEVEN = ("data=2,pipeline=3",)
 
 def both(schedule: str, mixin: str) -> dict[str, str]:
     """One text for both frameworks, `module:Class`."""
-    return {f"jax-{schedule}": f"{_FOLDER}.{mixin}", f"torch-{schedule}": f"{_FOLDER}.{mixin}"}
+    path = mixin if mixin.startswith("suites.") else f"{_FOLDER}.{mixin}"
+    return {f"jax-{schedule}": path, f"torch-{schedule}": path}
 
 
 def each(schedule: str, mixin: str) -> dict[str, str]:

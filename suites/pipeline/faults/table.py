@@ -233,4 +233,28 @@ CONTROLS = (
     ),
 )
 
-FAULTS = STAGES + MICROBATCHES + GRADIENTS + SAVED + CONTROLS
+OPTIMIZERS = (
+    Fault(
+        id="norms-and-biases-decayed",
+        summary="One optimizer updates the vector of a stage and decays all of it.",
+        bites="decay groups",
+        planted=both("1f1b", "suites.data.faults.optimizers:OneGroup"),
+        contract="pipeline/decay_groups",
+        meshes=("data=2,pipeline=2",),
+        axis=NO_AXIS,
+        causes=("without decay groups",),
+        seen_by=("trajectory",),
+    ),
+    Fault(
+        id="decay-groups-of-first-stage",
+        summary="Groups are told by names that only the first stage knows; the others decay all.",
+        bites="decay groups, pipeline > 1",
+        planted=both("1f1b", "suites.data.faults.optimizers:GroupsOfFirstStage"),
+        contract="pipeline/decay_groups",
+        meshes=CROSSED,
+        axis="pipeline",
+        seen_by=("trajectory",),
+    ),
+)
+
+FAULTS = STAGES + MICROBATCHES + GRADIENTS + OPTIMIZERS + SAVED + CONTROLS

@@ -54,6 +54,13 @@ class PackedTraining(Stages, ShardMapTraining):
         """[L]: whether an element of this device's vector belongs to a parameter of one of these names."""
         return jnp.asarray(self.stored_vector.elements(wanted))[self.pipeline_rank()]
 
+    def weight_decay(self, name: str) -> Any:
+        """Of every element of a vector; one number where all are decayed."""
+        decay = super().weight_decay
+        if self.contract.recipe.decays == "all":
+            return decay(name)
+        return self.contract.recipe.weight_decay * self.own_elements(lambda one: decay(one) != 0)
+
     def pipeline_rank(self) -> jax.Array | int:
         return jax.lax.axis_index(self.pipeline_axis) if self.ranks > 1 else 0
 

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from suites.tensor.arrangement import TensorArrangement, first_copies
+from suites.tensor.arrangement import TensorArrangement
 from suites.training.jax_manual import ShardMapTraining
 from suites.training.jax_state import pad_to_multiple
+from suites.training.stored import first_copies
 from suites.training.traffic import Transfer
 
 

@@ -16,7 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from suites.tensor.arrangement import Positions, TensorArrangement, first_copies
+from suites.tensor.arrangement import Positions, TensorArrangement
+from suites.training.stored import first_copies
 from suites.training.torch_collectives import MeshAxis
 from suites.training.torch_manual import CollectiveTraining
 from suites.training.traffic import Transfer

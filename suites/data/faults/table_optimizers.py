@@ -1,0 +1,101 @@
+"""The table of faults: groups of parameters that decay differently, and steps scaled by the norms of whole tensors."""
+
+from __future__ import annotations
+
+from conformance.faults import NO_AXIS, Fault
+from suites.data.faults.planting import HYBRID, SMALL, both, in_torch
+
+_REPEATED = ("fsdp=2,tensor=4",)  # two key heads over four ranks
+
+GROUPS = (
+    Fault(
+        id="norms-and-biases-decayed",
+        summary="A sharded optimizer is built of one group: biases and gains of norms are decayed too.",
+        bites="decay groups",
+        planted=both("zero1", "optimizers:OneGroup")
+        | both("zero3", "optimizers:OneGroup")
+        | {"torch-fsdp2": "suites.data.faults.optimizers:OneGroup"},
+        contract="data/decay_groups",
+        meshes=SMALL,
+        axis=NO_AXIS,
+        causes=("without decay groups",),
+        seen_by=("trajectory",),
+    ),
+    Fault(
+        id="decay-groups-of-first-rank",
+        summary="Groups are told by names that only the first rank of the shard axis knows; the others decay all.",
+        bites="decay groups, fsdp > 1",
+        planted=both("zero2", "optimizers:GroupsOfFirstRank") | both("zero3", "optimizers:GroupsOfFirstRank"),
+        contract="data/decay_groups",
+        meshes=HYBRID,
+        axis="fsdp",
+        seen_by=("trajectory",),
+    ),
+    Fault(
+        id="flat-shards-undecayed",
+        summary="What has one dim is not decayed, and every shard lies flat: nothing is.",
+        bites="decay groups told by the number of dims",
+        planted=both("zero3", "optimizers:FlatShardsUndecayed"),
+        contract="data/decay_groups",
+        meshes=SMALL,
+        axis=NO_AXIS,
+        seen_by=("trajectory",),
+    ),
+)
+
+RATIOS = (
+    Fault(
+        id="trust-ratio-of-local-shard",
+        summary="Every rank scales its step by the norms of its own shards.",
+        bites="LAMB (or LARS) on sharded state",
+        planted=both("zero1", "optimizers:NormsOfOwnShards")
+        | both("zero3", "optimizers:NormsOfOwnShards")
+        | in_torch("fsdp2", "NormsOfLocalTensors"),
+        contract="data/lamb",
+        meshes=HYBRID,
+        axis="fsdp",
+        seen_by=("trajectory",),
+    ),
+    Fault(
+        id="trust-ratio-of-added-norms",
+        summary="Roots are taken on each rank, and norms are added in place of squares.",
+        bites="LAMB (or LARS) on sharded state",
+        planted=both("zero2", "optimizers:NormsOfShardsAdded"),
+        contract="data/lamb",
+        meshes=HYBRID,
+        axis="fsdp",
+        seen_by=("trajectory",),
+    ),
+    Fault(
+        id="trust-ratio-of-flat-buffer",
+        summary="All tensors lie in one buffer, and all steps are scaled by the norms of the buffer.",
+        bites="LAMB (or LARS) on flattened state",
+        planted=both("zero1", "optimizers:OneRatioForAll"),
+        contract="data/lamb",
+        meshes=SMALL,
+        axis=NO_AXIS,
+        seen_by=("trajectory",),
+    ),
+    Fault(
+        id="repeated-heads-counted-in-trust-ratio",
+        summary="Key heads that several tensor ranks store count on each of them.",
+        bites="fewer key heads than tensor ranks",
+        planted=both("zero1", "optimizers:RepeatsCounted") | both("zero3", "optimizers:RepeatsCounted"),
+        contract="data/lamb",
+        meshes=_REPEATED,
+        axis="tensor",
+        seen_by=("trajectory",),
+    ),
+    Fault(
+        id="norms-of-gathered-tensors",
+        summary="Whole tensors are gathered, and every rank takes their norms.",
+        bites="never",
+        planted=both("zero1", "optimizers:NormsOfGathered") | both("zero3", "optimizers:NormsOfGathered"),
+        contract="data/lamb",
+        meshes=HYBRID,
+        axis=None,
+        control=True,
+    ),
+)
+
+OPTIMIZERS = GROUPS + RATIOS

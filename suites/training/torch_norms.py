@@ -1,0 +1,63 @@
+"""Norms of whole tensors of which each rank stores a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conformance.placements import sharded_dim
+from suites.training.stored import first_copies
+from suites.training.torch_state import Named, TorchTraining, name_of
+from suites.training.traffic import Transfer
+
+
+class TensorNorms(TorchTraining):
+    """Law: every element of a tensor counts once, on whatever ranks it is stored, and padding not at all."""
+
+    def tensor_norms(self, values: Named) -> Named:
+        """Those divided over the same axes are summed together."""
+        found: Named = {}
+        for axes, names in self.by_slot_axes().items():
+            squares = torch.stack([self.own_squares(name, values[name]) for name in names])
+            found |= dict(zip(names, self.sum_squares(axes, squares).sqrt(), strict=True))
+        return found
+
+    def sum_squares(self, axes: tuple[str, ...], squares: Tensor) -> Tensor:
+        """Sums over this rank's blocks -> sums over whole tensors."""
+        for axis in axes:
+            squares = self.axis(axis).all_reduce(squares)
+        return squares
+
+    def own_squares(self, name: str, x: Tensor) -> Tensor:
+        """The sum of squares of what this rank is the first to store, x being its block of an optimizer slot."""
+        placements = self.slot_placements(name)
+        for dim, stored in self.slot_positions(name).items():
+            counts = first_copies(stored)
+            for axis in self.slot_axes(name):
+                if sharded_dim(placements[axis]) == dim:
+                    counts = np.split(counts, self.axis(axis).size)[self.axis(axis).rank]
+            x = x * torch.tensor(counts, dtype=x.dtype).reshape([-1 if d == dim else 1 for d in range(x.ndim)])
+        return (x * x).sum()
+
+    def by_slot_axes(self) -> dict[tuple[str, ...], list[str]]:
+        """Axes -> the parameters whose slots they divide."""
+        found: dict[tuple[str, ...], list[str]] = {}
+        for name in self.stored_names:
+            found.setdefault(self.slot_axes(name), []).append(name)
+        return found
+
+    def norm_transfers(self) -> Iterator[Transfer]:
+        """The sums of an optimizer that needs the norms of parameters, and of their steps."""
+        for axes, names in self.by_slot_axes().items() if self.contract.recipe.optimizer == "lamb" else ():
+            for axis in axes:
+                yield Transfer(
+                    kind="all_reduce",
+                    axes=(axis,),
+                    phase="update",
+                    elements=len(names),
+                    dtype=name_of(self.master),
+                    calls=2,
+                )
