@@ -23,6 +23,7 @@ class Architecture:
     language_model   embedding, `layers` decoder layers (0 is allowed), final norm, head, cross-entropy
     perceptron       linear maps with GELU between them, cross-entropy
     convolution      3x3 convolutions with GELU, mean over the image, linear head, cross-entropy
+    contrastive      two feed-forward towers, one for each half of a row; each half finds its other among all rows
 
     With experts, the feed-forward block of decoder layer i is a mixture where i % moe_every == moe_every - 1; the layer
     of kind `layer` has number 0. `fused_gate_up` and `adapter` are of dense blocks only. What the fields of a mixture
@@ -100,9 +101,11 @@ def shapes(model: Architecture) -> Shapes:
         return _perceptron(model)
     if model.kind == "convolution":
         return _convolution(model)
+    if model.kind == "contrastive":
+        return _feedforward("left", model) | _feedforward("right", model) | {"logit_scale.gain": (1,)}
     raise ValueError(
-        f"Unknown kind of model '{model.kind}': linear, attention, feedforward, moe, layer, language_model, perceptron "
-        "or convolution."
+        f"Unknown kind of model '{model.kind}': linear, attention, feedforward, moe, layer, language_model, "
+        "perceptron, convolution or contrastive."
     )
 
 

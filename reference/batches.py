@@ -86,6 +86,8 @@ def _batch(model: Architecture, rows: int, length: int, rng: np.random.Generator
     if model.kind == "linear":
         inputs, targets = _floats(rng, (rows, model.hidden), dyadic), _floats(rng, (rows, model.outputs), dyadic)
         return {"inputs": inputs, "targets": targets, "mask": valid.whole(rng, rows)}
+    if model.kind == "contrastive":
+        return {"inputs": _floats(rng, (rows, 2, model.hidden), dyadic), "mask": valid.whole(rng, rows)}
     if model.kind in CLASSIFIERS:
         return _classified(model, rows, rng, valid, dyadic)
     mask_BS, padding_BS = valid.tokens(rng, rows, length)

@@ -15,6 +15,7 @@ from flax import nnx
 
 from reference.architecture import Architecture, has_mixture
 from reference.jax.attention import Attention
+from reference.jax.contrastive import TwoTowers
 from reference.jax.convolution import ConvolutionNetwork
 from reference.jax.dropout import drop
 from reference.jax.feedforward import FeedForward
@@ -137,12 +138,13 @@ def _part(model: Architecture, statistics: str) -> nnx.Module:
     return DecoderLayer(model, statistics, 0)
 
 
-Model = LanguageModel | Perceptron | ConvolutionNetwork | Block
+Model = LanguageModel | Perceptron | ConvolutionNetwork | TwoTowers | Block
 
 _WHOLE: dict[str, Callable[[Architecture, str], Model]] = {
     "language_model": LanguageModel,
     "perceptron": Perceptron,
     "convolution": ConvolutionNetwork,
+    "contrastive": TwoTowers,
 }
 
 

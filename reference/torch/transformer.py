@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reference.architecture import Architecture, has_mixture
 from reference.torch.attention import Attention
+from reference.torch.contrastive import TwoTowers
 from reference.torch.convolution import ConvolutionNetwork
 from reference.torch.dropout import drop
 from reference.torch.feedforward import FeedForward
@@ -139,12 +140,13 @@ def _part(model: Architecture, statistics: str) -> nn.Module:
     return DecoderLayer(model, statistics, 0)
 
 
-Model = LanguageModel | Perceptron | ConvolutionNetwork | Block
+Model = LanguageModel | Perceptron | ConvolutionNetwork | TwoTowers | Block
 
 _WHOLE: dict[str, Callable[[Architecture, str], Model]] = {
     "language_model": LanguageModel,
     "perceptron": Perceptron,
     "convolution": ConvolutionNetwork,
+    "contrastive": TwoTowers,
 }
 
 

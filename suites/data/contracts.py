@@ -35,6 +35,7 @@ _MODEL = Architecture(  # no size divides by 8, or by all of 2, 3 and 4
 _TWO_LAYERS = replace(_MODEL, layers=2, norm="layer", activation="gelu", tied=False)
 _DROPOUT = replace(_MODEL, dropout=0.25)
 _DYADIC = Architecture(kind="linear", hidden=24, outputs=32)  # a power of two: the mean does not round
+_TOWERS = Architecture(kind="contrastive", hidden=20, ffn=26, activation="swiglu")
 _CANCELLING = Architecture(kind="linear", hidden=20, outputs=16)
 
 _EVERYTHING = ("mesh permutation", "recompute", "accumulation")
@@ -62,6 +63,16 @@ CONTRACTS = (
         batches=skewed_batches,
     ),
     _contract("weighted", "the mean weighted over the whole batch; weights from 1/2 to 4", batches=weighted_batches),
+    _contract(
+        "contrastive", "every row is told from the valid rows of all ranks, whose gradients it has part in", _TOWERS
+    ),
+    _contract(
+        "contrastive_skewed",
+        "the same where some ranks have no valid row, and one nearly all",
+        _TOWERS,
+        ADAMW,
+        batches=skewed_batches,
+    ),
     _contract("exact", "dyadic inputs, no rounding anywhere", _DYADIC, UNCLIPPED, exact=True),
     _contract(
         "cancelling",

@@ -56,6 +56,24 @@ SMOKE = (
 DATA = (  # D1: every way to cut the rows, a shard without valid tokens among them
     Standing(contracts=LOSSES, implementations=PLAIN, meshes=("data=2", "data=3", "data=8"), profiles=CORE),
     Standing(contracts=LOSSES, implementations=ALL, meshes=("fsdp=3", HYBRID), dtypes=DTYPES, profiles=FULL),
+    Standing(contracts=_names("contrastive"), implementations=ALL, meshes=(HYBRID,), profiles=CORE),
+    Standing(
+        contracts=_names("contrastive"),
+        implementations=("jax-zero3", "torch-zero3"),
+        meshes=("data=2,fsdp=3",),
+        dtypes=("float32", "bfloat16"),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("contrastive_skewed"), implementations=PLAIN, meshes=("data=3", "data=4,fsdp=2"), profiles=CORE
+    ),
+    Standing(
+        contracts=_names("contrastive", "contrastive_skewed"),
+        implementations=ALL,
+        meshes=("fsdp=3", "fsdp=4,data=2@shuffled", HYBRID),
+        dtypes=DTYPES,
+        profiles=FULL,
+    ),
     Standing(
         contracts=EXACT,
         implementations=ALL,

@@ -13,7 +13,7 @@ def _registered(name: str, module: str, summary: str) -> Registered:
     return Registered(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
 
 
-_CLASSES = {"linear": "Linear", "language_model": "LanguageModel"}
+_CLASSES = {"linear": "Linear", "language_model": "LanguageModel", "contrastive": "Contrastive"}
 _WAYS = {
     "data_parallel": "state replicated, gradients all-reduced",
     "zero1": "optimizer slots divided over fsdp",

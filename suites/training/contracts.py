@@ -17,9 +17,16 @@ CROSS_ENTROPY = {
     "cross_entropy": "label-smoothed negative log-likelihood of the valid tokens of the whole batch, by their number",
     "z_loss": "coefficient x logsumexp(logits)^2, summed and divided likewise (PaLM, section 5)",
 }
+CONTRASTIVE = {
+    "contrastive": "cross-entropy of finding the other half of a valid row among those of all valid rows, mean of both "
+    "directions, summed over the valid rows of the whole batch, by their number (CLIP, figure 3)"
+}
 
 ROWS = 24  # divide by every data x accumulation of the matrices
 LENGTH = 7  # a prime unlike any other dim
+
+
+_SEMANTICS = {"language_model": CROSS_ENTROPY, "contrastive": CONTRASTIVE}
 
 
 def contract(
@@ -47,7 +54,7 @@ def contract(
         batches=partial(batches, model, rows, length, **dyadic),
         references=REFERENCES,
         recipe=recipe,
-        semantics=CROSS_ENTROPY if model.kind == "language_model" else QUADRATIC,
+        semantics=_SEMANTICS.get(model.kind, QUADRATIC),
         exact=exact,
         relations=(*laws_of(model, recipe), *laws),
         **declared,

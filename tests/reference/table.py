@@ -183,6 +183,8 @@ EXAMPLES: dict[str, Example] = {
     ),
     "layer, decay groups": _block(GROUPS, kind="layer", norm="layer", kv_heads=3),
     "model, trust ratio": _model(LAMB, tied=True, kv_heads=2, head_norm=True, norm="layer"),
+    "contrastive": _block(SGD, kind="contrastive"),
+    "contrastive, skewed": _block(ADAMW, skewed_batches, kind="contrastive", activation="swiglu", bias=False),
     "perceptron": Example(model=_PERCEPTRON, recipe=SGD_2),
     "perceptron, many skips": Example(model=_SKIPPING, recipe=ADAMW_3, make=weighted_batches),
     "perceptron, one layer": Example(model=_SINGLE, recipe=MUON_SHARES, make=skewed_batches),

@@ -7,8 +7,9 @@ from itertools import accumulate
 import jax
 import jax.numpy as jnp
 
-from suites.data.faults import controls
+from suites.data.faults import contrastive, controls
 from suites.tensor.faults import Conforming
+from suites.tensor.jax_manual.collectives import gather_from
 
 
 class AddedInBfloat16(Conforming):
@@ -97,3 +98,28 @@ class GradientsInOneBucket(controls.GradientsInOneBucket):
 
     def sum_gradient(self, name, g):
         return g
+
+
+class GatheredAsConstants(contrastive.Quiet):
+    """Rows of other ranks are constants: a gather without a gradient, into which the rank's own rows are put back."""
+
+    def gather_rows(self, x):
+        every, first = super().gather_rows(jax.lax.stop_gradient(x)), self.first_row(len(x))
+        return jax.lax.dynamic_update_slice_in_dim(every, x, first, 0)
+
+
+class OwnPartOfGradient(contrastive.Quiet):
+    """The gradient of a gather is the rank's own part of what it has itself: the other ranks' shares are missing."""
+
+    def gather_over(self, axis, x):
+        return gather_from(x, axis, 0) if self.mesh.size(axis) > 1 else x
+
+
+class SummedIntoPlace(contrastive.Quiet):
+    """A control: every rank puts its rows in their place among zeros, and the sum over ranks has all of them."""
+
+    def gather_over(self, axis, x):
+        size = self.mesh.size(axis)
+        place = jax.nn.one_hot(self.axis_rank(axis), size, dtype=x.dtype)
+        spread = jnp.tensordot(place, x, 0).reshape(size * x.shape[0], *x.shape[1:])
+        return jax.lax.psum(spread, axis) if size > 1 else x

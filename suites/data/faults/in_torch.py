@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch.distributed.fsdp import FSDPModule
 
-from suites.data.faults import controls
+from suites.data.faults import contrastive, controls
 from suites.tensor.faults import Conforming
+from suites.tensor.torch_manual.collectives import GatherFrom
 
 
 class AddedInBfloat16(Conforming):
@@ -180,3 +181,31 @@ class NormsOfLocalTensors(Conforming):
 
     def tensor_norms(self, values):
         return {name: torch.linalg.vector_norm(value.to_local()) for name, value in values.items()}
+
+
+class GatheredAsConstants(contrastive.Quiet):
+    """Rows of other ranks are constants: a gather without a gradient, into which the rank's own rows are put back."""
+
+    def gather_rows(self, x):
+        every, first = super().gather_rows(x.detach()), self.first_row(len(x))
+        return torch.cat([every[:first], x, every[first + len(x) :]])
+
+
+class OwnPartOfGradient(contrastive.Quiet):
+    """The gradient of a gather is the rank's own part of what it has itself: the other ranks' shares are missing."""
+
+    def gather_over(self, axis, x):
+        return GatherFrom.apply(x, self.axis(axis), 0)
+
+
+class SummedIntoPlace(contrastive.Quiet):
+    """A control: every rank puts its rows in their place among zeros, and the sum over ranks has all of them."""
+
+    def gather_over(self, axis, x):
+        place = torch.zeros(self.mesh.size(axis), dtype=x.dtype)
+        place[self.axis(axis).rank] = 1
+        return self.summed(axis, torch.tensordot(place, x, 0).flatten(0, 1))
+
+    def summed(self, axis, x):
+        """The sum over an axis, whose gradient is the sum over it."""
+        return _Copy.apply(self.reduce_from(x, axis), self.axis(axis))

@@ -10,6 +10,7 @@ import numpy as np
 
 from conformance.placements import Placements
 from suites.data.arrangement import Positions, ShardedState, in_chunks
+from suites.data.jax_automatic.contrastive import ContrastiveTowers
 from suites.tensor.jax_automatic import linear, transformer
 
 
@@ -36,3 +37,7 @@ class Linear(FullyAnnotated, linear.ColumnLinear):
 
 class LanguageModel(FullyAnnotated, transformer.LanguageModel):
     """The decoder language model."""
+
+
+class Contrastive(FullyAnnotated, ContrastiveTowers):
+    """Two towers and a loss that couples all rows."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.tensor.jax_manual import linear, transformer
 
 
@@ -28,3 +29,7 @@ class Layer(DataParallel, transformer.Layer):
 
 class LanguageModel(DataParallel, transformer.LanguageModel):
     """The decoder language model."""
+
+
+class Contrastive(DataParallel, ContrastiveTowers):
+    """Two towers and a loss that couples all rows."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import jax
 
+from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.sharding import ShardedSlots
 from suites.tensor.jax_manual import linear, transformer
 from suites.training.jax_state import Named
@@ -39,3 +40,7 @@ class Layer(Zero1, transformer.Layer):
 
 class LanguageModel(Zero1, transformer.LanguageModel):
     """The decoder language model."""
+
+
+class Contrastive(Zero1, ContrastiveTowers):
+    """Two towers and a loss that couples all rows."""

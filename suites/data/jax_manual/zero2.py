@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.sharding import ShardedGradients, ShardedSlots
 from suites.tensor.jax_manual import linear, transformer
 from suites.training.jax_state import Named
@@ -42,3 +43,7 @@ class Layer(Zero2, transformer.Layer):
 
 class LanguageModel(Zero2, transformer.LanguageModel):
     """The decoder language model."""
+
+
+class Contrastive(Zero2, ContrastiveTowers):
+    """Two towers and a loss that couples all rows."""

@@ -17,6 +17,7 @@ import jax
 
 from conformance.placements import Placements
 from suites.data.arrangement import Positions
+from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.sharding import ShardedGradients
 from suites.tensor.jax_manual import linear, transformer
 from suites.training.jax_state import Named
@@ -105,3 +106,7 @@ class Layer(Zero3, transformer.Layer):
 
 class LanguageModel(Zero3, transformer.LanguageModel):
     """The decoder language model."""
+
+
+class Contrastive(Zero3, ContrastiveTowers):
+    """Two towers and a loss that couples all rows."""

@@ -25,6 +25,7 @@ from conformance.implementation import Unsupported
 from conformance.placements import Placements
 from suites.data.torch_fsdp2.modules import Node, fill, sharded, tree
 from suites.data.torch_fsdp2.optimizers import updated
+from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.tensor.torch_manual import linear, transformer
 from suites.training.stored import OF_INPUTS
 from suites.training.torch_manual import CollectiveTraining
@@ -230,3 +231,11 @@ class Layer(FullyShard, transformer.Layer):
 
 class LanguageModel(FullyShard, transformer.LanguageModel):
     """The decoder language model."""
+
+
+class Contrastive(FullyShard, ContrastiveTowers):
+    """Two towers and a loss that couples all rows."""
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        yield from self.row_transfers()

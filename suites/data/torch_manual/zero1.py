@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.sharding import ShardedSlots
 from suites.tensor.torch_manual import linear, transformer
 from suites.training.torch_state import Named
@@ -37,3 +38,7 @@ class Layer(Zero1, transformer.Layer):
 
 class LanguageModel(Zero1, transformer.LanguageModel):
     """The decoder language model."""
+
+
+class Contrastive(Zero1, ContrastiveTowers):
+    """Two towers and a loss that couples all rows."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.sharding import ShardedGradients, ShardedSlots
 from suites.tensor.torch_manual import linear, transformer
 from suites.training.torch_state import Named
@@ -39,3 +40,7 @@ class Layer(Zero2, transformer.Layer):
 
 class LanguageModel(Zero2, transformer.LanguageModel):
     """The decoder language model."""
+
+
+class Contrastive(Zero2, ContrastiveTowers):
+    """Two towers and a loss that couples all rows."""

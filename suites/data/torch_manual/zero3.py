@@ -19,6 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from conformance.placements import Placements
 from suites.data.arrangement import Positions
+from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.sharding import ShardedGradients
 from suites.tensor.torch_manual import linear, transformer
 from suites.training.torch_state import Named, name_of
@@ -132,3 +133,7 @@ class Layer(Zero3, transformer.Layer):
 
 class LanguageModel(Zero3, transformer.LanguageModel):
     """The decoder language model."""
+
+
+class Contrastive(Zero3, ContrastiveTowers):
+    """Two towers and a loss that couples all rows."""
