@@ -8,7 +8,8 @@ from typing import Any
 from conformance.contract import Contract, Precision, Recipe
 from reference.architecture import Architecture
 from reference.batches import cancelling_batches, skewed_batches, weighted_batches
-from suites.training.contracts import contract
+from reference.held_out import evaluated_batches
+from suites.training.contracts import EVALUATED, contract
 
 # Clipping thresholds lie near half the gradient norm of the first step, so that clipping always acts.
 SGD = Recipe(optimizer="sgd", clip_norm=0.75, learning_rate=0.5)
@@ -131,6 +132,15 @@ CONTRACTS = (
     ),
     _policy("bfloat16_reduction", "gradients are summed over devices in bfloat16", reduction="bfloat16"),
     _contract("dropout", "masks are those of the rows, on whatever device", _DROPOUT, laws=("accumulation",)),
+    replace(
+        _contract(
+            "evaluation",
+            "after every step, an evaluation on 29 rows: none twice, none left out, nothing that fills up counts",
+            _DROPOUT,
+            batches=evaluated_batches,
+        ),
+        references=EVALUATED,
+    ),
     _contract(
         "dropout_recomputed",
         "a layer that is computed again drops the same elements again",

@@ -172,6 +172,22 @@ CHANCE = (  # D7
     Standing(contracts=RANDOM, implementations=PLAIN + ZERO, meshes=(HYBRID,), dtypes=DTYPES, profiles=FULL),
 )
 
+EVALUATED = (
+    Standing(
+        contracts=_names("evaluation"),
+        implementations=(*PLAIN, "jax-zero3", "torch-zero3", "torch-fsdp2"),
+        meshes=("data=2,fsdp=2",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("evaluation"),
+        implementations=(*PLAIN, *ZERO, "torch-fsdp2"),
+        meshes=(HYBRID, "data=3"),
+        dtypes=("float64", "float32"),
+        profiles=FULL,
+    ),
+)
+
 SAVED = (  # D8
     Standing(
         contracts=_names("checkpoint"),
@@ -204,7 +220,7 @@ REFUSED = (  # FSDP2 keeps gradients in the dtype of what it shards; this row ov
     ),
 )
 
-MATRIX = SMOKE + DATA + STATE + SLICES + PRECISION + CHANCE + SAVED + REFUSED
+MATRIX = SMOKE + DATA + STATE + SLICES + PRECISION + CHANCE + EVALUATED + SAVED + REFUSED
 
 MUTATED = (  # every collective of these is mutated
     Standing(contracts=_names("exact"), implementations=ZERO, meshes=("data=2,fsdp=3",)),

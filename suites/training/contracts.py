@@ -12,6 +12,7 @@ from reference.batches import random_batches
 from reference.parameters import draw
 
 REFERENCES = {"jax": "reference.jax.training:Trainer", "torch": "reference.torch.training:Trainer"}
+EVALUATED = {"jax": "reference.jax.evaluation:Trainer", "torch": "reference.torch.evaluation:Trainer"}
 QUADRATIC = {"loss": "half the squared error of valid rows, summed, divided by valid rows x features"}
 CROSS_ENTROPY = {
     "cross_entropy": "label-smoothed negative log-likelihood of the valid tokens of the whole batch, by their number",

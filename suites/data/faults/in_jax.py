@@ -123,3 +123,12 @@ class SummedIntoPlace(contrastive.Quiet):
         place = jax.nn.one_hot(self.axis_rank(axis), size, dtype=x.dtype)
         spread = jnp.tensordot(place, x, 0).reshape(size * x.shape[0], *x.shape[1:])
         return jax.lax.psum(spread, axis) if size > 1 else x
+
+
+class MeanOfRoundMeans(Conforming):
+    """Each round is divided by its own valid tokens; the means of all rounds and ranks are averaged."""
+
+    def summed(self, sums_RK):
+        tokens = super().summed(sums_RK)[3]
+        loss, right = (sums_RK[:, :2] / sums_RK[:, 2:].clip(1)).mean(0)
+        return jnp.stack([loss, right, jnp.ones_like(tokens), tokens])

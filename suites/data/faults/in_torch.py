@@ -209,3 +209,12 @@ class SummedIntoPlace(contrastive.Quiet):
     def summed(self, axis, x):
         """The sum over an axis, whose gradient is the sum over it."""
         return _Copy.apply(self.reduce_from(x, axis), self.axis(axis))
+
+
+class MeanOfRoundMeans(Conforming):
+    """Each round is divided by its own valid tokens; the means of all rounds and ranks are averaged."""
+
+    def summed(self, sums_RK):
+        tokens = super().summed(sums_RK)[3]
+        loss, right = (sums_RK[:, :2] / sums_RK[:, 2:].clip(1)).mean(0)
+        return torch.stack([loss, right, torch.ones_like(tokens), tokens])

@@ -2,8 +2,8 @@
 
 Here: losses, norms, dropout, controls. `table_state` has state, precision and checkpoints, `table_optimizers` decay
 groups and ratios of norms, `table_steps` slices and how shards are gathered, scattered and counted, `table_torch` what
-only torch has, `table_coupled` a loss of all rows, `table_random` what is drawn, computed again, rounded and loaded,
-`absent` what cannot be planted.
+only torch has, `table_coupled` a loss of all rows, `table_evaluation` metrics of a data set, `table_random` what is
+drawn, computed again, rounded and loaded, `absent` what cannot be planted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from conformance.faults import Fault
 from suites.data.faults.absent import ABSENT as _ABSENT
 from suites.data.faults.planting import CROSSED, HYBRID, HYBRID_WAYS, SMALL, both, each, in_torch, of_tensor
 from suites.data.faults.table_coupled import COUPLED
+from suites.data.faults.table_evaluation import EVALUATION
 from suites.data.faults.table_optimizers import OPTIMIZERS
 from suites.data.faults.table_random import CHANCE, CHANCE_ABSENT
 from suites.data.faults.table_state import PRECISION, SAVED, STATE
@@ -246,7 +247,7 @@ CONTROLS = (
 
 FAULTS = (
     *(LOSSES + COUPLED + NORMS + SLICES + STEPS + STATE + OPTIMIZERS + PRECISION + DROPOUT),
-    *(SAVED + TORCH + CHANCE + CONTROLS + GATHERED),
+    *(EVALUATION + SAVED + TORCH + CHANCE + CONTROLS + GATHERED),
 )
 
 ABSENT = _ABSENT | CHANCE_ABSENT

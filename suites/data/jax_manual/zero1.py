@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import jax
 
 from suites.data.jax_manual.contrastive import ContrastiveTowers
+from suites.data.jax_manual.evaluation import Evaluation
 from suites.data.jax_manual.sharding import ShardedSlots
 from suites.tensor.jax_manual import linear, transformer
 from suites.training.jax_state import Named
@@ -44,3 +45,7 @@ class LanguageModel(Zero1, transformer.LanguageModel):
 
 class Contrastive(Zero1, ContrastiveTowers):
     """Two towers and a loss that couples all rows."""
+
+
+class Evaluated(Evaluation, LanguageModel):
+    """The same, and an evaluation after every step."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from suites.data.jax_manual.contrastive import ContrastiveTowers
+from suites.data.jax_manual.evaluation import Evaluation
 from suites.data.jax_manual.sharding import ShardedGradients, ShardedSlots
 from suites.tensor.jax_manual import linear, transformer
 from suites.training.jax_state import Named
@@ -47,3 +48,7 @@ class LanguageModel(Zero2, transformer.LanguageModel):
 
 class Contrastive(Zero2, ContrastiveTowers):
     """Two towers and a loss that couples all rows."""
+
+
+class Evaluated(Evaluation, LanguageModel):
+    """The same, and an evaluation after every step."""

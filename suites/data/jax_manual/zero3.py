@@ -18,6 +18,7 @@ import jax
 from conformance.placements import Placements
 from suites.data.arrangement import Positions
 from suites.data.jax_manual.contrastive import ContrastiveTowers
+from suites.data.jax_manual.evaluation import Evaluation
 from suites.data.jax_manual.sharding import ShardedGradients
 from suites.tensor.jax_manual import linear, transformer
 from suites.training.jax_state import Named
@@ -110,3 +111,12 @@ class LanguageModel(Zero3, transformer.LanguageModel):
 
 class Contrastive(Zero3, ContrastiveTowers):
     """Two towers and a loss that couples all rows."""
+
+
+class Evaluated(Evaluation, LanguageModel):
+    """The same, and an evaluation after every step."""
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        for name in self.contract.shapes:
+            yield self.shard_transfer("all_gather", "update", name, self.compute, self.rounds)

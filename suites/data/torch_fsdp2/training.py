@@ -26,6 +26,7 @@ from conformance.placements import Placements
 from suites.data.torch_fsdp2.modules import Node, fill, sharded, tree
 from suites.data.torch_fsdp2.optimizers import updated
 from suites.data.torch_manual.contrastive import ContrastiveTowers
+from suites.data.torch_manual.evaluation import Evaluation
 from suites.tensor.torch_manual import linear, transformer
 from suites.training.stored import OF_INPUTS
 from suites.training.torch_manual import CollectiveTraining
@@ -239,3 +240,22 @@ class Contrastive(FullyShard, ContrastiveTowers):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield from self.row_transfers()
+
+
+class Evaluated(Evaluation, LanguageModel):
+    """The same, and an evaluation after every step."""
+
+    def evaluate(self, state: State, parts: list[Named]) -> list[Tensor]:
+        """What was gathered for a round is given up before the next: no backward pass comes to do it."""
+        fill(self.model, self.read_parameters(state))
+        found = []
+        for part in parts:
+            found.append(self.model(self.round_sums, part))
+            cast(FSDPModule, self.model).reshard()
+        return found
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        for unit in (*self.layer_paths, ""):
+            elements = self.unit_elements(unit)
+            yield unit_transfer("all_gather", "fsdp", "update", elements, name_of(self.compute), self.rounds)

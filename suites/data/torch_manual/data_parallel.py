@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from suites.data.torch_manual.contrastive import ContrastiveTowers
+from suites.data.torch_manual.evaluation import Evaluation
 from suites.tensor.torch_manual import linear, transformer
 
 
@@ -33,3 +34,7 @@ class LanguageModel(DataParallel, transformer.LanguageModel):
 
 class Contrastive(DataParallel, ContrastiveTowers):
     """Two towers and a loss that couples all rows."""
+
+
+class Evaluated(Evaluation, LanguageModel):
+    """The same, and an evaluation after every step."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from suites.data.torch_manual.contrastive import ContrastiveTowers
+from suites.data.torch_manual.evaluation import Evaluation
 from suites.data.torch_manual.sharding import ShardedSlots
 from suites.tensor.torch_manual import linear, transformer
 from suites.training.torch_state import Named
@@ -42,3 +43,7 @@ class LanguageModel(Zero1, transformer.LanguageModel):
 
 class Contrastive(Zero1, ContrastiveTowers):
     """Two towers and a loss that couples all rows."""
+
+
+class Evaluated(Evaluation, LanguageModel):
+    """The same, and an evaluation after every step."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from suites.data.torch_manual.contrastive import ContrastiveTowers
+from suites.data.torch_manual.evaluation import Evaluation
 from suites.data.torch_manual.sharding import ShardedGradients, ShardedSlots
 from suites.tensor.torch_manual import linear, transformer
 from suites.training.torch_state import Named
@@ -44,3 +45,7 @@ class LanguageModel(Zero2, transformer.LanguageModel):
 
 class Contrastive(Zero2, ContrastiveTowers):
     """Two towers and a loss that couples all rows."""
+
+
+class Evaluated(Evaluation, LanguageModel):
+    """The same, and an evaluation after every step."""

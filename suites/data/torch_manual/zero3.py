@@ -20,6 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from conformance.placements import Placements
 from suites.data.arrangement import Positions
 from suites.data.torch_manual.contrastive import ContrastiveTowers
+from suites.data.torch_manual.evaluation import Evaluation
 from suites.data.torch_manual.sharding import ShardedGradients
 from suites.tensor.torch_manual import linear, transformer
 from suites.training.torch_state import Named, name_of
@@ -137,3 +138,12 @@ class LanguageModel(Zero3, transformer.LanguageModel):
 
 class Contrastive(Zero3, ContrastiveTowers):
     """Two towers and a loss that couples all rows."""
+
+
+class Evaluated(Evaluation, LanguageModel):
+    """The same, and an evaluation after every step."""
+
+    def transfers(self) -> Iterator[Transfer]:
+        yield from super().transfers()
+        for name in self.contract.shapes:
+            yield self.shard_transfer("all_gather", "update", name, name_of(self.compute), self.rounds)
