@@ -68,7 +68,8 @@ class Architecture:
     scores: str = "softmax"  # of the router's logits over experts, or "sigmoid" of each
     normalized_gates: bool = False  # a gate is the score by the sum of the scores of the chosen, not the score itself
     gates_before: bool = False  # a gate multiplies what its expert reads, not what it says
-    capacity_factor: float = 0.0  # an expert has ceil(factor * S * top_k / experts) places in a row; 0: no limit
+    capacity_factor: float = 0.0  # an expert has ceil(factor * tokens * top_k / experts) places; 0: no limit
+    capacity_scope: str = "row"  # tokens and places are those of each row by itself, or of the whole "batch" (a slice)
     router_bias: bool = False  # a number per expert that joins the scores in the choice and nowhere else
     bias_update_rate: float = 0.0  # of the router bias, towards an even load, after every optimizer step
     balance_loss: float = 0.0
@@ -133,9 +134,10 @@ def mixtures(model: Architecture) -> tuple[str, ...]:
 
 
 def places(model: Architecture, length: int) -> int | None:
-    """How many tokens of a row of this length an expert takes; None: all of them.
+    """How many of so many tokens an expert takes, those of a row or of a whole slice of a batch; None: all of them.
 
-    Counted by rows, so that it knows nothing of a mesh. Source: Fedus et al., Switch Transformers, equation 3.
+    Counted by rows it knows nothing of a mesh; counted over a slice it needs all devices that have rows of it.
+    Source: Fedus et al., Switch Transformers, equation 3.
     """
     if not model.capacity_factor:
         return None
@@ -217,6 +219,8 @@ def _check_mixture(model: Architecture) -> None:
             f"The scores of a mixture are softmax or sigmoid, not '{model.scores}', and the scope of its balance loss "
             f"is batch or row, not '{model.balance_scope}'."
         )
+    if model.capacity_scope not in ("batch", "row"):
+        raise ValueError(f"The scope of a capacity is batch or row, not '{model.capacity_scope}'.")
     if model.bias_update_rate and not model.router_bias:
         raise ValueError("A bias_update_rate moves the router bias, but there is none: set router_bias too.")
 

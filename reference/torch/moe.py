@@ -106,9 +106,13 @@ class Mixture(nn.Module):
         return torch.where(batch["padding"][..., None] > 0, choices_BSK, -1)
 
     def admitted(self, choices_BSK: Tensor) -> Tensor:
-        """The choices that find a place."""
-        limit = places(self.model, choices_BSK.shape[1])
-        return choices_BSK if limit is None else routing.admitted(choices_BSK, limit, self.model.experts)
+        """The choices that find a place; where they are counted over a slice, it is one long row."""
+        of_batch, top_k = self.model.capacity_scope == "batch", self.model.top_k
+        queues_BSK = choices_BSK.reshape(1, -1, top_k) if of_batch else choices_BSK
+        limit = places(self.model, queues_BSK.shape[1])
+        if limit is None:
+            return choices_BSK
+        return routing.admitted(queues_BSK, limit, self.model.experts).reshape(choices_BSK.shape)
 
     def mixed(self, x_BSD: Tensor, gates_BSK: Tensor, admitted_BSK: Tensor) -> Tensor:
         """The sum over experts; those that a token is not admitted to have weight zero."""

@@ -105,8 +105,14 @@ class ExpertArrangement(Conforming):
 
     @property
     def places_in_row(self) -> int:
-        """Tokens of one row that an expert takes at most."""
-        return places(self.contract.model, self.row_length) or self.row_length
+        """Tokens of one row that an expert takes at most; all, where places are counted over a slice."""
+        of_row = self.contract.model.capacity_scope == "row"
+        return (places(self.contract.model, self.row_length) if of_row else None) or self.row_length
+
+    def places_in_slice(self, choices: Any) -> int:
+        """Tokens of a slice that an expert takes at most, `choices` [B, S, K] being those of this device's rows."""
+        tokens = choices.shape[0] * choices.shape[1] * self.size(self.row_axes)
+        return places(self.contract.model, tokens) or tokens
 
     def compute_axes(self) -> tuple[str, ...]:
         """How much an expert computes depends on what it is asked for."""

@@ -29,6 +29,7 @@ _SWITCH = Architecture(  # first come, first served; a raw gate; losses large en
     router_z_loss=0.125,
 )
 _GSHARD = replace(_SWITCH, top_k=2, capacity_factor=1.25, normalized_gates=True, activation="swiglu")
+_OF_BATCH = replace(_GSHARD, capacity_factor=1.0, capacity_scope="batch")
 _DROPLESS = replace(_GSHARD, capacity_factor=0.0, bias=False)
 _BALANCED = replace(  # after DeepSeek-V3: a bias steers the choice, and moves by the load alone
     _DROPLESS,
@@ -98,6 +99,11 @@ CONTRACTS = (
         replace(SGD, clip_norm=0.25),
     ),
     _contract("gshard", "two experts per token with a capacity: first choices come before second ones", _GSHARD),
+    _contract(
+        "capacity_of_batch",
+        "places are counted over all rows of the batch, in their order, on whatever devices they lie",
+        _OF_BATCH,
+    ),
     _contract("dropless", "no capacity: every choice is admitted", _DROPLESS),
     _contract("balanced", "a shared expert; a router bias that the load moves; losses row by row", _BALANCED),
     _contract("uneven", "six experts, on axes that do not divide them too", _UNEVEN),

@@ -19,7 +19,7 @@ def _names(*short: str) -> tuple[str, ...]:
     return tuple(f"moe/{name}" for name in short)
 
 
-ALONE = _names("switch", "gshard", "dropless", "balanced", "uneven")
+ALONE = _names("switch", "gshard", "capacity_of_batch", "dropless", "balanced", "uneven")
 GATES = _names(
     "gates_softmax_raw_after",
     "gates_softmax_normalized_after",
@@ -66,7 +66,7 @@ MATRIX = (
         profiles=CORE,
     ),
     Standing(  # choices of the oracle, replayed
-        contracts=_names("gshard", "language_model"),
+        contracts=_names("gshard", "capacity_of_batch", "language_model"),
         implementations=ALL,
         meshes=(CROSSED,),
         dtypes=("float32", "bfloat16"),

@@ -52,7 +52,8 @@ def _capacity(model: Architecture) -> str:
     if not model.capacity_factor:
         return "none: no choice is dropped"
     places = f"ceil({model.capacity_factor:g} x tokens x {model.top_k} / {model.experts})"
+    scope = "in a row" if model.capacity_scope == "row" else "in a slice, whose rows make one long row"
     return (
-        f"an expert has {places} places in a row; first choices come before second ones, earlier tokens before later "
+        f"an expert has {places} places {scope}; first choices come before second ones, earlier tokens before later "
         "ones, and what finds no place is dropped"
     )

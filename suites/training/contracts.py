@@ -72,5 +72,6 @@ def laws_of(model: Architecture, recipe: Recipe) -> tuple[str, ...]:
     causal = ("causal leak",) if attends and model.causal and not model.experts else ()
     dropped = ("dropout masks",) if model.dropout else ()
     of_slices = recipe.accumulation > 1 and (model.balance_loss or model.router_z_loss)
-    permuted = () if of_slices else ("batch permutation",)
+    of_order = model.capacity_factor and model.capacity_scope == "batch"  # an earlier row takes the places of a later
+    permuted = () if of_slices or of_order else ("batch permutation",)
     return ("masked batch", *permuted, *causal, *dropped)

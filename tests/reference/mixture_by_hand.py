@@ -15,7 +15,9 @@ def mixture(model: Architecture, p: dict, batch: dict) -> dict[str, np.ndarray]:
     ranked = scores + p.get("moe.router.bias", 0)
     chosen = np.argsort(-ranked, axis=-1, kind="stable")[..., : model.top_k]
     asked = np.where(real[..., None], chosen, -1)
-    routed = np.stack([admitted(row, places(model, len(row)), model.experts) for row in asked])
+    queues = asked if model.capacity_scope == "row" else asked.reshape(1, -1, model.top_k)
+    routed = np.stack([admitted(queue, places(model, len(queue)), model.experts) for queue in queues])
+    routed = routed.reshape(asked.shape)
     y = np.zeros_like(x)
     for row, token in np.ndindex(real.shape):
         one, sum_of_gates = x[row, token], scores[row, token, chosen[row, token]].sum()

@@ -199,6 +199,9 @@ EXAMPLES: dict[str, Example] = {
         ),
         recipe=ADAMW_2,
     ),
+    "moe, places of a batch": Example(
+        model=replace(_MOE, capacity_factor=0.8, capacity_scope="batch", normalized_gates=True), recipe=SGD_SHARES
+    ),
     "moe, gates before": Example(
         model=replace(_MOE, bias=False, gates_before=True, top_k=3, balance_loss=0.25, balance_scope="row"),
         recipe=SGD_SHARES,

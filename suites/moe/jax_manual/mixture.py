@@ -69,8 +69,38 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         """The choices that find a place at their expert; -1 for those that are dropped."""
         if not self.contract.model.capacity_factor:
             return choices_BSK
+        if self.contract.model.capacity_scope == "batch":
+            return jnp.where(self.numbered_in_slice(choices_BSK) < self.places_in_slice(choices_BSK), choices_BSK, -1)
         before_BSK = routing.numbered(choices_BSK, self.contract.model.experts)
         return jnp.where(before_BSK < self.places_in_row, choices_BSK, -1)
+
+    def numbered_in_slice(self, choices_BSK: jax.Array) -> jax.Array:
+        """How many of the whole slice come before each choice at its expert, the rows of a device after those before.
+
+        Other devices' earlier choices come before, and of the same choice those of the devices in front of this one.
+        """
+        asked_BSKE = choices_BSK[..., None] == jnp.arange(self.contract.model.experts)
+        own_KE = jnp.sum(asked_BSKE, axis=(0, 1), dtype=jnp.int32)
+        every_RKE = self.counts_of_devices(own_KE)
+        in_front_R11 = (jnp.arange(len(every_RKE)) < self.row_place())[:, None, None]
+        others_KE = every_RKE.sum(0) - own_KE
+        ahead_KE = jnp.cumsum(others_KE, axis=0) - others_KE + jnp.sum(every_RKE * in_front_R11, axis=0)
+        own_BSK = routing.numbered(choices_BSK.reshape(1, -1, choices_BSK.shape[2]), self.contract.model.experts)
+        return own_BSK.reshape(choices_BSK.shape) + jnp.sum(asked_BSKE * ahead_KE, axis=-1)
+
+    def counts_of_devices(self, own_KE: jax.Array) -> jax.Array:
+        """[R, K, E]: what the rows of each device ask for, devices in the order of their rows."""
+        found = own_KE[None]
+        for axis in reversed(self.active(self.row_axes)):
+            found = jax.lax.all_gather(found, axis, axis=0, tiled=True)
+        return found
+
+    def row_place(self) -> jax.Array | int:
+        """Place of this device among those that divide the rows."""
+        place: jax.Array | int = 0
+        for axis in self.row_axes:
+            place = place * self.mesh.size(axis) + self.axis_rank(axis)
+        return place
 
     # Experts.
 
@@ -198,3 +228,12 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         yield replace(self.update_sum(self.data_axes, 1, self.contract.recipe.accumulation), phase="forward")
         for phase in ("forward", "backward") if self.recomputes else ("forward",):
             yield from self.statistics(phase)
+            yield from self.count_transfers(phase)
+
+    def count_transfers(self, phase: str) -> Iterator[Transfer]:
+        """What every device's rows ask for, where places are those of a slice."""
+        model, elements = self.contract.model, self.contract.model.top_k * self.contract.model.experts
+        for axis in reversed(self.row_axes) if model.capacity_factor and model.capacity_scope == "batch" else ():
+            elements *= self.mesh.size(axis)
+            calls = self.contract.recipe.accumulation
+            yield replace(self.in_mixtures("all_gather", axis, phase, elements, calls), dtype="int32")

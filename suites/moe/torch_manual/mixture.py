@@ -66,8 +66,37 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         """The choices that find a place at their expert; -1 for those that are dropped."""
         if not self.contract.model.capacity_factor:
             return choices_BSK
+        if self.contract.model.capacity_scope == "batch":
+            return torch.where(self.numbered_in_slice(choices_BSK) < self.places_in_slice(choices_BSK), choices_BSK, -1)
         before_BSK = routing.numbered(choices_BSK, self.contract.model.experts)
         return torch.where(before_BSK < self.places_in_row, choices_BSK, -1)
+
+    def numbered_in_slice(self, choices_BSK: Tensor) -> Tensor:
+        """How many of the whole slice come before each choice at its expert, the rows of a rank after those before.
+
+        Other ranks' earlier choices come before, and of the same choice those of the ranks in front of this one.
+        """
+        asked_BSKE = (choices_BSK[..., None] == torch.arange(self.contract.model.experts)).long()
+        own_KE = asked_BSKE.sum((0, 1))
+        every_RKE = self.counts_of_devices(own_KE)
+        others_KE = every_RKE.sum(0) - own_KE
+        ahead_KE = others_KE.cumsum(0) - others_KE + every_RKE[: self.row_place()].sum(0)
+        own_BSK = routing.numbered(choices_BSK.reshape(1, -1, choices_BSK.shape[2]), self.contract.model.experts)
+        return own_BSK.reshape(choices_BSK.shape) + (asked_BSKE * ahead_KE).sum(-1)
+
+    def counts_of_devices(self, own_KE: Tensor) -> Tensor:
+        """[R, K, E]: what the rows of each rank ask for, ranks in the order of their rows."""
+        found = own_KE[None]
+        for axis in reversed(self.row_axes):
+            found = self.axis(axis).all_gather(found, 0)
+        return found
+
+    def row_place(self) -> int:
+        """Place of this rank among those that divide the rows."""
+        place = 0
+        for axis in self.row_axes:
+            place = place * self.mesh.size(axis) + self.axis(axis).rank
+        return place
 
     # Experts.
 
