@@ -44,9 +44,10 @@ class TwoTowers(nnx.Module):
         left_BD = self.embedded(self.left, batch["inputs"][:, 0])
         right_BD = self.embedded(self.right, batch["inputs"][:, 1])
         mask_B, scale = batch["mask"], jnp.exp(self.logit_scale.gain[...].astype(self.statistics))
-        similar_BB = scale * (left_BD @ right_BD.T)
         seen_BB = (mask_B > 0)[None, :] | jnp.eye(len(mask_B), dtype=bool)
-        losses_B = mask_B * (_entropy(similar_BB, seen_BB) + _entropy(similar_BB.T, seen_BB)) / 2
+        of_left_B = _entropy(scale * (left_BD @ right_BD.T), seen_BB)
+        of_right_B = _entropy(scale * (right_BD @ left_BD.T), seen_BB)
+        losses_B = mask_B * (of_left_B + of_right_B) / 2
         observed = OrderedDict({"outputs/left": left_BD, "outputs/right": right_BD, "outputs/row_losses": losses_B})
         rows = jnp.sum(mask_B)
         return Forward(observed, {"loss": jnp.sum(losses_B), "weight": rows, "tokens": rows}, {})

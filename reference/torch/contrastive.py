@@ -43,9 +43,10 @@ class TwoTowers(nn.Module):
         left_BD = self.embedded(self.left, batch["inputs"][:, 0])
         right_BD = self.embedded(self.right, batch["inputs"][:, 1])
         mask_B, scale = batch["mask"], self.logit_scale.gain.to(self.statistics).exp()
-        similar_BB = scale * (left_BD @ right_BD.T)
         seen_BB = (mask_B > 0)[None, :] | torch.eye(len(mask_B), dtype=torch.bool)
-        losses_B = mask_B * (_entropy(similar_BB, seen_BB) + _entropy(similar_BB.T, seen_BB)) / 2
+        of_left_B = _entropy(scale * (left_BD @ right_BD.T), seen_BB)
+        of_right_B = _entropy(scale * (right_BD @ left_BD.T), seen_BB)
+        losses_B = mask_B * (of_left_B + of_right_B) / 2
         observed = {"outputs/left": left_BD, "outputs/right": right_BD, "outputs/row_losses": losses_B}
         rows = mask_B.sum()
         return Forward(observed, {"loss": losses_B.sum(), "weight": rows, "tokens": rows}, {})
