@@ -109,7 +109,7 @@ CONTRACTS = (
         "decay_groups",
         "biases are not decayed, on whatever rank and in whatever vector they lie",
         _SMALL,
-        replace(ADAMW, decays="weights", weight_decay=0.25),
+        replace(ADAMW, decays="weights", weight_decay=0.25, clip_norm=0.125),
     ),
     _contract(
         "policy_bfloat16",
