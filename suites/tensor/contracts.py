@@ -87,6 +87,7 @@ _UNTIED = Architecture(
     positions="sinusoidal",
     fused_qkv=True,
 )
+_FUSED = replace(_TIED, layers=1, kv_heads=4, head_norm=False, fused_qkv=True, fused_gate_up=True)
 _TEXT = Architecture(
     kind="language_model",
     hidden=24,
@@ -176,6 +177,13 @@ CONTRACTS = (
         SGD_ACCUMULATED,
     ),
     _contract("language_model_untied", "decoder language model, own head, fused QKV, AdamW", _UNTIED, ADAMW),
+    _contract(
+        "language_model_saved",
+        "fused projections are saved from one number of ranks, loaded on another, and training goes on",
+        _FUSED,
+        replace(ADAMW, accumulation=3, steps=4),
+        laws=("initial values", "checkpoint"),
+    ),
     _contract(
         "language_model_text",
         "decoder language model on bytes of real source text, AdamW",

@@ -147,6 +147,18 @@ WHOLE = (
         profiles=CORE,
     ),
     Standing(
+        contracts=_names("language_model_saved"),
+        implementations=(*EXPLICIT, "jax-automatic"),
+        meshes=("data=2,tensor=2",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("language_model_saved"),
+        implementations=(*EXPLICIT, "jax-automatic"),
+        meshes=("data=2,tensor=4", "tensor=4", "data=4,tensor=2@shuffled"),
+        profiles=FULL,
+    ),
+    Standing(
         contracts=_names("layer_large"),
         implementations=EXPLICIT,
         meshes=("data=1,tensor=4",),

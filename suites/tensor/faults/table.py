@@ -62,7 +62,21 @@ CONTROLS = (
     ),
 )
 
-FAULTS = REDUCTIONS + INPUTS + LAYOUT + LOSSES + NORMS + UPDATES + MODEL + CONTROLS
+SAVED = (
+    Fault(
+        id="fused-projections-saved-in-rank-order",
+        summary="A fused projection is saved as ranks hold it, and cut evenly when it is loaded.",
+        bites="a checkpoint that is loaded on another number of tensor ranks",
+        planted=both("checkpoints:FusedInOrderOfRanks"),
+        contract="tensor/language_model_saved",
+        meshes=("data=2,tensor=2",),
+        axis=None,
+        causes=("law 'checkpoint'",),
+        seen_by=("relations",),
+    ),
+)
+
+FAULTS = REDUCTIONS + INPUTS + LAYOUT + LOSSES + NORMS + UPDATES + MODEL + SAVED + CONTROLS
 
 _SEQUENCE = "needs activations divided along the sequence: for the sequence suite"
 ABSENT = {
