@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from reference.held_out import apart
 from reference.jax import training
 from reference.jax.layers import Tensors
 from reference.jax.training import State
-from reference.jax.transformer import build
+from reference.jax.transformer import LanguageModel, build
 
 
 class Trainer(training.Trainer):
@@ -41,7 +41,7 @@ class Trainer(training.Trainer):
         batch = self._cast(held_out)
         loaded = {name: p.astype(self.policy.compute) for name, p in parameters.items()}
         state = nnx.map_state(lambda path, blank: blank.replace(loaded[".".join(map(str, path))]), self._blank)
-        model = nnx.merge(self._calm, state)
+        model = cast(LanguageModel, nnx.merge(self._calm, state))
         forward = model(batch)
         right_BS = jnp.argmax(forward.observed["outputs/logits"], axis=-1) == model.targets(batch)
         tokens = forward.sums["tokens"]

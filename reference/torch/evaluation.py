@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from reference.held_out import apart
 from reference.torch import training
 from reference.torch.layers import Tensors, dtype_of
 from reference.torch.training import State
-from reference.torch.transformer import build
+from reference.torch.transformer import LanguageModel, build
 
 
 class Trainer(training.Trainer):
@@ -24,7 +24,7 @@ class Trainer(training.Trainer):
 
     def __init__(self, contract: Any, dtype: str) -> None:
         super().__init__(contract, dtype)
-        self._calm = build(replace(self.model, dropout=0.0), self.policy.statistics)
+        self._calm = cast(LanguageModel, build(replace(self.model, dropout=0.0), self.policy.statistics))
 
     def step(self, state: State, batch: Mapping[str, np.ndarray]) -> tuple[State, Tensors]:
         """As without evaluation, and then metrics/evaluation/{loss, accuracy, tokens}."""
