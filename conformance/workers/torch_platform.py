@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+from torch.distributed.tensor import DTensor
 
 from conformance.cases import Case, Mutation
 from conformance.contract import Arrays
@@ -28,6 +29,7 @@ from conformance.trace.torch_trace import Mutator, Recorder
 from conformance.workers.folder import shared_parent
 from conformance.workers.observe import Unreadable, arranged, plain
 from conformance.workers.platform import Platform, Step, Watched
+from conformance.workers.torch_layout import held
 
 # The mesh position of this process, the block of a tensor that it holds, the ranks that hold some of it.
 Place = tuple[int, tuple[slice, ...], tuple[int, ...]]
@@ -75,8 +77,7 @@ class TorchPlatform(Platform):
         if isinstance(value, Arranged):
             return arranged(self.observed(value.value, case), value)
         if isinstance(value, DTensor):
-            placements = _spoken(value, case.mesh)
-            value = Sharded(local=value.to_local(), placements=placements, shape=tuple(value.shape))
+            return self._distributed(value, case.mesh)
         if isinstance(value, Sharded):
             return self._sharded(value, case.mesh)
         if isinstance(value, torch.Tensor):
@@ -84,13 +85,29 @@ class TorchPlatform(Platform):
             return self._sharded(whole, case.mesh)
         return replace(plain(value, [self.rank(case.mesh)]), owed_by=tuple(range(case.mesh.devices)))
 
+    def _distributed(self, value: DTensor, mesh: Mesh) -> Observed:
+        """By its own mesh; where this rank has no part in it, no block."""
+        local, part = _finished(value), held(value, mesh)
+        found = Observed(shape=tuple(value.shape), dtype=str(local.dtype).removeprefix("torch."), blocks=())
+        if part is None:
+            return found
+        rank, wanted = self.rank(mesh), tuple(map(_length, part.index))
+        if tuple(local.shape) != wanted:
+            raise Unreadable(
+                f"rank {rank} holds a block of shape {tuple(local.shape)}; placements {value.placements} of a DTensor "
+                f"of shape {tuple(value.shape)} on {value.device_mesh} give it {wanted}"
+            )
+        array = _array(local) if part.factor == 1 else _array(local).astype(np.float64) * part.factor
+        block = Block(ranks=(rank,), index=part.index, value=array, partial=part.partial)
+        return replace(found, blocks=(block,), stored_bytes={rank: local.numel() * local.element_size()})
+
     def _sharded(self, value: Sharded, mesh: Mesh) -> Observed:
         (rank, index, owed_by), local = self._place(value, mesh), value.local.detach()
         wanted = tuple(part.stop - part.start for part in index)
         if tuple(local.shape) != wanted:
             raise Unreadable(
                 f"rank {rank} holds a block of shape {tuple(local.shape)}; placements {dict(value.placements)} of a "
-                f"tensor of shape {tuple(value.shape)} give it {wanted}"
+                f"tensor of shape {tuple(value.shape)} give it {wanted}{_foreign(value, mesh)}"
             )
         block = Block(ranks=(rank,), index=index, value=_array(local), partial=partial_axes(value.placements))
         return Observed(
@@ -139,20 +156,20 @@ def _applied_somewhere(mutation: Mutation, here: bool) -> None:
         )
 
 
-def _spoken(value: DTensor, mesh: Mesh) -> dict[str, str]:
-    """DTensor placements per mesh axis; a placement of a tensor on a sub-mesh leaves the other axes replicated."""
-    names = value.device_mesh.mesh_dim_names or mesh.axes
-    return {axis: _word(placement) for axis, placement in zip(names, value.placements, strict=True)}
+def _finished(value: DTensor) -> torch.Tensor:
+    """The local tensor; one that a collective is still writing is waited for."""
+    local = value.to_local().detach()
+    return local.wait() if isinstance(local, AsyncCollectiveTensor) else local
 
 
-def _word(placement: Any) -> str:
-    if isinstance(placement, Shard):
-        return f"S({placement.dim})"
-    if isinstance(placement, Partial):
-        return "P"
-    if isinstance(placement, Replicate):
-        return "R"
-    raise Unreadable(f"its DTensor placement {placement} is not one of Replicate, Shard and Partial")
+def _length(part: slice | np.ndarray) -> int:
+    return part.stop - part.start if isinstance(part, slice) else len(part)
+
+
+def _foreign(value: Sharded, mesh: Mesh) -> str:
+    """What to say of axes that are named but not there."""
+    names = [axis for axis in value.placements if axis not in mesh.axes]
+    return f"; the mesh {mesh} has no axis {' and '.join(map(repr, names))}" if names else ""
 
 
 def _array(local: torch.Tensor) -> np.ndarray:

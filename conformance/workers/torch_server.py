@@ -6,9 +6,11 @@ import datetime
 import gc
 import os
 import signal
+import socket
 import sys
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,6 +19,24 @@ from conformance.cases import Registered, suites
 from conformance.workers.process import answer_jobs, connect, die_with_parent, importing, log_to
 
 COLLECTIVE_TIMEOUT = datetime.timedelta(hours=2)  # the parent's timeout comes first, and tells more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """One rank of a fleet."""
+
+    name: str  # of the fleet
+    world: int
+    number: int
+    port: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a launcher tells its processes (docs.pytorch.org, torchrun); all ranks are on this machine."""
+        places = {"RANK": self.number, "LOCAL_RANK": self.number, "ROLE_RANK": self.number, "GROUP_RANK": 0}
+        sizes = {"WORLD_SIZE": self.world, "LOCAL_WORLD_SIZE": self.world, "ROLE_WORLD_SIZE": self.world}
+        numbers = places | sizes | {"GROUP_WORLD_SIZE": 1, "MASTER_PORT": self.port}
+        return {name: str(number) for name, number in numbers.items()} | {"MASTER_ADDR": "127.0.0.1"}
 
 
 def main(address: str, name: str, log: str) -> None:
@@ -71,18 +91,27 @@ def _serve(connection: Connection, address: str) -> None:
             os._exit(0)
         if request == "fleet":
             name, world, folder = details
-            connection.send([_forked(connection, address, name, world, folder, rank) for rank in range(world)])
+            port = _free_port()
+            ranks = [Rank(name=name, world=world, number=number, port=port) for number in range(world)]
+            connection.send([_forked(connection, address, rank, folder) for rank in ranks])
         elif request == "ended":
             connection.send(_ended(*details))
 
 
-def _forked(connection: Connection, address: str, name: str, world: int, folder: str, rank: int) -> int:
+def _free_port() -> int:
+    """For MASTER_PORT: nobody listens there, since the ranks have met over a file."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _forked(connection: Connection, address: str, rank: Rank, folder: str) -> int:
     pid = os.fork()
     if pid == 0:
         connection.close()
         status = 1
         try:
-            _rank(address, name, world, folder, rank)
+            _rank(address, rank, folder)
             status = 0
         except SystemExit as leaving:
             status = leaving.code if isinstance(leaving.code, int) else 1
@@ -102,9 +131,9 @@ def _ended(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if found else None
 
 
-def _rank(address: str, name: str, world: int, folder: str, rank: int) -> None:
+def _rank(address: str, rank: Rank, folder: str) -> None:
     """One rank of a fleet; a world of one named `reference` has no process group: it runs references."""
-    log_to(f"{folder}/{name}-{rank}.log")
+    log_to(f"{folder}/{rank.name}-{rank.number}.log")
     die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import torch.distributed as dist
@@ -113,10 +142,13 @@ def _rank(address: str, name: str, world: int, folder: str, rank: int) -> None:
     from conformance.workers.torch_platform import TorchPlatform, products, to_numpy
     from conformance.workers.truth import References
 
-    connection = connect(address, f"{name}-{rank}")
-    if not name.startswith("reference"):
-        store = dist.FileStore(f"{folder}/{name}.store", world)
-        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=COLLECTIVE_TIMEOUT)
+    connection = connect(address, f"{rank.name}-{rank.number}")
+    if not rank.name.startswith("reference"):
+        os.environ.update(rank.environment)
+        store = dist.FileStore(f"{folder}/{rank.name}.store", rank.world)
+        dist.init_process_group(
+            "gloo", store=store, rank=rank.number, world_size=rank.world, timeout=COLLECTIVE_TIMEOUT
+        )
     answer_jobs(connection, Answers(TorchPlatform(), References("torch", to_numpy, products)))
 
 
