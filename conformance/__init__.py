@@ -1,5 +1,6 @@
 """shardproof: does a model that is split over many devices still compute what one device computes?"""
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,10 @@ __all__ = [
     "check",
 ]
 
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    # `python -m conformance...` has put the working folder first: a `queue.py` there is no module of ours.
+    sys.path.append(sys.path.pop(0))
+
 _HOMES = {
     "contract": ("Contract", "Precision", "Recipe"),
     "implementation": ("Arranged", "Declarations", "Implementation", "Packed", "Sharded", "Traffic", "Unsupported"),
@@ -37,5 +42,8 @@ def __getattr__(name: str) -> Any:
     """Public names are imported when they are asked for: the command line and the pytest plugin start without them."""
     for home, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(f"conformance.{home}"), name)
+            from conformance.importing import standard_first
+
+            with standard_first():
+                return getattr(import_module(f"conformance.{home}"), name)
     raise AttributeError(f"module 'conformance' has no attribute '{name}'")

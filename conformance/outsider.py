@@ -7,10 +7,10 @@ import re
 import subprocess
 import sys
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+from conformance.importing import environment, module_at, take_folders
 from conformance.usage import UsageError
 
 _OUTSIDER = re.compile(r"(?P<file>.*\.py):(?P<cls>\w+)")
@@ -39,9 +39,9 @@ def framework_of(name: str) -> str:
 
 def _look(file: str, cls: str) -> dict[str, str]:
     """Import the file in another process: this one stays free of frameworks, and survives whatever the file does."""
-    command = [sys.executable, "-m", "conformance.outsider", file, cls]
+    command = [sys.executable, "-P", "-m", "conformance.outsider", file, cls]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment())
     except subprocess.TimeoutExpired:
         return {
             "wrong": f"The implementation file '{file}' does not import: it was still busy after {SECONDS:.0f} seconds."
@@ -57,7 +57,7 @@ def _look(file: str, cls: str) -> dict[str, str]:
 def inspect(file: str, name: str) -> dict[str, str]:
     """Import the file here and look at the class: its framework, or what is wrong with it."""
     try:
-        module = _imported(file)
+        module = module_at(Path(file))
     except BaseException as failure:
         what = " ".join(str(failure).split()) or "no message"
         return {
@@ -82,18 +82,7 @@ def _classes(module: ModuleType) -> list[str]:
     return [value.__name__ for value in own if isinstance(value, type)]
 
 
-def _imported(file: str) -> ModuleType:
-    path = Path(file).resolve()
-    sys.path.insert(0, str(path.parent))
-    spec = spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ImportError("it is no Python file")
-    module = module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 if __name__ == "__main__":
+    take_folders()
     answer = json.dumps(inspect(sys.argv[1], sys.argv[2]))
     print(f"\x1e{answer}")  # a record separator: whatever the file printed itself stands before it

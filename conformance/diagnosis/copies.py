@@ -35,6 +35,10 @@ def _cause(suspect: Suspect, axis: str, share: float) -> Cause:
     copies = [suspect.blocks[rank].value.astype(np.float64) for rank in group]
     wanted = suspect.slice_of(group[0], suspect.expected)
     right = [suspect.explains(copy, wanted) for copy in copies]
+    if all(right):
+        return Cause(
+            cause="copies differ by rounding alone: each was computed on its own", axis=axis, confidence=0.9 * share
+        )
     if right[0] and not any(right[1:]):
         return Cause(cause="only the first rank along the axis is right", axis=axis, confidence=0.9 * share)
     if suspect.explains(np.sum(copies, axis=0), wanted, len(copies)):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from conformance import importing
 from conformance.workers.folder import end_descendants
 from conformance.workers.switchboard import Switchboard, WorkerFailed
 
@@ -20,8 +19,7 @@ PRINTED = 2000  # characters of what a child printed that did not start
 
 def start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
     """With the modules of the main process, in a process group of its own: Ctrl-C at the terminal is not for it."""
-    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    given = {**os.environ, **environment, "PYTHONPATH": path}
+    given = {**importing.environment(), **environment}
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, env=given)
 
 

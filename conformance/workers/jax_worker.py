@@ -6,6 +6,7 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from conformance.importing import take_folders
 from conformance.workers.process import answer_jobs, connect, die_with_parent, importing, log_to
 
 FLAGS = (
@@ -37,6 +38,7 @@ def main(address: str, name: str, log: str, devices: str) -> None:
     from conformance.workers.jax_platform import JaxPlatform, products, to_numpy
     from conformance.workers.truth import References
 
+    take_folders()
     keep_compiled()
     connection.send(("ready", ""))
     answer_jobs(connection, Answers(JaxPlatform(), References("jax", to_numpy, products)))

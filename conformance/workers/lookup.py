@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import sys
+import re
 from functools import cache
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from conformance import inline
 from conformance.cases import suites
 from conformance.contract import Contract
+from conformance.importing import module_at
 from conformance.workers.jobs import Job
 
 METHODS = ("place", "step", "collect")
@@ -25,36 +23,17 @@ class LookupFailed(Exception):  # noqa: N818
 
 @cache
 def load(path: str) -> Any:
-    """The object at 'module:name' or '/path/file.py:name'. Raises LookupFailed."""
+    """The object at 'module:name', '/path/file.py:name' or 'module@/path/file.py:name'. Raises LookupFailed."""
     where, _, name = path.rpartition(":")
+    hint, _, file = where.partition("@") if re.match(r"[\w.]+@/", where) else ("", "", where)
     try:
-        module = _from_file(Path(where).resolve()) if where.endswith(".py") else import_module(where)
+        module = module_at(Path(file), hint) if file.endswith(".py") else import_module(file)
     except Exception as failure:
         message = " ".join(str(failure).split()).rstrip(".")
-        raise LookupFailed(f"'{where}' does not import: {type(failure).__name__}: {message}.") from failure
+        raise LookupFailed(f"'{file}' does not import: {type(failure).__name__}: {message}.") from failure
     if not hasattr(module, name):
-        raise LookupFailed(f"'{where}' has no '{name}'.")
+        raise LookupFailed(f"'{file}' has no '{name}'.")
     return getattr(module, name)
-
-
-def _from_file(path: Path) -> ModuleType:
-    """A file as a module; its folder is on the path, as if it had been run. Its name shadows no other module."""
-    name = f"{path.stem}_{hashlib.sha256(bytes(path)).hexdigest()[:8]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError("it is not a Python file")
-    module = module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their own module up
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 @cache

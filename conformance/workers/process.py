@@ -15,6 +15,7 @@ from typing import Any
 
 from conformance.implementation import Unsupported
 from conformance.workers.observe import Unreadable
+from conformance.workers.raised import sentence, stack
 
 PR_SET_PDEATHSIG = 1
 
@@ -90,5 +91,4 @@ def _reply(job: Any, answer: Callable[[Any], Any]) -> tuple:
     except Unreadable as failure:
         return ("error", str(failure), traceback.format_exc())
     except Exception as failure:
-        sentence = f"{type(failure).__name__}: {str(failure).strip()}"
-        return ("error", sentence, traceback.format_exc())
+        return ("error", sentence(failure), stack(failure))

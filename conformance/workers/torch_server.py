@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from conformance.cases import Registered, suites
+from conformance.importing import take_folders
 from conformance.workers.process import answer_jobs, connect, die_with_parent, importing, log_to
 
 COLLECTIVE_TIMEOUT = datetime.timedelta(hours=2)  # the parent's timeout comes first, and tells more
@@ -54,6 +55,7 @@ def main(address: str, name: str, log: str) -> None:
     import conformance.workers.answers
     import conformance.workers.torch_platform  # noqa: F401
 
+    take_folders()
     _preload()
     gc.collect()
     gc.freeze()  # ranks share these pages until somebody writes on them, and a collection writes on all

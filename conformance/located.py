@@ -1,0 +1,41 @@
+"""Located: where another process finds a function again, 'module@/path/file.py:name'."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+COMPILED = ("PjitFunction",)  # the same function, compiled: jax.jit
+
+
+def where(function: Callable) -> str:
+    """Raises ValueError, in one sentence, for what is not at the top level of a module under its own name."""
+    name = getattr(function, "__qualname__", "")
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    file = getattr(module, "__file__", None)
+    if module is None or file is None or not name.isidentifier() or not Path(file).is_file():
+        raise ValueError(
+            f"'{name or function}' must be a function at the top level of a module: the workers import it."
+        )
+    there = getattr(module, name, None)
+    if there is not function and not _compiles(function, there):
+        raise ValueError(
+            f"'{name}' is not what its module '{module.__name__}' has under that name, which is what the workers "
+            "import: give what you wrap or change a name of its own at the top level."
+        )
+    return f"{_imported_as(module)}@{Path(file).resolve()}:{name}"
+
+
+def _compiles(function: Callable, there: object) -> bool:
+    return type(function).__name__ in COMPILED and inspect.unwrap(function) is there
+
+
+def _imported_as(module: ModuleType) -> str:
+    """Its name, which for `python -m package.module` is not `__main__`; a script lies in no package."""
+    if module.__name__ != "__main__":
+        return module.__name__
+    spec = getattr(module, "__spec__", None)
+    return spec.name if spec is not None else Path(str(module.__file__)).stem
