@@ -11,6 +11,7 @@ import numpy as np
 
 from conformance.contract import Contract
 from conformance.implementation import Implementation
+from conformance.inputs import refuse_complex
 from conformance.workers.lookup import load
 
 
@@ -69,7 +70,9 @@ def _with_outputs(function: Any) -> Any:
     def returning_both(parameters: Any, batch: Any) -> tuple[Any, Mapping[str, Any]]:
         found = function(parameters, batch)
         loss, outputs = found if isinstance(found, tuple) else (found, {})
-        return loss, outputs if isinstance(outputs, Mapping) else {"y": outputs}
+        outputs = outputs if isinstance(outputs, Mapping) else {"y": outputs}
+        refuse_complex({name: jnp.iscomplexobj(value) for name, value in outputs.items()})
+        return loss, outputs
 
     return returning_both
 

@@ -10,6 +10,7 @@ import torch
 
 from conformance.contract import Contract
 from conformance.implementation import Implementation
+from conformance.inputs import refuse_complex
 from conformance.workers.lookup import load
 
 
@@ -28,6 +29,7 @@ class Reference:
         found = self.function(leaves, _cast(batch, self.dtype))
         loss, outputs = found if isinstance(found, tuple) else (found, {})
         outputs = outputs if isinstance(outputs, Mapping) else {"y": outputs}
+        refuse_complex({name: value.is_complex() for name, value in outputs.items()})
         gradients = torch.autograd.grad(loss, list(leaves.values()))
         named = dict(zip(leaves, gradients, strict=True))
         seen = {f"outputs/{name}": value.detach() for name, value in outputs.items()} | {"loss": loss.detach()}

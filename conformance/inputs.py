@@ -30,6 +30,13 @@ def batch_in(dtype: str, given: Mapping[str, Any]) -> Arrays:
     }
 
 
+def refuse_complex(found: Mapping[str, bool]) -> None:
+    """Outputs of a reference by name: whether they are complex. Raises ValueError in one sentence."""
+    for name, is_complex in found.items():
+        if is_complex:
+            raise ValueError(f"The reference's output '{name}' is complex: return its real and imaginary part as two.")
+
+
 def _real(what: str, array: np.ndarray, dtype: str) -> np.ndarray:
     if not np.isfinite(array.astype(np.float64)).all():
         raise ValueError(f"{what} has values that are not finite: nothing can be compared with NaN.")

@@ -1,0 +1,60 @@
+"""Right programs of many kinds pass `check`, what it cannot see is said, and what is wrong is still found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+KINDS = Path(__file__).parent / "kinds"
+NOT_WATCHED = "The step was not watched, because"
+UNSEEN = "Which devices hold something was not seen"
+
+EXPECTED = [  # framework, kind, verdict, what it says
+    *(("jax", f"plain in {dtype}", "pass", "") for dtype in ("float64", "float32", "bfloat16", "float16")),
+    ("jax", "set_mesh", "pass", NOT_WATCHED),
+    ("jax", "x.sharding", "pass", NOT_WATCHED),
+    ("jax", "values", "pass", NOT_WATCHED),
+    ("jax", "donation", "pass", NOT_WATCHED),
+    ("jax", "flax", "pass", ""),
+    ("jax", "numpy", "pass", UNSEEN),
+    ("jax", "lists", "pass", UNSEEN),
+    ("jax", "loss on one device", "pass", UNSEEN),
+    ("jax", "jitted reference", "pass", ""),
+    ("jax", "model=4", "pass", ""),
+    ("jax", "dp=2,tp=2", "pass", ""),
+    ("jax", "x=2", "pass", ""),
+    ("jax", "jax arrays", "pass", ""),
+    ("jax", "wrong numpy", "fail", "step 1: loss is off by"),
+    ("jax", "raises", "error", "right_jax.py:"),
+    ("jax", "complex loss", "error", "it is complex"),
+    ("jax", "complex reference", "error", "is complex: return its real"),
+    ("torch", "other names", "pass", ""),
+    ("torch", "other names in bfloat16", "pass", ""),
+    ("torch", "other order", "pass", ""),
+    ("torch", "flat", "pass", ""),
+    ("torch", "strided", "pass", ""),
+    ("torch", "raises", "error", "right_torch.py:"),
+]
+
+
+@cache
+def judged(framework: str) -> dict[str, dict]:
+    """All kinds of a framework in one process, whose workers they share."""
+    kinds = [kind for one, kind, _, _ in EXPECTED if one == framework]
+    command = [sys.executable, str(KINDS / f"right_{framework}.py"), *kinds]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    found = [json.loads(line.split("\x1e")[1]) for line in done.stdout.splitlines() if "\x1e" in line]
+    assert len(found) == len(kinds), done.stdout + done.stderr
+    return {one["kind"]: one for one in found}
+
+
+@pytest.mark.parametrize(("framework", "kind", "verdict", "says"), EXPECTED)
+def test_a_kind_of_program_is_judged_as_it_deserves(framework: str, kind: str, verdict: str, says: str) -> None:
+    found = judged(framework)[kind]
+    assert found["verdict"] == verdict, found["text"]
+    assert says in found["text"]
