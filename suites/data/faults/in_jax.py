@@ -120,8 +120,8 @@ class SummedIntoPlace(contrastive.Quiet):
 
     def gather_over(self, axis, x):
         size = self.mesh.size(axis)
-        place = jax.nn.one_hot(self.axis_rank(axis), size, dtype=x.dtype)
-        spread = jnp.tensordot(place, x, 0).reshape(size * x.shape[0], *x.shape[1:])
+        place = jax.nn.one_hot(self.axis_rank(axis), size, dtype=x.dtype).reshape(size, *(1,) * x.ndim)
+        spread = (place * x[None]).reshape(size * x.shape[0], *x.shape[1:])
         return jax.lax.psum(spread, axis) if size > 1 else x
 
 

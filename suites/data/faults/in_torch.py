@@ -204,7 +204,7 @@ class SummedIntoPlace(contrastive.Quiet):
     def gather_over(self, axis, x):
         place = torch.zeros(self.mesh.size(axis), dtype=x.dtype)
         place[self.axis(axis).rank] = 1
-        return self.summed(axis, torch.tensordot(place, x, 0).flatten(0, 1))
+        return self.summed(axis, (place.reshape(-1, *(1,) * x.ndim) * x[None]).flatten(0, 1))
 
     def summed(self, axis, x):
         """The sum over an axis, whose gradient is the sum over it."""
