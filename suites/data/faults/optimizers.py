@@ -59,13 +59,6 @@ class OneRatioForAll(Conforming):
         return dict.fromkeys(norms, sum(norm * norm for norm in norms.values()) ** 0.5)
 
 
-class RepeatsCounted(Conforming):
-    """An element that several ranks store counts on each of them."""
-
-    def own_squares(self, name, x):
-        return (x * x).sum()
-
-
 class NormsOfGathered(Conforming):
     """A control: whole tensors are gathered, and every rank takes their norms."""
 

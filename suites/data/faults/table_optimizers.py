@@ -5,8 +5,6 @@ from __future__ import annotations
 from conformance.faults import NO_AXIS, Fault
 from suites.data.faults.planting import HYBRID, SMALL, both, in_torch
 
-_REPEATED = ("fsdp=2,tensor=4",)  # two key heads over four ranks
-
 GROUPS = (
     Fault(
         id="norms-and-biases-decayed",
@@ -74,16 +72,6 @@ RATIOS = (
         contract="data/lamb",
         meshes=SMALL,
         axis=NO_AXIS,
-        seen_by=("trajectory",),
-    ),
-    Fault(
-        id="repeated-heads-counted-in-trust-ratio",
-        summary="Key heads that several tensor ranks store count on each of them.",
-        bites="fewer key heads than tensor ranks",
-        planted=both("zero1", "optimizers:RepeatsCounted") | both("zero3", "optimizers:RepeatsCounted"),
-        contract="data/lamb",
-        meshes=_REPEATED,
-        axis="tensor",
         seen_by=("trajectory",),
     ),
     Fault(
