@@ -24,6 +24,7 @@ class Precision:
     reduction   in which gradients are summed over devices; None: that of the gradients
     master      of a second copy of the parameters, which the optimizer updates and the parameters are rounded from;
                 None: no such copy, the optimizer updates the parameters themselves
+    statistics  of norms, of the rows of a softmax, of logarithms of their sums, of losses and their sums
     """
 
     parameters: str | None = None
@@ -34,7 +35,7 @@ class Precision:
     statistics: str = "float32"
 
     def dtype(self, role: str, case: str) -> str:
-        """The dtype of a role ('parameters', 'compute', 'gradients' or 'reduction') in a case of some dtype."""
+        """The dtype of a role (the name of a field, the master copy left out) in a case of some dtype."""
         if case == "float64":
             return case
         if role == "reduction" and self.reduction is None:
@@ -86,6 +87,7 @@ class Contract:
     layouts     observable -> placements that the contract asks for (an output left sharded, say)
     exact       every order of summation is exact for these inputs, so the tolerance is zero
     relations   the laws of the check `relations` that hold here
+    held        the precision of the recipe is a promise: a program that sums or takes statistics in less breaks it
     replayed    observable -> batch key: decisions of the oracle that every run in a narrower dtype is given with the
                 batch, since where two alternatives are almost alike rounding decides, and all that follows hangs on it
     roles       mesh axis -> its role, where the axis has a name that does not say (`conformance.roles`)
@@ -103,6 +105,7 @@ class Contract:
     layouts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     exact: bool = False
     relations: tuple[str, ...] = ()
+    held: bool = True
     replayed: Mapping[str, str] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from conformance.arithmetic import Operation
 from conformance.implementation import Declarations, Traffic
 from conformance.mesh import Mesh
 from conformance.timeline import Timeline
@@ -74,6 +75,7 @@ class Evidence:
     traffic      collectives of the traced step, None where they are not known
     flops        matrix-product floating point operations per rank in one step, None where they cannot be counted
     unwatched    why the traced step was not seen, though it was asked for: the program cannot be traced, say
+    arithmetic   sums of gradients and statistics in fewer than 32 bits, None where the program cannot be traced
     related      law -> the extra runs that it asked for
     declined     law -> why the implementation cannot be held to it (it writes no checkpoints, say)
     timeline     what each rank plans to do when, where the implementation has such a plan
@@ -89,6 +91,7 @@ class Evidence:
     traffic: tuple[Traffic, ...] | None = None
     flops: Mapping[int, int] | None = None
     unwatched: str = ""
+    arithmetic: tuple[Operation, ...] | None = None
     related: Mapping[str, tuple[Trial, ...]] = field(default_factory=dict)
     declined: Mapping[str, str] = field(default_factory=dict)
     timeline: Timeline | None = None

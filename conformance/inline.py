@@ -146,6 +146,7 @@ def contract(name: str) -> Contract:
         references={functions.framework: f"conformance.inline_{functions.framework}:Reference"},
         recipe=Recipe(steps=1),
         roles=functions.roles,
+        held=False,
     )
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from conformance.checks.check import Check, within_bounds
 from conformance.checks.logic import is_state
+from conformance.checks.precision import sentences, too_narrow
 from conformance.exhibit import Exhibit
 from conformance.results import CheckResult
+
+UNTRACED = "The program could not be traced, so the dtypes of its sums and statistics are not held to the policy."
 
 
 class Numerics(Check):
@@ -13,7 +18,8 @@ class Numerics(Check):
     rule = (
         "Every observation of the first step in float32, bfloat16 or float16: excess error = (candidate - oracle) /"
         " (single-device reference in that dtype - oracle), per row block and on every rank, with the response to "
-        "inputs perturbed by rounding as floor. Passes below a bound calibrated on conforming runs."
+        "inputs perturbed by rounding as floor. Passes below a bound calibrated on conforming runs. And in the traced "
+        "program no sum of gradients over devices or slices and no statistic is narrower than the contract's policy."
     )
 
     def applies(self, exhibit: Exhibit) -> bool:
@@ -21,4 +27,15 @@ class Numerics(Check):
 
     def judge(self, exhibit: Exhibit) -> CheckResult:
         first = [one for one in exhibit.comparisons if one.step == 0 and not is_state(one.tensor)]
-        return within_bounds(self, exhibit, first, exhibit.bound)
+        result = within_bounds(self, exhibit, first, exhibit.bound)
+        narrow = too_narrow(exhibit)
+        if not narrow:
+            untraced = exhibit.contract.held and not exhibit.case.mutation and exhibit.evidence.arithmetic is None
+            return replace(result, detail=f"{result.detail} {UNTRACED}".strip()) if untraced else result
+        said = " ".join([next(sentences(exhibit)), *_more(len(narrow) - 1), result.detail]).strip()
+        tensor = next((one.tensor for one in narrow if one.tensor), None)
+        return replace(result, verdict="fail", detail=said, first=result.first or tensor)
+
+
+def _more(others: int) -> list[str]:
+    return [f"So are {others} more."] if others else []

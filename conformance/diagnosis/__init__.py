@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from conformance.diagnosis.arithmetic import computed_narrowly
 from conformance.diagnosis.copies import copies_differ
 from conformance.diagnosis.history import late, narrower, not_finite, stale
 from conformance.diagnosis.masks import another_mask
@@ -41,7 +42,10 @@ MOST_CAUSES = 3
 
 def diagnose(exhibit: Exhibit, diverging: list[Comparison]) -> tuple[Cause, ...]:
     """The causes that fit, surest first. The first diverging tensor counts most; later ones are its consequences."""
-    found = list(communication_differs(exhibit, diverging[0].tensor if diverging else None))
+    found = [
+        *computed_narrowly(exhibit),
+        *communication_differs(exhibit, diverging[0].tensor if diverging else None),
+    ]
     for place, comparison in enumerate(diverging[:MOST_SUSPECTS]):
         suspect = Suspect(comparison=comparison, exhibit=exhibit)
         for signature in SIGNATURES:

@@ -11,13 +11,16 @@ from typing import Any
 
 import jax
 
+from conformance.arithmetic import Operation
 from conformance.cases import Mutation
 from conformance.implementation import Traffic
 from conformance.mesh import Mesh
 from conformance.mutation import Collective, MutationError, applicable
 from conformance.trace import jax_arranged
 from conformance.trace import jax_version as version
+from conformance.trace.dataflow import narrow_arithmetic
 from conformance.trace.jax_collectives import Call, perform, perform_mutated
+from conformance.trace.jax_dataflow import JaxFlow
 from conformance.trace.jax_flops import device_flops
 from conformance.trace.jax_interpreter import Frame, Path, Place, evaluate, refuse_unreadable, walk
 from conformance.workers.jobs import Site
@@ -53,6 +56,7 @@ class Program:
         self.mesh = mesh
         self._jaxpr, shape = jax.make_jaxpr(step, return_shape=True)(state, batch)
         self._out_tree = jax.tree_util.tree_structure(shape)
+        self._observed = _observed(shape)
         refuse_unreadable(self._jaxpr.jaxpr)
 
     @cached_property
@@ -100,6 +104,11 @@ class Program:
         flops = device_flops(self._jaxpr.jaxpr, self.mesh)
         return None if flops is None else dict.fromkeys(range(self.mesh.devices), flops)
 
+    def arithmetic(self) -> tuple[Operation, ...]:
+        """The narrow arithmetic that made gradients and loss, and that of statistics."""
+        flow = JaxFlow(self._jaxpr.jaxpr)
+        return narrow_arithmetic(flow.nodes, {name: flow.results[number] for number, name in self._observed.items()})
+
     def mutated(self, mutation: Mutation | None) -> Step:
         """The step, compiled, with one collective changed; with None the step as it is.
 
@@ -125,6 +134,16 @@ class Program:
                 f"{', '.join(site.what.axes)}: {', '.join(names) or 'none'} would."
             )
         return site
+
+
+def _observed(shape: Any) -> dict[int, str]:
+    """Number of a result -> the observation that it is, or is the value of."""
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(shape)[0]]
+    return {n: str(path[1].key) for n, path in enumerate(paths) if len(path) > 1 and _is_observation(path)}
+
+
+def _is_observation(path: Any) -> bool:
+    return getattr(path[0], "idx", None) == 1 and hasattr(path[1], "key")
 
 
 def perform_unchanged(place: Place, operands: list[Any]) -> list[Any]:

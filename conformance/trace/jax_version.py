@@ -32,6 +32,12 @@ INLINED = (
     "jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call",
     "custom_vjp_call_jaxpr",
 )  # fmt: skip
+# Operations whose results are their operands' elements, moved, repeated, converted or negated.
+MOVES = (
+    "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "copy_p", "device_put", "expand_dims", "name",
+    "neg", "optimization_barrier", "reduce_precision", "reshape", "rev", "sharding_constraint", "slice", "squeeze",
+    "stack", "transpose",
+)  # fmt: skip
 SHARDINGS = ("sharding", "out_sharding")  # parameters of inner equations that speak of the mesh outside
 
 
@@ -65,6 +71,20 @@ def inner(eqn: JaxprEqn) -> ClosedJaxpr:
 def name_stack(eqn: JaxprEqn) -> str:
     """The scopes and transformations that an equation was traced under, for example `transpose(jvp(layer))`."""
     return str(eqn.source_info.name_stack)
+
+
+def user_line(eqn: JaxprEqn) -> str:
+    """`file:line` of the program that an equation comes from, without JAX's own frames; empty where not known."""
+    frame = source_info_util.user_frame(eqn.source_info.traceback)
+    return f"{frame.file_name}:{frame.start_line}" if frame is not None else ""
+
+
+def rounded_to(eqn: JaxprEqn) -> str | None:
+    """The dtype whose numbers `reduce_precision` leaves; None for any other equation."""
+    if eqn.primitive.name != "reduce_precision":
+        return None
+    bits = (eqn.params["exponent_bits"], eqn.params["mantissa_bits"])
+    return {(8, 7): "bfloat16", (5, 10): "float16"}.get(bits)
 
 
 def same_names(eqn: JaxprEqn) -> AbstractContextManager[None]:

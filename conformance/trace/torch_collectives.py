@@ -52,13 +52,19 @@ def is_collective(func: Any) -> bool:
     return isinstance(func, torch._ops.OpOverload) and func.namespace in NAMESPACES
 
 
+def is_receipt(func: Any) -> bool:
+    """The receiving end of a message."""
+    return func.overloadpacket.__name__.rstrip("_") == "recv"
+
+
 def read_call(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Call | None:
     """The collective behind an operation; None for waiting, barriers and the receiving end of a message."""
     reader = _READERS.get(func.overloadpacket.__name__)
     return reader(list(args), kwargs) if reader else None
 
 
-def _group(group: Any) -> Any:
+def group_of(group: Any) -> Any:
+    """The process group behind what an operation was given for one."""
     if isinstance(group, str):
         return dist.distributed_c10d._resolve_process_group(group)  # type: ignore[arg-type]
     return group if isinstance(group, dist.ProcessGroup) else dist.ProcessGroup.unbox(group)
@@ -79,7 +85,7 @@ def _operand(x: Any) -> tuple[torch.Tensor, bool]:
 
 
 def _call(kind: str, sent: Sequence[Any], group: Any, outputs: Any = None, reduction: Any = None) -> Call:
-    group, operands = _group(group), [_operand(x) for x in sent]
+    group, operands = group_of(group), [_operand(x) for x in sent]
     growth = {"all_gather": Fraction(group.size()), "reduce_scatter": Fraction(1, group.size())}.get(kind, Fraction(1))
     return Call(
         kind=kind,

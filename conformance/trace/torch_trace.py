@@ -8,6 +8,7 @@ the tensors), functional collectives, those that autograd issues in backward, an
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,11 +20,14 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from conformance.arithmetic import Operation
 from conformance.cases import Mutation
 from conformance.implementation import Traffic
 from conformance.mesh import Mesh
 from conformance.mutation import Collective, MutationError, applicable, other_axes
-from conformance.trace.torch_collectives import Call, is_collective, read_call, shaped, write
+from conformance.trace.dataflow import narrow_arithmetic
+from conformance.trace.torch_collectives import Call, group_of, is_collective, is_receipt, read_call, shaped, write
+from conformance.trace.torch_dataflow import TorchFlow
 from conformance.trace.torch_flops import product_flops
 from conformance.trace.torch_groups import Groups
 from conformance.trace.torch_mutants import MUTANTS, perform
@@ -95,19 +99,36 @@ class Recorder(_Watcher):
         self._operators: list[tuple[str, ...]] = []
         self._flops = 0
         self._at_last_backward: int | None = None  # collectives seen when autograd was last at work
+        self._flow = TorchFlow()
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
+        out = self._carried_out(func, args, kwargs)
+        if isinstance(func, torch._ops.OpOverload) and not any(map(_is_imagined, tree_leaves((args, out)))):
+            self._flops += product_flops(func, args, kwargs, out)
+            received = self._received(func, args)
+            if received is None:
+                self._flow.operation(func, args, kwargs, out)
+            else:
+                self._flow.collective("permute", received, False, (), args[0])
+        return out
+
+    def _carried_out(self, func: Any, args: Any, kwargs: Any) -> Any:
         out = func(*args, **kwargs)
         if _in_backward():
             self._at_last_backward = len(self._seen)
-        if isinstance(func, torch._ops.OpOverload) and not any(map(_is_imagined, tree_leaves((args, out)))):
-            self._flops += product_flops(func, args, kwargs, out)
         return out
+
+    def _received(self, func: Any, args: Any) -> tuple[str, ...] | None:
+        """The axes along which a message came in; None for any other operation."""
+        return self.groups.axes(group_of(args[1])) if is_collective(func) and is_receipt(func) else None
 
     def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
         self._seen.append(Seen(what=what, backward=_in_backward(), calls=len(call.operands), bytes=call.payload_bytes))
         self._operators.append(applicable(what, self.mesh) if call.even and call.kind in _MUTABLE else ())
-        return self.operation(func, args, kwargs)
+        out = self._carried_out(func, args, kwargs)
+        sums = call.reduction in ("sum", "mean")
+        self._flow.collective(call.kind, what.axes, sums, (args, kwargs), out if call.outputs is None else call.outputs)
+        return out
 
     def _phase(self, number: int) -> str:
         """`backward` when autograd issued it, `update` after the last work of autograd in the step, else `forward`."""
@@ -130,6 +151,10 @@ class Recorder(_Watcher):
     def flops(self) -> int:
         """Matrix-product operations of this rank."""
         return self._flops
+
+    def arithmetic(self, observed: Mapping[str, torch.Tensor]) -> tuple[Operation, ...]:
+        """The narrow arithmetic of this rank, its observations being these local tensors."""
+        return narrow_arithmetic(self._flow.nodes, {name: self._flow.node(value) for name, value in observed.items()})
 
     def sites(self) -> tuple[Site, ...]:
         """Every collective in order of issue, with the operators that apply to it."""

@@ -61,6 +61,7 @@ class Execution:
             traffic=watched.traffic,
             flops=watched.flops,
             unwatched=watched.unwatched,
+            arithmetic=watched.arithmetic,
             related=related,
             declined=declined,
             timeline=self.implementation.timeline(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from conformance.arithmetic import Operation, distinct
 from conformance.blocks import merged
 from conformance.evidence import Evidence, Observations, Observed, Trial
 from conformance.implementation import Traffic
@@ -33,11 +34,19 @@ def united(parts: Sequence[Evidence]) -> Evidence:
         traffic=busiest(traffic) if traffic else None,
         flops={rank: count for part in flops for rank, count in part.items()} if flops else None,
         unwatched=first.unwatched,
+        arithmetic=_arithmetic(parts),
         related={law: _trials([part.related.get(law, ()) for part in parts]) for law in first.related},
         declined={law: reason for part in parts for law, reason in part.declined.items()},
         timeline=first.timeline,
         seconds={phase: max(part.seconds.get(phase, 0.0) for part in parts) for phase in phases},
     )
+
+
+def _arithmetic(parts: Sequence[Evidence]) -> tuple[Operation, ...] | None:
+    """What any rank has done; None where one of them was not watched."""
+    if any(part.arithmetic is None for part in parts):
+        return None
+    return distinct([one for part in parts for one in part.arithmetic or ()])
 
 
 def _repeated(parts: Sequence[Evidence], first: Observations) -> Observations | None:

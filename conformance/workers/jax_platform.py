@@ -63,7 +63,9 @@ class JaxPlatform(Platform):
         """A step that has run need not be traceable: it may look at values, shardings and meshes, and leave JAX."""
         try:
             program = Program(step, state, batch, case.mesh)
-            return Watched(traffic=program.traffic(), flops=program.flops(), sites=program.sites())
+            return Watched(
+                traffic=program.traffic(), flops=program.flops(), arithmetic=program.arithmetic(), sites=program.sites()
+            )
         except Exception as failure:
             message = next(iter(str(failure).strip().splitlines()), "").rstrip(".")
             return Watched(unwatched=f"it cannot be traced as a whole ({type(failure).__name__}: {message})")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from conformance.arithmetic import Operation
 from conformance.cases import Case
 from conformance.contract import Arrays, Contract
 from conformance.evidence import Observations, Observed
@@ -55,10 +56,14 @@ class Clock:
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """What was seen of one step: collectives, matrix products per rank, places for mutation; or why nothing was."""
+    """What was seen of one step: collectives, matrix products per rank, narrow arithmetic, places for mutation.
+
+    `unwatched` says why nothing was.
+    """
 
     traffic: tuple[Traffic, ...] | None = None
     flops: Mapping[int, int] | None = None
+    arithmetic: tuple[Operation, ...] | None = None
     sites: tuple[Site, ...] = ()
     unwatched: str = ""
 

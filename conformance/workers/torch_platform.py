@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -131,7 +131,8 @@ class TorchPlatform(Platform):
         with Recorder(case.mesh, self.device_mesh(case)) as recorder:
             returned = step(state, batch)
         flops = {self.rank(case.mesh): recorder.flops()}
-        return returned, Watched(traffic=recorder.traffic(), flops=flops, sites=recorder.sites())
+        arithmetic = recorder.arithmetic(_local_values(returned))
+        return returned, Watched(traffic=recorder.traffic(), flops=flops, arithmetic=arithmetic, sites=recorder.sites())
 
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
         assert case.mutation is not None
@@ -144,6 +145,22 @@ class TorchPlatform(Platform):
             return returned
 
         return mutant
+
+
+def _local_values(returned: Any) -> dict[str, torch.Tensor]:
+    """The tensors of this rank behind the observations of a step; whatever else they are is told elsewhere."""
+    observed = returned[1] if isinstance(returned, tuple) and len(returned) == 2 else {}
+    found = {name: _local(value) for name, value in observed.items()} if isinstance(observed, Mapping) else {}
+    return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+
+
+def _local(value: Any) -> Any:
+    if isinstance(value, Arranged):
+        return _local(value.value)
+    if isinstance(value, Sharded):
+        return _local(value.local)
+    value = value._local_tensor if isinstance(value, DTensor) else value
+    return value.elem if isinstance(value, AsyncCollectiveTensor) else value
 
 
 def _applied_somewhere(mutation: Mutation, here: bool) -> None:

@@ -147,7 +147,7 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
         return Declarations(
             layout=self.layout(),
             traffic=total(self.transfers(), self.mesh),
-            reduction_dtype=self.compute,
+            reduction_dtype=self.reduction_dtype,
             compute_axes=self.compute_axes(),
         )
 

@@ -8,6 +8,7 @@ of the local blocks. Rows are divided by hand: one all-reduce of each gradient o
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,9 +17,10 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
 from torch.func import functional_call
 
+from conformance.implementation import Declarations
 from conformance.placements import Placements, sharded_dim
 from suites.training.torch_manual import CollectiveTraining
-from suites.training.torch_state import Named, State, arrange, dtype_of
+from suites.training.torch_state import Named, State, arrange, dtype_of, name_of
 
 
 class DTensorTraining(CollectiveTraining):
@@ -65,6 +67,10 @@ class DTensorTraining(CollectiveTraining):
         return DTensor.from_local(
             local, self.submesh, placements, run_check=False, shape=torch.Size(shape), stride=stride
         )
+
+    def declare(self) -> Declarations:
+        """Autograd sums what is partial over the axis in the dtype of computation: the cast lies behind the DTensor."""
+        return replace(super().declare(), reduction_dtype=name_of(self.compute))
 
     def is_turned(self, name: str) -> bool:
         return isinstance(self.model.get_submodule(name.rpartition(".")[0]), nn.Linear) and name.endswith(".weight")

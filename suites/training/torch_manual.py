@@ -181,7 +181,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
         return Declarations(
             layout=self.layout(),
             traffic=total(self.transfers(), self.mesh),
-            reduction_dtype=name_of(self.compute),
+            reduction_dtype=self.reduction_dtype,
             compute_axes=self.compute_axes(),
         )
 

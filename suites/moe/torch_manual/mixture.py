@@ -184,4 +184,4 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
 
     def declare(self) -> Declarations:
         """How much is sent depends on what tokens ask for: no one can say before."""
-        return Declarations(layout=self.layout(), reduction_dtype=str(self.compute).removeprefix("torch."))
+        return Declarations(layout=self.layout(), reduction_dtype=self.reduction_dtype)

@@ -24,7 +24,7 @@ from suites.pipeline.torch_manual.executor import SUMS
 from suites.pipeline.torch_manual.pipeline import Pipeline
 from suites.pipeline.torch_pipelining.modules import ROWS, StageModule, entrance
 from suites.pipeline.torch_pipelining.placement import TorchPlacement
-from suites.training.torch_state import Named, State, name_of
+from suites.training.torch_state import Named, State
 
 
 def as_it_is(loss: Tensor, target: Tensor) -> Tensor:
@@ -126,4 +126,4 @@ class TorchPipelining(TorchPlacement, Pipeline):
 
     def declare(self) -> Declarations:
         """torch decides what it communicates."""
-        return Declarations(layout=self.layout(), reduction_dtype=name_of(self.compute))
+        return Declarations(layout=self.layout(), reduction_dtype=self.reduction_dtype)

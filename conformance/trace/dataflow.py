@@ -1,0 +1,179 @@
+"""The data flow of a traced step, and the narrow arithmetic in it: what made a gradient, and what a statistic is.
+
+Law: what a product, or a sum over elements, has made is a local gradient, in whatever dtype the model computes. From
+the reported gradient back to there, every sum over devices and over slices of the batch is one of gradients. Whatever
+lies behind the product are activations, whose own collectives run in the dtype of computation by right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from conformance.arithmetic import GRADIENTS, REDUCTION, STATISTICS, Operation, distinct, is_narrow
+
+MOVE, ADD, COLLECTIVE, REDUCE, EXP, LOG, ROOT, OTHER = (
+    "move", "add", "collective", "reduce", "exp", "log", "root", "other",
+)  # fmt: skip
+LONGEST = 24  # operations between the parts of one statistic
+EXCHANGES = ("permute", "all_to_all")
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class Node:
+    """The result of one operation.
+
+    kind       what it does with its sources: moves, converts or scales them (MOVE), adds two of them, sums one over
+               devices (COLLECTIVE) or over its elements (REDUCE), or makes something else of them
+    uniform    all elements are equal
+    derived    autograd had part in it
+    backward   the number of the differentiation that it belongs to, -1 outside of any; None where that is not known
+    """
+
+    kind: str
+    name: str
+    dtype: str
+    sources: list[Node] = field(default_factory=list)
+    axes: tuple[str, ...] = ()
+    sums: bool = False
+    uniform: bool = False
+    derived: bool = False
+    backward: int | None = None
+    place: str = ""
+
+
+def narrow_arithmetic(nodes: list[Node], observed: Mapping[str, Node]) -> tuple[Operation, ...]:
+    """All narrow arithmetic of a step: `nodes` are those of its operations, `observed` those of its observations."""
+    found = list(statistics(nodes))
+    for name, node in observed.items():
+        if name.startswith("gradients/"):
+            found += gradient_sums(name, node)
+        elif name == "loss":
+            found += loss_sums(name, node)
+    return distinct(found)
+
+
+def gradient_sums(tensor: str, root: Node) -> Iterator[Operation]:
+    """Narrow sums over devices and slices that made a gradient, and narrow dtypes in which it lay between two sums."""
+    pending: list[tuple[Node, Node | None, bool]] = [(root, None, False)]
+    seen: set[tuple[int, bool, bool]] = set()
+    while pending:
+        node, kept, narrowed = pending.pop()  # kept: where the sum that comes next is rounded
+        key = (id(node), kept is None, narrowed)
+        if key in seen or node.kind not in (MOVE, ADD, COLLECTIVE, REDUCE):
+            continue
+        seen.add(key)
+        role, axes = _sum(node)
+        if role is not None:
+            if is_narrow(node.dtype):
+                yield _operation(role, tensor, node, axes)
+            elif kept is not None:
+                yield _operation(GRADIENTS, tensor, kept)
+            kept = None
+        elif node.kind == REDUCE:
+            continue
+        elif kept is None and is_narrow(node.dtype) and not narrowed:
+            kept = node
+        pending += [(source, kept, is_narrow(node.dtype)) for source in node.sources]
+
+
+def loss_sums(tensor: str, root: Node) -> Iterator[Operation]:
+    """Narrow sums that made a loss, over elements too."""
+    pending, seen = [root], set()
+    while pending:
+        node = pending.pop()
+        if id(node) in seen or node.kind not in (MOVE, ADD, COLLECTIVE, REDUCE):
+            continue
+        seen.add(id(node))
+        if (node.kind == REDUCE or node.sums) and is_narrow(node.dtype):
+            yield _operation(STATISTICS, tensor, node, node.axes)
+        pending += node.sources
+
+
+def statistics(nodes: list[Node]) -> Iterator[Operation]:
+    """Narrow parts of a norm (the root of a mean), of a softmax (a sum of exponentials) and of its logarithm."""
+    for node in nodes:
+        if node.kind in (ROOT, LOG):
+            for part in _down_to_sum(node):
+                if is_narrow(part.dtype):
+                    yield _operation(STATISTICS, "", part, part.axes)
+                    break
+        elif node.kind == REDUCE:
+            for part in _exponential(node):
+                if is_narrow(part.dtype):
+                    yield _operation(STATISTICS, "", part)
+
+
+def _operation(role: str, tensor: str, node: Node, axes: tuple[str, ...] = ()) -> Operation:
+    return Operation(role=role, tensor=tensor, operation=node.name, dtype=node.dtype, axes=axes, place=node.place)
+
+
+def _sum(node: Node) -> tuple[str | None, tuple[str, ...]]:
+    """Whether a node sums gradients, over what: devices, also where their parts are exchanged first, or slices."""
+    if node.kind == COLLECTIVE:
+        return (REDUCTION, node.axes) if node.sums else (None, ())
+    if node.kind in (ADD, REDUCE):
+        axes = _exchanged(node)
+        if axes:
+            return REDUCTION, axes
+    if node.kind == ADD and node.backward is None:
+        return GRADIENTS, ()
+    if node.kind in (ADD, REDUCE) and len(_differentiations(node)) > 1:
+        return GRADIENTS, ()
+    return None, ()
+
+
+def _exchanged(node: Node) -> tuple[str, ...]:
+    """The axes over which one of the terms of a sum has just travelled."""
+    pending, seen = [(source, LONGEST) for source in node.sources], set()
+    while pending:
+        one, left = pending.pop()
+        if one.kind == COLLECTIVE and one.name in EXCHANGES:
+            return one.axes
+        if one.kind == MOVE and left and id(one) not in seen:
+            seen.add(id(one))
+            pending += [(source, left - 1) for source in one.sources]
+    return ()
+
+
+def _differentiations(node: Node) -> set[int | None]:
+    """Those that have made the terms of a sum."""
+    found: set[int | None] = set()
+    pending, seen = [node], set()
+    while pending:
+        one = pending.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if one.kind in (MOVE, ADD, COLLECTIVE) or one is node:
+            pending += one.sources
+        elif one.derived:
+            found.add(one.backward)
+    return found
+
+
+def _down_to_sum(node: Node) -> list[Node]:
+    """The node and what lies between it and a sum of elements, that sum too; empty where there is none."""
+    pending, seen = [(node, (node,))], set()
+    while pending:
+        one, path = pending.pop()
+        for source in one.sources:
+            if source.kind == REDUCE:
+                return [*path, source]
+            if source.kind in (MOVE, ADD, COLLECTIVE) and len(path) < LONGEST and id(source) not in seen:
+                seen.add(id(source))
+                pending.append((source, (*path, source)))
+    return []
+
+
+def _exponential(node: Node) -> list[Node]:
+    """The exponentials that a sum adds up and the sum itself; empty where it adds up something else."""
+    pending, seen = [(source, LONGEST) for source in node.sources], set()
+    while pending:
+        one, left = pending.pop()
+        if one.kind == EXP:
+            return [one, node]
+        if one.kind == MOVE and left and id(one) not in seen:
+            seen.add(id(one))
+            pending += [(source, left - 1) for source in one.sources]
+    return []

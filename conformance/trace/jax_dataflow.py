@@ -1,0 +1,128 @@
+"""The data flow of a traced JAX step, through every call, loop and branch in it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from conformance.trace import dataflow
+from conformance.trace import jax_version as version
+from conformance.trace.dataflow import ADD, COLLECTIVE, EXP, LOG, MOVE, OTHER, REDUCE, ROOT, Node
+from conformance.trace.jax_collectives import KINDS
+from conformance.trace.jax_interpreter import Frame, Place, at, children
+from conformance.trace.jax_version import Jaxpr
+
+_KINDS = {"add": ADD, "sub": ADD, "add_any": ADD, "reduce_sum": REDUCE, "exp": EXP, "exp2": EXP, "log": LOG}
+_KINDS |= {"rsqrt": ROOT, "sqrt": ROOT}
+_SCALES = ("mul", "div")
+# Operations that move, repeat or convert elements -> which operands they take them from.
+_MOVES: dict[str, slice] = {
+    **dict.fromkeys(("dynamic_slice", "gather", "pad", "split"), slice(1)),
+    **dict.fromkeys((*version.CASTS, *version.MOVES), slice(None)),
+    "dynamic_update_slice": slice(2),
+    "select_n": slice(1, None),
+    "scatter": slice(None),
+}
+
+
+class JaxFlow:
+    """The nodes of a program; `results` are those of its results, in order."""
+
+    def __init__(self, jaxpr: Jaxpr) -> None:
+        self.nodes: list[Node] = []
+        inputs = [self._leaf(variable) for variable in jaxpr.invars]
+        self.results = self._run(jaxpr, inputs, Frame())
+
+    def _leaf(self, atom: Any) -> Node:
+        return Node(kind=OTHER, name="input", dtype=_dtype(atom), uniform=_is_scalar(atom))
+
+    def _run(self, jaxpr: Jaxpr, inputs: list[Node], frame: Frame) -> list[Node]:
+        known = dict(zip(jaxpr.invars, inputs, strict=True))
+
+        def read(atom: Any) -> Node:
+            return self._leaf(atom) if isinstance(atom, version.Literal) or atom not in known else known[atom]
+
+        for number, eqn in enumerate(jaxpr.eqns):
+            made = self._made(at(frame, number, eqn), [read(atom) for atom in eqn.invars])
+            known.update(zip(eqn.outvars, made, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def _made(self, place: Place, sources: list[Node]) -> list[Node]:
+        name, params = place.eqn.primitive.name, place.eqn.params
+        programs = children(place.eqn, place.frame)
+        if name == "scan":
+            return self._loop(place, sources, params["num_consts"], params["num_carry"])
+        if name == "while":
+            return self._loop(place, sources[params["cond_nconsts"] :], params["body_nconsts"], None)
+        if name == "cond":
+            branches = [self._run(program.jaxpr, sources[1:], frame) for program, frame in programs]
+            return [self._node(place, n, MOVE, list(ends)) for n, ends in enumerate(zip(*branches, strict=True))]
+        if programs:
+            ((program, frame),) = programs
+            return self._run(program.jaxpr, sources, frame)
+        return [self._one(place, number, sources) for number in range(len(place.eqn.outvars))]
+
+    def _loop(self, place: Place, sources: list[Node], consts: int, carried: int | None) -> list[Node]:
+        """What is carried comes from the start and from the end of the body."""
+        program, frame = children(place.eqn, place.frame)[-1]
+        carried = len(sources) - consts if carried is None else carried
+        carry = [self._node(place, n, MOVE, [start]) for n, start in enumerate(sources[consts : consts + carried])]
+        ends = self._run(program.jaxpr, [*sources[:consts], *carry, *sources[consts + carried :]], frame)
+        for begin, end in zip(carry, ends, strict=False):
+            begin.sources.append(end)
+        return ends
+
+    def _one(self, place: Place, number: int, sources: list[Node]) -> Node:
+        name, backward = place.eqn.primitive.name, is_backward(place)
+        if name == "optimization_barrier" or (name in KINDS and sources):
+            sources = [sources[number]]
+        if name in KINDS:
+            return self._collective(place, number, sources)
+        if name in _SCALES:
+            scaled = _scaled(sources, backward)
+            return self._node(place, number, MOVE if scaled else OTHER, scaled)
+        if name in _MOVES:
+            return self._node(place, number, MOVE, sources[_MOVES[name]])
+        if name == "scatter-add" and not backward:
+            return self._node(place, number, MOVE, [sources[0], sources[2]])
+        kind = _KINDS.get(name, OTHER)
+        # The terms of one differentiation: a parameter that is used twice.
+        return self._node(place, number, MOVE if kind == ADD and backward else kind, sources if kind != OTHER else [])
+
+    def _collective(self, place: Place, number: int, sources: list[Node]) -> Node:
+        if place.call is None:  # nobody takes part but the device itself
+            return self._node(place, number, MOVE, sources)
+        node = self._node(place, number, COLLECTIVE, sources)
+        node.name, node.axes, node.sums = place.call.kind, place.call.axes, place.call.reduction == "sum"
+        return node
+
+    def _node(self, place: Place, number: int, kind: str, sources: list[Node]) -> Node:
+        eqn = place.eqn
+        result = eqn.outvars[number]
+        dtype = version.rounded_to(eqn) or _dtype(result)
+        uniform = _is_scalar(result) or (kind == MOVE and bool(sources) and all(one.uniform for one in sources))
+        node = Node(kind=kind, name=eqn.primitive.name, dtype=dtype, sources=sources, uniform=uniform)
+        if dataflow.is_narrow(dtype):
+            node.place = version.user_line(eqn)
+        self.nodes.append(node)
+        return node
+
+
+def is_backward(place: Place) -> bool:
+    return re.search(r"\btranspose\(|\bbackward\b", place.frame.names) is not None
+
+
+def _scaled(sources: list[Node], backward: bool) -> list[Node]:
+    """What a product or quotient with one number scales; nothing where both operands vary."""
+    varying = [one for one in sources if not one.uniform]
+    if varying:
+        return varying if len(varying) == 1 else []
+    return [] if backward else sources[:1]
+
+
+def _dtype(atom: Any) -> str:
+    return str(getattr(atom.aval, "dtype", ""))
+
+
+def _is_scalar(atom: Any) -> bool:
+    return getattr(atom.aval, "shape", None) == ()

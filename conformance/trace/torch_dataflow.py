@@ -1,0 +1,174 @@
+"""The data flow of a watched torch step, operation by operation as they are dispatched on one rank.
+
+A tensor is known by its storage: what is written in place, or through a view, belongs to all who see that memory.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
+from torch.distributed.tensor import DTensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._pytree import tree_leaves
+
+from conformance.arithmetic import is_narrow
+from conformance.trace.dataflow import ADD, COLLECTIVE, EXP, LOG, MOVE, OTHER, REDUCE, ROOT, Node
+
+_KINDS = {"add": ADD, "sub": ADD, "rsub": ADD, "exp": EXP, "exp2": EXP, "log": LOG, "rsqrt": ROOT, "sqrt": ROOT}
+_KINDS |= dict.fromkeys(("sum", "mean", "var", "var_mean"), REDUCE)
+_KINDS |= dict.fromkeys(
+    (
+        "_chunk_cat", "_to_copy", "_unsafe_view", "cat", "chunk_cat", "clone", "constant_pad_nd", "copy", "fill",
+        "flip", "index_add", "index_select", "lift_fresh", "lift_fresh_copy", "masked_fill", "neg", "repeat", "roll",
+        "select_backward", "slice_backward", "slice_scatter", "split_with_sizes_copy", "stack", "view_copy", "where",
+        "zero",
+    ),
+    MOVE,
+)  # fmt: skip
+_SCALES = ("mul", "div")
+_NOT_USERS = (os.path.dirname(torch.__file__), os.path.dirname(os.path.dirname(__file__)))
+
+
+class TorchFlow:
+    """Told every operation of a step, it knows the node of every tensor that is alive."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self._last: dict[int, tuple[StorageWeakRef, Node]] = {}  # storage -> what was written there last
+
+    def node(self, tensor: torch.Tensor) -> Node:
+        """What made a tensor; an input of the step where nothing is known of it."""
+        storage = tensor.untyped_storage()
+        known = self._last.get(storage._cdata)
+        if known is not None and not known[0].expired():
+            return known[1]
+        node = Node(kind=OTHER, name="input", dtype=_dtype(tensor), uniform=_is_uniform(tensor))
+        self._last[storage._cdata] = (StorageWeakRef(storage), node)
+        return node
+
+    def operation(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """One operation that was carried out."""
+        name = func.overloadpacket.__name__.rstrip("_")
+        if name.startswith("_foreach_"):
+            for each, result in zip(_transposed(args), _results(out) or _results(args[0]), strict=False):
+                self._note(name.removeprefix("_foreach_"), each, [result], func._schema.is_mutable)
+            return
+        given, mutated = (args, kwargs), func._schema.is_mutable
+        results = [*_results(out), *(_written(func, args, kwargs) if mutated else ())]
+        if name == "pow" and isinstance(args[1], float) and abs(args[1]) == 0.5:
+            name = "sqrt"
+        if func.namespace == "c10d":
+            name = "copy"  # among no others
+        self._note(name, given, results, mutated)
+
+    def collective(self, name: str, axes: tuple[str, ...], sums: bool, given: Any, outputs: Any) -> None:
+        """One collective: `given` are all arguments, `outputs` the tensors that hold what came back."""
+        results = _results(outputs)
+        written = {_storage(one) for one in results}
+        sent = [one for one in _results(given) if name == "all_reduce" or _storage(one) not in written]
+        sources = [self.node(one) for one in sent]
+        for result in results:
+            node = self._made(COLLECTIVE, name, result, sources)
+            node.axes, node.sums = axes, sums
+
+    def _note(self, name: str, given: Any, results: Sequence[torch.Tensor], mutated: bool) -> None:
+        tensors = _results(given)
+        held = {_storage(one) for one in tensors}
+        for result in results:
+            if _storage(result) in held and not mutated:
+                continue  # a view
+            overwritten = mutated and name in ("copy", "fill", "zero") and _is_whole(result)
+            terms = [one for one in tensors if not overwritten or _storage(one) != _storage(result)]
+            self._operation(name, result, terms)
+
+    def _operation(self, name: str, result: torch.Tensor, terms: list[torch.Tensor]) -> None:
+        sources = [self.node(one) for one in terms]
+        if name in _SCALES:
+            scaled = _scaled(sources)
+            self._made(MOVE if scaled else OTHER, name, result, scaled, sources)
+        elif name == "logsumexp":
+            self._made(LOG, name, result, [self._made(REDUCE, name, result, sources)])
+        else:
+            kind = _KINDS.get(name, OTHER)
+            self._made(kind, name, result, sources if kind != OTHER else [], sources)
+
+    def _made(
+        self, kind: str, name: str, result: torch.Tensor, sources: list[Node], terms: Sequence[Node] = ()
+    ) -> Node:
+        task = torch._C._current_graph_task_id()
+        node = Node(
+            kind=kind,
+            name=name,
+            dtype=_dtype(result),
+            sources=sources,
+            uniform=_is_uniform(result),
+            derived=task != -1 or any(one.derived for one in terms or sources),
+            backward=task,
+        )
+        if is_narrow(node.dtype):
+            node.place = _user_line()
+        self.nodes.append(node)
+        storage = result.untyped_storage()
+        self._last[storage._cdata] = (StorageWeakRef(storage), node)
+        return node
+
+
+def _scaled(sources: list[Node]) -> list[Node]:
+    """What a product or quotient scales: what varies, or else what autograd made; nothing inside of autograd."""
+    varying = [one for one in sources if not one.uniform] or sources
+    if len(varying) == 1:
+        return varying
+    derived = [one for one in varying if one.derived]
+    return derived if len(derived) == 1 and torch._C._current_graph_task_id() == -1 else []
+
+
+def _results(values: Any) -> list[torch.Tensor]:
+    """The plain tensors in arguments or results."""
+    found = (one.elem if isinstance(one, AsyncCollectiveTensor) else one for one in tree_leaves(values))
+    return [one for one in found if isinstance(one, torch.Tensor) and not isinstance(one, DTensor)]
+
+
+def _transposed(args: Sequence[Any]) -> Iterator[list[Any]]:
+    """The arguments of each single operation of many that are done at once."""
+    for number in range(len(args[0])):
+        yield [arg[number] if isinstance(arg, (list, tuple)) else arg for arg in args]
+
+
+def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[torch.Tensor]:
+    """The arguments that an operation writes to."""
+    for number, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            yield from _results(args[number] if number < len(args) else kwargs.get(argument.name))
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _is_whole(tensor: torch.Tensor) -> bool:
+    return tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
+
+
+def _is_uniform(tensor: torch.Tensor) -> bool:
+    """One number, however often it is repeated."""
+    return tensor.numel() == 1 or tensor.untyped_storage().nbytes() == tensor.element_size()
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _user_line() -> str:
+    """`file:line` of the innermost frame that is neither torch's nor ours."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((*_NOT_USERS, "<")):
+            return f"{file}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
