@@ -9,6 +9,7 @@ from conformance.contract import Contract, Precision, Recipe
 from reference.architecture import Architecture
 from reference.batches import cancelling_batches, skewed_batches, weighted_batches
 from reference.held_out import evaluated_batches
+from reference.opposed import opposed_rows
 from suites.training.contracts import EVALUATED, contract
 
 # Clipping thresholds lie near half the gradient norm of the first step, so that clipping always acts.
@@ -34,6 +35,7 @@ _MODEL = Architecture(  # no size divides by 8, or by all of 2, 3 and 4
     z_loss=0.0625,
 )
 _TWO_LAYERS = replace(_MODEL, layers=2, norm="layer", activation="gelu", tied=False)
+_OPPOSED = replace(_TWO_LAYERS, bias=False)
 _DROPOUT = replace(_MODEL, dropout=0.25)
 _DYADIC = Architecture(kind="linear", hidden=24, outputs=32)  # a power of two: the mean does not round
 _TOWERS = Architecture(kind="contrastive", hidden=20, ffn=26, activation="swiglu")
@@ -90,6 +92,20 @@ CONTRACTS = (
         replace(UNCLIPPED, precision=Precision(compute="bfloat16")),
         batches=cancelling_batches,
         exact=True,
+    ),
+    _contract(
+        "opposed",
+        "rows whose large gradients cancel, in two layers: a sum over ranks in bfloat16 loses the rest",
+        _OPPOSED,
+        batches=opposed_rows,
+    ),
+    _contract(
+        "opposed_slices",
+        "the same rows slice by slice: slices added up in bfloat16 lose the rest",
+        _OPPOSED,
+        replace(SGD, accumulation=4),
+        batches=opposed_rows,
+        rows=16,
     ),
     _contract(
         "language_model", "tied decoder language model, AdamW, clipping", recipe=ADAMW, rows=48, laws=_EVERYTHING

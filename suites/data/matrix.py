@@ -93,6 +93,30 @@ DATA = (  # D1: every way to cut the rows, a shard without valid tokens among th
     ),
 )
 
+NARROW = (  # rows and slices whose gradients cancel; a rank or a slice holds a quarter of them at most
+    Standing(
+        contracts=_names("opposed"),
+        implementations=(*PLAIN, "jax-zero3", "torch-zero2", "torch-fsdp2"),
+        meshes=("data=2,fsdp=2",),
+        dtypes=("bfloat16",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("opposed_slices"),
+        implementations=("jax-zero1", "torch-zero1"),
+        meshes=("fsdp=2",),
+        dtypes=("bfloat16",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("opposed", "opposed_slices"),
+        implementations=ALL,
+        meshes=("fsdp=4", HYBRID),
+        dtypes=("bfloat16",),
+        profiles=FULL,
+    ),
+)
+
 STATE = (  # D2, D4, D6: sharded state, clipping and optimizers, sizes that no axis divides
     Standing(contracts=MODELS, implementations=ALL, meshes=(HYBRID,), profiles=CORE),
     Standing(
@@ -220,7 +244,7 @@ REFUSED = (  # FSDP2 keeps gradients in the dtype of what it shards; this row ov
     ),
 )
 
-MATRIX = SMOKE + DATA + STATE + SLICES + PRECISION + CHANCE + EVALUATED + SAVED + REFUSED
+MATRIX = SMOKE + DATA + NARROW + STATE + SLICES + PRECISION + CHANCE + EVALUATED + SAVED + REFUSED
 
 MUTATED = (  # every collective of these is mutated
     Standing(contracts=_names("exact"), implementations=ZERO, meshes=("data=2,fsdp=3",)),

@@ -10,6 +10,7 @@ from typing import Any
 
 from conformance.contract import Contract, Precision, Recipe
 from reference.architecture import Architecture
+from reference.opposed import opposed_rows
 from suites.moe.batches import routed_batches
 from suites.moe.semantics import declared
 from suites.training.contracts import contract
@@ -74,6 +75,7 @@ _EVERY_LAYER = replace(
     tied=False,
     dropout=0.25,
 )
+_OPPOSED = replace(_MODEL, moe_every=1, shared_ffn=14, balance_loss=0.0, router_z_loss=0.0, tied=False, bias=False)
 _WIDE = Architecture(
     kind="moe", hidden=1024, ffn=2048, experts=8, top_k=2, capacity_factor=1.25, normalized_gates=True, bias=False
 )
@@ -155,6 +157,12 @@ CONTRACTS = (
         replace(_EVERY_LAYER, dropout=0.0),
         replace(ADAMW, precision=Precision(parameters="bfloat16", compute="bfloat16", master="float32")),
         batches=routed_batches,
+    ),
+    _contract(
+        "opposed",
+        "rows whose large gradients cancel: a sum over the devices of an expert axis in bfloat16 loses the rest",
+        _OPPOSED,
+        batches=opposed_rows,
     ),
     replace(  # 34 million parameters: laws that cost a step each are kept on smaller ones
         _contract("wide", "widths 1024 and 2048, eight experts", _WIDE, replace(SGD, steps=1), rows=32, length=2),

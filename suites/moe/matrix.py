@@ -44,6 +44,9 @@ SMOKE = (
 MATRIX = (
     *SMOKE,
     Standing(contracts=ALONE + GATES, implementations=ALL, meshes=(CROSSED, "expert=3"), profiles=CORE),
+    Standing(  # a rank holds a quarter of the rows at most
+        contracts=_names("opposed"), implementations=ALL, meshes=("expert=4",), dtypes=("bfloat16",), profiles=CORE
+    ),
     Standing(
         contracts=ALONE,
         implementations=ALL,

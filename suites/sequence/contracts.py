@@ -14,6 +14,7 @@ import numpy as np
 from conformance.contract import Arrays, Contract, Recipe
 from reference.architecture import Architecture, shapes
 from reference.batches import random_batches, with_shard_edges
+from reference.opposed import opposed_tokens
 from reference.parameters import draw
 from suites.tensor.contracts import ADAMW, SGD, WIDE
 from suites.tensor.contracts import CONTRACTS as TENSOR
@@ -97,6 +98,22 @@ _SINUSOIDAL = Architecture(
     fused_qkv=True,
     shift_labels=True,
 )
+_OPPOSED = Architecture(  # without positions, so that two documents of the same tokens are alike
+    kind="language_model",
+    hidden=20,
+    layers=2,
+    heads=8,
+    kv_heads=8,
+    head_size=6,
+    ffn=24,
+    vocabulary=32,
+    activation="swiglu",
+    norm="rms",
+    positions="none",
+    documents=True,
+    bias=False,
+)
+_OPPOSED_QUERIES = replace(_OPPOSED, layers=1, documents=False, causal=False)
 _ADAPTER = Architecture(kind="feedforward", hidden=12, ffn=24, adapter=5)
 
 
@@ -203,6 +220,18 @@ CONTRACTS = (
         "attention_coincident",
         "attention whose heads, head size and tokens of a device of four all are 4",
         _COINCIDENT,
+    ),
+    _contract(
+        "opposed",
+        "documents whose large gradients cancel: a sum over shards of the tokens in bfloat16 loses the rest",
+        _OPPOSED,
+        batches=opposed_tokens,
+    ),
+    _contract(
+        "opposed_queries",
+        "queries that move keys and values apart: their gradients, summed round the ring in bfloat16, lose the rest",
+        _OPPOSED_QUERIES,
+        batches=opposed_tokens,
     ),
     _contract(
         "context_layer",

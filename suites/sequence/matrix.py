@@ -146,6 +146,30 @@ ROWS_OVER_SEQUENCE = (  # context parallelism, alone and with sequence paralleli
     ),
 )
 
+NARROW_SUMS = (  # gradients that cancel over the shards of the tokens, and narrow dtypes of every way round the row
+    Standing(
+        contracts=_names("opposed"),
+        implementations=SEQUENCE,
+        meshes=("tensor=4", "data=2,tensor=4"),
+        dtypes=("bfloat16",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("opposed", "opposed_queries"),
+        implementations=("jax-ring", "torch-ring", *ULYSSES),
+        meshes=("sequence=4",),
+        dtypes=("bfloat16",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("attention_documents", "context_language_model"),
+        implementations=CONTEXT,
+        meshes=(CUBE,),
+        dtypes=NARROW,
+        profiles=CORE,
+    ),
+)
+
 REFUSED = (  # refused with a clear sentence, never computed wrong
     Standing(
         contracts=_names("attention_uneven"),
@@ -170,7 +194,7 @@ REFUSED = (  # refused with a clear sentence, never computed wrong
     ),
 )
 
-MATRIX = SMOKE + TOKENS_OVER_TENSOR + ROWS_OVER_SEQUENCE + REFUSED
+MATRIX = SMOKE + TOKENS_OVER_TENSOR + ROWS_OVER_SEQUENCE + NARROW_SUMS + REFUSED
 
 MUTATED = (  # every collective of these is mutated, in both frameworks
     Standing(contracts=_names("layer_dropout"), implementations=SEQUENCE, meshes=("data=2,tensor=2",)),
