@@ -31,6 +31,15 @@ class ReducedInBfloat16(Conforming):
         return super().reduced(g, lambda x: sum(x.bfloat16()).to(x.dtype))
 
 
+class FirstLayerReducedInBfloat16(Conforming):
+    """The gradients of one layer are summed in bfloat16, those of all others as declared."""
+
+    def sum_gradient(self, name, g):
+        if not name.startswith("layers.0."):
+            return super().sum_gradient(name, g)
+        return self.sum_over(self.axes_of_gradient(name), g.bfloat16()).to(g.dtype)
+
+
 class LossSummedBeforeGradient(Conforming):
     """The differentiated function returns the sum over the shard axis, whose gradient is summed over it once more."""
 

@@ -129,6 +129,30 @@ PRECISION = (
         causes=("bfloat16", "of another size"),
         seen_by=("exact", "communication"),
     ),
+    Fault(
+        id="one-layer-reduced-in-low-precision",
+        summary="One layer's gradients are summed over the ranks in bfloat16, where float32 is kept.",
+        bites="products in bfloat16; partial sums much larger than their sum",
+        planted=each("zero1", "FirstLayerReducedInBfloat16"),
+        contract="data/opposed",
+        meshes=("data=2,fsdp=2",),
+        dtype="bfloat16",
+        axis=None,
+        causes=("reduced in bfloat16",),
+        seen_by=("numerics",),
+    ),
+    Fault(
+        id="slices-added-in-low-precision",
+        summary="Slices whose gradients cancel are added up in bfloat16, though gradients are kept in float32.",
+        bites="products in bfloat16; slices much larger than their sum",
+        planted=each("zero1", "AddedInBfloat16"),
+        contract="data/opposed_slices",
+        meshes=("fsdp=2",),
+        dtype="bfloat16",
+        axis=None,
+        causes=("kept in bfloat16",),
+        seen_by=("numerics",),
+    ),
 )
 
 SAVED = (

@@ -25,6 +25,6 @@ def sorted_ways(mixin: str) -> dict[str, str]:
     return dict.fromkeys((RAGGED, TORCH), f"{_FOLDER}.{mixin}")
 
 
-def each(mixin: str) -> dict[str, str]:
+def each(mixin: str, folder: str = _FOLDER) -> dict[str, str]:
     """One text for each framework, of the same name."""
-    return {RAGGED: f"{_FOLDER}.in_jax:{mixin}", TORCH: f"{_FOLDER}.in_torch:{mixin}"}
+    return {RAGGED: f"{folder}.in_jax:{mixin}", TORCH: f"{folder}.in_torch:{mixin}"}

@@ -192,7 +192,22 @@ CONTROLS = (
     ),
 )
 
-FAULTS = GRADIENTS + EXCHANGE + ROUTING + BALANCE + CONTROLS
+PRECISION = (
+    Fault(
+        id="expert-axis-gradients-in-bfloat16",
+        summary="Gradients of what is no expert are summed over the expert axis in bfloat16, and nobody said so.",
+        bites="products in bfloat16; ranks whose gradients cancel",
+        planted=each("ReducedInBfloat16", "suites.data.faults"),
+        contract="moe/opposed",
+        meshes=("expert=4",),
+        dtype="bfloat16",
+        axis="expert",
+        causes=("reduced in bfloat16",),
+        seen_by=("numerics",),
+    ),
+)
+
+FAULTS = GRADIENTS + EXCHANGE + PRECISION + ROUTING + BALANCE + CONTROLS
 
 ABSENT = {
     "padding-mask-not-sharded-with-activations": "needs pipeline stages whose activations are divided",

@@ -25,6 +25,26 @@ class PartialOutputsInBfloat16(Conforming):
         return merged.to(torch.bfloat16).to(merged.dtype), lse
 
 
+class TensorSumsInBfloat16(Conforming):
+    """Gradients of what is replicated over the tensor axis are summed there in bfloat16."""
+
+    def sum_gradient(self, name, g):
+        if not self.is_partial(name):
+            return super().sum_gradient(name, g)
+        g = self.sum_over_tensor(g.to(torch.bfloat16)).to(g.dtype)
+        return self.reduced(g, lambda x: self.sum_over(self.axes_of_gradient(name), x))
+
+
+class KeyGradientsInBfloat16(Conforming):
+    """Gradients of keys and values are rounded to bfloat16 before every step round the ring."""
+
+    def pass_on(self, x):
+        if not isinstance(x, tuple) or len(x) != 2:
+            return super().pass_on(x)
+        passed = super().pass_on(tuple(g.to(torch.bfloat16) for g in x))
+        return tuple(g.to(self.master) for g in passed)
+
+
 class OtherMaskInBackward(Conforming):
     """The backward pass computes the layer again without restoring the generator, and drops other values."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from conformance.faults import Fault
 from suites.sequence.faults.planting import CUBE, FLAT, LONG, ring, tokens, zigzag
 from suites.sequence.faults.table_context import ATTENTION, PLACES
+from suites.sequence.faults.table_precision import PRECISION
 from suites.sequence.faults.table_tokens import LOSSES, TOKENS
 
 CONTROLS = (
@@ -40,7 +41,7 @@ CONTROLS = (
     ),
 )
 
-FAULTS = TOKENS + LOSSES + ATTENTION + PLACES + CONTROLS
+FAULTS = TOKENS + LOSSES + ATTENTION + PLACES + PRECISION + CONTROLS
 
 ABSENT = {
     "recurrent-or-conv-state-not-passed-across-shards": "no layer here carries a state along the row",
