@@ -154,7 +154,8 @@ def _differentiations(node: Node) -> set[int | None]:
 
 def _down_to_sum(node: Node) -> list[Node]:
     """The node and what lies between it and a sum of elements, that sum too; empty where there is none."""
-    pending, seen = [(node, (node,))], set()
+    pending: list[tuple[Node, tuple[Node, ...]]] = [(node, (node,))]
+    seen: set[int] = set()
     while pending:
         one, path = pending.pop()
         for source in one.sources:
