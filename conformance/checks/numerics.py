@@ -10,8 +10,6 @@ from conformance.checks.precision import sentences, too_narrow
 from conformance.exhibit import Exhibit
 from conformance.results import CheckResult
 
-UNTRACED = "The program could not be traced, so the dtypes of its sums and statistics are not held to the policy."
-
 
 class Numerics(Check):
     name = "numerics"
@@ -30,11 +28,20 @@ class Numerics(Check):
         result = within_bounds(self, exhibit, first, exhibit.bound)
         narrow = too_narrow(exhibit)
         if not narrow:
-            untraced = exhibit.contract.held and not exhibit.case.mutation and exhibit.evidence.arithmetic is None
-            return replace(result, detail=f"{result.detail} {UNTRACED}".strip()) if untraced else result
+            return replace(result, detail=f"{result.detail} {_unread(exhibit)}".strip())
         said = " ".join([next(sentences(exhibit)), *_more(len(narrow) - 1), result.detail]).strip()
         tensor = next((one.tensor for one in narrow if one.tensor), None)
         return replace(result, verdict="fail", detail=said, first=result.first or tensor)
+
+
+def _unread(exhibit: Exhibit) -> str:
+    """Why the policy could not be held to the program; empty where it was, or where there is none."""
+    if not exhibit.contract.held or not exhibit.evidence.unwatched:
+        return ""
+    return (
+        "The dtypes of its sums and statistics are not held to the policy: the step was not watched, because "
+        f"{exhibit.evidence.unwatched}."
+    )
 
 
 def _more(others: int) -> list[str]:
