@@ -8,7 +8,7 @@ the tensors), functional collectives, those that autograd issues in backward, an
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,7 +99,7 @@ class Recorder(_Watcher):
         self._operators: list[tuple[str, ...]] = []
         self._flops = 0
         self._at_last_backward: int | None = None  # collectives seen when autograd was last at work
-        self._flow = TorchFlow()
+        self._flow: TorchFlow | None = TorchFlow()
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
         out = self._carried_out(func, args, kwargs)
@@ -107,10 +107,18 @@ class Recorder(_Watcher):
             self._flops += product_flops(func, args, kwargs, out)
             received = self._received(func, args)
             if received is None:
-                self._flow.operation(func, args, kwargs, out)
+                self._follow(lambda flow: flow.operation(func, args, kwargs, out))
             else:
-                self._flow.collective("permute", received, False, (), args[0])
+                self._follow(lambda flow: flow.collective("permute", received, False, (), args[0]))
         return out
+
+    def _follow(self, told: Callable[[TorchFlow], None]) -> None:
+        """A tensor without a memory of its own (a sparse one, a subclass) ends the following, and never the step."""
+        try:
+            if self._flow is not None:
+                told(self._flow)
+        except Exception:
+            self._flow = None
 
     def _carried_out(self, func: Any, args: Any, kwargs: Any) -> Any:
         out = func(*args, **kwargs)
@@ -127,7 +135,8 @@ class Recorder(_Watcher):
         self._operators.append(applicable(what, self.mesh) if call.even and call.kind in _MUTABLE else ())
         out = self._carried_out(func, args, kwargs)
         sums = call.reduction in ("sum", "mean")
-        self._flow.collective(call.kind, what.axes, sums, (args, kwargs), out if call.outputs is None else call.outputs)
+        outputs = out if call.outputs is None else call.outputs
+        self._follow(lambda flow: flow.collective(call.kind, what.axes, sums, (args, kwargs), outputs))
         return out
 
     def _phase(self, number: int) -> str:
@@ -152,9 +161,10 @@ class Recorder(_Watcher):
         """Matrix-product operations of this rank."""
         return self._flops
 
-    def arithmetic(self, observed: Mapping[str, torch.Tensor]) -> tuple[Operation, ...]:
-        """The narrow arithmetic of this rank, its observations being these local tensors."""
-        return narrow_arithmetic(self._flow.nodes, {name: self._flow.node(value) for name, value in observed.items()})
+    def arithmetic(self, observed: Mapping[str, torch.Tensor]) -> tuple[Operation, ...] | None:
+        """The narrow arithmetic of this rank, whose observations are these local tensors; None where not known."""
+        flow = self._flow
+        return None if flow is None else narrow_arithmetic(flow.nodes, {n: flow.node(x) for n, x in observed.items()})
 
     def sites(self) -> tuple[Site, ...]:
         """Every collective in order of issue, with the operators that apply to it."""

@@ -75,6 +75,7 @@ def operations(
         made = reduce({name: g.float() for name, g in total.items()}, groups)
         observed = {f"gradients/{name}": g / 12 for name, g in made.items()}
     found = recorder.arithmetic(observed)
+    assert found is not None
     return {(one.role, one.tensor, one.operation, one.axes) for one in found}
 
 
