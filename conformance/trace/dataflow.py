@@ -27,7 +27,8 @@ class Node:
                devices (COLLECTIVE) or over its elements (REDUCE), or makes something else of them
     uniform    all elements are equal
     derived    autograd had part in it
-    backward   the number of the differentiation that it belongs to, -1 outside of any; None where that is not known
+    backward   the number of the differentiation that it belongs to, -1 outside of any; None outside where several
+               cannot be told apart
     """
 
     kind: str
@@ -112,7 +113,8 @@ def _sum(node: Node) -> tuple[str | None, tuple[str, ...]]:
     """Whether a node sums gradients, over what: devices, also where their parts are exchanged first, or slices."""
     if node.kind == COLLECTIVE:
         return (REDUCTION, node.axes) if node.sums else (None, ())
-    if node.kind in (ADD, REDUCE):
+    # Within a differentiation it is the gradient of what was broadcast, a bias, from activations that have travelled.
+    if node.kind in (ADD, REDUCE) and node.derived and node.backward in (None, -1):
         axes = _exchanged(node)
         if axes:
             return REDUCTION, axes

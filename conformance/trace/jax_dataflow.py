@@ -102,6 +102,8 @@ class JaxFlow:
         dtype = version.rounded_to(eqn) or _dtype(result)
         uniform = _is_scalar(result) or (kind == MOVE and bool(sources) and all(one.uniform for one in sources))
         node = Node(kind=kind, name=eqn.primitive.name, dtype=dtype, sources=sources, uniform=uniform)
+        node.derived = is_backward(place) or any(one.derived for one in sources)
+        node.backward = 0 if is_backward(place) else None
         if dataflow.is_narrow(dtype):
             node.place = version.user_line(eqn)
         self.nodes.append(node)

@@ -89,6 +89,45 @@ def test_gradients_summed_narrowly_over_devices(groups: Any, reduce: Callable, n
     assert found == {(REDUCTION, f"gradients/{name}", "all_reduce", ("data",)) for name in names}
 
 
+def reduce_by_hand(named: dict[str, Any], groups: Any) -> dict[str, Any]:
+    """Parts are exchanged, and every rank adds up its own."""
+    g = bfloat16(named["down"]).reshape(2, -1)
+    parts = torch.empty_like(g)
+    dist.all_to_all_single(parts, g, group=groups.get_group("data"))
+    return named | {"down": parts.sum(0).float()}
+
+
+def test_gradients_exchanged_and_added_up_narrowly(groups: Any) -> None:
+    assert operations(groups, reduce_by_hand, slices=1) == {(REDUCTION, "gradients/down", "sum", ("data",))}
+
+
+class Exchanged(torch.autograd.Function):
+    """Rows go to other ranks, and so do their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, group: Any) -> Any:
+        ctx.group = group
+        out = torch.empty_like(x)
+        dist.all_to_all_single(out, x, group=group)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> tuple[Any, None]:  # type: ignore[override]
+        out = torch.empty_like(g)
+        dist.all_to_all_single(out, g.contiguous(), group=ctx.group)
+        return out, None
+
+
+def test_a_bias_behind_an_exchange_has_a_narrow_gradient_by_right(groups: Any) -> None:
+    from conformance.trace.torch_trace import Recorder
+
+    bias = torch.randn(8, requires_grad=True)
+    with Recorder(MESH, groups) as recorder:
+        y = Exchanged.apply(bfloat16(torch.randn(4, 8)) + bfloat16(bias), groups.get_group("data"))
+        (g,) = torch.autograd.grad((y * y).float().sum(), bias)
+    assert recorder.arithmetic({"gradients/bias": g}) == ()
+
+
 def test_slices_added_up_narrowly(groups: Any) -> None:
     found = operations(groups, kept=torch.bfloat16)
     assert {(GRADIENTS, f"gradients/{name}", "add", ()) for name in ("up", "down")} <= found

@@ -201,7 +201,7 @@ PRECISION = (
         contract="moe/opposed",
         meshes=("expert=4",),
         dtype="bfloat16",
-        axis="expert",
+        axis=None,
         causes=("reduced in bfloat16",),
         seen_by=("numerics",),
     ),

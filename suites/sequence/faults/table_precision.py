@@ -36,7 +36,7 @@ PRECISION = (
         bites="products in bfloat16; queries that move keys apart",
         planted=each("ring", "KeyGradientsInBfloat16"),
         contract="sequence/opposed_queries",
-        meshes=("sequence=4",),
+        meshes=LONG,
         dtype="bfloat16",
         axis="sequence",
         causes=("goes away when the axis has size 1",),
