@@ -33,6 +33,7 @@ def main(address: str, name: str, log: str, devices: str) -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    from conformance.trace.jax_stochastic import StochasticStep
     from conformance.workers.answers import Answers
     from conformance.workers.compiled import keep_compiled
     from conformance.workers.jax_platform import JaxPlatform, products, to_numpy
@@ -41,7 +42,7 @@ def main(address: str, name: str, log: str, devices: str) -> None:
     take_folders()
     keep_compiled()
     connection.send(("ready", ""))
-    answer_jobs(connection, Answers(JaxPlatform(), References("jax", to_numpy, products)))
+    answer_jobs(connection, Answers(JaxPlatform(), References("jax", to_numpy, products, StochasticStep)))
 
 
 def _flags() -> tuple[str, ...]:

@@ -52,6 +52,7 @@ def main(address: str, name: str, log: str) -> None:
     import torch
 
     torch.set_num_threads(1)
+    import conformance.trace.torch_stochastic
     import conformance.workers.answers
     import conformance.workers.torch_platform  # noqa: F401
 
@@ -140,6 +141,7 @@ def _rank(address: str, rank: Rank, folder: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import torch.distributed as dist
 
+    from conformance.trace.torch_stochastic import StochasticStep
     from conformance.workers.answers import Answers
     from conformance.workers.torch_platform import TorchPlatform, products, to_numpy
     from conformance.workers.truth import References
@@ -151,7 +153,7 @@ def _rank(address: str, rank: Rank, folder: str) -> None:
         dist.init_process_group(
             "gloo", store=store, rank=rank.number, world_size=rank.world, timeout=COLLECTIVE_TIMEOUT
         )
-    answer_jobs(connection, Answers(TorchPlatform(), References("torch", to_numpy, products)))
+    answer_jobs(connection, Answers(TorchPlatform(), References("torch", to_numpy, products, StochasticStep)))
 
 
 if __name__ == "__main__":

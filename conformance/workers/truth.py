@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,27 +13,44 @@ import numpy as np
 from conformance.contract import Arrays, Contract
 from conformance.evidence import Truth
 from conformance.tolerance import EPSILON
+from conformance.trace.stochastic import Stochastic
 from conformance.workers.jobs import TruthJob
 from conformance.workers.lookup import contract, load
 from conformance.workers.platform import Clock
 
 MEMBERS = 8
 TRAINERS_KEPT = 6
+MOST_ELEMENTS = 2**18  # in parameters and batch, for members to be evaluated all at once: they take so much more memory
 Steps = tuple[Arrays, ...]
+Given = tuple[Arrays, list[Arrays]]  # parameters, and a batch per step
+Together = Callable[[Sequence[Any], Sequence[Arrays]], Sequence[tuple[Any, Mapping[str, Any]]]]  # members, one step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A reference that is kept: as it is, and in stochastic arithmetic, (states, batches, arithmetic) -> results."""
+
+    trainer: Any
+    stochastic: Callable[[Sequence[Any], Sequence[Arrays], Stochastic], Sequence[tuple[Any, Mapping[str, Any]]]]
 
 
 class References:
     """The reference programs of one framework, kept compiled.
 
-    to_numpy   a value of the framework as a float64 array
-    products   (step, state, batch) -> floating-point operations of its matrix products
+    to_numpy    a value of the framework as a float64 array
+    products    (step, state, batch) -> floating-point operations of its matrix products
+    stochastic  step -> the same for several members at once, in stochastic arithmetic
     """
 
     def __init__(
-        self, framework: str, to_numpy: Callable[[Any], np.ndarray], products: Callable[[Any, Any, Arrays], int | None]
+        self,
+        framework: str,
+        to_numpy: Callable[[Any], np.ndarray],
+        products: Callable[[Any, Any, Arrays], int | None],
+        stochastic: Callable[[Any], Any],
     ) -> None:
-        self.framework, self.to_numpy, self.products = framework, to_numpy, products
-        self._trainers: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self.framework, self.to_numpy, self.products, self.stochastic = framework, to_numpy, products, stochastic
+        self._kept: OrderedDict[tuple[str, str], Kept] = OrderedDict()
 
     def truth(self, job: TruthJob) -> Truth:
         """The oracle and the noise around it."""
@@ -55,33 +74,65 @@ class References:
         )
 
     def noise(self, found: Contract, dtype: str, parameters: Arrays, batches: list[Arrays], oracle: Steps) -> Steps:
-        """How far runs in the dtype, on inputs moved by about one rounding, stray from the oracle at most."""
+        """How far runs in the dtype, on inputs moved by about one rounding, stray from the oracle at most.
+
+        In float64 they are evaluated in stochastic arithmetic: the oracle is such a run itself, and has an error too.
+        """
         farthest = tuple({name: np.zeros_like(value) for name, value in step.items()} for step in oracle)
-        for member in range(0 if dtype != "float64" else 1, MEMBERS + 1):
-            given = _perturbed(parameters, batches, _coarsest(found, dtype), member)
-            run = _begun_at(parameters, given[0], self.run(found, dtype, *given))
-            farthest = _farthest(farthest, run, oracle)
+        first = 0 if dtype != "float64" else 1
+        given = [_perturbed(parameters, batches, _coarsest(found, dtype), n) for n in range(first, MEMBERS + 1)]
+        for (moved, _), run in zip(given, self._members(found, dtype, given), strict=True):
+            farthest = _farthest(farthest, _begun_at(parameters, moved, run), oracle)
         return farthest
+
+    def _members(self, found: Contract, dtype: str, given: list[Given]) -> list[Steps]:
+        if dtype == "float64":
+            with suppress(Exception):  # a reference that cannot be traced: its inputs are moved, and no more
+                return self._stochastic(found, given)
+        return [self.run(found, dtype, *one) for one in given]
+
+    def _stochastic(self, found: Contract, given: list[Given]) -> list[Steps]:
+        kept, arithmetic = self.kept(found, "float64"), Stochastic(MEMBERS)
+        parameters, batches = given[0]
+        elements = sum(value.size for arrays in (parameters, batches[0]) for value in arrays.values())
+        width = len(given) if elements <= MOST_ELEMENTS else 1
+
+        def together(states: Sequence[Any], batches: Sequence[Arrays]) -> Any:
+            return kept.stochastic(states, batches, arithmetic)
+
+        groups = [given[n : n + width] for n in range(0, len(given), width)]
+        return [run for group in groups for run in self._runs(kept.trainer, together, group)]
 
     def run(self, found: Contract, dtype: str, parameters: Arrays, batches: list[Arrays]) -> Steps:
         """All steps of the recipe on one device: observations, then changes of parameters and optimizer state."""
         trainer = self.trainer(found, dtype)
-        state = trainer.place(parameters)
-        start = self.numbers(trainer.collect(state))
-        steps = []
-        for batch in batches:
-            state, seen = trainer.step(state, batch)
-            steps.append(self.numbers(seen) | _changes(self.numbers(trainer.collect(state)), start))
-        return tuple(steps)
+        [run] = self._runs(trainer, lambda states, batches: [trainer.step(*states, *batches)], [(parameters, batches)])
+        return run
+
+    def _runs(self, trainer: Any, together: Together, given: list[Given]) -> list[Steps]:
+        """The same for several members, step by step."""
+        states = [trainer.place(parameters) for parameters, _ in given]
+        starts = [self.numbers(trainer.collect(state)) for state in states]
+        runs: list[list[Arrays]] = [[] for _ in given]
+        for batches in zip(*(batches for _, batches in given), strict=True):
+            results = together(states, batches)
+            states = [state for state, _ in results]
+            for run, start, (state, seen) in zip(runs, starts, results, strict=True):
+                run.append(self.numbers(seen) | _changes(self.numbers(trainer.collect(state)), start))
+        return [tuple(run) for run in runs]
 
     def trainer(self, found: Contract, dtype: str) -> Any:
+        return self.kept(found, dtype).trainer
+
+    def kept(self, found: Contract, dtype: str) -> Kept:
         key = (found.name, dtype)
-        if key not in self._trainers:
-            self._trainers[key] = load(found.references[self.framework])(found, dtype)
-        self._trainers.move_to_end(key)
-        while len(self._trainers) > TRAINERS_KEPT:
-            self._trainers.popitem(last=False)
-        return self._trainers[key]
+        if key not in self._kept:
+            trainer = load(found.references[self.framework])(found, dtype)
+            self._kept[key] = Kept(trainer=trainer, stochastic=self.stochastic(trainer.step))
+        self._kept.move_to_end(key)
+        while len(self._kept) > TRAINERS_KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[key]
 
     def numbers(self, values: Mapping[str, Any]) -> Arrays:
         return {name: self.to_numpy(value) for name, value in values.items()}

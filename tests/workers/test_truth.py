@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from conformance.workers.jobs import TruthJob
 from conformance.workers.pool import Workers
 from conformance.workers.truth import _begun_at, _perturbed
 
+HERE = Path(__file__).parent
 PARAMETERS = {"w": np.linspace(-1, 1, 12).reshape(3, 4)}
 BATCH = {"x": np.linspace(1, 2, 6), "tokens": np.arange(6, dtype=np.int32), "mask": np.array([1.0, 0.0, 1.0])}
 
@@ -82,3 +85,13 @@ def test_a_master_copy_is_not_moved_with_the_parameters():
     [step] = _begun_at(PARAMETERS, moved, run)
     np.testing.assert_allclose(step.pop("optimizer/master/w"), PARAMETERS["w"] + update)
     assert step == {"updates/w": update, "loss": loss}
+
+
+def test_the_yardstick_of_a_sum_knows_its_number_of_terms(workers: Workers, framework: str) -> None:
+    """Each sum has the error of an order of summation, the oracle's too: far more than its inputs' roundings leave."""
+    small, large = (
+        ask(workers, framework, "float64", contract=f"{HERE / 'long_sums.py'}:{name}") for name in ("SHORT", "LONG")
+    )
+    relative = [float(truth.noise[0]["loss"] / truth.oracle[0]["loss"]) for truth in (small, large)]
+    assert relative[1] > 4 * EPSILON["float64"]
+    assert relative[1] > 2 * relative[0]

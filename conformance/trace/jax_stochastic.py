@@ -1,0 +1,278 @@
+"""A traced JAX step evaluated in stochastic arithmetic: equation by equation in numpy, so that nothing is compiled.
+
+Law: where nothing rounds the evaluation equals the program bit for bit. What is not in the tables of numpy operations
+is left to JAX, one equation at a time. The program is that of one device: it holds no collective.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from conformance.trace import jax_version as version
+from conformance.trace.jax_numpy import DATA_MOVEMENT, FUNCTIONS, PLAIN
+from conformance.trace.jax_version import ClosedJaxpr, JaxprEqn
+from conformance.trace.stochastic import Stochastic
+
+MOST_LOOP_EQUATIONS = 30_000  # that a loop may run through; a longer one is run compiled, and only its results round
+IDENTITIES = ("stop_gradient", "copy", "copy_p", "name", "optimization_barrier", "sharding_constraint")
+Step = Callable[[Any, Any], tuple[Any, Any]]
+Leaves = list[Any]
+
+
+class StochasticStep:
+    """A training step, traced when its arguments first have some shapes, and evaluated for several members at once."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._traced: dict[Any, tuple[ClosedJaxpr, Any]] = {}
+
+    def __call__(
+        self, states: Sequence[Any], batches: Sequence[Any], arithmetic: Stochastic
+    ) -> list[tuple[Any, dict[str, Any]]]:
+        """One step of every member -> its (state, observations), numpy arrays. Raises whatever tracing raises."""
+        members = [jax.tree_util.tree_flatten(pair) for pair in zip(states, batches, strict=True)]
+        program, out = self._program(states[0], batches[0], members[0][0])
+        stacked = [np.stack(list(map(np.asarray, of))) for of in zip(*(leaves for leaves, _ in members), strict=True)]
+        with np.errstate(all="ignore"):
+            results = _Evaluation(arithmetic, len(members)).run(program, stacked)
+        results = [_numpy(result, len(members)) for result in results]
+        return [jax.tree_util.tree_unflatten(out, [one[n] for one in results]) for n in range(len(members))]
+
+    def _program(self, state: Any, batch: Any, leaves: Leaves) -> tuple[ClosedJaxpr, Any]:
+        key = tuple((np.shape(leaf), str(np.asarray(leaf).dtype)) for leaf in leaves)
+        if key not in self._traced:
+            traced, shape = jax.make_jaxpr(self._step, return_shape=True)(state, batch)
+            self._traced[key] = traced, jax.tree_util.tree_structure(shape)
+        return self._traced[key]
+
+
+class _TooLong(Exception):  # noqa: N818
+    """A loop would run through more than MOST_LOOP_EQUATIONS equations."""
+
+
+class _Evaluation:
+    """A program for `members` at once: dim 0 of every numpy array is the member; a JAX array is that of all of them."""
+
+    def __init__(self, arithmetic: Stochastic, members: int) -> None:
+        self.arithmetic, self.members = arithmetic, members
+
+    def run(self, program: ClosedJaxpr, args: Leaves) -> Leaves:
+        jaxpr = program.jaxpr
+        values: dict[Any, Any] = dict(zip(jaxpr.constvars, map(self._shared, program.consts), strict=True))
+        values.update(zip(jaxpr.invars, args, strict=True))
+
+        def read(atom: Any) -> Any:
+            return (
+                self._shared(np.asarray(atom.val, atom.aval.dtype)) if type(atom) is version.Literal else values[atom]
+            )
+
+        for eqn in jaxpr.eqns:
+            outs = self._equation(eqn, [read(atom) for atom in eqn.invars])
+            values.update(zip(eqn.outvars, outs, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def _shared(self, value: Any) -> Any:
+        """One value for all members."""
+        if _is_key(value):
+            return value
+        array = np.asarray(value)
+        return np.broadcast_to(array, (self.members, *array.shape))
+
+    def _equation(self, eqn: JaxprEqn, values: Leaves) -> Leaves:
+        name = eqn.primitive.name
+        if name in PLAIN:
+            return [_typed(PLAIN[name](eqn, *values), eqn)]
+        if name in FUNCTIONS:
+            return [self.arithmetic.rounded(_typed(FUNCTIONS[name](eqn, *values), eqn))]
+        if name in IDENTITIES or name in version.CASTS:
+            return values
+        if name in version.INLINED:
+            return self.run(version.inner(eqn), values)
+        if name in _ORDERED:
+            return [_typed(_ORDERED[name](self.arithmetic, eqn, *values), eqn)]
+        if name in _CONTROL:
+            try:
+                return _CONTROL[name](self, eqn, values)
+            except _TooLong:
+                pass
+        return self._left_to_jax(eqn, values)
+
+    def _left_to_jax(self, eqn: JaxprEqn, values: Leaves) -> Leaves:
+        """Member by member; once where all members have the same operands."""
+        if all(_is_key(value) or _alike(value) for value in values):
+            return [self._shared(out) for out in bound(eqn, [_of(value, 0) for value in values])]
+        runs = [bound(eqn, [_of(value, member) for value in values]) for member in range(self.members)]
+        outs = [np.stack([np.asarray(out) for out in of]) for of in zip(*runs, strict=True)]
+        return outs if eqn.primitive.name in DATA_MOVEMENT else [self.arithmetic.rounded(out) for out in outs]
+
+    def cond(self, eqn: JaxprEqn, values: Leaves) -> Leaves:
+        """Members that take the same branch go through it together."""
+        branches = eqn.params["branches"]
+        taken = np.clip(np.asarray(values[0]).astype(int), 0, len(branches) - 1)
+        found: list[np.ndarray] | None = None
+        for branch in sorted(set(taken.tolist())):
+            chosen = taken == branch
+            outs = self._of_some(branches[branch], values[1:], chosen)
+            found = found or [np.zeros((self.members, *out.shape[1:]), out.dtype) for out in outs]
+            for whole, out in zip(found, outs, strict=True):
+                whole[chosen] = out
+        return found or []
+
+    def _of_some(self, program: ClosedJaxpr, values: Leaves, chosen: np.ndarray) -> Leaves:
+        some = _Evaluation(self.arithmetic, int(chosen.sum()))
+        outs = some.run(program, [value if _is_key(value) else value[chosen] for value in values])
+        return [_numpy(out, some.members) for out in outs]
+
+    def scan(self, eqn: JaxprEqn, values: Leaves) -> Leaves:
+        params, program = eqn.params, version.inner(eqn)
+        n_consts, n_carry, length = params["num_consts"], params["num_carry"], params["length"]
+        _refuse_long(length, program)
+        consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
+        stacked: dict[int, Leaves] = {}
+        for turn in reversed(range(length)) if params["reverse"] else range(length):
+            outs = self.run(program, [*consts, *carry, *(x[turn] if _is_key(x) else x[:, turn] for x in xs)])
+            carry, stacked[turn] = outs[:n_carry], outs[n_carry:]
+        if not length:
+            return [*carry, *(self._shared(np.zeros(v.aval.shape, v.aval.dtype)) for v in eqn.outvars[n_carry:])]
+        ys = zip(*(stacked[turn] for turn in range(length)), strict=True)
+        return [*carry, *(np.stack(of, axis=1) for of in ys)]
+
+    def while_loop(self, eqn: JaxprEqn, values: Leaves) -> Leaves:
+        """Members whose condition no longer holds stay as they are."""
+        params, n_cond, n_body = eqn.params, eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+        cond, body = params["cond_jaxpr"], params["body_jaxpr"]
+        cond_consts, body_consts, state = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
+        turns = 0
+        while (going := np.array(self.run(cond, [*cond_consts, *state])[0], dtype=bool)).any():
+            turns += 1
+            _refuse_long(turns, body)
+            outs = self._of_some(body, [*body_consts, *state], going)
+            state = [_replaced(value, going, out) for value, out in zip(state, outs, strict=True)]
+        return state
+
+
+def _replaced(value: Any, chosen: np.ndarray, new: Any) -> Any:
+    if _is_key(new):
+        return new
+    whole = np.array(value)
+    whole[chosen] = new
+    return whole
+
+
+def _refuse_long(turns: int, program: ClosedJaxpr) -> None:
+    if turns * _size(program) > MOST_LOOP_EQUATIONS:
+        raise _TooLong
+
+
+def _size(program: ClosedJaxpr) -> int:
+    return sum(1 + sum(map(_size, _programs(eqn))) for eqn in program.jaxpr.eqns)
+
+
+def _programs(eqn: JaxprEqn) -> Iterator[ClosedJaxpr]:
+    for value in eqn.params.values():
+        for one in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(one, ClosedJaxpr):
+                yield one
+
+
+def _is_key(value: Any) -> bool:
+    """A key of random draws: numpy has no type for it, and all members draw alike."""
+    return isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)
+
+
+def _alike(value: np.ndarray) -> bool:
+    return value.strides[0] == 0 or value.shape[0] == 1 or bool((value == value[:1]).all())
+
+
+def _of(value: Any, member: int) -> Any:
+    return value if _is_key(value) else value[member]
+
+
+def _numpy(value: Any, members: int) -> Any:
+    return np.broadcast_to(value, (members, *value.shape)) if _is_key(value) else value
+
+
+def bound(eqn: JaxprEqn, values: Leaves) -> Leaves:
+    """One equation of one member, evaluated by JAX."""
+    arrays = [value if _is_key(value) else jax.numpy.asarray(value) for value in values]
+    return version.bind(eqn, arrays, inside=False)
+
+
+def _typed(value: Any, eqn: JaxprEqn) -> np.ndarray:
+    return value.astype(eqn.outvars[0].aval.dtype, copy=False)
+
+
+def _sum(arithmetic: Stochastic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
+    return arithmetic.total(x, [dim + 1 for dim in eqn.params["axes"]])
+
+
+def _prod(arithmetic: Stochastic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
+    return arithmetic.multiplied(x, [dim + 1 for dim in eqn.params["axes"]])
+
+
+def _cumsum(arithmetic: Stochastic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
+    return arithmetic.running(x, eqn.params["axis"] + 1, reverse=eqn.params["reverse"])
+
+
+def _dot_general(arithmetic: Stochastic, eqn: JaxprEqn, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    (a_sum, b_sum), (a_batch, b_batch) = eqn.params["dimension_numbers"]
+    out = eqn.outvars[0].aval
+    left = _matrices(a.astype(out.dtype, copy=False), a_batch, None, a_sum)
+    right = _matrices(b.astype(out.dtype, copy=False), b_batch, b_sum, None)
+    return arithmetic.product(left, right).reshape(len(a), *out.shape)
+
+
+def _matrices(x: np.ndarray, batch: Any, rows: Any, columns: Any) -> np.ndarray:
+    """(member, batch, rows, columns), dims of each kind made one; None stands for the dims that are left."""
+    left = [dim for dim in range(x.ndim - 1) if dim not in (*batch, *(rows or ()), *(columns or ()))]
+    kinds = [[dim + 1 for dim in kind] for kind in (batch, left if rows is None else rows,
+                                                    left if columns is None else columns)]  # fmt: skip
+    sizes = [math.prod(x.shape[dim] for dim in kind) for kind in kinds]
+    return x.transpose(0, *kinds[0], *kinds[1], *kinds[2]).reshape(len(x), *sizes)
+
+
+def _scatter_add(arithmetic: Stochastic, eqn: JaxprEqn, *values: np.ndarray) -> np.ndarray:
+    """Updates in another order: those that meet in one place are added up in it."""
+    numbers = eqn.params["dimension_numbers"]
+    free = [dim for dim in range(values[2].ndim - 1) if dim not in numbers.update_window_dims]
+    found = []
+    for x, where, y in zip(*values, strict=True):
+        if free and not numbers.scatter_indices_batching_dims:
+            longest = max(range(len(free)), key=lambda n: y.shape[free[n]])
+            [order] = arithmetic.orders(1, y.shape[free[longest]])
+            where, y = where.take(order, longest), y.take(order, free[longest])
+        found.append(np.asarray(bound(eqn, [x, where, y])[0]))
+    return arithmetic.rounded(np.stack(found))
+
+
+def _convolution(arithmetic: Stochastic, eqn: JaxprEqn, *values: np.ndarray) -> np.ndarray:
+    """Input channels in another order, every term rounded."""
+    numbers = eqn.params["dimension_numbers"]
+    grouped = eqn.params["feature_group_count"] > 1 or eqn.params["batch_group_count"] > 1
+    found = []
+    for x, kernel in zip(*map(arithmetic.rounded, values), strict=True):
+        [order] = arithmetic.orders(1, x.shape[numbers.lhs_spec[1]])
+        if not grouped:
+            x, kernel = x.take(order, numbers.lhs_spec[1]), kernel.take(order, numbers.rhs_spec[1])
+        found.append(np.asarray(bound(eqn, [x, kernel])[0]))
+    return arithmetic.rounded(np.stack(found))
+
+
+_ORDERED: dict[str, Callable[..., np.ndarray]] = {
+    "reduce_sum": _sum,
+    "reduce_prod": _prod,
+    "cumsum": _cumsum,
+    "dot_general": _dot_general,
+    "scatter-add": _scatter_add,
+    "conv_general_dilated": _convolution,
+}
+_CONTROL: dict[str, Callable[[_Evaluation, JaxprEqn, Leaves], Leaves]] = {
+    "cond": _Evaluation.cond,
+    "scan": _Evaluation.scan,
+    "while": _Evaluation.while_loop,
+}
