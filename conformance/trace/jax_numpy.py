@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.trace.jax_version import JaxprEqn
+from conformance.trace.jax_version import JaxprEqn, shape
 
 Operation = Callable[..., Any]
 
@@ -55,14 +55,14 @@ def _select_n(eqn: JaxprEqn, *values: np.ndarray) -> np.ndarray:
 
 
 def _broadcast(eqn: JaxprEqn, x: np.ndarray, *_: Any) -> np.ndarray:
-    shape, between = eqn.params["shape"], [1] * len(eqn.params["shape"])
+    wanted, between = eqn.params["shape"], [1] * len(eqn.params["shape"])
     for size, dim in zip(x.shape[1:], eqn.params["broadcast_dimensions"], strict=True):
         between[dim] = size
-    return np.broadcast_to(x.reshape(len(x), *between), (len(x), *shape))
+    return np.broadcast_to(x.reshape(len(x), *between), (len(x), *wanted))
 
 
 def _to_result(eqn: JaxprEqn, x: np.ndarray, *_: Any) -> np.ndarray:
-    return x.reshape(len(x), *eqn.outvars[0].aval.shape)
+    return x.reshape(len(x), *shape(eqn.outvars[0]))
 
 
 def _slice(eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:

@@ -68,7 +68,9 @@ class _Evaluation:
 
         def read(atom: Any) -> Any:
             return (
-                self._shared(np.asarray(atom.val, atom.aval.dtype)) if type(atom) is version.Literal else values[atom]
+                self._shared(np.asarray(atom.val, version.dtype(atom)))
+                if type(atom) is version.Literal
+                else values[atom]
             )
 
         for eqn in jaxpr.eqns:
@@ -204,7 +206,7 @@ def bound(eqn: JaxprEqn, values: Leaves) -> Leaves:
 
 
 def _typed(value: Any, eqn: JaxprEqn) -> np.ndarray:
-    return value.astype(eqn.outvars[0].aval.dtype, copy=False)
+    return value.astype(version.dtype(eqn.outvars[0]), copy=False)
 
 
 def _sum(arithmetic: Stochastic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
@@ -221,10 +223,10 @@ def _cumsum(arithmetic: Stochastic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
 
 def _dot_general(arithmetic: Stochastic, eqn: JaxprEqn, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     (a_sum, b_sum), (a_batch, b_batch) = eqn.params["dimension_numbers"]
-    out = eqn.outvars[0].aval
-    left = _matrices(a.astype(out.dtype, copy=False), a_batch, None, a_sum)
-    right = _matrices(b.astype(out.dtype, copy=False), b_batch, b_sum, None)
-    return arithmetic.product(left, right).reshape(len(a), *out.shape)
+    dtype = version.dtype(eqn.outvars[0])
+    left = _matrices(a.astype(dtype, copy=False), a_batch, None, a_sum)
+    right = _matrices(b.astype(dtype, copy=False), b_batch, b_sum, None)
+    return arithmetic.product(left, right).reshape(len(a), *version.shape(eqn.outvars[0]))
 
 
 def _matrices(x: np.ndarray, batch: Any, rows: Any, columns: Any) -> np.ndarray:
