@@ -140,7 +140,10 @@ class _Evaluation:
             outs = self.run(program, [*consts, *carry, *(x[turn] if _is_key(x) else x[:, turn] for x in xs)])
             carry, stacked[turn] = outs[:n_carry], outs[n_carry:]
         if not length:
-            return [*carry, *(self._shared(np.zeros(v.aval.shape, v.aval.dtype)) for v in eqn.outvars[n_carry:])]
+            return [
+                *carry,
+                *(self._shared(np.zeros(version.shape(v), version.dtype(v))) for v in eqn.outvars[n_carry:]),
+            ]
         ys = zip(*(stacked[turn] for turn in range(length)), strict=True)
         return [*carry, *(np.stack(of, axis=1) for of in ys)]
 
