@@ -17,17 +17,20 @@ class OneGroup(Conforming):
 class GroupsOfFirstRank(Conforming):
     """Groups are told by the names of parameters, which only the first rank of an axis knows."""
 
-    grouped = "fsdp"
-
     def weight_decay(self, name):
         own, everywhere = super().weight_decay(name), self.contract.recipe.weight_decay
-        return everywhere + (self.axis_rank(self.grouped) == 0) * (own - everywhere)
+        return everywhere + (self.grouping_rank() == 0) * (own - everywhere)
+
+    def grouping_rank(self):
+        return self.axis_rank("fsdp")
 
 
 class GroupsOfFirstStage(GroupsOfFirstRank):
     """The same along the pipeline."""
 
-    grouped = "pipeline"
+    def grouping_rank(self):
+        rank = self.pipeline_rank
+        return rank() if callable(rank) else rank
 
 
 class FlatShardsUndecayed(Conforming):

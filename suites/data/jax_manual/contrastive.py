@@ -64,6 +64,8 @@ class ContrastiveTowers(FeedForwardBlock):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
+        for phase in ("forward", "backward"):  # where towers are left, and entered
+            yield self.each_token("all_reduce", phase, self.contract.model.hidden, 2)
         yield from self.row_transfers()
 
     def row_transfers(self) -> Iterator[Transfer]:

@@ -79,6 +79,8 @@ class ContrastiveTowers(FeedForwardBlock):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
+        for phase in ("forward", "backward"):  # where towers are left, and entered
+            yield self.hidden_transfer(phase, calls=2)
         yield from self.row_transfers()
 
     def row_transfers(self) -> Iterator[Transfer]:
