@@ -90,6 +90,8 @@ class Contract:
     held        the precision of the recipe is a promise: a program that sums or takes statistics in less breaks it
     replayed    observable -> batch key: decisions of the oracle that every run in a narrower dtype is given with the
                 batch, since where two alternatives are almost alike rounding decides, and all that follows hangs on it
+    formulations   further models that are equal to `model` in exact arithmetic and rounded elsewhere, as programs in
+                common use compute it: how far their runs stray from the oracle counts as rounding too
     roles       mesh axis -> its role, where the axis has a name that does not say (`conformance.roles`)
     """
 
@@ -107,6 +109,7 @@ class Contract:
     relations: tuple[str, ...] = ()
     held: bool = True
     replayed: Mapping[str, str] = field(default_factory=dict)
+    formulations: tuple[Any, ...] = ()
     roles: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,8 +81,9 @@ class References:
         farthest = tuple({name: np.zeros_like(value) for name, value in step.items()} for step in oracle)
         first = 0 if dtype != "float64" else 1
         given = [_perturbed(parameters, batches, _coarsest(found, dtype), n) for n in range(first, MEMBERS + 1)]
-        for (moved, _), run in zip(given, self._members(found, dtype, given), strict=True):
-            farthest = _farthest(farthest, _begun_at(parameters, moved, run), oracle)
+        for formulation in _formulations(found):
+            for (moved, _), run in zip(given, self._members(formulation, dtype, given), strict=True):
+                farthest = _farthest(farthest, _begun_at(parameters, moved, run), oracle)
         return farthest
 
     def _members(self, found: Contract, dtype: str, given: list[Given]) -> list[Steps]:
@@ -136,6 +137,12 @@ class References:
 
     def numbers(self, values: Mapping[str, Any]) -> Arrays:
         return {name: self.to_numpy(value) for name, value in values.items()}
+
+
+def _formulations(found: Contract) -> list[Contract]:
+    """The contract, and the same with each of the models that are equal to its own in exact arithmetic."""
+    others = (replace(found, name=f"{found.name}~{n}", model=model) for n, model in enumerate(found.formulations))
+    return [found, *others]
 
 
 def _decisions(found: Contract, observed: Arrays) -> Arrays:

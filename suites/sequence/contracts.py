@@ -215,6 +215,7 @@ CONTRACTS = (
             batches=_uneven_scores,
         ),
         parameters=_wide_scores,
+        formulations=(replace(_HEADS_12, fused_gradient=True),),  # where one key has all the weight they differ
     ),
     _contract(
         "attention_coincident",
