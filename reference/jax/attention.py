@@ -45,15 +45,27 @@ def visible(batch: Tensors, model: Architecture) -> jax.Array:
     return seen_BST | jnp.eye(length, dtype=bool)
 
 
-def repeated(x_BTKE: jax.Array, heads: int) -> jax.Array:
-    """[B, T, H, E]: query head h reads key head h // (H / K)."""
-    return jnp.repeat(x_BTKE, heads // x_BTKE.shape[2], axis=2)
-
-
 def attend(
+    q_BSHE: jax.Array,
+    k_BTKE: jax.Array,
+    v_BTKE: jax.Array,
+    visible_BST: jax.Array,
+    statistics: str,
+    fused_gradient: bool = False,
+) -> jax.Array:
+    """softmax(q k' / sqrt(E)) v over visible keys; query head h reads key head h // (H / K).
+
+    The softmax is in `statistics`. With `fused_gradient` it is differentiated as in `fused_attention`.
+    """
+    group = q_BSHE.shape[2] // k_BTKE.shape[2]
+    k_BTHE, v_BTHE = jnp.repeat(k_BTKE, group, axis=2), jnp.repeat(v_BTKE, group, axis=2)
+    core = fused_attention.attend if fused_gradient else _attend
+    return core(q_BSHE, k_BTHE, v_BTHE, visible_BST, statistics)
+
+
+def _attend(
     q_BSHE: jax.Array, k_BTHE: jax.Array, v_BTHE: jax.Array, visible_BST: jax.Array, statistics: str
 ) -> jax.Array:
-    """softmax(q k' / sqrt(E)) v over visible keys, the softmax in `statistics`; as many key heads as query heads."""
     scores_BHST = jnp.einsum("bshe,bthe->bhst", q_BSHE, k_BTHE).astype(statistics) / math.sqrt(q_BSHE.shape[3])
     scores_BHST = jnp.where(visible_BST[:, None], scores_BHST, -jnp.inf)
     weights_BHST = jax.nn.softmax(scores_BHST, axis=-1).astype(v_BTHE.dtype)
@@ -84,9 +96,8 @@ class Attention(nnx.Module):
             q_BSHE, k_BSKE = self.query_norm(q_BSHE), self.key_norm(k_BSKE)
         if self.model.positions == "rotary":
             q_BSHE, k_BSKE = rotary(q_BSHE, self.model.rotary_base), rotary(k_BSKE, self.model.rotary_base)
-        k_BSHE, v_BSHE = repeated(k_BSKE, self.model.heads), repeated(v_BSKE, self.model.heads)
-        core = fused_attention.attend if self.model.fused_gradient else attend
-        mixed_BSHE = core(q_BSHE, k_BSHE, v_BSHE, visible(batch, self.model), self.statistics)
+        seen_BST = visible(batch, self.model)
+        mixed_BSHE = attend(q_BSHE, k_BSKE, v_BSKE, seen_BST, self.statistics, self.model.fused_gradient)
         return self.output(mixed_BSHE.reshape(*x_BSD.shape[:2], -1))
 
     def heads(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reference.architecture import Architecture
-from reference.torch.fused_attention import Attend
+from reference.torch import fused_attention
 from reference.torch.layers import Linear, RMSNorm, Tensors, dtype_of
 
 
@@ -45,13 +45,27 @@ def visible(batch: Tensors, model: Architecture) -> Tensor:
     return seen_BST | (key_1T == query_S1)
 
 
-def repeated(x_BTKE: Tensor, heads: int) -> Tensor:
-    """[B, H, T, E]: query head h reads key head h // (H / K)."""
-    return x_BTKE.transpose(1, 2).repeat_interleave(heads // x_BTKE.shape[2], dim=1)
+def attend(
+    q_BSHE: Tensor,
+    k_BTKE: Tensor,
+    v_BTKE: Tensor,
+    visible_BST: Tensor,
+    statistics: torch.dtype,
+    fused_gradient: bool = False,
+) -> Tensor:
+    """softmax(q k' / sqrt(E)) v over visible keys; query head h reads key head h // (H / K).
+
+    The softmax is in `statistics`. With `fused_gradient` it is differentiated as in `fused_attention`.
+    """
+    group = q_BSHE.shape[2] // k_BTKE.shape[2]
+    q_BHSE = q_BSHE.transpose(1, 2)
+    k_BHTE = k_BTKE.transpose(1, 2).repeat_interleave(group, dim=1)
+    v_BHTE = v_BTKE.transpose(1, 2).repeat_interleave(group, dim=1)
+    core = fused_attention.Attend.apply if fused_gradient else _attend
+    return core(q_BHSE, k_BHTE, v_BHTE, visible_BST, statistics).transpose(1, 2)
 
 
-def attend(q_BHSE: Tensor, k_BHTE: Tensor, v_BHTE: Tensor, visible_BST: Tensor, statistics: torch.dtype) -> Tensor:
-    """softmax(q k' / sqrt(E)) v over visible keys, the softmax in `statistics`; as many key heads as query heads."""
+def _attend(q_BHSE: Tensor, k_BHTE: Tensor, v_BHTE: Tensor, visible_BST: Tensor, statistics: torch.dtype) -> Tensor:
     scores_BHST = (q_BHSE @ k_BHTE.transpose(2, 3)).to(statistics) / math.sqrt(q_BHSE.shape[3])
     scores_BHST = scores_BHST.masked_fill(~visible_BST[:, None], -math.inf)
     weights_BHST = torch.softmax(scores_BHST, dim=-1).to(v_BHTE.dtype)
@@ -83,13 +97,9 @@ class Attention(nn.Module):
             q_BSHE, k_BSKE = self.query_norm(q_BSHE), self.key_norm(k_BSKE)
         if self.model.positions == "rotary":
             q_BSHE, k_BSKE = rotary(q_BSHE, self.model.rotary_base), rotary(k_BSKE, self.model.rotary_base)
-        heads = self.model.heads
-        core = Attend.apply if self.model.fused_gradient else attend
-        mixed_BHSE = core(
-            q_BSHE.transpose(1, 2), repeated(k_BSKE, heads), repeated(v_BSKE, heads),
-            visible(batch, self.model), self.statistics,
-        )  # fmt: skip
-        return self.output(mixed_BHSE.transpose(1, 2).flatten(2))
+        seen_BST = visible(batch, self.model)
+        mixed_BSHE = attend(q_BSHE, k_BSKE, v_BSKE, seen_BST, self.statistics, self.model.fused_gradient)
+        return self.output(mixed_BSHE.flatten(2))
 
     def heads(self, x_BSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value heads of every token."""

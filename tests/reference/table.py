@@ -150,6 +150,7 @@ EXAMPLES: dict[str, Example] = {
     "attention": _block(SGD_2),
     "attention, fused": _block(ADAMW, fused_qkv=True, positions="none"),
     "attention, grouped": _block(SGD_3, kv_heads=2, head_norm=True),
+    "attention, fused gradient": _block(SGD_2, kv_heads=3, fused_gradient=True),
     "attention, one key head": _block(ADAMW_2, kv_heads=1, bias=False, fused_qkv=True, head_norm=True),
     "feed-forward": _block(SGD, kind="feedforward"),
     "feed-forward, gated": _block(ADAMW_2, kind="feedforward", activation="swiglu"),

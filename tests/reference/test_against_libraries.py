@@ -37,7 +37,8 @@ def normal(name: str, *shape: int) -> np.ndarray:
 
 
 @EVERY_FRAMEWORK
-def test_attention_is_scaled_dot_product_attention(framework):
+@pytest.mark.parametrize("fused_gradient", [False, True])
+def test_attention_is_scaled_dot_product_attention(framework, fused_gradient):
     q, k, v = normal("q", B, S, H, E), normal("k", B, S, K, E), normal("v", B, S, K, E)
     padding = (generator(0, "padding").random((B, S)) < 0.6).astype(float)
     visible = torch.as_tensor(np.tril(np.ones((S, S))) * padding[:, None, :] + np.eye(S) > 0)[:, None]
@@ -46,7 +47,7 @@ def test_attention_is_scaled_dot_product_attention(framework):
     ).transpose(1, 2)
     seen = part(framework, "attention", "visible")({"padding": tensor(framework, padding)}, MODEL)
     inputs = (tensor(framework, x) for x in (q, k, v))
-    found = part(framework, "attention", "attend")(*inputs, seen, statistics(framework))
+    found = part(framework, "attention", "attend")(*inputs, seen, statistics(framework), fused_gradient)
     assert relative_error(to_numpy(found), to_numpy(wanted)) < 1e-14
 
 
