@@ -102,11 +102,11 @@ class CaseItem(pytest.Item):
     def runtest(self) -> None:
         from conformance.records import CaseRecord
         from conformance.report.junit import properties_of
-        from conformance.reproduce import reproduce
+        from conformance.reproduce import reproduction
         from conformance.resolve import resolve
 
         result = _bench(self.session).judge_case(self.case, resolve(self.case))
-        record = CaseRecord.of(result, reproduce(self.case))
+        record = CaseRecord.of(result, reproduction(result))
         self.user_properties += properties_of(record).items()
         if record.stack or record.output:
             self.add_report_section("call", "worker", f"{record.stack}\n{record.output}".strip())
@@ -139,4 +139,5 @@ def _started(session: pytest.Session) -> Bench:
     from conformance.workers.pool import Workers
 
     devices = max(item.case.mesh.devices for item in session.items if isinstance(item, CaseItem))
-    return Bench(workers=session.config.stash[_OPEN].enter_context(Workers(jax_devices=devices)))
+    workers = session.config.stash[_OPEN].enter_context(Workers(jax_devices=devices))
+    return Bench(workers=workers, alone=True)

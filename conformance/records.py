@@ -120,6 +120,8 @@ class CaseRecord(Record):
     reproduce: str = ""
     timeline: TimelineRecord | None = None
     missing: str | None = Field(default=None, description="the framework that is not installed: the case was not run")
+    alone: str = Field(default="", description="what came out when it was run again, alone in fresh processes")
+    after: tuple[str, ...] = Field(default=(), description="ids of the earlier cases without which it does not fail")
     part: int = Field(default=0, ge=0, description="which part of a resumed run judged it: a number in `parts`")
 
     @model_validator(mode="after")
@@ -183,6 +185,8 @@ class CaseRecord(Record):
             reproduce=reproduce or result.reproduce,
             timeline=TimelineRecord.model_validate(asdict(result.timeline)) if result.timeline else None,
             missing=result.missing,
+            alone=result.alone,
+            after=result.after,
         )
 
     def result(self) -> CaseResult:
@@ -212,6 +216,8 @@ class CaseRecord(Record):
             reproduce=self.reproduce,
             timeline=self.timeline.timeline() if self.timeline else None,
             missing=self.missing,
+            alone=self.alone,
+            after=self.after,
         )
 
 

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from conformance.cases import Case
+from conformance.results import CaseResult
 
 
 def reproduce(case: Case, checks: Iterable[str] = ()) -> str:
     """The one command that runs just this case again."""
-    case = _anywhere(case)
+    case = anywhere(case)
     if case.fault or case.mutation:
         return shlex.join(["shardproof", "power", case.suite, "--implementation", case.implementation])
     words = ["shardproof", "run", "--contract", case.contract, "--implementation", case.implementation]
@@ -23,17 +24,22 @@ def reproduce(case: Case, checks: Iterable[str] = ()) -> str:
     return shlex.join(words)
 
 
-def reproduce_after(earlier: Iterable[Case], case: Case, checks: Iterable[str] = ()) -> str:
-    """The one command that runs some cases and then this one, all in the same worker."""
+def reproduce_after(earlier: Iterable[str], case: Case, checks: Iterable[str] = ()) -> str:
+    """The one command that runs some cases, given by their ids, and then this one, all in the same worker."""
     words = ["shardproof", "run"]
-    for one in (*earlier, case):
-        words += ["--case", _anywhere(one).id]
+    for one in (*earlier, anywhere(case).id):
+        words += ["--case", one]
     for check in checks:
         words += ["--check", check]
     return shlex.join(words)
 
 
-def _anywhere(case: Case) -> Case:
+def reproduction(result: CaseResult, checks: Iterable[str] = ()) -> str:
+    """The one command that shows a result again: the case alone, unless it depends on others before it."""
+    return reproduce_after(result.after, result.case, checks) if result.after else reproduce(result.case, checks)
+
+
+def anywhere(case: Case) -> Case:
     """The case with an implementation that is a file named so that every folder finds it."""
     file, separator, name = case.implementation.rpartition(".py:")
     if not separator:

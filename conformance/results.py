@@ -60,7 +60,8 @@ class CaseResult:
     """A judged case. `phases` splits `seconds`; `stack` and `output` are what a broken worker left behind.
 
     `timeline` is what each rank planned to do when, where there is such a plan. `missing` is the framework that is not
-    installed, without which the case was not run.
+    installed, without which the case was not run. `alone` says what came out when the case was run once more, alone in
+    fresh processes; `after` are the ids of earlier cases without which it does not fail.
     """
 
     case: Case
@@ -75,6 +76,8 @@ class CaseResult:
     reproduce: str = ""
     timeline: Timeline | None = None
     missing: str | None = None
+    alone: str = ""
+    after: tuple[str, ...] = ()
 
     @property
     def not_held(self) -> tuple[str, ...]:

@@ -16,9 +16,10 @@ from conformance.checks import CHECKS, Check
 from conformance.checks.relations import Relations
 from conformance.contract import Arrays
 from conformance.exhibit import Exhibit
+from conformance.isolation import Isolation
 from conformance.judge import judge, verdict_of
 from conformance.lanes import Kept, Lane, until_done
-from conformance.reproduce import reproduce
+from conformance.reproduce import reproduction
 from conformance.resolve import Target, resolve
 from conformance.results import CaseResult
 from conformance.trials import tried
@@ -50,12 +51,14 @@ def run(
     on_progress: Callable[[str], None] = lambda sentence: None,
     timeout_seconds: float | None = None,
     trials: bool = True,
+    alone: bool = False,
     as_given: bool = False,
 ) -> Totals:
     """Judge every case, the two frameworks side by side. `on_result` is called once per case, one call at a time.
 
     timeout_seconds   after which a case counts as hanging; None: long enough for its size and its laws
     trials     what fails and is not understood is run again with one thing taken away at a time
+    alone      what fails is run once more, alone in fresh processes, to see whether earlier cases make it fail
     as_given   in the order given, instead of one that puts the cases of a program together
     """
     if workers is None:
@@ -68,10 +71,11 @@ def run(
                 on_progress=on_progress,
                 timeout_seconds=timeout_seconds,
                 trials=trials,
+                alone=alone,
                 as_given=as_given,
             )
     started = time.perf_counter()
-    bench = Bench(workers=workers, checks=checks or CHECKS, timeout_seconds=timeout_seconds, trials=trials)
+    bench = Bench(workers=workers, checks=checks or CHECKS, timeout_seconds=timeout_seconds, trials=trials, alone=alone)
     kept = Kept(on_result)
     lanes = [Lane(entries, bench.judge_case, kept, on_progress) for entries in _lanes(cases, as_given)]
     try:
@@ -109,11 +113,13 @@ class Bench:
         checks: Sequence[Check] = CHECKS,
         timeout_seconds: float | None = None,
         trials: bool = True,
+        alone: bool = False,
     ):
         self.workers = workers
         self.checks = checks
         self.timeout_seconds = timeout_seconds
         self.trials = trials
+        self.isolation = Isolation(self._afresh) if alone else None
         self._truths: OrderedDict[tuple, Outcome] = OrderedDict()
         self._lock = threading.Lock()
         self._answered: set[tuple] = set()  # programs of which it is known what every batch key changes
@@ -130,13 +136,22 @@ class Bench:
         started = time.perf_counter()
         try:
             result = self._judged(case, target)
-            if self.trials and result.verdict == "fail":
+            if self.isolation is not None:
+                result = self.isolation.examined(result, self.workers.before(case, target.framework))
+            if self.trials and result.verdict == "fail" and not result.after:
                 broken = any(check.check == Relations.name and check.verdict == "fail" for check in result.checks)
                 result = tried(result, target, partial(self._judged, laws=broken))
         except Exception as failure:
             outcome = Outcome(failure="error", reason=f"The judge broke: {failure}", stack=traceback.format_exc())
             result = _broken(case, target, outcome)
-        return replace(result, seconds=time.perf_counter() - started, reproduce=reproduce(case))
+        return replace(result, seconds=time.perf_counter() - started, reproduce=reproduction(result))
+
+    def _afresh(self, cases: Sequence[Case], timeout_seconds: float | None) -> CaseResult:
+        """Judge cases one after the other in processes that have run nothing yet -> the result of the last."""
+        with self.workers.fresh() as fresh:
+            limit = min(filter(None, (timeout_seconds, self.timeout_seconds)), default=None)
+            bench = Bench(workers=fresh, checks=self.checks, timeout_seconds=limit, trials=False)
+            return [bench.judge_case(case, resolve(case)) for case in cases][-1]
 
     def _judged(self, case: Case, target: Target, *, laws: bool = True) -> CaseResult:
         fresh, truth = self._truth(case, target)

@@ -86,6 +86,8 @@ def what_failed(record: CaseRecord) -> Iterator[str]:
         yield f"The verdict is {record.verdict}, expected was {record.expected}."
     if record.reason:
         yield record.reason
+    if record.alone:
+        yield record.alone
     for check in record.failing:
         yield _of_check(check)
     diagnosis = next((check.diagnosis for check in record.failing if check.diagnosis), ())

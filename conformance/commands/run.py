@@ -26,7 +26,7 @@ from conformance.progress import progress_for
 from conformance.record_base import writable
 from conformance.recorder import RESULTS, Recorder, read
 from conformance.records import CaseRecord, RunRecord
-from conformance.reproduce import reproduce
+from conformance.reproduce import reproduction
 from conformance.results import CaseResult, overhead
 from conformance.usage import UsageError
 
@@ -149,7 +149,7 @@ def _execute(cases: list[Case], wanted: Selection, recorder: Recorder, judged_by
             with progress_for(len(cases), as_json=how.as_json) as progress:
 
                 def record(result: CaseResult) -> None:
-                    progress.show(recorder.append(CaseRecord.of(result, _reproduction(result, how))))
+                    progress.show(recorder.append(CaseRecord.of(result, reproduction(result, how.checks))))
 
                 run_cases(
                     cases,
@@ -158,6 +158,7 @@ def _execute(cases: list[Case], wanted: Selection, recorder: Recorder, judged_by
                     on_progress=progress.working,
                     timeout_seconds=how.timeout_seconds,
                     trials=how.trials,
+                    alone=True,
                     as_given=bool(wanted.cases) or len(wanted.contracts) > 1,
                 )
         final["finished"] = _now()
@@ -173,10 +174,6 @@ def _execute(cases: list[Case], wanted: Selection, recorder: Recorder, judged_by
         raise
     spent = before + time.perf_counter() - started
     recorder.close(**final, seconds=spent, overhead=overhead(recorder.records))
-
-
-def _reproduction(result: CaseResult, how: How) -> str:
-    return reproduce(result.case, how.checks)
 
 
 def _so_far(recorder: Recorder) -> str:

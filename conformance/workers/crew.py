@@ -14,8 +14,9 @@ from typing import Any
 
 import psutil
 
+from conformance.cases import Case
 from conformance.workers.folder import end_descendants
-from conformance.workers.jobs import Outcome
+from conformance.workers.jobs import CaseJob, Outcome
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 1.0  # after one rank has failed: the others may be about to say the same, or wait for it forever
@@ -41,6 +42,7 @@ class Crew:
     def __init__(self, members: Sequence[Member], ended: Callable[[int], int | None]) -> None:
         self.members = list(members)
         self.alive = True
+        self.cases: list[Case] = []  # that these processes were given, in this order
         self._ended = ended
         self._gone: set[int] = set()  # ended and reaped: the number may belong to another process by now
 
@@ -50,6 +52,8 @@ class Crew:
 
     def run(self, job: Any, timeout_seconds: float, memory_bytes: int) -> tuple[Outcome, list[Any]]:
         """Give out the job -> (how it went, the answers of all members if it went well)."""
+        if isinstance(job, CaseJob):
+            self.cases.append(job.case)
         watch = _Watch(self, timeout_seconds, memory_bytes)
         for member in self.members:
             try:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import itertools
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from typing import Any
 
 import psutil
 
+from conformance.cases import Case
 from conformance.workers.child import Child, start
 from conformance.workers.crew import Crew, Member
 from conformance.workers.fleet import united
@@ -38,7 +43,10 @@ class Workers:
         self._missing: dict[str, str] = {}  # framework -> a sentence: not installed
         self._broken: dict[str, str] = {}  # installed, but its import fails
         self._numbers = itertools.count()
-        self._closed = False
+        self._fresh: list[Workers] = []
+        self._lent: frozenset[Child] = frozenset()  # another's, which ends them
+        self._ending = threading.RLock()
+        self._closed = self._ended = False
 
     def __enter__(self) -> Workers:
         return self
@@ -48,14 +56,50 @@ class Workers:
 
     def close(self) -> None:
         """End every worker and what it has started, and remove what they logged."""
+        with self._ending:
+            self._closed = True
+            if self._ended:
+                return
+            self._starter.shutdown()
+            for one in (*self._fresh, self):
+                one._end()
+            self._switchboard.close()
+            self._work.remove()
+            self._ended = True
+
+    def _end(self) -> None:
         self._closed = True
-        self._starter.shutdown()
         for crew in list(self._crews.values()):
             crew.stop()
-        for child in list(self._children.values()):
+        for child in set(self._children.values()) - self._lent:
             child.stop()
-        self._switchboard.close()
-        self._work.remove()
+
+    @contextmanager
+    def fresh(self) -> Iterator[Workers]:
+        """Workers that have run nothing yet, beside these, which go on as they are, and ended with them at the latest.
+
+        The torch fork server runs nothing itself: ranks that it forks now are as new as the first.
+        """
+        made = copy(self)
+        made._crews, made._fresh = {}, []
+        made._children = {name: child for name, child in self._children.items() if name == "torch"}
+        made._lent = frozenset(made._children.values())
+        with self._ending:
+            if self._closed:
+                raise WorkerFailed("The workers have been closed.")
+            self._fresh.append(made)
+        try:
+            yield made
+        finally:
+            with self._ending:
+                made._end()
+                self._fresh.remove(made)
+
+    def before(self, case: Case, framework: str) -> tuple[Case, ...]:
+        """The cases that the processes of the case that was run last had been given before it, in that order."""
+        crew = self._crews.get(_processes(framework, case.mesh.devices))
+        given = crew.cases if crew is not None else []
+        return tuple(dict.fromkeys(one for one in given if one != case))
 
     def run(self, job: Task, timeout_seconds: float) -> Outcome:
         """Run one job on a warm worker; whatever goes wrong there comes back as an outcome."""
@@ -139,9 +183,14 @@ def _lives(server: Child, pid: int) -> bool:
 
 
 def _crew_key(job: Task) -> str:
-    if job.framework == "jax":
-        return "jax"
-    return "torch reference" if isinstance(job, TruthJob) else f"torch {job.case.mesh.devices}"
+    if not isinstance(job, TruthJob):
+        return _processes(job.framework, job.case.mesh.devices)
+    return "jax" if job.framework == "jax" else "torch reference"
+
+
+def _processes(framework: str, devices: int) -> str:
+    """Which processes run the cases of so many devices."""
+    return "jax" if framework == "jax" else f"torch {devices}"
 
 
 def _outcome(job: Task, answers: list[Any], seconds: float) -> Outcome:

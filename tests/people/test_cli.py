@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,16 @@ def test_a_failure_says_where_why_and_how_to_reproduce(shardproof, fake_run) -> 
         "1 not as expected",
     ):
         assert part in done.stdout
+
+
+def test_a_failure_that_depends_on_earlier_cases_says_so_and_names_them(shardproof, fake_run) -> None:
+    alone, earlier = "Alone in fresh processes it passes.", "tensor/layer[jax-shard_map-tensor2-float64]"
+    fake_run.judge = lambda case: replace(failing(case), alone=alone, after=(earlier,))
+    done = shardproof("run", *ONE, "--check", "logic")
+    assert fake_run.how["alone"] is True
+    assert f"\n  {alone}\n" in done.stdout
+    both = f"--case '{earlier}' --case 'tensor/mlp[jax-shard_map-tensor2-float64]'"
+    assert f"reproduce: shardproof run {both} --check logic" in done.stdout
 
 
 @pytest.mark.parametrize("verdict", ["hang", "crash", "error", "unsupported"])

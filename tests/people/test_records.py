@@ -61,6 +61,8 @@ results = st.builds(
     stack=words,
     output=words,
     reproduce=words,
+    alone=words,
+    after=st.lists(words, max_size=2).map(tuple),
 )
 
 

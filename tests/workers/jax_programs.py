@@ -109,6 +109,19 @@ class PacksTooLittle(Packs):
     size = 3
 
 
+class Remembers(Right):
+    """Wrong by as many times as its process has seen dtypes."""
+
+    seen: set[str] = set()  # noqa: RUF012 - the state that must not be there
+
+    def place(self, parameters: dict, mesh: Any) -> Any:
+        self.seen.add(self.dtype)
+        return super().place(parameters, mesh)
+
+    def total(self, x: Any) -> Any:
+        return len(self.seen) * super().total(x)
+
+
 class Deadlocks(Right):
     """Device 0 waits in a sum in which the others take no part."""
 

@@ -83,6 +83,19 @@ class Alters(Right):
         return self.times * super().total(x)
 
 
+class Remembers(Right):
+    """Wrong by as many times as its process has seen dtypes."""
+
+    seen: set[str] = set()  # noqa: RUF012 - the state that must not be there
+
+    def place(self, parameters: dict, mesh: Any) -> Any:
+        self.seen.add(self.dtype)
+        return super().place(parameters, mesh)
+
+    def total(self, x: Any) -> Any:
+        return len(self.seen) * super().total(x)
+
+
 class Deadlocks(Right):
     """Rank 0 leaves out a sum in which the others wait for it."""
 
