@@ -211,7 +211,7 @@ def test_shapes():
         ({"widths": (4,), "skips": ()}, "needs two widths or more"),
         ({"kind": "convolution", "channels": (4, 5), "strides": (1,)}, r"channels \(4, 5\) and strides \(1,\)"),
         ({"kind": "convolution", "channels": (), "strides": ()}, "at least one of them"),
-        ({"kind": "recurrence"}, "Unknown kind of model 'recurrence': .* perceptron or convolution"),
+        ({"kind": "recurrence"}, "Unknown kind of model 'recurrence': .* convolution or contrastive"),
     ],
 )
 def test_impossible_models_are_refused(changes, reason):
