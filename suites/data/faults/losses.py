@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from suites.tensor.faults import Conforming
+from suites.training.stored import OF_INPUTS
 
 
 class MeanOfMeans(Conforming):
@@ -14,6 +15,7 @@ class MeanOfMeans(Conforming):
         gradients, sums, rows = super().accumulate(parameters, batch)
         valid = super().normalizer(sums["weight"])
         means = {name: total / valid for name, total in sums.items() if name != "weight"}
+        rows = {name: value / valid if name.startswith(OF_INPUTS) else value for name, value in rows.items()}
         return {name: g / valid for name, g in gradients.items()}, means | {"weight": sums["weight"]}, rows
 
     def normalizer(self, elements):
