@@ -88,6 +88,7 @@ class Contract:
     exact       every order of summation is exact for these inputs, so the tolerance is zero
     relations   the laws of the check `relations` that hold here
     held        the precision of the recipe is a promise: a program that sums or takes statistics in less breaks it
+    replicated_axes  mesh axes that divide nothing on purpose; any other axis of a case must divide something
     replayed    observable -> batch key: decisions of the oracle that every run in a narrower dtype is given with the
                 batch, since where two alternatives are almost alike rounding decides, and all that follows hangs on it
     formulations   further models that are equal to `model` in exact arithmetic and rounded elsewhere, as programs in
@@ -108,6 +109,7 @@ class Contract:
     exact: bool = False
     relations: tuple[str, ...] = ()
     held: bool = True
+    replicated_axes: tuple[str, ...] = ()
     replayed: Mapping[str, str] = field(default_factory=dict)
     formulations: tuple[Any, ...] = ()
     roles: Mapping[str, str] = field(default_factory=dict)

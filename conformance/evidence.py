@@ -49,6 +49,32 @@ Observations = dict[str, Observed]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Division:
+    """How the arithmetic of one step lies along one mesh axis, in floating-point operations per rank.
+
+    alike         done by all ranks of the axis on the same values
+    own           done on values that not all ranks of the axis have
+    own_products  the matrix products among the latter
+    """
+
+    alike: int
+    own: int
+    own_products: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """What one rank computed in a step, one element per result: a digest of its bits, its operations, is it a product.
+
+    The digest counts how often it was seen, so that two ranks with the same set computed the same equally often.
+    """
+
+    digests: np.ndarray
+    operations: np.ndarray
+    products: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trial:
     """One extra run for a law of the check `relations`.
 
@@ -73,6 +99,8 @@ class Evidence:
     responses    batch key -> did any observation change when that key changed (empty when not asked for)
     devices      device ids that hold some block of some observation
     traffic      collectives of the traced step, None where they are not known
+    division     mesh axis -> how the arithmetic lies along it, where the program itself shows it (JAX)
+    computed     rank -> what it computed in one step, where that shows it (torch)
     flops        matrix-product floating point operations per rank in one step, None where they cannot be counted
     unwatched    why the traced step was not seen, though it was asked for: the program cannot be traced, say
     arithmetic   sums of gradients and statistics in fewer than 32 bits, None where the program cannot be traced
@@ -89,6 +117,8 @@ class Evidence:
     responses: Mapping[str, bool] = field(default_factory=dict)
     devices: tuple[int, ...] = ()
     traffic: tuple[Traffic, ...] | None = None
+    division: Mapping[str, Division] = field(default_factory=dict)
+    computed: Mapping[int, Computed] = field(default_factory=dict)
     flops: Mapping[int, int] | None = None
     unwatched: str = ""
     arithmetic: tuple[Operation, ...] | None = None
@@ -102,14 +132,15 @@ class Evidence:
 class Truth:
     """What the single-device reference says, and how far rounding alone can move it.
 
-    oracle   per step: observable -> float64 array, in data-flow order (forward, then backward, then the update);
-             `updates/<parameter>`, the change since the start, stands in place of `parameters/<parameter>`
-    noise    the same keys: elementwise largest deviation from the oracle of single-device runs in the dtype of the
-             case, on inputs perturbed by rounding; in float64 these runs are evaluated in stochastic arithmetic, and in
-             narrower dtypes one more is on the inputs as given
-    initial  canonical parameters before the first step
-    decided  per step: batch key -> int32, the decisions that are replayed; empty in float64
-    flops    matrix-product operations of one reference step
+    oracle       per step: observable -> float64 array, in data-flow order (forward, then backward, then the update);
+                 `updates/<parameter>`, the change since the start, stands in place of `parameters/<parameter>`
+    noise        the same keys: elementwise largest deviation from the oracle of single-device runs in the dtype of the
+                 case, on inputs perturbed by rounding; in float64 these runs are evaluated in stochastic arithmetic, and
+                 in narrower dtypes one more is on the inputs as given
+    initial      canonical parameters before the first step
+    decided      per step: batch key -> int32, the decisions that are replayed; empty in float64
+    flops        matrix-product operations of one reference step
+    operations   those and every other calculation, as in Division
     """
 
     oracle: tuple[dict[str, np.ndarray], ...]
@@ -117,4 +148,5 @@ class Truth:
     initial: dict[str, np.ndarray]
     decided: tuple[dict[str, np.ndarray], ...]
     flops: int | None = None
+    operations: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)

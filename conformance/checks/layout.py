@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.checks.axes import judged
 from conformance.checks.check import Check
 from conformance.evidence import Block, Observed
 from conformance.exhibit import Exhibit
@@ -22,19 +23,30 @@ class Layout(Check):
     rule = (
         "Every parameter and optimizer slot lies on every rank as the implementation declares, by the bytes and "
         "blocks that really lie there and not by annotation; outputs lie as the contract asks; no rank does more "
-        "than its share of the matrix products."
+        "than its share of the matrix products; every axis of the mesh divides something, held or computed, but for "
+        "those that are replicated on purpose, which divide nothing."
     )
 
     def applies(self, exhibit: Exhibit) -> bool:
-        return exhibit.evidence.declarations.layout is not None or bool(exhibit.contract.layouts)
+        wide = exhibit.case.mesh.devices > 1
+        return wide or bool(exhibit.contract.layouts) or exhibit.evidence.declarations.layout is not None
 
     def judge(self, exhibit: Exhibit) -> CheckResult:
         findings = [*_stored(exhibit), *_asked(exhibit), *_work(exhibit)]
+        axes = [judged(exhibit, axis) for axis in exhibit.case.mesh.axes if exhibit.case.mesh.size(axis) > 1]
+        findings += [(one.what, one.sentence) for one in axes if one.known]
         failing = [(what, sentence) for what, sentence in findings if sentence]
+        unknown = " ".join(one.sentence for one in axes if not one.known)
+        if not findings:
+            return self.unsupported(unknown) if unknown else self.result(compared=0)
+        said = " ".join(one.purpose for one in axes if one.purpose)
         return self.result(
             compared=len(findings),
             failures=[sentence for _, sentence in failing],
             first=failing[0][0] if failing else None,
+            not_held=unknown,
+            diagnosis=tuple(one.cause for one in axes if one.cause),
+            **({} if failing else {"detail": said}),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from conformance.mesh import Mesh
-from conformance.trace.jax_interpreter import Frame, Place, walk
+from conformance.trace.jax_interpreter import Frame, walk
 from conformance.trace.jax_version import Jaxpr, JaxprEqn, shape
 
 
@@ -17,20 +17,16 @@ def device_flops(jaxpr: Jaxpr, mesh: Mesh) -> int | None:
     places = list(walk(jaxpr, Frame(), every_branch=False))
     if not any(place.frame.sizes for place in places):
         return None
-    products = [place for place in places if place.eqn.primitive.name in _FLOPS]
+    products = [place for place in places if product_flops(place.eqn)]
     if any(math.prod((place.frame.sizes or {}).values()) != mesh.devices for place in products):
         return None
-    return sum(map(_flops, products))
+    return sum(place.frame.trips * product_flops(place.eqn) for place in products)
 
 
-def total_flops(jaxpr: Jaxpr) -> int:
-    """The same for a program of one device: every product that it carries out."""
-    places = walk(jaxpr, Frame(), every_branch=False)
-    return sum(_flops(place) for place in places if place.eqn.primitive.name in _FLOPS)
-
-
-def _flops(place: Place) -> int:
-    return place.frame.trips * _FLOPS[place.eqn.primitive.name](place.eqn)
+def product_flops(eqn: JaxprEqn) -> int:
+    """Of one equation; 0 for every other operation."""
+    counted = _FLOPS.get(eqn.primitive.name)
+    return counted(eqn) if counted is not None else 0
 
 
 def _dot_general(eqn: JaxprEqn) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ import jax
 
 from conformance.arithmetic import Operation
 from conformance.cases import Mutation
+from conformance.evidence import Division
 from conformance.implementation import Traffic
 from conformance.mesh import Mesh
 from conformance.mutation import Collective, MutationError, applicable
@@ -21,6 +22,7 @@ from conformance.trace import jax_version as version
 from conformance.trace.dataflow import narrow_arithmetic
 from conformance.trace.jax_collectives import Call, perform, perform_mutated
 from conformance.trace.jax_dataflow import JaxFlow
+from conformance.trace.jax_division import divisions
 from conformance.trace.jax_flops import device_flops
 from conformance.trace.jax_interpreter import Frame, Path, Place, evaluate, refuse_unreadable, walk
 from conformance.workers.jobs import Site
@@ -108,6 +110,9 @@ class Program:
         """The narrow arithmetic that made gradients and loss, and that of statistics."""
         flow = JaxFlow(self._jaxpr.jaxpr)
         return narrow_arithmetic(flow.nodes, {name: flow.results[number] for number, name in self._observed.items()})
+    def divisions(self, step: Step, state: Any, batch: Any) -> Mapping[str, Division]:
+        """How the arithmetic lies along the axes of which it is known."""
+        return divisions(self._jaxpr, self.mesh, state, lambda: _compiled(step, state, batch))
 
     def mutated(self, mutation: Mutation | None) -> Step:
         """The step, compiled, with one collective changed; with None the step as it is.
@@ -144,6 +149,12 @@ def _observed(shape: Any) -> dict[int, str]:
 
 def _is_observation(path: Any) -> bool:
     return getattr(path[0], "idx", None) == 1 and hasattr(path[1], "key")
+def _compiled(step: Step, state: Any, batch: Any) -> str | None:
+    """The text of the program that the partitioner made; None where the step does not compile as a whole."""
+    try:
+        return jax.jit(step).lower(state, batch).compile().as_text()
+    except Exception:
+        return None
 
 
 def perform_unchanged(place: Place, operands: list[Any]) -> list[Any]:

@@ -22,11 +22,13 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from conformance.arithmetic import Operation
 from conformance.cases import Mutation
+from conformance.evidence import Computed
 from conformance.implementation import Traffic
 from conformance.mesh import Mesh
 from conformance.mutation import Collective, MutationError, applicable, other_axes
 from conformance.trace.dataflow import narrow_arithmetic
 from conformance.trace.torch_collectives import Call, group_of, is_collective, is_receipt, read_call, shaped, write
+from conformance.trace.torch_computed import Results
 from conformance.trace.torch_dataflow import TorchFlow
 from conformance.trace.torch_flops import product_flops
 from conformance.trace.torch_groups import Groups
@@ -98,6 +100,7 @@ class Recorder(_Watcher):
         self._seen: list[Seen] = []
         self._operators: list[tuple[str, ...]] = []
         self._flops = 0
+        self._results = Results()
         self._at_last_backward: int | None = None  # collectives seen when autograd was last at work
         self._flow: TorchFlow | None = TorchFlow()
 
@@ -105,6 +108,7 @@ class Recorder(_Watcher):
         out = self._carried_out(func, args, kwargs)
         if isinstance(func, torch._ops.OpOverload) and not any(map(_is_imagined, tree_leaves((args, out)))):
             self._flops += product_flops(func, args, kwargs, out)
+            self._results.add(func, args, kwargs, out)
             received = self._received(func, args)
             if received is None:
                 self._follow(lambda flow: flow.operation(func, args, kwargs, out))
@@ -165,6 +169,9 @@ class Recorder(_Watcher):
         """The narrow arithmetic of this rank, whose observations are these local tensors; None where not known."""
         flow = self._flow
         return None if flow is None else narrow_arithmetic(flow.nodes, {n: flow.node(x) for n, x in observed.items()})
+    def computed(self) -> Computed:
+        """What this rank computed."""
+        return self._results.computed()
 
     def sites(self) -> tuple[Site, ...]:
         """Every collective in order of issue, with the operators that apply to it."""

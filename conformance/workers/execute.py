@@ -59,6 +59,8 @@ class Execution:
             responses=dict(self.responses(step, steps[0])) if job.responses else {},
             devices=self.devices(steps),
             traffic=watched.traffic,
+            division=watched.division,
+            computed=watched.computed,
             flops=watched.flops,
             unwatched=watched.unwatched,
             arithmetic=watched.arithmetic,

@@ -32,6 +32,7 @@ def united(parts: Sequence[Evidence]) -> Evidence:
         responses={key: any(part.responses[key] for part in parts) for key in first.responses},
         devices=tuple(sorted({device for part in parts for device in part.devices})),
         traffic=busiest(traffic) if traffic else None,
+        computed={rank: seen for part in parts for rank, seen in part.computed.items()},
         flops={rank: count for part in flops for rank, count in part.items()} if flops else None,
         unwatched=first.unwatched,
         arithmetic=_arithmetic(parts),

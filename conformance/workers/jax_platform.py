@@ -17,10 +17,12 @@ from conformance.evidence import Block, Index, Observed
 from conformance.implementation import Arranged, Packed
 from conformance.placements import is_held, local_index, partial_axes
 from conformance.trace import jax_arranged
-from conformance.trace.jax_flops import total_flops
+from conformance.trace.jax_division import operations
+from conformance.trace.jax_flops import product_flops
+from conformance.trace.jax_interpreter import Frame, walk
 from conformance.trace.jax_trace import Program
 from conformance.workers.observe import Unreadable, arranged, plain, widened
-from conformance.workers.platform import Platform, Step, Watched
+from conformance.workers.platform import Platform, Step, Watched, Work
 
 
 class JaxPlatform(Platform):
@@ -64,7 +66,11 @@ class JaxPlatform(Platform):
         try:
             program = Program(step, state, batch, case.mesh)
             return Watched(
-                traffic=program.traffic(), flops=program.flops(), arithmetic=program.arithmetic(), sites=program.sites()
+                traffic=program.traffic(),
+                flops=program.flops(),
+                division=program.divisions(step, state, batch),
+                arithmetic=program.arithmetic(),
+                sites=program.sites(),
             )
         except Exception as failure:
             message = next(iter(str(failure).strip().splitlines()), "").rstrip(".")
@@ -85,11 +91,15 @@ class JaxPlatform(Platform):
         return Program(step, state, batch, case.mesh).mutated(case.mutation)
 
 
-def products(step: Step, state: Any, batch: Arrays) -> int | None:
-    """Floating-point operations of the matrix products in a step of one device; None where it cannot be traced."""
+def work(step: Step, state: Any, batch: Arrays) -> Work:
+    """What a step of one device calculates; None where it cannot be traced."""
     with suppress(Exception):
-        return total_flops(jax.make_jaxpr(step)(state, batch).jaxpr)
-    return None
+        places = list(walk(jax.make_jaxpr(step)(state, batch).jaxpr, Frame(), every_branch=False))
+        return (
+            sum(place.frame.trips * product_flops(place.eqn) for place in places),
+            sum(place.frame.trips * operations(place.eqn) for place in places),
+        )
+    return None, None
 
 
 def _shards(value: jax.Array, case: Case) -> Iterator[tuple[int, Any]]:

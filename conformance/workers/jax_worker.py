@@ -36,13 +36,13 @@ def main(address: str, name: str, log: str, devices: str) -> None:
     from conformance.trace.jax_stochastic import StochasticStep
     from conformance.workers.answers import Answers
     from conformance.workers.compiled import keep_compiled
-    from conformance.workers.jax_platform import JaxPlatform, products, to_numpy
+    from conformance.workers.jax_platform import JaxPlatform, to_numpy, work
     from conformance.workers.truth import References
 
     take_folders()
     keep_compiled()
     connection.send(("ready", ""))
-    answer_jobs(connection, Answers(JaxPlatform(), References("jax", to_numpy, products, StochasticStep)))
+    answer_jobs(connection, Answers(JaxPlatform(), References("jax", to_numpy, work, StochasticStep)))
 
 
 def _flags() -> tuple[str, ...]:

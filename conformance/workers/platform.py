@@ -8,14 +8,14 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from conformance.arithmetic import Operation
 from conformance.cases import Case
 from conformance.contract import Arrays, Contract
-from conformance.evidence import Observations, Observed
+from conformance.evidence import Computed, Division, Observations, Observed
 from conformance.implementation import Implementation, Traffic
 from conformance.workers.folder import shared_parent
 from conformance.workers.jobs import Job, Site
@@ -23,6 +23,7 @@ from conformance.workers.lookup import contract, implementation_class
 from conformance.workers.observe import Unreadable
 
 PROGRAMS_KEPT = 4
+Work = tuple[int | None, int | None]  # floating-point operations: of matrix products, and of all arithmetic
 Step = Callable[[Any, Arrays], tuple[Any, Mapping[str, Any]]]
 
 
@@ -56,7 +57,8 @@ class Clock:
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """What was seen of one step: collectives, matrix products per rank, narrow arithmetic, places for mutation.
+    """What was seen of one step: collectives, matrix products per rank, what ranks computed, narrow arithmetic, places
+    for mutation.
 
     `unwatched` says why nothing was.
     """
@@ -64,6 +66,8 @@ class Watched:
     traffic: tuple[Traffic, ...] | None = None
     flops: Mapping[int, int] | None = None
     arithmetic: tuple[Operation, ...] | None = None
+    division: Mapping[str, Division] = field(default_factory=dict)
+    computed: Mapping[int, Computed] = field(default_factory=dict)
     sites: tuple[Site, ...] = ()
     unwatched: str = ""
 

@@ -24,11 +24,11 @@ from conformance.implementation import Arranged, Sharded
 from conformance.mesh import Mesh
 from conformance.mutation import MutationError
 from conformance.placements import holders, local_index, partial_axes
-from conformance.trace.torch_flops import ProductCounter
+from conformance.trace.torch_computed import WorkCounter
 from conformance.trace.torch_trace import Mutator, Recorder
 from conformance.workers.folder import shared_parent
 from conformance.workers.observe import Unreadable, arranged, plain
-from conformance.workers.platform import Platform, Step, Watched
+from conformance.workers.platform import Platform, Step, Watched, Work
 from conformance.workers.torch_layout import held
 
 # The mesh position of this process, the block of a tensor that it holds, the ranks that hold some of it.
@@ -130,9 +130,14 @@ class TorchPlatform(Platform):
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
         with Recorder(case.mesh, self.device_mesh(case)) as recorder:
             returned = step(state, batch)
-        flops = {self.rank(case.mesh): recorder.flops()}
-        arithmetic = recorder.arithmetic(_local_values(returned))
-        return returned, Watched(traffic=recorder.traffic(), flops=flops, arithmetic=arithmetic, sites=recorder.sites())
+        rank = self.rank(case.mesh)
+        return returned, Watched(
+            traffic=recorder.traffic(),
+            flops={rank: recorder.flops()},
+            computed={rank: recorder.computed()},
+            arithmetic=recorder.arithmetic(_local_values(returned)),
+            sites=recorder.sites(),
+        )
 
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
         assert case.mutation is not None
@@ -195,11 +200,11 @@ def _array(local: torch.Tensor) -> np.ndarray:
     return (local.float() if local.dtype in NARROW else local).contiguous().numpy().copy()
 
 
-def products(step: Step, state: Any, batch: Arrays) -> int:
-    """Floating-point operations of the matrix products in a step of one device."""
-    with ProductCounter() as counter:
+def work(step: Step, state: Any, batch: Arrays) -> Work:
+    """What a step of one device calculates."""
+    with WorkCounter() as counter:
         step(state, batch)
-    return counter.flops
+    return counter.flops, counter.operations
 
 
 def to_numpy(value: Any) -> np.ndarray:

@@ -143,7 +143,7 @@ def _rank(address: str, rank: Rank, folder: str) -> None:
 
     from conformance.trace.torch_stochastic import StochasticStep
     from conformance.workers.answers import Answers
-    from conformance.workers.torch_platform import TorchPlatform, products, to_numpy
+    from conformance.workers.torch_platform import TorchPlatform, to_numpy, work
     from conformance.workers.truth import References
 
     connection = connect(address, f"{rank.name}-{rank.number}")
@@ -153,7 +153,7 @@ def _rank(address: str, rank: Rank, folder: str) -> None:
         dist.init_process_group(
             "gloo", store=store, rank=rank.number, world_size=rank.world, timeout=COLLECTIVE_TIMEOUT
         )
-    answer_jobs(connection, Answers(TorchPlatform(), References("torch", to_numpy, products, StochasticStep)))
+    answer_jobs(connection, Answers(TorchPlatform(), References("torch", to_numpy, work, StochasticStep)))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from conformance.tolerance import EPSILON
 from conformance.trace.stochastic import Stochastic
 from conformance.workers.jobs import TruthJob
 from conformance.workers.lookup import contract, load
-from conformance.workers.platform import Clock
+from conformance.workers.platform import Clock, Work
 
 MEMBERS = 8
 TRAINERS_KEPT = 6
@@ -38,7 +38,7 @@ class References:
     """The reference programs of one framework, kept compiled.
 
     to_numpy    a value of the framework as a float64 array
-    products    (step, state, batch) -> floating-point operations of its matrix products
+    work        (step, state, batch) -> floating-point operations of its matrix products, and of all its arithmetic
     stochastic  step -> the same for several members at once, in stochastic arithmetic
     """
 
@@ -46,10 +46,10 @@ class References:
         self,
         framework: str,
         to_numpy: Callable[[Any], np.ndarray],
-        products: Callable[[Any, Any, Arrays], int | None],
+        work: Callable[[Any, Any, Arrays], Work],
         stochastic: Callable[[Any], Any],
     ) -> None:
-        self.framework, self.to_numpy, self.products, self.stochastic = framework, to_numpy, products, stochastic
+        self.framework, self.to_numpy, self.work, self.stochastic = framework, to_numpy, work, stochastic
         self._kept: OrderedDict[tuple[str, str], Kept] = OrderedDict()
 
     def truth(self, job: TruthJob) -> Truth:
@@ -63,13 +63,14 @@ class References:
             given = [batch | replayed for batch, replayed in zip(batches, decided, strict=True)]
             noise = self.noise(found, job.dtype, parameters, given, oracle)
             trainer = self.trainer(found, "float64")
-            flops = self.products(trainer.step, trainer.place(parameters), batches[0])
+            flops, operations = self.work(trainer.step, trainer.place(parameters), batches[0])
         return Truth(
             oracle=oracle,
             noise=noise,
             initial=parameters,
             decided=decided,
             flops=flops,
+            operations=operations,
             seconds=dict(clock.seconds),
         )
 

@@ -125,7 +125,11 @@ CONTRACTS = (
     _contract("row_linear_exact", f"{_IN}; dyadic inputs, no rounding anywhere", _DYADIC, UNCLIPPED, exact=True),
     _contract("linear_2d", "weight sharded on both dims over the full 2-D mesh", _LINEAR, SGD),
     _contract(
-        "linear_submesh", "weight sharded over the data axis only, replicated over the tensor axis", _LINEAR, SGD
+        "linear_submesh",
+        "weight sharded over the data axis only, replicated over the tensor axis",
+        _LINEAR,
+        SGD,
+        replicated_axes=("tensor",),
     ),
     _contract(
         "vocabulary",

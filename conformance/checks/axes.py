@@ -1,0 +1,74 @@
+"""One mesh axis: does it divide anything, and should it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from conformance.division import computed_alike, divided, does_all
+from conformance.evidence import Observations
+from conformance.exhibit import Exhibit
+from conformance.results import Cause
+
+KEPT = ("parameters/", "optimizer/", "gradients/")  # to hold these in parts is a division, whatever is computed
+HOLLOW = "the axis divides nothing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """What was found of one axis. `known` is false where nothing shows whether it divides anything."""
+
+    what: str
+    known: bool = True
+    sentence: str = ""  # of the finding, or why it is not known
+    purpose: str = ""  # of an axis that is replicated on purpose and is
+    cause: Cause | None = None
+
+
+def judged(exhibit: Exhibit, axis: str) -> Axis:
+    """Hold one axis of size above 1 to what the contract says of it."""
+    what = f"axis {axis}"
+    divides = _divides(exhibit, axis)
+    if axis in exhibit.contract.replicated_axes:
+        return _on_purpose(what, axis, divides)
+    if divides is None:
+        sentence = (
+            f"Whether axis '{axis}' divides anything is not known: all that is seen lies whole on each of its ranks, "
+            f"and what they compute is not seen, because {exhibit.evidence.unwatched or 'the step was not watched'}."
+        )
+        return Axis(what=what, known=False, sentence=sentence)
+    if not divides:
+        sentence = f"Axis '{axis}' divides nothing: every rank of it holds and computes everything, on the same values."
+        return Axis(what=what, sentence=sentence, cause=Cause(cause=HOLLOW, axis=axis, confidence=0.95))
+    return Axis(what=what)
+
+
+def _on_purpose(what: str, axis: str, divides: str | None) -> Axis:
+    if divides:
+        sentence = f"Axis '{axis}' is said to be replicated, but it divides {divides}."
+        return Axis(what=what, sentence=sentence)
+    return Axis(what=what, purpose=f"Axis '{axis}' divides nothing, on purpose.")
+
+
+def _divides(exhibit: Exhibit, axis: str) -> str | None:
+    """What an axis divides, in words; '' if nothing, None if that is not known."""
+    mesh = exhibit.case.mesh
+    kept: Observations = {}
+    seen: Observations = {}
+    for observations in _moments(exhibit):
+        for name, observed in observations.items():
+            (kept if name.startswith(KEPT) else seen).setdefault(name, observed)
+    held = divided(kept, mesh, axis)
+    if held is not None:
+        return f"'{held}'"
+    division = computed_alike(exhibit.evidence, mesh, axis)
+    if division is not None:
+        others = mesh.devices // mesh.size(axis)
+        return "" if does_all(division, exhibit.truth.operations, others) else "the work"
+    held = divided(seen, mesh, axis)
+    return None if held is None else f"'{held}'"
+
+
+def _moments(exhibit: Exhibit) -> Iterator[Observations]:
+    yield exhibit.evidence.initial
+    yield from exhibit.evidence.steps[:1]

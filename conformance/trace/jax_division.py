@@ -1,0 +1,229 @@
+"""How the arithmetic of a traced JAX step lies along each mesh axis: on the same values everywhere, or on a rank's own.
+
+Inside a shard_map a value varies along an axis if it comes from a block that the axis divides, or from the rank's
+number; a sum or a gather over the axis makes it the same everywhere. Law: what does not vary is the same bits on all
+ranks of the axis. Outside, the partitioner divides the work, as its shardings say; where they say nothing the compiled
+program is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from conformance.evidence import Division
+from conformance.mesh import Mesh
+from conformance.trace import jax_version as version
+from conformance.trace.jax_flops import product_flops
+from conformance.trace.jax_hlo import spanned_axes
+from conformance.trace.jax_interpreter import Frame, Place, at, children, walk
+from conformance.trace.jax_version import ClosedJaxpr, JaxprEqn
+
+Axes = frozenset[str]
+NONE: Axes = frozenset()
+# What only moves, selects or makes numbers: no calculation on them.
+_MOVEMENT = """
+    broadcast_in_dim concatenate convert_element_type copy copy_p device_put dynamic_slice dynamic_update_slice
+    expand_dims gather iota optimization_barrier pad pvary pcast reduce_precision reshape rev select_n
+    sharding_constraint slice split squeeze stop_gradient transpose random_bits random_wrap random_unwrap
+    random_seed random_fold_in random_split threefry2x32
+"""
+MOVEMENT = frozenset(_MOVEMENT.split())
+
+
+def divisions(
+    program: ClosedJaxpr, mesh: Mesh, state: Any, compiled: Callable[[], str | None]
+) -> Mapping[str, Division]:
+    """Every axis of size above 1 of which it is known. `compiled` gives the text of the partitioned program."""
+    places = list(walk(program.jaxpr, Frame(), every_branch=False))
+    manual = {axis for place in places for axis in place.frame.sizes or {}}
+    total = sum(place.frame.trips * operations(place.eqn) for place in places)
+    products = sum(place.frame.trips * product_flops(place.eqn) for place in places)
+    outside = any(operations(place.eqn) for place in places if place.frame.sizes is None and not inside(place))
+    named = frozenset(_sharded_axes(places, state))
+    found, own = {}, _Varying()
+    own.program(program, [NONE] * len(program.jaxpr.invars), Frame())
+    everything, nothing = (
+        Division(alike=0, own=total, own_products=products),
+        Division(alike=total, own=0, own_products=0),
+    )
+    text: str | None = None
+    for axis in (axis for axis in mesh.axes if mesh.size(axis) > 1):
+        mine = own.operations.get(axis, 0)
+        if mine or (axis in manual and not outside):
+            found[axis] = Division(alike=max(total - mine, 0), own=mine, own_products=own.products.get(axis, 0))
+        elif axis in named:
+            found[axis] = everything
+        else:
+            text = compiled() if text is None else text
+            if text is not None:
+                found[axis] = everything if axis in spanned_axes(text, mesh) else nothing
+    return found
+
+
+def inside(place: Place) -> bool:
+    """Whether an equation holds the program of others, which are counted on their own."""
+    return bool(children(place.eqn, place.frame))
+
+
+def operations(eqn: JaxprEqn) -> int:
+    """Floating-point operations of one equation: of a product by its formula, else one per element."""
+    if not _calculates(eqn):
+        return 0
+    sizes = [math.prod(version.shape(atom)) for atom in (*eqn.invars, *eqn.outvars) if _is_floating(atom)]
+    return product_flops(eqn) or max(sizes)
+
+
+def _calculates(eqn: JaxprEqn) -> bool:
+    name = eqn.primitive.name
+    if name in MOVEMENT or name in version.INLINED or name in ("shard_map", "scan", "while", "cond"):
+        return False
+    communicates = name in (*version.GATHERS, *version.CASTS, "ppermute", "all_to_all", "axis_index")
+    return not communicates and any(_is_floating(atom) for atom in eqn.outvars)
+
+
+def _is_floating(atom: Any) -> bool:
+    dtype = getattr(getattr(atom, "aval", None), "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
+
+
+class _Varying:
+    """Walks a program with the axes along which each value varies; sums up the work on values that do."""
+
+    def __init__(self) -> None:
+        self.operations: dict[str, int] = {}
+        self.products: dict[str, int] = {}
+        self._counting = True
+
+    def program(self, program: ClosedJaxpr, given: Sequence[Axes], frame: Frame) -> list[Axes]:
+        jaxpr = program.jaxpr
+        known: dict[Any, Axes] = dict.fromkeys(jaxpr.constvars, NONE) | dict(zip(jaxpr.invars, given, strict=True))
+
+        def read(atom: Any) -> Axes:
+            return NONE if isinstance(atom, version.Literal) else known[atom]
+
+        for number, eqn in enumerate(jaxpr.eqns):
+            outs = self._equation(at(frame, number, eqn), [read(atom) for atom in eqn.invars])
+            known.update(zip(eqn.outvars, outs, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def _equation(self, place: Place, given: list[Axes]) -> list[Axes]:
+        eqn, name = place.eqn, place.eqn.primitive.name
+        if name in version.INLINED:
+            return self.program(*_only(place, given))
+        if name in _CONTROL:
+            return _CONTROL[name](self, place, given)
+        varies = NONE.union(*given)
+        self._count(place, varies)
+        if place.frame.sizes is None or (name not in _COMMUNICATES and name not in version.CASTS):
+            return [varies] * len(eqn.outvars)
+        if name in version.CASTS:
+            return list(given)
+        return _communicated(place, given)
+
+    def _count(self, place: Place, varies: Axes) -> None:
+        if not self._counting or not varies:
+            return
+        size, product = place.frame.trips * operations(place.eqn), place.frame.trips * product_flops(place.eqn)
+        for axis in varies:
+            self.operations[axis] = self.operations.get(axis, 0) + size
+            self.products[axis] = self.products.get(axis, 0) + product
+
+    def shard_map(self, place: Place, given: list[Axes]) -> list[Axes]:
+        ((program, frame),) = children(place.eqn, place.frame)
+        specs = place.eqn.params["in_specs"]
+        inner = [
+            one | frozenset(_named(spec)) & frozenset(frame.sizes or {}) for one, spec in zip(given, specs, strict=True)
+        ]
+        self.program(program, inner, frame)
+        return [NONE] * len(place.eqn.outvars)  # a global value again
+
+    def scan(self, place: Place, given: list[Axes]) -> list[Axes]:
+        ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
+        n_consts, n_carry = params["num_consts"], params["num_carry"]
+        carry = slice(n_consts, n_consts + n_carry)
+        settled = self._settled(lambda now: self.program(program, now, frame)[:n_carry], list(given), carry)
+        return self.program(program, settled, frame)
+
+    def while_(self, place: Place, given: list[Axes]) -> list[Axes]:
+        ((cond, cond_frame), (body, body_frame)), params = children(place.eqn, place.frame), place.eqn.params
+        n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
+        inner = list(given[n_cond:])
+        settled = self._settled(lambda now: self.program(body, now, body_frame), inner, slice(n_body, None))
+        stops = NONE.union(*self.program(cond, [*given[:n_cond], *settled[n_body:]], cond_frame))
+        return [one | stops for one in self.program(body, settled, body_frame)]
+
+    def cond(self, place: Place, given: list[Axes]) -> list[Axes]:
+        index, *operands = given
+        branches = [self.program(program, operands, frame) for program, frame in children(place.eqn, place.frame)]
+        self._count_branches(place, index)
+        return [index.union(*outs) for outs in zip(*branches, strict=True)] if branches else []
+
+    def _count_branches(self, place: Place, index: Axes) -> None:
+        """Where ranks take different branches, all that is calculated in them is a rank's own."""
+        if index:
+            for program, frame in children(place.eqn, place.frame):
+                for inner in walk(program.jaxpr, frame):
+                    self._count(inner, index)
+
+    def _settled(self, run: Callable[[list[Axes]], list[Axes]], given: list[Axes], carry: slice) -> list[Axes]:
+        """What a loop carries varies at last as much as in any round."""
+        counting, self._counting = self._counting, False
+        while True:
+            outs = run(given)
+            wider = [one | out for one, out in zip(given[carry], outs, strict=True)]
+            if wider == given[carry]:
+                self._counting = counting
+                return given
+            given[carry] = wider
+
+
+def _only(place: Place, given: list[Axes]) -> tuple[ClosedJaxpr, list[Axes], Frame]:
+    ((program, frame),) = children(place.eqn, place.frame)
+    return program, given, frame
+
+
+_CONTROL: dict[str, Callable[[_Varying, Place, list[Axes]], list[Axes]]] = {
+    "shard_map": _Varying.shard_map,
+    "scan": _Varying.scan,
+    "while": _Varying.while_,
+    "cond": _Varying.cond,
+}
+_COMMUNICATES = (*version.REDUCTIONS, *version.GATHERS, *version.SCATTERS, "all_to_all", "ppermute", "axis_index")
+
+
+def _communicated(place: Place, given: list[Axes]) -> list[Axes]:
+    eqn, name = place.eqn, place.eqn.primitive.name
+    axes = frozenset(version.axis_names(eqn))
+    if name == "axis_index":
+        return [axes] * len(eqn.outvars)
+    apart = eqn.params.get("axis_index_groups") is not None
+    if name in version.REDUCTIONS or name in version.GATHERS:
+        return [one | axes if apart else one - axes for one in given]
+    if name == "ppermute":
+        whole = len(eqn.params["perm"]) == math.prod((place.frame.sizes or {}).get(axis, 1) for axis in axes)
+        return [one if whole and not one & axes else one | axes for one in given]
+    return [one | axes for one in given]
+
+
+def _named(spec: Any) -> Iterator[str]:
+    """The axes that a PartitionSpec names."""
+    for part in spec or ():
+        yield from part if isinstance(part, (tuple, list)) else (part,) if isinstance(part, str) else ()
+
+
+def _sharded_axes(places: Iterable[Place], state: Any) -> Iterator[str]:
+    """The axes over which the state, or a value outside every shard_map, is said to be divided."""
+    for leaf in jax.tree_util.tree_leaves(state):
+        yield from _named(getattr(getattr(leaf, "sharding", None), "spec", ()))
+    for place in places:
+        if place.frame.sizes is None and place.eqn.primitive.name != "shard_map":
+            for value in place.eqn.params.values():
+                for one in value if isinstance(value, (tuple, list)) else (value,):
+                    yield from _named(getattr(one, "spec", ()))
+            for atom in place.eqn.outvars:
+                yield from _named(getattr(getattr(atom.aval, "sharding", None), "spec", ()))
