@@ -89,6 +89,8 @@ class Contract:
     relations   the laws of the check `relations` that hold here
     held        the precision of the recipe is a promise: a program that sums or takes statistics in less breaks it
     replicated_axes  mesh axes that divide nothing on purpose; any other axis of a case must divide something
+    still       observables of the reference by which nothing can be shown, on purpose: a gradient that is zero
+                everywhere in every step, a loss that the batch does not move
     replayed    observable -> batch key: decisions of the oracle that every run in a narrower dtype is given with the
                 batch, since where two alternatives are almost alike rounding decides, and all that follows hangs on it
     formulations   further models that are equal to `model` in exact arithmetic and rounded elsewhere, as programs in
@@ -110,6 +112,7 @@ class Contract:
     relations: tuple[str, ...] = ()
     held: bool = True
     replicated_axes: tuple[str, ...] = ()
+    still: tuple[str, ...] = ()
     replayed: Mapping[str, str] = field(default_factory=dict)
     formulations: tuple[Any, ...] = ()
     roles: Mapping[str, str] = field(default_factory=dict)

@@ -141,6 +141,7 @@ class Truth:
     decided      per step: batch key -> int32, the decisions that are replayed; empty in float64
     flops        matrix-product operations of one reference step
     operations   those and every other calculation, as in Division
+    unmoved      `loss`, where no change of the first batch moves it
     """
 
     oracle: tuple[dict[str, np.ndarray], ...]
@@ -149,4 +150,5 @@ class Truth:
     decided: tuple[dict[str, np.ndarray], ...]
     flops: int | None = None
     operations: int | None = None
+    unmoved: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)

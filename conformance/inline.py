@@ -6,7 +6,7 @@ import inspect
 import pickle
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,8 @@ class Functions:
     parameters: Arrays
     batch: Arrays
     roles: Mapping[str, str]
+    replicated_axes: tuple[str, ...] = ()
+    still: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,8 @@ def check(
     dtype: str = "float64",
     framework: str | None = None,
     roles: Mapping[str, str] | None = None,
+    replicated_axes: Sequence[str] = (),
+    still: Sequence[str] = (),
 ) -> Judgement:
     """Compare a sharded function with a single-device one.
 
@@ -84,6 +88,9 @@ def check(
     parameters, batch   name -> array of real numbers (batch: or whole numbers); both are rounded to the dtype first
     mesh       for example 'data=2,tensor=4', axes by any names; it is emulated, no accelerator is needed
     roles      axis -> its role (one of `conformance.roles.ROLES`), where the usual meaning of its name does not say it
+    replicated_axes   axes that divide nothing on purpose; that any other axis divides nothing is a finding
+    still      what the reference cannot move, on purpose: `gradients/<name>` that is zero everywhere, `loss` that no
+               batch moves; anywhere else that is a finding, since two dead programs agree perfectly
 
     Both functions stand at the top level of a module, since the workers import them. Raises ValueError with one
     sentence for functions that cannot be found again, a bad mesh, dtype or role, and for inputs that are no numbers.
@@ -97,6 +104,8 @@ def check(
         parameters=parameters_in(dtype, parameters),
         batch=batch_in(dtype, batch),
         roles=dict(roles or {}),
+        replicated_axes=_words("replicated_axes", replicated_axes, Mesh.parse(mesh).axes),
+        still=_words("still", still, ("loss", *(f"gradients/{name}" for name in parameters))),
     )
     with standard_first():
         return Judgement(result=_judged(functions, candidate.__name__, _mesh(mesh, functions), dtype))
@@ -147,7 +156,16 @@ def contract(name: str) -> Contract:
         recipe=Recipe(steps=1),
         roles=functions.roles,
         held=False,
+        replicated_axes=functions.replicated_axes,
+        still=functions.still,
     )
+
+
+def _words(argument: str, given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    for word in (given,) if isinstance(given, str) else given:
+        if word not in known:
+            raise ValueError(f"{argument} names '{word}', which is none of {', '.join(known)}.")
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _mesh(text: str, functions: Functions) -> Mesh:

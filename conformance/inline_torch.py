@@ -30,7 +30,7 @@ class Reference:
         loss, outputs = found if isinstance(found, tuple) else (found, {})
         outputs = outputs if isinstance(outputs, Mapping) else {"y": outputs}
         refuse_complex({name: value.is_complex() for name, value in outputs.items()})
-        gradients = torch.autograd.grad(loss, list(leaves.values()))
+        gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
         named = dict(zip(leaves, gradients, strict=True))
         seen = {f"outputs/{name}": value.detach() for name, value in outputs.items()} | {"loss": loss.detach()}
         return state, seen | {f"gradients/{name}": named[name] for name in reversed(list(named))}

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from conformance.division import computed_alike, divided, does_all
-from conformance.evidence import Observations
+from conformance.evidence import Division, Observations
 from conformance.exhibit import Exhibit
 from conformance.results import Cause
 
 KEPT = ("parameters/", "optimizer/", "gradients/")  # to hold these in parts is a division, whatever is computed
+FORWARD = 0.25  # of the work of a step, at least, is that of the forward pass: a third but for rounding and the update
 HOLLOW = "the axis divides nothing"
 
 
@@ -64,9 +65,21 @@ def _divides(exhibit: Exhibit, axis: str) -> str | None:
     division = computed_alike(exhibit.evidence, mesh, axis)
     if division is not None:
         others = mesh.devices // mesh.size(axis)
-        return "" if does_all(division, exhibit.truth.operations, others) else "the work"
+        same = does_all(division, exhibit.truth.operations, others) or _masked(exhibit, division)
+        return "" if same else "the work"
     held = divided(seen, mesh, axis)
     return None if held is None else f"'{held}'"
+
+
+def _masked(exhibit: Exhibit, division: Division) -> bool:
+    """Every rank makes all products of the reference, for the most part on the same values; the rest is masked.
+
+    So runs a pipeline of which every rank has all stages: what all but one compute is dropped, and so is its gradient.
+    """
+    flops, truth = exhibit.evidence.flops, exhibit.truth
+    if not flops or not truth.flops or not truth.operations:
+        return False
+    return min(flops.values()) >= truth.flops and division.alike >= FORWARD * truth.operations
 
 
 def _moments(exhibit: Exhibit) -> Iterator[Observations]:

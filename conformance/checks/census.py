@@ -29,7 +29,8 @@ class Census(Check):
         "The placed parameters are the canonical ones, bit for bit; every observation of the reference is there, "
         "whole and in its shape, and every rank that its placements name hands its copy over; every parameter has a "
         "gradient and its optimizer slots; tokens in = tokens in the loss; every batch key changes something; every "
-        "device of the mesh holds something; clipping is active where the recipe clips."
+        "device of the mesh holds something; clipping is active where the recipe clips; the reference is alive: no "
+        "gradient of it is zero everywhere and its loss moves with the batch, but for what the contract says."
     )
 
     def applies(self, exhibit: Exhibit) -> bool:
@@ -46,6 +47,7 @@ class Census(Check):
             *_keys(exhibit),
             *_devices(exhibit),
             *_clipping(exhibit),
+            *_alive(exhibit),
         ]
         failing = [count for count in counts if count.sentence]
         return self.result(
@@ -160,3 +162,24 @@ def _clipping(exhibit: Exhibit) -> Iterator[Count]:
     if threshold is not None and norm is not None:
         sentence = f"The gradient norm {float(norm):.3g} is below the threshold {threshold:g}: clipping is not tested."
         yield Count("clipping", "" if float(norm) > threshold else sentence)
+
+
+def _alive(exhibit: Exhibit) -> Iterator[Count]:
+    """Two dead programs agree perfectly: what the reference itself cannot move shows nothing of a candidate."""
+    still, oracle = exhibit.contract.still, exhibit.truth.oracle
+    for name in (name for name in oracle[0] if name.startswith("gradients/")):
+        dead = not any(step[name].any() for step in oracle if name in step)
+        yield Count(f"reference: {name}", _dead(name, "is zero everywhere", dead, still))
+    if "loss" in oracle[0]:
+        dead = "loss" in exhibit.truth.unmoved
+        yield Count("reference: loss", _dead("loss", "does not move with the batch", dead, still))
+
+
+def _dead(name: str, words: str, dead: bool, still: tuple[str, ...]) -> str:
+    if dead and name not in still:
+        return f"'{name}' of the reference {words}: nothing can be shown by it."
+    return (
+        f"The contract says that '{name}' of the reference {words}, but it is not so."
+        if name in still and not dead
+        else ""
+    )

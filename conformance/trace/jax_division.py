@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from conformance.division import LITTLE
 from conformance.evidence import Division
 from conformance.mesh import Mesh
 from conformance.trace import jax_version as version
@@ -43,7 +44,7 @@ def divisions(
     manual = {axis for place in places for axis in place.frame.sizes or {}}
     total = sum(place.frame.trips * operations(place.eqn) for place in places)
     products = sum(place.frame.trips * product_flops(place.eqn) for place in places)
-    outside = any(operations(place.eqn) for place in places if place.frame.sizes is None and not inside(place))
+    outside = sum(place.frame.trips * operations(place.eqn) for place in places if place.frame.sizes is None)
     named = frozenset(_sharded_axes(places, state))
     found, own = {}, _Varying()
     own.program(program, [NONE] * len(program.jaxpr.invars), Frame())
@@ -54,7 +55,7 @@ def divisions(
     text: str | None = None
     for axis in (axis for axis in mesh.axes if mesh.size(axis) > 1):
         mine = own.operations.get(axis, 0)
-        if mine or (axis in manual and not outside):
+        if mine or (axis in manual and outside <= LITTLE * total):
             found[axis] = Division(alike=max(total - mine, 0), own=mine, own_products=own.products.get(axis, 0))
         elif axis in named:
             found[axis] = everything
@@ -63,11 +64,6 @@ def divisions(
             if text is not None:
                 found[axis] = everything if axis in spanned_axes(text, mesh) else nothing
     return found
-
-
-def inside(place: Place) -> bool:
-    """Whether an equation holds the program of others, which are counted on their own."""
-    return bool(children(place.eqn, place.frame))
 
 
 def operations(eqn: JaxprEqn) -> int:
@@ -92,7 +88,11 @@ def _is_floating(atom: Any) -> bool:
 
 
 class _Varying:
-    """Walks a program with the axes along which each value varies; sums up the work on values that do."""
+    """Walks a program with the axes along which each value varies; sums up the work on values that do.
+
+    Outside of every shard_map a value is known by the axes along which its blocks are copies of each other: what one
+    shard_map leaves for the next, for its own transpose say, comes out as blocks of all axes, alike or not.
+    """
 
     def __init__(self) -> None:
         self.operations: dict[str, int] = {}
@@ -117,9 +117,11 @@ class _Varying:
             return self.program(*_only(place, given))
         if name in _CONTROL:
             return _CONTROL[name](self, place, given)
+        if place.frame.sizes is None:
+            return list(given) if name == "optimization_barrier" else [NONE] * len(eqn.outvars)
         varies = NONE.union(*given)
         self._count(place, varies)
-        if place.frame.sizes is None or (name not in _COMMUNICATES and name not in version.CASTS):
+        if name not in _COMMUNICATES and name not in version.CASTS:
             return [varies] * len(eqn.outvars)
         if name in version.CASTS:
             return list(given)
@@ -134,48 +136,54 @@ class _Varying:
             self.products[axis] = self.products.get(axis, 0) + product
 
     def shard_map(self, place: Place, given: list[Axes]) -> list[Axes]:
-        ((program, frame),) = children(place.eqn, place.frame)
-        specs = place.eqn.params["in_specs"]
-        inner = [
-            one | frozenset(_named(spec)) & frozenset(frame.sizes or {}) for one, spec in zip(given, specs, strict=True)
-        ]
-        self.program(program, inner, frame)
-        return [NONE] * len(place.eqn.outvars)  # a global value again
+        ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
+        manual, nested = frozenset(version.manual_axes(place.eqn)), place.frame.sizes is not None
+        pairs = [(one, frozenset(_named(spec)) & manual) for one, spec in zip(given, params["in_specs"], strict=True)]
+        outs = self.program(program, [one | named if nested else named - one for one, named in pairs], frame)
+        if nested:
+            return [one - manual | frozenset(_named(spec)) for one, spec in zip(outs, params["out_specs"], strict=True)]
+        return [frozenset(_named(spec)) - one for one, spec in zip(outs, params["out_specs"], strict=True)]
 
     def scan(self, place: Place, given: list[Axes]) -> list[Axes]:
         ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
         n_consts, n_carry = params["num_consts"], params["num_carry"]
         carry = slice(n_consts, n_consts + n_carry)
-        settled = self._settled(lambda now: self.program(program, now, frame)[:n_carry], list(given), carry)
+        settled = self._settled(lambda now: self.program(program, now, frame)[:n_carry], list(given), carry, frame)
         return self.program(program, settled, frame)
 
     def while_(self, place: Place, given: list[Axes]) -> list[Axes]:
         ((cond, cond_frame), (body, body_frame)), params = children(place.eqn, place.frame), place.eqn.params
         n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
         inner = list(given[n_cond:])
-        settled = self._settled(lambda now: self.program(body, now, body_frame), inner, slice(n_body, None))
+        settled = self._settled(lambda now: self.program(body, now, body_frame), inner, slice(n_body, None), body_frame)
         stops = NONE.union(*self.program(cond, [*given[:n_cond], *settled[n_body:]], cond_frame))
-        return [one | stops for one in self.program(body, settled, body_frame)]
+        outs = self.program(body, settled, body_frame)
+        return outs if body_frame.sizes is None else [one | stops for one in outs]
 
     def cond(self, place: Place, given: list[Axes]) -> list[Axes]:
         index, *operands = given
         branches = [self.program(program, operands, frame) for program, frame in children(place.eqn, place.frame)]
         self._count_branches(place, index)
-        return [index.union(*outs) for outs in zip(*branches, strict=True)] if branches else []
+        if place.frame.sizes is None:
+            return [frozenset.intersection(*outs) for outs in zip(*branches, strict=True)]
+        return [index.union(*outs) for outs in zip(*branches, strict=True)]
 
     def _count_branches(self, place: Place, index: Axes) -> None:
         """Where ranks take different branches, all that is calculated in them is a rank's own."""
-        if index:
+        if index and place.frame.sizes is not None:
             for program, frame in children(place.eqn, place.frame):
                 for inner in walk(program.jaxpr, frame):
                     self._count(inner, index)
 
-    def _settled(self, run: Callable[[list[Axes]], list[Axes]], given: list[Axes], carry: slice) -> list[Axes]:
-        """What a loop carries varies at last as much as in any round."""
+    def _settled(
+        self, run: Callable[[list[Axes]], list[Axes]], given: list[Axes], carry: slice, frame: Frame
+    ) -> list[Axes]:
+        """What a loop carries varies at last as much as in any round, and is a copy only if it always is."""
         counting, self._counting = self._counting, False
         while True:
             outs = run(given)
-            wider = [one | out for one, out in zip(given[carry], outs, strict=True)]
+            pairs = zip(given[carry], outs, strict=True)
+            wider = [one & out if frame.sizes is None else one | out for one, out in pairs]
             if wider == given[carry]:
                 self._counting = counting
                 return given

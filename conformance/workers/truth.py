@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -63,6 +63,7 @@ class References:
             given = [batch | replayed for batch, replayed in zip(batches, decided, strict=True)]
             noise = self.noise(found, job.dtype, parameters, given, oracle)
             trainer = self.trainer(found, "float64")
+            unmoved = self.unmoved(trainer, parameters, batches[0], oracle[0])
             flops, operations = self.work(trainer.step, trainer.place(parameters), batches[0])
         return Truth(
             oracle=oracle,
@@ -71,6 +72,7 @@ class References:
             decided=decided,
             flops=flops,
             operations=operations,
+            unmoved=unmoved,
             seconds=dict(clock.seconds),
         )
 
@@ -122,6 +124,14 @@ class References:
             for run, start, (state, seen) in zip(runs, starts, results, strict=True):
                 run.append(self.numbers(seen) | _changes(self.numbers(trainer.collect(state)), start))
         return [tuple(run) for run in runs]
+
+    def unmoved(self, trainer: Any, parameters: Arrays, batch: Arrays, oracle: Arrays) -> tuple[str, ...]:
+        """The loss, if no key of the batch moves it by a bit."""
+        for other in altered(batch):
+            _, seen = trainer.step(trainer.place(parameters), other)
+            if not np.array_equal(self.to_numpy(seen["loss"]), oracle["loss"]):
+                return ()
+        return ("loss",) if "loss" in oracle and batch else ()
 
     def trainer(self, found: Contract, dtype: str) -> Any:
         return self.kept(found, dtype).trainer
@@ -211,3 +221,14 @@ def _real_inputs(batch: Arrays) -> list[str]:
         for key, value in batch.items()
         if np.issubdtype(value.dtype, np.floating) and key != "mask" and not np.isin(value, (0, 1)).all()
     ]
+
+
+def altered(batch: Arrays) -> Iterator[Arrays]:
+    """The batch with one key at a time of other values: real inputs first, by chance and unlike each other."""
+    real, rng = _real_inputs(batch), np.random.default_rng(0)
+    for key in real:
+        yield batch | {key: batch[key] * rng.uniform(0.5, 1.5, batch[key].shape) + rng.uniform(size=batch[key].shape)}
+    for key in (key for key in batch if key not in real):
+        yield batch | {key: np.roll(batch[key], [1] * batch[key].ndim, list(range(batch[key].ndim)))}
+        if np.isin(batch[key], (0, 1)).all():
+            yield batch | {key: (1 - batch[key]).astype(batch[key].dtype)}

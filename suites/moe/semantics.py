@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conformance.contract import Contract
-from reference.architecture import Architecture, mixtures
+from reference.architecture import Architecture, is_router_bias, mixtures
 
 
 def declared(found: Contract) -> Contract:
-    """A contract that says what it means by its mixtures; in narrow dtypes their choices are those of the oracle."""
+    """A contract that says what it means by its mixtures; in narrow dtypes their choices are those of the oracle.
+
+    No gradient reaches the bias of a router: it only joins in the choice.
+    """
+    still = tuple(f"gradients/{name}" for name in found.shapes if is_router_bias(name))
     replayed = {f"choices/{name}": f"routing.{name}" for name in mixtures(found.model)}
-    return replace(found, semantics={**found.semantics, **_semantics(found.model)}, replayed=replayed)
+    return replace(found, semantics={**found.semantics, **_semantics(found.model)}, replayed=replayed, still=still)
 
 
 def _semantics(model: Architecture) -> dict[str, str]:

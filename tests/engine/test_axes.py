@@ -1,0 +1,133 @@
+"""An axis that divides nothing is found, and nothing else is taken for one; a dead reference shows nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conformance.checks import CHECKS
+from conformance.evidence import Computed, Division, Observations
+from conformance.exhibit import Exhibit
+from conformance.implementation import Declarations
+from conformance.results import CheckResult
+from tests.engine import specimen
+from tests.engine.specimen import exhibit
+
+WHOLE = 1000  # operations of the reference
+SAME = Division(alike=WHOLE, own=0, own_products=0)
+
+
+def _judged(name: str, made: Exhibit) -> CheckResult:
+    return next(check for check in CHECKS if check.name == name).judge(made)
+
+
+def _whole(observations: Observations) -> Observations:
+    """The same, with all of every tensor on every rank."""
+    return {
+        name: replace(
+            one, blocks=(replace(one.blocks[0], ranks=tuple(range(8)), index=(slice(0, 1),) * len(one.shape)),)
+        )
+        for name, one in observations.items()
+    }
+
+
+def _made(division: dict[str, Division] | None = None, replicated: tuple[str, ...] = (), **evidence: object) -> Exhibit:
+    """Every tensor whole on every rank of data=2,tensor=4, and a program of which this much is known."""
+    made = exhibit(division=division or {}, declarations=Declarations(), **evidence)
+    found = replace(made.evidence, initial=_whole(made.evidence.initial), steps=tuple(map(_whole, made.evidence.steps)))
+    contract = specimen.contract(replicated_axes=replicated)
+    return replace(made, evidence=found, contract=contract, truth=replace(made.truth, operations=WHOLE))
+
+
+DIVIDED = Division(alike=0, own=WHOLE // 2, own_products=0)
+
+
+@pytest.mark.parametrize(
+    ("division", "hollow"),
+    [
+        (SAME, True),
+        (Division(alike=WHOLE, own=WHOLE // 50, own_products=0), True),  # masks by rank
+        (Division(alike=WHOLE, own=WHOLE // 50, own_products=8), False),
+        (Division(alike=WHOLE, own=WHOLE // 5, own_products=0), False),
+        (Division(alike=WHOLE // 8, own=0, own_products=0), False),  # blocks of a constant have the same values
+    ],
+)
+def test_an_axis_is_judged_by_what_its_ranks_compute(division: Division, hollow: bool) -> None:
+    result = _judged("layout", _made({"data": DIVIDED, "tensor": division}))
+    assert (result.verdict == "fail") == hollow
+    if hollow:
+        assert result.detail == (
+            "Axis 'tensor' divides nothing: every rank of it holds and computes everything, on the same values."
+        )
+        assert [cause.axis for cause in result.diagnosis] == ["tensor"]
+
+
+def test_a_pipeline_that_runs_whole_on_every_rank_divides_nothing() -> None:
+    masked = Division(alike=WHOLE // 3, own=2 * WHOLE // 3, own_products=500)
+    made = _made({"data": DIVIDED, "tensor": masked}, flops=dict.fromkeys(range(8), 8000))
+    assert _judged("layout", made).verdict == "fail"
+    less = _made({"data": DIVIDED, "tensor": masked}, flops=dict.fromkeys(range(8), 4000))
+    assert _judged("layout", less).verdict == "pass"
+
+
+def test_what_is_held_in_parts_is_divided() -> None:
+    made = exhibit(division={"data": DIVIDED, "tensor": SAME})
+    assert _judged("layout", made).verdict == "pass"
+
+
+def test_an_axis_of_which_nothing_is_known_is_not_held() -> None:
+    result = _judged("layout", _made({"data": DIVIDED}, unwatched="it cannot be traced as a whole (TypeError: no)"))
+    assert result.verdict == "pass"
+    assert result.not_held.startswith("Whether axis 'tensor' divides anything is not known")
+    assert result.not_held.endswith("because it cannot be traced as a whole (TypeError: no).")
+
+
+def test_an_axis_may_divide_nothing_on_purpose_and_is_held_to_that() -> None:
+    meant = _judged("layout", _made({"data": DIVIDED, "tensor": SAME}, ("tensor",)))
+    assert (meant.verdict, meant.detail) == ("pass", "Axis 'tensor' divides nothing, on purpose.")
+    broken = _judged("layout", _made({"data": DIVIDED, "tensor": DIVIDED}, ("tensor",)))
+    assert broken.detail == "Axis 'tensor' is said to be replicated, but it divides the work."
+
+
+def _computed(digests: list[int], operations: int = 100) -> Computed:
+    size = len(digests)
+    return Computed(
+        digests=np.array(digests, dtype=np.uint64),
+        operations=np.full(size, operations),
+        products=np.zeros(size, dtype=bool),
+    )
+
+
+@pytest.mark.parametrize(("own", "verdict"), [(False, "fail"), (True, "pass")])
+def test_ranks_are_laid_side_by_side_by_what_they_computed(own: bool, verdict: str) -> None:
+    """Results 0 to 9 depend on the coordinate of 'data'; on that of 'tensor' too, or not."""
+    mesh = specimen.MESH
+    where = [mesh.coordinates(rank) for rank in range(8)]
+    computed = {
+        rank: _computed([100 * at["data"] + 10_000 * at["tensor"] * own + n for n in range(10)])
+        for rank, at in enumerate(where)
+    }
+    assert _judged("layout", _made(computed=computed)).verdict == verdict
+
+
+def _dead(name: str, **changes: object) -> Exhibit:
+    made = exhibit()
+    oracle = tuple(step | {name: np.zeros_like(step[name])} for step in made.truth.oracle)
+    return replace(made, truth=replace(made.truth, oracle=oracle), contract=specimen.contract(**changes))
+
+
+def test_a_gradient_that_is_zero_everywhere_shows_nothing() -> None:
+    result = _judged("census", _dead("gradients/b"))
+    assert result.detail == "'gradients/b' of the reference is zero everywhere: nothing can be shown by it."
+    assert _judged("census", _dead("gradients/b", still=("gradients/b",))).verdict == "pass"
+    alive = replace(exhibit(), contract=specimen.contract(still=("gradients/b",)))
+    assert "but it is not so" in _judged("census", alive).detail
+
+
+def test_a_loss_that_no_batch_moves_shows_nothing() -> None:
+    made = exhibit()
+    unmoved = replace(made, truth=replace(made.truth, unmoved=("loss",)))
+    assert _judged("census", unmoved).verdict == "fail"
+    assert _judged("census", replace(unmoved, contract=specimen.contract(still=("loss",)))).verdict == "pass"
