@@ -257,4 +257,18 @@ OPTIMIZERS = (
     ),
 )
 
-FAULTS = STAGES + MICROBATCHES + GRADIENTS + OPTIMIZERS + SAVED + CONTROLS
+HOLLOW = (
+    Fault(
+        id="pipeline-whole-on-every-rank",
+        summary="Every rank holds all stages and runs all of them.",
+        bites="always; every number is right",
+        planted=dict.fromkeys(("jax-1f1b", "torch-1f1b"), "suites.training.whole:WholeOnEveryRank"),
+        contract="pipeline/perceptron",
+        meshes=("data=2,pipeline=2",),
+        axis=None,
+        causes=("the axis divides nothing",),
+        seen_by=("layout",),
+    ),
+)
+
+FAULTS = STAGES + MICROBATCHES + GRADIENTS + OPTIMIZERS + SAVED + HOLLOW + CONTROLS

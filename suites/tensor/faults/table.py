@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.faults import Fault
-from suites.tensor.faults.planting import BOTH_AXES, BOTH_WAYS, both, each
+from suites.tensor.faults.planting import BOTH_AXES, BOTH_WAYS, JAX, TORCH, both, each
 from suites.tensor.faults.table_inputs import INPUTS
 from suites.tensor.faults.table_reductions import LAYOUT, REDUCTIONS
 from suites.tensor.faults.table_training import LOSSES, MODEL, NORMS, UPDATES
@@ -76,7 +76,21 @@ SAVED = (
     ),
 )
 
-FAULTS = REDUCTIONS + INPUTS + LAYOUT + LOSSES + NORMS + UPDATES + MODEL + SAVED + CONTROLS
+HOLLOW = (
+    Fault(
+        id="whole-on-every-rank",
+        summary="Every rank holds the whole model and trains it on the whole batch.",
+        bites="always; every number is right",
+        planted=dict.fromkeys((JAX, TORCH), "suites.training.whole:WholeOnEveryRank"),
+        contract="tensor/mlp",
+        meshes=BOTH_AXES,
+        axis=None,
+        causes=("the axis divides nothing",),
+        seen_by=("layout",),
+    ),
+)
+
+FAULTS = REDUCTIONS + INPUTS + LAYOUT + LOSSES + NORMS + UPDATES + MODEL + SAVED + HOLLOW + CONTROLS
 
 _SEQUENCE = "needs activations divided along the sequence: for the sequence suite"
 ABSENT = {

@@ -1,0 +1,35 @@
+"""A hollow program: every rank holds the whole model and trains it on the whole batch, and nothing is communicated."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from conformance.implementation import Declarations
+
+
+class WholeOnEveryRank:
+    """A mixin in front of any implementation of a contract with a reference: right everywhere, and parallel nowhere."""
+
+    def place(self, parameters, mesh):
+        module, _, name = self.contract.references[self.framework].partition(":")
+        self.alone = getattr(import_module(module), name)(self.contract, self.dtype)
+        return self.on_all(self.alone.place(parameters), mesh)
+
+    def on_all(self, state, mesh):
+        if self.framework == "torch":
+            return state
+        import jax
+
+        return jax.device_put(state, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+    def step(self, state, batch):
+        return self.alone.step(state, batch)
+
+    def collect(self, state):
+        return self.alone.collect(state)
+
+    def declare(self):
+        return Declarations()
+
+    def timeline(self):
+        return None
