@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from conformance.division import computed_alike, divided, does_all
 from conformance.evidence import Division, Observations
@@ -39,9 +39,20 @@ def judged(exhibit: Exhibit, axis: str) -> Axis:
         )
         return Axis(what=what, known=False, sentence=sentence)
     if not divides:
-        sentence = f"Axis '{axis}' divides nothing: every rank of it holds and computes everything, on the same values."
-        return Axis(what=what, sentence=sentence, cause=Cause(cause=HOLLOW, axis=axis, confidence=0.95))
+        return Axis(what=what, sentence=_hollow([axis]), cause=Cause(cause=HOLLOW, axis=axis, confidence=0.95))
     return Axis(what=what)
+
+
+def together(axes: Sequence[Axis]) -> list[Axis]:
+    """The same, but that those that divide nothing share one sentence."""
+    hollow = [str(one.cause.axis) for one in axes if one.cause]
+    return [replace(one, sentence=_hollow(hollow)) if one.cause else one for one in axes]
+
+
+def _hollow(axes: list[str]) -> str:
+    named = " and ".join(f"'{axis}'" for axis in axes)
+    who = f"Axis {named} divides" if len(axes) == 1 else f"Axes {named} divide"
+    return f"{who} nothing: every rank along {'it' if len(axes) == 1 else 'them'} holds and computes everything."
 
 
 def _on_purpose(what: str, axis: str, divides: str | None) -> Axis:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conformance.checks.axes import judged
+from conformance.checks.axes import judged, together
 from conformance.checks.check import Check
 from conformance.evidence import Block, Observed
 from conformance.exhibit import Exhibit
@@ -33,7 +33,8 @@ class Layout(Check):
 
     def judge(self, exhibit: Exhibit) -> CheckResult:
         findings = [*_stored(exhibit), *_asked(exhibit), *_work(exhibit)]
-        axes = [judged(exhibit, axis) for axis in exhibit.case.mesh.axes if exhibit.case.mesh.size(axis) > 1]
+        wide = [axis for axis in exhibit.case.mesh.axes if exhibit.case.mesh.size(axis) > 1]
+        axes = together([judged(exhibit, axis) for axis in wide])
         findings += [(one.what, one.sentence) for one in axes if one.known]
         failing = [(what, sentence) for what, sentence in findings if sentence]
         unknown = " ".join(one.sentence for one in axes if not one.known)

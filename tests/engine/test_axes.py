@@ -58,10 +58,14 @@ def test_an_axis_is_judged_by_what_its_ranks_compute(division: Division, hollow:
     result = _judged("layout", _made({"data": DIVIDED, "tensor": division}))
     assert (result.verdict == "fail") == hollow
     if hollow:
-        assert result.detail == (
-            "Axis 'tensor' divides nothing: every rank of it holds and computes everything, on the same values."
-        )
+        assert result.detail == ("Axis 'tensor' divides nothing: every rank along it holds and computes everything.")
         assert [cause.axis for cause in result.diagnosis] == ["tensor"]
+
+
+def test_axes_that_divide_nothing_are_named_together() -> None:
+    result = _judged("layout", _made({"data": SAME, "tensor": SAME}))
+    assert result.detail.startswith("Axes 'data' and 'tensor' divide nothing")
+    assert [cause.axis for cause in result.diagnosis] == ["data", "tensor"]
 
 
 def test_a_pipeline_that_runs_whole_on_every_rank_divides_nothing() -> None:
