@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 from conformance.implementation import Declarations
 
 
 class WholeOnEveryRank:
     """A mixin in front of any implementation of a contract with a reference: right everywhere, and parallel nowhere."""
+
+    contract: Any
+    dtype: Any
+    framework: Any
 
     def place(self, parameters, mesh):
         module, _, name = self.contract.references[self.framework].partition(":")

@@ -1,4 +1,4 @@
-"""What a pass must not be: a program that divides nothing, copies that are not handed over, a reference that is dead."""
+"""What a pass must not be: a program that divides nothing, copies left out, a reference that is dead."""
 
 from __future__ import annotations
 
