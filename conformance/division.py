@@ -11,7 +11,7 @@ from conformance.blocks import Place, place
 from conformance.evidence import Computed, Division, Evidence, Observed
 from conformance.mesh import Mesh
 
-LITTLE = 0.05  # of the work may differ where nothing is divided: masks by rank, messages, what rank 0 does for all
+LITTLE = 0.02  # of the work may differ where nothing is divided: masks by rank, messages, what rank 0 does for all
 MOST = 0.75  # of the whole work: who does less on the same values has divided it, since the least divisor is 2
 
 

@@ -135,8 +135,8 @@ class Truth:
     oracle       per step: observable -> float64 array, in data-flow order (forward, then backward, then the update);
                  `updates/<parameter>`, the change since the start, stands in place of `parameters/<parameter>`
     noise        the same keys: elementwise largest deviation from the oracle of single-device runs in the dtype of the
-                 case, on inputs perturbed by rounding; in float64 these runs are evaluated in stochastic arithmetic, and
-                 in narrower dtypes one more is on the inputs as given
+                 case, on inputs perturbed by rounding; in float64 these runs are evaluated in stochastic arithmetic,
+                 and in narrower dtypes one more is on the inputs as given
     initial      canonical parameters before the first step
     decided      per step: batch key -> int32, the decisions that are replayed; empty in float64
     flops        matrix-product operations of one reference step

@@ -9,8 +9,8 @@ import pytest
 
 from conformance.cases import suites
 from conformance.contract import Contract
+from conformance.workers.altered import altered
 from conformance.workers.lookup import load
-from conformance.workers.truth import altered
 
 MOST_PARAMETERS = 100_000  # of a contract that is run here; larger ones are seen in their cases
 
@@ -36,6 +36,6 @@ def test_a_reference_is_alive(contract: Contract) -> None:
             break
     moved = any(
         (np.asarray(trainer.step(trainer.place(parameters), other)[1]["loss"]) != loss).any()
-        for other in altered(batches[0])
+        for _, other in altered(batches[0])
     )
     assert (dead or set()) | (set() if moved else {"loss"}) == set(contract.still)

@@ -110,6 +110,7 @@ class Program:
         """The narrow arithmetic that made gradients and loss, and that of statistics."""
         flow = JaxFlow(self._jaxpr.jaxpr)
         return narrow_arithmetic(flow.nodes, {name: flow.results[number] for number, name in self._observed.items()})
+
     def divisions(self, step: Step, state: Any, batch: Any) -> Mapping[str, Division]:
         """How the arithmetic lies along the axes of which it is known."""
         return divisions(self._jaxpr, self.mesh, state, lambda: _compiled(step, state, batch))
@@ -149,6 +150,8 @@ def _observed(shape: Any) -> dict[int, str]:
 
 def _is_observation(path: Any) -> bool:
     return getattr(path[0], "idx", None) == 1 and hasattr(path[1], "key")
+
+
 def _compiled(step: Step, state: Any, batch: Any) -> str | None:
     """The text of the program that the partitioner made; None where the step does not compile as a whole."""
     try:

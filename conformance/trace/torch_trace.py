@@ -100,7 +100,7 @@ class Recorder(_Watcher):
         self._seen: list[Seen] = []
         self._operators: list[tuple[str, ...]] = []
         self._flops = 0
-        self._results = Results()
+        self._results: Results | None = Results()
         self._at_last_backward: int | None = None  # collectives seen when autograd was last at work
         self._flow: TorchFlow | None = TorchFlow()
 
@@ -108,7 +108,7 @@ class Recorder(_Watcher):
         out = self._carried_out(func, args, kwargs)
         if isinstance(func, torch._ops.OpOverload) and not any(map(_is_imagined, tree_leaves((args, out)))):
             self._flops += product_flops(func, args, kwargs, out)
-            self._results.add(func, args, kwargs, out)
+            self._note(func, args, kwargs, out)
             received = self._received(func, args)
             if received is None:
                 self._follow(lambda flow: flow.operation(func, args, kwargs, out))
@@ -123,6 +123,14 @@ class Recorder(_Watcher):
                 told(self._flow)
         except Exception:
             self._flow = None
+
+    def _note(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """Nor does a result without bits of its own end the step: then what was computed is not known."""
+        try:
+            if self._results is not None:
+                self._results.add(func, args, kwargs, out)
+        except Exception:
+            self._results = None
 
     def _carried_out(self, func: Any, args: Any, kwargs: Any) -> Any:
         out = func(*args, **kwargs)
@@ -169,9 +177,10 @@ class Recorder(_Watcher):
         """The narrow arithmetic of this rank, whose observations are these local tensors; None where not known."""
         flow = self._flow
         return None if flow is None else narrow_arithmetic(flow.nodes, {n: flow.node(x) for n, x in observed.items()})
-    def computed(self) -> Computed:
-        """What this rank computed."""
-        return self._results.computed()
+
+    def computed(self) -> Computed | None:
+        """What this rank computed; None where not known."""
+        return None if self._results is None else self._results.computed()
 
     def sites(self) -> tuple[Site, ...]:
         """Every collective in order of issue, with the operators that apply to it."""

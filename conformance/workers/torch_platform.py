@@ -130,11 +130,11 @@ class TorchPlatform(Platform):
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
         with Recorder(case.mesh, self.device_mesh(case)) as recorder:
             returned = step(state, batch)
-        rank = self.rank(case.mesh)
+        rank, computed = self.rank(case.mesh), recorder.computed()
         return returned, Watched(
             traffic=recorder.traffic(),
             flops={rank: recorder.flops()},
-            computed={rank: recorder.computed()},
+            computed={} if computed is None else {rank: computed},
             arithmetic=recorder.arithmetic(_local_values(returned)),
             sites=recorder.sites(),
         )

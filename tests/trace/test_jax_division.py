@@ -98,7 +98,7 @@ def _divisions(loss: Callable[[Any], Any], state: Any = None) -> dict[str, Divis
 @pytest.mark.parametrize(("loss", "axes"), [row[1:] for row in PROGRAMS], ids=[row[0] for row in PROGRAMS])
 def test_an_axis_divides_what_varies_along_it(loss: Callable[[Any], Any], axes: tuple[str, ...]) -> None:
     found = _divisions(loss)
-    divided = {axis for axis, one in found.items() if one.own_products or one.own > 0.05 * (one.own + one.alike)}
+    divided = {axis for axis, one in found.items() if one.own_products or one.own > 0.02 * (one.own + one.alike)}
     assert set(found) == {"data", "tensor"}
     assert divided == set(axes)
 
