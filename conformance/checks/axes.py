@@ -30,14 +30,14 @@ def judged(exhibit: Exhibit, axis: str) -> Axis:
     """Hold one axis of size above 1 to what the contract says of it."""
     what = f"axis {axis}"
     divides = _divides(exhibit, axis)
-    if axis in exhibit.contract.replicated_axes:
-        return _on_purpose(what, axis, divides)
     if divides is None:
         sentence = (
             f"Whether axis '{axis}' divides anything is not known: all that is seen lies whole on each of its ranks, "
             f"and what they compute is not seen, because {exhibit.evidence.unwatched or 'the step was not watched'}."
         )
         return Axis(what=what, known=False, sentence=sentence)
+    if axis in exhibit.contract.replicated_axes:
+        return _on_purpose(what, axis, divides)
     if not divides:
         return Axis(what=what, sentence=_hollow([axis]), cause=Cause(cause=HOLLOW, axis=axis, confidence=0.95))
     return Axis(what=what)
@@ -55,7 +55,7 @@ def _hollow(axes: list[str]) -> str:
     return f"{who} nothing: every rank along {'it' if len(axes) == 1 else 'them'} holds and computes everything."
 
 
-def _on_purpose(what: str, axis: str, divides: str | None) -> Axis:
+def _on_purpose(what: str, axis: str, divides: str) -> Axis:
     if divides:
         sentence = f"Axis '{axis}' is said to be replicated, but it divides {divides}."
         return Axis(what=what, sentence=sentence)

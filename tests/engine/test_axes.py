@@ -81,9 +81,12 @@ def test_what_is_held_in_parts_is_divided() -> None:
     assert _judged("layout", made).verdict == "pass"
 
 
-def test_an_axis_of_which_nothing_is_known_is_not_held() -> None:
-    result = _judged("layout", _made({"data": DIVIDED}, unwatched="it cannot be traced as a whole (TypeError: no)"))
+@pytest.mark.parametrize("replicated", [(), ("tensor",)])
+def test_an_axis_of_which_nothing_is_known_is_not_held(replicated: tuple[str, ...]) -> None:
+    unwatched = "it cannot be traced as a whole (TypeError: no)"
+    result = _judged("layout", _made({"data": DIVIDED}, replicated, unwatched=unwatched))
     assert result.verdict == "pass"
+    assert "on purpose" not in result.detail
     assert result.not_held.startswith("Whether axis 'tensor' divides anything is not known")
     assert result.not_held.endswith("because it cannot be traced as a whole (TypeError: no).")
 
