@@ -131,15 +131,20 @@ def _run(functions: Functions, name: str, mesh: Mesh, dtype: str, workers: Worke
     from conformance.run import Bench
 
     with tempfile.TemporaryDirectory(prefix="shardproof-") as folder:
-        path = Path(folder) / "functions.pickle"
-        path.write_bytes(pickle.dumps(functions))
-        case = Case(contract=f"{PREFIX}{path}", implementation=name, mesh=mesh, dtype=dtype)
-        target = Target(
-            contract=contract(case.contract),
-            framework=functions.framework,
-            path=f"conformance.inline_{functions.framework}:Candidate",
-        )
-        return Bench(workers=workers).judge_case(case, target)
+        return Bench(workers=workers).judge_case(*posed(functions, name, mesh, dtype, Path(folder)))
+
+
+def posed(functions: Functions, name: str, mesh: Mesh, dtype: str, folder: Path) -> tuple[Case, Target]:
+    """The functions as a case and what it runs; the folder must stay until it is judged."""
+    path = folder / "functions.pickle"
+    path.write_bytes(pickle.dumps(functions))
+    case = Case(contract=f"{PREFIX}{path}", implementation=name, mesh=mesh, dtype=dtype)
+    target = Target(
+        contract=contract(case.contract),
+        framework=functions.framework,
+        path=f"conformance.inline_{functions.framework}:Candidate",
+    )
+    return case, target
 
 
 def contract(name: str) -> Contract:

@@ -233,6 +233,23 @@ SAVED = (  # D8
     ),
 )
 
+HALF = (  # float16, which has more digits than bfloat16 and less range
+    Standing(
+        contracts=_names("language_model"),
+        implementations=("jax-zero3", "torch-zero3"),
+        meshes=(HYBRID,),
+        dtypes=("float16",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("language_model", "muon", "decay_groups"),
+        implementations=ALL,
+        meshes=(HYBRID,),
+        dtypes=("float16",),
+        profiles=FULL,
+    ),
+)
+
 REFUSED = (  # FSDP2 keeps gradients in the dtype of what it shards; this row overrules the one above
     Standing(
         contracts=_names("policy_bfloat16_parameters"),
@@ -244,7 +261,7 @@ REFUSED = (  # FSDP2 keeps gradients in the dtype of what it shards; this row ov
     ),
 )
 
-MATRIX = SMOKE + DATA + NARROW + STATE + SLICES + PRECISION + CHANCE + EVALUATED + SAVED + REFUSED
+MATRIX = SMOKE + DATA + NARROW + STATE + SLICES + PRECISION + CHANCE + EVALUATED + SAVED + HALF + REFUSED
 
 MUTATED = (  # every collective of these is mutated
     Standing(contracts=_names("exact"), implementations=ZERO, meshes=("data=2,fsdp=3",)),

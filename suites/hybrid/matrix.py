@@ -201,6 +201,37 @@ SAVED = (  # from stages into more or fewer stages
     ),
 )
 
+HALF = (  # float16, which has more digits than bfloat16 and less range
+    Standing(
+        contracts=_names("mixture"),
+        implementations=("jax-five_axes-capacity", "torch-five_axes"),
+        meshes=("fsdp=2,expert=4",),
+        dtypes=("float16",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("mixture"),
+        implementations=FIVE,
+        meshes=("expert=2,sequence=3",),
+        dtypes=("float16",),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("embedding_first"),
+        implementations=THREE,
+        meshes=("data=2,tensor=2,pipeline=2",),
+        dtypes=("float16",),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("staged_context"),
+        implementations=CONTEXT,
+        meshes=("sequence=2,pipeline=3",),
+        dtypes=("float16",),
+        profiles=FULL,
+    ),
+)
+
 REFUSED = (
     Standing(  # two key heads on four devices
         contracts=_names("staged_context"),
@@ -218,4 +249,4 @@ REFUSED = (
     ),
 )
 
-MATRIX = SMOKE + THREE_AXES + PAIRS + STAGES + SAVED + REFUSED
+MATRIX = SMOKE + THREE_AXES + PAIRS + STAGES + SAVED + HALF + REFUSED

@@ -89,6 +89,20 @@ MATRIX = (
         dtypes=("float32", "bfloat16"),
         profiles=FULL,
     ),
+    Standing(  # float16, which has more digits than bfloat16 and less range
+        contracts=_names("gshard"),
+        implementations=("jax-capacity", "torch-exchange"),
+        meshes=(CROSSED,),
+        dtypes=("float16",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=ALONE + MODELS,
+        implementations=ALL,
+        meshes=(CROSSED,),
+        dtypes=("float16",),
+        profiles=FULL,
+    ),
     Standing(
         contracts=_names("routed_policy"),
         implementations=ALL,

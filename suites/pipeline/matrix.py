@@ -256,7 +256,24 @@ PIPELINING = (  # torch.distributed.pipelining
     ),
 )
 
-MATRIX = SMOKE + STAGES + CROSSED + RECIPES + SAVED + REFUSED + PIPELINING
+HALF = (  # float16, which has more digits than bfloat16 and less range
+    Standing(
+        contracts=_names("language_model"),
+        implementations=("jax-1f1b", "torch-1f1b"),
+        meshes=("pipeline=4",),
+        dtypes=("float16",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("language_model"),
+        implementations=EXPLICIT,
+        meshes=("pipeline=4",),
+        dtypes=("float16",),
+        profiles=FULL,
+    ),
+)
+
+MATRIX = SMOKE + STAGES + CROSSED + RECIPES + SAVED + HALF + REFUSED + PIPELINING
 
 MUTATED = (
     Standing(  # every microbatch has valid rows in every step: what none has, nobody misses

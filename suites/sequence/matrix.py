@@ -170,6 +170,30 @@ NARROW_SUMS = (  # gradients that cancel over the shards of the tokens, and narr
     ),
 )
 
+HALF = (  # float16, which has more digits than bfloat16 and less range
+    Standing(
+        contracts=_names("context_language_model"),
+        implementations=("jax-ring", "torch-ring"),
+        meshes=(CUBE,),
+        dtypes=("float16",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=_names("attention", "attention_documents", "context_language_model"),
+        implementations=CONTEXT,
+        meshes=(CUBE,),
+        dtypes=("float16",),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("layer", "language_model"),
+        implementations=SEQUENCE,
+        meshes=(FLAT,),
+        dtypes=("float16",),
+        profiles=FULL,
+    ),
+)
+
 REFUSED = (  # refused with a clear sentence, never computed wrong
     Standing(
         contracts=_names("attention_uneven"),
@@ -194,7 +218,7 @@ REFUSED = (  # refused with a clear sentence, never computed wrong
     ),
 )
 
-MATRIX = SMOKE + TOKENS_OVER_TENSOR + ROWS_OVER_SEQUENCE + NARROW_SUMS + REFUSED
+MATRIX = SMOKE + TOKENS_OVER_TENSOR + ROWS_OVER_SEQUENCE + NARROW_SUMS + HALF + REFUSED
 
 MUTATED = (  # every collective of these is mutated, in both frameworks
     Standing(contracts=_names("layer_dropout"), implementations=SEQUENCE, meshes=("data=2,tensor=2",)),

@@ -207,7 +207,24 @@ REFUSED = (  # refused with a clear sentence, never computed wrong: heads and ro
     ),
 )
 
-MATRIX = SMOKE + EVERYWHERE + WHOLE + REFUSED
+HALF = (  # float16, which has more digits than bfloat16 and less range
+    Standing(
+        contracts=_names("language_model"),
+        implementations=EXPLICIT,
+        meshes=("data=2,tensor=4",),
+        dtypes=("float16",),
+        profiles=CORE,
+    ),
+    Standing(
+        contracts=FEEDFORWARD + ATTENTION + LAYER + MODEL,
+        implementations=ALL,
+        meshes=("data=2,tensor=4",),
+        dtypes=("float16",),
+        profiles=FULL,
+    ),
+)
+
+MATRIX = SMOKE + EVERYWHERE + WHOLE + HALF + REFUSED
 
 MUTATED = (  # every collective of these is mutated: both explicit styles, two axes of unequal size
     Standing(

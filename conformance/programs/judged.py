@@ -1,0 +1,77 @@
+"""Judge drawn programs as `conformance.check` does, by workers that are kept, and again with an error planted."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from conformance.inline import Functions, posed
+from conformance.mesh import Mesh
+from conformance.programs.program import Program
+from conformance.results import CaseResult
+from conformance.run import Bench
+from conformance.workers.pool import Workers
+
+TOGETHER = 200  # programs by the same workers, which keep everything that they have ever imported
+PATIENCE = 600.0  # seconds: here a time-out would be a finding about the machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A program, whether an error was planted, the verdict, and the largest error / bound of any tensor."""
+
+    program: Program
+    planted: bool
+    passed: bool
+    ratio: float
+    said: str
+
+
+def judged(programs: Sequence[Program], done: Callable[[Judged], None]) -> None:
+    """Every program, and those in float64 with an error planted in one gradient as well."""
+    for start in range(0, len(programs), TOGETHER):
+        with Workers() as workers:
+            for program in programs[start : start + TOGETHER]:
+                for one in judge(program, workers):
+                    done(one)
+
+
+def judge(program: Program, workers: Workers) -> Iterator[Judged]:
+    """The program as it is, then (in float64) with the error."""
+    bench = Bench(workers=workers, timeout_seconds=PATIENCE, trials=False)
+    with tempfile.TemporaryDirectory(prefix="shardproof-") as folder:
+        case, target = posed(_functions(program, Path(folder)), program.kind, Mesh.parse(program.mesh), program.dtype,
+                             Path(folder))  # fmt: skip
+        yield _judged(program, bench.judge_case(case, target), planted=False)
+        if program.dtype == "float64":
+            fault = f"conformance.programs.planted:In{program.spoiled.upper()}"
+            spoiled = bench.judge_case(replace(case, fault="planted"), replace(target, fault=fault))
+            yield _judged(program, spoiled, planted=True)
+
+
+def _functions(program: Program, folder: Path) -> Functions:
+    code = folder / "program.py"
+    code.write_text(program.source)
+    parameters, batch = program.arrays()
+    return Functions(
+        framework=program.framework,
+        reference=f"{code}:reference",
+        candidate=f"{code}:candidate",
+        parameters=parameters,
+        batch=batch,
+        roles={},
+    )
+
+
+def _judged(program: Program, result: CaseResult, *, planted: bool) -> Judged:
+    ratios = [float(ratio) for check in result.checks for ratio in check.ratios.values()]
+    failing = [f"{check.check}: {check.detail}" for check in result.checks if check.verdict == "fail"]
+    return Judged(
+        program=program,
+        planted=planted,
+        passed=result.verdict == "pass",
+        ratio=max(ratios, default=0.0),
+        said=" ".join([result.verdict, result.reason, *failing]).strip(),
+    )
