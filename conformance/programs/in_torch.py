@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from typing import Any
@@ -62,60 +63,85 @@ def reference_of(program: Program) -> Callable[[Any, Any], Any]:
     return reference
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Ranks:
+    """This rank among all of the mesh, in the order of its axes, and what they do together."""
+
+    groups: tuple[Any, ...]
+    place: int
+    devices: int
+
+    @classmethod
+    def of(cls, mesh: Any, axes: tuple[str, ...]) -> _Ranks:
+        place, devices = 0, 1
+        for axis in axes:
+            size = dist.get_world_size(mesh.get_group(axis))
+            place, devices = place * size + mesh.get_local_rank(axis), devices * size
+        return cls(groups=tuple(mesh.get_group(axis) for axis in axes), place=place, devices=devices)
+
+    def summed(self, x: torch.Tensor) -> torch.Tensor:
+        return self._reduced(x, dist.ReduceOp.SUM)
+
+    def largest(self, x: torch.Tensor) -> torch.Tensor:
+        return self._reduced(x, dist.ReduceOp.MAX)
+
+    def gathered(self, x: torch.Tensor) -> torch.Tensor:
+        """A number of every rank."""
+        everybody = torch.zeros(self.devices, dtype=x.dtype)
+        everybody[self.place] = x.detach()
+        return self.summed(everybody)
+
+    def _reduced(self, x: torch.Tensor, how: Any) -> torch.Tensor:
+        x = x.detach().clone()
+        for group in self.groups:
+            dist.all_reduce(x, op=how, group=group)
+        return x
+
+    def mine(self, terms: int) -> slice:
+        rows = terms // self.devices
+        return slice(self.place * rows, (self.place + 1) * rows)
+
+
 def candidate_of(program: Program) -> Callable[[Any, Any, Any], dict[str, Any]]:
     axes = Mesh.parse(program.mesh).axes
 
-    def summed(x: torch.Tensor, mesh: Any) -> torch.Tensor:
-        x = x.detach().clone()
-        for axis in axes:
-            dist.all_reduce(x, group=mesh.get_group(axis))
-        return x
-
     def candidate(parameters: Any, batch: Any, mesh: Any) -> dict[str, Any]:
-        place, devices = _place(mesh, axes)
-        rows = program.terms // devices
-        mine = slice(place * rows, (place + 1) * rows)
-        p = {
-            name: (value[mine] if name == "v" else value).detach().requires_grad_()
-            for name, value in parameters.items()
-        }
+        ranks = _Ranks.of(mesh, axes)
+        mine = ranks.mine(program.terms)
+        held = {name: value[mine] if name == "v" else value for name, value in parameters.items()}
+        p = {name: value.detach().requires_grad_() for name, value in held.items()}
         x = batch["x"][mine]
-        t = _wide(x @ p["w"])
-        peak = t.max().detach()
-        for axis in axes:
-            dist.all_reduce(peak, op=dist.ReduceOp.MAX, group=mesh.get_group(axis))
-        totals = torch.zeros(devices, dtype=t.dtype)
-        totals[place] = t.detach().sum()
-        before = summed(totals, mesh)[:place].sum().requires_grad_()
+        t = _wide(x @ p["w"]).detach()
+        peak = ranks.largest(t.max())
+        before = ranks.gathered(t.sum())[: ranks.place].sum().requires_grad_()
         own = SUMS[program.order](_terms(program, p, x, peak, before))
-        total = summed(own, mesh).requires_grad_()
+        total = ranks.summed(own).requires_grad_()
         loss = _head(program, p, total, peak)
-        known = torch.autograd.grad(loss, [total, p["w"]], allow_unused=True)
-        asked = [*p.values(), before]
-        slopes = dict(zip([*p, "before"], torch.autograd.grad(own, asked, known[0], allow_unused=True), strict=True))
-        gradients = {"w": 0 if slopes["w"] is None else slopes["w"]}
-        if program.kind == "scan":  # what every term before here is owed by the terms here
-            owed = torch.zeros(devices, dtype=t.dtype)
-            owed[place] = slopes["before"]
-            after = summed(owed, mesh)[place + 1 :].sum()
-            [more] = torch.autograd.grad(_wide(x @ p["w"]).sum(), [p["w"]])
-            gradients["w"] = gradients["w"] + more * after.to(more.dtype)
-        if program.kind == "product":
-            gradients["w"] = known[1]
-            everybody = torch.zeros_like(parameters["v"])
-            everybody[mine] = slopes["v"]
-            gradients["v"] = summed(everybody, mesh)
-        else:
-            gradients["w"] = summed(_wide(gradients["w"]), mesh).to(x.dtype)
+        of_total, of_w = torch.autograd.grad(loss, [total, p["w"]], allow_unused=True)
+        slopes = torch.autograd.grad(own, [*p.values(), before], of_total, allow_unused=True)
+        named = dict(zip([*p, "before"], slopes, strict=True))
+        gradients = _product_gradients(of_w, named, parameters["v"], ranks, mine) if "v" in p else {
+            "w": _gradient(named, p["w"], x, ranks)
+        }  # fmt: skip
         return {"loss": loss.detach().to(x.dtype)} | {f"gradients/{name}": value for name, value in gradients.items()}
 
     return candidate
 
 
-def _place(mesh: Any, axes: tuple[str, ...]) -> tuple[int, int]:
-    """This rank's place among all, in the order of the axes, and how many there are."""
-    place, devices = 0, 1
-    for axis in axes:
-        size = dist.get_world_size(mesh.get_group(axis))
-        place, devices = place * size + mesh.get_local_rank(axis), devices * size
-    return place, devices
+def _gradient(slopes: dict[str, Any], w: torch.Tensor, x: torch.Tensor, ranks: _Ranks) -> torch.Tensor:
+    """The gradient of w, on which the terms of every rank depend; in a scan those of later ranks owe to terms here."""
+    own = slopes["w"]
+    if slopes["before"] is not None:
+        after = ranks.gathered(slopes["before"])[ranks.place + 1 :].sum()
+        [more] = torch.autograd.grad(_wide(x @ w).sum(), [w])
+        own = own + more * after.to(more.dtype)
+    return ranks.summed(_wide(own)).to(x.dtype)
+
+
+def _product_gradients(
+    of_w: torch.Tensor, slopes: dict[str, Any], v: torch.Tensor, ranks: _Ranks, mine: slice
+) -> dict[str, torch.Tensor]:
+    """w meets the sum, which every rank has whole; of v every rank has its own part."""
+    everybody = torch.zeros_like(v)
+    everybody[mine] = slopes["v"]
+    return {"w": of_w, "v": ranks.summed(everybody)}

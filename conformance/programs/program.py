@@ -44,7 +44,7 @@ class Program:
         return f"{self.framework} {self.kind}, {shape}, {self.order}, {self.mesh}, {self.dtype} (seed {self.seed})"
 
     def arrays(self) -> tuple[Arrays, Arrays]:
-        """Parameters and batch, rounded to the dtype: every term depends on w, and the sum of a product on v as well."""
+        """Parameters and batch, rounded to the dtype: terms depend on w, those of a product on v as well."""
         rng = np.random.default_rng([self.seed, self.terms])
         scale = 1.0 if self.kind != "sum" else 1 / np.sqrt(self.terms)
         parameters = {"w": rng.normal(size=self.features)}

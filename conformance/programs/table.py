@@ -81,13 +81,12 @@ def page(found: Sequence[Judged]) -> str:
     lines = [
         "# Right programs drawn at random",
         "",
-        f"{programs:,} right programs through the checks of `conformance.check`: {alarms} false alarms. With a relative",
-        f"error of {PLANTED:g} planted in one gradient of those in float64: {caught:,} of {planted:,} caught"
-        f"{f' ({share(caught / planted)})' if planted else ''}.",
+        f"{programs:,} right programs through the checks of `conformance.check`: {alarms} false alarms.",
+        f"With a relative error of {PLANTED:g} in one gradient of those in float64: {_caught(caught, planted)} caught.",
         "",
-        "Sums, means, norms, softmax, products and scans of 2 to 10,000 terms, over meshes of one and two axes; each device",
-        "adds up its own terms in one of four orders. Ratios are error / bound of the worst tensor: 1 is where a program",
-        "begins to fail.",
+        "Sums, means, norms, softmax, products and scans of 2 to 10,000 terms, over meshes of one and two axes; each",
+        "device adds up its own terms in one of four orders. Ratios are error / bound of the worst tensor: a program",
+        "fails beyond 1.",
         "",
         "| framework | dtype | programs | false alarms | median | largest | planted | caught | faintest |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -103,6 +102,10 @@ def page(found: Sequence[Judged]) -> str:
         lines += ["", "Judged wrongly:", ""]
         lines += [f"* {one.program}{', planted' if one.planted else ''}: {one.said}" for one in misjudged]
     return "\n".join(lines) + "\n"
+
+
+def _caught(caught: int, planted: int) -> str:
+    return f"{caught:,} of {planted:,} ({share(caught / planted)})" if planted else "none of none"
 
 
 def _row(one: Count) -> str:

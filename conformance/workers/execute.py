@@ -143,8 +143,16 @@ def is_alteration(mutation: Mutation | None) -> TypeGuard[Mutation]:
 
 
 def changed(value: np.ndarray) -> np.ndarray:
-    """Another valid array: rolled by one along every dim; where that changes nothing, masks or signs are flipped."""
-    rolled = np.roll(value, shift=[1] * value.ndim, axis=list(range(value.ndim)))
-    if not np.array_equal(rolled, value):
-        return rolled
+    """Another valid array: moved on by one along every dim; where that changes nothing, masks or signs are flipped.
+
+    Along the first dim nothing comes round: the last row goes and the first stays, since a sum or a mean over the rows
+    is the same in any order. Along the others what leaves at the end comes in at the front.
+    """
+    moved, dims = value, [dim for dim, size in enumerate(value.shape) if size > 1]
+    for dim in dims[1:]:
+        moved = np.roll(moved, 1, axis=dim)
+    if dims:
+        moved = np.take(moved, np.maximum(np.arange(value.shape[dims[0]]) - 1, 0), axis=dims[0])
+    if not np.array_equal(moved, value):
+        return moved
     return 1 - value if np.isin(value, (0, 1)).all() else -value
