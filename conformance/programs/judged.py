@@ -28,6 +28,11 @@ class Judged:
     ratio: float
     said: str
 
+    @property
+    def rightly(self) -> bool:
+        """A right program has passed; a planted error has failed by its size, not for another reason."""
+        return not self.passed and self.ratio > 1 if self.planted else self.passed
+
 
 def judged(programs: Sequence[Program], done: Callable[[Judged], None]) -> None:
     """Every program, and those in float64 with an error planted in one gradient as well."""

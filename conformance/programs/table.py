@@ -56,14 +56,14 @@ def _count(group: Sequence[Judged]) -> Count:
         median=float(np.median(ratios)),
         largest=max(ratios),
         planted=len(planted),
-        caught=sum(not one.passed for one in planted),
+        caught=sum(one.rightly for one in planted),
         smallest=min((one.ratio for one in planted), default=None),
     )
 
 
 def wrong(found: Sequence[Judged]) -> list[Judged]:
-    """Right programs that failed, and planted errors that passed."""
-    return [one for one in found if one.passed == one.planted]
+    """Right programs that did not pass, and planted errors that were not caught."""
+    return [one for one in found if not one.rightly]
 
 
 def content(found: Sequence[Judged]) -> dict:
