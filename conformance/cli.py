@@ -157,13 +157,21 @@ def power(
     implementation: Annotated[
         str | None, _option("--implementation", "I", "A registered name, or your own file.py:Class.")
     ] = None,
+    contract: Annotated[
+        list[str] | None, _option("--contract", "C", "A contract that your class claims to honour; may be repeated.")
+    ] = None,
+    mesh: Annotated[
+        str | None, _option("--mesh", "M", "Where your class runs; by default, meshes of the contract.")
+    ] = None,
     output: Annotated[Path | None, _option("--output", "DIR", "Where the kill table goes.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Plant faults and count how many the checks kill."""
+    from conformance.commands.power import Asked
     from conformance.commands.power import power as power_command
 
-    return power_command(tuple(suites or ()), implementation=implementation, output=output, as_json=as_json)
+    asked = Asked(suites=tuple(suites or ()), implementation=implementation, contracts=tuple(contract or ()), mesh=mesh)
+    return power_command(asked, output=output, as_json=as_json)
 
 
 @app.command()

@@ -1,36 +1,31 @@
 """Power: plant every known fault and every generated mutation, and see which ones the checks kill.
 
 Mutations are judged without the check `communication`, which would see most of them by counting: values must tell.
-A survivor is a hole in the suite, unless it is proven equivalent. Two proofs count, and nothing else:
-* by law: the operator changes nothing whatever the values are (`Operator.neutral`), such as the maximum of a maximum;
-* by the bits: every observation, parameter and optimizer slot of every step has the same bits on every rank as without
-  the mutation, and the operator is known to leave such values alone (`Operator.blind_to`), such as small counts. Where
-  the operator moves a term to another device of the same sum (`Operator.reorders`), the last bits may differ: by at
-  most ULPS units in the last place of the largest element of the tensor.
+A survivor is a hole in the suite, unless it is proven equivalent
+(`conformance.equivalent`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from conformance.cases import Case, Mutation, Suite, suites
 from conformance.checks import CHECKS, Check
+from conformance.equivalent import why_equivalent
 from conformance.faults import Fault
 from conformance.mesh import Mesh
 from conformance.mutation import OPERATORS, Alteration, other_axes
-from conformance.outsider import framework_of, is_outsider
+from conformance.outsider import is_outsider
 from conformance.power_table import PowerRow, PowerTable
 from conformance.resolve import resolve
 from conformance.results import CaseResult, Cause
 from conformance.run import TIMEOUT_SECONDS, run
-from conformance.workers.jobs import CaseJob, Site, SitesJob
+from conformance.suitable import Found, candidates, find
+from conformance.workers.jobs import Outcome, Site, SitesJob
 from conformance.workers.pool import Workers
 
 Progress = Callable[[str], None]
-ULPS = 8
 BY_VALUES = tuple(check for check in CHECKS if check.name != "communication")
 LAWLESS = tuple(check for check in CHECKS if check.name != "relations")
 
@@ -57,6 +52,8 @@ def power(
     names: Sequence[str],
     *,
     implementation: str | None = None,
+    contracts: Sequence[str] = (),
+    mesh: Mesh | None = None,
     generated: bool = True,
     each_once: bool = False,
     workers: Workers | None = None,
@@ -65,31 +62,49 @@ def power(
     """Measure the power of some suites, of one implementation (a registered name, or `file.py:Class`) or of all.
 
     Without `generated`, the named faults and the controls alone; with `each_once`, every one of them on one case.
-    A suite says in `Suite.mutated` whose collectives are mutated; of an outsider's implementation those of every
-    contract and mesh in there that it supports.
+    A suite says in `Suite.mutated` whose collectives are mutated; of `file.py:Class` those of every contract of the
+    suites, or of the `contracts` given, that it conforms to (`conformance.suitable`), on `mesh` if there is one.
     """
     chosen = [suites()[name] for name in names]
+    theirs = implementation is not None and is_outsider(implementation)
+    tries = candidates(chosen, implementation, contracts, mesh) if implementation and theirs else []
     if workers is None:
-        with Workers(jax_devices=_most_devices(chosen)) as own:
+        with Workers(jax_devices=_most_devices(chosen, tries)) as own:
             return power(
                 names,
                 implementation=implementation,
+                contracts=contracts,
+                mesh=mesh,
                 generated=generated,
                 each_once=each_once,
                 workers=own,
                 on_progress=on_progress,
             )
+    if theirs:
+        return _measured_of_theirs(find(tries, workers, on_progress), workers, on_progress)
     planted = [one for suite in chosen for one in _faults(suite, implementation, each_once)]
     for suite in chosen if generated else ():
         planted += _mutations(suite, implementation, workers, on_progress)
     planted = list({one.case.id: one for one in sorted(planted, key=lambda one: "relations" in one.planned)}.values())
-    results = _judged(planted, workers, on_progress)
-    rows = [_row(one, results[one.case.id]) for one in planted]
     absent = {suite.name: dict(suite.absent) for suite in chosen}
-    return PowerTable.of((_proven(one, row, workers) for one, row in zip(planted, rows, strict=True)), absent)
+    return PowerTable.of(_rows(planted, _judged(planted, workers, on_progress), workers), absent)
 
 
-def _most_devices(chosen: Sequence[Suite]) -> int:
+def _measured_of_theirs(found: Found, workers: Workers, on_progress: Progress) -> PowerTable:
+    """The mutants of somebody's own class; the class as it is has been judged already."""
+    planted = [one for case, outcome in found.sites.items() for one in _mutants(case, outcome)]
+    mutants = [one for one in planted if one.case.mutation]
+    results = {**found.controls, **_judged(mutants, workers, on_progress)}
+    return PowerTable.of(_rows(planted, results, workers), left_out=found.left_out)
+
+
+def _rows(planted: Sequence[Planted], results: Mapping[str, CaseResult], workers: Workers) -> list[PowerRow]:
+    return [_proven(one, _row(one, results[one.case.id]), workers) for one in planted]
+
+
+def _most_devices(chosen: Sequence[Suite], tries: Sequence[Case]) -> int:
+    if tries:
+        return max(case.mesh.devices for case in tries)
     mutated = (case.mesh.devices for suite in chosen for row in suite.mutated for case in row.cases())
     faulty = (Mesh.parse(mesh).devices for suite in chosen for fault in suite.faults for mesh in fault.meshes)
     return max([1, *mutated, *faulty])
@@ -153,20 +168,20 @@ def _mutations(suite: Suite, implementation: str | None, workers: Workers, on_pr
         on_progress(f"listing the collectives of {case.id}")
         target = resolve(case)
         outcome = workers.run(SitesJob(case=case, framework=target.framework, target=target.path), TIMEOUT_SECONDS)
-        if outcome.failure == "unsupported" and is_outsider(case.implementation):
-            continue
-        found.append(_unchanged(case))
-        found += [_mutation(case, site, operator) for site in outcome.sites for operator in site.operators]
-        found += [_alteration(case, one) for one in outcome.alterations]
+        found += _mutants(case, outcome)
     return found
+
+
+def _mutants(case: Case, listed: Outcome) -> Iterator[Planted]:
+    """The case as it is, then every operator on each of its collectives, and what its class can alter itself."""
+    yield _unchanged(case)
+    yield from (_mutation(case, site, operator) for site in listed.sites for operator in site.operators)
+    yield from (_alteration(case, one) for one in listed.alterations)
 
 
 def _mutated_cases(suite: Suite, implementation: str | None) -> list[Case]:
     cases = [case for row in suite.mutated for case in row.cases()]
-    if implementation is not None and is_outsider(implementation):
-        framework_of(implementation)  # refuses a file that does not import, in one sentence
-        cases = [replace(case, implementation=implementation) for case in cases]
-    elif implementation is not None:
+    if implementation is not None:
         cases = [case for case in cases if case.implementation == implementation]
     return list({case.id: case for case in cases}.values())
 
@@ -241,44 +256,4 @@ def _proven(planted: Planted, row: PowerRow, workers: Workers) -> PowerRow:
         return row
     if planted.site is None:
         return replace(row, equivalent=planted.neutral)
-    assert planted.case.mutation is not None
-    operator = OPERATORS[planted.case.mutation.operator]
-    reason = operator.neutral(planted.site.reduction)
-    if reason is None and operator.blind_to is not None and _same_values(planted.case, workers, operator.reorders):
-        bits = "keeps its bits but for the order of a sum" if operator.reorders else "keeps its bits"
-        reason = f"every observation {bits}, and the operator leaves alone {operator.blind_to}"
-    return replace(row, equivalent=reason)
-
-
-def _same_values(case: Case, workers: Workers, reordered: bool) -> bool:
-    mutated, unchanged = _values(case, workers), _values(replace(case, mutation=None), workers)
-    if mutated is None or unchanged is None or mutated.keys() != unchanged.keys():
-        return False
-    return all(_alike(mutated[key], unchanged[key], ULPS if reordered else 0) for key in unchanged)
-
-
-def _values(case: Case, workers: Workers) -> dict[tuple, np.ndarray] | None:
-    """(step, observation, rank) -> what that rank holds."""
-    target = resolve(case)
-    job = CaseJob(
-        case=case, framework=target.framework, target=target.path, determinism=False, responses=False, trace=False
-    )
-    evidence = workers.run(job, TIMEOUT_SECONDS).evidence
-    if evidence is None:
-        return None
-    return {
-        (step, name, rank): block.value
-        for step, observations in enumerate(evidence.steps)
-        for name, observed in observations.items()
-        for block in observed.blocks
-        for rank in block.ranks
-    }
-
-
-def _alike(mutated: np.ndarray, unchanged: np.ndarray, ulps: int) -> bool:
-    if mutated.shape != unchanged.shape or mutated.dtype != unchanged.dtype:
-        return False
-    if not ulps or not np.issubdtype(unchanged.dtype, np.floating):
-        return mutated.tobytes() == unchanged.tobytes()
-    allowed = ulps * np.finfo(unchanged.dtype).eps * np.abs(unchanged).max(initial=0.0)
-    return bool((np.abs(mutated - unchanged) <= allowed).all())
+    return replace(row, equivalent=why_equivalent(planted.case, planted.site.reduction, workers))

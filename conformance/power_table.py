@@ -154,15 +154,22 @@ class PowerTotals:
 class PowerTable:
     """All rows, what is not as expected first, in an order that depends on nothing but names.
 
-    absent   suite -> mechanism -> why it cannot exist there
+    absent    suite -> mechanism -> why it cannot exist there
+    left_out  contract and mesh -> why nothing was planted there in somebody's own class
     """
 
     rows: tuple[PowerRow, ...]
     absent: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Iterable[PowerRow], absent: Mapping[str, Mapping[str, str]] | None = None) -> PowerTable:
-        return cls(rows=tuple(sorted(rows, key=_place)), absent=absent or {})
+    def of(
+        cls,
+        rows: Iterable[PowerRow],
+        absent: Mapping[str, Mapping[str, str]] | None = None,
+        left_out: Mapping[str, str] | None = None,
+    ) -> PowerTable:
+        return cls(rows=tuple(sorted(rows, key=_place)), absent=absent or {}, left_out=left_out or {})
 
     @property
     def totals(self) -> PowerTotals:
@@ -190,7 +197,7 @@ class PowerTable:
         """This table, with the rows of those implementations in each suite that only the other one has measured."""
         measured = {(row.suite, row.implementation) for row in self.rows}
         kept = [row for row in other.rows if (row.suite, row.implementation) not in measured]
-        return PowerTable.of((*self.rows, *kept), {**other.absent, **self.absent})
+        return PowerTable.of((*self.rows, *kept), {**other.absent, **self.absent}, self.left_out)
 
     def write(self, directory: Path) -> Path:
         """Write power.json and power.md, and beside them one table per suite; the page to read is returned."""
@@ -199,6 +206,7 @@ class PowerTable:
             "totals": self.totals.record(),
             "suites": {name: self.suite(name).totals.record() for name in self.suites},
             "absent": self.absent,
+            "left_out": self.left_out,
             "rows": [row.record() for row in self.rows],
         }
         (directory / "power.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -231,6 +239,9 @@ def _index(table: PowerTable) -> Iterator[str]:
     )
     yield ""
     yield f"In all: {table.totals}."
+    if table.left_out:
+        yield from ("", "## Left out", "")
+        yield from _markdown(("contract", "why nothing was planted there"), table.left_out.items())
 
 
 def _totals_cells(suite: str, kind: str, table: PowerTable) -> Sequence[object]:

@@ -4,41 +4,102 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from conformance import figures
 from conformance.cases import suites
+from conformance.mesh import Mesh, MeshError, too_large
+from conformance.outsider import framework_of, is_outsider
 from conformance.recorder import RESULTS
 from conformance.usage import UsageError, choose
+
+if TYPE_CHECKING:
+    from conformance.power_table import PowerTable
 
 DIRECTORY = RESULTS / "power"
 
 
-def power(names: tuple[str, ...], *, implementation: str | None, output: Path | None, as_json: bool) -> int:
-    """Measure the power of some suites; the exit status is 1 if a bug survived or a control was flagged.
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Whose power is measured, and where. Contracts and a mesh are those of somebody's own `file.py:Class`."""
+
+    suites: tuple[str, ...] = ()
+    implementation: str | None = None
+    contracts: tuple[str, ...] = ()
+    mesh: str | None = None
+
+
+def power(asked: Asked, *, output: Path | None, as_json: bool) -> int:
+    """Measure power; the exit status is 1 if a bug survived, a control was flagged, or nothing could be planted.
 
     Suites and implementations that are in the folder already and are not measured now keep their rows there.
     """
     from conformance.power import power as measure
     from conformance.power_table import PowerTable
 
-    known = tuple(suites())
-    chosen = tuple(choose("suite", name, known) for name in names) or known
-    table = measure(chosen, implementation=implementation, on_progress=_progress)
-    if not table.rows:
+    chosen, mesh = _suites(asked), _mesh(asked)
+    table = measure(
+        chosen, implementation=asked.implementation, contracts=asked.contracts, mesh=mesh, on_progress=_progress
+    )
+    if not table.rows and not table.left_out:
         raise UsageError("Nothing was planted: no fault and no mutation of these suites is for this implementation.")
     folder = output or DIRECTORY
     page = table.beside(PowerTable.read(folder)).write(folder)
-    survivors = [row for row in table.rows if not row.as_expected]
     if as_json:
         for row in table.rows:
             print(json.dumps(row.record()))
-    else:
-        for row in survivors:
-            print(f"{row.verdict} {row.kind} {row.id} {row.contract} {row.implementation} {row.mesh}: {row.what}")
-        print(f"{table.totals}; {figures.count(len(survivors), 'row')} not as expected.")
+    for line in _conclusion(table):
+        print(line, file=sys.stderr if as_json else sys.stdout)
+    if not as_json:
         print(f"Kill table: {page}")
-    return 1 if survivors else 0
+    return 0 if table.totals.planted and all(row.as_expected for row in table.rows) and _all_of(asked, table) else 1
+
+
+def _suites(asked: Asked) -> tuple[str, ...]:
+    """The suites to measure: those that were named, those of the contracts, or all of them."""
+    known = suites()
+    named = tuple(choose("suite", name, tuple(known)) for name in asked.suites)
+    theirs = asked.implementation is not None and is_outsider(asked.implementation)
+    if (asked.contracts or asked.mesh is not None) and not theirs:
+        raise UsageError("--contract and --mesh are for an implementation of your own: give --implementation too.")
+    contracts = tuple(contract.name for name in named or known for contract in known[name].contracts)
+    of_contracts = [choose("contract", name, contracts).partition("/")[0] for name in asked.contracts]
+    return tuple(dict.fromkeys(of_contracts)) or named or tuple(known)
+
+
+def _mesh(asked: Asked) -> Mesh | None:
+    if asked.mesh is None or asked.implementation is None:
+        return None
+    try:
+        mesh = Mesh.parse(asked.mesh)
+    except MeshError as wrong:
+        raise UsageError(str(wrong)) from None
+    if sentence := too_large(mesh, framework_of(asked.implementation)):
+        raise UsageError(sentence)
+    return mesh
+
+
+def _all_of(asked: Asked, table: PowerTable) -> bool:
+    """Whether every contract that was asked for by name has something planted on some mesh."""
+    return set(asked.contracts) <= {row.contract for row in table.rows}
+
+
+def _conclusion(table: PowerTable) -> Iterator[str]:
+    """What was left out, reason by reason, then what is not as expected, then the totals."""
+    reasons: dict[str, list[str]] = {}
+    for where, why in table.left_out.items():
+        reasons.setdefault(why, []).append(where)
+    yield from (f"Left out, since {why.rstrip('.')}: {', '.join(places)}." for why, places in reasons.items())
+    survivors = [row for row in table.rows if not row.as_expected]
+    for row in survivors:
+        yield f"{row.verdict} {row.kind} {row.id} {row.contract} {row.implementation} {row.mesh}: {row.what}"
+    if not table.rows:
+        yield "Nothing was planted."
+        return
+    yield f"{table.totals}; {figures.count(len(survivors), 'row')} not as expected."
 
 
 def _progress(sentence: str) -> None:

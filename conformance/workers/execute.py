@@ -70,11 +70,11 @@ class Execution:
             seconds=dict(self.clock.seconds),
         )
 
-    def sites(self) -> tuple[tuple[Site, ...], tuple[Alteration, ...]]:
-        """The collectives of the program, and what the implementation can alter itself."""
+    def sites(self) -> tuple[tuple[Site, ...], tuple[Alteration, ...], str]:
+        """The collectives of the program, what the implementation can alter itself, and why collectives are unknown."""
         state = self.instance.placed(self.parameters)
-        sites = self.platform.watch(self.warm, state, self.batches[0], self.case)[1].sites
-        return sites, self.implementation.alterations()
+        watched = self.platform.watch(self.warm, state, self.batches[0], self.case)[1]
+        return watched.sites, self.implementation.alterations(), watched.unwatched
 
     def measured(self) -> Measured:
         """The same step from the same state, again and again."""

@@ -97,6 +97,7 @@ class Outcome:
     failure  None, error, hang, crash or unsupported; then `reason` is a sentence
     stack    where the worker was: a Python traceback, or the stacks of all threads; empty after a bare exit
     output   the last that the workers printed during the job
+    unwatched  why the collectives that were to be listed are not known
     missing  the framework that is not installed; then nothing was run
     """
 
@@ -104,6 +105,7 @@ class Outcome:
     truth: Truth | None = None
     sites: tuple[Site, ...] = ()
     alterations: tuple[Alteration, ...] = ()
+    unwatched: str = ""
     measured: Measured | None = None
     failure: str | None = None
     reason: str = ""

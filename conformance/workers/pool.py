@@ -197,7 +197,8 @@ def _outcome(job: Task, answers: list[Any], seconds: float) -> Outcome:
     if isinstance(job, TruthJob):
         return Outcome(truth=answers[0], seconds=seconds, phases=answers[0].seconds)
     if isinstance(job, SitesJob):
-        return Outcome(sites=_alike([sites for sites, _ in answers]), alterations=answers[0][1], seconds=seconds)
+        sites = _alike([sites for sites, *_ in answers])
+        return Outcome(sites=sites, alterations=answers[0][1], unwatched=answers[0][2], seconds=seconds)
     if isinstance(job, MeasureJob):
         return Outcome(measured=_slowest(answers), seconds=seconds)
     evidence = united(answers)

@@ -51,14 +51,24 @@ class TensorParallelMLP(Implementation):
 
     def loss(self, parameters, inputs, batch):
         p = {name: value.astype(self.dtype) for name, value in parameters.items()}
-        x = inputs.astype(self.dtype)
-        hidden = jax.nn.gelu(x @ p["feedforward.up.weight"] + p["feedforward.up.bias"])
-        y = hidden @ p["feedforward.down.weight"] + p["feedforward.down.bias"]
+        block = jax.shard_map(
+            feed_forward,
+            mesh=self.device_mesh,
+            in_specs=(PartitionSpec("data"), SPECS),
+            out_specs=PartitionSpec("data"),
+        )
+        y = block(inputs.astype(self.dtype), p)
         error = (y.astype(parameters["feedforward.up.bias"].dtype) - batch["targets"]) * batch["mask"][..., None]
         return 0.5 * jnp.sum(error**2) / (jnp.maximum(jnp.sum(batch["mask"]), 1) * y.shape[-1]), y
 
     def declare(self):
         return Declarations(layout={name: placements(spec) for name, spec in SPECS.items()})
+
+
+def feed_forward(x, p):
+    """What one device computes: rows of the batch, columns of `up`, rows of `down`; parts are summed."""
+    hidden = jax.nn.gelu(x @ p["feedforward.up.weight"] + p["feedforward.up.bias"])
+    return jax.lax.psum(hidden @ p["feedforward.down.weight"], "tensor") + p["feedforward.down.bias"]
 
 
 def placements(spec):

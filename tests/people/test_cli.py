@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 from people_records import broken, failing, passing, write
 
-from conformance.cases import suites
+from conformance.cases import Case, suites
 from conformance.plan import Selection, select
 from conformance.recorder import read
 from conformance.reproduce import reproduce
-from conformance.results import overhead
+from conformance.resolve import resolve
+from conformance.results import CaseResult, overhead
+from conformance.run import Bench
 from conformance.usage import UsageError
+from conformance.workers.jobs import Outcome
 
 SMOKE = len(select(Selection(profile="smoke")))
 ONE = ("--contract", "tensor/mlp", "--implementation", "jax-shard_map", "--mesh", "tensor=2", "--dtype", "float64")
@@ -47,6 +50,48 @@ def test_all_as_expected(shardproof, fake_run, here: Path) -> None:
     assert run.finished is not None
     assert len(run.hash) == 64
     assert run.packages["numpy"]
+
+
+def test_the_version_is_said(shardproof) -> None:
+    from conformance import environment
+
+    done = shardproof("--version")
+    assert (done.exit_code, done.stdout) == (0, f"shardproof {environment.packages()['shardproof']}\n")
+
+
+def test_a_timeout_and_trials_are_passed_on(shardproof, fake_run) -> None:
+    assert shardproof("run", *ONE, "--timeout", "7.5", "--no-trials").exit_code == 0
+    assert (fake_run.how["timeout_seconds"], fake_run.how["trials"]) == (7.5, False)
+    assert shardproof("run", *ONE).exit_code == 0
+    assert (fake_run.how["timeout_seconds"], fake_run.how["trials"]) == (None, True)
+
+
+def test_workers_are_given_the_time_that_was_asked_for() -> None:
+    class Slow:
+        seconds = 0.0
+
+        def run(self, job: object, seconds: float) -> Outcome:
+            self.seconds = seconds
+            return Outcome(failure="hang", reason="No answer.")
+
+    case = select_one()
+    slow = Slow()
+    assert Bench(workers=slow, timeout_seconds=7.5).judge_case(case, resolve(case)).verdict == "hang"
+    assert slow.seconds == 7.5
+
+
+def test_a_framework_that_is_missing_fails_no_run(shardproof, fake_run, here: Path) -> None:
+    def judge(case: Case) -> CaseResult:
+        away = case.implementation.startswith("torch")
+        return replace(broken(case, "error"), missing="torch") if away else passing(case)
+
+    fake_run.judge = judge
+    done = shardproof("run", "--profile", "smoke", "--output", "out")
+    assert done.exit_code == 0, done.output
+    assert "not here - all as expected" in done.stdout
+    assert read(here / "out").run.unexpected == 0
+    fake_run.judge = lambda case: replace(broken(case, "error"), missing="torch")
+    assert shardproof("run", *ONE).exit_code == 1, "nothing was judged"
 
 
 def test_results_go_to_a_folder_of_their_own(shardproof, fake_run, here: Path) -> None:
@@ -203,6 +248,13 @@ def test_parameters_that_are_no_numbers(shardproof, fake_run, monkeypatch) -> No
         (["explain", "tensor/mlp[nobody-tensor2-float64]"], "Unknown implementation"),
         (["list", "planets"], "suites, contracts"),
         (["power", "tensr"], "Unknown suite"),
+        (["run", *ONE, "--timeout", "0"], "leaves no time"),
+        (["run", *ONE, "--timeout", "-3"], "leaves no time"),
+        (["run", *ONE[:4], "--mesh", ""], "mesh"),
+        (["list", "cases", "--suite", "tensr"], "Unknown suite"),
+        (["list", "cases", "--profile", "everything"], "Unknown profile"),
+        (["list", "cases", "--contract", "tensor/nothing"], "Unknown contract"),
+        (["list", "faults", "--profile", "core"], "have no profile"),
         (["run", "--colour"], "No such option"),
     ],
 )

@@ -54,3 +54,18 @@ def test_json_with_an_infinite_ratio(shardproof, here: Path) -> None:
     done = shardproof("compare", here / "a", here / "b", "--json")
     (change,) = json.loads(done.stdout, parse_constant=pytest.fail)["changes"]
     assert (change["kind"], change["ratio_after"], change["factor"]) == ("worse", "Infinity", "Infinity")
+
+
+def test_runs_of_different_cases_are_not_compared(shardproof, here: Path) -> None:
+    _runs(here, [passing(case(mesh="tensor=2"))], [passing(case(mesh="tensor=4"))])
+    done = shardproof("compare", here / "a", here / "b")
+    assert done.exit_code == 1
+    assert "have no case in common: nothing was compared." in done.stderr
+
+
+def test_empty_runs_are_neither_compared_nor_reported_as_good(shardproof, here: Path) -> None:
+    _runs(here, [], [])
+    assert shardproof("compare", here / "a", here / "b").exit_code == 1
+    done = shardproof("report", here / "a")
+    assert done.exit_code == 1
+    assert "has no record of any case: the reports say nothing." in done.stderr

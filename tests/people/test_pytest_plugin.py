@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -101,7 +102,8 @@ def test_it_runs_under_xdist(pytester: pytest.Pytester, monkeypatch: pytest.Monk
         plugin._bench = lambda session: FakeBench()
         """
     )
-    monkeypatch.setenv("PYTHONPATH", f"{pytester.path}:{Path(__file__).parent}")
+    folders = (pytester.path, Path(__file__).parent, os.environ.get("PYTHONPATH"))
+    monkeypatch.setenv("PYTHONPATH", ":".join(str(one) for one in folders if one))
     found = pytester.runpytest_subprocess("-p", "fakebench", "-n", "2", SUITE, "-k", "mlp")
     outcomes = found.parseoutcomes()
     assert (outcomes["passed"], outcomes["failed"]) == (2, 2)

@@ -9,7 +9,7 @@ import pytest
 from people_records import case, failing, passing, write
 
 from conformance import doctor
-from conformance.cases import suites
+from conformance.cases import PROFILES, suites
 from conformance.checks import CHECKS
 from conformance.doctor import Finding
 
@@ -31,6 +31,25 @@ def test_list_cases_has_every_standing_case_once(shardproof) -> None:
     names = [row["case"] for row in rows]
     assert len(set(names)) == len(names)
     assert {one.id for one in suites()["tensor"].cases("full")} <= set(names)
+
+
+@pytest.mark.parametrize("profile", [None, "smoke", "core"])
+@pytest.mark.parametrize("contract", [None, "tensor/mlp"])
+@pytest.mark.parametrize("suite", [None, "tensor"])
+def test_list_cases_of_one_suite_profile_or_contract(shardproof, suite, profile, contract) -> None:
+    given = {"--suite": suite, "--profile": profile, "--contract": contract}
+    words = [word for name, value in given.items() if value is not None for word in (name, value)]
+    rows = [json.loads(line) for line in shardproof("list", "cases", *words, "--json").stdout.splitlines()]
+    wanted = {
+        case.id
+        for one in suites().values()
+        for name in ((profile,) if profile else PROFILES)
+        for case in one.cases(name)
+        if suite in (None, one.name) and contract in (None, case.contract)
+    }
+    assert {row["case"] for row in rows} == wanted
+    assert len(rows) == len(wanted) > 0
+    assert all(profile in (None, *row["profiles"]) for row in rows)
 
 
 def test_explain_says_what_why_and_how(shardproof) -> None:

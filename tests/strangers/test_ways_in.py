@@ -52,6 +52,22 @@ def test_a_bug_in_it_is_found_named_and_reproduced(tmp_path: Path) -> None:
     assert [check["first"] for check in repeated["checks"]] == [check["first"] for check in record["checks"]]
 
 
+def test_what_its_own_tests_would_have_missed_is_planted_and_seen(tmp_path: Path) -> None:
+    """The command of the page, on a small mesh."""
+    page = (ROOT / "docs" / "your-implementation.md").read_text()
+    [line] = re.findall(r"^shardproof (power .*)$", page, re.MULTILINE)
+    command = [*COMMAND, *line.split(), "--mesh", "data=1,tensor=2", "--output", str(tmp_path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["verdict"] for row in rows if row["kind"] == "control"] == ["pass"]
+    mutants = [row for row in rows if row["kind"] == "mutation"]
+    assert len(mutants) > 5
+    assert all(row["killed"] or row["equivalent"] or row["cannot_run"] for row in mutants)
+    assert {row["contract"] for row in rows} == {"tensor/mlp"}
+    assert "0 false alarms on 1 controls" in done.stderr
+
+
 def _records(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "results" / "cases.jsonl").read_text().splitlines()]
 

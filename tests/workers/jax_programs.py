@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from typing import Any
 
@@ -138,6 +139,16 @@ class Aborts(Right):
 class Exits(Right):
     def step(self, w: Any, batch: dict) -> Any:
         os._exit(3)
+
+
+class LeavesProcesses(Right):
+    """One of its own, and one in a session of its own, as daemons do; where they are is written into a file."""
+
+    def step(self, w: Any, batch: dict) -> Any:
+        kept = [subprocess.Popen(["sleep", "600"], start_new_session=apart) for apart in (False, True)]
+        with open(os.environ["LEFT_PROCESSES"], "a") as file:
+            file.write("".join(f"{process.pid}\n" for process in kept))
+        return super().step(w, batch)
 
 
 class Raises(Right):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -166,6 +167,22 @@ def test_children_end_with_their_parent(framework: str, how: signal.Signals) -> 
     _, alive = psutil.wait_procs(children, timeout=10)
     for child in alive:
         child.kill()
+    assert not alive
+
+
+def test_processes_of_a_candidate_end_with_the_workers(framework: str, tmp_path: Path, monkeypatch) -> None:
+    """A loader's, say: also those that have left their process group."""
+    file = tmp_path / "pids"
+    monkeypatch.setenv("LEFT_PROCESSES", str(file))
+    with Workers() as workers:
+        assert workers.run(job(framework, "LeavesProcesses"), 120).failure is None
+        pids = [int(line) for line in file.read_text().splitlines()]
+        assert len(pids) >= 2
+        assert all(psutil.pid_exists(pid) for pid in pids)
+    left = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs([one for one in left if one.status() != psutil.STATUS_ZOMBIE], timeout=10)
+    for process in alive:
+        process.kill()
     assert not alive
 
 
