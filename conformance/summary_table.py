@@ -91,10 +91,11 @@ def _width() -> int:
 
 
 def _rooms(found: Sequence[Block], width: int) -> list[int]:
-    """The width of each column; names give way where all of it would not fit."""
+    """The width of each column. Where all of it would not fit, contracts give way, then paths, then other names."""
     lines = [row for block in found for row in (block.head, *block.rows)]
     rooms = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    for column, least in ((len(rooms) - 1, NAMES), (0, NAMES), (len(rooms) - 1, 0)):
+    last, registered = len(rooms) - 1, max(len(row[0]) for row in lines if "/" not in row[0])
+    for column, least in ((last, NAMES), (0, registered), (last, 0), (0, NAMES)):
         beyond = sum(rooms) + 2 * (len(rooms) - 1) - width
         rooms[column] -= max(0, min(beyond, rooms[column] - least))
     return rooms

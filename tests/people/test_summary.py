@@ -41,7 +41,8 @@ def test_a_table_is_no_wider_than_the_terminal(suite: str, columns: int, monkeyp
     assert max(map(len, lines)) <= min(columns, 100)
     names = {record.implementation for record in records} - {LONG}
     for name in names:
-        assert any(line.startswith(name) for line in lines), f"{name} can be read"
+        shown = name if columns >= 100 else name[-12:]  # 80 columns have no room for every name with every verdict
+        assert any(shown in line.partition(" ")[0] for line in lines), f"{name} can be read"
     assert any(line.startswith("..") and "FeedForward" in line for line in lines), "of a path the end"
 
 
