@@ -43,10 +43,18 @@ def judged(exhibit: Exhibit, axis: str) -> Axis:
     return Axis(what=what)
 
 
-def together(axes: Sequence[Axis]) -> list[Axis]:
-    """The same, but that those that divide nothing share one sentence."""
+def together(axes: Sequence[Axis], promised: bool) -> list[Axis]:
+    """The same, but that those that divide nothing share one sentence.
+
+    promised   the contract says which axes are replicated. Somebody's own function has said nothing: where another
+               axis does divide it, an idle one may be meant, and is said and not failed.
+    """
     hollow = [str(one.cause.axis) for one in axes if one.cause]
-    return [replace(one, sentence=_hollow(hollow)) if one.cause else one for one in axes]
+    sentence = _hollow(hollow)
+    if promised or len(hollow) == len(axes):
+        return [replace(one, sentence=sentence) if one.cause else one for one in axes]
+    sentence = f"{sentence} Say replicated_axes={tuple(hollow)!r} if that is meant."
+    return [replace(one, known=False, sentence=sentence, cause=None) if one.cause else one for one in axes]
 
 
 def _hollow(axes: list[str]) -> str:

@@ -34,10 +34,10 @@ class Layout(Check):
     def judge(self, exhibit: Exhibit) -> CheckResult:
         findings = [*_stored(exhibit), *_asked(exhibit), *_work(exhibit)]
         wide = [axis for axis in exhibit.case.mesh.axes if exhibit.case.mesh.size(axis) > 1]
-        axes = together([judged(exhibit, axis) for axis in wide])
+        axes = together([judged(exhibit, axis) for axis in wide], promised=exhibit.contract.held)
         findings += [(one.what, one.sentence) for one in axes if one.known]
         failing = [(what, sentence) for what, sentence in findings if sentence]
-        unknown = " ".join(one.sentence for one in axes if not one.known)
+        unknown = " ".join(dict.fromkeys(one.sentence for one in axes if not one.known))
         if not findings:
             return self.unsupported(unknown) if unknown else self.result(compared=0)
         said = " ".join(one.purpose for one in axes if one.purpose)

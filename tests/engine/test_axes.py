@@ -68,6 +68,16 @@ def test_axes_that_divide_nothing_are_named_together() -> None:
     assert [cause.axis for cause in result.diagnosis] == ["data", "tensor"]
 
 
+def test_beside_an_axis_that_divides_a_function_is_told_of_an_idle_one() -> None:
+    made = _made({"data": SAME, "tensor": DIVIDED})
+    result = _judged("layout", replace(made, contract=replace(made.contract, held=False)))
+    assert result.verdict == "pass"
+    assert result.not_held.startswith("Axis 'data' divides nothing")
+    assert "replicated_axes=('data',)" in result.not_held
+    whole = _made({"data": SAME, "tensor": SAME})
+    assert _judged("layout", replace(whole, contract=replace(whole.contract, held=False))).verdict == "fail"
+
+
 def test_a_pipeline_that_runs_whole_on_every_rank_divides_nothing() -> None:
     masked = Division(alike=WHOLE // 3, own=2 * WHOLE // 3, own_products=500)
     made = _made({"data": DIVIDED, "tensor": masked}, flops=dict.fromkeys(range(8), 8000))

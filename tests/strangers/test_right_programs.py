@@ -26,7 +26,7 @@ EXPECTED = [  # framework, kind, verdict, what it says
     ("jax", "loss on one device", "pass", UNSEEN),
     ("jax", "jitted reference", "pass", ""),
     ("jax", "model=4", "pass", ""),
-    ("jax", "dp=2,tp=2", "pass", ""),
+    ("jax", "dp=2,tp=2", "pass", "Axis 'dp' divides nothing"),
     ("jax", "x=2", "pass", ""),
     ("jax", "jax arrays", "pass", ""),
     ("jax", "wrong numpy", "fail", "step 1: loss is off by"),
@@ -48,13 +48,12 @@ def judged(framework: str) -> dict[str, dict]:
     kinds = [kind for one, kind, _, _ in EXPECTED if one == framework]
     command = [sys.executable, str(KINDS / f"right_{framework}.py"), *kinds]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-    found = [json.loads(line.split("\x1e")[1]) for line in done.stdout.splitlines() if "\x1e" in line]
-    assert len(found) == len(kinds), done.stdout + done.stderr
-    return {one["kind"]: one for one in found}
+    lines = done.stdout.split("\n")  # `splitlines` would break at the mark too
+    return {one["kind"]: one for one in (json.loads(line.split("\x1e")[1]) for line in lines if "\x1e" in line)}
 
 
 @pytest.mark.parametrize(("framework", "kind", "verdict", "says"), EXPECTED)
 def test_a_kind_of_program_is_judged_as_it_deserves(framework: str, kind: str, verdict: str, says: str) -> None:
-    found = judged(framework)[kind]
+    found = judged(framework).get(kind, {"verdict": "not judged", "text": "the process ended before"})
     assert found["verdict"] == verdict, found["text"]
     assert says in found["text"]
