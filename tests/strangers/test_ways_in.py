@@ -56,7 +56,7 @@ def test_what_its_own_tests_would_have_missed_is_planted_and_seen(tmp_path: Path
     """The command of the page, on a small mesh."""
     page = (ROOT / "docs" / "your-implementation.md").read_text()
     [line] = re.findall(r"^shardproof (power .*)$", page, re.MULTILINE)
-    command = [*COMMAND, *line.split(), "--mesh", "data=1,tensor=2", "--output", str(tmp_path), "--json"]
+    command = [*COMMAND, *line.split(), "--mesh", "data=2,tensor=2", "--output", str(tmp_path), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
