@@ -109,9 +109,16 @@ NARROW = (  # rows and slices whose gradients cancel; a rank or a slice holds a 
         profiles=CORE,
     ),
     Standing(
-        contracts=_names("opposed", "opposed_slices"),
+        contracts=_names("opposed"),
         implementations=ALL,
         meshes=("fsdp=4", HYBRID),
+        dtypes=("bfloat16",),
+        profiles=FULL,
+    ),
+    Standing(
+        contracts=_names("opposed_slices"),  # in four slices
+        implementations=ALL,
+        meshes=("fsdp=2",),
         dtypes=("bfloat16",),
         profiles=FULL,
     ),

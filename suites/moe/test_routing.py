@@ -92,14 +92,14 @@ def test_no_choice_hangs_on_rounding(contract) -> None:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("mesh", ["data=2,expert=4", "data=3,expert=2@shuffled"])
+@pytest.mark.parametrize("mesh", ["data=2,expert=4", "data=4,expert=2@shuffled"])
 def test_every_device_has_its_part_of_every_slice(framework: str, mesh: str) -> None:
     contract = next(one for one in CONTRACTS if one.name == "moe/accumulation_uneven")
     module = {"jax": "jax_manual.capacity", "torch": "torch_manual.exchange"}[framework]
     model = import_module(f"suites.moe.{module}").Mixture(contract, Mesh.parse(mesh), "float64")
-    rows, parts = len(model.row_order), Mesh.parse(mesh).devices
-    first = set(range(rows * 2 // 3))  # shares of 2 and 1
-    for own in model.row_order.reshape(parts, -1):
-        cut = len(own) * 2 // 3
-        assert set(own[:cut].tolist()) <= first
-        assert not set(own[cut:].tolist()) & first
+    shares = np.cumsum(contract.recipe.shares) / sum(contract.recipe.shares)
+    slices = np.split(np.arange(len(model.row_order)), (shares[:-1] * len(model.row_order)).astype(int))
+    for own in model.row_order.reshape(Mesh.parse(mesh).devices, -1):
+        parts = np.split(own, (shares[:-1] * len(own)).astype(int))
+        for part, whole in zip(parts, slices, strict=True):
+            assert set(part.tolist()) <= set(whole.tolist())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conformance import power
+from conformance import equivalent, power
 from conformance.mutation import Alteration
 from conformance.power_table import PowerRow, PowerTable
 
@@ -74,11 +74,11 @@ def test_the_table_is_written_the_same_whatever_the_order(tmp_path: Path) -> Non
 
 def test_values_are_alike_bit_for_bit_or_but_for_the_order_of_a_sum() -> None:
     x = np.array([1.0, 1e-20, -3.0])
-    assert power._alike(x.copy(), x, 0)
-    assert not power._alike(x + np.array([2.3e-16, 0, 0]), x, 0)
-    assert power._alike(x + np.array([2.3e-16, 0, 0]), x, power.ULPS)
-    assert not power._alike(x + np.array([1e-13, 0, 0]), x, power.ULPS)
-    assert not power._alike(x.astype(np.float32), x, power.ULPS)
+    assert equivalent._alike(x.copy(), x, 0)
+    assert not equivalent._alike(x + np.array([2.3e-16, 0, 0]), x, 0)
+    assert equivalent._alike(x + np.array([2.3e-16, 0, 0]), x, equivalent.ULPS)
+    assert not equivalent._alike(x + np.array([1e-13, 0, 0]), x, equivalent.ULPS)
+    assert not equivalent._alike(x.astype(np.float32), x, equivalent.ULPS)
 
 
 def test_what_is_measured_later_stands_beside_those_that_were(tmp_path: Path) -> None:
