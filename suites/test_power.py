@@ -23,13 +23,13 @@ def table(request: pytest.FixtureRequest) -> PowerTable:
     return power([request.param], generated=False, each_once=True)
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3000)
 def test_every_fault_is_killed_and_no_control_is(table: PowerTable) -> None:
     assert table.rows
     assert [row for row in table.rows if not row.as_expected] == []
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3000)
 def test_axis_and_cause_are_named(table: PowerTable) -> None:
     totals = table.totals
     assert totals.diagnosed
@@ -38,7 +38,7 @@ def test_axis_and_cause_are_named(table: PowerTable) -> None:
     assert totals.right_causes >= RIGHT * totals.explained, [row for row in table.rows if row.right_cause is False]
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3000)
 def test_nothing_that_was_published_as_killed_survives(table: PowerTable) -> None:
     rows = json.loads(PUBLISHED.read_text())["rows"]
     [suite] = table.suites
