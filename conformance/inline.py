@@ -60,7 +60,8 @@ class Judgement:
         lines = [f"{case.implementation} on {case.mesh} in {case.dtype}: {self.result.spoken}"]
         lines += [self.result.reason, self.result.stack]
         for one in self.result.checks:
-            lines.append(f"  {one.check}: {one.verdict}, {one.compared} compared. {one.detail}".rstrip())
+            said = " ".join(filter(None, dict.fromkeys([one.detail, one.not_held])))
+            lines.append(f"  {one.check}: {one.verdict}, {one.compared} compared. {said}".rstrip())
             for cause in one.diagnosis:
                 where = f" on axis {cause.axis}" if cause.axis else ""
                 lines.append(f"    likely: {cause.cause}{where} (confidence {cause.confidence:.2f})")
