@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import ml_dtypes  # noqa: F401 - teaches numpy the name bfloat16
@@ -42,12 +42,16 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Exhibit:
-    """A case, its contract, the evidence of the candidate and the truth of the reference."""
+    """A case, its contract, the evidence of the candidate and the truth of the reference.
+
+    others   contract -> it and its truth, of the other model that the law `second model` builds
+    """
 
     case: Case
     contract: Contract
     evidence: Evidence
     truth: Truth
+    others: Mapping[str, tuple[Contract, Truth]] = field(default_factory=dict)
 
     @property
     def bound(self) -> float:

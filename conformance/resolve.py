@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from conformance.cases import Case, Suite, suites
 from conformance.contract import Contract
 from conformance.outsider import framework_of, is_outsider
+from conformance.second_models import second_models
 from conformance.usage import UsageError, choose
 
 
@@ -18,6 +19,7 @@ class Target:
     framework: str
     path: str  # 'module:Class' or '/path/file.py:Class'
     fault: str | None = None
+    others: tuple[tuple[str, str], ...] = ()  # other contracts of other sizes that it honours, with their classes
 
 
 def resolve(case: Case) -> Target:
@@ -33,6 +35,7 @@ def resolve(case: Case) -> Target:
         framework=entry.framework,
         path=entry.classes[contract.name],
         fault=_planted(suite, case) if case.fault else None,
+        others=second_models(suite, entry, contract),
     )
 
 

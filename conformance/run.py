@@ -14,11 +14,13 @@ from functools import partial
 from conformance.cases import Case
 from conformance.checks import CHECKS, Check
 from conformance.checks.relations import Relations
-from conformance.contract import Arrays
+from conformance.contract import Arrays, Contract
+from conformance.evidence import Evidence, Truth
 from conformance.exhibit import Exhibit
 from conformance.isolation import Isolation
 from conformance.judge import judge, verdict_of
 from conformance.lanes import Kept, Lane, until_done
+from conformance.relations.second_model import SecondModel
 from conformance.reproduce import reproduction
 from conformance.resolve import Target, resolve
 from conformance.results import CaseResult
@@ -162,7 +164,10 @@ class Bench:
         if outcome.evidence is None or truth.truth is None:
             return _broken(case, target, outcome)
         self._answered.add(_keyed(case))
-        exhibit = Exhibit(case=case, contract=target.contract, evidence=outcome.evidence, truth=truth.truth)
+        others = self._others(case, outcome.evidence)
+        exhibit = Exhibit(
+            case=case, contract=target.contract, evidence=outcome.evidence, truth=truth.truth, others=others
+        )
         results = judge(exhibit, self.checks)
         phases: dict[str, float] = dict(outcome.evidence.seconds)
         phases["reference"] = truth.seconds if fresh else 0.0
@@ -194,7 +199,19 @@ class Bench:
             responses=responses,
             relations=target.contract.relations if lawful else (),
             decided=decided,
+            others=target.others if lawful else (),
         )
+
+    def _others(self, case: Case, evidence: Evidence) -> dict[str, tuple[Contract, Truth]]:
+        """The truth of the other model that a law has built beside the case."""
+        found = {}
+        for trial in evidence.related.get(SecondModel.name, ())[:1]:
+            other = replace(case, contract=trial.label, fault=None)
+            target = resolve(other)
+            truth = self._truth(other, target)[1].truth
+            if truth is not None:
+                found[trial.label] = target.contract, truth
+        return found
 
     def _truth(self, case: Case, target: Target) -> tuple[bool, Outcome]:
         key = (case.contract, target.framework, case.dtype, case.seed)

@@ -17,8 +17,8 @@ class Relations(Check):
     name = "relations"
     rule = (
         "Every law that the contract names holds: other device orders, permuted rows, changed later tokens, an empty "
-        "mask, recomputation, other slices, saving and loading elsewhere, damaged checkpoints, initial values and "
-        "dropout masks, as far as the contract asks for them. A law that compared nothing fails."
+        "mask, recomputation, other slices, saving and loading elsewhere, damaged checkpoints, a second model, initial "
+        "values and dropout masks, as far as the contract asks for them. A law that compared nothing fails."
     )
 
     def applies(self, exhibit: Exhibit) -> bool:

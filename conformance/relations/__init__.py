@@ -11,6 +11,7 @@ from conformance.relations.law import Law
 from conformance.relations.masked_batch import MaskedBatch
 from conformance.relations.mesh_permutation import MeshPermutation
 from conformance.relations.recompute import Recompute
+from conformance.relations.second_model import SecondModel
 
 _ALL: tuple[Law, ...] = (
     DropoutMasks(),
@@ -21,6 +22,7 @@ _ALL: tuple[Law, ...] = (
     MeshPermutation(),
     Recompute(),
     Accumulation(),
+    SecondModel(),
     Checkpoint(),
     DamagedCheckpoint(),
 )

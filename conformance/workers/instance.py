@@ -78,7 +78,11 @@ class Instance:
 
     def first_step(self, parameters: Arrays, batch: Arrays) -> Observations:
         """Place, take one step: all that was observed, and the state after it."""
-        state, seen = self.stepped(self.placed(parameters), batch)
+        return self.step_from(self.placed(parameters), batch)
+
+    def step_from(self, state: Any, batch: Arrays) -> Observations:
+        """One step from a state: all that was observed, and the state after it."""
+        state, seen = self.stepped(state, batch)
         return self.observed(seen) | self.collected(state)
 
     def _awaited(self, state: Any) -> Any:

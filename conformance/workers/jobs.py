@@ -29,6 +29,7 @@ class CaseJob:
     trace: bool = True
     relations: tuple[str, ...] = ()
     decided: tuple[Arrays, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

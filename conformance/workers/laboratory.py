@@ -13,7 +13,8 @@ from conformance.implementation import Unsupported
 from conformance.mesh import Mesh
 from conformance.relations import LAWS
 from conformance.workers.instance import Instance
-from conformance.workers.lookup import implementation_class
+from conformance.workers.jobs import CaseJob
+from conformance.workers.lookup import contract, implementation_class
 from conformance.workers.observe import shared
 from conformance.workers.platform import Warm
 
@@ -27,6 +28,7 @@ class Laboratory:
     """One case, and what its laws need to vary it. `first` is what the case observed in its first step."""
 
     def __init__(self, execution: Execution, first: Observations) -> None:
+        assert isinstance(execution.job, CaseJob)
         self.case, self.job, self.platform = execution.case, execution.job, execution.platform
         self.clock, self.instance, self.first = execution.clock, execution.instance, first
         self.contract, self.parameters, self.batches = execution.contract, execution.parameters, execution.batches
@@ -54,6 +56,13 @@ class Laboratory:
         case = self.case if mesh is None else replace(self.case, mesh=mesh)
         made = implementation_class(self.job)(contract, case.mesh, case.dtype)
         return Instance(Warm(contract, made), case, self.platform, self.clock)
+
+    def another(self, name: str, path: str) -> Instance:
+        """An object for another contract; of the same class, with whatever bug is planted in that."""
+        job = self.job if path == self.job.target else replace(self.job, target=path, fault=None)
+        other, case = contract(name), replace(self.case, contract=name)
+        made = implementation_class(job)(other, case.mesh, case.dtype)
+        return Instance(Warm(other, made), case, self.platform, self.clock)
 
     def first_step(self, *, mesh: Mesh | None = None, recipe: Recipe | None = None) -> Observations:
         """The first step of the case by such a new object."""

@@ -221,6 +221,7 @@ CONTRACTS = (
         "attention_coincident",
         "attention whose heads, head size and tokens of a device of four all are 4",
         _COINCIDENT,
+        laws=("second model",),
     ),
     _contract(
         "opposed",

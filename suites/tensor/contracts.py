@@ -150,7 +150,7 @@ CONTRACTS = (
     ),
     _contract("attention_mha_fused", "multi-head attention, fused QKV, rotary positions", _MHA, SGD),
     _contract("attention_gqa_headnorm", "grouped-query attention, 2 key heads, norms shared by all heads", _GQA, SGD),
-    _contract("attention_mqa", "multi-query attention: one key head, no bias", _MQA, SGD),
+    _contract("attention_mqa", "multi-query attention: one key head, no bias", _MQA, SGD, laws=("second model",)),
     _contract(
         "attention_heads_3", "6 heads over 3 key heads, fused: for axes that 8 heads do not divide by", _HEADS_3, SGD
     ),

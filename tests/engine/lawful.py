@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,9 @@ class Model:
     dropout: float
 
 
-def _parameters(seed: int) -> Arrays:
+def _parameters(out: int, seed: int) -> Arrays:
     rng = np.random.default_rng([seed, 1])
-    return {"w": rng.normal(size=(IN, OUT)), "b": rng.normal(size=(OUT,))}
+    return {"w": rng.normal(size=(IN, out)), "b": rng.normal(size=(out,))}
 
 
 def _batches(seed: int, steps: int) -> list[Arrays]:
@@ -34,13 +35,13 @@ def _batch(rng: np.random.Generator) -> Arrays:
     return {"inputs": rng.normal(size=(ROWS, LENGTH, IN)), "mask": mask, "seeds": seeds}
 
 
-def _contract(name: str, dropout: float, laws: tuple[str, ...]) -> Contract:
+def _contract(name: str, dropout: float, laws: tuple[str, ...], out: int = OUT) -> Contract:
     return Contract(
         name=f"lawful/{name}",
         summary="y = dropout(running sum of tokens @ w + b)",
         model=Model(dropout=dropout),
-        shapes={"w": (IN, OUT), "b": (OUT,)},
-        parameters=_parameters,
+        shapes={"w": (IN, out), "b": (out,)},
+        parameters=partial(_parameters, out),
         batches=_batches,
         references={framework: f"{HERE / f'lawful_{framework}.py'}:Reference" for framework in ("jax", "torch")},
         recipe=Recipe(steps=3, learning_rate=0.125, accumulation=2),
@@ -50,3 +51,6 @@ def _contract(name: str, dropout: float, laws: tuple[str, ...]) -> Contract:
 
 CONTRACT = _contract("dropout", 0.25, tuple(LAWS))
 WITHOUT_DROPOUT = _contract("plain", 0.0, tuple(law for law in LAWS if law != "dropout masks"))
+# Of other sizes: what the law `second model` builds beside them.
+NARROW = _contract("narrow", 0.25, (), out=8)
+NARROW_WITHOUT_DROPOUT = _contract("narrow_plain", 0.0, (), out=8)

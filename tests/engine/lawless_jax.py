@@ -147,3 +147,26 @@ class SameMaskForAllSteps:
 class HalfTheRate:
     def keep(self, seeds_B: Any, length: int, features: int) -> Any:
         return keep_mask(seeds_B, "layer", (length, features), 0.125)
+
+
+class SizeOfTheLast:
+    """How many features there are is kept where every model of the process finds it."""
+
+    size = [0]  # noqa: RUF012 - the state that must not be there
+
+    def place(self, parameters: dict, mesh: Any) -> Any:
+        self.size[0] = self.contract.shapes["b"][0]  # type: ignore[attr-defined]
+        return super().place(parameters, mesh)  # type: ignore[misc]
+
+    def mixed(self, x: Any) -> Any:
+        return super().mixed(x) * self.size[0] / self.contract.shapes["b"][0]  # type: ignore[misc,attr-defined]
+
+
+class SizeOfTheFirst(SizeOfTheLast):
+    size = [0]  # noqa: RUF012 - its own
+
+    def place(self, parameters: dict, mesh: Any) -> Any:
+        first = self.size[0] or self.contract.shapes["b"][0]  # type: ignore[attr-defined]
+        state = super().place(parameters, mesh)
+        self.size[0] = first
+        return state

@@ -43,3 +43,26 @@ class MomentumForgotten:
 class RankInDraw:
     def initialize(self, seed: int, mesh: Any) -> Any:
         return super().initialize(seed + dist.get_rank(), mesh)  # type: ignore[misc]
+
+
+class SizeOfTheLast:
+    """How many features there are is kept where every model of the process finds it."""
+
+    size = [0]  # noqa: RUF012 - the state that must not be there
+
+    def place(self, parameters: dict, mesh: Any) -> Any:
+        self.size[0] = self.contract.shapes["b"][0]  # type: ignore[attr-defined]
+        return super().place(parameters, mesh)  # type: ignore[misc]
+
+    def total(self, x: Any) -> Any:
+        return super().total(x) * self.size[0] / self.contract.shapes["b"][0]  # type: ignore[misc,attr-defined]
+
+
+class SizeOfTheFirst(SizeOfTheLast):
+    size = [0]  # noqa: RUF012 - its own
+
+    def place(self, parameters: dict, mesh: Any) -> Any:
+        first = self.size[0] or self.contract.shapes["b"][0]  # type: ignore[attr-defined]
+        state = super().place(parameters, mesh)
+        self.size[0] = first
+        return state

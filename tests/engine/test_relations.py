@@ -33,6 +33,8 @@ HERE = Path(__file__).resolve().parent
 MESHES = {"jax": "data=2,tensor=2", "torch": "data=2"}
 CONTRACTS = {"jax": lawful.CONTRACT, "torch": lawful.WITHOUT_DROPOUT}
 NAMES = {"jax": "CONTRACT", "torch": "WITHOUT_DROPOUT"}
+SECOND = {"jax": lawful.NARROW, "torch": lawful.NARROW_WITHOUT_DROPOUT}
+SECOND_NAMES = {"jax": "NARROW", "torch": "NARROW_WITHOUT_DROPOUT"}
 
 # law, framework, fault -> what its sentence must say
 FAULTS = [
@@ -45,6 +47,10 @@ FAULTS = [
     ("masked batch", "jax", "PenaltyAlways", "not zero"),
     ("recompute", "jax", "OtherMaskAgain", "is off by"),
     ("accumulation", "jax", "MeanOfMeans", "is off by"),
+    ("second model", "jax", "SizeOfTheLast", "an object made before one of"),
+    ("second model", "jax", "SizeOfTheFirst", "is off by"),
+    ("second model", "torch", "SizeOfTheLast", "an object made before one of"),
+    ("second model", "torch", "SizeOfTheFirst", "is off by"),
     ("checkpoint", "jax", "MomentumForgotten", "have other bits"),
     ("checkpoint", "jax", "SavedInFloat32", "have other bits"),
     ("checkpoint", "jax", "OwnMeshOnly", "it must load on 3"),
@@ -72,8 +78,8 @@ def examined() -> Iterator[Callable[..., Exhibit]]:
     with Workers(jax_devices=4) as workers:
 
         @cache
-        def truth(framework: str):
-            job = TruthJob(contract=_contract(framework), framework=framework, dtype="float64", seed=0)
+        def truth(framework: str, contract: str):
+            job = TruthJob(contract=contract, framework=framework, dtype="float64", seed=0)
             found = workers.run(job, 120)
             assert found.truth is not None, found.reason
             return found.truth
@@ -82,6 +88,7 @@ def examined() -> Iterator[Callable[..., Exhibit]]:
             if find_spec(framework) is None:
                 pytest.skip(f"{framework} is not installed")
             where = f"{HERE / f'lawful_{framework}.py'}"
+            second = f"{HERE / 'lawful.py'}:{SECOND_NAMES[framework]}"
             case = Case(
                 contract=_contract(framework),
                 implementation=f"{where}:{program}",
@@ -98,11 +105,14 @@ def examined() -> Iterator[Callable[..., Exhibit]]:
                 responses=False,
                 trace=False,
                 relations=laws,
+                others=((second, case.implementation),),
             )
             outcome = workers.run(job, 240)
             assert outcome.evidence is not None, outcome.reason
-            asked = replace(CONTRACTS[framework], relations=laws)
-            return Exhibit(case=case, contract=asked, evidence=outcome.evidence, truth=truth(framework))
+            asked, other = replace(CONTRACTS[framework], relations=laws), SECOND[framework]
+            others = {other.name: (other, truth(framework, second))} if "second model" in laws else {}
+            known = truth(framework, case.contract)
+            return Exhibit(case=case, contract=asked, evidence=outcome.evidence, truth=known, others=others)
 
         yield examine
 
