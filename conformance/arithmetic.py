@@ -1,10 +1,10 @@
-"""Arithmetic that a traced program does in fewer than 32 bits, where a precision policy has a say in it."""
+"""Arithmetic that a traced program does in fewer bits than its precision policy, or a float64 case, asks for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-REDUCTION, GRADIENTS, STATISTICS = "reduction", "gradients", "statistics"
+REDUCTION, GRADIENTS, STATISTICS, COMPUTATION = "reduction", "gradients", "statistics", "computation"
 BITS = {"float8_e4m3fn": 8, "float8_e5m2": 8, "bfloat16": 16, "float16": 16, "float32": 32, "float64": 64}
 
 
@@ -13,8 +13,8 @@ class Operation:
     """One operation as it stands in the program.
 
     role       what the policy calls it: a `reduction` of gradients over devices, `gradients` (their sum over slices,
-               and how they are kept between two sums), or `statistics`
-    tensor     the observation that it made, `gradients/<name>` or `loss`; empty for statistics
+               and how they are kept between two sums), or `statistics`; `computation` is whatever rounds in float64
+    tensor     the observation that it made, `gradients/<name>` or `loss`; empty for statistics and computation
     operation  as the framework calls it
     axes       the mesh axes that it sums over
     place      the line of the user's program, `file:line`; empty where it is not known

@@ -103,7 +103,8 @@ class Evidence:
     computed     rank -> what it computed in one step, where that shows it (torch)
     flops        matrix-product floating point operations per rank in one step, None where they cannot be counted
     unwatched    why the traced step was not seen, though it was asked for: the program cannot be traced, say
-    arithmetic   sums of gradients and statistics in fewer than 32 bits, None where the program cannot be traced
+    arithmetic   in float64 what rounds to fewer bits, else sums of gradients and statistics in fewer than 32 bits; None
+                 where the program cannot be traced
     related      law -> the extra runs that it asked for
     declined     law -> why the implementation cannot be held to it (it writes no checkpoints, say)
     timeline     what each rank plans to do when, where the implementation has such a plan
@@ -142,6 +143,7 @@ class Truth:
     flops        matrix-product operations of one reference step
     operations   those and every other calculation, as in Division
     unmoved      `loss`, where no change of the first batch moves it
+    lower        what the float64 reference rounds to fewer bits; then the inputs are perturbed as in that dtype
     """
 
     oracle: tuple[dict[str, np.ndarray], ...]
@@ -151,4 +153,5 @@ class Truth:
     flops: int | None = None
     operations: int | None = None
     unmoved: tuple[str, ...] = ()
+    lower: tuple[Operation, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -9,13 +9,14 @@ from functools import cached_property
 import ml_dtypes  # noqa: F401 - teaches numpy the name bfloat16
 import numpy as np
 
+from conformance.arithmetic import BITS
 from conformance.assembly import assembled, deviation, selector
 from conformance.blocks import merged, place
 from conformance.cases import Case
 from conformance.contract import Contract
 from conformance.evidence import Block, Evidence, Observations, Observed, Truth
 from conformance.mesh import Mesh
-from conformance.tolerance import BOUNDS, EPSILON, Excess, excess
+from conformance.tolerance import BOUNDS, EPSILON, Excess, bounded_as, excess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,19 +55,24 @@ class Exhibit:
     others: Mapping[str, tuple[Contract, Truth]] = field(default_factory=dict)
 
     @property
+    def precision(self) -> str:
+        """The dtype whose rounding the truth is good to: the case's, or a narrower one of a float64 reference."""
+        return min((self.case.dtype, *(one.dtype for one in self.truth.lower)), key=BITS.__getitem__)
+
+    @property
     def bound(self) -> float:
-        return BOUNDS[self.case.dtype]
+        return BOUNDS[bounded_as(self.precision)]
 
     def epsilon(self, tensor: str) -> float:
         """The largest unit roundoff on the tensor's way, as the contract's precision policy allows it."""
         kind, _, name = tensor.partition("/")
         if kind == "optimizer":
-            return EPSILON["float64" if self.case.dtype == "float64" else "float32"]
+            return EPSILON["float64" if self.precision == "float64" else "float32"]
         ways = {"updates": ("parameters",), "gradients": ("compute", "gradients", "reduction")}
         ways |= {"input_gradients": ("compute", "gradients")}
         roles = ways["gradients"] if name == "grad_norm" else ways.get(kind, ("compute",))
         precision = self.contract.recipe.precision
-        return max(EPSILON[precision.dtype(role, self.case.dtype)] for role in roles)
+        return max(EPSILON[bounded_as(precision.dtype(role, self.precision))] for role in roles)
 
     @cached_property
     def steps(self) -> tuple[Observations, ...]:

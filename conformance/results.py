@@ -10,6 +10,7 @@ from conformance.cases import Case
 from conformance.timeline import Timeline
 
 INSIDE = ("place", "compile", "step", "collect", "reference")  # the candidate's work, and the same of its reference
+LESS = "below "
 VERDICTS = ("pass", "fail", "error", "hang", "crash", "unsupported", "waived")
 
 
@@ -39,7 +40,8 @@ class CheckResult:
     first      the first tensor to diverge, in data-flow order
     ranks      the ranks on which it diverges
     detail     one sentence for people
-    not_held   what of the rule could not be held to here, one sentence; it is neither passed nor failed
+    not_held   what of the rule could not be held to here, one sentence; it is neither passed nor failed. Where the rule
+               was held to less, `below <what>: <why>`
     ratios     observable group -> worst error / bound (for calibration and the report's colours)
     """
 
@@ -82,7 +84,8 @@ class CaseResult:
     @property
     def not_held(self) -> tuple[str, ...]:
         """What no check could hold the case to: `communication not held: The implementation ...`."""
-        return tuple(f"{one.check} not held: {one.not_held}" for one in self.checks if one.not_held)
+        found = ((one.check, one.not_held) for one in self.checks if one.not_held)
+        return tuple(f"{name} not held{' ' if why.startswith(LESS) else ': '}{why}" for name, why in found)
 
     @property
     def spoken(self) -> str:
@@ -96,8 +99,11 @@ class CaseResult:
 
 def spoken(verdict: str, not_held: Sequence[str]) -> str:
     """`pass`, or `pass, communication not held`: a pass says what it is no pass of."""
-    names = dict.fromkeys(sentence.partition(" not held")[0] for sentence in not_held)
-    return f"{verdict}, {' and '.join(names)} not held" if verdict == "pass" and names else verdict
+    said = dict.fromkeys(sentence.partition(":")[0] for sentence in not_held)
+    names = [one.removesuffix(" not held") for one in said if one.endswith(" not held")]
+    parts = [one for one in said if not one.endswith(" not held")]
+    parts += [f"{' and '.join(names)} not held"] if names else []
+    return ", ".join([verdict, *parts]) if verdict == "pass" else verdict
 
 
 class Timed(Protocol):

@@ -22,6 +22,11 @@ MOST_BLOCKS = 16
 FEWEST_ELEMENTS = 32  # in a block: below that the yardstick of a block would itself be mostly chance
 
 
+def bounded_as(dtype: str) -> str:
+    """The dtype whose bound and epsilon hold: an 8-bit dtype, which no case has, is held as bfloat16."""
+    return dtype if dtype in BOUNDS else "bfloat16"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Excess:
     """The worst row block of one tensor: where it is, its error, its yardstick and their ratio."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from conformance.checks.check import Check, within_bounds
+from conformance.checks.lower_precision import not_held, sentence
 from conformance.exhibit import Exhibit
 from conformance.results import CheckResult
 
@@ -12,7 +15,8 @@ class Logic(Check):
     rule = (
         "Every observation of the first step (activations, outputs, loss, each gradient, metrics), on every rank "
         "and per row block, in float64 against the float64 reference. The bound is a small multiple of the "
-        "reference's own response to inputs that differ by one unit in the last place."
+        "reference's own response to inputs that differ by one unit in the last place. A reference that computes part "
+        "in a narrower dtype is good to that dtype's rounding only, and no candidate is held to less."
     )
 
     def applies(self, exhibit: Exhibit) -> bool:
@@ -20,7 +24,9 @@ class Logic(Check):
 
     def judge(self, exhibit: Exhibit) -> CheckResult:
         first = [one for one in exhibit.comparisons if one.step == 0 and not is_state(one.tensor)]
-        return within_bounds(self, exhibit, first, exhibit.bound)
+        result = within_bounds(self, exhibit, first, exhibit.bound)
+        said = f"{result.detail} {sentence(exhibit)}".strip()
+        return replace(result, detail=said, not_held=not_held(exhibit))
 
 
 def is_state(tensor: str) -> bool:

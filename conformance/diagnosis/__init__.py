@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from conformance.diagnosis.arithmetic import computed_narrowly
+from conformance.diagnosis.arithmetic import computed_in, computed_narrowly
 from conformance.diagnosis.copies import copies_differ
 from conformance.diagnosis.history import late, narrower, not_finite, stale
 from conformance.diagnosis.masks import another_mask
@@ -53,7 +53,7 @@ def diagnose(exhibit: Exhibit, diverging: list[Comparison]) -> tuple[Cause, ...]
     only = only_axis(exhibit, diverging[0].tensor) if diverging else None
     if only is not None:
         found.append(Cause(cause=UNKNOWN, axis=only, confidence=0.1))
-    return _ranked(found, only)
+    return (*computed_in(exhibit), *_ranked(found, only))[:MOST_CAUSES]
 
 
 def _weighted(cause: Cause, weight: float) -> Cause:

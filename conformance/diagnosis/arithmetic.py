@@ -1,10 +1,11 @@
-"""Signature of precision, read from the program: a sum or a statistic in fewer bits than the policy keeps."""
+"""Signatures of precision, read from the program: it computes in fewer bits than the policy or the reference."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from conformance.arithmetic import GRADIENTS, REDUCTION
+from conformance.checks.lower_precision import explained
 from conformance.checks.precision import too_narrow
 from conformance.exhibit import Exhibit
 from conformance.results import Cause
@@ -18,3 +19,10 @@ def computed_narrowly(exhibit: Exhibit) -> Iterator[Cause]:
     for one in too_narrow(exhibit):
         cause = _CAUSES.get(one.role, "statistics computed in {}").format(one.dtype)
         yield Cause(cause=cause, axis=one.axes[0] if one.axes else None, confidence=SURE)
+
+
+def computed_in(exhibit: Exhibit) -> Iterator[Cause]:
+    """In float64: the first operation that rounds to fewer bits, where such rounding explains all that differs."""
+    for one in explained(exhibit)[:1]:
+        place = f" at {one.place}" if one.place else ""
+        yield Cause(cause=f"computed in {one.dtype}: {one.operation}{place}", axis=None, confidence=SURE)

@@ -8,7 +8,7 @@ import numpy as np
 
 from conformance.diagnosis.suspect import Suspect
 from conformance.results import Cause
-from conformance.tolerance import EPSILON
+from conformance.tolerance import EPSILON, bounded_as
 
 
 def stale(suspect: Suspect) -> Iterator[Cause]:
@@ -42,7 +42,7 @@ def narrower(suspect: Suspect) -> Iterator[Cause]:
     for dtype in ("bfloat16", "float32"):
         epsilon = EPSILON[dtype]
         if (
-            epsilon > 16 * EPSILON[suspect.exhibit.case.dtype]
+            epsilon > 16 * EPSILON[bounded_as(suspect.exhibit.precision)]
             and epsilon / 64 <= np.abs(error).max() / size <= 2 * epsilon
         ):
             yield Cause(cause=f"computed or reduced in {dtype}", axis=None, confidence=0.5)

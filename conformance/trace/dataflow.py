@@ -27,6 +27,10 @@ class Node:
                devices (COLLECTIVE) or over its elements (REDUCE), or makes something else of them
     uniform    all elements are equal
     derived    autograd had part in it
+    operands   all that it depends on, `sources` among them
+    exact      it is made of whole numbers and masks alone, which narrow dtypes hold
+    drawn      it is made of random bits alone
+    rounds     a narrower dtype would have changed it, and did if its own is narrower
     backward   the number of the differentiation that it belongs to, -1 outside of any; None outside where several
                cannot be told apart
     """
@@ -41,6 +45,10 @@ class Node:
     derived: bool = False
     backward: int | None = None
     place: str = ""
+    operands: list[Node] = field(default_factory=list)
+    exact: bool = False
+    drawn: bool = False
+    rounds: bool = False
 
 
 def narrow_arithmetic(nodes: list[Node], observed: Mapping[str, Node]) -> tuple[Operation, ...]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from conformance.trace import dataflow
+import numpy as np
+
+from conformance.arithmetic import BITS
 from conformance.trace import jax_version as version
 from conformance.trace.dataflow import ADD, COLLECTIVE, EXP, LOG, MOVE, OTHER, REDUCE, ROOT, Node
 from conformance.trace.jax_collectives import KINDS
 from conformance.trace.jax_interpreter import Frame, Place, at, children
 from conformance.trace.jax_version import Jaxpr
+from conformance.trace.lower_precision import CONSTANT, is_exact, settle
 
 _KINDS = {"add": ADD, "sub": ADD, "add_any": ADD, "reduce_sum": REDUCE, "exp": EXP, "exp2": EXP, "log": LOG}
 _KINDS |= {"rsqrt": ROOT, "sqrt": ROOT}
@@ -23,18 +27,36 @@ _MOVES: dict[str, slice] = {
     "select_n": slice(1, None),
     "scatter": slice(None),
 }
+# Operations that make whole numbers of whole numbers.
+_WHOLE = frozenset((
+    *_MOVES, "abs", "add", "add_any", "bitcast_convert_type", "ceil", "clamp", "cummax", "cumsum", "dot_general",
+    "floor", "iota", "max", "min", "mul", "reduce_max", "reduce_min", "reduce_sum", "rem", "round", "scatter-add",
+    "scatter_add", "sign", "sort", "square", "stop_gradient", "sub",
+))  # fmt: skip
+_CONTROL = ("scan", "while", "cond")
+_DRAWS = ("random_", "threefry2x32", "rng_")
 
 
 class JaxFlow:
-    """The nodes of a program; `results` are those of its results, in order."""
+    """The nodes of a program; `results` are those of its results, in order.
 
-    def __init__(self, jaxpr: Jaxpr) -> None:
+    bits    lines of the program are noted of what is done in fewer bits
+    values  those of the inputs, as far as they are known
+    """
+
+    def __init__(self, jaxpr: Jaxpr, bits: int = 32, values: Sequence[Any] = ()) -> None:
         self.nodes: list[Node] = []
+        self._bits = bits
         inputs = [self._leaf(variable) for variable in jaxpr.invars]
+        for node, value in zip(inputs, values, strict=False):
+            node.exact = node.dtype in BITS and is_exact(np.asarray(value))
         self.results = self._run(jaxpr, inputs, Frame())
 
     def _leaf(self, atom: Any) -> Node:
-        return Node(kind=OTHER, name="input", dtype=_dtype(atom), uniform=_is_scalar(atom))
+        constant = isinstance(atom, version.Literal)
+        node = Node(kind=OTHER, name=CONSTANT if constant else "input", dtype=_dtype(atom), uniform=_is_scalar(atom))
+        node.exact = constant and node.dtype in BITS and is_exact(np.asarray(atom.val))
+        return node
 
     def _run(self, jaxpr: Jaxpr, inputs: list[Node], frame: Frame) -> list[Node]:
         known = dict(zip(jaxpr.invars, inputs, strict=True))
@@ -70,24 +92,26 @@ class JaxFlow:
         ends = self._run(program.jaxpr, [*sources[:consts], *carry, *sources[consts + carried :]], frame)
         for begin, end in zip(carry, ends, strict=False):
             begin.sources.append(end)
+            begin.operands.append(end)
         return ends
 
     def _one(self, place: Place, number: int, sources: list[Node]) -> Node:
-        name, backward = place.eqn.primitive.name, is_backward(place)
+        name, backward, operands = place.eqn.primitive.name, is_backward(place), sources
         if name == "optimization_barrier" or (name in KINDS and sources):
             sources = [sources[number]]
         if name in KINDS:
             return self._collective(place, number, sources)
         if name in _SCALES:
             scaled = _scaled(sources, backward)
-            return self._node(place, number, MOVE if scaled else OTHER, scaled)
+            return self._node(place, number, MOVE if scaled else OTHER, scaled, operands)
         if name in _MOVES:
-            return self._node(place, number, MOVE, sources[_MOVES[name]])
+            return self._node(place, number, MOVE, sources[_MOVES[name]], operands)
         if name == "scatter-add" and not backward:
-            return self._node(place, number, MOVE, [sources[0], sources[2]])
+            return self._node(place, number, MOVE, [sources[0], sources[2]], operands)
         kind = _KINDS.get(name, OTHER)
         # The terms of one differentiation: a parameter that is used twice.
-        return self._node(place, number, MOVE if kind == ADD and backward else kind, sources if kind != OTHER else [])
+        known = sources if kind != OTHER else []
+        return self._node(place, number, MOVE if kind == ADD and backward else kind, known, operands)
 
     def _collective(self, place: Place, number: int, sources: list[Node]) -> Node:
         if place.call is None:  # nobody takes part but the device itself
@@ -96,15 +120,21 @@ class JaxFlow:
         node.name, node.axes, node.sums = place.call.kind, place.call.axes, place.call.reduction == "sum"
         return node
 
-    def _node(self, place: Place, number: int, kind: str, sources: list[Node]) -> Node:
-        eqn = place.eqn
+    def _node(
+        self, place: Place, number: int, kind: str, sources: list[Node], operands: list[Node] | None = None
+    ) -> Node:
+        eqn, name = place.eqn, place.eqn.primitive.name
         result = eqn.outvars[number]
         dtype = version.rounded_to(eqn) or _dtype(result)
         uniform = _is_scalar(result) or (kind == MOVE and bool(sources) and all(one.uniform for one in sources))
-        node = Node(kind=kind, name=eqn.primitive.name, dtype=dtype, sources=sources, uniform=uniform)
+        node = Node(kind=kind, name=name, dtype=dtype, sources=sources, uniform=uniform)
         node.derived = is_backward(place) or any(one.derived for one in sources)
         node.backward = 0 if is_backward(place) else None
-        if dataflow.is_narrow(dtype):
+        moves = name in _MOVES or name in _CONTROL or (name in KINDS and name not in version.REDUCTIONS)
+        drawn = name.startswith(_DRAWS)
+        whole = moves or name in _WHOLE or name in version.REDUCTIONS
+        settle(node, sources if operands is None else operands, moves=moves, whole=whole, drawn=drawn)
+        if BITS.get(dtype, 64) < self._bits:
             node.place = version.user_line(eqn)
         self.nodes.append(node)
         return node

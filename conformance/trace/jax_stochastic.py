@@ -13,9 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from conformance.arithmetic import Operation
 from conformance.trace import jax_version as version
+from conformance.trace.jax_dataflow import JaxFlow
 from conformance.trace.jax_numpy import DATA_MOVEMENT, FUNCTIONS, PLAIN
 from conformance.trace.jax_version import ClosedJaxpr, JaxprEqn
+from conformance.trace.lower_precision import lower_precision
 from conformance.trace.stochastic import Stochastic
 
 MOST_LOOP_EQUATIONS = 30_000  # that a loop may run through; a longer one is run compiled, and only its results round
@@ -25,10 +28,14 @@ Leaves = list[Any]
 
 
 class StochasticStep:
-    """A training step, traced when its arguments first have some shapes, and evaluated for several members at once."""
+    """A training step, traced when its arguments first have some shapes, and evaluated for several members at once.
+
+    `lower` is what the traced step rounds to fewer bits than float64.
+    """
 
     def __init__(self, step: Step) -> None:
         self._step = step
+        self.lower: tuple[Operation, ...] = ()
         self._traced: dict[Any, tuple[ClosedJaxpr, Any]] = {}
 
     def __call__(
@@ -48,6 +55,8 @@ class StochasticStep:
         if key not in self._traced:
             traced, shape = jax.make_jaxpr(self._step, return_shape=True)(state, batch)
             self._traced[key] = traced, jax.tree_util.tree_structure(shape)
+            flow = JaxFlow(traced.jaxpr, bits=64, values=leaves)
+            self.lower = lower_precision(flow.nodes, flow.results)
         return self._traced[key]
 
 

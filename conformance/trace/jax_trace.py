@@ -25,6 +25,7 @@ from conformance.trace.jax_dataflow import JaxFlow
 from conformance.trace.jax_division import divisions
 from conformance.trace.jax_flops import device_flops
 from conformance.trace.jax_interpreter import Frame, Path, Place, evaluate, refuse_unreadable, walk
+from conformance.trace.lower_precision import lower_precision
 from conformance.workers.jobs import Site
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
@@ -56,6 +57,7 @@ class Program:
     def __init__(self, step: Step, state: Any, batch: Any, mesh: Mesh) -> None:
         jax_arranged.register()
         self.mesh = mesh
+        self._given = jax.tree_util.tree_leaves((state, batch))
         self._jaxpr, shape = jax.make_jaxpr(step, return_shape=True)(state, batch)
         self._out_tree = jax.tree_util.tree_structure(shape)
         self._observed = _observed(shape)
@@ -114,6 +116,11 @@ class Program:
     def divisions(self, step: Step, state: Any, batch: Any) -> Mapping[str, Division]:
         """How the arithmetic lies along the axes of which it is known."""
         return divisions(self._jaxpr, self.mesh, state, lambda: _compiled(step, state, batch))
+
+    def lower_precision(self) -> tuple[Operation, ...]:
+        """What rounds to fewer bits than float64 on its way to a result."""
+        flow = JaxFlow(self._jaxpr.jaxpr, bits=64, values=self._given)
+        return lower_precision(flow.nodes, flow.results)
 
     def mutated(self, mutation: Mutation | None) -> Step:
         """The step, compiled, with one collective changed; with None the step as it is.

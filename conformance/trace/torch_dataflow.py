@@ -10,14 +10,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_leaves
 
-from conformance.arithmetic import is_narrow
+from conformance.arithmetic import BITS
 from conformance.trace.dataflow import ADD, COLLECTIVE, EXP, LOG, MOVE, OTHER, REDUCE, ROOT, Node
+from conformance.trace.lower_precision import is_exact, settle
 
 _KINDS = {"add": ADD, "sub": ADD, "rsub": ADD, "exp": EXP, "exp2": EXP, "log": LOG, "rsqrt": ROOT, "sqrt": ROOT}
 _KINDS |= dict.fromkeys(("sum", "mean", "var", "var_mean"), REDUCE)
@@ -31,14 +33,34 @@ _KINDS |= dict.fromkeys(
     MOVE,
 )  # fmt: skip
 _SCALES = ("mul", "div")
+_MOVES = frozenset((
+    *(name for name, kind in _KINDS.items() if kind == MOVE), "embedding", "gather", "index", "index_put", "scatter",
+    "sort", "topk", "tril", "triu", "wait_tensor",
+))  # fmt: skip
+# Operations that make whole numbers of whole numbers, or of none.
+_WHOLE = _MOVES | frozenset((
+    "abs", "add", "amax", "amin", "arange", "bernoulli", "bmm", "ceil", "clamp", "cumsum", "empty", "empty_like",
+    "empty_strided", "eye", "floor", "full", "full_like", "max", "maximum", "min", "minimum", "mm", "mul", "new_empty",
+    "new_full", "new_ones", "new_zeros", "one_hot", "ones", "ones_like", "relu", "round", "rsub", "scalar_tensor",
+    "scatter_add", "sign", "sub", "sum", "zeros", "zeros_like",
+))  # fmt: skip
+_REDUCING = ("all_reduce", "reduce_scatter", "reduce")
+_DRAWS = frozenset((
+    "cauchy", "exponential", "geometric", "log_normal", "normal", "rand", "rand_like", "randint", "randn",
+    "randn_like", "uniform",
+))  # fmt: skip
 _NOT_USERS = (os.path.dirname(torch.__file__), os.path.dirname(os.path.dirname(__file__)))
 
 
 class TorchFlow:
-    """Told every operation of a step, it knows the node of every tensor that is alive."""
+    """Told every operation of a step, it knows the node of every tensor that is alive.
 
-    def __init__(self) -> None:
+    `bits`: lines of the program are noted of what is done in fewer bits.
+    """
+
+    def __init__(self, bits: int = 32) -> None:
         self.nodes: list[Node] = []
+        self._bits = bits
         self._last: dict[int, tuple[StorageWeakRef, Node]] = {}  # storage -> what was written there last
 
     def node(self, tensor: torch.Tensor) -> Node:
@@ -48,6 +70,7 @@ class TorchFlow:
         if known is not None and not known[0].expired():
             return known[1]
         node = Node(kind=OTHER, name="input", dtype=_dtype(tensor), uniform=_is_uniform(tensor))
+        node.exact = self._bits > 32 and node.dtype in BITS and _holds_whole(tensor)
         self._last[storage._cdata] = (StorageWeakRef(storage), node)
         return node
 
@@ -77,28 +100,35 @@ class TorchFlow:
             node.axes, node.sums = axes, sums
 
     def _note(self, name: str, given: Any, results: Sequence[torch.Tensor], mutated: bool) -> None:
-        tensors = _results(given)
+        leaves = tree_leaves(given)
+        tensors, whole = _results(leaves), all(is_exact(np.float64(one)) for one in leaves if type(one) is float)
         held = {_storage(one) for one in tensors}
         for result in results:
             if _storage(result) in held and not mutated:
                 continue  # a view
             overwritten = mutated and name in ("copy", "fill", "zero") and _is_whole(result)
             terms = [one for one in tensors if not overwritten or _storage(one) != _storage(result)]
-            self._operation(name, result, terms)
+            self._operation(name, result, terms, whole and name in _WHOLE)
 
-    def _operation(self, name: str, result: torch.Tensor, terms: list[torch.Tensor]) -> None:
+    def _operation(self, name: str, result: torch.Tensor, terms: list[torch.Tensor], whole: bool) -> None:
         sources = [self.node(one) for one in terms]
         if name in _SCALES:
             scaled = _scaled(sources)
-            self._made(MOVE if scaled else OTHER, name, result, scaled, sources)
+            self._made(MOVE if scaled else OTHER, name, result, scaled, sources, whole)
         elif name == "logsumexp":
             self._made(LOG, name, result, [self._made(REDUCE, name, result, sources)])
         else:
             kind = _KINDS.get(name, OTHER)
-            self._made(kind, name, result, sources if kind != OTHER else [], sources)
+            self._made(kind, name, result, sources if kind != OTHER else [], sources, whole)
 
     def _made(
-        self, kind: str, name: str, result: torch.Tensor, sources: list[Node], terms: Sequence[Node] = ()
+        self,
+        kind: str,
+        name: str,
+        result: torch.Tensor,
+        sources: list[Node],
+        terms: Sequence[Node] = (),
+        whole: bool = False,
     ) -> Node:
         task = torch._C._current_graph_task_id()
         node = Node(
@@ -110,7 +140,9 @@ class TorchFlow:
             derived=task != -1 or any(one.derived for one in terms or sources),
             backward=task,
         )
-        if is_narrow(node.dtype):
+        moves = name in _MOVES or (kind == COLLECTIVE and name not in _REDUCING)
+        settle(node, terms or sources, moves=moves, whole=whole or kind == COLLECTIVE, drawn=name in _DRAWS)
+        if BITS.get(node.dtype, 64) < self._bits:
             node.place = _user_line()
         self.nodes.append(node)
         storage = result.untyped_storage()
@@ -148,6 +180,15 @@ def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator
 
 def _storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
+
+
+def _holds_whole(tensor: torch.Tensor) -> bool:
+    """Whether all that lies in its memory are whole numbers."""
+    elements = tensor.untyped_storage().nbytes() // tensor.element_size()
+    try:
+        return is_exact(torch.as_strided(tensor.detach(), (elements,), (1,), 0).double().numpy())
+    except Exception:  # a tensor without a memory that can be read
+        return False
 
 
 def _is_whole(tensor: torch.Tensor) -> bool:

@@ -16,22 +16,61 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from conformance.arithmetic import Operation
+from conformance.trace.lower_precision import lower_precision
 from conformance.trace.stochastic import Stochastic
+from conformance.trace.torch_dataflow import TorchFlow
 
 aten = torch.ops.aten
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
 
 class StochasticStep:
-    """A training step evaluated for several members, one after the other."""
+    """A training step evaluated for several members, one after the other.
+
+    `lower` is what the step rounds to fewer bits than float64, as the first member does it.
+    """
 
     def __init__(self, step: Step) -> None:
         self._step = step
+        self._followed = False
+        self.lower: tuple[Operation, ...] = ()
 
     def __call__(self, states: Sequence[Any], batches: Sequence[Any], arithmetic: Stochastic) -> list[tuple[Any, Any]]:
         """One step of every member -> its (state, observations)."""
         with sdpa_kernel(SDPBackend.MATH), _Mode(arithmetic):
-            return [self._step(state, batch) for state, batch in zip(states, batches, strict=True)]
+            return [self._one(state, batch) for state, batch in zip(states, batches, strict=True)]
+
+    def _one(self, state: Any, batch: Any) -> tuple[Any, Any]:
+        if self._followed:
+            return self._step(state, batch)
+        self._followed, follower = True, _Follower()
+        with follower:
+            found = self._step(state, batch)
+        self.lower = follower.lower(found)
+        return found
+
+
+class _Follower(TorchDispatchMode):
+    """Sees the operations of a step as they are asked for, before others take them apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._flow: TorchFlow | None = TorchFlow(bits=64)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        try:
+            if self._flow is not None and isinstance(func, torch._ops.OpOverload):
+                self._flow.operation(func, args, kwargs or {}, out)
+        except Exception:  # a tensor without a memory of its own ends the following, and never the step
+            self._flow = None
+        return out
+
+    def lower(self, returned: Any) -> tuple[Operation, ...]:
+        flow = self._flow
+        results = [one for one in tree_leaves(returned) if isinstance(one, torch.Tensor)]
+        return () if flow is None else lower_precision(flow.nodes, [flow.node(one) for one in results])
 
 
 class _Mode(TorchDispatchMode):

@@ -8,7 +8,7 @@ the tensors), functional collectives, those that autograd issues in backward, an
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from conformance.implementation import Traffic
 from conformance.mesh import Mesh
 from conformance.mutation import Collective, MutationError, applicable, other_axes
 from conformance.trace.dataflow import narrow_arithmetic
+from conformance.trace.lower_precision import lower_precision
 from conformance.trace.torch_collectives import Call, group_of, is_collective, is_receipt, read_call, shaped, write
 from conformance.trace.torch_computed import Results
 from conformance.trace.torch_dataflow import TorchFlow
@@ -93,16 +94,16 @@ class _Watcher(TorchDispatchMode):
 
 
 class Recorder(_Watcher):
-    """`with Recorder(mesh, device_mesh) as recorder:` around one step of one rank."""
+    """`with Recorder(mesh, device_mesh) as recorder:` around one step of one rank; `bits` as in TorchFlow."""
 
-    def __init__(self, mesh: Mesh, device_mesh: Any) -> None:
+    def __init__(self, mesh: Mesh, device_mesh: Any, bits: int = 32) -> None:
         super().__init__(mesh, device_mesh)
         self._seen: list[Seen] = []
         self._operators: list[tuple[str, ...]] = []
         self._flops = 0
         self._results: Results | None = Results()
         self._at_last_backward: int | None = None  # collectives seen when autograd was last at work
-        self._flow: TorchFlow | None = TorchFlow()
+        self._flow: TorchFlow | None = TorchFlow(bits)
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
         out = self._carried_out(func, args, kwargs)
@@ -181,6 +182,11 @@ class Recorder(_Watcher):
     def computed(self) -> Computed | None:
         """What this rank computed; None where not known."""
         return None if self._results is None else self._results.computed()
+
+    def lower_precision(self, results: Iterable[torch.Tensor]) -> tuple[Operation, ...] | None:
+        """What this rank rounds to fewer bits than float64 on its way to these local tensors; None where not known."""
+        flow = self._flow
+        return None if flow is None else lower_precision(flow.nodes, [flow.node(x) for x in results])
 
     def sites(self) -> tuple[Site, ...]:
         """Every collective in order of issue, with the operators that apply to it."""

@@ -65,11 +65,12 @@ class JaxPlatform(Platform):
         """A step that has run need not be traceable: it may look at values, shardings and meshes, and leave JAX."""
         try:
             program = Program(step, state, batch, case.mesh)
+            arithmetic = program.lower_precision() if case.dtype == "float64" else program.arithmetic()
             return Watched(
                 traffic=program.traffic(),
                 flops=program.flops(),
                 division=program.divisions(step, state, batch),
-                arithmetic=program.arithmetic(),
+                arithmetic=arithmetic,
                 sites=program.sites(),
             )
         except Exception as failure:

@@ -128,14 +128,16 @@ class TorchPlatform(Platform):
         return self._places[key]
 
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
-        with Recorder(case.mesh, self.device_mesh(case)) as recorder:
+        widest = case.dtype == "float64"
+        with Recorder(case.mesh, self.device_mesh(case), 64 if widest else 32) as recorder:
             returned = step(state, batch)
-        rank, computed = self.rank(case.mesh), recorder.computed()
+        rank, computed, values = self.rank(case.mesh), recorder.computed(), _local_values(returned)
+        arithmetic = recorder.lower_precision(values.values()) if widest else recorder.arithmetic(values)
         return returned, Watched(
             traffic=recorder.traffic(),
             flops={rank: recorder.flops()},
             computed={} if computed is None else {rank: computed},
-            arithmetic=recorder.arithmetic(_local_values(returned)),
+            arithmetic=arithmetic,
             sites=recorder.sites(),
         )
 

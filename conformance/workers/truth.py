@@ -12,7 +12,7 @@ import numpy as np
 
 from conformance.contract import Arrays, Contract
 from conformance.evidence import Truth
-from conformance.tolerance import EPSILON
+from conformance.tolerance import EPSILON, bounded_as
 from conformance.trace.stochastic import Stochastic
 from conformance.workers.altered import altered, real_inputs
 from conformance.workers.jobs import TruthJob
@@ -29,10 +29,13 @@ Together = Callable[[Sequence[Any], Sequence[Arrays]], Sequence[tuple[Any, Mappi
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A reference that is kept: as it is, and in stochastic arithmetic, (states, batches, arithmetic) -> results."""
+    """A reference that is kept: as it is, and in stochastic arithmetic, (states, batches, arithmetic) -> results.
+
+    Its `lower` is what it rounds to fewer bits than float64.
+    """
 
     trainer: Any
-    stochastic: Callable[[Sequence[Any], Sequence[Arrays], Stochastic], Sequence[tuple[Any, Mapping[str, Any]]]]
+    stochastic: Any
 
 
 class References:
@@ -63,6 +66,9 @@ class References:
             decided = tuple(_decisions(found, step) if job.dtype != "float64" else {} for step in oracle)
             given = [batch | replayed for batch, replayed in zip(batches, decided, strict=True)]
             noise = self.noise(found, job.dtype, parameters, given, oracle)
+            lower = self.kept(found, "float64").stochastic.lower if job.dtype == "float64" else ()
+            if lower:  # good to that rounding only: what it does to the results is the yardstick
+                noise = self.noise(found, "float64", parameters, given, oracle, bounded_as(lower[0].dtype))
             trainer = self.trainer(found, "float64")
             unmoved = self.unmoved(trainer, parameters, batches[0], oracle[0])
             flops, operations = self.work(trainer.step, trainer.place(parameters), batches[0])
@@ -74,17 +80,28 @@ class References:
             flops=flops,
             operations=operations,
             unmoved=unmoved,
+            lower=lower,
             seconds=dict(clock.seconds),
         )
 
-    def noise(self, found: Contract, dtype: str, parameters: Arrays, batches: list[Arrays], oracle: Steps) -> Steps:
+    def noise(
+        self,
+        found: Contract,
+        dtype: str,
+        parameters: Arrays,
+        batches: list[Arrays],
+        oracle: Steps,
+        moved_as: str | None = None,
+    ) -> Steps:
         """How far runs in the dtype, on inputs moved by about one rounding, stray from the oracle at most.
 
         In float64 they are evaluated in stochastic arithmetic: the oracle is such a run itself, and has an error too.
+        `moved_as` is the dtype of the rounding where that is not the one in which a step begins.
         """
         farthest = tuple({name: np.zeros_like(value) for name, value in step.items()} for step in oracle)
         first = 0 if dtype != "float64" else 1
-        given = [_perturbed(parameters, batches, _coarsest(found, dtype), n) for n in range(first, MEMBERS + 1)]
+        rounding = moved_as or _coarsest(found, dtype)
+        given = [_perturbed(parameters, batches, rounding, n) for n in range(first, MEMBERS + 1)]
         for formulation in _formulations(found):
             for (moved, _), run in zip(given, self._members(formulation, dtype, given), strict=True):
                 farthest = _farthest(farthest, _begun_at(parameters, moved, run), oracle)

@@ -1,0 +1,66 @@
+"""What is said where reference or candidate of a float64 case compute part in a narrower dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from conformance.arithmetic import BITS, COMPUTATION, Operation
+from conformance.exhibit import Exhibit
+from conformance.results import LESS
+from conformance.tolerance import BOUNDS, EPSILON, bounded_as
+
+
+def sentence(exhibit: Exhibit) -> str:
+    """Which side computes what in which dtype, where, what follows, and what to run; empty where nothing does."""
+    reference, candidate = exhibit.truth.lower, _narrow(exhibit)
+    if reference:
+        dtype = exhibit.precision
+        both = f" So does the candidate: {_places(candidate)}." if candidate else ""
+        return (
+            f"The reference computes in {dtype}: {_places(reference)}. It is good to about "
+            f"{EPSILON[bounded_as(dtype)]:.0e} only, and the candidate is held to that.{both}{_rerun(dtype)}"
+        )
+    narrow = explained(exhibit)
+    if not narrow:
+        return ""
+    dtype = narrow[0].dtype
+    return (
+        f"The candidate computes in {dtype}: {_places(narrow)}. The reference does not; rounding to {dtype} explains "
+        f"all that differs.{_rerun(dtype)}"
+    )
+
+
+def not_held(exhibit: Exhibit) -> str:
+    """To what less the rule was held; empty where it was held in full."""
+    if not exhibit.truth.lower:
+        return ""
+    dtype = exhibit.precision
+    return f"{LESS}{dtype} rounding: the reference computes in {dtype}: {_places(exhibit.truth.lower)}"
+
+
+def explained(exhibit: Exhibit) -> tuple[Operation, ...]:
+    """What only the candidate rounds to fewer bits, where such rounding explains all that diverges.
+
+    The response of the reference to a rounding grows as the rounding does: the yardstick of the narrower dtype is
+    that of float64, times the ratio of their roundings.
+    """
+    narrow = [one for one in _narrow(exhibit) if BITS[one.dtype] < BITS[exhibit.precision]]
+    if not narrow or exhibit.precision != "float64":
+        return ()
+    dtype = bounded_as(narrow[0].dtype)
+    most = BOUNDS[dtype] * EPSILON[dtype] / EPSILON["float64"]
+    ratios = [one.excess.ratio for one in exhibit.comparisons]
+    return tuple(narrow) if exhibit.bound < max(ratios, default=0.0) <= most else ()
+
+
+def _narrow(exhibit: Exhibit) -> list[Operation]:
+    return [one for one in exhibit.evidence.arithmetic or () if one.role == COMPUTATION]
+
+
+def _places(operations: Sequence[Operation]) -> str:
+    return ", ".join(f"{one.operation} at {one.place}" if one.place else one.operation for one in operations)
+
+
+def _rerun(dtype: str) -> str:
+    """Only of dtypes that a case may have."""
+    return f" Run with dtype='{dtype}' to hold the candidate to that dtype's own bound." if dtype in BOUNDS else ""
