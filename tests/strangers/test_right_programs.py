@@ -33,6 +33,19 @@ EXPECTED = [  # framework, kind, verdict, what it says
     ("jax", "raises", "error", "right_jax.py:"),
     ("jax", "complex loss", "error", "it is complex"),
     ("jax", "complex reference", "error", "is complex: return its real"),
+    *(
+        (framework, *one)
+        for framework in ("jax", "torch")
+        for one in (
+            ("single reference", "pass", "logic not held below float32 rounding"),
+            ("single reference", "pass", "The reference computes in float32: tanh at "),
+            ("single both", "pass", "So does the candidate: tanh at "),
+            ("single candidate", "fail", "likely: computed in float32: tanh at "),
+            ("single candidate", "fail", "Run with dtype='float32'"),
+            ("single loss", "fail", "likely: computed in float32: sqrt at "),
+        )
+    ),
+    ("jax", "single and wrong", "fail", "It is good to about 1e-07 only"),
     ("torch", "other names", "pass", ""),
     ("torch", "other names in bfloat16", "pass", ""),
     ("torch", "other order", "pass", ""),
@@ -45,7 +58,7 @@ EXPECTED = [  # framework, kind, verdict, what it says
 @cache
 def judged(framework: str) -> dict[str, dict]:
     """All kinds of a framework in one process, whose workers they share."""
-    kinds = [kind for one, kind, _, _ in EXPECTED if one == framework]
+    kinds = list(dict.fromkeys(kind for one, kind, _, _ in EXPECTED if one == framework))
     command = [sys.executable, str(KINDS / f"right_{framework}.py"), *kinds]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     lines = done.stdout.split("\n")  # `splitlines` would break at the mark too

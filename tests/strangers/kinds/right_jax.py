@@ -35,6 +35,21 @@ def complex_reference(parameters, batch):
     return loss, {"y": outputs["y"] * (1 + 1j)}
 
 
+def in_single(parameters, batch):
+    """The elementwise part in float32, as a library does it."""
+    y = jnp.tanh((batch["x"] @ parameters["up"]).astype("float32")).astype("float64") @ parameters["down"]
+    return jnp.mean(y**2), {"y": y}
+
+
+def single_loss(parameters, batch):
+    loss, outputs = reference(parameters, batch)
+    return jnp.sqrt(loss.astype("float32")).astype("float64") ** 2, {}
+
+
+def wide_loss(parameters, batch):
+    return reference(parameters, batch)[0], {}
+
+
 def step(parameters, x, mesh, axis=None):
     axis = axis or mesh.axis_names[-1]
 
@@ -46,6 +61,25 @@ def step(parameters, x, mesh, axis=None):
     sharded = jax.shard_map(loss, mesh=mesh, in_specs=(specs, P()), out_specs=(P(), P()))
     (value, y), gradients = jax.value_and_grad(sharded, has_aux=True)(parameters, x)
     return {"loss": value, "outputs/y": y} | {f"gradients/{name}": g for name, g in gradients.items()}
+
+
+def single_step(parameters, batch, mesh, function=in_single):
+    def loss(parameters, batch):
+        return function(parameters, batch)
+
+    (value, outputs), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(parameters, batch)
+    found = {"loss": value} | {f"outputs/{name}": y for name, y in outputs.items()}
+    found |= {f"gradients/{name}": g for name, g in gradients.items()}
+    everywhere = NamedSharding(mesh, P())
+    return {name: jax.device_put(one, everywhere) for name, one in found.items()}
+
+
+def single_loss_step(parameters, batch, mesh):
+    return single_step(parameters, batch, mesh, single_loss)
+
+
+def single_and_wrong(parameters, batch, mesh):
+    return {name: one * 1.01 for name, one in single_step(parameters, batch, mesh).items()}
 
 
 def plain(parameters, batch, mesh):
@@ -159,6 +193,11 @@ KINDS = {
     "raises": {"candidate": raises},
     "complex loss": {"candidate": complex_loss},
     "complex reference": {"candidate": plain, "reference": complex_reference},
+    "single reference": {"candidate": plain, "reference": in_single},
+    "single both": {"candidate": single_step, "reference": in_single},
+    "single candidate": {"candidate": single_step},
+    "single loss": {"candidate": single_loss_step, "reference": wide_loss},
+    "single and wrong": {"candidate": single_and_wrong, "reference": in_single},
     "jax arrays": {"candidate": plain, "parameters": {name: jnp.float32(p) for name, p in PARAMETERS.items()}},
 }
 

@@ -28,6 +28,35 @@ def reference(parameters, batch):
     return (y**2).mean(), {"y": y}
 
 
+def in_single(parameters, batch):
+    """The elementwise part in float32, as a library does it."""
+    y = torch.tanh((batch["x"] @ parameters["up"]).float()).double() @ parameters["down"]
+    return (y**2).mean(), {"y": y}
+
+
+def single_loss(parameters, batch):
+    return reference(parameters, batch)[0].float().sqrt().double() ** 2, {}
+
+
+def wide_loss(parameters, batch):
+    return reference(parameters, batch)[0], {}
+
+
+def whole_step(parameters, batch, mesh, function=reference):
+    loss, outputs = function(parameters, batch)
+    gradients = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
+    found = {f"outputs/{name}": y.detach() for name, y in outputs.items()} | {"loss": loss.detach()}
+    return found | {f"gradients/{name}": g for name, g in gradients.items()}
+
+
+def single_step(parameters, batch, mesh):
+    return whole_step(parameters, batch, mesh, in_single)
+
+
+def single_loss_step(parameters, batch, mesh):
+    return whole_step(parameters, batch, mesh, single_loss)
+
+
 def placed(parameters, batch, own, up, down, x):
     """DTensors on a mesh of one's own, its placements those of that mesh; sums are left partial."""
     up = distribute_tensor(parameters["up"].detach(), own, up).requires_grad_()
@@ -92,6 +121,10 @@ def raises(parameters, batch, mesh):
 
 
 KINDS = {
+    "single reference": {"candidate": whole_step, "reference": in_single},
+    "single both": {"candidate": single_step, "reference": in_single},
+    "single candidate": {"candidate": single_step},
+    "single loss": {"candidate": single_loss_step, "reference": wide_loss},
     "other names": {"candidate": other_names},
     "other names in bfloat16": {"candidate": other_names, "dtype": "bfloat16"},
     "other order": {"candidate": other_order},
