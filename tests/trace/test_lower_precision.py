@@ -62,8 +62,7 @@ def _turn(total: Any, row: Any) -> tuple[Any, None]:
 def test_jax_reference(kind: str) -> None:
     function, named = IN_JAX[kind]
     step = StochasticStep(lambda state, batch: (state, jax.value_and_grad(function)(state, batch)))
-    with jax.enable_x64(True):
-        step([X], [{"mask": MASK, "ids": IDS}], Stochastic(0))
+    step([X], [{"mask": MASK, "ids": IDS}], Stochastic(0))
     judged(step.lower, named)
 
 
