@@ -141,7 +141,8 @@ class TorchFlow:
             backward=task,
         )
         moves = name in _MOVES or (kind == COLLECTIVE and name not in _REDUCING)
-        settle(node, terms or sources, moves=moves, whole=whole or kind == COLLECTIVE, drawn=name in _DRAWS)
+        whole = whole or (kind == COLLECTIVE and bool(sources))  # of what came in nothing is known here
+        settle(node, terms or sources, moves=moves, whole=whole, drawn=name in _DRAWS)
         if BITS.get(node.dtype, 64) < self._bits:
             node.place = _user_line()
         self.nodes.append(node)
