@@ -95,3 +95,8 @@ def test_the_yardstick_of_a_sum_knows_its_number_of_terms(workers: Workers, fram
     relative = [float(truth.noise[0]["loss"] / truth.oracle[0]["loss"]) for truth in (small, large)]
     assert relative[1] > 4 * EPSILON["float64"]
     assert relative[1] > 2 * relative[0]
+
+
+@pytest.mark.parametrize("contract", ["tensor/mlp", "moe/gshard"])
+def test_references_of_ours_compute_in_float64_throughout(workers: Workers, framework: str, contract: str) -> None:
+    assert ask(workers, framework, "float64", contract=contract).lower == ()
