@@ -172,6 +172,7 @@ def complex_loss(parameters, batch, mesh):
     return plain(parameters, batch, mesh) | {"outputs/y": np.ones((12, 6)) * 1j}
 
 
+WHOLE = {"replicated_axes": ("tensor",)}  # every rank runs all of it
 KINDS = {
     **{
         f"plain in {dtype}": {"candidate": plain, "dtype": dtype}
@@ -194,10 +195,10 @@ KINDS = {
     "complex loss": {"candidate": complex_loss},
     "complex reference": {"candidate": plain, "reference": complex_reference},
     "single reference": {"candidate": plain, "reference": in_single},
-    "single both": {"candidate": single_step, "reference": in_single},
-    "single candidate": {"candidate": single_step},
-    "single loss": {"candidate": single_loss_step, "reference": wide_loss},
-    "single and wrong": {"candidate": single_and_wrong, "reference": in_single},
+    "single both": WHOLE | {"candidate": single_step, "reference": in_single},
+    "single candidate": WHOLE | {"candidate": single_step},
+    "single loss": WHOLE | {"candidate": single_loss_step, "reference": wide_loss},
+    "single and wrong": WHOLE | {"candidate": single_and_wrong, "reference": in_single},
     "jax arrays": {"candidate": plain, "parameters": {name: jnp.float32(p) for name, p in PARAMETERS.items()}},
 }
 

@@ -120,11 +120,12 @@ def raises(parameters, batch, mesh):
     return batch["y"]
 
 
+WHOLE = {"replicated_axes": ("data", "tensor")}  # every rank runs all of it
 KINDS = {
-    "single reference": {"candidate": whole_step, "reference": in_single},
-    "single both": {"candidate": single_step, "reference": in_single},
-    "single candidate": {"candidate": single_step},
-    "single loss": {"candidate": single_loss_step, "reference": wide_loss},
+    "single reference": WHOLE | {"candidate": whole_step, "reference": in_single},
+    "single both": WHOLE | {"candidate": single_step, "reference": in_single},
+    "single candidate": WHOLE | {"candidate": single_step},
+    "single loss": WHOLE | {"candidate": single_loss_step, "reference": wide_loss},
     "other names": {"candidate": other_names},
     "other names in bfloat16": {"candidate": other_names, "dtype": "bfloat16"},
     "other order": {"candidate": other_order},
