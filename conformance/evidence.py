@@ -103,6 +103,7 @@ class Evidence:
     computed     rank -> what it computed in one step, where that shows it (torch)
     flops        matrix-product floating point operations per rank in one step, None where they cannot be counted
     unwatched    why the traced step was not seen, though it was asked for: the program cannot be traced, say
+    unseen       part of a watched step -> why it is not known nevertheless; parts are `work` and `arithmetic`
     arithmetic   in float64 what rounds to fewer bits, else sums of gradients and statistics in fewer than 32 bits; None
                  where the program cannot be traced
     related      law -> the extra runs that it asked for
@@ -122,11 +123,16 @@ class Evidence:
     computed: Mapping[int, Computed] = field(default_factory=dict)
     flops: Mapping[int, int] | None = None
     unwatched: str = ""
+    unseen: Mapping[str, str] = field(default_factory=dict)
     arithmetic: tuple[Operation, ...] | None = None
     related: Mapping[str, tuple[Trial, ...]] = field(default_factory=dict)
     declined: Mapping[str, str] = field(default_factory=dict)
     timeline: Timeline | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def why_unseen(self, part: str) -> str:
+        """Why a part of the step is not known, the end of a sentence; empty where it is."""
+        return f"the step was not watched, because {self.unwatched}" if self.unwatched else self.unseen.get(part, "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +150,7 @@ class Truth:
     operations   those and every other calculation, as in Division
     unmoved      `loss`, where no change of the first batch moves it
     lower        what the float64 reference rounds to fewer bits; then the inputs are perturbed as in that dtype
+    unevaluated  why the float64 members are not evaluated in stochastic arithmetic, but move the inputs alone
     """
 
     oracle: tuple[dict[str, np.ndarray], ...]
@@ -154,4 +161,5 @@ class Truth:
     operations: int | None = None
     unmoved: tuple[str, ...] = ()
     lower: tuple[Operation, ...] = ()
+    unevaluated: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -33,7 +33,7 @@ def judged(exhibit: Exhibit, axis: str) -> Axis:
     if divides is None:
         sentence = (
             f"Whether axis '{axis}' divides anything is not known: all that is seen lies whole on each of its ranks, "
-            f"and what they compute is not seen, because {exhibit.evidence.unwatched or 'the step was not watched'}."
+            f"and what they compute is not seen: {exhibit.evidence.why_unseen('work') or 'it was not asked for'}."
         )
         return Axis(what=what, known=False, sentence=sentence)
     if axis in exhibit.contract.replicated_axes:

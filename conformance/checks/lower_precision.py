@@ -25,8 +25,8 @@ def sentence(exhibit: Exhibit) -> str:
         return ""
     dtype = narrow[0].dtype
     return (
-        f"The candidate computes in {dtype}: {_places(narrow)}. The reference does not; rounding to {dtype} explains "
-        f"all that differs.{_rerun(dtype)}"
+        f"The candidate computes in {dtype}: {_places(narrow)}. The reference does not; rounding to {dtype} can "
+        f"explain all that differs.{_rerun(dtype)}"
     )
 
 

@@ -28,7 +28,7 @@ class Numerics(Check):
         result = within_bounds(self, exhibit, first, exhibit.bound)
         narrow = too_narrow(exhibit)
         if not narrow:
-            return replace(result, detail=f"{result.detail} {_unread(exhibit)}".strip())
+            return replace(result, not_held=_unread(exhibit))
         said = " ".join([next(sentences(exhibit)), *_more(len(narrow) - 1), result.detail]).strip()
         tensor = next((one.tensor for one in narrow if one.tensor), None)
         return replace(result, verdict="fail", detail=said, first=result.first or tensor)
@@ -36,12 +36,8 @@ class Numerics(Check):
 
 def _unread(exhibit: Exhibit) -> str:
     """Why the policy could not be held to the program; empty where it was, or where there is none."""
-    if not exhibit.contract.held or not exhibit.evidence.unwatched:
-        return ""
-    return (
-        "The dtypes of its sums and statistics are not held to the policy: the step was not watched, because "
-        f"{exhibit.evidence.unwatched}."
-    )
+    why = exhibit.evidence.why_unseen("arithmetic") if exhibit.contract.held else ""
+    return f"The dtypes of its sums and statistics are not held to the policy: {why}." if why else ""
 
 
 def _more(others: int) -> list[str]:

@@ -17,6 +17,7 @@ from conformance.evidence import Division
 from conformance.implementation import Traffic
 from conformance.mesh import Mesh
 from conformance.mutation import Collective, MutationError, applicable
+from conformance.raised import said
 from conformance.trace import jax_arranged
 from conformance.trace import jax_version as version
 from conformance.trace.dataflow import narrow_arithmetic
@@ -51,12 +52,14 @@ class Program:
 
     step   (state, batch) -> (state, observations); everything in it must be traceable
     mesh   the mesh of the case; the axes of the step's own jax mesh have the same names
+    `unseen` is as in Evidence.
     Raises UnreadableCollectiveError when the step holds a collective unknown here, and whatever tracing raises.
     """
 
     def __init__(self, step: Step, state: Any, batch: Any, mesh: Mesh) -> None:
         jax_arranged.register()
         self.mesh = mesh
+        self.unseen: dict[str, str] = {}
         self._given = jax.tree_util.tree_leaves((state, batch))
         self._jaxpr, shape = jax.make_jaxpr(step, return_shape=True)(state, batch)
         self._out_tree = jax.tree_util.tree_structure(shape)
@@ -115,7 +118,15 @@ class Program:
 
     def divisions(self, step: Step, state: Any, batch: Any) -> Mapping[str, Division]:
         """How the arithmetic lies along the axes of which it is known."""
-        return divisions(self._jaxpr, self.mesh, state, lambda: _compiled(step, state, batch))
+        return divisions(self._jaxpr, self.mesh, state, lambda: self._compiled(step, state, batch))
+
+    def _compiled(self, step: Step, state: Any, batch: Any) -> str | None:
+        """The text of the program that the partitioner made; None where the step does not compile as a whole."""
+        try:
+            return jax.jit(step).lower(state, batch).compile().as_text()
+        except Exception as failure:
+            self.unseen["work"] = f"the step does not compile as a whole ({said(failure)})"
+            return None
 
     def lower_precision(self) -> tuple[Operation, ...]:
         """What rounds to fewer bits than float64 on its way to a result."""
@@ -157,14 +168,6 @@ def _observed(shape: Any) -> dict[int, str]:
 
 def _is_observation(path: Any) -> bool:
     return getattr(path[0], "idx", None) == 1 and hasattr(path[1], "key")
-
-
-def _compiled(step: Step, state: Any, batch: Any) -> str | None:
-    """The text of the program that the partitioner made; None where the step does not compile as a whole."""
-    try:
-        return jax.jit(step).lower(state, batch).compile().as_text()
-    except Exception:
-        return None
 
 
 def perform_unchanged(place: Place, operands: list[Any]) -> list[Any]:

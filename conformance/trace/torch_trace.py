@@ -26,6 +26,7 @@ from conformance.evidence import Computed
 from conformance.implementation import Traffic
 from conformance.mesh import Mesh
 from conformance.mutation import Collective, MutationError, applicable, other_axes
+from conformance.raised import said
 from conformance.trace.dataflow import narrow_arithmetic
 from conformance.trace.lower_precision import lower_precision
 from conformance.trace.torch_collectives import Call, group_of, is_collective, is_receipt, read_call, shaped, write
@@ -98,6 +99,7 @@ class Recorder(_Watcher):
 
     def __init__(self, mesh: Mesh, device_mesh: Any, bits: int = 32) -> None:
         super().__init__(mesh, device_mesh)
+        self.unseen: dict[str, str] = {}  # as in Evidence
         self._seen: list[Seen] = []
         self._operators: list[tuple[str, ...]] = []
         self._flops = 0
@@ -122,16 +124,18 @@ class Recorder(_Watcher):
         try:
             if self._flow is not None:
                 told(self._flow)
-        except Exception:
+        except Exception as failure:
             self._flow = None
+            self.unseen["arithmetic"] = f"a tensor has no memory of its own ({said(failure)})"
 
     def _note(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Nor does a result without bits of its own end the step: then what was computed is not known."""
         try:
             if self._results is not None:
                 self._results.add(func, args, kwargs, out)
-        except Exception:
+        except Exception as failure:
             self._results = None
+            self.unseen["work"] = f"a result has no bits of its own ({said(failure)})"
 
     def _carried_out(self, func: Any, args: Any, kwargs: Any) -> Any:
         out = func(*args, **kwargs)

@@ -63,6 +63,7 @@ class Execution:
             computed=watched.computed,
             flops=watched.flops,
             unwatched=watched.unwatched,
+            unseen=watched.unseen,
             arithmetic=watched.arithmetic,
             related=related,
             declined=declined,

@@ -35,6 +35,7 @@ def united(parts: Sequence[Evidence]) -> Evidence:
         computed={rank: seen for part in parts for rank, seen in part.computed.items()},
         flops={rank: count for part in flops for rank, count in part.items()} if flops else None,
         unwatched=first.unwatched,
+        unseen={what: why for part in parts for what, why in part.unseen.items()},
         arithmetic=_arithmetic(parts),
         related={law: _trials([part.related.get(law, ()) for part in parts]) for law in first.related},
         declined={law: reason for part in parts for law, reason in part.declined.items()},

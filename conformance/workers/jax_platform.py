@@ -16,6 +16,7 @@ from conformance.contract import Arrays
 from conformance.evidence import Block, Index, Observed
 from conformance.implementation import Arranged, Packed
 from conformance.placements import is_held, local_index, partial_axes
+from conformance.raised import said
 from conformance.trace import jax_arranged
 from conformance.trace.jax_division import operations
 from conformance.trace.jax_flops import product_flops
@@ -72,10 +73,10 @@ class JaxPlatform(Platform):
                 division=program.divisions(step, state, batch),
                 arithmetic=arithmetic,
                 sites=program.sites(),
+                unseen=program.unseen,
             )
         except Exception as failure:
-            message = next(iter(str(failure).strip().splitlines()), "").rstrip(".")
-            return Watched(unwatched=f"it cannot be traced as a whole ({type(failure).__name__}: {message})")
+            return Watched(unwatched=f"it cannot be traced as a whole ({said(failure)})")
 
     def peak_bytes(self, step: Step, state: Any, batch: Arrays) -> int | None:
         """Arguments, results and temporaries of one device, less what they share; the process's own peak counts all

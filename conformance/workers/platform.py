@@ -60,7 +60,7 @@ class Watched:
     """What was seen of one step: collectives, matrix products per rank, what ranks computed, narrow arithmetic, places
     for mutation.
 
-    `unwatched` says why nothing was.
+    `unwatched` says why nothing was, `unseen` why one part of it was not (as in Evidence).
     """
 
     traffic: tuple[Traffic, ...] | None = None
@@ -70,6 +70,7 @@ class Watched:
     computed: Mapping[int, Computed] = field(default_factory=dict)
     sites: tuple[Site, ...] = ()
     unwatched: str = ""
+    unseen: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

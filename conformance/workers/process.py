@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from conformance.implementation import Unsupported
+from conformance.raised import sentence, stack
 from conformance.workers.observe import Unreadable
-from conformance.workers.raised import sentence, stack
 
 PR_SET_PDEATHSIG = 1
 

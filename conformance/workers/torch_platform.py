@@ -139,6 +139,7 @@ class TorchPlatform(Platform):
             computed={} if computed is None else {rank: computed},
             arithmetic=arithmetic,
             sites=recorder.sites(),
+            unseen=recorder.unseen,
         )
 
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:

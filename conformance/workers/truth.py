@@ -12,6 +12,7 @@ import numpy as np
 
 from conformance.contract import Arrays, Contract
 from conformance.evidence import Truth
+from conformance.raised import said
 from conformance.tolerance import EPSILON, bounded_as
 from conformance.trace.stochastic import Stochastic
 from conformance.workers.altered import altered, real_inputs
@@ -27,15 +28,16 @@ Given = tuple[Arrays, list[Arrays]]  # parameters, and a batch per step
 Together = Callable[[Sequence[Any], Sequence[Arrays]], Sequence[tuple[Any, Mapping[str, Any]]]]  # members, one step
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Kept:
     """A reference that is kept: as it is, and in stochastic arithmetic, (states, batches, arithmetic) -> results.
 
-    Its `lower` is what it rounds to fewer bits than float64.
+    Its `lower` is what it rounds to fewer bits than float64. `unevaluated` is as in Truth.
     """
 
     trainer: Any
     stochastic: Any
+    unevaluated: str = ""
 
 
 class References:
@@ -66,10 +68,11 @@ class References:
             decided = tuple(_decisions(found, step) if job.dtype != "float64" else {} for step in oracle)
             given = [batch | replayed for batch, replayed in zip(batches, decided, strict=True)]
             noise = self.noise(found, job.dtype, parameters, given, oracle)
-            lower = self.kept(found, "float64").stochastic.lower if job.dtype == "float64" else ()
+            kept = self.kept(found, "float64")
+            lower = kept.stochastic.lower if job.dtype == "float64" else ()
             if lower:  # good to that rounding only: what it does to the results is the yardstick
                 noise = self.noise(found, "float64", parameters, given, oracle, bounded_as(lower[0].dtype))
-            trainer = self.trainer(found, "float64")
+            trainer = kept.trainer
             unmoved = self.unmoved(trainer, parameters, batches[0], oracle[0])
             flops, operations = self.work(trainer.step, trainer.place(parameters), batches[0])
         return Truth(
@@ -81,6 +84,7 @@ class References:
             operations=operations,
             unmoved=unmoved,
             lower=lower,
+            unevaluated=kept.unevaluated,
             seconds=dict(clock.seconds),
         )
 
@@ -109,8 +113,10 @@ class References:
 
     def _members(self, found: Contract, dtype: str, given: list[Given]) -> list[Steps]:
         if dtype == "float64":
-            with suppress(Exception):  # a reference that cannot be traced: its inputs are moved, and no more
+            try:
                 return self._stochastic(found, given)
+            except Exception as failure:  # one that cannot be traced, say
+                self.kept(found, "float64").unevaluated = said(failure)
         return [self.run(found, dtype, *one) for one in given]
 
     def _stochastic(self, found: Contract, given: list[Given]) -> list[Steps]:

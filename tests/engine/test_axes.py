@@ -101,6 +101,11 @@ def test_an_axis_of_which_nothing_is_known_is_not_held(replicated: tuple[str, ..
     assert result.not_held.endswith("because it cannot be traced as a whole (TypeError: no).")
 
 
+def test_why_the_work_of_a_watched_step_is_not_known_is_said() -> None:
+    result = _judged("layout", _made({"data": DIVIDED}, unseen={"work": "a result has no bits of its own (A: b)"}))
+    assert (result.verdict, result.not_held.rpartition(": ")[2]) == ("pass", "b).")
+
+
 def test_an_axis_may_divide_nothing_on_purpose_and_is_held_to_that() -> None:
     meant = _judged("layout", _made({"data": DIVIDED, "tensor": SAME}, ("tensor",)))
     assert (meant.verdict, meant.detail) == ("pass", "Axis 'tensor' divides nothing, on purpose.")

@@ -10,8 +10,8 @@ import pytest
 
 from conformance.importing import FOLDERS, environment, module_at
 from conformance.located import where
+from conformance.raised import sentence, stack
 from conformance.workers.lookup import load
-from conformance.workers.raised import sentence, stack
 
 ROOT = Path(__file__).parents[2]
 

@@ -78,4 +78,10 @@ def test_a_program_that_was_not_traced_is_said() -> None:
     given = narrow()
     result = Numerics().judge(replace(given, evidence=replace(given.evidence, unwatched="it reads a file")))
     assert result.verdict == "pass"
-    assert "not held to the policy: the step was not watched, because it reads a file." in result.detail
+    assert "not held to the policy: the step was not watched, because it reads a file." in result.not_held
+
+
+def test_a_step_whose_data_flow_was_lost_is_said() -> None:
+    given = narrow()
+    evidence = replace(given.evidence, arithmetic=None, unseen={"arithmetic": "a tensor has no memory of its own"})
+    assert Numerics().judge(replace(given, evidence=evidence)).not_held.endswith("a tensor has no memory of its own.")
