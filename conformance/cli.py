@@ -100,6 +100,9 @@ def run(
     timeout: Annotated[
         float | None, _option("--timeout", "SECONDS", "A case that takes longer hangs; 120 by default, more if large.")
     ] = None,
+    workers: Annotated[
+        int | None, _option("--workers", "N", "Cases at once; as many as there are cores and memory for by default.")
+    ] = None,
     trials: Annotated[
         bool, typer.Option("--trials/--no-trials", help="Run what fails again, one thing taken away at a time.")
     ] = True,
@@ -115,7 +118,7 @@ def run(
         implementation=implementation, framework=framework, mesh=mesh, dtype=dtype, seed=seed, fraction=fraction,
         devices=devices,
     )  # fmt: skip
-    how = How(checks=tuple(check or ()), timeout_seconds=timeout, trials=trials, as_json=as_json)
+    how = How(checks=tuple(check or ()), timeout_seconds=timeout, trials=trials, workers=workers, as_json=as_json)
     return run_command(wanted, how, output=output, resume=resume)
 
 

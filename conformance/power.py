@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 from conformance.cases import Case, Mutation, Suite, suites
 from conformance.checks import CHECKS, Check
+from conformance.checks.census import Census
+from conformance.checks.check import LAWS
 from conformance.equivalent import why_equivalent
 from conformance.faults import Fault
 from conformance.mesh import Mesh
@@ -25,9 +27,13 @@ from conformance.suitable import Found, candidates, find
 from conformance.workers.jobs import Outcome, Site, SitesJob
 from conformance.workers.pool import Workers
 
+ASKED = frozenset({"relations", "census"})
 Progress = Callable[[str], None]
 BY_VALUES = tuple(check for check in CHECKS if check.name != "communication")
-LAWLESS = tuple(check for check in CHECKS if check.name != "relations")
+# Laws and changed batch keys cost many runs: they are asked of what they must see, and of the same case without it.
+FEW_RUNS = tuple(
+    Census(keys=False) if check.name == Census.name else check for check in CHECKS if LAWS not in check.needs
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +91,7 @@ def power(
     planted = [one for suite in chosen for one in _faults(suite, implementation, each_once)]
     for suite in chosen if generated else ():
         planted += _mutations(suite, implementation, workers, on_progress)
-    planted = list({one.case.id: one for one in sorted(planted, key=lambda one: "relations" in one.planned)}.values())
+    planted = list({one.case.id: one for one in sorted(planted, key=lambda one: bool(ASKED & {*one.planned}))}.values())
     absent = {suite.name: dict(suite.absent) for suite in chosen}
     return PowerTable.of(_rows(planted, _judged(planted, workers, on_progress), workers), absent)
 
@@ -117,7 +123,7 @@ def _judged(planted: Sequence[Planted], workers: Workers, on_progress: Progress)
         results[result.case.id] = result
         on_progress(f"{len(results)} of {len(planted)}: {result.verdict} {result.case.id}")
 
-    for checks in (CHECKS, LAWLESS, BY_VALUES):
+    for checks in (CHECKS, FEW_RUNS, BY_VALUES):
         cases = [one.case for one in planted if _checks(one) is checks]
         if cases:
             run(cases, workers=workers, checks=checks, on_result=keep)
@@ -125,10 +131,9 @@ def _judged(planted: Sequence[Planted], workers: Workers, on_progress: Progress)
 
 
 def _checks(one: Planted) -> tuple[Check, ...]:
-    """Laws cost many runs: they are asked of what they must see, and of the same case without it."""
     if one.kind == "mutation":
         return BY_VALUES
-    return CHECKS if "relations" in one.planned or (one.case.fault and one.kind == "control") else LAWLESS
+    return CHECKS if ASKED & {*one.planned} or (one.case.fault and one.kind == "control") else FEW_RUNS
 
 
 # What is planted.
@@ -147,7 +152,7 @@ def _faults(suite: Suite, implementation: str | None, each_once: bool) -> Iterat
 
 def _fault(fault: Fault, implementation: str, mesh: Mesh) -> Iterator[Planted]:
     case = Case(contract=fault.contract, implementation=implementation, mesh=mesh, dtype=fault.dtype)
-    yield _unchanged(case, tuple(check for check in fault.seen_by if check == "relations"))
+    yield _unchanged(case, tuple(check for check in fault.seen_by if check in ASKED))
     case = replace(case, fault=fault.id)
     if fault.control:
         yield Planted(case=case, kind="control", what=fault.summary)

@@ -8,23 +8,23 @@ import time
 import traceback
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from conformance.cases import Case
 from conformance.checks import CHECKS, Check
-from conformance.checks.relations import Relations
+from conformance.checks.check import DETERMINISM, LATER_STEPS, LAWS, RESPONSES, TRACE
 from conformance.contract import Arrays, Contract
 from conformance.evidence import Evidence, Truth
 from conformance.exhibit import Exhibit
 from conformance.isolation import Isolation
 from conformance.judge import judge, verdict_of
-from conformance.lanes import Kept, Lane, until_done
+from conformance.lanes import Entry, Kept, Lane, Queue, most, until_done
 from conformance.relations.second_model import SecondModel
 from conformance.reproduce import reproduction
 from conformance.resolve import Target, resolve
 from conformance.results import CaseResult
-from conformance.trials import tried
+from conformance.trials import Judged, tried
 from conformance.workers.jobs import CaseJob, Outcome, TruthJob
 from conformance.workers.pool import Workers
 
@@ -55,13 +55,15 @@ def run(
     trials: bool = True,
     alone: bool = False,
     as_given: bool = False,
+    at_once: int | None = None,
 ) -> Totals:
-    """Judge every case, the two frameworks side by side. `on_result` is called once per case, one call at a time.
+    """Judge every case, several at once. `on_result` is called once per case, one call at a time.
 
     timeout_seconds   after which a case counts as hanging; None: long enough for its size and its laws
     trials     what fails and is not understood is run again with one thing taken away at a time
     alone      what fails is run once more, alone in fresh processes, to see whether earlier cases make it fail
-    as_given   in the order given, instead of one that puts the cases of a program together
+    as_given   in the order given, instead of one that puts the cases of a program together; the frameworks side by side
+    at_once    cases at once; None: as many as the machine has cores and memory for
     """
     if workers is None:
         with Workers(jax_devices=max((case.mesh.devices for case in cases), default=1)) as own:
@@ -75,11 +77,16 @@ def run(
                 trials=trials,
                 alone=alone,
                 as_given=as_given,
+                at_once=at_once,
             )
     started = time.perf_counter()
     bench = Bench(workers=workers, checks=checks or CHECKS, timeout_seconds=timeout_seconds, trials=trials, alone=alone)
     kept = Kept(on_result)
-    lanes = [Lane(entries, bench.judge_case, kept, on_progress) for entries in _lanes(cases, as_given)]
+    queue = Queue(_groups(cases, as_given))
+    lanes = [
+        Lane(queue.entries(number), bench.of_lane(number).judge_case, kept, on_progress)
+        for number in range(min(at_once or most(), queue.lanes))
+    ]
     try:
         for lane in lanes:
             lane.start()
@@ -89,18 +96,19 @@ def run(
     return _totals(kept.results, time.perf_counter() - started)
 
 
-def _lanes(cases: Sequence[Case], as_given: bool) -> list[list[tuple[Case, Target]]]:
-    """Cases by framework, those that share a compiled program side by side."""
-    by_framework: dict[str, list[tuple[Case, Target]]] = {}
+def _groups(cases: Sequence[Case], as_given: bool) -> list[list[Entry]]:
+    """Cases that share a reference, those that share a compiled program side by side; large groups first."""
+    groups: dict[tuple[str, ...], list[Entry]] = {}
     for case in cases:
         target = resolve(case)
-        by_framework.setdefault(target.framework, []).append((case, target))
+        key = (target.framework,) if as_given else (target.framework, case.contract)
+        groups.setdefault(key, []).append((case, target))
     if as_given:
-        return list(by_framework.values())
-    return [sorted(lane, key=_program) for lane in by_framework.values()]
+        return list(groups.values())
+    return sorted((sorted(group, key=_program) for group in groups.values()), key=len, reverse=True)
 
 
-def _program(entry: tuple[Case, Target]) -> tuple:
+def _program(entry: Entry) -> tuple:
     case, _ = entry
     return (case.contract, case.dtype, case.implementation, str(case.mesh), case.fault or "", case.seed)
 
@@ -126,6 +134,12 @@ class Bench:
         self._lock = threading.Lock()
         self._answered: set[tuple] = set()  # programs of which it is known what every batch key changes
 
+    def of_lane(self, number: int) -> Bench:
+        """The same with the workers of one lane."""
+        made = copy(self)
+        made.workers = self.workers.lane(number)
+        return made
+
     def _patience(self, target: Target, laws: int = 0) -> float:
         """Seconds within which a worker must answer: those that were asked for, or enough for what it has to do."""
         if self.timeout_seconds is not None:
@@ -137,12 +151,11 @@ class Bench:
         """Run one case and judge it; whatever breaks, in a worker or here, is a verdict and never an exception."""
         started = time.perf_counter()
         try:
-            result = self._judged(case, target)
+            result = self._judged(case, target, self.checks)
             if self.isolation is not None:
                 result = self.isolation.examined(result, self.workers.before(case, target.framework))
             if self.trials and result.verdict == "fail" and not result.after:
-                broken = any(check.check == Relations.name and check.verdict == "fail" for check in result.checks)
-                result = tried(result, target, partial(self._judged, laws=broken))
+                result = tried(result, target, self._varied(result))
         except Exception as failure:
             outcome = Outcome(failure="error", reason=f"The judge broke: {failure}", stack=traceback.format_exc())
             result = _broken(case, target, outcome)
@@ -155,20 +168,36 @@ class Bench:
             bench = Bench(workers=fresh, checks=self.checks, timeout_seconds=limit, trials=False)
             return [bench.judge_case(case, resolve(case)) for case in cases][-1]
 
-    def _judged(self, case: Case, target: Target, *, laws: bool = True) -> CaseResult:
+    def _varied(self, failed: CaseResult) -> Judged:
+        """Judges variations of a failed case by their first step, and where that is right by the checks that failed."""
+        failing = {one.check for one in failed.checks if one.verdict == "fail"}
+        first = [check for check in self.checks if not check.needs]
+        more = [check for check in self.checks if check.needs and check.name in failing]
+        enough = any(check.name in failing for check in first)
+
+        def judged(case: Case, target: Target) -> CaseResult:
+            result = self._judged(case, target, first if enough else [*first, *more])
+            return (
+                self._judged(case, target, [*first, *more]) if enough and more and result.verdict == "pass" else result
+            )
+
+        return judged
+
+    def _judged(self, case: Case, target: Target, checks: Sequence[Check]) -> CaseResult:
         fresh, truth = self._truth(case, target)
         if truth.failure is not None:
             return _broken(case, target, truth)
-        job = self._job(case, target, () if truth.truth is None else truth.truth.decided, laws)
+        job = self._job(case, target, () if truth.truth is None else truth.truth.decided, checks)
         outcome = self.workers.run(job, self._patience(target, len(job.relations)))
         if outcome.evidence is None or truth.truth is None:
             return _broken(case, target, outcome)
-        self._answered.add(_keyed(case))
+        if job.responses:
+            self._answered.add(_keyed(case))
         others = self._others(case, outcome.evidence)
         exhibit = Exhibit(
             case=case, contract=target.contract, evidence=outcome.evidence, truth=truth.truth, others=others
         )
-        results = judge(exhibit, self.checks)
+        results = judge(exhibit, checks)
         phases: dict[str, float] = dict(outcome.evidence.seconds)
         phases["reference"] = truth.seconds if fresh else 0.0
         return CaseResult(
@@ -180,23 +209,22 @@ class Bench:
             timeline=outcome.evidence.timeline,
         )
 
-    def _job(self, case: Case, target: Target, decided: tuple[Arrays, ...], laws: bool) -> CaseJob:
+    def _job(self, case: Case, target: Target, decided: tuple[Arrays, ...], checks: Sequence[Check]) -> CaseJob:
         """What every batch key changes is asked once per program: other seeds and dtypes read the same batch.
 
         So are the laws of the contract, of the case that has no tolerance to hide behind.
         """
-        responses = case.mutation is None and _keyed(case) not in self._answered
-        lawful = (
-            laws
-            and (case.dtype, case.seed, case.mutation) == ("float64", 0, None)
-            and Relations in map(type, self.checks)
-        )
+        needs = frozenset().union(*(check.needs for check in checks))
+        lawful = LAWS in needs and (case.dtype, case.seed, case.mutation) == ("float64", 0, None)
         return CaseJob(
             case=case,
             framework=target.framework,
             target=target.path,
             fault=target.fault,
-            responses=responses,
+            later_steps=LATER_STEPS in needs,
+            determinism=DETERMINISM in needs,
+            responses=RESPONSES in needs and case.mutation is None and _keyed(case) not in self._answered,
+            trace=TRACE in needs,
             relations=target.contract.relations if lawful else (),
             decided=decided,
             others=target.others if lawful else (),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from conformance import figures
 from conformance.assembly import covered
-from conformance.checks.check import Check
+from conformance.checks.check import LATER_STEPS, RESPONSES, Check
 from conformance.exhibit import Exhibit
 from conformance.mesh import Mesh
 from conformance.results import Cause, CheckResult
@@ -32,6 +32,10 @@ class Census(Check):
         "device of the mesh holds something; clipping is active where the recipe clips; the reference is alive: no "
         "gradient of it is zero everywhere and its loss moves with the batch, but for what the contract says."
     )
+
+    def __init__(self, *, keys: bool = True) -> None:
+        """Without `keys`, it is not asked whether every batch key changes something."""
+        self.needs = frozenset({LATER_STEPS, *([RESPONSES] if keys else [])})
 
     def applies(self, exhibit: Exhibit) -> bool:
         return True

@@ -11,12 +11,19 @@ from conformance.exhibit import Comparison, Exhibit
 from conformance.results import CheckResult, Worst
 from conformance.tolerance import allowed
 
+LATER_STEPS, RESPONSES, DETERMINISM, TRACE, LAWS = "later_steps", "responses", "determinism", "trace", "laws"
+
 
 class Check(ABC):
-    """One rule of judgement. `rule` is what `shardproof explain` prints."""
+    """One rule of judgement. `rule` is what `shardproof explain` prints.
+
+    `needs` are the runs besides the first step that it looks at: the later steps, a step per batch key with that key
+    changed, the first step again, its trace, or the runs of the contract's laws.
+    """
 
     name: ClassVar[str]
     rule: ClassVar[str]
+    needs: frozenset[str] = frozenset()
 
     @abstractmethod
     def applies(self, exhibit: Exhibit) -> bool:

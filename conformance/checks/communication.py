@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from conformance.checks.check import Check
+from conformance.checks.check import TRACE, Check
 from conformance.exhibit import Exhibit
 from conformance.implementation import Traffic
 from conformance.results import CheckResult, Worst
@@ -14,6 +14,7 @@ Key = tuple[str, str, tuple[str, ...]]  # phase, kind, axes
 
 class Communication(Check):
     name = "communication"
+    needs = frozenset({TRACE})
     rule = (
         "Collectives and payload bytes per device, forward, backward and update apart, per kind and mesh axis, as "
         "traced from the step that ran, equal what the implementation declares."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.blocks import same_bits
-from conformance.checks.check import Check
+from conformance.checks.check import DETERMINISM, Check
 from conformance.checks.replicas import in_flow
 from conformance.exhibit import Exhibit
 from conformance.results import CheckResult
@@ -11,6 +11,7 @@ from conformance.results import CheckResult
 
 class Determinism(Check):
     name = "determinism"
+    needs = frozenset({DETERMINISM})
     rule = "The first step, run again from a second placement on the same mesh, gives the same bits on every rank."
 
     def applies(self, exhibit: Exhibit) -> bool:

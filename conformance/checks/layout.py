@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance.checks.axes import judged, together
-from conformance.checks.check import Check
+from conformance.checks.check import LATER_STEPS, TRACE, Check
 from conformance.evidence import Block, Observed
 from conformance.exhibit import Exhibit
 from conformance.placements import Placements, is_held, local_index
@@ -20,6 +20,7 @@ WIDTH = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4, "i
 
 class Layout(Check):
     name = "layout"
+    needs = frozenset({LATER_STEPS, TRACE})
     rule = (
         "Every parameter and optimizer slot lies on every rank as the implementation declares, by the bytes and "
         "blocks that really lie there and not by annotation; outputs lie as the contract asks; no rank does more "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.assembly import copies, disagreements
-from conformance.checks.check import Check
+from conformance.checks.check import LATER_STEPS, Check
 from conformance.evidence import Observations
 from conformance.exhibit import Exhibit
 from conformance.results import CheckResult
@@ -11,6 +11,7 @@ from conformance.results import CheckResult
 
 class Replicas(Check):
     name = "replicas"
+    needs = frozenset({LATER_STEPS})
     rule = (
         "Wherever several ranks hold the same element of a tensor (parameters, gradients, optimizer state, loss, "
         "activations), they hold the same bits, at the start and after every step."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.checks.check import Check, within_bounds
+from conformance.checks.check import LATER_STEPS, Check, within_bounds
 from conformance.checks.logic import is_state
 from conformance.exhibit import Exhibit
 from conformance.results import CheckResult
@@ -10,6 +10,7 @@ from conformance.results import CheckResult
 
 class Trajectory(Check):
     name = "trajectory"
+    needs = frozenset({LATER_STEPS})
     rule = (
         "The change of every parameter since the start and every optimizer slot after each step, and every "
         "observation of the second step and later, against the oracle. Changes, not parameters: a lost update is "

@@ -36,17 +36,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """How cases are judged and what is printed. `timeout_seconds` None is the engine's own."""
+    """How cases are judged and what is printed. `timeout_seconds` and `workers` None are the engine's own."""
 
     checks: tuple[str, ...] = ()
     timeout_seconds: float | None = None
     trials: bool = True
+    workers: int | None = None
     as_json: bool = False
 
 
 def run(wanted: Selection, how: How, *, output: Path | None, resume: Path | None) -> int:
     """Run what was asked for; the exit status."""
-    _check_timeout(how)
+    _check_numbers(how)
     if resume is not None:
         wanted, how = _resumed(wanted, how, resume, output)
     judged_by = chosen(how.checks)
@@ -63,9 +64,11 @@ def run(wanted: Selection, how: How, *, output: Path | None, resume: Path | None
     return _conclude(recorder, how)
 
 
-def _check_timeout(how: How) -> None:
+def _check_numbers(how: How) -> None:
     if how.timeout_seconds is not None and not how.timeout_seconds > 0:
         raise UsageError(f"A timeout of {how.timeout_seconds:g} seconds leaves no time: give more than 0.")
+    if how.workers is not None and how.workers < 1:
+        raise UsageError(f"{how.workers} workers run nothing: give 1 or more.")
 
 
 def _resumed(wanted: Selection, how: How, resume: Path, output: Path | None) -> tuple[Selection, How]:
@@ -160,6 +163,7 @@ def _execute(cases: list[Case], wanted: Selection, recorder: Recorder, judged_by
                     trials=how.trials,
                     alone=True,
                     as_given=bool(wanted.cases) or len(wanted.contracts) > 1,
+                    at_once=how.workers,
                 )
         final["finished"] = _now()
     except KeyboardInterrupt:

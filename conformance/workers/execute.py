@@ -103,8 +103,9 @@ class Execution:
         return Warm(contract, made)
 
     def trained(self, step: Step, state: Any) -> Iterator[Observations]:
-        """Every step of the recipe: what it observed, then the state after it."""
-        for batch in self.batches:
+        """Every step of the recipe, or the first alone: what it observed, then the state after it."""
+        alone = isinstance(self.job, CaseJob) and not self.job.later_steps
+        for batch in self.batches[:1] if alone else self.batches:
             state, seen = self.instance.stepped(state, batch, step)
             yield self.instance.observed(seen) | self.instance.collected(state)
 

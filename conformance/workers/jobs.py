@@ -15,8 +15,9 @@ from conformance.mutation import Alteration
 class CaseJob:
     """Run one case. `target` and `fault` are 'module:Class' or '/path/file.py:Class'; a fault is a mixin put in front.
 
-    The three switches ask for the extra runs that checks need: the first step repeated from a second placement, one
-    step per batch key with that key changed, and the traced program. `relations` names the laws to make runs for.
+    The switches ask for the runs that checks need besides the first step: the later steps, the first one again from a
+    second placement, one per batch key with that key changed, and the traced program. `relations` names the laws to
+    make runs for.
     `decided` is what joins the batch of each step: decisions of the oracle that are replayed.
     """
 
@@ -24,6 +25,7 @@ class CaseJob:
     framework: str
     target: str
     fault: str | None = None
+    later_steps: bool = True
     determinism: bool = True
     responses: bool = True
     trace: bool = True

@@ -28,7 +28,10 @@ MEMORY_SHARE = 0.7
 
 
 class Workers:
-    """One JAX process, and one torch fleet per world size; `run` may be called from one thread per framework."""
+    """One JAX process, and one torch fleet per world size; `run` is called from one thread per framework at most.
+
+    Other threads take those of another lane, `lane(1)` and on: as many more processes, started when first needed.
+    """
 
     def __init__(self, *, jax_devices: int = 8, memory_bytes: int | None = None) -> None:
         self.jax_devices = max(8, jax_devices)
@@ -39,12 +42,14 @@ class Workers:
         # A worker ends with the thread that started it, so that thread must live as long as the pool.
         self._starter = ThreadPoolExecutor(max_workers=1)
         self._crews: dict[str, Crew] = {}
-        self._children: dict[str, Child] = {}
+        self._jax_children: list[Child] = []
+        self._servers: list[Child] = []  # the torch fork server, after those that it replaced; all lanes use it
+        self._serving = threading.Lock()
         self._missing: dict[str, str] = {}  # framework -> a sentence: not installed
         self._broken: dict[str, str] = {}  # installed, but its import fails
         self._numbers = itertools.count()
-        self._fresh: list[Workers] = []
-        self._lent: frozenset[Child] = frozenset()  # another's, which ends them
+        self._beside: list[Workers] = []  # that end with these
+        self._lanes: list[Workers] = [self]
         self._ending = threading.RLock()
         self._closed = self._ended = False
 
@@ -61,8 +66,10 @@ class Workers:
             if self._ended:
                 return
             self._starter.shutdown()
-            for one in (*self._fresh, self):
+            for one in (*self._beside, self):
                 one._end()
+            for server in self._servers:
+                server.stop()
             self._switchboard.close()
             self._work.remove()
             self._ended = True
@@ -71,8 +78,15 @@ class Workers:
         self._closed = True
         for crew in list(self._crews.values()):
             crew.stop()
-        for child in set(self._children.values()) - self._lent:
+        for child in self._jax_children:
             child.stop()
+
+    def lane(self, number: int) -> Workers:
+        """The workers of one lane; number 0 are these."""
+        with self._ending:
+            while len(self._lanes) <= number:
+                self._lanes.append(self._made())
+            return self._lanes[number]
 
     @contextmanager
     def fresh(self) -> Iterator[Workers]:
@@ -80,20 +94,22 @@ class Workers:
 
         The torch fork server runs nothing itself: ranks that it forks now are as new as the first.
         """
-        made = copy(self)
-        made._crews, made._fresh = {}, []
-        made._children = {name: child for name, child in self._children.items() if name == "torch"}
-        made._lent = frozenset(made._children.values())
-        with self._ending:
-            if self._closed:
-                raise WorkerFailed("The workers have been closed.")
-            self._fresh.append(made)
+        made = self._made()
         try:
             yield made
         finally:
             with self._ending:
                 made._end()
-                self._fresh.remove(made)
+                self._beside.remove(made)
+
+    def _made(self) -> Workers:
+        with self._ending:
+            if self._closed:
+                raise WorkerFailed("The workers have been closed.")
+            made = copy(self)
+            made._crews, made._jax_children, made._lanes = {}, [], [made]
+            self._beside.append(made)
+            return made
 
     def before(self, case: Case, framework: str) -> tuple[Case, ...]:
         """The cases that the processes of the case that was run last had been given before it, in that order."""
@@ -136,15 +152,13 @@ class Workers:
         return self._crews[key]
 
     def _jax(self) -> Crew:
-        child = self._started("jax", "conformance.workers.jax_worker", str(self.jax_devices))
+        child = self._started("jax", "conformance.workers.jax_worker", self._jax_children, str(self.jax_devices))
         member = Member(name="the JAX worker", pid=child.pid, connection=child.connection, log=child.log)
         return Crew([member], lambda pid: child.ended())
 
     def _torch(self, job: Task) -> Crew:
         """Ask the fork server for a fleet; a fleet of one without a process group runs references."""
-        server = self._children.get("torch")
-        if server is None or server.ended() is not None:
-            server = self._started("torch", "conformance.workers.torch_server")
+        server = self._server()
         alone = isinstance(job, TruthJob)
         world = 1 if isinstance(job, TruthJob) else job.case.mesh.devices
         fleet = f"{'reference' if alone else 'torch'}{next(self._numbers)}"
@@ -158,14 +172,19 @@ class Workers:
             crew.members.append(Member(name=name, pid=pid, connection=call, log=log))
         return crew
 
-    def _started(self, framework: str, module: str, *arguments: str) -> Child:
-        """Start a child of this process and wait until its framework is imported."""
+    def _server(self) -> Child:
+        with self._serving:
+            if not self._servers or self._servers[-1].ended() is not None:
+                self._started("torch", "conformance.workers.torch_server", self._servers)
+            return self._servers[-1]
+
+    def _started(self, framework: str, module: str, children: list[Child], *arguments: str) -> Child:
+        """Start a child of this process, another of `children`, and wait until its framework is imported."""
         name = f"{framework}-{next(self._numbers)}"
         log = self._folder / f"{name}.log"
         command = [sys.executable, "-P", "-m", module, self._switchboard.address, name, str(log), *arguments]
-        child = self._children[framework] = Child(
-            self._starter.submit(start, command, self._work.environment()).result(), log
-        )
+        child = Child(self._starter.submit(start, command, self._work.environment()).result(), log)
+        children.append(child)
         try:
             said, sentence = child.call_in(self._switchboard, name)
         except WorkerFailed:

@@ -60,8 +60,8 @@ def test_the_version_is_said(shardproof) -> None:
 
 
 def test_a_timeout_and_trials_are_passed_on(shardproof, fake_run) -> None:
-    assert shardproof("run", *ONE, "--timeout", "7.5", "--no-trials").exit_code == 0
-    assert (fake_run.how["timeout_seconds"], fake_run.how["trials"]) == (7.5, False)
+    assert shardproof("run", *ONE, "--timeout", "7.5", "--no-trials", "--workers", "3").exit_code == 0
+    assert (fake_run.how["timeout_seconds"], fake_run.how["trials"], fake_run.how["at_once"]) == (7.5, False, 3)
     assert shardproof("run", *ONE).exit_code == 0
     assert (fake_run.how["timeout_seconds"], fake_run.how["trials"]) == (None, True)
 
@@ -250,6 +250,7 @@ def test_parameters_that_are_no_numbers(shardproof, fake_run, monkeypatch) -> No
         (["power", "tensr"], "Unknown suite"),
         (["run", *ONE, "--timeout", "0"], "leaves no time"),
         (["run", *ONE, "--timeout", "-3"], "leaves no time"),
+        (["run", *ONE, "--workers", "0"], "0 workers run nothing"),
         (["run", *ONE[:4], "--mesh", ""], "mesh"),
         (["list", "cases", "--suite", "tensr"], "Unknown suite"),
         (["list", "cases", "--profile", "everything"], "Unknown profile"),

@@ -1,0 +1,60 @@
+"""The queue of a run: every case once, what shares a reference in one lane, and no lane idle while cases wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conformance.cases import Case
+from conformance.lanes import Kept, Lane, Queue, until_done
+from conformance.mesh import Mesh
+from conformance.resolve import Target
+
+
+def entry(framework: str, contract: str, mesh: str = "data=2") -> tuple[Case, Target]:
+    case = Case(contract=contract, implementation="any", mesh=Mesh.parse(mesh), dtype="float64")
+    nothing: Any = None
+    return case, Target(contract=nothing, framework=framework, path="", fault=None)
+
+
+def contracts(group: Any) -> list[str]:
+    return [case.contract for case, _ in group]
+
+
+def test_lanes_begin_with_a_framework_each_and_help_when_theirs_is_done() -> None:
+    queue = Queue([[entry("jax", f"s/j{n}")] for n in range(3)] + [[entry("torch", "s/t0")]])
+    assert queue.lanes == 4
+    assert contracts(queue.take(0)) == ["s/j0"]
+    assert contracts(queue.take(1)) == ["s/t0"]
+    assert contracts(queue.take(1)) == ["s/j1"]
+    assert contracts(queue.take(2)) == ["s/j2"]
+    assert queue.take(0) == ()
+    assert queue.take(1) == ()
+
+
+def test_one_framework_fills_all_lanes() -> None:
+    queue = Queue([[entry("torch", f"s/t{n}")] for n in range(2)])
+    assert contracts(queue.take(1)) == ["s/t0"]
+    assert contracts(queue.take(0)) == ["s/t1"]
+
+
+def test_every_case_is_judged_once_and_a_group_by_one_lane() -> None:
+    groups = [[entry("jax", f"s/c{n}", mesh) for mesh in ("data=2", "data=4")] for n in range(20)]
+    queue, judged, seen = Queue(groups), [], []
+    kept = Kept(seen.append)
+
+    def lane(number: int) -> Lane:
+        def judge(case: Case, target: Target) -> Any:
+            judged.append((number, case))
+            return case
+
+        return Lane(queue.entries(number), judge, kept, lambda sentence: None)
+
+    lanes = [lane(number) for number in range(3)]
+    for one in lanes:
+        one.start()
+    until_done(lanes)
+    assert sorted(case.id for case in seen) == sorted(case.id for group in groups for case, _ in group)
+    lanes_of = {
+        contract: {n for n, case in judged if case.contract == contract} for contract in contracts(sum(groups, []))
+    }
+    assert all(len(numbers) == 1 for numbers in lanes_of.values())
