@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from conformance.cases import Case
 from conformance.checks import CHECKS, Check
-from conformance.checks.check import DETERMINISM, LATER_STEPS, LAWS, RESPONSES, TRACE
+from conformance.checks.check import DETERMINISM, LATER_STEPS, LAW_RUNS, RESPONSES, TRACE
 from conformance.contract import Arrays, Contract
 from conformance.evidence import Evidence, Truth
 from conformance.exhibit import Exhibit
@@ -214,8 +214,8 @@ class Bench:
 
         So are the laws of the contract, of the case that has no tolerance to hide behind.
         """
-        needs = frozenset().union(*(check.needs for check in checks))
-        lawful = LAWS in needs and (case.dtype, case.seed, case.mutation) == ("float64", 0, None)
+        needs = {need for check in checks for need in check.needs}
+        lawful = LAW_RUNS in needs and (case.dtype, case.seed, case.mutation) == ("float64", 0, None)
         return CaseJob(
             case=case,
             framework=target.framework,

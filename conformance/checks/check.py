@@ -11,7 +11,7 @@ from conformance.exhibit import Comparison, Exhibit
 from conformance.results import CheckResult, Worst
 from conformance.tolerance import allowed
 
-LATER_STEPS, RESPONSES, DETERMINISM, TRACE, LAWS = "later_steps", "responses", "determinism", "trace", "laws"
+LATER_STEPS, RESPONSES, DETERMINISM, TRACE, LAW_RUNS = "later_steps", "responses", "determinism", "trace", "laws"
 
 
 class Check(ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from conformance.checks.check import LAWS, Check
+from conformance.checks.check import LAW_RUNS, Check
 from conformance.exhibit import Exhibit
 from conformance.relations import LAWS
 from conformance.relations.law import Finding
@@ -15,7 +15,7 @@ SURE = 0.8  # that the law names its own cause, where no tensor of the case itse
 
 class Relations(Check):
     name = "relations"
-    needs = frozenset({LAWS})
+    needs = frozenset({LAW_RUNS})
     rule = (
         "Every law that the contract names holds: other device orders, permuted rows, changed later tokens, an empty "
         "mask, recomputation, other slices, saving and loading elsewhere, damaged checkpoints, a second model, initial "
