@@ -31,7 +31,7 @@ Progress = Callable[[str], None]
 BY_VALUES = tuple(check for check in CHECKS if check.name != "communication")
 # Laws and changed batch keys cost many runs: they are asked of what they must see, and of the same case without it.
 FEW_RUNS = tuple(
-    Census(keys=False) if check.name == Census.name else check for check in CHECKS if LAWS not in check.needs
+    Census(keys=False) if check.name == Census.name else check for check in CHECKS if LAW_RUNS not in check.needs
 )
 
 
