@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from conformance.cases import Case, Mutation, Suite, suites
 from conformance.checks import CHECKS, Check
 from conformance.checks.census import Census
+from conformance.checks.check import LAW_RUNS
 from conformance.equivalent import why_equivalent
 from conformance.faults import Fault
 from conformance.mesh import Mesh
