@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from conformance.evidence import Computed
 from conformance.trace.torch_flops import product_flops
+from conformance.trace.torch_leaves import is_view, leaves
 
 # What only moves, selects or makes numbers: no calculation on them. Views are told by torch itself.
 _MOVEMENT = """
@@ -73,18 +73,18 @@ class WorkCounter(TorchDispatchMode):
 
 def calculated(func: Any, args: Any, kwargs: Any, out: Any) -> int:
     """Floating-point operations of a call: of a product by its formula, else one per element; 0 if it only moves."""
-    if func.is_view or func.overloadpacket.__name__ in MOVEMENT:
+    if is_view(func) or func.overloadpacket.__name__ in MOVEMENT:
         return 0
     if not any(map(_is_floating, _results(args, out))):
         return 0
-    sizes = [math.prod(x.shape) for x in tree_leaves((args, out)) if _is_floating(x)]
+    sizes = [math.prod(x.shape) for x in leaves((args, out)) if _is_floating(x)]
     return product_flops(func, args, kwargs, out) or max(sizes)
 
 
 def _results(args: Any, out: Any) -> list[torch.Tensor]:
     """What a call returned; where it returned nothing, what it changed: its first argument."""
-    found = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
-    return found or [x for x in tree_leaves(args[:1]) if isinstance(x, torch.Tensor)]
+    found = [x for x in leaves(out) if isinstance(x, torch.Tensor)]
+    return found or [x for x in leaves(args[:1]) if isinstance(x, torch.Tensor)]
 
 
 def _is_floating(x: Any) -> bool:

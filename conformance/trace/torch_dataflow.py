@@ -15,11 +15,11 @@ import torch
 from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._pytree import tree_leaves
 
 from conformance.arithmetic import BITS
 from conformance.trace.dataflow import ADD, COLLECTIVE, EXP, LOG, MOVE, OTHER, REDUCE, ROOT, Node
 from conformance.trace.lower_precision import is_exact, settle
+from conformance.trace.torch_leaves import is_mutable, leaves
 
 _KINDS = {"add": ADD, "sub": ADD, "rsub": ADD, "exp": EXP, "exp2": EXP, "log": LOG, "rsqrt": ROOT, "sqrt": ROOT}
 _KINDS |= dict.fromkeys(("sum", "mean", "var", "var_mean"), REDUCE)
@@ -79,9 +79,9 @@ class TorchFlow:
         name = func.overloadpacket.__name__.rstrip("_")
         if name.startswith("_foreach_"):
             for each, result in zip(_transposed(args), _results(out) or _results(args[0]), strict=False):
-                self._note(name.removeprefix("_foreach_"), each, [result], func._schema.is_mutable)
+                self._note(name.removeprefix("_foreach_"), each, [result], is_mutable(func))
             return
-        given, mutated = (args, kwargs), func._schema.is_mutable
+        given, mutated = (args, kwargs), is_mutable(func)
         results = [*_results(out), *(_written(func, args, kwargs) if mutated else ())]
         if name == "pow" and isinstance(args[1], float) and abs(args[1]) == 0.5:
             name = "sqrt"
@@ -100,8 +100,8 @@ class TorchFlow:
             node.axes, node.sums = axes, sums
 
     def _note(self, name: str, given: Any, results: Sequence[torch.Tensor], mutated: bool) -> None:
-        leaves = tree_leaves(given)
-        tensors, whole = _results(leaves), all(is_exact(np.float64(one)) for one in leaves if type(one) is float)
+        found = leaves(given)
+        tensors, whole = _results(found), all(is_exact(np.float64(one)) for one in found if type(one) is float)
         held = {_storage(one) for one in tensors}
         for result in results:
             if _storage(result) in held and not mutated:
@@ -162,7 +162,7 @@ def _scaled(sources: list[Node]) -> list[Node]:
 
 def _results(values: Any) -> list[torch.Tensor]:
     """The plain tensors in arguments or results."""
-    found = (one.elem if isinstance(one, AsyncCollectiveTensor) else one for one in tree_leaves(values))
+    found = (one.elem if isinstance(one, AsyncCollectiveTensor) else one for one in leaves(values))
     return [one for one in found if isinstance(one, torch.Tensor) and not isinstance(one, DTensor)]
 
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from conformance.arithmetic import Operation
 from conformance.cases import Mutation
@@ -34,6 +34,7 @@ from conformance.trace.torch_computed import Results
 from conformance.trace.torch_dataflow import TorchFlow
 from conformance.trace.torch_flops import product_flops
 from conformance.trace.torch_groups import Groups
+from conformance.trace.torch_leaves import is_view, leaves
 from conformance.trace.torch_mutants import MUTANTS, perform
 from conformance.workers.jobs import Site
 
@@ -109,7 +110,9 @@ class Recorder(_Watcher):
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
         out = self._carried_out(func, args, kwargs)
-        if isinstance(func, torch._ops.OpOverload) and not any(map(_is_imagined, tree_leaves((args, out)))):
+        if not isinstance(func, torch._ops.OpOverload) or is_view(func):  # nothing is computed
+            return out
+        if not any(map(_is_imagined, leaves((args, out)))):
             self._flops += product_flops(func, args, kwargs, out)
             self._note(func, args, kwargs, out)
             received = self._received(func, args)
@@ -272,7 +275,7 @@ def _is_imagined(x: Any) -> bool:
 
 
 def _wait(returned: Any) -> None:
-    for leaf in tree_leaves(returned):
+    for leaf in leaves(returned):
         if isinstance(leaf, torch.Tensor):
             torch.ops._c10d_functional.wait_tensor(leaf)
         elif isinstance(leaf, torch.ScriptObject):
