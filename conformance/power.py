@@ -29,7 +29,6 @@ from conformance.workers.pool import Workers
 
 ASKED = frozenset({"relations", "census"})
 Progress = Callable[[str], None]
-Places = list[tuple[str, str]]  # implementation, mesh
 BY_VALUES = tuple(check for check in CHECKS if check.name != "communication")
 # Laws and changed batch keys cost many runs: they are asked of what they must see, and of the same case without it.
 FEW_RUNS = tuple(
@@ -142,29 +141,13 @@ def _checks(one: Planted) -> tuple[Check, ...]:
 
 def _faults(suite: Suite, implementation: str | None, each_once: bool) -> Iterator[Planted]:
     """The named faults and the negative controls of a suite, and as further controls the same cases without them."""
-    for fault, places in _once(suite, implementation) if each_once else _everywhere(suite, implementation):
+    for number, fault in enumerate(suite.faults):
+        places = [(name, mesh) for name in fault.planted for mesh in fault.meshes if implementation in (None, name)]
+        if each_once and places:
+            names = list(fault.planted)
+            places = [(names[number % len(names)], fault.meshes[0])]  # implementations, and so frameworks, in turn
         for name, mesh in places:
             yield from _fault(fault, name, Mesh.parse(mesh))
-
-
-def _everywhere(suite: Suite, implementation: str | None) -> Iterator[tuple[Fault, Places]]:
-    for fault in suite.faults:
-        names = [name for name in fault.planted if implementation in (None, name)]
-        yield fault, [(name, mesh) for name in names for mesh in fault.meshes]
-
-
-def _once(suite: Suite, implementation: str | None) -> Iterator[tuple[Fault, Places]]:
-    """Implementations, and so frameworks, in turn; in a program that another fault is planted in, where there is one."""
-    taken: set[tuple[str, str, str, str]] = set()
-    for number, (fault, places) in enumerate(_everywhere(suite, implementation)):
-        if not places:
-            continue
-        names = list(dict.fromkeys(name for name, _ in places))
-        framework = suite.implementation(names[number % len(names)]).framework
-        there = [place for place in places if suite.implementation(place[0]).framework == framework]
-        place = next((one for one in there if (fault.contract, fault.dtype, *one) in taken), there[0])
-        taken.add((fault.contract, fault.dtype, *place))
-        yield fault, [place]
 
 
 def _fault(fault: Fault, implementation: str, mesh: Mesh) -> Iterator[Planted]:

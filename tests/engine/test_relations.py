@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from conformance.cases import Case
+from conformance.checks import CHECKS
 from conformance.checks.relations import Relations
 from conformance.evidence import Block, Observed, Trial
 from conformance.exhibit import Exhibit
@@ -184,7 +185,7 @@ class _Deaf(Workers):
 def test_laws_are_asked_for_once_per_program(change: dict, asked: bool) -> None:
     case = Case(contract="lawful/dropout", implementation="x", mesh=Mesh.parse("data=2"), dtype="float64")
     target = Target(contract=lawful.CONTRACT, framework="jax", path="x:y")
-    job = Bench(workers=_Deaf())._job(replace(case, **change), target, decided=(), laws=True)
+    job = Bench(workers=_Deaf())._job(replace(case, **change), target, decided=(), checks=CHECKS)
     assert job.relations == (lawful.CONTRACT.relations if asked else ())
 
 
