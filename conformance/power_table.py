@@ -193,6 +193,12 @@ class PowerTable:
         rows = ({name: _tuples(row[name]) for name in names} for row in content["rows"])
         return cls.of((PowerRow(**row) for row in rows), content["absent"])
 
+    def and_of(self, other: PowerTable) -> PowerTable:
+        """The rows of both, which are of different suites."""
+        return PowerTable.of(
+            (*self.rows, *other.rows), {**self.absent, **other.absent}, {**self.left_out, **other.left_out}
+        )
+
     def beside(self, other: PowerTable) -> PowerTable:
         """This table, with the rows of those implementations in each suite that only the other one has measured."""
         measured = {(row.suite, row.implementation) for row in self.rows}
@@ -207,15 +213,21 @@ class PowerTable:
             "suites": {name: self.suite(name).totals.record() for name in self.suites},
             "absent": self.absent,
             "left_out": self.left_out,
-            "rows": [row.record() for row in self.rows],
         }
-        (directory / "power.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (directory / "power.json").write_text(_json(content, self.rows), encoding="utf-8")
         for name in self.suites:
             page = "\n".join(_page(f"What the suite `{name}` catches", self.suite(name)))
             (directory / f"{name}.md").write_text(page + "\n", encoding="utf-8")
         index = directory / "power.md"
         index.write_text("\n".join(_index(self)) + "\n", encoding="utf-8")
         return index
+
+
+def _json(content: Mapping[str, object], rows: Iterable[PowerRow]) -> str:
+    """One line per row, so that a change of one is a change of one line."""
+    given = [f'"{name}": {json.dumps(value)}' for name, value in content.items()]
+    lines = ",\n".join(json.dumps(row.record()) for row in rows)
+    return "{\n" + ",\n".join([*given, f'"rows": [\n{lines}\n]']) + "\n}\n"
 
 
 def _tuples(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,9 @@ RESULTS = Path("shardproof-results")  # where results go unless told otherwise
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What a results directory holds: the run, the last good record of each case, a sentence per bad line."""
+    """What a results directory holds: the run, the last good record of each case in the order of the cases' ids, a
+    sentence per bad line.
+    """
 
     directory: Path
     run: RunRecord
@@ -66,9 +68,14 @@ def _cases_of(path: Path) -> tuple[tuple[CaseRecord, ...], tuple[str, ...]]:
             if (record.verdict, record.reason) != NEVER_RAN:
                 records[record.case] = record
     kept = f"the {len(records)} good records are kept"
-    return tuple(records.values()), tuple(
+    return tuple(_sorted(records)), tuple(
         f"{path}, line {n} cannot be read and is left out ({why}); {kept}." for n, why in bad
     )
+
+
+def _sorted(records: Mapping[str, CaseRecord]) -> list[CaseRecord]:
+    """In the order of their cases' ids, whichever ended first: cases run side by side."""
+    return [records[case] for case in sorted(records)]
 
 
 def _first_problem(wrong: Exception) -> str:
@@ -114,7 +121,7 @@ class Recorder:
 
     @property
     def records(self) -> list[CaseRecord]:
-        return list(self._records.values())
+        return _sorted(self._records)
 
     @property
     def done(self) -> frozenset[str]:

@@ -35,19 +35,10 @@ class Asked:
 def power(asked: Asked, *, output: Path | None, as_json: bool) -> int:
     """Measure power; the exit status is 1 if a bug survived, a control was flagged, or nothing could be planted.
 
-    Suites and implementations that are in the folder already and are not measured now keep their rows there.
+    Suites and implementations that are in the folder already and are not measured now keep their rows there. Each suite
+    is written when it is done.
     """
-    from conformance.power import power as measure
-    from conformance.power_table import PowerTable
-
-    chosen, mesh = _suites(asked), _mesh(asked)
-    table = measure(
-        chosen, implementation=asked.implementation, contracts=asked.contracts, mesh=mesh, on_progress=_progress
-    )
-    if not table.rows and not table.left_out:
-        raise UsageError("Nothing was planted: no fault and no mutation of these suites is for this implementation.")
-    folder = output or DIRECTORY
-    page = table.beside(PowerTable.read(folder)).write(folder)
+    table, page = _measured(asked, output or DIRECTORY)
     if as_json:
         for row in table.rows:
             print(json.dumps(row.record()))
@@ -56,6 +47,26 @@ def power(asked: Asked, *, output: Path | None, as_json: bool) -> int:
     if not as_json:
         print(f"Kill table: {page}")
     return 0 if table.totals.planted and all(row.as_expected for row in table.rows) and _all_of(asked, table) else 1
+
+
+def _measured(asked: Asked, folder: Path) -> tuple[PowerTable, Path]:
+    """The table of all suites, and the page that it is written to."""
+    from conformance.power import power as measure
+    from conformance.power_table import PowerTable
+
+    chosen, mesh = _suites(asked), _mesh(asked)
+    theirs = asked.implementation is not None and is_outsider(asked.implementation)
+    table, page = PowerTable.of(()), folder
+    for names in [chosen] if theirs else [(name,) for name in chosen]:
+        found = measure(
+            names, implementation=asked.implementation, contracts=asked.contracts, mesh=mesh, on_progress=_progress
+        )
+        if found.rows or found.left_out:
+            page = found.beside(PowerTable.read(folder)).write(folder)
+        table = table.and_of(found)
+    if not table.rows and not table.left_out:
+        raise UsageError("Nothing was planted: no fault and no mutation of these suites is for this implementation.")
+    return table, page
 
 
 def _suites(asked: Asked) -> tuple[str, ...]:
