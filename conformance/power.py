@@ -67,7 +67,8 @@ def power(
 ) -> PowerTable:
     """Measure the power of some suites, of one implementation (a registered name, or `file.py:Class`) or of all.
 
-    Without `generated`, the named faults and the controls alone; with `each_once`, every one of them on one case.
+    Without `generated`, the named faults and the controls alone; with `each_once`, every fault on one case, and every
+    implementation as it is on one.
     A suite says in `Suite.mutated` whose collectives are mutated; of `file.py:Class` those of every contract of the
     suites, or of the `contracts` given, that it conforms to (`conformance.suitable`), on `mesh` if there is one.
     """
@@ -140,26 +141,34 @@ def _checks(one: Planted) -> tuple[Check, ...]:
 
 
 def _faults(suite: Suite, implementation: str | None, each_once: bool) -> Iterator[Planted]:
-    """The named faults and the negative controls of a suite, and as further controls the same cases without them."""
+    """The named faults and the negative controls of a suite, and as further controls the same cases without them.
+
+    Of these, with `each_once`, one per implementation.
+    """
+    unchanged: set[str] = set()
     for number, fault in enumerate(suite.faults):
         places = [(name, mesh) for name in fault.planted for mesh in fault.meshes if implementation in (None, name)]
         if each_once and places:
             names = list(fault.planted)
             places = [(names[number % len(names)], fault.meshes[0])]  # implementations, and so frameworks, in turn
         for name, mesh in places:
-            yield from _fault(fault, name, Mesh.parse(mesh))
+            control, planted = _fault(fault, name, Mesh.parse(mesh))
+            if not each_once or name not in unchanged:
+                yield control
+            unchanged.add(name)
+            yield planted
 
 
-def _fault(fault: Fault, implementation: str, mesh: Mesh) -> Iterator[Planted]:
+def _fault(fault: Fault, implementation: str, mesh: Mesh) -> tuple[Planted, Planted]:
+    """The case without the fault, and with it."""
     case = Case(contract=fault.contract, implementation=implementation, mesh=mesh, dtype=fault.dtype)
-    yield _unchanged(case, tuple(check for check in fault.seen_by if check in ASKED))
+    unchanged = _unchanged(case, tuple(check for check in fault.seen_by if check in ASKED))
     case = replace(case, fault=fault.id)
     if fault.control:
-        yield Planted(case=case, kind="control", what=fault.summary)
-        return
+        return unchanged, Planted(case=case, kind="control", what=fault.summary)
     axes = (fault.axis,) if fault.axis else ()
     causes, planned = fault.causes, fault.seen_by
-    yield Planted(case=case, kind="fault", what=fault.summary, axes=axes, causes=causes, planned=planned)
+    return unchanged, Planted(case=case, kind="fault", what=fault.summary, axes=axes, causes=causes, planned=planned)
 
 
 def _unchanged(case: Case, planned: tuple[str, ...] = ()) -> Planted:

@@ -1,6 +1,7 @@
 """Named faults are killed, their axis and cause are named, and no control is flagged: as published, or better.
 
-Here each fault is planted once, frameworks in turn; `shardproof power` plants it everywhere.
+Here each fault is planted once, frameworks in turn, and each implementation is a control once; `shardproof power`
+plants everywhere.
 """
 
 from __future__ import annotations

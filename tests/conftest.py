@@ -1,6 +1,45 @@
-"""Hypothesis without a deadline: the machines that run these tests are shared, and slow at times."""
+"""How the tests of the house are run: in which tier each is, and which stay in one process when they run side by side.
 
+`quick` starts no worker process and takes a minute in all, `reference` runs the single-device models against each other
+and against finite differences, `workers` runs cases, commands and other people's programs, `power` plants every fault
+once. Hypothesis has no deadline: the machines that run these tests are shared, and slow at times.
+"""
+
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+TIERS = {
+    "suites/test_power.py": "power",
+    "suites/test_alive.py": "reference",
+    "suites/data/test_killed_save.py": "workers",
+    "suites/": "quick",
+    "tests/reference/": "reference",
+    "tests/strangers/": "workers",
+    "tests/workers/": "workers",
+    "tests/trace/test_torch_trace.py": "workers",
+    "tests/engine/test_relations.py": "workers",
+    "tests/people/test_interruption.py": "workers",
+    "tests/people/test_pytest_plugin.py": "workers",
+    "tests/": "quick",
+}
+SPREAD = "reference"  # its tests share nothing: they go wherever there is time
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    root = Path(__file__).parents[1]
+    for item in items:
+        file = item.path.relative_to(root).as_posix()
+        tier = tier_of(file) if isinstance(item, pytest.Function) else "workers"
+        item.add_marker(getattr(pytest.mark, tier))
+        if tier != SPREAD:
+            item.add_marker(pytest.mark.xdist_group(file))
+
+
+def tier_of(file: str) -> str:
+    """The tier of the longest beginning of the path that has one."""
+    return TIERS[max((start for start in TIERS if file.startswith(start)), key=len)]

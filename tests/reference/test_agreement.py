@@ -42,7 +42,7 @@ def test_steps_use_different_data_and_clipping_acts(name):
 
 @EVERY_EXAMPLE
 def test_gradients_agree_with_finite_differences(name):
-    """Along random directions, two per parameter: the five-point stencil is good to about 1e-10 here.
+    """Along a random direction per parameter, no element of it zero: the five-point stencil is good to 1e-10 here.
 
     The choice of experts is replayed: a loss jumps where a choice changes.
     """
@@ -51,11 +51,10 @@ def test_gradients_agree_with_finite_differences(name):
     first = {tensor: to_numpy(value) for tensor, value in _observe(training, example.parameters(), batch).items()}
     for parameter in example.shapes:
         gradient = first[f"gradients/{parameter}"]
-        for number in range(2):
-            direction = generator(number, parameter).normal(size=gradient.shape)
-            direction /= np.linalg.norm(direction)
-            slope = _slope(training, example, batch, parameter, direction)
-            assert abs(slope - np.sum(gradient * direction)) < 1e-9 + 1e-7 * np.linalg.norm(gradient), parameter
+        direction = generator(0, parameter).normal(size=gradient.shape)
+        direction /= np.linalg.norm(direction)
+        slope = _slope(training, example, batch, parameter, direction)
+        assert abs(slope - np.sum(gradient * direction)) < 1e-9 + 1e-7 * np.linalg.norm(gradient), parameter
 
 
 def _observe(training, parameters: dict, batch: dict) -> dict:
