@@ -1,8 +1,8 @@
 """How the tests of the house are run: in which tier each is, and which stay in one process when they run side by side.
 
 `quick` starts no worker process and takes a minute in all, `reference` runs the single-device models against each other
-and against finite differences, `workers` runs cases, commands and other people's programs, `power` plants every fault
-once. Hypothesis has no deadline: the machines that run these tests are shared, and slow at times.
+and against finite differences, `workers` runs cases, commands, mutants and other people's programs, `power` plants
+every fault once. Hypothesis has no deadline: the machines that run these tests are shared, and slow at times.
 """
 
 from pathlib import Path
@@ -22,6 +22,7 @@ TIERS = {
     "tests/strangers/": "workers",
     "tests/workers/": "workers",
     "tests/trace/test_torch_trace.py": "workers",
+    "tests/trace/test_jax_trace.py": "workers",
     "tests/engine/test_relations.py": "workers",
     "tests/people/test_interruption.py": "workers",
     "tests/people/test_pytest_plugin.py": "workers",

@@ -25,7 +25,7 @@ def main(address: str, name: str, log: str, devices: str) -> None:
     log_to(log)
     die_with_parent()
     given = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{' '.join(_flags())} {given} --xla_force_host_platform_device_count={devices}"
+    os.environ["XLA_FLAGS"] = f"{' '.join(flags())} {given} --xla_force_host_platform_device_count={devices}"
     os.environ["JAX_PLATFORMS"] = "cpu"
     connection = connect(address, name)
     if not importing(connection, "jax"):
@@ -45,7 +45,7 @@ def main(address: str, name: str, log: str, devices: str) -> None:
     answer_jobs(connection, Answers(JaxPlatform(), References("jax", to_numpy, work, StochasticStep)))
 
 
-def _flags() -> tuple[str, ...]:
+def flags() -> tuple[str, ...]:
     """Looked up without importing JAX, which would read them."""
     try:
         major, minor, *_ = (int(part) for part in version("jaxlib").split(".")[:2])

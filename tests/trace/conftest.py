@@ -4,7 +4,9 @@ import os
 
 import pytest
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0")
+from conformance.workers.jax_worker import flags
+
+os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {' '.join(flags())}")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
