@@ -101,7 +101,7 @@ class TorchFlow:
 
     def _note(self, name: str, given: Any, results: Sequence[torch.Tensor], mutated: bool) -> None:
         found = leaves(given)
-        tensors, whole = _results(found), all(is_exact(np.float64(one)) for one in found if type(one) is float)
+        tensors, whole = _results(found), all(is_exact(np.asarray(one)) for one in found if type(one) is float)
         held = {_storage(one) for one in tensors}
         for result in results:
             if _storage(result) in held and not mutated:
