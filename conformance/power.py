@@ -1,8 +1,8 @@
 """Power: plant every known fault and every generated mutation, and see which ones the checks kill.
 
-Mutations are judged without the check `communication`, which would see most of them by counting: values must tell.
-A survivor is a hole in the suite, unless it is proven equivalent
-(`conformance.equivalent`).
+Mutations are judged without the check `communication`, which would see most of them by counting: values must tell. They
+are judged by their first step, and where that is right by all others. A survivor is a hole in the suite, unless it is
+proven equivalent (`conformance.equivalent`).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _judged(planted: Sequence[Planted], workers: Workers, on_progress: Progress)
     for checks in (CHECKS, FEW_RUNS, BY_VALUES):
         cases = [one.case for one in planted if _checks(one) is checks]
         if cases:
-            run(cases, workers=workers, checks=checks, on_result=keep)
+            run(cases, workers=workers, checks=checks, on_result=keep, soonest=checks is BY_VALUES)
     return results
 
 

@@ -56,6 +56,7 @@ def run(
     alone: bool = False,
     as_given: bool = False,
     at_once: int | None = None,
+    soonest: bool = False,
 ) -> Totals:
     """Judge every case, several at once. `on_result` is called once per case, one call at a time.
 
@@ -64,6 +65,7 @@ def run(
     alone      what fails is run once more, alone in fresh processes, to see whether earlier cases make it fail
     as_given   in the order given, instead of one that puts the cases of a program together; the frameworks side by side
     at_once    cases at once; None: as many as the machine has cores and memory for
+    soonest    what fails by its first step is not run any further
     """
     if workers is None:
         with Workers(jax_devices=max((case.mesh.devices for case in cases), default=1)) as own:
@@ -78,9 +80,17 @@ def run(
                 alone=alone,
                 as_given=as_given,
                 at_once=at_once,
+                soonest=soonest,
             )
     started = time.perf_counter()
-    bench = Bench(workers=workers, checks=checks or CHECKS, timeout_seconds=timeout_seconds, trials=trials, alone=alone)
+    bench = Bench(
+        workers=workers,
+        checks=checks or CHECKS,
+        timeout_seconds=timeout_seconds,
+        trials=trials,
+        alone=alone,
+        soonest=soonest,
+    )
     kept = Kept(on_result)
     queue = Queue(_groups(cases, as_given))
     lanes = [
@@ -124,11 +134,13 @@ class Bench:
         timeout_seconds: float | None = None,
         trials: bool = True,
         alone: bool = False,
+        soonest: bool = False,
     ):
         self.workers = workers
         self.checks = checks
         self.timeout_seconds = timeout_seconds
         self.trials = trials
+        self.soonest = soonest
         self.isolation = Isolation(self._afresh) if alone else None
         self._truths: OrderedDict[tuple, Outcome] = OrderedDict()
         self._lock = threading.Lock()
@@ -151,7 +163,7 @@ class Bench:
         """Run one case and judge it; whatever breaks, in a worker or here, is a verdict and never an exception."""
         started = time.perf_counter()
         try:
-            result = self._judged(case, target, self.checks)
+            result = self._first_judged(case, target) if self.soonest else self._judged(case, target, self.checks)
             if self.isolation is not None:
                 result = self.isolation.examined(result, self.workers.before(case, target.framework))
             if self.trials and result.verdict == "fail" and not result.after:
@@ -167,6 +179,11 @@ class Bench:
             limit = min(filter(None, (timeout_seconds, self.timeout_seconds)), default=None)
             bench = Bench(workers=fresh, checks=self.checks, timeout_seconds=limit, trials=False)
             return [bench.judge_case(case, resolve(case)) for case in cases][-1]
+
+    def _first_judged(self, case: Case, target: Target) -> CaseResult:
+        """By the first step alone, and by all there is where that step is right."""
+        result = self._judged(case, target, [check for check in self.checks if not check.needs])
+        return self._judged(case, target, self.checks) if result.verdict == "pass" else result
 
     def _varied(self, failed: CaseResult) -> Judged:
         """Judges variations of a failed case by their first step, and where that is right by the checks that failed."""
