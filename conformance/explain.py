@@ -9,7 +9,7 @@ from pathlib import Path
 
 from conformance import figures
 from conformance.applicability import may_apply
-from conformance.cases import Case, suites
+from conformance.cases import Case
 from conformance.checks import CHECKS
 from conformance.checks.relations import Relations
 from conformance.contract import Contract
@@ -20,6 +20,7 @@ from conformance.recorder import RESULTS, read
 from conformance.records import CaseRecord
 from conformance.relations import LAWS
 from conformance.reproduce import reproduce
+from conformance.suite import suites
 from conformance.summary import what_failed
 from conformance.usage import choose
 

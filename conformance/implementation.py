@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from conformance.alteration import Alteration
 from conformance.contract import Contract
 from conformance.mesh import Mesh
-from conformance.mutation import Alteration
 from conformance.placements import Placements
 from conformance.timeline import Timeline
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from conformance.cases import DTYPES, Case
-from conformance.contract import Arrays, Contract, Recipe
+from conformance.functions import PREFIX, Functions, contract
 from conformance.importing import standard_first
 from conformance.inputs import batch_in, parameters_in
 from conformance.located import where
@@ -24,22 +24,7 @@ from conformance.roles import ROLES
 if TYPE_CHECKING:
     from conformance.workers.pool import Workers
 
-PREFIX = "inline:"
 DEPENDS = "It failed beside earlier checks and passes alone: it depends on what ran before it in the same process."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Functions:
-    """Where the two functions are (`conformance.located`), what they are given, and what its axes are for."""
-
-    framework: str
-    reference: str
-    candidate: str
-    parameters: Arrays
-    batch: Arrays
-    roles: Mapping[str, str]
-    replicated_axes: tuple[str, ...] = ()
-    still: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,25 +131,6 @@ def posed(functions: Functions, name: str, mesh: Mesh, dtype: str, folder: Path)
         path=f"conformance.inline_{functions.framework}:Candidate",
     )
     return case, target
-
-
-def contract(name: str) -> Contract:
-    """The contract behind `inline:<file>`: one step of the two functions, without an optimizer."""
-    functions: Functions = pickle.loads(Path(name.removeprefix(PREFIX)).read_bytes())
-    return Contract(
-        name=name,
-        summary="a sharded function against its single-device reference",
-        model=functions,
-        shapes={key: value.shape for key, value in functions.parameters.items()},
-        parameters=lambda seed: functions.parameters,
-        batches=lambda seed, steps: [functions.batch] * steps,
-        references={functions.framework: f"conformance.inline_{functions.framework}:Reference"},
-        recipe=Recipe(steps=1),
-        roles=functions.roles,
-        held=False,
-        replicated_axes=functions.replicated_axes,
-        still=functions.still,
-    )
 
 
 def _words(argument: str, given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

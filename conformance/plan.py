@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from conformance.cases import DEVICES, DTYPES, PROFILES, Case, Mutation, Registered, Suite, suites
+from conformance.cases import DEVICES, DTYPES, Case, Mutation
 from conformance.contract import Contract
 from conformance.mesh import AXIS, MOST_DEVICES, ORDERS, Mesh, MeshError, too_large
 from conformance.outsider import framework_of, is_outsider
 from conformance.resolve import resolve
 from conformance.roles import ROLES
+from conformance.suite import PROFILES, Registered, Suite, suites
 from conformance.usage import UsageError, choose
 
 DEFAULT_PROFILE = "core"

@@ -10,21 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from conformance.cases import Case, Mutation, Suite, suites
+from conformance.alteration import Alteration
+from conformance.cases import Case, Mutation
 from conformance.checks import CHECKS, Check
 from conformance.checks.census import Census
 from conformance.checks.check import LAW_RUNS
 from conformance.equivalent import why_equivalent
 from conformance.faults import Fault
 from conformance.mesh import Mesh
-from conformance.mutation import OPERATORS, Alteration, other_axes
+from conformance.mutation import OPERATORS, other_axes
 from conformance.outsider import is_outsider
 from conformance.power_table import PowerRow, PowerTable
 from conformance.resolve import resolve
 from conformance.results import CaseResult, Cause
 from conformance.run import TIMEOUT_SECONDS, run
 from conformance.suitable import Found, candidates, find
-from conformance.workers.jobs import Outcome, Site, SitesJob
+from conformance.suite import Suite, suites
+from conformance.trace.site import Site
+from conformance.workers.jobs import Outcome, SitesJob
 from conformance.workers.pool import Workers
 
 ASKED = frozenset({"relations", "census"})

@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _check_profile(profile: str) -> None:
-    from conformance.cases import PROFILES
+    from conformance.suite import PROFILES
     from conformance.usage import UsageError, choose
 
     try:

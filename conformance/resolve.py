@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conformance.cases import Case, Suite, suites
+from conformance.cases import Case
 from conformance.contract import Contract
 from conformance.outsider import framework_of, is_outsider
 from conformance.second_models import second_models
+from conformance.suite import Suite, suites
 from conformance.usage import UsageError, choose
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from conformance.cases import Registered, Suite
 from conformance.contract import Contract
+from conformance.suite import Registered, Suite
 
 MOST = 3  # that are offered; the first that is not refused on the mesh is taken
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from conformance.cases import PROFILES, Case, Suite
+from conformance.cases import Case
 from conformance.checks import CHECKS
 from conformance.contract import Contract
 from conformance.mesh import Mesh
@@ -17,6 +17,7 @@ from conformance.outsider import framework_of
 from conformance.resolve import resolve
 from conformance.results import CaseResult
 from conformance.run import TIMEOUT_SECONDS, run
+from conformance.suite import PROFILES, Suite
 from conformance.workers.jobs import Outcome, SitesJob
 from conformance.workers.pool import Workers
 

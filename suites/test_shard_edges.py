@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conformance.cases import PROFILES, Suite, suites
 from conformance.contract import Arrays, Contract
 from conformance.mesh import Mesh
+from conformance.suite import PROFILES, Suite, suites
 from suites.tensor.arrangement import positions
 
 MODELS = [

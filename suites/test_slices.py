@@ -7,8 +7,8 @@ from math import prod
 
 import pytest
 
-from conformance.cases import PROFILES, Suite, suites
 from conformance.mesh import Mesh
+from conformance.suite import PROFILES, Suite, suites
 
 ROW_AXES = ("data", "fsdp", "expert")
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from conformance import figures
-from conformance.cases import PROFILES, Case, Suite, suites
+from conformance.cases import Case
+from conformance.suite import PROFILES, Suite, suites
 from conformance.summary import show_table
 from conformance.usage import UsageError, choose
 

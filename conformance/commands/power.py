@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance import figures
-from conformance.cases import suites
 from conformance.mesh import Mesh, MeshError, too_large
 from conformance.outsider import framework_of, is_outsider
 from conformance.recorder import RESULTS
+from conformance.suite import suites
 from conformance.usage import UsageError, choose
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 
 from conformance import environment
 from conformance.applicability import chosen, may_apply
-from conformance.cases import Case, suites
+from conformance.cases import Case
 from conformance.checks import Check
 from conformance.contract import Contract
 from conformance.files import WriteFailed
@@ -28,6 +28,7 @@ from conformance.recorder import RESULTS, Recorder, read
 from conformance.records import CaseRecord, RunRecord
 from conformance.reproduce import reproduction
 from conformance.results import CaseResult, overhead
+from conformance.suite import suites
 from conformance.usage import UsageError
 
 if TYPE_CHECKING:

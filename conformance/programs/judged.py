@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from conformance.inline import Functions, posed
+from conformance.functions import Functions
+from conformance.inline import posed
 from conformance.mesh import Mesh
 from conformance.programs.program import Program
 from conformance.results import CaseResult

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from conformance.evidence import Trial
 from conformance.exhibit import Exhibit
 from conformance.implementation import Unsupported
 from conformance.relations.law import Finding, Law
 from conformance.relations.oracle import first_step_holds
-
-if TYPE_CHECKING:
-    from conformance.workers.laboratory import Laboratory
+from conformance.relations.runs import Runs
 
 
 class Accumulation(Law):
@@ -26,15 +23,15 @@ class Accumulation(Law):
         "three where the rows divide) is the oracle's."
     )
 
-    def trials(self, lab: Laboratory) -> Iterator[Trial]:
-        recipe, refusals = lab.contract.recipe, []
-        for number in numbers(recipe.accumulation, len(lab.batches[0]["mask"])):
+    def trials(self, runs: Runs) -> Iterator[Trial]:
+        recipe, refusals = runs.contract.recipe, []
+        for number in numbers(recipe.accumulation, len(runs.batches[0]["mask"])):
             sliced = replace(recipe, accumulation=number, shares=())
             try:
-                yield lab.trial(f"accumulation {number}", partial(lab.first_step, recipe=sliced))
+                yield runs.trial(f"accumulation {number}", partial(runs.first_step, recipe=sliced))
             except Unsupported as refusal:
                 refusals.append(refusal)
-        if len(refusals) == len(numbers(recipe.accumulation, len(lab.batches[0]["mask"]))):
+        if len(refusals) == len(numbers(recipe.accumulation, len(runs.batches[0]["mask"]))):
             raise refusals[0] if refusals else Unsupported("The rows of the batch cannot be cut.")
 
     def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:

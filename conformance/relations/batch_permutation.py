@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +11,7 @@ from conformance.evidence import Trial
 from conformance.exhibit import Exhibit
 from conformance.relations.law import Finding, Law
 from conformance.relations.oracle import first_step_holds
-
-if TYPE_CHECKING:
-    from conformance.workers.laboratory import Laboratory
+from conformance.relations.runs import Runs
 
 BY_ROWS = ("outputs/", "activations/", "masks/", "input_gradients/", "scores/", "choices/", "routing/")
 LABEL = "permuted rows"
@@ -29,12 +26,12 @@ class BatchPermutation(Law):
         "the oracle's, and everything that has rows is the oracle's with its rows permuted alike."
     )
 
-    def trials(self, lab: Laboratory) -> Iterator[Trial]:
-        batch = lab.batches[0]
+    def trials(self, runs: Runs) -> Iterator[Trial]:
+        batch = runs.batches[0]
         rows = len(batch["mask"])
         order = permutation(rows)
         moved = {key: value[order] if value.shape[:1] == (rows,) else value for key, value in batch.items()}
-        yield lab.trial(LABEL, lambda: lab.instance.first_step(lab.parameters, moved))
+        yield runs.trial(LABEL, lambda: runs.instance.first_step(runs.parameters, moved))
 
     def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
         rows = len(exhibit.contract.batches(exhibit.case.seed, 1)[0]["mask"])

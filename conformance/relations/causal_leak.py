@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +17,7 @@ from conformance.implementation import Unsupported
 from conformance.mesh import Mesh
 from conformance.relations.law import Finding, Law
 from conformance.relations.oracle import refusal
-
-if TYPE_CHECKING:
-    from conformance.workers.laboratory import Laboratory
+from conformance.relations.runs import Runs
 
 SEEN = ("tokens", "inputs", "starts", "padding")  # batch keys that a token brings to later ones
 OUTPUTS = ("outputs/y", "outputs/logits")
@@ -36,18 +33,18 @@ class CausalLeak(Law):
         "before the last token, and on both sides of every shard boundary of the sequence."
     )
 
-    def trials(self, lab: Laboratory) -> Iterator[Trial]:
-        batch = lab.batches[0]
+    def trials(self, runs: Runs) -> Iterator[Trial]:
+        batch = runs.batches[0]
         if batch["mask"].ndim < 2:
             raise Unsupported("The rows of this contract are single tokens.")
 
         def outputs(cut: int) -> dict[str, Observed]:
-            state = lab.instance.placed(lab.parameters)
-            _, seen = lab.instance.stepped(state, changed_from(batch, cut))
-            return lab.instance.observed({name: value for name, value in seen.items() if name in OUTPUTS})
+            state = runs.instance.placed(runs.parameters)
+            _, seen = runs.instance.stepped(state, changed_from(batch, cut))
+            return runs.instance.observed({name: value for name, value in seen.items() if name in OUTPUTS})
 
-        for cut in cuts(batch["mask"].shape[1], lab.mesh):
-            yield lab.trial(_label(cut), partial(outputs, cut))
+        for cut in cuts(batch["mask"].shape[1], runs.mesh):
+            yield runs.trial(_label(cut), partial(outputs, cut))
 
     def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
         length = exhibit.contract.batches(exhibit.case.seed, 1)[0]["mask"].shape[1]

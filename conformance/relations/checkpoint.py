@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from conformance.blocks import same_bits
 from conformance.contract import Arrays
@@ -15,10 +15,8 @@ from conformance.implementation import Unsupported
 from conformance.relations.law import Finding, Law
 from conformance.relations.layouts import other_layouts
 from conformance.relations.oracle import copies_agree, refusal
+from conformance.relations.runs import Runs
 from conformance.relations.whole import one_axis, same_state
-
-if TYPE_CHECKING:
-    from conformance.workers.laboratory import Laboratory
 
 BEFORE = 2  # steps before the save, at most: a count of updates, and slots that are no longer the gradient
 ELSEWHERE = 3  # other meshes on which the checkpoint must load
@@ -35,17 +33,17 @@ class Checkpoint(Law):
         "meshes (sizes rotated, all devices on one axis, other device orders) it loads to the same bits."
     )
 
-    def trials(self, lab: Laboratory) -> Iterator[Trial]:
-        with lab.platform.shared_folder() as folder:
-            saved = lab.trial(SAVED, lambda: saved_state(lab, folder / "checkpoint"))
+    def trials(self, runs: Runs) -> Iterator[Trial]:
+        with runs.platform.shared_folder() as folder:
+            saved = runs.trial(SAVED, lambda: saved_state(runs, folder / "checkpoint"))
             yield saved
             if not saved.refused:
-                yield from self.resumed(lab, folder / "checkpoint")
-                yield from self.elsewhere(lab, folder / "checkpoint")
+                yield from self.resumed(runs, folder / "checkpoint")
+                yield from self.elsewhere(runs, folder / "checkpoint")
 
-    def resumed(self, lab: Laboratory, folder: Path) -> Iterator[Trial]:
+    def resumed(self, runs: Runs, folder: Path) -> Iterator[Trial]:
         """The state as loaded, then every step that was still to come."""
-        instance, states = lab.fresh(), []
+        instance, states = runs.fresh(), []
 
         def load() -> Observations:
             states.append(instance.loaded(folder))
@@ -56,20 +54,20 @@ class Checkpoint(Law):
             states.append(state)
             return instance.observed(seen) | instance.collected(state)
 
-        yield lab.trial(LOADED, load)
-        taken = steps_before(len(lab.batches))
-        for number, batch in enumerate(lab.batches[taken:], taken):
+        yield runs.trial(LOADED, load)
+        taken = steps_before(len(runs.batches))
+        for number, batch in enumerate(runs.batches[taken:], taken):
             if states:
-                yield lab.trial(_after(number), partial(step, batch))
+                yield runs.trial(_after(number), partial(step, batch))
 
-    def elsewhere(self, lab: Laboratory, folder: Path) -> Iterator[Trial]:
+    def elsewhere(self, runs: Runs, folder: Path) -> Iterator[Trial]:
         """The state as loaded on other meshes; those that the implementation refuses are left out."""
         loaded = 0
-        for mesh in other_layouts(lab.mesh, smaller=lab.platform.smaller):
-            if loaded == ELSEWHERE + lab.platform.smaller:
+        for mesh in other_layouts(runs.mesh, smaller=runs.platform.smaller):
+            if loaded == ELSEWHERE + runs.platform.smaller:
                 return
             try:
-                yield lab.trial(f"a checkpoint loaded on {mesh}", partial(loaded_state, lab, folder, mesh), mesh)
+                yield runs.trial(f"a checkpoint loaded on {mesh}", partial(loaded_state, runs, folder, mesh), mesh)
                 loaded += 1
             except Unsupported:
                 continue
@@ -97,22 +95,22 @@ def steps_before(steps: int) -> int:
     return min(BEFORE, max(steps - 1, 1))
 
 
-def saved_state(lab: Laboratory, folder: Path) -> Observations:
+def saved_state(runs: Runs, folder: Path) -> Observations:
     """Take the first steps, and save into a new folder -> the state that was saved."""
-    state: Any = lab.instance.placed(lab.parameters)
-    for batch in lab.batches[: steps_before(len(lab.batches))]:
-        state, _ = lab.instance.stepped(state, batch)
-    collected = lab.instance.collected(state)
-    if lab.platform.leads:
+    state: Any = runs.instance.placed(runs.parameters)
+    for batch in runs.batches[: steps_before(len(runs.batches))]:
+        state, _ = runs.instance.stepped(state, batch)
+    collected = runs.instance.collected(state)
+    if runs.platform.leads:
         folder.mkdir()
-    lab.platform.meet()
-    lab.instance.saved(state, folder)
+    runs.platform.meet()
+    runs.instance.saved(state, folder)
     return collected
 
 
-def loaded_state(lab: Laboratory, folder: Path, mesh: Any = None) -> Observations:
+def loaded_state(runs: Runs, folder: Path, mesh: Any = None) -> Observations:
     """The state that a new program loads."""
-    instance = lab.fresh(mesh=mesh)
+    instance = runs.fresh(mesh=mesh)
     return instance.collected(instance.loaded(folder))
 
 

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from conformance.evidence import Observations, Trial
 from conformance.exhibit import Exhibit
@@ -15,10 +14,8 @@ from conformance.relations.checkpoint import SAVED, loaded_state, saved_state
 from conformance.relations.damage import damages
 from conformance.relations.law import Finding, Law
 from conformance.relations.oracle import refusal
+from conformance.relations.runs import Runs
 from conformance.relations.whole import difference
-
-if TYPE_CHECKING:
-    from conformance.workers.laboratory import Laboratory
 
 WHOLE = "an undamaged copy"
 
@@ -33,18 +30,18 @@ class DamagedCheckpoint(Law):
         "to the saved bits; an undamaged copy loads."
     )
 
-    def trials(self, lab: Laboratory) -> Iterator[Trial]:
-        with lab.platform.shared_folder() as folder:
+    def trials(self, runs: Runs) -> Iterator[Trial]:
+        with runs.platform.shared_folder() as folder:
             good = folder / "checkpoint"
-            saved = lab.trial(SAVED, lambda: saved_state(lab, good))
+            saved = runs.trial(SAVED, lambda: saved_state(runs, good))
             yield saved
             if saved.refused:
                 return
             for number, (label, damage) in enumerate([(WHOLE, _leave), *damages(good)]):
                 copy = folder / f"copy {number}"
-                _copied(lab, good, copy, damage)
-                yield lab.trial(label, partial(_loaded, lab, copy), like=saved.observations)
-                _removed(lab, copy)
+                _copied(runs, good, copy, damage)
+                yield runs.trial(label, partial(_loaded, runs, copy), like=saved.observations)
+                _removed(runs, copy)
 
     def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
         made = {trial.label: trial for trial in trials}
@@ -66,23 +63,23 @@ def _silently_wrong(saved: Trial, trial: Trial) -> str:
     return f"Silently wrong: {wrong[0]}" if wrong else ""
 
 
-def _loaded(lab: Laboratory, folder: Path) -> Observations:
+def _loaded(runs: Runs, folder: Path) -> Observations:
     try:
-        return loaded_state(lab, folder)
+        return loaded_state(runs, folder)
     except Unsupported as refusal:  # here a refusal is what is wanted, and declines no law
         raise ValueError(str(refusal)) from refusal
 
 
-def _copied(lab: Laboratory, good: Path, copy: Path, damage: Callable[[Path], None]) -> None:
-    if lab.platform.leads:
+def _copied(runs: Runs, good: Path, copy: Path, damage: Callable[[Path], None]) -> None:
+    if runs.platform.leads:
         shutil.copytree(good, copy)
         damage(copy)
-    lab.platform.meet()
+    runs.platform.meet()
 
 
-def _removed(lab: Laboratory, copy: Path) -> None:
-    lab.platform.meet()
-    if lab.platform.leads:
+def _removed(runs: Runs, copy: Path) -> None:
+    runs.platform.meet()
+    if runs.platform.leads:
         shutil.rmtree(copy)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +16,7 @@ from conformance.evidence import Observed, Trial
 from conformance.exhibit import Exhibit
 from conformance.mesh import Mesh
 from conformance.relations.law import Finding, Law
-
-if TYPE_CHECKING:
-    from conformance.workers.laboratory import Laboratory
+from conformance.relations.runs import Runs
 
 STEPS = 2
 DEVIATIONS = 5  # binomial, of the share of kept elements
@@ -38,7 +35,7 @@ class DropoutMasks(Law):
         "that divides them and of different shards differ; copies agree bit for bit."
     )
 
-    def trials(self, lab: Laboratory) -> Iterator[Trial]:
+    def trials(self, runs: Runs) -> Iterator[Trial]:
         """None: the case itself has observed its masks."""
         yield from ()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,10 +17,8 @@ from conformance.mesh import Mesh
 from conformance.relations.law import Finding, Law
 from conformance.relations.layouts import other_layouts
 from conformance.relations.oracle import copies_agree, refusal
+from conformance.relations.runs import Runs
 from conformance.relations.whole import difference
-
-if TYPE_CHECKING:
-    from conformance.workers.laboratory import Laboratory
 
 ELSEWHERE = 2  # other meshes to draw on
 FEWEST = 4  # elements in a block below which equal blocks may be chance
@@ -39,16 +36,16 @@ class InitialValues(Law):
         "deviates as much as the canonical one, within 25 % or five standard errors."
     )
 
-    def trials(self, lab: Laboratory) -> Iterator[Trial]:
-        seed = lab.case.seed
-        yield lab.trial(DRAWN, partial(_drawn, lab, seed, lab.mesh))
-        yield lab.trial(OTHER_SEED, partial(_drawn, lab, seed + 1, lab.mesh))
+    def trials(self, runs: Runs) -> Iterator[Trial]:
+        seed = runs.case.seed
+        yield runs.trial(DRAWN, partial(_drawn, runs, seed, runs.mesh))
+        yield runs.trial(OTHER_SEED, partial(_drawn, runs, seed + 1, runs.mesh))
         drawn = 0
-        for mesh in other_layouts(lab.mesh):
+        for mesh in other_layouts(runs.mesh):
             if drawn == ELSEWHERE:
                 return
             try:
-                yield lab.trial(f"a draw on {mesh}", partial(_drawn, lab, seed, mesh), mesh)
+                yield runs.trial(f"a draw on {mesh}", partial(_drawn, runs, seed, mesh), mesh)
                 drawn += 1
             except Unsupported:
                 continue
@@ -68,8 +65,8 @@ class InitialValues(Law):
         yield from _randomness(exhibit, drawn, other)
 
 
-def _drawn(lab: Laboratory, seed: int, mesh: Mesh) -> Observations:
-    instance = lab.fresh(mesh=mesh)
+def _drawn(runs: Runs, seed: int, mesh: Mesh) -> Observations:
+    instance = runs.fresh(mesh=mesh)
     collected = instance.collected(instance.initialized(seed))
     return {name: observed for name, observed in collected.items() if name.startswith("parameters/")}
 

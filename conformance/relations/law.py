@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from conformance.evidence import Trial
 from conformance.exhibit import Exhibit
-
-if TYPE_CHECKING:
-    from conformance.workers.laboratory import Laboratory
+from conformance.relations.runs import Runs
 
 Finding = tuple[str, str]  # what was judged; a sentence where the law does not hold, else empty
 
@@ -22,7 +20,7 @@ class Law(ABC):
     law: ClassVar[str]
 
     @abstractmethod
-    def trials(self, lab: Laboratory) -> Iterator[Trial]:
+    def trials(self, runs: Runs) -> Iterator[Trial]:
         """The extra runs, in a worker; in torch every rank makes the same ones, in the same order.
 
         Raises Unsupported where the implementation cannot be held to the law.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,9 +10,7 @@ from conformance.evidence import Observations, Trial
 from conformance.exhibit import Exhibit
 from conformance.relations.law import Finding, Law
 from conformance.relations.oracle import refusal
-
-if TYPE_CHECKING:
-    from conformance.workers.laboratory import Laboratory
+from conformance.relations.runs import Runs
 
 ZERO = ("loss", "metrics/grad_norm", "metrics/tokens")
 GRADIENTS = ("gradients/", "input_gradients/")
@@ -29,9 +26,9 @@ class MaskedBatch(Law):
         "exactly zero on every rank, and parameters and optimizer state stay finite."
     )
 
-    def trials(self, lab: Laboratory) -> Iterator[Trial]:
-        batch = lab.batches[0] | {"mask": np.zeros_like(lab.batches[0]["mask"])}
-        yield lab.trial(LABEL, lambda: lab.instance.first_step(lab.parameters, batch))
+    def trials(self, runs: Runs) -> Iterator[Trial]:
+        batch = runs.batches[0] | {"mask": np.zeros_like(runs.batches[0]["mask"])}
+        yield runs.trial(LABEL, lambda: runs.instance.first_step(runs.parameters, batch))
 
     def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
         for trial in trials:

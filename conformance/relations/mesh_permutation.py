@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from conformance.evidence import Trial
 from conformance.exhibit import Exhibit
@@ -13,9 +12,7 @@ from conformance.implementation import Unsupported
 from conformance.mesh import ORDERS, Mesh
 from conformance.relations.law import Finding, Law
 from conformance.relations.oracle import first_step_holds
-
-if TYPE_CHECKING:
-    from conformance.workers.laboratory import Laboratory
+from conformance.relations.runs import Runs
 
 
 class MeshPermutation(Law):
@@ -27,12 +24,12 @@ class MeshPermutation(Law):
         "oracle's within the bounds of the case, and copies agree bit for bit."
     )
 
-    def trials(self, lab: Laboratory) -> Iterator[Trial]:
-        meshes = other_orders(lab.mesh)
+    def trials(self, runs: Runs) -> Iterator[Trial]:
+        meshes = other_orders(runs.mesh)
         if not meshes:
-            raise Unsupported(f"{lab.mesh.devices} device has only one order.")
+            raise Unsupported(f"{runs.mesh.devices} device has only one order.")
         for mesh in meshes:
-            yield lab.trial(f"{mesh.order} devices", partial(lab.first_step, mesh=mesh), mesh)
+            yield runs.trial(f"{mesh.order} devices", partial(runs.first_step, mesh=mesh), mesh)
 
     def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
         for trial in trials:

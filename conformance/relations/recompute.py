@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from conformance.blocks import same_bits
 from conformance.evidence import Trial
 from conformance.exhibit import Exhibit
 from conformance.relations.law import Finding, Law
 from conformance.relations.oracle import first_step_holds
-
-if TYPE_CHECKING:
-    from conformance.workers.laboratory import Laboratory
+from conformance.relations.runs import Runs
 
 
 class Recompute(Law):
@@ -25,10 +22,10 @@ class Recompute(Law):
         "every dropout mask keeps its bits."
     )
 
-    def trials(self, lab: Laboratory) -> Iterator[Trial]:
-        recipe = lab.contract.recipe
+    def trials(self, runs: Runs) -> Iterator[Trial]:
+        recipe = runs.contract.recipe
         switched = replace(recipe, recompute="layer" if recipe.recompute == "none" else "none")
-        yield lab.trial(f"recompute {switched.recompute}", lambda: lab.first_step(recipe=switched))
+        yield runs.trial(f"recompute {switched.recompute}", lambda: runs.first_step(recipe=switched))
 
     def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
         first = exhibit.evidence.steps[0]

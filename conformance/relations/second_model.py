@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from conformance.blocks import same_bits
 from conformance.contract import Arrays
@@ -13,10 +12,7 @@ from conformance.exhibit import Exhibit
 from conformance.implementation import Unsupported
 from conformance.relations.law import Finding, Law
 from conformance.relations.oracle import first_step_holds, refusal
-
-if TYPE_CHECKING:
-    from conformance.workers.instance import Instance
-    from conformance.workers.laboratory import Laboratory
+from conformance.relations.runs import Model, Runs
 
 NONE = "its suite has no other contract of other sizes that this implementation honours on this mesh"
 
@@ -31,10 +27,10 @@ class SecondModel(Law):
         "step of that model is its oracle's."
     )
 
-    def trials(self, lab: Laboratory) -> Iterator[Trial]:
-        for contract, path in lab.job.others:
+    def trials(self, runs: Runs) -> Iterator[Trial]:
+        for contract, path in runs.others:
             try:
-                yield from _beside(lab, lab.another(contract, path))
+                yield from _beside(runs, runs.another(contract, path))
                 return
             except Unsupported:
                 continue
@@ -54,22 +50,22 @@ class SecondModel(Law):
                 yield f"{trial.label}: {name}", "" if same else f"With {trial.label}, {name} has other bits."
 
 
-def _beside(lab: Laboratory, second: Instance) -> Iterator[Trial]:
+def _beside(runs: Runs, second: Model) -> Iterator[Trial]:
     """The first step of the other model, and of two objects of the case, made before that step and after it.
 
     A program is traced in its first step, so both are traced after it.
     """
     contract = second.contract
-    batch = _first_batch(lab, second)
-    before = lab.fresh()
-    state = before.placed(lab.parameters)
-    yield lab.trial(contract.name, lambda: second.first_step(contract.parameters(lab.case.seed), batch))
-    yield lab.trial(f"an object made before one of {contract.name}", lambda: before.step_from(state, lab.batches[0]))
-    yield lab.trial(f"an object made after one of {contract.name}", lambda: lab.first_step())
+    batch = _first_batch(runs, second)
+    before = runs.fresh()
+    state = before.placed(runs.parameters)
+    yield runs.trial(contract.name, lambda: second.first_step(contract.parameters(runs.case.seed), batch))
+    yield runs.trial(f"an object made before one of {contract.name}", lambda: before.step_from(state, runs.batches[0]))
+    yield runs.trial(f"an object made after one of {contract.name}", lambda: runs.first_step())
 
 
-def _first_batch(lab: Laboratory, second: Instance) -> Arrays:
-    return second.contract.batches(lab.case.seed, second.contract.recipe.steps)[0]
+def _first_batch(runs: Runs, second: Model) -> Arrays:
+    return second.contract.batches(runs.case.seed, second.contract.recipe.steps)[0]
 
 
 def _second_holds(exhibit: Exhibit, trial: Trial) -> Iterator[Finding]:

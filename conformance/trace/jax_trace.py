@@ -27,7 +27,7 @@ from conformance.trace.jax_division import divisions
 from conformance.trace.jax_flops import device_flops
 from conformance.trace.jax_interpreter import Frame, Path, Place, evaluate, refuse_unreadable, walk
 from conformance.trace.lower_precision import lower_precision
-from conformance.workers.jobs import Site
+from conformance.trace.site import Site
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 

@@ -29,6 +29,7 @@ from conformance.mutation import Collective, MutationError, applicable, other_ax
 from conformance.raised import said
 from conformance.trace.dataflow import narrow_arithmetic
 from conformance.trace.lower_precision import lower_precision
+from conformance.trace.site import Site
 from conformance.trace.torch_collectives import Call, group_of, is_collective, is_receipt, read_call, shaped, write
 from conformance.trace.torch_computed import Results
 from conformance.trace.torch_dataflow import TorchFlow
@@ -36,7 +37,6 @@ from conformance.trace.torch_flops import product_flops
 from conformance.trace.torch_groups import Groups
 from conformance.trace.torch_leaves import is_view, leaves
 from conformance.trace.torch_mutants import MUTANTS, perform
-from conformance.workers.jobs import Site
 
 _MUTABLE = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 _Key = tuple[tuple[int, ...], torch.dtype]

@@ -8,12 +8,14 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from conformance.alteration import Alteration
 from conformance.blocks import all_same_bits
 from conformance.cases import Mutation
 from conformance.evidence import Evidence, Observations
-from conformance.mutation import OPERATORS, Alteration
+from conformance.mutation import OPERATORS
+from conformance.trace.site import Site
 from conformance.workers.instance import Instance, copied
-from conformance.workers.jobs import CaseJob, Job, Measured, MeasureJob, Site
+from conformance.workers.jobs import CaseJob, Job, Measured, MeasureJob
 from conformance.workers.laboratory import Laboratory
 from conformance.workers.lookup import implementation_class
 from conformance.workers.observe import shared

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from conformance.alteration import Alteration
 from conformance.cases import Case
 from conformance.contract import Arrays
 from conformance.evidence import Evidence, Truth
-from conformance.mutation import Alteration
+from conformance.trace.site import Site
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,24 +74,6 @@ class Measured:
 
 Job = CaseJob | SitesJob | MeasureJob  # what names a case
 Task = Job | TruthJob  # whatever a worker is asked
-
-
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """One collective of a traced step.
-
-    number     its place in program order (torch: order of issue, the same on all ranks)
-    operators  the mutation operators that apply to it
-    reduction  sum, mean, max or min where values are combined
-    """
-
-    number: int
-    kind: str
-    axes: tuple[str, ...]
-    phase: str
-    shape: tuple[int, ...]
-    operators: tuple[str, ...]
-    reduction: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ class Laboratory:
     def __init__(self, execution: Execution, first: Observations) -> None:
         assert isinstance(execution.job, CaseJob)
         self.case, self.job, self.platform = execution.case, execution.job, execution.platform
+        self.others = execution.job.others
         self.clock, self.instance, self.first = execution.clock, execution.instance, first
         self.contract, self.parameters, self.batches = execution.contract, execution.parameters, execution.batches
 

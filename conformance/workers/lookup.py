@@ -8,10 +8,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from conformance import inline
-from conformance.cases import suites
+from conformance import functions
 from conformance.contract import Contract
 from conformance.importing import module_at
+from conformance.suite import suites
 from conformance.workers.jobs import Job
 
 METHODS = ("place", "step", "collect")
@@ -39,8 +39,8 @@ def load(path: str) -> Any:
 @cache
 def contract(name: str) -> Contract:
     """A suite's contract by name, that of `conformance.check`, or any object at 'module:name'."""
-    if name.startswith(inline.PREFIX):
-        return inline.contract(name)
+    if name.startswith(functions.PREFIX):
+        return functions.contract(name)
     if ":" in name:
         return load(name)
     name, _, feature = name.partition("~")

@@ -17,8 +17,9 @@ from conformance.cases import Case
 from conformance.contract import Arrays, Contract
 from conformance.evidence import Computed, Division, Observations, Observed
 from conformance.implementation import Implementation, Traffic
+from conformance.trace.site import Site
 from conformance.workers.folder import shared_parent
-from conformance.workers.jobs import Job, Site
+from conformance.workers.jobs import Job
 from conformance.workers.lookup import contract, implementation_class
 from conformance.workers.observe import Unreadable
 

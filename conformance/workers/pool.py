@@ -16,11 +16,12 @@ from typing import Any
 import psutil
 
 from conformance.cases import Case
+from conformance.trace.site import Site
 from conformance.workers.child import Child, start
 from conformance.workers.crew import Crew, Member
 from conformance.workers.fleet import united
 from conformance.workers.folder import WorkFolder, end_orphans
-from conformance.workers.jobs import Measured, MeasureJob, Outcome, Site, SitesJob, Task, TruthJob
+from conformance.workers.jobs import Measured, MeasureJob, Outcome, SitesJob, Task, TruthJob
 from conformance.workers.observe import Unreadable
 from conformance.workers.switchboard import Switchboard, WorkerFailed
 

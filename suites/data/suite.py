@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conformance.cases import Registered, Suite
 from conformance.contract import Contract
+from conformance.suite import Registered, Suite
 from suites.data.contracts import CONTRACTS
 from suites.data.faults.table import ABSENT, FAULTS
 from suites.data.matrix import MATRIX, MUTATED

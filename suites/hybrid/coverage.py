@@ -14,7 +14,8 @@ from itertools import combinations
 from rich.console import Console
 from rich.table import Table
 
-from conformance.cases import Case, suites
+from conformance.cases import Case
+from conformance.suite import suites
 
 AXES = ("data", "fsdp", "expert", "sequence", "tensor", "pipeline")
 FRAMEWORKS = ("jax", "torch")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from conformance.cases import Case, suites
+from conformance.cases import Case
 from conformance.mesh import Mesh
+from conformance.suite import suites
 from suites.hybrid.coverage import AXES, FRAMEWORKS, crossings
 
 

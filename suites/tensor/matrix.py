@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.cases import Standing
+from conformance.suite import Standing
 
 EXPLICIT = ("jax-shard_map", "torch-collectives")
 AUTOMATIC = ("jax-automatic", "torch-dtensor")

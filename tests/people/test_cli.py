@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from people_records import broken, failing, passing, write
 
-from conformance.cases import Case, suites
+from conformance.cases import Case
 from conformance.plan import Selection, select
 from conformance.recorder import read
 from conformance.reproduce import reproduce
 from conformance.resolve import resolve
 from conformance.results import CaseResult, overhead
 from conformance.run import Bench
+from conformance.suite import suites
 from conformance.usage import UsageError
 from conformance.workers.jobs import Outcome
 

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.cases import DEVICES, DTYPES, Case, Mutation, suites
+from conformance.cases import DEVICES, DTYPES, Case, Mutation
 from conformance.cli import app
 from conformance.mesh import ORDERS, Mesh
 from conformance.plan import Selection, parse_case, select
 from conformance.reproduce import reproduce
 from conformance.roles import ROLES
+from conformance.suite import suites
 from conformance.usage import UsageError
 
 MLP: dict[str, Any] = {"contracts": ("tensor/mlp",), "implementation": "jax-shard_map"}

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from people_records import failing, passing
 
-from conformance.cases import Case, suites
+from conformance.cases import Case
 from conformance.mesh import Mesh
 from conformance.power_table import PowerRow, PowerTable
 from conformance.suitable import BY_ANNOTATION, Found, candidates, find
-from conformance.workers.jobs import Outcome, Site, SitesJob
+from conformance.suite import suites
+from conformance.trace.site import Site
+from conformance.workers.jobs import Outcome, SitesJob
 
 SITE = Site(number=0, kind="all_reduce", axes=("tensor",), phase="forward", shape=(2,), operators=("drop",))
 MINE = """

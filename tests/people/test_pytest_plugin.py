@@ -10,7 +10,7 @@ import pytest
 from people_records import broken, failing, passing
 
 import suites.tensor.suite
-from conformance.cases import suites as installed
+from conformance.suite import suites as installed
 
 pytest_plugins = ("pytester",)
 SUITE = Path(suites.tensor.suite.__file__)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from people_records import broken, case, failing, passing, run_record
 
-from conformance.cases import Case, suites
+from conformance.cases import Case
 from conformance.records import CaseRecord
+from conformance.suite import suites
 from conformance.summary import show, totals
 from conformance.summary_table import blocks, show_blocks
 

@@ -9,9 +9,9 @@ import pytest
 from people_records import case, failing, passing, write
 
 from conformance import doctor
-from conformance.cases import PROFILES, suites
 from conformance.checks import CHECKS
 from conformance.doctor import Finding
+from conformance.suite import PROFILES, suites
 
 
 @pytest.mark.parametrize("what", ["suites", "contracts", "implementations", "meshes", "faults", "cases"])

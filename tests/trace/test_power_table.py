@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from conformance import equivalent, power
-from conformance.mutation import Alteration
+from conformance.alteration import Alteration
 from conformance.power_table import PowerRow, PowerTable
 
 ROW = PowerRow(

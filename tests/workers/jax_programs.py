@@ -14,8 +14,8 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from conformance.alteration import Alteration
 from conformance.implementation import Arranged, Implementation, Packed, Unsupported
-from conformance.mutation import Alteration
 
 
 class Reference:

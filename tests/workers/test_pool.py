@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from conformance.cases import Mutation
-from conformance.workers.jobs import Outcome, Site, SitesJob, TruthJob
+from conformance.trace.site import Site
+from conformance.workers.jobs import Outcome, SitesJob, TruthJob
 from conformance.workers.pool import Workers, _alike
 from tests.workers.conftest import HERE, job, needs
 
