@@ -5,10 +5,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from conformance.contract import Contract, Precision, Recipe
-    from conformance.implementation import Arranged, Declarations, Implementation, Packed, Sharded, Traffic, Unsupported
-    from conformance.inline import Judgement, check
-    from conformance.mesh import Mesh
+    from conformance.contract.contract import Contract, Precision, Recipe
+    from conformance.contract.implementation import (
+        Arranged,
+        Declarations,
+        Implementation,
+        Packed,
+        Sharded,
+        Traffic,
+        Unsupported,
+    )
+    from conformance.contract.mesh import Mesh
+    from conformance.inline.check import Judgement, check
 
 __all__ = [
     "Arranged",
@@ -20,7 +28,10 @@ __all__ = [
     "Packed",
     "Precision",
     "Recipe",
+    "Registered",
     "Sharded",
+    "Standing",
+    "Suite",
     "Traffic",
     "Unsupported",
     "check",
@@ -31,18 +42,21 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     sys.path.append(sys.path.pop(0))
 
 _HOMES = {
-    "contract": ("Contract", "Precision", "Recipe"),
-    "implementation": ("Arranged", "Declarations", "Implementation", "Packed", "Sharded", "Traffic", "Unsupported"),
-    "inline": ("Judgement", "check"),
-    "mesh": ("Mesh",),
-}
+    "cases.suite": ("Registered", "Standing", "Suite"),
+    "contract.contract": ("Contract", "Precision", "Recipe"),
+    "contract.implementation": (
+        "Arranged", "Declarations", "Implementation", "Packed", "Sharded", "Traffic", "Unsupported",
+    ),
+    "contract.mesh": ("Mesh",),
+    "inline.check": ("Judgement", "check"),
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when they are asked for: the command line and the pytest plugin start without them."""
     for home, names in _HOMES.items():
         if name in names:
-            from conformance.importing import standard_first
+            from conformance.cases.importing import standard_first
 
             with standard_first():
                 return getattr(import_module(f"conformance.{home}"), name)

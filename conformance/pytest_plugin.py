@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from conformance.cases import Case
-    from conformance.records import CaseRecord
-    from conformance.run import Bench
+    from conformance.cases.case import Case
+    from conformance.records.records import CaseRecord
+    from conformance.runner.run import Bench
 
 PROFILE, DEFAULT = "--shardproof-profile", "smoke"
 _OPEN = pytest.StashKey[ExitStack]()
@@ -39,8 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _check_profile(profile: str) -> None:
-    from conformance.suite import PROFILES
-    from conformance.usage import UsageError, choose
+    from conformance.cases.suite import PROFILES
+    from conformance.cases.usage import UsageError, choose
 
     try:
         choose("profile", profile, PROFILES)
@@ -100,10 +100,10 @@ class CaseItem(pytest.Item):
         self.case = case
 
     def runtest(self) -> None:
-        from conformance.records import CaseRecord
+        from conformance.cases.resolve import resolve
+        from conformance.records.records import CaseRecord
+        from conformance.records.reproduce import reproduction
         from conformance.report.junit import properties_of
-        from conformance.reproduce import reproduction
-        from conformance.resolve import resolve
 
         result = _bench(self.session).judge_case(self.case, resolve(self.case))
         record = CaseRecord.of(result, reproduction(result))
@@ -116,7 +116,7 @@ class CaseItem(pytest.Item):
             pytest.skip(record.reason or record.verdict)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        from conformance.summary import what_failed
+        from conformance.report.terminal import what_failed
 
         if isinstance(excinfo.value, NotAsExpected):
             record = excinfo.value.record
@@ -135,7 +135,7 @@ def _bench(session: pytest.Session) -> Bench:
 
 
 def _started(session: pytest.Session) -> Bench:
-    from conformance.run import Bench
+    from conformance.runner.run import Bench
     from conformance.workers.pool import Workers
 
     devices = max(item.case.mesh.devices for item in session.items if isinstance(item, CaseItem))

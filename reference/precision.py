@@ -31,7 +31,7 @@ class Policy:
 
 
 def policy(dtype: str, precision: Any) -> Policy:
-    """The policy of a case dtype under a recipe's precision (duck-typed, see `conformance.contract.Precision`).
+    """The policy of a case dtype under a recipe's precision (duck-typed, see `conformance.Precision`).
 
     A float64 case is all float64, whatever the precision says; it has a master copy where the precision has one.
     Raises ValueError for a dtype without rules.

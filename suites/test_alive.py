@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from conformance.contract import Contract
-from conformance.suite import suites
+from conformance.cases.suite import suites
+from conformance.contract.contract import Contract
 from conformance.workers.altered import altered
 from conformance.workers.lookup import load
 

@@ -6,11 +6,11 @@ from importlib import import_module
 
 import pytest
 
+from conformance.cases.fault import NO_AXIS, Fault
+from conformance.cases.suite import Suite, suites
 from conformance.checks import CHECKS
-from conformance.faults import NO_AXIS, Fault
-from conformance.mesh import Mesh
-from conformance.results import VERDICTS
-from conformance.suite import Suite, suites
+from conformance.contract.mesh import Mesh
+from conformance.records.results import VERDICTS
 
 ALL = [(suite, fault) for suite in suites().values() for fault in suite.faults]
 EACH = pytest.mark.parametrize(("suite", "fault"), ALL, ids=[f"{suite.name}-{fault.id}" for suite, fault in ALL])

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance.power import power
-from conformance.power_table import PowerRow, PowerTable
-from conformance.suite import suites
+from conformance.cases.suite import suites
+from conformance.power.measure import power
+from conformance.power.table import PowerRow, PowerTable
 
 PUBLISHED = Path(__file__).parents[1] / "results" / "power" / "power.json"
 RIGHT = 0.95  # of the axes, and of the causes, that the diagnosis must name

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conformance.contract import Arrays, Contract
-from conformance.mesh import Mesh
-from conformance.suite import PROFILES, Suite, suites
+from conformance.cases.suite import PROFILES, Suite, suites
+from conformance.contract.contract import Arrays, Contract
+from conformance.contract.mesh import Mesh
 from suites.tensor.arrangement import positions
 
 MODELS = [

@@ -7,8 +7,8 @@ from math import prod
 
 import pytest
 
-from conformance.mesh import Mesh
-from conformance.suite import PROFILES, Suite, suites
+from conformance.cases.suite import PROFILES, Suite, suites
+from conformance.contract.mesh import Mesh
 
 ROW_AXES = ("data", "fsdp", "expert")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from conformance.division import computed_alike, divided, does_all
-from conformance.evidence import Division, Observations
-from conformance.exhibit import Exhibit
-from conformance.results import Cause
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.division import computed_alike, divided, does_all
+from conformance.evidence.evidence import Division, Observations
+from conformance.records.results import Cause
 
 KEPT = ("parameters/", "optimizer/", "gradients/")  # to hold these in parts is a division, whatever is computed
 FORWARD = 0.25  # of the work of a step, at least, is that of the forward pass: a third but for rounding and the update

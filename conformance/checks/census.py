@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from conformance import figures
-from conformance.assembly import covered
 from conformance.checks.check import LATER_STEPS, RESPONSES, Check
-from conformance.exhibit import Exhibit
-from conformance.mesh import Mesh
-from conformance.results import Cause, CheckResult
+from conformance.contract.mesh import Mesh
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.gather import covered
+from conformance.records import formatting
+from conformance.records.results import Cause, CheckResult
 
 LEFT_OUT = "some ranks hand over no copy of what is placed on them"
 
@@ -105,7 +105,7 @@ def _handed_over(exhibit: Exhibit) -> Iterator[Count]:
             if observed.owed_by and not name.startswith("activations/"):  # nobody owes those
                 held = {rank for block in observed.blocks for rank in block.ranks}
                 absent = tuple(rank for rank in observed.owed_by if rank not in held)
-                sentence = f"'{name}' is missing on {figures.ranks(absent)}." if absent else ""
+                sentence = f"'{name}' is missing on {formatting.ranks(absent)}." if absent else ""
                 yield Count(f"{moment}: {name}", sentence, absent)
 
 

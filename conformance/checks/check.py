@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from conformance.assembly import ranks_beyond
-from conformance.exhibit import Comparison, Exhibit
-from conformance.results import CheckResult, Worst
-from conformance.tolerance import allowed
+from conformance.evidence.comparison import Comparison, Exhibit
+from conformance.evidence.gather import ranks_beyond
+from conformance.evidence.tolerance import allowed
+from conformance.records.results import CheckResult, Worst
 
 LATER_STEPS, RESPONSES, DETERMINISM, TRACE, LAW_RUNS = "later_steps", "responses", "determinism", "trace", "laws"
 

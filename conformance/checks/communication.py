@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from conformance.checks.check import TRACE, Check
-from conformance.exhibit import Exhibit
-from conformance.implementation import Traffic
-from conformance.results import CheckResult, Worst
+from conformance.contract.implementation import Traffic
+from conformance.evidence.comparison import Exhibit
+from conformance.records.results import CheckResult, Worst
 
 Key = tuple[str, str, tuple[str, ...]]  # phase, kind, axes
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from conformance.blocks import same_bits
 from conformance.checks.check import DETERMINISM, Check
 from conformance.checks.replicas import in_flow
-from conformance.exhibit import Exhibit
-from conformance.results import CheckResult
+from conformance.evidence.blocks import same_bits
+from conformance.evidence.comparison import Exhibit
+from conformance.records.results import CheckResult
 
 
 class Determinism(Check):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from conformance.checks.check import Check, within_bounds
-from conformance.exhibit import Comparison, Exhibit
-from conformance.results import CheckResult
+from conformance.evidence.comparison import Comparison, Exhibit
+from conformance.records.results import CheckResult
 
 LINEAR = ("outputs/", "gradients/", "loss", "updates/")  # need few bits: float32 holds them
 PRODUCTS = ("input_gradients/",)  # of errors and weights, in the dtype in which the model computes

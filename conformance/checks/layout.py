@@ -9,11 +9,11 @@ import numpy as np
 
 from conformance.checks.axes import judged, together
 from conformance.checks.check import LATER_STEPS, TRACE, Check
-from conformance.evidence import Block, Observed
-from conformance.exhibit import Exhibit
-from conformance.placements import Placements, is_held, local_index
-from conformance.results import CheckResult
-from conformance.roles import role
+from conformance.contract.placements import Placements, is_held, local_index
+from conformance.contract.roles import role
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Block, Observed
+from conformance.records.results import CheckResult
 
 WIDTH = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4, "int64": 8}
 

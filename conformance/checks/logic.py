@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from conformance.checks.check import Check, within_bounds
 from conformance.checks.lower_precision import not_held, sentence
-from conformance.exhibit import Exhibit
-from conformance.results import CheckResult
+from conformance.evidence.comparison import Exhibit
+from conformance.records.results import CheckResult
 
 
 class Logic(Check):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from conformance.arithmetic import BITS, COMPUTATION, Operation
-from conformance.exhibit import Exhibit
-from conformance.results import LESS
-from conformance.tolerance import BOUNDS, EPSILON, bounded_as
+from conformance.evidence.arithmetic import BITS, COMPUTATION, Operation
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.tolerance import BOUNDS, EPSILON, bounded_as
+from conformance.records.results import LESS
 
 
 def sentence(exhibit: Exhibit) -> str:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from conformance.checks.check import Check, within_bounds
 from conformance.checks.logic import is_state
 from conformance.checks.precision import sentences, too_narrow
-from conformance.exhibit import Exhibit
-from conformance.results import CheckResult
+from conformance.evidence.comparison import Exhibit
+from conformance.records.results import CheckResult
 
 
 class Numerics(Check):

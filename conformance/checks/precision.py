@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from conformance.arithmetic import BITS, GRADIENTS, REDUCTION, STATISTICS, Operation
-from conformance.exhibit import Exhibit
+from conformance.evidence.arithmetic import BITS, GRADIENTS, REDUCTION, STATISTICS, Operation
+from conformance.evidence.comparison import Exhibit
 
 _WORDS = {
     REDUCTION: "{tensor} is summed over {axes} in {dtype} ({what}); the policy sums gradients in {wanted}.",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conformance.checks.check import LAW_RUNS, Check
-from conformance.exhibit import Exhibit
+from conformance.evidence.comparison import Exhibit
+from conformance.records.results import Cause, CheckResult
 from conformance.relations import LAWS
 from conformance.relations.law import Finding
-from conformance.results import Cause, CheckResult
 
 SURE = 0.8  # that the law names its own cause, where no tensor of the case itself diverges
 

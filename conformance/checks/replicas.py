@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from conformance.assembly import copies, disagreements
 from conformance.checks.check import LATER_STEPS, Check
-from conformance.evidence import Observations
-from conformance.exhibit import Exhibit
-from conformance.results import CheckResult
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Observations
+from conformance.evidence.gather import copies, disagreements
+from conformance.records.results import CheckResult
 
 
 class Replicas(Check):

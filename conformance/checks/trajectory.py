@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from conformance.checks.check import LATER_STEPS, Check, within_bounds
 from conformance.checks.logic import is_state
-from conformance.exhibit import Exhibit
-from conformance.results import CheckResult
+from conformance.evidence.comparison import Exhibit
+from conformance.records.results import CheckResult
 
 
 class Trajectory(Check):

@@ -13,8 +13,8 @@ from conformance.diagnosis.scale import bias_repeated, gradient_rescaled, norm_m
 from conformance.diagnosis.shards import exchanged, permuted, rolled, seams_wrong, shards_wrong
 from conformance.diagnosis.suspect import Suspect
 from conformance.diagnosis.traffic import communication_differs, only_axis
-from conformance.exhibit import Comparison, Exhibit
-from conformance.results import Cause
+from conformance.evidence.comparison import Comparison, Exhibit
+from conformance.records.results import Cause
 
 SIGNATURES: tuple[Callable[[Suspect], Iterator[Cause]], ...] = (
     not_finite,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from conformance.arithmetic import GRADIENTS, REDUCTION
 from conformance.checks.lower_precision import explained
 from conformance.checks.precision import too_narrow
-from conformance.exhibit import Exhibit
-from conformance.results import Cause
+from conformance.evidence.arithmetic import GRADIENTS, REDUCTION
+from conformance.evidence.comparison import Exhibit
+from conformance.records.results import Cause
 
 _CAUSES = {REDUCTION: "gradients reduced in {}", GRADIENTS: "gradients added up or kept in {}"}
 SURE = 0.95

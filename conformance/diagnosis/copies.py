@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conformance.blocks import place
 from conformance.diagnosis.suspect import Suspect
-from conformance.results import Cause
+from conformance.evidence.blocks import place
+from conformance.records.results import Cause
 
 
 def copies_differ(suspect: Suspect) -> Iterator[Cause]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance.diagnosis.suspect import Suspect
-from conformance.results import Cause
-from conformance.tolerance import EPSILON, bounded_as
+from conformance.evidence.tolerance import EPSILON, bounded_as
+from conformance.records.results import Cause
 
 
 def stale(suspect: Suspect) -> Iterator[Cause]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance.diagnosis.suspect import Suspect
-from conformance.results import Cause
+from conformance.records.results import Cause
 
 
 def another_mask(suspect: Suspect) -> Iterator[Cause]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conformance.assembly import selector
 from conformance.diagnosis.suspect import Suspect
-from conformance.results import Cause
+from conformance.evidence.gather import selector
+from conformance.records.results import Cause
 
 LOSSES = "outputs/token_losses"  # of every token, zero where it is not valid
 

@@ -7,11 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
-from conformance.assembly import complete, selector
-from conformance.evidence import Block
-from conformance.exhibit import Comparison, Exhibit
-from conformance.mesh import Mesh
-from conformance.tolerance import yardsticks
+from conformance.contract.mesh import Mesh
+from conformance.evidence.comparison import Comparison, Exhibit
+from conformance.evidence.evidence import Block
+from conformance.evidence.gather import complete, selector
+from conformance.evidence.tolerance import yardsticks
 
 SLACK = 32.0  # an explanation may leave this many yardsticks unexplained: candidates multiply their own rounding
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from conformance.checks.communication import Key, differing_axes
-from conformance.exhibit import Exhibit
-from conformance.results import Cause
+from conformance.evidence.comparison import Exhibit
+from conformance.records.results import Cause
 
 
 def communication_differs(exhibit: Exhibit, first: str | None) -> Iterator[Cause]:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from conformance.figures import seconds
 from conformance.programs.judged import Judged, judged
 from conformance.programs.program import FRAMEWORKS, drawn
 from conformance.programs.table import counts, write, wrong
+from conformance.records.formatting import seconds
 
 COUNT = 2000
 TOLD_EVERY = 50

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from conformance.mesh import Mesh
+from conformance.contract.mesh import Mesh
 from conformance.programs.program import Program
 
 

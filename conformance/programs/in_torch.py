@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from conformance.mesh import Mesh
+from conformance.contract.mesh import Mesh
 from conformance.programs.program import Program
 
 

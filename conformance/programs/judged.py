@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from conformance.functions import Functions
-from conformance.inline import posed
-from conformance.mesh import Mesh
+from conformance.cases.functions import Functions
+from conformance.contract.mesh import Mesh
+from conformance.inline.check import posed
 from conformance.programs.program import Program
-from conformance.results import CaseResult
-from conformance.run import Bench
+from conformance.records.results import CaseResult
+from conformance.runner.run import Bench
 from conformance.workers.pool import Workers
 
 TOGETHER = 200  # programs by the same workers, which keep everything that they have ever imported

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conformance.contract import Arrays
-from conformance.inputs import batch_in, parameters_in
-from conformance.mesh import Mesh
+from conformance.contract.contract import Arrays
+from conformance.contract.mesh import Mesh
+from conformance.inline.inputs import batch_in, parameters_in
 
 FRAMEWORKS = ("jax", "torch")
 KINDS = ("sum", "mean", "norm", "softmax", "product", "scan")

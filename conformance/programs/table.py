@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from conformance.figures import number, share
 from conformance.programs.judged import Judged
 from conformance.programs.program import FRAMEWORKS, PLANTED
+from conformance.records.formatting import number, share
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 

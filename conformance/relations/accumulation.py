@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from conformance.evidence import Trial
-from conformance.exhibit import Exhibit
-from conformance.implementation import Unsupported
+from conformance.contract.implementation import Unsupported
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Trial
 from conformance.relations.law import Finding, Law
 from conformance.relations.oracle import first_step_holds
 from conformance.relations.runs import Runs

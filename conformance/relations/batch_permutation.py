@@ -7,8 +7,8 @@ from itertools import count
 
 import numpy as np
 
-from conformance.evidence import Trial
-from conformance.exhibit import Exhibit
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Trial
 from conformance.relations.law import Finding, Law
 from conformance.relations.oracle import first_step_holds
 from conformance.relations.runs import Runs

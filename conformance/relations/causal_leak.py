@@ -10,11 +10,11 @@ from functools import partial
 
 import numpy as np
 
-from conformance.contract import Arrays
-from conformance.evidence import Observed, Trial
-from conformance.exhibit import Exhibit
-from conformance.implementation import Unsupported
-from conformance.mesh import Mesh
+from conformance.contract.contract import Arrays
+from conformance.contract.implementation import Unsupported
+from conformance.contract.mesh import Mesh
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Observed, Trial
 from conformance.relations.law import Finding, Law
 from conformance.relations.oracle import refusal
 from conformance.relations.runs import Runs

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from conformance.blocks import same_bits
-from conformance.contract import Arrays
-from conformance.evidence import Observations, Trial
-from conformance.exhibit import Exhibit
-from conformance.implementation import Unsupported
+from conformance.contract.contract import Arrays
+from conformance.contract.implementation import Unsupported
+from conformance.evidence.blocks import same_bits
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Observations, Trial
 from conformance.relations.law import Finding, Law
 from conformance.relations.layouts import other_layouts
 from conformance.relations.oracle import copies_agree, refusal

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from conformance.evidence import Observations, Trial
-from conformance.exhibit import Exhibit
-from conformance.implementation import Unsupported
+from conformance.contract.implementation import Unsupported
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Observations, Trial
 from conformance.relations.checkpoint import SAVED, loaded_state, saved_state
 from conformance.relations.damage import damages
 from conformance.relations.law import Finding, Law

@@ -10,11 +10,11 @@ from itertools import combinations
 
 import numpy as np
 
-from conformance.assembly import disagreements
-from conformance.blocks import place
-from conformance.evidence import Observed, Trial
-from conformance.exhibit import Exhibit
-from conformance.mesh import Mesh
+from conformance.contract.mesh import Mesh
+from conformance.evidence.blocks import place
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Observed, Trial
+from conformance.evidence.gather import disagreements
 from conformance.relations.law import Finding, Law
 from conformance.relations.runs import Runs
 

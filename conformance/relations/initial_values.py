@@ -8,12 +8,12 @@ from itertools import combinations
 
 import numpy as np
 
-from conformance.assembly import assembled
-from conformance.blocks import place
-from conformance.evidence import Observations, Observed, Trial
-from conformance.exhibit import Exhibit
-from conformance.implementation import Unsupported
-from conformance.mesh import Mesh
+from conformance.contract.implementation import Unsupported
+from conformance.contract.mesh import Mesh
+from conformance.evidence.blocks import place
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Observations, Observed, Trial
+from conformance.evidence.gather import assembled
 from conformance.relations.law import Finding, Law
 from conformance.relations.layouts import other_layouts
 from conformance.relations.oracle import copies_agree, refusal

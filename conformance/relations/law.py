@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from conformance.evidence import Trial
-from conformance.exhibit import Exhibit
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Trial
 from conformance.relations.runs import Runs
 
 Finding = tuple[str, str]  # what was judged; a sentence where the law does not hold, else empty

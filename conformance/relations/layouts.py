@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from conformance.mesh import ORDERS, Mesh
-from conformance.roles import ROLES
+from conformance.contract.mesh import ORDERS, Mesh
+from conformance.contract.roles import ROLES
 
 
 def other_layouts(mesh: Mesh, *, smaller: bool = False) -> Iterator[Mesh]:

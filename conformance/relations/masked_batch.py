@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from conformance.evidence import Observations, Trial
-from conformance.exhibit import Exhibit
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Observations, Trial
 from conformance.relations.law import Finding, Law
 from conformance.relations.oracle import refusal
 from conformance.relations.runs import Runs

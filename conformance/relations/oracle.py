@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from conformance.assembly import disagreements
-from conformance.evidence import Trial
-from conformance.exhibit import Comparison, Exhibit
+from conformance.evidence.comparison import Comparison, Exhibit
+from conformance.evidence.evidence import Trial
+from conformance.evidence.gather import disagreements
 from conformance.relations.law import Finding
 
 Arranged = Callable[[str, np.ndarray], np.ndarray]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from conformance.blocks import same_bits
-from conformance.evidence import Trial
-from conformance.exhibit import Exhibit
+from conformance.evidence.blocks import same_bits
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Trial
 from conformance.relations.law import Finding, Law
 from conformance.relations.oracle import first_step_holds
 from conformance.relations.runs import Runs

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from conformance.cases import Case
-from conformance.contract import Arrays, Contract, Recipe
-from conformance.evidence import Observations, Trial
-from conformance.mesh import Mesh
+from conformance.cases.case import Case
+from conformance.contract.contract import Arrays, Contract, Recipe
+from conformance.contract.mesh import Mesh
+from conformance.evidence.evidence import Observations, Trial
 
 
 class Model(Protocol):

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conformance.assembly import assembled, ranks_beyond
-from conformance.evidence import Trial
+from conformance.evidence.evidence import Trial
+from conformance.evidence.gather import assembled, ranks_beyond
 from conformance.relations.law import Finding
 
 

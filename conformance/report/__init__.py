@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conformance.recorder import Results, read
+from conformance.records.recorder import Results, read
 
 
 def write_html(directory: Path) -> Path:

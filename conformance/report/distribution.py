@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from conformance.cases import DTYPES
-from conformance.records import CaseRecord
+from conformance.cases.case import DTYPES
+from conformance.records.records import CaseRecord
 
 LOWEST, HIGHEST = -3, 3  # decades of error/bound; what lies outside is counted in the outermost bins
 PER_DECADE = 8

@@ -13,16 +13,16 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from conformance import figures
-from conformance.files import write_whole
-from conformance.mesh import Mesh
-from conformance.recorder import Results
-from conformance.records import NOT_HERE, CaseRecord
+from conformance.contract.mesh import Mesh
+from conformance.records import formatting
+from conformance.records.files import write_whole
+from conformance.records.recorder import Results
+from conformance.records.records import NOT_HERE, CaseRecord
+from conformance.records.results import VERDICTS
 from conformance.report.distribution import histograms
 from conformance.report.matrix import SHADES, SYMBOLS, matrices
+from conformance.report.terminal import not_held, notes
 from conformance.report.timelines import drawings
-from conformance.results import VERDICTS
-from conformance.summary import not_held, notes
 
 PHASES = ("place", "compile", "step", "collect", "trace", "reference")
 MOST_OPEN = 4  # failures that are shown unfolded
@@ -73,10 +73,11 @@ def _template() -> Template:
         loader=PackageLoader("conformance", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(ratio=figures.ratio, seconds=figures.seconds, share=figures.share, number=figures.number,
-                               clean=clean, anchor=anchor, drawing=drawing, gib=lambda size: f"{size / 2**30:.0f} GiB",
-                               parts=parts,
-                               breakable=breakable, cases=lambda number: figures.count(number, "case"))  # fmt: skip
+    environment.filters.update(
+        ratio=formatting.ratio, seconds=formatting.seconds, share=formatting.share, number=formatting.number,
+        clean=clean, anchor=anchor, drawing=drawing, gib=lambda size: f"{size / 2**30:.0f} GiB", parts=parts,
+        breakable=breakable, cases=lambda number: formatting.count(number, "case"),
+    )  # fmt: skip
     environment.globals.update(most_open=MOST_OPEN, symbols=SYMBOLS)
     return environment.get_template("report.html")
 

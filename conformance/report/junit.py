@@ -6,11 +6,11 @@ import math
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from conformance.files import write_whole
-from conformance.recorder import Results
-from conformance.records import CaseRecord
+from conformance.records.files import write_whole
+from conformance.records.recorder import Results
+from conformance.records.records import CaseRecord
 from conformance.report.html import clean
-from conformance.summary import what_failed
+from conformance.report.terminal import what_failed
 
 
 def junit(results: Results) -> Element:

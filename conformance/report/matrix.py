@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from conformance import figures
-from conformance.cases import DTYPES
-from conformance.mesh import Mesh
-from conformance.records import CaseRecord
+from conformance.cases.case import DTYPES
+from conformance.contract.mesh import Mesh
+from conformance.records import formatting
+from conformance.records.records import CaseRecord
 
 SHADES = (0.25, 0.5, 0.75, 1.0, 10.0, 1000.0)  # upper limits of error/bound; the last shade is beyond them all
 SYMBOLS = {"pass": "\u2713", "fail": "\u2717", "waived": "\u2713"}
@@ -32,7 +32,7 @@ class Cell:
         shown = self.shown
         times = f" \u00d7{len(self.records)}" if len(self.records) > 1 else ""
         if shown.verdict in SYMBOLS:
-            return f"{SYMBOLS[shown.verdict]} {figures.ratio(_worst(shown))}".strip() + times
+            return f"{SYMBOLS[shown.verdict]} {formatting.ratio(_worst(shown))}".strip() + times
         return {"unsupported": "refused"}.get(shown.outcome, shown.outcome) + times
 
     @property

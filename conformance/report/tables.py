@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
-from conformance.files import write_whole
-from conformance.recorder import Results
-from conformance.records import CaseRecord
-from conformance.summary import cell, implementations, totals, what_failed
+from conformance.records.files import write_whole
+from conformance.records.recorder import Results
+from conformance.records.records import CaseRecord
+from conformance.report.terminal import cell, implementations, totals, what_failed
 
 COLUMNS = (
     "case", "suite", "contract", "implementation", "framework", "mesh", "dtype", "seed", "devices", "fault", "mutation",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from conformance.records import BarRecord, CaseRecord, TimelineRecord
+from conformance.records.records import BarRecord, CaseRecord, TimelineRecord
 
 WIDTH, LANE, GAP, LEFT, AXIS = 900, 24, 6, 56, 26  # of the drawing, in its own units
 NARROWEST = 14  # a bar that is narrower has no label

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from conformance.arithmetic import GRADIENTS, REDUCTION, STATISTICS, Operation, distinct, is_narrow
+from conformance.evidence.arithmetic import GRADIENTS, REDUCTION, STATISTICS, Operation, distinct, is_narrow
 
 MOVE, ADD, COLLECTIVE, REDUCE, EXP, LOG, ROOT, OTHER = (
     "move", "add", "collective", "reduce", "exp", "log", "root", "other",

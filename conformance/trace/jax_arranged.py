@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from conformance.implementation import Arranged, Packed
+from conformance.contract.implementation import Arranged, Packed
 
 Static = tuple[tuple[int, ...], tuple[tuple[int, tuple[int, ...]], ...]]
 

@@ -10,9 +10,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from conformance.mutation import other_axes
 from conformance.trace import jax_version as version
 from conformance.trace.jax_version import JaxprEqn
+from conformance.trace.operators import other_axes
 
 KINDS = (
     dict.fromkeys(version.REDUCTIONS, "all_reduce")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.arithmetic import BITS
+from conformance.evidence.arithmetic import BITS
 from conformance.trace import jax_version as version
 from conformance.trace.dataflow import ADD, COLLECTIVE, EXP, LOG, MOVE, OTHER, REDUCE, ROOT, Node
 from conformance.trace.jax_collectives import KINDS

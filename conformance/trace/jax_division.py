@@ -15,9 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from conformance.division import LITTLE
-from conformance.evidence import Division
-from conformance.mesh import Mesh
+from conformance.contract.mesh import Mesh
+from conformance.evidence.division import LITTLE
+from conformance.evidence.evidence import Division
 from conformance.trace import jax_version as version
 from conformance.trace.jax_flops import product_flops
 from conformance.trace.jax_hlo import spanned_axes

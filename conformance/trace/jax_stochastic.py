@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from conformance.arithmetic import Operation
+from conformance.evidence.arithmetic import Operation
 from conformance.trace import jax_version as version
 from conformance.trace.jax_dataflow import JaxFlow
 from conformance.trace.jax_numpy import DATA_MOVEMENT, FUNCTIONS, PLAIN

@@ -11,13 +11,12 @@ from typing import Any
 
 import jax
 
-from conformance.arithmetic import Operation
-from conformance.cases import Mutation
-from conformance.evidence import Division
-from conformance.implementation import Traffic
-from conformance.mesh import Mesh
-from conformance.mutation import Collective, MutationError, applicable
-from conformance.raised import said
+from conformance.cases.case import Mutation
+from conformance.cases.raised import said
+from conformance.contract.implementation import Traffic
+from conformance.contract.mesh import Mesh
+from conformance.evidence.arithmetic import Operation
+from conformance.evidence.evidence import Division
 from conformance.trace import jax_arranged
 from conformance.trace import jax_version as version
 from conformance.trace.dataflow import narrow_arithmetic
@@ -27,6 +26,7 @@ from conformance.trace.jax_division import divisions
 from conformance.trace.jax_flops import device_flops
 from conformance.trace.jax_interpreter import Frame, Path, Place, evaluate, refuse_unreadable, walk
 from conformance.trace.lower_precision import lower_precision
+from conformance.trace.operators import Collective, MutationError, applicable
 from conformance.trace.site import Site
 
 Step = Callable[[Any, Any], tuple[Any, Any]]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from conformance.arithmetic import BITS, COMPUTATION, Operation
+from conformance.evidence.arithmetic import BITS, COMPUTATION, Operation
 from conformance.trace.dataflow import Node
 
 MOST = 3  # operations that are named

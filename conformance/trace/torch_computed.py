@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from conformance.evidence import Computed
+from conformance.evidence.evidence import Computed
 from conformance.trace.torch_flops import product_flops
 from conformance.trace.torch_leaves import is_view, leaves
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from conformance.mesh import Mesh
+from conformance.contract.mesh import Mesh
 
 
 class Groups:

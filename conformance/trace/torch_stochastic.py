@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from conformance.arithmetic import Operation
+from conformance.evidence.arithmetic import Operation
 from conformance.trace.lower_precision import lower_precision
 from conformance.trace.stochastic import Stochastic
 from conformance.trace.torch_dataflow import TorchFlow

@@ -20,15 +20,15 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
-from conformance.arithmetic import Operation
-from conformance.cases import Mutation
-from conformance.evidence import Computed
-from conformance.implementation import Traffic
-from conformance.mesh import Mesh
-from conformance.mutation import Collective, MutationError, applicable, other_axes
-from conformance.raised import said
+from conformance.cases.case import Mutation
+from conformance.cases.raised import said
+from conformance.contract.implementation import Traffic
+from conformance.contract.mesh import Mesh
+from conformance.evidence.arithmetic import Operation
+from conformance.evidence.evidence import Computed
 from conformance.trace.dataflow import narrow_arithmetic
 from conformance.trace.lower_precision import lower_precision
+from conformance.trace.operators import Collective, MutationError, applicable, other_axes
 from conformance.trace.site import Site
 from conformance.trace.torch_collectives import Call, group_of, is_collective, is_receipt, read_call, shaped, write
 from conformance.trace.torch_computed import Results

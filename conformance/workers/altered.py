@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conformance.contract import Arrays
+from conformance.contract.contract import Arrays
 
 DRAWS = 2  # of whole numbers: the first may leave a sum of them as it was
 

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from conformance import importing
+from conformance.cases import importing
 from conformance.workers.folder import end_descendants
 from conformance.workers.switchboard import Switchboard, WorkerFailed
 

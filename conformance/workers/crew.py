@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from conformance.cases import Case
+from conformance.cases.case import Case
 from conformance.workers.folder import end_descendants
 from conformance.workers.jobs import CaseJob, Outcome
 

@@ -8,11 +8,11 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from conformance.alteration import Alteration
-from conformance.blocks import all_same_bits
-from conformance.cases import Mutation
-from conformance.evidence import Evidence, Observations
-from conformance.mutation import OPERATORS
+from conformance.cases.case import Mutation
+from conformance.contract.alteration import Alteration
+from conformance.evidence.blocks import all_same_bits
+from conformance.evidence.evidence import Evidence, Observations
+from conformance.trace.operators import OPERATORS
 from conformance.trace.site import Site
 from conformance.workers.instance import Instance, copied
 from conformance.workers.jobs import CaseJob, Job, Measured, MeasureJob

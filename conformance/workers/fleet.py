@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from conformance.arithmetic import Operation, distinct
-from conformance.blocks import merged
-from conformance.evidence import Evidence, Observations, Observed, Trial
-from conformance.implementation import Traffic
+from conformance.contract.implementation import Traffic
+from conformance.evidence.arithmetic import Operation, distinct
+from conformance.evidence.blocks import merged
+from conformance.evidence.evidence import Evidence, Observations, Observed, Trial
 from conformance.workers.observe import Unreadable
 
 

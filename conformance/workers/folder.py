@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from conformance.usage import UsageError
+from conformance.cases.usage import UsageError
 
 PREFIX = "shardproof-workers-"
 VARIABLE = "SHARDPROOF_WORKERS"

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from conformance.cases import Case
-from conformance.contract import Arrays, Contract
-from conformance.evidence import Observations
-from conformance.implementation import Implementation
-from conformance.mesh import Mesh
+from conformance.cases.case import Case
+from conformance.contract.contract import Arrays, Contract
+from conformance.contract.implementation import Implementation
+from conformance.contract.mesh import Mesh
+from conformance.evidence.evidence import Observations
 from conformance.workers.observe import Unreadable
 from conformance.workers.platform import Clock, Platform, Step, Warm
 

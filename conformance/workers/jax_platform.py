@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from conformance.blocks import merged
-from conformance.cases import Case
-from conformance.contract import Arrays
-from conformance.evidence import Block, Index, Observed
-from conformance.implementation import Arranged, Packed
-from conformance.placements import is_held, local_index, partial_axes
-from conformance.raised import said
+from conformance.cases.case import Case
+from conformance.cases.raised import said
+from conformance.contract.contract import Arrays
+from conformance.contract.implementation import Arranged, Packed
+from conformance.contract.placements import is_held, local_index, partial_axes
+from conformance.evidence.blocks import merged
+from conformance.evidence.evidence import Block, Index, Observed
 from conformance.trace import jax_arranged
 from conformance.trace.jax_division import operations
 from conformance.trace.jax_flops import product_flops

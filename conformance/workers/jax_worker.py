@@ -6,7 +6,7 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from conformance.importing import take_folders
+from conformance.cases.importing import take_folders
 from conformance.workers.process import answer_jobs, connect, die_with_parent, importing, log_to
 
 FLAGS = (

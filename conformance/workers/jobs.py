@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from conformance.alteration import Alteration
-from conformance.cases import Case
-from conformance.contract import Arrays
-from conformance.evidence import Evidence, Truth
+from conformance.cases.case import Case
+from conformance.contract.alteration import Alteration
+from conformance.contract.contract import Arrays
+from conformance.evidence.evidence import Evidence, Truth
 from conformance.trace.site import Site
 
 

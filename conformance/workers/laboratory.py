@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from conformance.contract import Recipe
-from conformance.evidence import Observations, Trial
-from conformance.implementation import Unsupported
-from conformance.mesh import Mesh
+from conformance.contract.contract import Recipe
+from conformance.contract.implementation import Unsupported
+from conformance.contract.mesh import Mesh
+from conformance.evidence.evidence import Observations, Trial
 from conformance.relations import LAWS
 from conformance.workers.instance import Instance
 from conformance.workers.jobs import CaseJob

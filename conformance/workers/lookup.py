@@ -8,10 +8,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from conformance import functions
-from conformance.contract import Contract
-from conformance.importing import module_at
-from conformance.suite import suites
+from conformance.cases import functions
+from conformance.cases.importing import module_at
+from conformance.cases.suite import suites
+from conformance.contract.contract import Contract
 from conformance.workers.jobs import Job
 
 METHODS = ("place", "step", "collect")

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from conformance.blocks import merged, same_bits
-from conformance.evidence import Block, Index, Observations, Observed
-from conformance.implementation import Arranged
+from conformance.contract.implementation import Arranged
+from conformance.evidence.blocks import merged, same_bits
+from conformance.evidence.evidence import Block, Index, Observations, Observed
 
 
 class Unreadable(Exception):  # noqa: N818

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from conformance.arithmetic import Operation
-from conformance.cases import Case
-from conformance.contract import Arrays, Contract
-from conformance.evidence import Computed, Division, Observations, Observed
-from conformance.implementation import Implementation, Traffic
+from conformance.cases.case import Case
+from conformance.contract.contract import Arrays, Contract
+from conformance.contract.implementation import Implementation, Traffic
+from conformance.evidence.arithmetic import Operation
+from conformance.evidence.evidence import Computed, Division, Observations, Observed
 from conformance.trace.site import Site
 from conformance.workers.folder import shared_parent
 from conformance.workers.jobs import Job

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from conformance.cases import Case
+from conformance.cases.case import Case
 from conformance.trace.site import Site
 from conformance.workers.child import Child, start
 from conformance.workers.crew import Crew, Member

@@ -13,8 +13,8 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
 
-from conformance.implementation import Unsupported
-from conformance.raised import sentence, stack
+from conformance.cases.raised import sentence, stack
+from conformance.contract.implementation import Unsupported
 from conformance.workers.observe import Unreadable
 
 PR_SET_PDEATHSIG = 1

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.distributed.tensor import DTensor, Partial, Replicate
 
-from conformance.evidence import Index
-from conformance.mesh import Mesh
-from conformance.placements import chunk
+from conformance.contract.mesh import Mesh
+from conformance.contract.placements import chunk
+from conformance.evidence.evidence import Index
 from conformance.workers.observe import Unreadable
 
 SUMS = ("sum", "avg")  # an average of n is a sum of parts, each divided by n

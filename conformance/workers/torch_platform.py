@@ -17,13 +17,13 @@ from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
-from conformance.cases import Case, Mutation
-from conformance.contract import Arrays
-from conformance.evidence import Block, Observed
-from conformance.implementation import Arranged, Sharded
-from conformance.mesh import Mesh
-from conformance.mutation import MutationError
-from conformance.placements import holders, local_index, partial_axes
+from conformance.cases.case import Case, Mutation
+from conformance.contract.contract import Arrays
+from conformance.contract.implementation import Arranged, Sharded
+from conformance.contract.mesh import Mesh
+from conformance.contract.placements import holders, local_index, partial_axes
+from conformance.evidence.evidence import Block, Observed
+from conformance.trace.operators import MutationError
 from conformance.trace.torch_computed import WorkCounter
 from conformance.trace.torch_trace import Mutator, Recorder
 from conformance.workers.folder import shared_parent

@@ -15,8 +15,8 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from conformance.importing import take_folders
-from conformance.suite import Registered, suites
+from conformance.cases.importing import take_folders
+from conformance.cases.suite import Registered, suites
 from conformance.workers.process import answer_jobs, connect, die_with_parent, importing, log_to
 
 COLLECTIVE_TIMEOUT = datetime.timedelta(hours=2)  # the parent's timeout comes first, and tells more

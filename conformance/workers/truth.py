@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from conformance.contract import Arrays, Contract
-from conformance.evidence import Truth
-from conformance.raised import said
-from conformance.tolerance import EPSILON, bounded_as
+from conformance.cases.raised import said
+from conformance.contract.contract import Arrays, Contract
+from conformance.evidence.evidence import Truth
+from conformance.evidence.tolerance import EPSILON, bounded_as
 from conformance.trace.stochastic import Stochastic
 from conformance.workers.altered import altered, real_inputs
 from conformance.workers.jobs import TruthJob

@@ -7,12 +7,12 @@ from itertools import product
 from statistics import median
 from typing import ClassVar
 
-from conformance.cases import Case
-from conformance.mesh import Mesh
-from conformance.resolve import resolve
-from conformance.results import CaseResult, overhead
-from conformance.run import TIMEOUT_SECONDS, Bench
-from conformance.tolerance import BOUNDS
+from conformance.cases.case import Case
+from conformance.cases.resolve import resolve
+from conformance.contract.mesh import Mesh
+from conformance.evidence.tolerance import BOUNDS
+from conformance.records.results import CaseResult, overhead
+from conformance.runner.run import TIMEOUT_SECONDS, Bench
 from conformance.workers.jobs import Measured, MeasureJob
 from conformance.workers.pool import Workers
 

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from conformance.implementation import Unsupported
-from conformance.placements import Placements, sharded_dim
+from conformance.contract.implementation import Unsupported
+from conformance.contract.placements import Placements, sharded_dim
 
 Positions = dict[int, np.ndarray]
 Conforming: Any = object  # a training step, in either framework, whose parameters may be divided over other axes

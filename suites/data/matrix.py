@@ -6,7 +6,7 @@ hybrid sharding (HSDP). The rows of a batch are divided over both.
 
 from __future__ import annotations
 
-from conformance.suite import Standing
+from conformance.cases.suite import Standing
 
 ZERO = ("jax-zero1", "jax-zero2", "jax-zero3", "torch-zero1", "torch-zero2", "torch-zero3")
 PLAIN = ("jax-data_parallel", "torch-data_parallel")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from conformance.contract import Contract
-from conformance.suite import Registered, Suite
+from conformance.cases.suite import Registered, Suite
+from conformance.contract.contract import Contract
 from suites.data.contracts import CONTRACTS
 from suites.data.faults.table import ABSENT, FAULTS
 from suites.data.matrix import MATRIX, MUTATED

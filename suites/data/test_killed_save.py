@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conformance.mesh import Mesh
+from conformance.contract.mesh import Mesh
 from suites.data.contracts import CONTRACTS
 
 KILLS = 10

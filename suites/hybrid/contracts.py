@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from conformance.contract import Contract, Recipe
+from conformance.contract.contract import Contract, Recipe
 from reference.architecture import Architecture
 from suites.moe.batches import routed_batches
 from suites.moe.semantics import declared

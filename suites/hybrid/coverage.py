@@ -14,8 +14,8 @@ from itertools import combinations
 from rich.console import Console
 from rich.table import Table
 
-from conformance.cases import Case
-from conformance.suite import suites
+from conformance.cases.case import Case
+from conformance.cases.suite import suites
 
 AXES = ("data", "fsdp", "expert", "sequence", "tensor", "pipeline")
 FRAMEWORKS = ("jax", "torch")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.suite import Standing
+from conformance.cases.suite import Standing
 
 FIVE = ("jax-five_axes-capacity", "jax-five_axes-ragged", "torch-five_axes")
 THREE = ("jax-three_axes", "torch-three_axes")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from conformance.implementation import Unsupported
+from conformance.contract.implementation import Unsupported
 from suites.moe.arrangement import TERMS
 
 Conforming: Any = object  # a pipeline in front of an exchange of tokens, in front of a language model

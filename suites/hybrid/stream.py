@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from conformance.placements import Placements
+from conformance.contract.placements import Placements
 
 Conforming: Any = object  # fully sharded state, in front of an exchange, in front of a model with a divided stream
 

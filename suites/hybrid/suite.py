@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.suite import Registered, Suite
+from conformance.cases.suite import Registered, Suite
 from suites.hybrid.contracts import CONTRACTS
 from suites.hybrid.faults.table import ABSENT, FAULTS
 from suites.hybrid.matrix import MATRIX

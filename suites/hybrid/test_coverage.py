@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from conformance.cases import Case
-from conformance.mesh import Mesh
-from conformance.suite import suites
+from conformance.cases.case import Case
+from conformance.cases.suite import suites
+from conformance.contract.mesh import Mesh
 from suites.hybrid.coverage import AXES, FRAMEWORKS, crossings
 
 

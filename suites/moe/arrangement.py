@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from conformance.implementation import Unsupported
-from conformance.placements import Placements, sharded_dim
+from conformance.contract.implementation import Unsupported
+from conformance.contract.placements import Placements, sharded_dim
 from reference.architecture import has_mixture, mixtures, places
 from suites.tensor.arrangement import Positions, positions
 from suites.training.stored import OBSERVED

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from conformance.contract import Arrays
+from conformance.contract.contract import Arrays
 from reference.architecture import Architecture, mixtures
 from reference.batches import random_batches
 from reference.parameters import generator

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from conformance.contract import Contract, Precision, Recipe
+from conformance.contract.contract import Contract, Precision, Recipe
 from reference.architecture import Architecture
 from reference.opposed import opposed_rows
 from suites.moe.batches import routed_batches

@@ -6,7 +6,7 @@ stores the six of `uneven` in chunks of two, and one device has none.
 
 from __future__ import annotations
 
-from conformance.suite import Standing
+from conformance.cases.suite import Standing
 
 ALL = ("jax-capacity", "jax-ragged", "torch-exchange")
 DTYPES = ("float64", "float32", "bfloat16")

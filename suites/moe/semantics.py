@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.contract import Contract
+from conformance.contract.contract import Contract
 from reference.architecture import Architecture, is_router_bias, mixtures
 
 

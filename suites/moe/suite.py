@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.suite import Registered, Suite
+from conformance.cases.suite import Registered, Suite
 from suites.moe.contracts import CONTRACTS
 from suites.moe.faults.table import ABSENT, FAULTS
 from suites.moe.matrix import MATRIX, MUTATED

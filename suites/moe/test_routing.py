@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.mesh import Mesh
+from conformance.contract.mesh import Mesh
 from reference.architecture import mixtures
 from suites.moe.contracts import CONTRACTS
 

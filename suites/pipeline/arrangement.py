@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import ClassVar
 
-from conformance.contract import Contract
-from conformance.implementation import Unsupported
-from conformance.mesh import Mesh
-from conformance.placements import Placements, owned_by
-from conformance.timeline import Timeline
+from conformance.contract.contract import Contract
+from conformance.contract.implementation import Unsupported
+from conformance.contract.mesh import Mesh
+from conformance.contract.placements import Placements, owned_by
+from conformance.contract.timeline import Timeline
 from suites.pipeline.drawing import timeline as drawn
 from suites.pipeline.partition import Cuts, balanced
 from suites.pipeline.schedules import SCHEDULES

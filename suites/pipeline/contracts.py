@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from conformance.contract import Contract, Precision, Recipe
+from conformance.contract.contract import Contract, Precision, Recipe
 from reference.architecture import Architecture
 from reference.batches import skewed_batches
 from suites.training.contracts import contract

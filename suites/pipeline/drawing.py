@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.timeline import Bar, Lane, Timeline
+from conformance.contract.timeline import Bar, Lane, Timeline
 from suites.pipeline.timetable import FORWARD, WEIGHT_BACKWARD, WORK, Timetable
 
 KINDS = {FORWARD: "forward", WEIGHT_BACKWARD: "weights"}  # all other work is drawn as backward

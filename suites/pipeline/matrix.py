@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.suite import Standing
+from conformance.cases.suite import Standing
 
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb-h1", "zbv")
 JAX = tuple(f"jax-{name}" for name in SCHEDULES)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from conformance.alteration import Alteration
+from conformance.contract.alteration import Alteration
 from suites.pipeline.laws import Needs, violations
 from suites.pipeline.timetable import (
     ACTIVATION,

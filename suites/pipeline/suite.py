@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.suite import Registered, Suite
+from conformance.cases.suite import Registered, Suite
 from suites.pipeline.contracts import CONTRACTS
 from suites.pipeline.faults.table import ABSENT, FAULTS
 from suites.pipeline.matrix import MATRIX, MUTATED

@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from conformance.contract import Contract
-from conformance.implementation import Unsupported
-from conformance.mesh import Mesh
-from conformance.placements import Placements
+from conformance.contract.contract import Contract
+from conformance.contract.implementation import Unsupported
+from conformance.contract.mesh import Mesh
+from conformance.contract.placements import Placements
 
 Positions = dict[int, np.ndarray]
 CONTEXT = ("sequence",)  # the token axes of context parallelism

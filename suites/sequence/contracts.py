@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.contract import Arrays, Contract, Recipe
+from conformance.contract.contract import Arrays, Contract, Recipe
 from reference.architecture import Architecture, shapes
 from reference.batches import random_batches, with_shard_edges
 from reference.opposed import opposed_tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.suite import Standing
+from conformance.cases.suite import Standing
 
 SEQUENCE = ("jax-shard_map", "torch-collectives")
 RINGS = ("jax-ring", "jax-zigzag", "torch-ring", "torch-zigzag")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.suite import Registered, Suite
+from conformance.cases.suite import Registered, Suite
 from suites.sequence.contracts import CONTRACTS
 from suites.sequence.faults.table import ABSENT, FAULTS
 from suites.sequence.matrix import MATRIX, MUTATED

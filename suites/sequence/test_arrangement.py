@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conformance.mesh import Mesh
-from conformance.placements import local_index
+from conformance.contract.mesh import Mesh
+from conformance.contract.placements import local_index
 from suites.sequence.arrangement import CONTEXT, TokenArrangement, ZigzagOrder
 
 MESHES = ("sequence=4", "data=2,tensor=2,sequence=2", "tensor=2,sequence=3", "sequence=2,tensor=3", "tensor=4")

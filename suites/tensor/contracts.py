@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from conformance.contract import Arrays, Contract, Recipe
+from conformance.contract.contract import Arrays, Contract, Recipe
 from reference.architecture import Architecture, shapes
 from reference.batches import text_batches
 from reference.parameters import draw

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.suite import Standing
+from conformance.cases.suite import Standing
 
 EXPLICIT = ("jax-shard_map", "torch-collectives")
 AUTOMATIC = ("jax-automatic", "torch-dtensor")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.suite import Registered, Suite
+from conformance.cases.suite import Registered, Suite
 from suites.tensor.contracts import CONTRACTS
 from suites.tensor.faults.table import ABSENT, FAULTS
 from suites.tensor.matrix import MATRIX, MUTATED

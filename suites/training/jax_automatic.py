@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from conformance.implementation import Declarations
-from conformance.placements import Placements
+from conformance.contract.implementation import Declarations
+from conformance.contract.placements import Placements
 from suites.training import jax_optimizers as optimizers
 from suites.training.jax_state import Named
 from suites.training.jax_step import TrainingStep

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from conformance.implementation import Declarations
-from conformance.placements import Placements, sharded_dim
+from conformance.contract.implementation import Declarations
+from conformance.contract.placements import Placements, sharded_dim
 from suites.training.jax_matrices import WholeMatrices
 from suites.training.jax_norms import TensorNorms
 from suites.training.jax_state import Named, pad_to_multiple, reordered

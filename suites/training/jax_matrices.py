@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import jax
 
-from conformance.placements import Placements, sharded_dim
+from conformance.contract.placements import Placements, sharded_dim
 from suites.training import jax_optimizers as optimizers
 from suites.training.jax_state import reordered
 from suites.training.jax_step import TrainingStep

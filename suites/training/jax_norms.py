@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
-from conformance.placements import sharded_dim
+from conformance.contract.placements import sharded_dim
 from suites.training.jax_state import Named
 from suites.training.jax_step import TrainingStep
 from suites.training.stored import first_copies

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from conformance.contract import Recipe
+from conformance.contract.contract import Recipe
 from reference.architecture import is_router_bias
 
 Named = dict[str, jax.Array]

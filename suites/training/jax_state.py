@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from conformance.implementation import Arranged, Packed
-from conformance.placements import Placements, sharded_dim
+from conformance.contract.implementation import Arranged, Packed
+from conformance.contract.placements import Placements, sharded_dim
 from reference.jax.rounding import rounded
 from suites.training.stored import Positions, StoredTraining, arrange
 

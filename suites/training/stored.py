@@ -9,8 +9,8 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from conformance.implementation import Implementation, Unsupported
-from conformance.placements import Placements, sharded_dim
+from conformance.contract.implementation import Implementation, Unsupported
+from conformance.contract.placements import Placements, sharded_dim
 from reference.architecture import is_weight, real_inputs
 
 # Observations that have rows, by how their names begin.

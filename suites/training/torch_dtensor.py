@@ -17,8 +17,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
 from torch.func import functional_call
 
-from conformance.implementation import Declarations
-from conformance.placements import Placements, sharded_dim
+from conformance.contract.implementation import Declarations
+from conformance.contract.placements import Placements, sharded_dim
 from suites.training.torch_manual import CollectiveTraining
 from suites.training.torch_state import Named, State, arrange, dtype_of, name_of
 

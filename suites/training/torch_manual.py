@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformance.implementation import Declarations
-from conformance.placements import Placements
+from conformance.contract.implementation import Declarations
+from conformance.contract.placements import Placements
 from suites.training import torch_optimizers as optimizers
 from suites.training.stored import OF_INPUTS
 from suites.training.torch_checkpoint import Checkpointed

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from conformance.placements import Placements, sharded_dim
+from conformance.contract.placements import Placements, sharded_dim
 from suites.training import torch_optimizers as optimizers
 from suites.training.stored import Positions
 from suites.training.torch_state import TorchTraining, canonical, name_of

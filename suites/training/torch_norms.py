@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformance.placements import sharded_dim
+from conformance.contract.placements import sharded_dim
 from suites.training.stored import first_copies
 from suites.training.torch_state import Named, TorchTraining, name_of
 from suites.training.traffic import Transfer

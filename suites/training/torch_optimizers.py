@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from conformance.contract import Recipe
+from conformance.contract.contract import Recipe
 from reference.architecture import is_router_bias
 
 Named = dict[str, Tensor]

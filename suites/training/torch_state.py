@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from conformance.implementation import Arranged, Sharded
-from conformance.placements import Placements, sharded_dim
+from conformance.contract.implementation import Arranged, Sharded
+from conformance.contract.placements import Placements, sharded_dim
 from suites.training.stored import Positions, StoredTraining, arrange
 from suites.training.torch_collectives import MeshAxis
 

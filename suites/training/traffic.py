@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from conformance.implementation import Traffic
-from conformance.mesh import Mesh
+from conformance.contract.implementation import Traffic
+from conformance.contract.mesh import Mesh
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4, "int64": 8}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from conformance.implementation import Declarations
+from conformance.contract.implementation import Declarations
 
 
 class WholeOnEveryRank:

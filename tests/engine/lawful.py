@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conformance.contract import Arrays, Contract, Recipe
+from conformance.contract.contract import Arrays, Contract, Recipe
 from conformance.relations import LAWS
 
 HERE = Path(__file__).resolve().parent

@@ -17,7 +17,7 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from conformance.implementation import Implementation, Unsupported
+from conformance.contract.implementation import Implementation, Unsupported
 from reference.jax.dropout import keep_mask
 
 PARAMETERS = {"w": P(None, "tensor"), "b": P("tensor")}

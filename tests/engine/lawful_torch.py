@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from conformance.implementation import Implementation, Sharded
+from conformance.contract.implementation import Implementation, Sharded
 
 
 def rows_loss(p: dict, inputs_BSI: Any, mask_BS: Any) -> Any:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conformance.implementation import Unsupported
+from conformance.contract.implementation import Unsupported
 from reference.jax.dropout import keep_mask
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from conformance.cases import Case
-from conformance.contract import Contract, Recipe
-from conformance.evidence import Block, Evidence, Observations, Observed, Truth
-from conformance.exhibit import Exhibit
-from conformance.implementation import Declarations, Traffic
-from conformance.mesh import Mesh
-from conformance.placements import Placements, local_index
+from conformance.cases.case import Case
+from conformance.contract.contract import Contract, Recipe
+from conformance.contract.implementation import Declarations, Traffic
+from conformance.contract.mesh import Mesh
+from conformance.contract.placements import Placements, local_index
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Block, Evidence, Observations, Observed, Truth
 
 MESH = Mesh.parse("data=2,tensor=4")
 LAYOUT: Mapping[str, Placements] = {"w": {"tensor": "S(1)"}, "b": {}}

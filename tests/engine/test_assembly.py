@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conformance.assembly import assembled, copies, deviation, disagreements, ranks_beyond
-from conformance.evidence import Block, Observed
-from conformance.mesh import Mesh
-from conformance.tolerance import allowed, block_starts, excess
+from conformance.contract.mesh import Mesh
+from conformance.evidence.evidence import Block, Observed
+from conformance.evidence.gather import assembled, copies, deviation, disagreements, ranks_beyond
+from conformance.evidence.tolerance import allowed, block_starts, excess
 from tests.engine.specimen import MESH, sharded
 
 VALUE = np.arange(48.0).reshape(6, 8)

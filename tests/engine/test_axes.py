@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from conformance.checks import CHECKS
-from conformance.evidence import Computed, Division, Observations
-from conformance.exhibit import Exhibit
-from conformance.implementation import Declarations
-from conformance.results import CheckResult
+from conformance.contract.implementation import Declarations
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Computed, Division, Observations
+from conformance.records.results import CheckResult
 from tests.engine import specimen
 from tests.engine.specimen import exhibit
 

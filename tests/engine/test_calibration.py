@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from conformance.calibration import excesses, fits
-from conformance.records import CaseRecord
-from conformance.results import CaseResult, CheckResult
-from conformance.tolerance import BOUNDS
+from conformance.evidence.tolerance import BOUNDS
+from conformance.records.calibration import excesses, fits
+from conformance.records.records import CaseRecord
+from conformance.records.results import CaseResult, CheckResult
 from tests.engine.specimen import exhibit
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "calibration" / "calibration.json"

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from conformance.checks import CHECKS, Check
-from conformance.evidence import Trial
-from conformance.exhibit import Exhibit
-from conformance.implementation import Declarations
-from conformance.mesh import Mesh
-from conformance.results import CaseResult
+from conformance.contract.implementation import Declarations
+from conformance.contract.mesh import Mesh
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Trial
+from conformance.records.results import CaseResult
 from tests.engine import specimen
 from tests.engine.specimen import exhibit, with_blocks
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conformance.evidence import Block
-from conformance.exhibit import Exhibit
-from conformance.judge import judge
-from conformance.results import Cause
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Block
+from conformance.records.results import Cause
+from conformance.runner.judge import judge
 from tests.engine import specimen
 from tests.engine.specimen import MESH, exhibit, sharded, with_blocks
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance.importing import FOLDERS, environment, module_at
-from conformance.located import where
-from conformance.raised import sentence, stack
+from conformance.cases.importing import FOLDERS, environment, module_at
+from conformance.cases.raised import sentence, stack
+from conformance.inline.located import where
 from conformance.workers.lookup import load
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ with standard_first():
     import conformance.run, conformance.workers.pool
     from queue import Queue
     import subprocess, sys
-    code = "import queue, tempfile; from conformance.importing import take_folders; take_folders(); "
+    code = "import queue, tempfile; from conformance.cases.importing import take_folders; take_folders(); "
     code += "queue.Queue, tempfile.mkdtemp; import socket; socket.socket; import mine"
     subprocess.run([sys.executable, "-P", "-c", code], env=environment(), check=True)
 assert queue.OWN == "queue"
@@ -112,7 +112,7 @@ assert tempfile.OWN == "tempfile"
     written(tmp_path, script=script, mine="")
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    command = [sys.executable, "-m", "conformance.cli", "list", "suites"]
+    command = [sys.executable, "-m", "conformance.cli.main", "list", "suites"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from conformance.cases import Case
-from conformance.isolation import DEPENDS, HANG_SECONDS, MOST_BEFORE, MOST_CASES, SOMETIMES, Isolation
-from conformance.mesh import Mesh
-from conformance.reproduce import reproduce, reproduction
-from conformance.results import CaseResult, Cause, CheckResult
+from conformance.cases.case import Case
+from conformance.contract.mesh import Mesh
+from conformance.records.reproduce import reproduce, reproduction
+from conformance.records.results import CaseResult, Cause, CheckResult
+from conformance.runner.isolation import DEPENDS, HANG_SECONDS, MOST_BEFORE, MOST_CASES, SOMETIMES, Isolation
 
 FIRST, SECOND, THIRD, LAST = (
     Case(contract=f"made/{name}", implementation="jax-made", mesh=Mesh.parse("data=2"), dtype="float64")

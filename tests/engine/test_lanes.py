@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.cases import Case
-from conformance.lanes import Kept, Lane, Queue, until_done
-from conformance.mesh import Mesh
-from conformance.resolve import Target
+from conformance.cases.case import Case
+from conformance.cases.resolve import Target
+from conformance.contract.mesh import Mesh
+from conformance.runner.lanes import Kept, Lane, Queue, until_done
 
 
 def entry(framework: str, contract: str, mesh: str = "data=2") -> tuple[Case, Target]:

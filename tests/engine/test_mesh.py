@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.cases import Case
-from conformance.mesh import ORDERS, Mesh, MeshError
-from conformance.placements import local_index, sharded_dim
-from conformance.plan import parse_case
+from conformance.cases.case import Case
+from conformance.cases.selection import parse_case
+from conformance.contract.mesh import ORDERS, Mesh, MeshError
+from conformance.contract.placements import local_index, sharded_dim
 
 AXES = ("data", "fsdp", "tensor", "pipeline", "dp", "tp", "model", "x", "dp_replicate", "dp_shard_cp", "tensor2d", "X_")
 SIZES = st.dictionaries(st.sampled_from(AXES), st.integers(1, 4), min_size=1, max_size=3)

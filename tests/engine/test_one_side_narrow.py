@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from conformance.arithmetic import COMPUTATION, Operation
 from conformance.checks.logic import Logic
 from conformance.diagnosis.arithmetic import computed_in
-from conformance.results import CaseResult
+from conformance.evidence.arithmetic import COMPUTATION, Operation
+from conformance.records.results import CaseResult
 from tests.engine.specimen import exhibit
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.mesh import Mesh
-from conformance.placements import is_held, local_index, owned_by, partial_axes, sharded_dim
+from conformance.contract.mesh import Mesh
+from conformance.contract.placements import is_held, local_index, owned_by, partial_axes, sharded_dim
 
 MESH = Mesh.parse("data=2,pipeline=4")
 

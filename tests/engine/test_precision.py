@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from specimen import contract, exhibit
 
-from conformance.arithmetic import GRADIENTS, REDUCTION, STATISTICS, Operation
 from conformance.checks.numerics import Numerics
-from conformance.contract import Precision
-from conformance.exhibit import Exhibit
-from conformance.implementation import Declarations
-from conformance.judge import judge
+from conformance.contract.contract import Precision
+from conformance.contract.implementation import Declarations
+from conformance.evidence.arithmetic import GRADIENTS, REDUCTION, STATISTICS, Operation
+from conformance.evidence.comparison import Exhibit
+from conformance.runner.judge import judge
 
 SUM = Operation(
     role=REDUCTION, tensor="gradients/w", operation="all_reduce", dtype="bfloat16", axes=("tensor",), place="mine.py:7"

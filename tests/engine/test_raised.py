@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.raised import said, sentence
+from conformance.cases.raised import said, sentence
 
 
 def _raised(raise_it: str, tmp_path: Path) -> BaseException:
@@ -37,7 +37,9 @@ def test_the_line_of_the_cause_is_named_where_others_wrapped_it(tmp_path: Path) 
 def test_a_folder_whose_name_begins_like_a_library_s_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beside = tmp_path / "site-packages-of-mine"
     beside.mkdir()
-    monkeypatch.setattr("conformance.raised._OTHERS", (Path(sysconfig.get_path("stdlib")), tmp_path / "site-packages"))
+    monkeypatch.setattr(
+        "conformance.cases.raised._OTHERS", (Path(sysconfig.get_path("stdlib")), tmp_path / "site-packages")
+    )
     assert "theirs.py:1" in sentence(_raised("raise ValueError('here')", beside))
 
 

@@ -11,21 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformance.cases import Case
+from conformance.cases.case import Case
+from conformance.cases.resolve import Target
 from conformance.checks import CHECKS
 from conformance.checks.relations import Relations
-from conformance.evidence import Block, Observed, Trial
-from conformance.exhibit import Exhibit
-from conformance.explain import Explanation, lines
-from conformance.mesh import Mesh
+from conformance.cli.explain import Explanation, lines
+from conformance.contract.mesh import Mesh
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Block, Observed, Trial
+from conformance.records.results import CheckResult
 from conformance.relations import LAWS
 from conformance.relations.batch_permutation import permutation
 from conformance.relations.causal_leak import cuts
 from conformance.relations.layouts import other_layouts
 from conformance.relations.whole import one_axis
-from conformance.resolve import Target
-from conformance.results import CheckResult
-from conformance.run import Bench
+from conformance.runner.run import Bench
 from conformance.workers.jobs import CaseJob, TruthJob
 from conformance.workers.pool import Workers
 from tests.engine import lawful

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from conformance.cases import Case, Mutation
-from conformance.contract import Precision, Recipe
-from conformance.mesh import Mesh
-from conformance.resolve import Target
-from conformance.results import CaseResult, Cause, CheckResult
-from conformance.trials import ALONE, SHOWN, Judged, tried
+from conformance.cases.case import Case, Mutation
+from conformance.cases.resolve import Target
+from conformance.contract.contract import Precision, Recipe
+from conformance.contract.mesh import Mesh
+from conformance.diagnosis.bisection import ALONE, SHOWN, Judged, tried
+from conformance.records.results import CaseResult, Cause, CheckResult
 from tests.engine.specimen import contract
 
 CASE = Case(contract="made/up", implementation="jax-made", mesh=Mesh.parse("data=2,tensor=4"), dtype="float64")

@@ -10,8 +10,8 @@ import pytest
 from people_records import passing
 from typer.testing import CliRunner, Result
 
-from conformance.cases import Case
-from conformance.results import CaseResult
+from conformance.cases.case import Case
+from conformance.records.results import CaseResult
 
 Judge = Callable[[Case], CaseResult]
 
@@ -25,7 +25,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def shardproof() -> Callable[..., Result]:
     """Call the command line: `shardproof("run", "--profile", "smoke")`."""
-    from conformance.cli import app
+    from conformance.cli.main import app
 
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
@@ -50,5 +50,5 @@ class FakeRun:
 @pytest.fixture
 def fake_run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
     fake = FakeRun()
-    monkeypatch.setattr("conformance.commands.run.run_cases", fake)
+    monkeypatch.setattr("conformance.cli.run.run_cases", fake)
     return fake

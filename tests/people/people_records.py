@@ -6,11 +6,11 @@ import math
 import random
 from pathlib import Path
 
-from conformance.cases import Case
-from conformance.mesh import Mesh
-from conformance.recorder import Recorder
-from conformance.records import CaseRecord, RunRecord
-from conformance.results import CaseResult, Cause, CheckResult, Worst
+from conformance.cases.case import Case
+from conformance.contract.mesh import Mesh
+from conformance.records.recorder import Recorder
+from conformance.records.records import CaseRecord, RunRecord
+from conformance.records.results import CaseResult, Cause, CheckResult, Worst
 
 MESHES = ("tensor=2", "tensor=3", "tensor=4", "data=2,tensor=4", "data=2,tensor=4@shuffled", "sequence=2,tensor=2")
 CONTRACTS = ("column_linear", "row_linear", "vocabulary", "attention_gqa_headnorm", "mlp", "layer", "language_model")
@@ -135,7 +135,7 @@ def run_record(**fields: object) -> RunRecord:
 
 def write(directory: Path, results: list[CaseResult], **fields: object) -> Path:
     """A results directory with these results."""
-    from conformance.reproduce import reproduce
+    from conformance.records.reproduce import reproduce
 
     recorder = Recorder(directory, run_record(planned=len(results), **fields))
     for result in results:

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from people_records import broken, failing, passing, write
 
-from conformance.cases import Case
-from conformance.plan import Selection, select
-from conformance.recorder import read
-from conformance.reproduce import reproduce
-from conformance.resolve import resolve
-from conformance.results import CaseResult, overhead
-from conformance.run import Bench
-from conformance.suite import suites
-from conformance.usage import UsageError
+from conformance.cases.case import Case
+from conformance.cases.resolve import resolve
+from conformance.cases.selection import Selection, select
+from conformance.cases.suite import suites
+from conformance.cases.usage import UsageError
+from conformance.records.recorder import read
+from conformance.records.reproduce import reproduce
+from conformance.records.results import CaseResult, overhead
+from conformance.runner.run import Bench
 from conformance.workers.jobs import Outcome
 
 SMOKE = len(select(Selection(profile="smoke")))
@@ -54,7 +54,7 @@ def test_all_as_expected(shardproof, fake_run, here: Path) -> None:
 
 
 def test_the_version_is_said(shardproof) -> None:
-    from conformance import environment
+    from conformance.records import environment
 
     done = shardproof("--version")
     assert (done.exit_code, done.stdout) == (0, f"shardproof {environment.packages()['shardproof']}\n")
@@ -140,7 +140,7 @@ def test_a_refusal_that_the_matrix_expects_is_fine(shardproof, fake_run) -> None
 
 def test_a_run_that_judged_nothing_fails(shardproof, fake_run, monkeypatch) -> None:
     fake = type("Nothing", (), {"seconds": 0.0})()
-    monkeypatch.setattr("conformance.commands.run.run_cases", lambda cases, **rest: fake)
+    monkeypatch.setattr("conformance.cli.run.run_cases", lambda cases, **rest: fake)
     assert shardproof("run", *ONE).exit_code == 1
 
 
@@ -201,7 +201,7 @@ def test_what_the_engine_refuses_is_one_sentence_too(shardproof, monkeypatch, he
     def refuse(cases, **rest):
         raise UsageError("The parameter 'up.weight' of the contract tensor/mlp is not finite.")
 
-    monkeypatch.setattr("conformance.commands.run.run_cases", refuse)
+    monkeypatch.setattr("conformance.cli.run.run_cases", refuse)
     done = shardproof("run", *ONE, "--output", "out")
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == "The parameter 'up.weight' of the contract tensor/mlp is not finite.\n"
@@ -312,9 +312,8 @@ def test_the_main_process_imports_no_framework() -> None:
 
 
 def test_the_command_line_imports_next_to_nothing() -> None:
-    script = (
-        "import conformance.cli, sys; print([m for m in ('numpy', 'pydantic', 'rich', 'jinja2') if m in sys.modules])"
-    )
+    names = ("numpy", "pydantic", "rich", "jinja2")
+    script = f"import conformance.cli.main, sys; print([m for m in {names} if m in sys.modules])"
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]"

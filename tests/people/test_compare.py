@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from people_records import case, failing, passing, write
 
-from conformance.compare import compare
-from conformance.recorder import read
-from conformance.results import CaseResult
+from conformance.records.recorder import read
+from conformance.records.results import CaseResult
+from conformance.report.compare import compare
 
 
 def _runs(here: Path, before: list[CaseResult], after: list[CaseResult]):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from conformance import figures
+from conformance.records import formatting
 
 
 @pytest.mark.parametrize(
@@ -15,12 +15,12 @@ from conformance import figures
      (math.inf, "inf"), (math.nan, "NaN")],
 )  # fmt: skip
 def test_ratio(value: float | None, text: str) -> None:
-    assert figures.ratio(value) == text
+    assert formatting.ratio(value) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.4, "0.40 s"), (83.0, "83.0 s"), (200.4, "3 min 20 s")])
 def test_seconds(value: float, text: str) -> None:
-    assert figures.seconds(value) == text
+    assert formatting.seconds(value) == text
 
 
 @pytest.mark.parametrize(
@@ -28,4 +28,4 @@ def test_seconds(value: float, text: str) -> None:
     [((), ""), ((3,), "3"), ((0, 1), "0, 1"), ((1, 3, 5), "1, 3, 5"), (range(8), "0-7"), ((0, 1, 2, 5), "0-2, 5")],
 )
 def test_spans(numbers: tuple[int, ...], text: str) -> None:
-    assert figures.spans(numbers) == text
+    assert formatting.spans(numbers) == text

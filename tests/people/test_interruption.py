@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from people_records import broken, case, passing, run_record, write
 
-from conformance.cases import Case
-from conformance.lanes import Kept, Lane, until_done
-from conformance.plan import Selection, select
-from conformance.recorder import Recorder, read
-from conformance.records import CaseRecord
-from conformance.resolve import resolve
+from conformance.cases.case import Case
+from conformance.cases.resolve import resolve
+from conformance.cases.selection import Selection, select
+from conformance.records.recorder import Recorder, read
+from conformance.records.records import CaseRecord
+from conformance.runner.lanes import Kept, Lane, until_done
 
 ONE = ("--contract", "tensor/mlp", "--implementation", "jax-shard_map", "--mesh", "tensor=2", "--dtype", "float64")
 CASES = select(Selection(profile="smoke", suites=("tensor",), framework="jax"))
@@ -52,7 +52,7 @@ class Interrupts:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_a_signal_cuts_off_is_no_record(shardproof, monkeypatch, here: Path, number: signal.Signals) -> None:
-    monkeypatch.setattr("conformance.commands.run.run_cases", Interrupts(number, after=2))
+    monkeypatch.setattr("conformance.cli.run.run_cases", Interrupts(number, after=2))
     done = shardproof("run", "tensor", "--profile", "smoke", "--framework", "jax", "--output", "out")
     assert done.exit_code == 130, done.output
     found = read(here / "out")
@@ -94,7 +94,7 @@ def test_two_cannot_write_to_one_folder(shardproof, fake_run, here: Path) -> Non
 
 def test_a_resumed_run_says_which_code_judged_what(shardproof, fake_run, monkeypatch, here: Path) -> None:
     write(here / "out", [passing(case())])
-    monkeypatch.setattr("conformance.environment.content_hash", lambda: "1" * 64)
+    monkeypatch.setattr("conformance.records.environment.content_hash", lambda: "1" * 64)
     done = shardproof("run", *ONE, "--resume", "out")
     found = read(here / "out")
     assert [record.part for record in found.records] == [0, 1]
@@ -158,7 +158,7 @@ def test_a_disk_that_is_full_at_the_report_keeps_the_records(shardproof, fake_ru
             raise full
         real(draft, path)
 
-    monkeypatch.setattr("conformance.files.os.replace", replaced)
+    monkeypatch.setattr("conformance.records.files.os.replace", replaced)
     done = shardproof("run", *ONE, "--output", "out")
     assert done.exit_code == 1
     assert "There is no report. Cannot write 'out/report.html': No space left on device." in done.stderr
@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_be_written(shardproof, fake_run, monkeypatch, here
     def refused(*_: object, **__: object) -> int:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("conformance.recorder.os.open", refused)
+    monkeypatch.setattr("conformance.records.recorder.os.open", refused)
     for words in (("--resume", "out"), (*ONE, "--output", "new")):
         done = shardproof("run", *words)
         assert done.exit_code == 2

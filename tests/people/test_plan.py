@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.cases import DEVICES, DTYPES, Case, Mutation
-from conformance.cli import app
-from conformance.mesh import ORDERS, Mesh
-from conformance.plan import Selection, parse_case, select
-from conformance.reproduce import reproduce
-from conformance.roles import ROLES
-from conformance.suite import suites
-from conformance.usage import UsageError
+from conformance.cases.case import DEVICES, DTYPES, Case, Mutation
+from conformance.cases.selection import Selection, parse_case, select
+from conformance.cases.suite import suites
+from conformance.cases.usage import UsageError
+from conformance.cli.main import app
+from conformance.contract.mesh import ORDERS, Mesh
+from conformance.contract.roles import ROLES
+from conformance.records.reproduce import reproduce
 
 MLP: dict[str, Any] = {"contracts": ("tensor/mlp",), "implementation": "jax-shard_map"}
 CASE: dict[str, Any] = {"contract": "tensor/mlp", "implementation": "jax-shard_map"}

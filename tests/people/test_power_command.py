@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from people_records import failing, passing
 
-from conformance.cases import Case
-from conformance.mesh import Mesh
-from conformance.power_table import PowerRow, PowerTable
-from conformance.suitable import BY_ANNOTATION, Found, candidates, find
-from conformance.suite import suites
+from conformance.cases.case import Case
+from conformance.cases.suite import suites
+from conformance.contract.mesh import Mesh
+from conformance.power.suitable import BY_ANNOTATION, Found, candidates, find
+from conformance.power.table import PowerRow, PowerTable
 from conformance.trace.site import Site
 from conformance.workers.jobs import Outcome, SitesJob
 
@@ -68,8 +68,8 @@ def found(mine: str, monkeypatch: pytest.MonkeyPatch) -> Found:
         for case in cases:
             on_result(failing(case) if case.contract == "tensor/layer" else passing(case))
 
-    monkeypatch.setattr("conformance.suitable.run", judged)
-    monkeypatch.setattr("conformance.suitable.resolve", lambda case: Target())
+    monkeypatch.setattr("conformance.power.suitable.run", judged)
+    monkeypatch.setattr("conformance.power.suitable.resolve", lambda case: Target())
     mesh = Mesh.parse("tensor=2")
     cases = [Case(contract=name, implementation=mine, mesh=mesh, dtype="float64") for name in ANSWERS]
     return find(cases, Answers(), lambda sentence: None)
@@ -115,7 +115,7 @@ def test_the_status_is_that_of_what_was_planted(
     shardproof, mine: str, monkeypatch, rows: list[PowerRow], left_out: dict[str, str], status: int
 ) -> None:
     table = PowerTable.of(rows, left_out=left_out)
-    monkeypatch.setattr("conformance.power.power", lambda names, **rest: table)
+    monkeypatch.setattr("conformance.power.measure.power", lambda names, **rest: table)
     done = shardproof("power", "--implementation", mine, "--output", "out")
     assert done.exit_code == status, done.output
     assert ("Nothing was planted." in done.stdout) == (not rows)
@@ -125,7 +125,7 @@ def test_the_status_is_that_of_what_was_planted(
 
 
 def test_a_contract_that_was_asked_for_must_be_measured(shardproof, mine: str, monkeypatch) -> None:
-    monkeypatch.setattr("conformance.power.power", lambda names, **rest: PowerTable.of([ROW]))
+    monkeypatch.setattr("conformance.power.measure.power", lambda names, **rest: PowerTable.of([ROW]))
     words = ("power", "--implementation", mine, "--output", "out", "--contract")
     assert shardproof(*words, "tensor/mlp").exit_code == 0
     assert shardproof(*words, "tensor/layer").exit_code == 1

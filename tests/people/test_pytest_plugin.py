@@ -10,7 +10,7 @@ import pytest
 from people_records import broken, failing, passing
 
 import suites.tensor.suite
-from conformance.suite import suites as installed
+from conformance.cases.suite import suites as installed
 
 pytest_plugins = ("pytester",)
 SUITE = Path(suites.tensor.suite.__file__)
@@ -78,7 +78,7 @@ def test_an_unknown_profile_is_refused(run) -> None:
 
 
 def test_a_profile_without_cases_fails(run, monkeypatch) -> None:
-    monkeypatch.setattr("conformance.cases.Suite.cases", lambda suite, profile: [])
+    monkeypatch.setattr("conformance.cases.suite.Suite.cases", lambda suite, profile: [])
     found = run(SUITE)
     found.assert_outcomes(errors=1)
     assert "has no case in the profile 'smoke'" in found.stdout.str()

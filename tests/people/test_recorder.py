@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from people_records import broken, case, everything, failing, passing, run_record, write
 
-from conformance.recorder import Recorder, read
-from conformance.records import CaseRecord
-from conformance.usage import UsageError
+from conformance.cases.usage import UsageError
+from conformance.records.recorder import Recorder, read
+from conformance.records.records import CaseRecord
 
 
 def test_everything_written_is_read(here: Path) -> None:

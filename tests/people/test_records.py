@@ -13,10 +13,10 @@ from people_records import case, everything, failing
 from pydantic import ValidationError
 
 import conformance
-from conformance.cases import Case, Mutation
-from conformance.mesh import Mesh
-from conformance.records import SCHEMA_VERSION, CaseRecord, schema
-from conformance.results import VERDICTS, CaseResult, Cause, CheckResult, Worst
+from conformance.cases.case import Case, Mutation
+from conformance.contract.mesh import Mesh
+from conformance.records.records import SCHEMA_VERSION, CaseRecord, schema
+from conformance.records.results import VERDICTS, CaseResult, Cause, CheckResult, Worst
 
 STABLE = [
     "case", "suite", "contract", "implementation", "framework", "mesh", "dtype", "seed", "devices", "verdict", "checks",
@@ -105,7 +105,7 @@ def test_ratio_of_a_true_zero() -> None:
 
 def test_the_published_schema_is_up_to_date() -> None:
     published = Path(conformance.__file__).parents[1] / "docs" / "record.schema.json"
-    assert published.read_text() == schema(), "run: python -m conformance.records docs/record.schema.json"
+    assert published.read_text() == schema(), "run: python -m conformance.records.records docs/record.schema.json"
 
 
 def test_the_schema_knows_every_key_and_verdict() -> None:

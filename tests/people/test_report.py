@@ -12,13 +12,13 @@ from xml.etree import ElementTree
 import pytest
 from people_records import broken, case, everything, failing, passing, write
 
-from conformance.recorder import Results, read
+from conformance.contract.timeline import Bar, Lane, Timeline
+from conformance.records.recorder import Results, read
 from conformance.report import write_all
 from conformance.report.distribution import BINS, histograms
 from conformance.report.html import anchor, html
 from conformance.report.matrix import Cell, matrices, shade
 from conformance.report.timelines import drawings
-from conformance.timeline import Bar, Lane, Timeline
 
 VOID = {"meta", "link", "br", "img", "line", "rect"}
 
@@ -128,14 +128,14 @@ def test_cells_are_never_told_apart_by_colour_alone() -> None:
 
 
 def _cell(verdict: str) -> Cell:
-    from conformance.records import CaseRecord
+    from conformance.records.records import CaseRecord
 
     result = {"pass": passing, "fail": failing}.get(verdict, lambda one: broken(one, verdict))(case())
     return Cell(records=(CaseRecord.of(result),))
 
 
 def test_a_cell_shows_its_worst_seed(results: Results) -> None:
-    from conformance.records import CaseRecord
+    from conformance.records.records import CaseRecord
 
     records = [CaseRecord.of(passing(case(), ratio=0.9)), CaseRecord.of(failing(case(), ratio=3.0))]
     cell = Cell(records=tuple(records))
@@ -144,7 +144,7 @@ def test_a_cell_shows_its_worst_seed(results: Results) -> None:
 
 
 def test_a_failure_with_a_small_error_is_not_shaded_as_a_pass() -> None:
-    from conformance.records import CaseRecord
+    from conformance.records.records import CaseRecord
 
     assert shade(CaseRecord.of(passing(case(), ratio=1.0))) < 4
     assert shade(CaseRecord.of(failing(case(), ratio=0.5))) >= 4
@@ -176,7 +176,7 @@ def test_histograms_count_every_figure(results: Results) -> None:
 
 
 def test_an_error_equal_to_its_bound_is_within_it() -> None:
-    from conformance.records import CaseRecord
+    from conformance.records.records import CaseRecord
 
     (histogram,) = histograms([CaseRecord.of(passing(case(), ratio=1.0))])
     assert not any(bar.beyond for bar in histogram.bars)

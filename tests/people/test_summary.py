@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from people_records import broken, case, failing, passing, run_record
 
-from conformance.cases import Case
-from conformance.records import CaseRecord
-from conformance.suite import suites
-from conformance.summary import show, totals
-from conformance.summary_table import blocks, show_blocks
+from conformance.cases.case import Case
+from conformance.cases.suite import suites
+from conformance.records.records import CaseRecord
+from conformance.report.terminal import show, totals
+from conformance.report.terminal_table import blocks, show_blocks
 
 LONG = "/home/somebody/work/a/rather/deep/folder/of/their/own/my_parallel_block.py:MyTensorParallelFeedForward"
 

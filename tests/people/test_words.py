@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from people_records import case, failing, passing, write
 
-from conformance import doctor
+from conformance.cases.suite import PROFILES, suites
 from conformance.checks import CHECKS
-from conformance.doctor import Finding
-from conformance.suite import PROFILES, suites
+from conformance.cli import doctor
+from conformance.cli.doctor import Finding
 
 
 @pytest.mark.parametrize("what", ["suites", "contracts", "implementations", "meshes", "faults", "cases"])

@@ -11,7 +11,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from conformance.contract import Precision, Recipe
+from conformance.contract.contract import Precision, Recipe
 from reference.architecture import Architecture, shapes
 from reference.batches import random_batches, skewed_batches, text_batches, weighted_batches
 from reference.parameters import Arrays, draw

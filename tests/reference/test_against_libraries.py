@@ -6,7 +6,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from conformance.contract import Recipe
+from conformance.contract.contract import Recipe
 from reference.architecture import Architecture
 from reference.parameters import draw, generator
 from tests.reference.table import FRAMEWORKS, Example, relative_error, run, to_numpy

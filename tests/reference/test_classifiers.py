@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conformance.contract import Precision
+from conformance.contract.contract import Precision
 from reference.architecture import Architecture, shapes
 from reference.batches import random_batches, shard_edges, skewed_batches, weighted_batches
 from reference.parameters import draw

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.contract import Recipe
+from conformance.contract.contract import Recipe
 from tests.reference.table import EXAMPLES, FRAMEWORKS, Example, relative_error, to_numpy, trainer
 
 EVERY_FRAMEWORK = pytest.mark.parametrize("framework", FRAMEWORKS)

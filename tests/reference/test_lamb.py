@@ -6,7 +6,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from conformance.contract import Recipe
+from conformance.contract.contract import Recipe
 from tests.reference.table import FRAMEWORKS, relative_error, to_numpy
 from tests.reference.test_muon import drawn, ours
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.contract import Precision, Recipe
+from conformance.contract.contract import Precision, Recipe
 from reference.architecture import Architecture, shapes
 from reference.batches import random_batches
 from reference.parameters import draw

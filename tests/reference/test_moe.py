@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conformance.contract import Precision
+from conformance.contract.contract import Precision
 from reference.architecture import mixtures, places
 from reference.batches import slices
 from reference.parameters import generator

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from conformance.contract import Precision, Recipe
+from conformance.contract.contract import Precision, Recipe
 from reference.architecture import Architecture, shapes
 from reference.batches import cancelling_batches, cut, parts
 from reference.parameters import draw

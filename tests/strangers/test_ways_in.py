@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
-COMMAND = [sys.executable, "-m", "conformance.cli"]
+COMMAND = [sys.executable, "-m", "conformance.cli.main"]
 
 
 def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -10,8 +10,8 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
-from conformance.implementation import Arranged
-from conformance.mesh import Mesh
+from conformance.contract.implementation import Arranged
+from conformance.contract.mesh import Mesh
 
 P = PartitionSpec
 STEPS = 3  # trips of the scan

@@ -12,8 +12,8 @@ import program
 import pytest
 from jax import lax
 
-from conformance.arithmetic import GRADIENTS, REDUCTION, STATISTICS
-from conformance.mesh import Mesh
+from conformance.contract.mesh import Mesh
+from conformance.evidence.arithmetic import GRADIENTS, REDUCTION, STATISTICS
 from conformance.trace.jax_trace import Program
 
 P = program.P

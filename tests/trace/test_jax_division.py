@@ -13,8 +13,8 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from conformance.evidence import Division
-from conformance.mesh import Mesh
+from conformance.contract.mesh import Mesh
+from conformance.evidence.evidence import Division
 from conformance.trace.jax_hlo import spanned_axes
 from conformance.trace.jax_trace import Program
 

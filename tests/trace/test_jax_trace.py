@@ -11,11 +11,11 @@ import program
 import pytest
 from jax import lax
 
-from conformance.cases import Mutation
-from conformance.implementation import Traffic
-from conformance.mesh import Mesh
-from conformance.mutation import OPERATORS, MutationError
+from conformance.cases.case import Mutation
+from conformance.contract.implementation import Traffic
+from conformance.contract.mesh import Mesh
 from conformance.trace.jax_trace import Program
+from conformance.trace.operators import OPERATORS, MutationError
 
 MESHES = ("data=2,tensor=4", "data=2,tensor=4@shuffled")
 

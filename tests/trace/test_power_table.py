@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from conformance import equivalent, power
-from conformance.alteration import Alteration
-from conformance.power_table import PowerRow, PowerTable
+from conformance.contract.alteration import Alteration
+from conformance.power import equivalence, measure
+from conformance.power.table import PowerRow, PowerTable
 
 ROW = PowerRow(
     kind="mutation",
@@ -64,21 +64,21 @@ def test_the_table_is_written_the_same_whatever_the_order(tmp_path: Path) -> Non
     rows = [replace(ROW, id=f"drop@{n}", contract=f"{suite}/mlp") for suite in ("tensor", "moe") for n in (2, 10)]
     page = PowerTable.of(rows).write(tmp_path / "one")
     PowerTable.of(reversed(rows)).write(tmp_path / "two")
-    assert page.name == "power.md"
-    for name in ("power.json", "power.md", "tensor.md", "moe.md"):
+    assert page.name == "measure.md"
+    for name in ("measure.json", "measure.md", "tensor.md", "moe.md"):
         assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
-    found = json.loads((tmp_path / "one" / "power.json").read_text())
+    found = json.loads((tmp_path / "one" / "measure.json").read_text())
     assert found["totals"]["killed"] == 4
     assert [row["id"] for row in found["rows"]] == ["drop@2", "drop@10"] * 2
 
 
 def test_values_are_alike_bit_for_bit_or_but_for_the_order_of_a_sum() -> None:
     x = np.array([1.0, 1e-20, -3.0])
-    assert equivalent._alike(x.copy(), x, 0)
-    assert not equivalent._alike(x + np.array([2.3e-16, 0, 0]), x, 0)
-    assert equivalent._alike(x + np.array([2.3e-16, 0, 0]), x, equivalent.ULPS)
-    assert not equivalent._alike(x + np.array([1e-13, 0, 0]), x, equivalent.ULPS)
-    assert not equivalent._alike(x.astype(np.float32), x, equivalent.ULPS)
+    assert equivalence._alike(x.copy(), x, 0)
+    assert not equivalence._alike(x + np.array([2.3e-16, 0, 0]), x, 0)
+    assert equivalence._alike(x + np.array([2.3e-16, 0, 0]), x, equivalence.ULPS)
+    assert not equivalence._alike(x + np.array([1e-13, 0, 0]), x, equivalence.ULPS)
+    assert not equivalence._alike(x.astype(np.float32), x, equivalence.ULPS)
 
 
 def test_what_is_measured_later_stands_beside_those_that_were(tmp_path: Path) -> None:
@@ -95,10 +95,10 @@ def test_what_is_measured_later_stands_beside_those_that_were(tmp_path: Path) ->
 
 
 def test_an_alteration_is_a_mutation_that_says_why_it_may_survive() -> None:
-    case = power.Case(contract="tensor/mlp", implementation="x", mesh=power.Mesh.parse("tensor=2"), dtype="float64")
+    case = measure.Case(contract="tensor/mlp", implementation="x", mesh=measure.Mesh.parse("tensor=2"), dtype="float64")
     one = Alteration(operator="swap", site=7, what="swapped", axis="tensor", seen_by=("error",), neutral="it is lawful")
-    planted = power._alteration(case, one)
+    planted = measure._alteration(case, one)
     survivor = replace(ROW, id="swap@7", verdict="pass", axis=None)
     assert (str(planted.case.mutation), planted.axes, planted.planned) == ("swap@7", ("tensor",), ("error",))
-    assert power._proven(planted, survivor, None).equivalent == "it is lawful"  # type: ignore[arg-type]
-    assert power._proven(planted, ROW, None).equivalent is None  # type: ignore[arg-type]
+    assert measure._proven(planted, survivor, None).equivalent == "it is lawful"  # type: ignore[arg-type]
+    assert measure._proven(planted, ROW, None).equivalent is None  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from conformance.tolerance import EPSILON
+from conformance.evidence.tolerance import EPSILON
 from conformance.trace.stochastic import Stochastic
 
 MEMBERS = 64

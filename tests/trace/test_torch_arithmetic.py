@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from conformance.arithmetic import GRADIENTS, REDUCTION, STATISTICS
-from conformance.mesh import Mesh
+from conformance.contract.mesh import Mesh
+from conformance.evidence.arithmetic import GRADIENTS, REDUCTION, STATISTICS
 
 torch = pytest.importorskip("torch")
 dist = torch.distributed

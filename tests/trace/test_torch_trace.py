@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch_program
 
-from conformance.implementation import Traffic
+from conformance.contract.implementation import Traffic
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ import torch.distributed._functional_collectives as functional
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
-from conformance.cases import Mutation
-from conformance.mesh import Mesh
+from conformance.cases.case import Mutation
+from conformance.contract.mesh import Mesh
 from conformance.trace.torch_trace import Mutator, Recorder
 
 MESH = Mesh.parse("data=2,tensor=2@shuffled")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance.cases import Case
-from conformance.mesh import Mesh
+from conformance.cases.case import Case
+from conformance.contract.mesh import Mesh
 from conformance.workers.jobs import CaseJob
 from conformance.workers.pool import Workers
 

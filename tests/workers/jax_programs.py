@@ -14,8 +14,8 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from conformance.alteration import Alteration
-from conformance.implementation import Arranged, Implementation, Packed, Unsupported
+from conformance.contract.alteration import Alteration
+from conformance.contract.implementation import Arranged, Implementation, Packed, Unsupported
 
 
 class Reference:

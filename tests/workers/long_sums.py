@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from conformance.contract import Contract, Recipe
+from conformance.contract.contract import Contract, Recipe
 
 
 class JaxReference:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conformance.contract import Arrays
+from conformance.contract.contract import Arrays
 from conformance.workers.altered import altered
 from conformance.workers.truth import References
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from conformance.assembly import assembled
-from conformance.evidence import Block, Observed
-from conformance.implementation import Arranged
-from conformance.mesh import Mesh
+from conformance.contract.implementation import Arranged
+from conformance.contract.mesh import Mesh
+from conformance.evidence.evidence import Block, Observed
+from conformance.evidence.gather import assembled
 from conformance.workers.observe import Unreadable, arranged, plain, widened
 
 MESH = Mesh.parse("tensor=2")

@@ -7,11 +7,11 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from conformance.cases import Case
+from conformance.cases.case import Case
+from conformance.cases.resolve import Target
 from conformance.checks import CHECKS
-from conformance.isolation import DEPENDS
-from conformance.resolve import Target
-from conformance.run import Bench
+from conformance.runner.isolation import DEPENDS
+from conformance.runner.run import Bench
 from conformance.workers.pool import Workers
 from tests.workers import tiny
 from tests.workers.conftest import job
@@ -22,7 +22,7 @@ BY_VALUES = [check for check in CHECKS if check.name in ("logic", "numerics")]
 def test_a_case_that_depends_on_another_is_found(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = job(framework, "Remembers").case
     target = Target(contract=tiny.CONTRACT, framework=framework, path=case.implementation)
-    monkeypatch.setattr("conformance.run.resolve", lambda case: target)
+    monkeypatch.setattr("conformance.runner.run.resolve", lambda case: target)
     narrow, wide, again = replace(case, dtype="float32"), case, replace(case, seed=1)
     with Workers() as workers:
         bench = Bench(workers=workers, checks=BY_VALUES, alone=True)

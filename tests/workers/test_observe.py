@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from conformance.assembly import assembled, covered
-from conformance.evidence import Evidence, Observed
-from conformance.mesh import Mesh
+from conformance.contract.mesh import Mesh
+from conformance.evidence.evidence import Evidence, Observed
+from conformance.evidence.gather import assembled, covered
 from conformance.workers.pool import Workers
 from tests.workers.conftest import job
 

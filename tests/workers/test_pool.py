@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from conformance.cases import Mutation
+from conformance.cases.case import Mutation
 from conformance.trace.site import Site
 from conformance.workers.jobs import Outcome, SitesJob, TruthJob
 from conformance.workers.pool import Workers, _alike
@@ -112,8 +112,8 @@ def test_truth(workers: Workers, framework: str, dtype: str) -> None:
     ("target", "sentence"),
     [
         ("no_such_module:Class", "'no_such_module' does not import: ModuleNotFoundError"),
-        ("conformance.mesh:Nothing", "'conformance.mesh' has no 'Nothing'"),
-        ("conformance.mesh:Mesh", "lacks place"),
+        ("conformance.contract.mesh:Nothing", "'conformance.contract.mesh' has no 'Nothing'"),
+        ("conformance.contract.mesh:Mesh", "lacks place"),
     ],
 )
 def test_bad_target_is_a_sentence(workers: Workers, framework: str, target: str, sentence: str) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformance.evidence import Truth
-from conformance.tolerance import EPSILON
+from conformance.evidence.evidence import Truth
+from conformance.evidence.tolerance import EPSILON
 from conformance.workers.jobs import TruthJob
 from conformance.workers.pool import Workers
 from conformance.workers.truth import _begun_at, _perturbed

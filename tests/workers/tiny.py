@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from conformance.contract import Arrays, Contract, Recipe
+from conformance.contract.contract import Arrays, Contract, Recipe
 
 ROWS, IN, OUT = 8, 6, 5
 MODEL = None

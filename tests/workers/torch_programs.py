@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
-from conformance.alteration import Alteration
-from conformance.implementation import Arranged, Implementation, Sharded, Unsupported
+from conformance.contract.alteration import Alteration
+from conformance.contract.implementation import Arranged, Implementation, Sharded, Unsupported
 
 
 def _gradient(w: Any, x: Any, mask: Any) -> tuple[Any, Any]:

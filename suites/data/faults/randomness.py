@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from conformance.placements import sharded_dim
+from conformance.contract.placements import sharded_dim
 from suites.tensor.faults import Conforming
 
 

@@ -8,7 +8,7 @@ drawn, computed again, rounded and loaded, `absent` what cannot be planted.
 
 from __future__ import annotations
 
-from conformance.faults import Fault
+from conformance.cases.fault import Fault
 from suites.data.faults.absent import ABSENT as _ABSENT
 from suites.data.faults.planting import CROSSED, HYBRID, HYBRID_WAYS, SMALL, both, each, in_torch, of_tensor
 from suites.data.faults.table_coupled import COUPLED

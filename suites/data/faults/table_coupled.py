@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.faults import Fault
+from conformance.cases.fault import Fault
 from suites.data.faults.planting import HYBRID, both, each
 
 _ROWS = ("data=4,tensor=2",)  # rows over one axis, and something else over the other

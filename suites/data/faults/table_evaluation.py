@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.faults import NO_AXIS, Fault
+from conformance.cases.fault import NO_AXIS, Fault
 from suites.data.faults.planting import HYBRID, SMALL, both, each
 
 EVALUATION = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.faults import Fault
+from conformance.cases.fault import Fault
 from suites.data.faults.planting import CROSSED, HYBRID, HYBRID_WAYS, SMALL, both, each, in_torch, of_tensor
 from suites.tensor.faults.planting import github
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.faults import Fault
+from conformance.cases.fault import Fault
 from suites.data.faults.planting import HYBRID, SMALL, in_torch
 from suites.tensor.faults.planting import github
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from conformance.placements import Placements
+from conformance.contract.placements import Placements
 from suites.data.arrangement import Positions, ShardedState, in_chunks
 from suites.data.jax_automatic.contrastive import ContrastiveTowers
 from suites.tensor.jax_automatic import linear, transformer

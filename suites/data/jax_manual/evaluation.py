@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from conformance.implementation import Unsupported
+from conformance.contract.implementation import Unsupported
 from reference.held_out import ROWS, apart
 from suites.data.arrangement import Conforming
 from suites.training.jax_state import Named, pad_to_multiple

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conformance.placements import Placements
+from conformance.contract.placements import Placements
 from suites.data.arrangement import Positions, ShardedState
 from suites.training.jax_state import Named, pad_to_multiple
 from suites.training.traffic import Transfer

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from conformance.placements import Placements
+from conformance.contract.placements import Placements
 from suites.data.arrangement import Positions
 from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.evaluation import Evaluation

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conformance.contract import Recipe
+from conformance.contract.contract import Recipe
 
 Named = dict[str, Tensor]
 Slots = dict[str, Named]

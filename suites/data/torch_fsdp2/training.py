@@ -21,8 +21,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.nn.utils import get_total_norm
 
-from conformance.implementation import Unsupported
-from conformance.placements import Placements
+from conformance.contract.implementation import Unsupported
+from conformance.contract.placements import Placements
 from suites.data.torch_fsdp2.modules import Node, fill, sharded, tree
 from suites.data.torch_fsdp2.optimizers import updated
 from suites.data.torch_manual.contrastive import ContrastiveTowers

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformance.implementation import Unsupported
+from conformance.contract.implementation import Unsupported
 from reference.held_out import ROWS, apart
 from suites.data.arrangement import Conforming
 from suites.training.torch_state import Named, State, pad_to_multiple

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformance.placements import Placements
+from conformance.contract.placements import Placements
 from suites.data.arrangement import Positions, ShardedState, in_chunks
 from suites.training.torch_collectives import MeshAxis
 from suites.training.torch_state import Named

@@ -16,7 +16,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import NamedSharding
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from conformance.implementation import Traffic
+from conformance.contract.implementation import Traffic
 from conformance.trace.jax_interpreter import Frame, Place, at, children
 from conformance.trace.jax_trace import payload_bytes
 from suites.hybrid.full_size.programs import Program

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from conformance.contract import Contract, Precision, Recipe
-from conformance.mesh import Mesh
+from conformance.contract.contract import Contract, Precision, Recipe
+from conformance.contract.mesh import Mesh
 from reference.architecture import Architecture
 from suites.hybrid.jax_manual import three_axes
 from suites.training.contracts import contract

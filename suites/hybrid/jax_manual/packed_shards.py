@@ -12,7 +12,7 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 
-from conformance.placements import Placements
+from conformance.contract.placements import Placements
 from suites.data.arrangement import Positions
 from suites.data.jax_manual.sharding import ShardedGradients
 from suites.pipeline.jax_manual.packing import PACKED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.faults import NO_AXIS, Fault
+from conformance.cases.fault import NO_AXIS, Fault
 from suites.moe.faults.planting import (
     CAPACITY,
     CROSSED,

@@ -10,7 +10,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from conformance.implementation import Declarations
+from conformance.contract.implementation import Declarations
 from suites.moe.arrangement import TERMS, ExpertArrangement
 from suites.moe.torch_manual import routing
 from suites.tensor.torch_manual.transformer import DecoderLayers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.faults import NO_AXIS, Fault
+from conformance.cases.fault import NO_AXIS, Fault
 from suites.pipeline.faults.absent import ABSENT as ABSENT
 from suites.pipeline.faults.planting import CROSSED, CROSSED_WAYS, UNEVEN, both, each, in_jax
 from suites.tensor.faults.planting import github

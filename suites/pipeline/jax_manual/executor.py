@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from conformance.alteration import Alteration
+from conformance.contract.alteration import Alteration
 from suites.pipeline.arrangement import RIDING
 from suites.pipeline.jax_manual import wire
 from suites.pipeline.jax_manual.packing import PackedTraining

@@ -10,7 +10,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from conformance.implementation import Declarations, Unsupported
+from conformance.contract.implementation import Declarations, Unsupported
 from suites.pipeline.jax_manual.pipeline import Pipeline
 from suites.tensor.jax_manual import transformer as tensor
 from suites.training.jax_state import Named

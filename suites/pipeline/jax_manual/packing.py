@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from conformance.implementation import Arranged, Packed
-from conformance.placements import Placements, local_index
+from conformance.contract.implementation import Arranged, Packed
+from conformance.contract.placements import Placements, local_index
 from suites.pipeline.jax_manual.vector import Vector
 from suites.pipeline.stages import Stages
 from suites.training.jax_manual import ShardMapTraining

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from conformance.implementation import Arranged, Packed
-from conformance.placements import Placements, owned_by, sharded_dim
+from conformance.contract.implementation import Arranged, Packed
+from conformance.contract.placements import Placements, owned_by, sharded_dim
 from suites.pipeline.jax_manual.executor import Executor
 from suites.pipeline.jax_manual.packing import PACKED
 from suites.pipeline.stages import INPUT_GRADIENTS

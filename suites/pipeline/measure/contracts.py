@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conformance.contract import Contract, Recipe
+from conformance.contract.contract import Contract, Recipe
 from reference.architecture import Architecture
 from suites.training.contracts import contract
 

@@ -7,9 +7,9 @@ from statistics import median
 
 import numpy as np
 
-from conformance.cases import Case
-from conformance.evidence import Observations
-from conformance.mesh import Mesh
+from conformance.cases.case import Case
+from conformance.contract.mesh import Mesh
+from conformance.evidence.evidence import Observations
 from conformance.workers.jobs import CaseJob, MeasureJob
 from conformance.workers.pool import Workers
 from suites.pipeline.laws import live

@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from conformance.alteration import Alteration
+from conformance.contract.alteration import Alteration
 from suites.pipeline.arrangement import RIDING
 from suites.pipeline.laws import violations
 from suites.pipeline.mutants import alterations, mutant

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from conformance.implementation import Declarations
+from conformance.contract.implementation import Declarations
 from suites.pipeline.torch_manual.pipeline import Pipeline
 from suites.tensor.torch_manual import transformer as tensor
 from suites.training.torch_state import Named

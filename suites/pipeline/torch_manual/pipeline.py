@@ -13,8 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from conformance.implementation import Declarations
-from conformance.placements import Placements, owned_by
+from conformance.contract.implementation import Declarations
+from conformance.contract.placements import Placements, owned_by
 from conformance.workers.fleet import busiest
 from suites.pipeline.arrangement import RIDING
 from suites.pipeline.timetable import ACTIVATION, SEND, WORK, Event

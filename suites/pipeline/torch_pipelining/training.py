@@ -17,9 +17,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.pipelining import PipelineStage
 from torch.nn import Parameter
 
-from conformance.contract import Contract
-from conformance.implementation import Declarations, Unsupported
-from conformance.mesh import Mesh
+from conformance.contract.contract import Contract
+from conformance.contract.implementation import Declarations, Unsupported
+from conformance.contract.mesh import Mesh
 from suites.pipeline.torch_manual.executor import SUMS
 from suites.pipeline.torch_manual.pipeline import Pipeline
 from suites.pipeline.torch_pipelining.modules import ROWS, StageModule, entrance

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.faults import Fault
+from conformance.cases.fault import Fault
 from suites.sequence.faults.planting import CUBE, FLAT, LONG, ring, tokens, zigzag
 from suites.sequence.faults.table_context import ATTENTION, PLACES
 from suites.sequence.faults.table_precision import PRECISION

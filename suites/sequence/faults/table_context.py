@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.faults import Fault
+from conformance.cases.fault import Fault
 from suites.sequence.faults.planting import CUBE, LONG, each, ring, ulysses, zigzag
 from suites.tensor.faults.planting import github
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.faults import Fault
+from conformance.cases.fault import Fault
 from suites.sequence.faults.planting import FLAT, LONG, each
 
 PRECISION = (

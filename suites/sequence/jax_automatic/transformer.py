@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import jax
 
-from conformance.implementation import Unsupported
-from conformance.placements import Placements
+from conformance.contract.implementation import Unsupported
+from conformance.contract.placements import Placements
 from suites.sequence.arrangement import CONTEXT
 from suites.tensor.jax_automatic import attention, feedforward, transformer
 from suites.tensor.jax_automatic.annotations import TensorAnnotations

@@ -15,7 +15,7 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 
-from conformance.placements import Placements
+from conformance.contract.placements import Placements
 from suites.sequence.arrangement import Positions, TokenArrangement
 from suites.sequence.jax_manual.collectives import gather_along, scatter_along
 from suites.tensor.jax_manual import attention, feedforward, linear, transformer

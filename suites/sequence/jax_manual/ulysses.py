@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
-from conformance.implementation import Unsupported
+from conformance.contract.implementation import Unsupported
 from suites.sequence.jax_manual import sequence_parallel
 from suites.sequence.jax_manual.collectives import exchange
 from suites.sequence.jax_manual.context import ContextParallel

@@ -22,8 +22,8 @@ from torch.distributed.tensor.experimental import context_parallel
 from torch.distributed.tensor.experimental._attention import _cp_options
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from conformance.implementation import Declarations, Unsupported
-from conformance.placements import Placements
+from conformance.contract.implementation import Declarations, Unsupported
+from conformance.contract.placements import Placements
 from suites.sequence.arrangement import CONTEXT, Positions, ZigzagOrder
 from suites.tensor.torch_manual import attention
 from suites.training import torch_layers as layers

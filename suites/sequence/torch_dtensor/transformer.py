@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, Partial, Placement, Shard
 from torch.distributed.tensor.parallel import ParallelStyle
 from torch.distributed.tensor.parallel import SequenceParallel as DividedTokens
 
-from conformance.placements import Placements
+from conformance.contract.placements import Placements
 from suites.sequence.arrangement import Positions
 from suites.sequence.torch_manual.stream import StreamTokens
 from suites.tensor.torch_dtensor import attention, feedforward, transformer

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from conformance.placements import Placements
+from conformance.contract.placements import Placements
 from suites.sequence.arrangement import Positions
 from suites.sequence.torch_manual.collectives import GatherAlong, ScatterAlong
 from suites.sequence.torch_manual.stream import StreamTokens

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from conformance.placements import Placements
+from conformance.contract.placements import Placements
 from suites.sequence.arrangement import Positions, TokenArrangement
 from suites.training.stored import OBSERVED
 from suites.training.torch_state import TorchTraining

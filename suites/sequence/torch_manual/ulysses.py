@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from conformance.implementation import Unsupported
+from conformance.contract.implementation import Unsupported
 from suites.sequence.torch_manual import sequence_parallel
 from suites.sequence.torch_manual.collectives import Exchange
 from suites.sequence.torch_manual.context import ContextParallel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.faults import Fault
+from conformance.cases.fault import Fault
 from suites.tensor.faults.planting import BOTH_AXES, BOTH_WAYS, both, each, github
 
 LOSSES = (

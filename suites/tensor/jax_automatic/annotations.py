@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 
-from conformance.placements import Placements
+from conformance.contract.placements import Placements
 from suites.tensor.arrangement import Positions, TensorArrangement, positions
 from suites.training.jax_automatic import AutomaticTraining
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import jax
 
-from conformance.implementation import Unsupported
-from conformance.placements import Placements
+from conformance.contract.implementation import Unsupported
+from conformance.contract.placements import Placements
 from suites.tensor.jax_automatic.annotations import TensorAnnotations
 from suites.training.jax_losses import QuadraticLoss
 from suites.training.jax_state import Named

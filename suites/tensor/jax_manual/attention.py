@@ -11,7 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from conformance.placements import sharded_dim
+from conformance.contract.placements import sharded_dim
 from suites.tensor.jax_manual.linear import LinearLayers
 from suites.training import jax_layers as layers
 from suites.training.jax_losses import QuadraticLoss

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import jax
 
-from conformance.implementation import Unsupported
-from conformance.placements import Placements
+from conformance.contract.implementation import Unsupported
+from conformance.contract.placements import Placements
 from suites.tensor.arrangement import Positions, positions
 from suites.tensor.jax_manual.collectives import TensorParallel
 from suites.training.jax_losses import QuadraticLoss

@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from conformance.placements import Placements
+from conformance.contract.placements import Placements
 from suites.tensor.arrangement import Positions, positions
 from suites.tensor.jax_manual.linear import LinearLayers
 from suites.training.jax_state import Named

@@ -12,8 +12,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, distribute_module
 from torch.distributed.tensor.parallel import ParallelStyle, parallelize_module
 
-from conformance.implementation import Unsupported
-from conformance.placements import Placements, sharded_dim
+from conformance.contract.implementation import Unsupported
+from conformance.contract.placements import Placements, sharded_dim
 from suites.tensor.arrangement import Positions, TensorArrangement
 from suites.training.torch_dtensor import DTensorTraining
 from suites.training.torch_losses import QuadraticLoss

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Placement, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, loss_parallel
 
-from conformance.implementation import Unsupported
-from conformance.placements import Placements
+from conformance.contract.implementation import Unsupported
+from conformance.contract.placements import Placements
 from reference.architecture import Architecture
 from suites.tensor.torch_dtensor.division import TensorByDTensor
 from suites.training.torch_state import Named

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from conformance.implementation import Unsupported
-from conformance.placements import Placements
+from conformance.contract.implementation import Unsupported
+from conformance.contract.placements import Placements
 from suites.tensor.arrangement import Positions, positions
 from suites.tensor.torch_manual.collectives import TensorParallel
 from suites.training.torch_losses import QuadraticLoss

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from conformance.placements import Placements
+from conformance.contract.placements import Placements
 from suites.tensor.arrangement import Positions, positions
 from suites.tensor.torch_manual.linear import LinearLayers
 from suites.training.torch_state import Named

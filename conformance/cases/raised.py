@@ -1,0 +1,54 @@
+"""What somebody's code raised: their own line first, ours last."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from traceback import FrameSummary, StackSummary, TracebackException, extract_tb
+
+_OTHERS = tuple(
+    {
+        Path(__file__).resolve().parents[1],
+        *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")),
+    }
+)
+
+
+def said(failure: BaseException) -> str:
+    """`ValueError: the first line of what it says`, without a full stop."""
+    message = next(iter(str(failure).strip().splitlines()), "").rstrip(".")
+    return f"{type(failure).__name__}: {message}".rstrip(": ")
+
+
+def sentence(failure: BaseException) -> str:
+    """`ValueError: what it says`, and the innermost line of their own, of the failure or of what caused it."""
+    whole = f"{type(failure).__name__}: {str(failure).strip()}"
+    own = next(([*_own(one)] for one in _causes(failure) if [*_own(one)]), [])
+    return f"{whole} (at {own[-1].filename}:{own[-1].lineno}, `{own[-1].line}`)" if own else whole
+
+
+def stack(failure: BaseException) -> str:
+    """The traceback from their first line on, what it raised, and then how we came there."""
+    told = TracebackException.from_exception(failure)
+    first = next((number for number, frame in enumerate(told.stack) if _is_own(frame)), 0)
+    ours, told.stack = told.stack[:first], StackSummary.from_list(told.stack[first:])
+    called = ["Called by shardproof:\n", *StackSummary.from_list(ours).format()] if ours else []
+    return "".join([*told.format(), *called])
+
+
+def _causes(failure: BaseException) -> Iterator[BaseException]:
+    """The failure, what it was raised from, and so on."""
+    one: BaseException | None = failure
+    while one is not None:
+        yield one
+        one = one.__cause__
+
+
+def _own(failure: BaseException) -> Iterator[FrameSummary]:
+    return (frame for frame in extract_tb(failure.__traceback__) if _is_own(frame))
+
+
+def _is_own(frame: FrameSummary) -> bool:
+    path = Path(frame.filename)
+    return path.is_file() and not any(path.is_relative_to(other) for other in _OTHERS)

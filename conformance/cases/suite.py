@@ -1,0 +1,86 @@
+"""Suites: what is claimed in one parallelism, who implements it, and the standing cases that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from itertools import product
+
+from conformance.cases.case import Case
+from conformance.cases.fault import Fault
+from conformance.contract.contract import Contract
+from conformance.contract.mesh import Mesh
+
+PROFILES = ("smoke", "core", "full", "qualification")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """A registered implementation: its name, framework, and for each contract it honours the 'module:Class'."""
+
+    name: str
+    framework: str
+    summary: str
+    classes: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A row of the standing matrix: every combination of its columns is a case in each of its profiles."""
+
+    contracts: tuple[str, ...]
+    implementations: tuple[str, ...]
+    meshes: tuple[str, ...]
+    dtypes: tuple[str, ...] = ("float64",)
+    seeds: tuple[int, ...] = (0,)
+    profiles: tuple[str, ...] = ("core", "full", "qualification")
+    expect: str = "pass"
+
+    def cases(self) -> Iterator[Case]:
+        columns = product(self.contracts, self.implementations, self.meshes, self.dtypes, self.seeds)
+        for contract, implementation, mesh, dtype, seed in columns:
+            yield Case(
+                contract=contract,
+                implementation=implementation,
+                mesh=Mesh.parse(mesh),
+                dtype=dtype,
+                seed=seed,
+                expect=self.expect,
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """One parallelism: its contracts, implementations, standing matrix and faults.
+
+    mutated   the cases whose collectives are mutated, one by one, to measure the power of the suite
+    absent    known mechanisms that this suite cannot have -> why
+    """
+
+    name: str
+    summary: str
+    contracts: tuple[Contract, ...]
+    implementations: tuple[Registered, ...]
+    matrix: tuple[Standing, ...]
+    faults: tuple[Fault, ...] = ()
+    mutated: tuple[Standing, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    def contract(self, name: str) -> Contract:
+        return {contract.name: contract for contract in self.contracts}[name]
+
+    def implementation(self, name: str) -> Registered:
+        return {entry.name: entry for entry in self.implementations}[name]
+
+    def cases(self, profile: str) -> list[Case]:
+        """The standing cases of a profile, each once, in the order of the matrix."""
+        rows = (row for row in self.matrix if profile in row.profiles)
+        return list({case.id: case for row in rows for case in row.cases()}.values())
+
+
+@cache
+def suites() -> Mapping[str, Suite]:
+    """Every installed suite by name, from the entry points `shardproof.suites`."""
+    return {entry.name: entry.load() for entry in sorted(entry_points(group="shardproof.suites"), key=lambda e: e.name)}

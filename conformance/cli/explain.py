@@ -1,0 +1,172 @@
+"""Explain a case in words: what its contract says, which checks judge it and why, what came out last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from conformance.cases.case import Case
+from conformance.cases.external import is_outsider
+from conformance.cases.fault import Fault
+from conformance.cases.selection import parse_case
+from conformance.cases.suite import suites
+from conformance.cases.usage import choose
+from conformance.checks import CHECKS
+from conformance.checks.applicability import may_apply
+from conformance.checks.relations import Relations
+from conformance.contract.contract import Contract
+from conformance.records import formatting
+from conformance.records.recorder import RESULTS, read
+from conformance.records.records import CaseRecord
+from conformance.records.reproduce import reproduce
+from conformance.relations import LAWS
+from conformance.report.terminal import what_failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """A case in words. `checks` are those that judge it; `perhaps` those that its evidence decides about."""
+
+    case: Case
+    contract: Contract
+    checks: tuple[tuple[str, str], ...]
+    perhaps: tuple[tuple[str, str], ...]
+    fault: Fault | None
+    last: CaseRecord | None
+    where: Path | None
+
+    @property
+    def expected(self) -> str:
+        return {
+            "pass": "The case must pass.",
+            "unsupported": "The implementation must refuse this mesh with a clear sentence, not compute it wrong.",
+        }.get(self.case.expect, f"The expected verdict is {self.case.expect}.")
+
+
+def explain(text: str) -> Explanation:
+    """Look a case id up; UsageError in one sentence if it is none, or names what no suite has."""
+    case = parse_case(text)
+    known = {contract.name: contract for suite in suites().values() for contract in suite.contracts}
+    contract = known[choose("contract", case.contract, tuple(known))]
+    suite = suites()[case.suite]
+    if not is_outsider(case.implementation):
+        choose("implementation", case.implementation, tuple(entry.name for entry in suite.implementations))
+    faults = {fault.id: fault for fault in suite.faults}
+    fault = faults[choose("fault", case.fault, tuple(faults))] if case.fault else None
+    last, where = _last_record(case)
+    applies = {check.name: may_apply(check, case, contract) for check in CHECKS}
+    return Explanation(
+        case=case,
+        contract=contract,
+        checks=tuple((check.name, check.rule) for check in CHECKS if applies[check.name]),
+        perhaps=tuple((check.name, check.rule) for check in CHECKS if applies[check.name] is None),
+        fault=fault,
+        last=last,
+        where=where,
+    )
+
+
+def _last_record(case: Case) -> tuple[CaseRecord | None, Path | None]:
+    """The record of the case in the newest results directory that has it."""
+    for run in sorted(RESULTS.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+        found = [record for record in read(run.parent).records if record.case == case.id]
+        if found:
+            return found[-1], run.parent
+    return None, None
+
+
+def show(text: str, *, as_json: bool) -> int:
+    """Print the explanation; the exit status."""
+    found = explain(text)
+    if as_json:
+        print(json.dumps(_plain(found)))
+    else:
+        print("\n".join(lines(found)))
+    return 0
+
+
+def _plain(found: Explanation) -> dict[str, object]:
+    return {
+        "case": found.case.id,
+        "contract": found.contract.name,
+        "summary": found.contract.summary,
+        "semantics": dict(found.contract.semantics),
+        "expected": found.case.expect,
+        "checks": dict(found.checks),
+        "perhaps": dict(found.perhaps),
+        "laws": {name: LAWS[name].law for name in found.contract.relations if name in LAWS},
+        "fault": found.fault.summary if found.fault else None,
+        "reproduce": reproduce(found.case),
+        "last": json.loads(found.last.model_dump_json()) if found.last else None,
+    }
+
+
+def lines(found: Explanation) -> Iterator[str]:
+    """The explanation, line by line."""
+    yield found.case.id
+    yield ""
+    yield from _what(found)
+    yield ""
+    yield "Judged by"
+    for name, rule in found.checks:
+        yield from _wrapped(f"{name}: {rule}")
+    for name, rule in found.perhaps:
+        yield from _wrapped(f"{name} (where the evidence allows it): {rule}")
+    yield from _laws(found)
+    yield ""
+    yield "Reproduce"
+    yield f"  {reproduce(found.case)}"
+    yield ""
+    yield from _came_out(found)
+
+
+def _laws(found: Explanation) -> Iterator[str]:
+    """The laws that the check `relations` holds this contract to, in float64."""
+    if any(name == Relations.name for name, _ in (*found.checks, *found.perhaps)):
+        yield ""
+        yield "Laws"
+        for name in found.contract.relations:
+            yield from _wrapped(f"{name}: {LAWS[name].law}" if name in LAWS else f"{name}: there is no such law.")
+
+
+def _what(found: Explanation) -> Iterator[str]:
+    case, contract = found.case, found.contract
+    yield "Contract"
+    yield from _wrapped(f"{contract.name}: {contract.summary}.")
+    recipe = contract.recipe
+    clipped = f", clipped at {recipe.clip_norm:g}" if recipe.clip_norm else ""
+    yield from _wrapped(f"{recipe.steps} steps of {recipe.optimizer}{clipped}, accumulation {recipe.accumulation}; "
+                        f"{len(contract.shapes)} parameters.")  # fmt: skip
+    for term, definition in contract.semantics.items():
+        yield from _wrapped(f"{term}: {definition}.")
+    yield ""
+    yield "Case"
+    yield from _wrapped(f"{case.implementation} on the mesh {case.mesh} ({case.mesh.devices} {case.devices} devices), "
+                        f"in {case.dtype}, seed {case.seed}. {found.expected}")  # fmt: skip
+    if found.fault:
+        yield from _wrapped(f"Planted fault {found.fault.id}: {found.fault.summary} It bites {found.fault.bites}.")
+    if case.mutation:
+        yield from _wrapped(
+            f"Mutation: '{case.mutation.operator}' on collective number {case.mutation.site} of the program."
+        )
+
+
+def _came_out(found: Explanation) -> Iterator[str]:
+    yield "Last record"
+    if found.last is None:
+        yield f"  none in ./{RESULTS}"
+        return
+    worst = f", worst error/bound {formatting.ratio(found.last.worst.ratio)}" if found.last.worst else ""
+    yield f"  {found.last.spoken}{worst}, {formatting.seconds(found.last.seconds)} (in {found.where})"
+    for sentence in found.last.not_held:
+        yield from _wrapped(sentence)
+    if not found.last.as_expected:
+        yield from (f"  {line}" for line in what_failed(found.last))
+
+
+def _wrapped(text: str) -> list[str]:
+    from textwrap import wrap
+
+    return wrap(text, width=110, initial_indent="  ", subsequent_indent="    ")

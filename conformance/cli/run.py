@@ -1,0 +1,213 @@
+"""`shardproof run`: judge cases, record each one, write the report, say what came out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformance.cases.case import Case
+from conformance.cases.external import is_outsider
+from conformance.cases.selection import DEFAULT_PROFILE, Selection, select
+from conformance.cases.suite import suites
+from conformance.cases.usage import UsageError
+from conformance.checks import Check
+from conformance.checks.applicability import chosen, may_apply
+from conformance.cli.interruption import STATUS
+from conformance.contract.contract import Contract
+from conformance.records import environment
+from conformance.records.base import writable
+from conformance.records.files import WriteFailed
+from conformance.records.recorder import RESULTS, Recorder, read
+from conformance.records.records import CaseRecord, RunRecord
+from conformance.records.reproduce import reproduction
+from conformance.records.results import CaseResult, overhead
+from conformance.report.progress import progress_for
+
+if TYPE_CHECKING:
+    from conformance.runner.run import Totals
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How cases are judged and what is printed. `timeout_seconds` and `workers` None are the engine's own."""
+
+    checks: tuple[str, ...] = ()
+    timeout_seconds: float | None = None
+    trials: bool = True
+    workers: int | None = None
+    as_json: bool = False
+
+
+def run(wanted: Selection, how: How, *, output: Path | None, resume: Path | None) -> int:
+    """Run what was asked for; the exit status."""
+    _check_numbers(how)
+    if resume is not None:
+        wanted, how = _resumed(wanted, how, resume, output)
+    judged_by = chosen(how.checks)
+    cases = _judgeable(select(wanted), judged_by if how.checks else ())
+    _check_parameters(cases)
+    recorder = Recorder(
+        resume or output or _fresh_directory(), _run_record(wanted, how, cases), resume=resume is not None
+    )
+    for complaint in recorder.complaints:
+        print(complaint, file=sys.stderr)
+    left = [case for case in cases if writable(case.id) not in recorder.done]
+    recorder.plan(len(left))
+    _execute(left, wanted, recorder, judged_by, how)
+    return _conclude(recorder, how)
+
+
+def _check_numbers(how: How) -> None:
+    if how.timeout_seconds is not None and not how.timeout_seconds > 0:
+        raise UsageError(f"A timeout of {how.timeout_seconds:g} seconds leaves no time: give more than 0.")
+    if how.workers is not None and how.workers < 1:
+        raise UsageError(f"{how.workers} workers run nothing: give 1 or more.")
+
+
+def _resumed(wanted: Selection, how: How, resume: Path, output: Path | None) -> tuple[Selection, How]:
+    """The selection to go on with: that of the earlier run, unless another one is given."""
+    if output is not None and output != resume:
+        raise UsageError(f"--resume {resume} writes to that same directory: leave out --output {output}.")
+    earlier = read(resume).run
+    if wanted != Selection():
+        return wanted, how
+    stored = {key: value for key, value in earlier.selection.items() if key in asdict(wanted)}
+    named = earlier.selection.get("contract")  # as earlier versions wrote the only one there could be
+    contracts = stored.get("contracts", (named,) if named else ())
+    lists = {"suites": stored.get("suites", ()), "contracts": contracts, "cases": stored.get("cases", ())}
+    stored |= {key: tuple(value) for key, value in lists.items()}
+    return replace(wanted, **stored), replace(how, checks=how.checks or tuple(earlier.checks))
+
+
+def _judgeable(cases: list[Case], checks: Sequence[Check]) -> list[Case]:
+    """Without the cases to which none of the wanted checks applies."""
+    if not checks:
+        return cases
+    kept = [case for case in cases if any(may_apply(check, case, _contract(case)) is not False for check in checks)]
+    if not kept:
+        names = ", ".join(check.name for check in checks)
+        raise UsageError(f"The check {names} applies to none of the {len(cases)} cases that were asked for.")
+    return kept
+
+
+def _contract(case: Case) -> Contract:
+    return suites()[case.suite].contract(case.contract)
+
+
+def _check_parameters(cases: Sequence[Case]) -> None:
+    """Refuse a contract whose parameters are not numbers: NaN compares with nothing."""
+    for contract, seed in dict.fromkeys((case.contract, case.seed) for case in cases):
+        found = suites()[contract.partition("/")[0]].contract(contract).parameters(seed)
+        for name, values in found.items():
+            if not np.isfinite(values).all():
+                raise UsageError(
+                    f"The parameter '{name}' of {contract} with seed {seed} has values that are not finite."
+                )
+
+
+def _fresh_directory() -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    names = [stamp, *(f"{stamp}-{i}" for i in range(2, 100))]
+    return next(RESULTS / name for name in names if not (RESULTS / name).exists())
+
+
+def _run_record(wanted: Selection, how: How, cases: Sequence[Case]) -> RunRecord:
+    made = RunRecord(
+        version=environment.packages()["shardproof"] or "unknown",
+        hash=environment.content_hash(),
+        command=["shardproof", *sys.argv[1:]],
+        selection=asdict(wanted),
+        checks=list(how.checks),
+        profile=wanted.profile or (None if wanted.contracts or wanted.cases else DEFAULT_PROFILE),
+        packages=environment.packages(),
+        machine=environment.machine(),
+        devices=wanted.devices,
+        flags=environment.flags(),
+        seeds=sorted({case.seed for case in cases}),
+        started=_now(),
+        planned=len(cases),
+    )
+    files = {case.implementation for case in cases if is_outsider(case.implementation)}
+    part = made.part().model_copy(update={"files": environment.file_hashes(files)})
+    return made.model_copy(update={"parts": (part,)})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _execute(cases: list[Case], wanted: Selection, recorder: Recorder, judged_by: tuple[Check, ...], how: How) -> None:
+    """Run the cases that are left; whatever stops the run, what was recorded stays and the totals are written."""
+    final: dict[str, object] = {}
+    before, started = recorder.run.seconds, time.perf_counter()
+    try:
+        if cases:
+            with progress_for(len(cases), as_json=how.as_json) as progress:
+
+                def record(result: CaseResult) -> None:
+                    progress.show(recorder.append(CaseRecord.of(result, reproduction(result, how.checks))))
+
+                run_cases(
+                    cases,
+                    checks=judged_by,
+                    on_result=record,
+                    on_progress=progress.working,
+                    timeout_seconds=how.timeout_seconds,
+                    trials=how.trials,
+                    alone=True,
+                    as_given=bool(wanted.cases) or len(wanted.contracts) > 1,
+                    at_once=how.workers,
+                )
+        final["finished"] = _now()
+    except KeyboardInterrupt:
+        print(f"Interrupted: {_so_far(recorder)}", file=sys.stderr)
+        final["interrupted"] = True
+    except WriteFailed as failed:
+        with suppress(WriteFailed):  # where a record has no room, the totals may have none
+            recorder.close()
+        raise WriteFailed(f"{failed} {_so_far(recorder)}") from failed
+    except BaseException:
+        recorder.close()
+        raise
+    spent = before + time.perf_counter() - started
+    recorder.close(**final, seconds=spent, overhead=overhead(recorder.records))
+
+
+def _so_far(recorder: Recorder) -> str:
+    done, planned = len(recorder.records), recorder.run.planned
+    return f"{done} of {planned} cases are recorded; go on with shardproof run --resume {recorder.directory}."
+
+
+def run_cases(*args: Any, **kwargs: Any) -> Totals:
+    """Start the engine; imported late, so that a wrong option is answered at once."""
+    from conformance.runner.run import run as run_all
+
+    return run_all(*args, **kwargs)
+
+
+def _conclude(recorder: Recorder, how: How) -> int:
+    from conformance.report import terminal, write_html
+
+    try:
+        report = str(write_html(recorder.directory))
+    except WriteFailed as failed:
+        report = ""
+        again = f"`shardproof report {recorder.directory}` writes it again"
+        print(f"There is no report. {failed} The records are kept, {again}.", file=sys.stderr)
+    if how.as_json:
+        print(recorder.run.model_dump_json())
+    else:
+        terminal.show(recorder.records, recorder.run, report)
+    if recorder.run.interrupted:
+        return STATUS
+    ran = [record for record in recorder.records if record.missing is None]
+    good = ran and recorder.run.finished and not recorder.run.unexpected and report
+    return 0 if good else 1

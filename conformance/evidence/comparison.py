@@ -1,0 +1,189 @@
+"""The exhibit: everything a check may look at when it judges one case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import ml_dtypes  # noqa: F401 - teaches numpy the name bfloat16
+import numpy as np
+
+from conformance.cases.case import Case
+from conformance.contract.contract import Contract
+from conformance.contract.mesh import Mesh
+from conformance.evidence.arithmetic import BITS
+from conformance.evidence.blocks import merged, place
+from conformance.evidence.evidence import Block, Evidence, Observations, Observed, Truth
+from conformance.evidence.gather import assembled, deviation, selector
+from conformance.evidence.tolerance import BOUNDS, EPSILON, Excess, bounded_as, excess
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One tensor of one step against the oracle; step -1 is the start, before the first step."""
+
+    step: int
+    tensor: str
+    observed: Observed
+    expected: np.ndarray
+    magnitude: np.ndarray  # size of what is stored: of the value itself, for an update of the parameter
+    noise: np.ndarray
+    excess: Excess
+
+    @property
+    def moment(self) -> str:
+        return "start" if self.step < 0 else f"step {self.step + 1}"
+
+    @property
+    def label(self) -> str:
+        rows = "" if self.excess.blocks == 1 else f" rows {self.excess.rows[0]}-{self.excess.rows[1] - 1}"
+        return f"{self.moment}: {self.tensor}{rows}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """A case, its contract, the evidence of the candidate and the truth of the reference.
+
+    others   contract -> it and its truth, of the other model that the law `second model` builds
+    """
+
+    case: Case
+    contract: Contract
+    evidence: Evidence
+    truth: Truth
+    others: Mapping[str, tuple[Contract, Truth]] = field(default_factory=dict)
+
+    @property
+    def precision(self) -> str:
+        """The dtype whose rounding the truth is good to: the case's, or a narrower one of a float64 reference."""
+        return min((self.case.dtype, *(one.dtype for one in self.truth.lower)), key=BITS.__getitem__)
+
+    @property
+    def bound(self) -> float:
+        return BOUNDS[bounded_as(self.precision)]
+
+    def epsilon(self, tensor: str) -> float:
+        """The largest unit roundoff on the tensor's way, as the contract's precision policy allows it."""
+        kind, _, name = tensor.partition("/")
+        if kind == "optimizer":
+            return EPSILON["float64" if self.precision == "float64" else "float32"]
+        ways = {"updates": ("parameters",), "gradients": ("compute", "gradients", "reduction")}
+        ways |= {"input_gradients": ("compute", "gradients")}
+        roles = ways["gradients"] if name == "grad_norm" else ways.get(kind, ("compute",))
+        precision = self.contract.recipe.precision
+        return max(EPSILON[bounded_as(precision.dtype(role, self.precision))] for role in roles)
+
+    @cached_property
+    def steps(self) -> tuple[Observations, ...]:
+        """Per step: the observations, with `updates/<parameter>` (change since the start) instead of parameters."""
+        return tuple(self._with_updates(step) for step in self.evidence.steps)
+
+    def _with_updates(self, step: Observations) -> Observations:
+        found: Observations = {}
+        for name, observed in step.items():
+            if name.startswith("parameters/") and name in self.evidence.initial:
+                found[_as_update(name)] = _change(observed, self.evidence.initial[name])
+            else:
+                found[name] = observed
+        return found
+
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Every tensor that candidate and oracle both have in the same shape, in data-flow order, step by step."""
+        return tuple(self._compared())
+
+    @cached_property
+    def placed(self) -> tuple[Comparison, ...]:
+        """The parameters as placed against the canonical ones, in the dtype in which they are kept; no tolerance."""
+        kept = np.dtype(self.contract.recipe.precision.dtype("parameters", self.case.dtype))
+        found = []
+        for name, canonical in self.truth.initial.items():
+            observed, expected = self.evidence.initial.get(f"parameters/{name}"), canonical.astype(kept).astype(float)
+            if observed is not None and tuple(observed.shape) == expected.shape:
+                found.append(self._comparison(-1, f"parameters/{name}", observed, expected, np.zeros_like(expected)))
+        return tuple(found)
+
+    def against_oracle(
+        self, observations: Observations, mesh: Mesh, arranged: Callable[[str, np.ndarray], np.ndarray]
+    ) -> tuple[Comparison, ...]:
+        """A first step that was run another way, on any mesh, against the oracle's own.
+
+        `arranged` (name, value) lays what the oracle says in the order of this run. Updates are counted from the
+        canonical parameters, since this run has left no start of its own.
+        """
+        seen = {_as_update(name): observed for name, observed in self._since_canonical(observations).items()}
+        oracle, noise = self.truth.oracle[0], self.truth.noise[0]
+        return tuple(
+            self._comparison(0, name, seen[name], arranged(name, expected), arranged(name, noise[name]), mesh)
+            for name, expected in oracle.items()
+            if name in seen and tuple(seen[name].shape) == expected.shape
+        )
+
+    def _since_canonical(self, observations: Observations) -> Observations:
+        start = {f"parameters/{name}": value for name, value in self.truth.initial.items()}
+        return {
+            name: _moved(observed, start[name]) if name in start else observed
+            for name, observed in observations.items()
+        }
+
+    def _compared(self) -> Iterator[Comparison]:
+        for step, (observations, oracle, noise) in enumerate(
+            zip(self.steps, self.truth.oracle, self.truth.noise, strict=False)
+        ):
+            for name, expected in oracle.items():
+                observed = observations.get(name)
+                if observed is not None and tuple(observed.shape) == expected.shape:
+                    yield self._comparison(step, name, observed, expected, noise[name])
+
+    def _comparison(
+        self,
+        step: int,
+        tensor: str,
+        observed: Observed,
+        expected: np.ndarray,
+        noise: np.ndarray,
+        mesh: Mesh | None = None,
+    ) -> Comparison:
+        magnitude, error = self._magnitude(tensor, expected), deviation(observed, expected, mesh or self.case.mesh)
+        return Comparison(
+            step=step,
+            tensor=tensor,
+            observed=observed,
+            expected=expected,
+            magnitude=magnitude,
+            noise=noise,
+            excess=excess(error, magnitude, noise, self.epsilon(tensor)),
+        )
+
+    def _magnitude(self, name: str, expected: np.ndarray) -> np.ndarray:
+        """An update is the difference of two stored parameters, and is rounded as they are."""
+        start = self.truth.initial.get(name.removeprefix("updates/")) if name.startswith("updates/") else None
+        return np.abs(expected) if start is None else np.abs(start) + np.abs(expected)
+
+    def whole(self, observed: Observed) -> np.ndarray:
+        return assembled(observed, self.case.mesh)
+
+
+def _as_update(name: str) -> str:
+    return name.replace("parameters/", "updates/", 1)
+
+
+def _moved(after: Observed, start: np.ndarray) -> Observed:
+    """The change of every block since the canonical values, in float64."""
+    blocks = tuple(
+        replace(block, value=block.value.astype(np.float64) - start[selector(block.index)]) for block in after.blocks
+    )
+    return Observed(shape=after.shape, dtype="float64", blocks=blocks)
+
+
+def _change(after: Observed, before: Observed) -> Observed:
+    """Every rank's own change of its own blocks, in float64; a block that moved becomes NaN, which never passes."""
+    start = {(rank, place(block)): block.value for block in before.blocks for rank in block.ranks}
+    blocks = []
+    for block in after.blocks:
+        earlier = {rank: start.get((rank, place(block))) for rank in block.ranks}
+        for rank, value in earlier.items():
+            change = block.value.astype(np.float64) - (np.nan if value is None else value.astype(np.float64))
+            blocks.append(Block(ranks=(rank,), index=block.index, value=change))
+    return Observed(shape=after.shape, dtype="float64", blocks=merged(blocks))

@@ -1,0 +1,62 @@
+"""Division: what a mesh axis divides, by what its ranks hold and by what they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+
+import numpy as np
+
+from conformance.contract.mesh import Mesh
+from conformance.evidence.blocks import Place, place
+from conformance.evidence.evidence import Computed, Division, Evidence, Observed
+
+LITTLE = 0.02  # of the work may differ where nothing is divided: masks by rank, messages, what rank 0 does for all
+MOST = 0.75  # of the whole work: who does less on the same values has divided it, since the least divisor is 2
+
+
+def computed_alike(evidence: Evidence, mesh: Mesh, axis: str) -> Division | None:
+    """How the arithmetic of a step lies along an axis; None where that is not known."""
+    if axis in evidence.division:
+        return evidence.division[axis]
+    if len(evidence.computed) < mesh.devices:
+        return None
+    groups = [_of_group([evidence.computed[rank] for rank in group]) for group in mesh.groups(axis)]
+    return Division(
+        alike=min(one.alike for one in groups),
+        own=max(one.own for one in groups),
+        own_products=max(one.own_products for one in groups),
+    )
+
+
+def _of_group(ranks: Sequence[Computed]) -> Division:
+    common = reduce(np.intersect1d, [rank.digests for rank in ranks])
+    own = [~np.isin(rank.digests, common) for rank in ranks]
+    return Division(
+        alike=int(ranks[0].operations[~own[0]].sum()),
+        own=max(int(rank.operations[mine].sum()) for rank, mine in zip(ranks, own, strict=True)),
+        own_products=max(
+            int((rank.operations * rank.products)[mine].sum()) for rank, mine in zip(ranks, own, strict=True)
+        ),
+    )
+
+
+def does_all(division: Division, whole: int | None, others: int) -> bool:
+    """Whether every rank of an axis does all the work there is on it.
+
+    whole   operations of the reference's step; None: not known
+    others  devices per coordinate of the axis, over which the work may be divided besides
+    """
+    total = division.alike + division.own
+    if division.own_products or division.own > LITTLE * total or not total:
+        return False
+    return whole is None or division.alike >= MOST * whole / others
+
+
+def divided(observations: Mapping[str, Observed], mesh: Mesh, axis: str) -> str | None:
+    """The first tensor of which ranks along the axis hold different elements; None if there is none."""
+    for name, observed in observations.items():
+        held: dict[int, Place] = {rank: place(block) for block in observed.blocks for rank in block.ranks}
+        if any(len({held.get(rank) for rank in group}) > 1 for group in mesh.groups(axis)):
+            return name
+    return None

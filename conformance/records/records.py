@@ -1,0 +1,274 @@
+"""Records: what is written to `cases.jsonl` (one CaseRecord per line) and `run.json` (one RunRecord), and read again.
+
+`python -m conformance.records.records docs/record.schema.json` exports the JSON Schema. Numbers that JSON cannot write
+are the strings "Infinity", "-Infinity" and "NaN".
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+from pydantic.json_schema import models_json_schema
+
+from conformance.cases.case import Case, Mutation
+from conformance.contract.mesh import Mesh
+from conformance.contract.timeline import Bar, Lane, Timeline
+from conformance.records.base import SCHEMA_VERSION, Devices, Number, Record, Verdict
+from conformance.records.results import CaseResult, Cause, CheckResult, Worst, spoken
+from conformance.records.run_record import RunRecord
+
+NOT_HERE = "not here"
+
+
+class CauseRecord(Record):
+    """One signature that fits; confidence from 0 to 1."""
+
+    cause: str
+    axis: str | None = None
+    confidence: Number = 0.0
+
+
+class WorstRecord(Record):
+    """The comparison nearest to its bound, or farthest beyond it."""
+
+    tensor: str
+    error: Number
+    bound: Number
+
+    @property
+    def ratio(self) -> float:
+        """error / bound; 0 / 0 is 0, anything else over 0 is infinite."""
+        if self.error == 0:
+            return 0.0
+        return self.error / self.bound if self.bound else float("inf")
+
+
+class CheckRecord(Record):
+    """One check applied to one case."""
+
+    check: str
+    verdict: Verdict
+    compared: int = Field(ge=0)
+    worst: WorstRecord | None = None
+    first: str | None = None
+    ranks: tuple[int, ...] = ()
+    detail: str = ""
+    not_held: str = ""
+    ratios: dict[str, Number] = Field(default_factory=dict)
+    diagnosis: tuple[CauseRecord, ...] = ()
+
+
+class BarRecord(Record):
+    """One piece of work of a timeline, in its unit of time."""
+
+    start: Number
+    end: Number
+    kind: str
+    label: str
+
+
+class LaneRecord(Record):
+    """The work of one rank."""
+
+    name: str
+    bars: tuple[BarRecord, ...]
+
+
+class TimelineRecord(Record):
+    """What each rank planned to do when."""
+
+    title: str
+    unit: str
+    lanes: tuple[LaneRecord, ...]
+
+    def timeline(self) -> Timeline:
+        """The timeline that was recorded."""
+        lanes = tuple(Lane(name=one.name, bars=tuple(Bar(**dict(bar)) for bar in one.bars)) for one in self.lanes)
+        return Timeline(title=self.title, unit=self.unit, lanes=lanes)
+
+
+class CaseRecord(Record):
+    """One judged case: a line of cases.jsonl."""
+
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    case: str
+    suite: str
+    contract: str
+    implementation: str
+    framework: str
+    mesh: dict[str, int]
+    device_order: str = "canonical"
+    dtype: str
+    seed: int
+    devices: Devices
+    fault: str | None = None
+    mutation: str | None = None
+    expected: Verdict = "pass"
+    verdict: Verdict
+    checks: tuple[CheckRecord, ...] = ()
+    seconds: Number = 0.0
+    phases: dict[str, Number] = Field(default_factory=dict)
+    not_held: tuple[str, ...] = Field(default=(), description="what no check could hold the case to, and why")
+    reason: str = ""
+    stack: str = ""
+    output: str = ""
+    reproduce: str = ""
+    timeline: TimelineRecord | None = None
+    missing: str | None = Field(default=None, description="the framework that is not installed: the case was not run")
+    alone: str = Field(default="", description="what came out when it was run again, alone in fresh processes")
+    after: tuple[str, ...] = Field(default=(), description="ids of the earlier cases without which it does not fail")
+    part: int = Field(default=0, ge=0, description="which part of a resumed run judged it: a number in `parts`")
+
+    @model_validator(mode="after")
+    def _is_a_case(self) -> CaseRecord:
+        Mesh(sizes=tuple(self.mesh.items()), order=self.device_order)
+        return self
+
+    @property
+    def as_expected(self) -> bool:
+        return self.missing is not None or self.verdict in (self.expected, "waived")
+
+    @property
+    def outcome(self) -> str:
+        """The verdict, or `not here` where the framework is missing."""
+        return self.verdict if self.missing is None else NOT_HERE
+
+    @property
+    def spoken(self) -> str:
+        return spoken(self.verdict, self.not_held)
+
+    @property
+    def failing(self) -> tuple[CheckRecord, ...]:
+        return tuple(check for check in self.checks if check.verdict == "fail")
+
+    @property
+    def worst(self) -> WorstRecord | None:
+        """The worst comparison of all checks that bound an error."""
+        found = [check.worst for check in self.checks if check.worst is not None and check.ratios]
+        return max(found, key=lambda worst: worst.ratio, default=None)
+
+    @property
+    def layout(self) -> Mesh:
+        return Mesh(sizes=tuple(self.mesh.items()), order=self.device_order)
+
+    @classmethod
+    def of(cls, result: CaseResult, reproduce: str = "") -> CaseRecord:
+        """The record of a result."""
+        case = result.case
+        return cls(
+            case=case.id,
+            suite=case.suite,
+            contract=case.contract,
+            implementation=case.implementation,
+            framework=result.framework,
+            mesh=dict(case.mesh.sizes),
+            device_order=case.mesh.order,
+            dtype=case.dtype,
+            seed=case.seed,
+            devices=case.devices,
+            fault=case.fault,
+            mutation=str(case.mutation) if case.mutation else None,
+            expected=case.expect,
+            verdict=result.verdict,
+            checks=tuple(_check_record(check) for check in result.checks),
+            not_held=result.not_held,
+            seconds=result.seconds,
+            phases=dict(result.phases),
+            reason=result.reason,
+            stack=result.stack,
+            output=result.output,
+            reproduce=reproduce or result.reproduce,
+            timeline=TimelineRecord.model_validate(asdict(result.timeline)) if result.timeline else None,
+            missing=result.missing,
+            alone=result.alone,
+            after=result.after,
+        )
+
+    def result(self) -> CaseResult:
+        """The result that was recorded."""
+        operator, _, site = (self.mutation or "").rpartition("@")
+        case = Case(
+            contract=self.contract,
+            implementation=self.implementation,
+            mesh=self.layout,
+            dtype=self.dtype,
+            seed=self.seed,
+            devices=self.devices,
+            fault=self.fault,
+            expect=self.expected,
+            mutation=Mutation(operator=operator, site=int(site)) if self.mutation else None,
+        )
+        return CaseResult(
+            case=case,
+            framework=self.framework,
+            verdict=self.verdict,
+            seconds=self.seconds,
+            phases=self.phases,
+            checks=tuple(_check_result(check) for check in self.checks),
+            reason=self.reason,
+            stack=self.stack,
+            output=self.output,
+            reproduce=self.reproduce,
+            timeline=self.timeline.timeline() if self.timeline else None,
+            missing=self.missing,
+            alone=self.alone,
+            after=self.after,
+        )
+
+
+def _check_record(check: CheckResult) -> CheckRecord:
+    worst = None
+    if check.worst is not None:
+        worst = WorstRecord(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
+    causes = tuple(CauseRecord(cause=one.cause, axis=one.axis, confidence=one.confidence) for one in check.diagnosis)
+    return CheckRecord(
+        check=check.check,
+        verdict=check.verdict,
+        compared=check.compared,
+        worst=worst,
+        first=check.first,
+        ranks=tuple(check.ranks),
+        detail=check.detail,
+        not_held=check.not_held,
+        ratios=dict(check.ratios),
+        diagnosis=causes,
+    )
+
+
+def _check_result(check: CheckRecord) -> CheckResult:
+    worst = None
+    if check.worst is not None:
+        worst = Worst(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
+    causes = tuple(Cause(cause=one.cause, axis=one.axis, confidence=one.confidence) for one in check.diagnosis)
+    return CheckResult(
+        check=check.check,
+        verdict=check.verdict,
+        compared=check.compared,
+        worst=worst,
+        first=check.first,
+        ranks=check.ranks,
+        detail=check.detail,
+        not_held=check.not_held,
+        ratios=check.ratios,
+        diagnosis=causes,
+    )
+
+
+def schema() -> str:
+    """The JSON Schema of both records, as text."""
+    refs, definitions = models_json_schema(
+        [(CaseRecord, "serialization"), (RunRecord, "serialization")],
+        title="shardproof records",
+        description=f"Version {SCHEMA_VERSION}. A line of cases.jsonl is a CaseRecord, run.json is a RunRecord.",
+    )
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", **definitions}
+    return json.dumps(head | {"anyOf": list(refs.values())}, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(schema())

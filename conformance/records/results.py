@@ -1,0 +1,123 @@
+"""Results: what the checks found about one case, before it is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from conformance.cases.case import Case
+from conformance.contract.timeline import Timeline
+
+INSIDE = ("place", "compile", "step", "collect", "reference")  # the candidate's work, and the same of its reference
+LESS = "below "
+VERDICTS = ("pass", "fail", "error", "hang", "crash", "unsupported", "waived")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """One signature that fits: what went wrong, the mesh axis, and how surely (0 to 1)."""
+
+    cause: str
+    axis: str | None
+    confidence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worst:
+    """The comparison nearest to, or farthest over, its bound."""
+
+    tensor: str  # `step 1: gradients/layers.0.feedforward.up.weight rows 0-8`
+    error: float
+    bound: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """One check applied to one case.
+
+    compared   how many comparisons were made; a check that made none fails
+    first      the first tensor to diverge, in data-flow order
+    ranks      the ranks on which it diverges
+    detail     one sentence for people
+    not_held   what of the rule could not be held to here, one sentence; it is neither passed nor failed. Where the rule
+               was held to less, `below <what>: <why>`
+    ratios     observable group -> worst error / bound (for calibration and the report's colours)
+    """
+
+    check: str
+    verdict: str
+    compared: int
+    worst: Worst | None = None
+    first: str | None = None
+    ranks: tuple[int, ...] = ()
+    detail: str = ""
+    not_held: str = ""
+    ratios: Mapping[str, float] = field(default_factory=dict)
+    diagnosis: tuple[Cause, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseResult:
+    """A judged case. `phases` splits `seconds`; `stack` and `output` are what a broken worker left behind.
+
+    `timeline` is what each rank planned to do when, where there is such a plan. `missing` is the framework that is not
+    installed, without which the case was not run. `alone` says what came out when the case was run once more, alone in
+    fresh processes; `after` are the ids of earlier cases without which it does not fail.
+    """
+
+    case: Case
+    framework: str
+    verdict: str
+    checks: tuple[CheckResult, ...] = ()
+    seconds: float = 0.0
+    phases: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+    stack: str = ""
+    output: str = ""
+    reproduce: str = ""
+    timeline: Timeline | None = None
+    missing: str | None = None
+    alone: str = ""
+    after: tuple[str, ...] = ()
+
+    @property
+    def not_held(self) -> tuple[str, ...]:
+        """What no check could hold the case to: `communication not held: The implementation ...`."""
+        found = ((one.check, one.not_held) for one in self.checks if one.not_held)
+        return tuple(f"{name} not held{' ' if why.startswith(LESS) else ': '}{why}" for name, why in found)
+
+    @property
+    def spoken(self) -> str:
+        return spoken(self.verdict, self.not_held)
+
+    @property
+    def as_expected(self) -> bool:
+        """`pass` where it must pass, `unsupported` where the standing matrix says so; or it cannot run here."""
+        return self.missing is not None or self.verdict in (self.case.expect, "waived")
+
+
+def spoken(verdict: str, not_held: Sequence[str]) -> str:
+    """`pass`, or `pass, communication not held`: a pass says what it is no pass of."""
+    said = dict.fromkeys(sentence.partition(":")[0] for sentence in not_held)
+    names = [one.removesuffix(" not held") for one in said if one.endswith(" not held")]
+    parts = [one for one in said if not one.endswith(" not held")]
+    parts += [f"{' and '.join(names)} not held"] if names else []
+    return ", ".join([verdict, *parts]) if verdict == "pass" else verdict
+
+
+class Timed(Protocol):
+    """What took `seconds`, in phases: a result, or its record."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def phases(self) -> Mapping[str, float]: ...
+
+
+def overhead(results: Sequence[Timed]) -> float | None:
+    """Share of the time that went outside INSIDE: tracing, transport, judging. None without results."""
+    busy = sum(result.seconds for result in results)
+    inside = sum(result.phases.get(phase, 0.0) for result in results for phase in INSIDE)
+    return max(0.0, 1 - inside / busy) if busy else None

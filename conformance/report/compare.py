@@ -1,0 +1,132 @@
+"""Compare two runs: cases whose verdict or worst error/bound changed, new and vanished ones, and the time they took."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+from conformance.records import formatting
+from conformance.records.recorder import Results, read
+from conformance.records.records import CaseRecord
+from conformance.report.terminal import show_table
+
+NOTABLE = 1.5  # a worst error/bound that changed by less than this factor is not shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One case in two runs; None where a run does not have it. `factor` is after / before of the worst error/bound."""
+
+    case: str
+    kind: str  # worse, better, changed, ratio, new or vanished
+    before: str | None
+    after: str | None
+    ratio_before: float | None = None
+    ratio_after: float | None = None
+    factor: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What changed between two runs, and after / before of the time that the common cases took (median)."""
+
+    changes: tuple[Change, ...]
+    common: int
+    seconds_factor: float | None
+
+    @property
+    def worse(self) -> tuple[Change, ...]:
+        return tuple(change for change in self.changes if change.kind == "worse")
+
+
+def compare(before: Results, after: Results) -> Comparison:
+    """Case by case; a verdict is worse when it was as expected and no longer is."""
+    old = {record.case: record for record in before.records}
+    new = {record.case: record for record in after.records}
+    common = [name for name in old if name in new]
+    factors = [new[name].seconds / old[name].seconds for name in common if old[name].seconds > 0]
+    changes = [change for name in common for change in _changes(old[name], new[name])]
+    changes += [
+        Change(case=name, kind="vanished", before=old[name].verdict, after=None) for name in old if name not in new
+    ]
+    changes += [Change(case=name, kind="new", before=None, after=new[name].verdict) for name in new if name not in old]
+    order = ("worse", "better", "changed", "ratio", "vanished", "new")
+    ordered = sorted(changes, key=lambda change: (order.index(change.kind), -_size(change.factor)))
+    return Comparison(changes=tuple(ordered), common=len(common), seconds_factor=median(factors) if factors else None)
+
+
+def _changes(old: CaseRecord, new: CaseRecord) -> Iterator[Change]:
+    ratios = (old.worst.ratio if old.worst else None, new.worst.ratio if new.worst else None)
+    factor = _factor(*ratios)
+    if old.verdict != new.verdict:
+        kind = "changed" if old.as_expected == new.as_expected else "better" if new.as_expected else "worse"
+    elif factor is not None and _size(factor) >= math.log(NOTABLE):
+        kind = "ratio"
+    else:
+        return
+    yield Change(case=new.case, kind=kind, before=old.verdict, after=new.verdict, ratio_before=ratios[0],
+                 ratio_after=ratios[1], factor=factor)  # fmt: skip
+
+
+def _factor(before: float | None, after: float | None) -> float | None:
+    if before is None or after is None or before == after or math.isnan(before) or math.isnan(after):
+        return None
+    return after / before if before else math.inf
+
+
+def _size(factor: float | None) -> float:
+    """How far a factor is from 1, either way."""
+    return 0.0 if factor is None else abs(math.log(factor)) if factor else math.inf
+
+
+def show(before: Path, after: Path, *, as_json: bool) -> int:
+    """Print the comparison; the exit status is 1 if a verdict got worse or there was nothing to compare."""
+    old, new = read(before), read(after)
+    for complaint in (*old.complaints, *new.complaints):
+        print(complaint, file=sys.stderr)
+    found = compare(old, new)
+    if as_json:
+        print(json.dumps(_finite(asdict(found))))
+    else:
+        _show(found)
+    if not found.common:
+        print(f"{before} and {after} have no case in common: nothing was compared.", file=sys.stderr)
+    return 1 if found.worse or not found.common else 0
+
+
+def _show(found: Comparison) -> None:
+    if found.changes:
+        show_table(("change", "verdict", "error/bound", "case"), [_row(change) for change in found.changes])
+    took = f"; they took {found.seconds_factor:.2f} times as long (median)" if found.seconds_factor is not None else ""
+    nothing = "" if found.changes else ", nothing changed"
+    print(f"{formatting.count(found.common, 'case')} in both runs{nothing}{took}.")
+    if found.worse:
+        print(f"{formatting.count(len(found.worse), 'verdict')} got worse.")
+
+
+def _row(change: Change) -> tuple[str, str, str, str]:
+    verdict = change.before or change.after or ""
+    if change.before and change.after and change.before != change.after:
+        verdict = f"{change.before} -> {change.after}"
+    ratio = ""
+    if change.factor is not None:
+        ratio = (
+            f"{formatting.ratio(change.ratio_before)} -> {formatting.ratio(change.ratio_after)} (x {change.factor:.3g})"
+        )
+    return change.kind, verdict, ratio, change.case
+
+
+def _finite(value: object) -> object:
+    """JSON knows no infinity: written as in the records."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -1,0 +1,299 @@
+"""Run cases: workers compute, the main process judges and hands over one result per case, whatever happens."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import traceback
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+
+from conformance.cases.case import Case
+from conformance.cases.resolve import Target, resolve
+from conformance.checks import CHECKS, Check
+from conformance.checks.check import DETERMINISM, LATER_STEPS, LAW_RUNS, RESPONSES, TRACE
+from conformance.contract.contract import Arrays, Contract
+from conformance.diagnosis.bisection import Judged, tried
+from conformance.evidence.comparison import Exhibit
+from conformance.evidence.evidence import Evidence, Truth
+from conformance.records.reproduce import reproduction
+from conformance.records.results import CaseResult
+from conformance.relations.second_model import SecondModel
+from conformance.runner.isolation import Isolation
+from conformance.runner.judge import judge, verdict_of
+from conformance.runner.lanes import Entry, Kept, Lane, Queue, most, until_done
+from conformance.workers.jobs import CaseJob, Outcome, TruthJob
+from conformance.workers.pool import Workers
+
+TIMEOUT_SECONDS = 120.0
+PARAMETERS_PER_SECOND = 100_000  # of a contract: a large one is given so much more time
+LAW_SECONDS = 30.0  # more before a case counts as hanging, for each law of its contract
+TRUTHS_KEPT = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """What a run amounts to."""
+
+    cases: int = 0
+    unexpected: int = 0
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def run(
+    cases: Sequence[Case],
+    *,
+    workers: Workers | None = None,
+    checks: Sequence[Check] | None = None,
+    on_result: Callable[[CaseResult], None] = lambda result: None,
+    on_progress: Callable[[str], None] = lambda sentence: None,
+    timeout_seconds: float | None = None,
+    trials: bool = True,
+    alone: bool = False,
+    as_given: bool = False,
+    at_once: int | None = None,
+    soonest: bool = False,
+) -> Totals:
+    """Judge every case, several at once. `on_result` is called once per case, one call at a time.
+
+    timeout_seconds   after which a case counts as hanging; None: long enough for its size and its laws
+    trials     what fails and is not understood is run again with one thing taken away at a time
+    alone      what fails is run once more, alone in fresh processes, to see whether earlier cases make it fail
+    as_given   in the order given, instead of one that puts the cases of a program together; the frameworks side by side
+    at_once    cases at once; None: as many as the machine has cores and memory for
+    soonest    what fails by its first step is not run any further
+    """
+    if workers is None:
+        with Workers(jax_devices=max((case.mesh.devices for case in cases), default=1)) as own:
+            return run(
+                cases,
+                workers=own,
+                checks=checks,
+                on_result=on_result,
+                on_progress=on_progress,
+                timeout_seconds=timeout_seconds,
+                trials=trials,
+                alone=alone,
+                as_given=as_given,
+                at_once=at_once,
+                soonest=soonest,
+            )
+    started = time.perf_counter()
+    bench = Bench(
+        workers=workers,
+        checks=checks or CHECKS,
+        timeout_seconds=timeout_seconds,
+        trials=trials,
+        alone=alone,
+        soonest=soonest,
+    )
+    kept = Kept(on_result)
+    queue = Queue(_groups(cases, as_given))
+    lanes = [
+        Lane(queue.entries(number), bench.of_lane(number).judge_case, kept, on_progress)
+        for number in range(min(at_once or most(), queue.lanes))
+    ]
+    try:
+        for lane in lanes:
+            lane.start()
+        until_done(lanes)
+    finally:
+        kept.end()
+    return _totals(kept.results, time.perf_counter() - started)
+
+
+def _groups(cases: Sequence[Case], as_given: bool) -> list[list[Entry]]:
+    """Cases that share a reference, those that share a compiled program side by side; large groups first."""
+    groups: dict[tuple[str, ...], list[Entry]] = {}
+    for case in cases:
+        target = resolve(case)
+        key = (target.framework,) if as_given else (target.framework, case.contract)
+        groups.setdefault(key, []).append((case, target))
+    if as_given:
+        return list(groups.values())
+    return sorted((sorted(group, key=_program) for group in groups.values()), key=len, reverse=True)
+
+
+def _program(entry: Entry) -> tuple:
+    case, _ = entry
+    return (case.contract, case.dtype, case.implementation, str(case.mesh), case.fault or "", case.seed)
+
+
+class Bench:
+    """Where a case is run and judged: warm workers, and the truths that cases share."""
+
+    def __init__(
+        self,
+        *,
+        workers: Workers,
+        checks: Sequence[Check] = CHECKS,
+        timeout_seconds: float | None = None,
+        trials: bool = True,
+        alone: bool = False,
+        soonest: bool = False,
+    ):
+        self.workers = workers
+        self.checks = checks
+        self.timeout_seconds = timeout_seconds
+        self.trials = trials
+        self.soonest = soonest
+        self.isolation = Isolation(self._afresh) if alone else None
+        self._truths: OrderedDict[tuple, Outcome] = OrderedDict()
+        self._lock = threading.Lock()
+        self._answered: set[tuple] = set()  # programs of which it is known what every batch key changes
+
+    def of_lane(self, number: int) -> Bench:
+        """The same with the workers of one lane."""
+        made = copy(self)
+        made.workers = self.workers.lane(number)
+        return made
+
+    def _patience(self, target: Target, laws: int = 0) -> float:
+        """Seconds within which a worker must answer: those that were asked for, or enough for what it has to do."""
+        if self.timeout_seconds is not None:
+            return self.timeout_seconds
+        parameters = sum(map(math.prod, target.contract.shapes.values()))
+        return TIMEOUT_SECONDS + parameters / PARAMETERS_PER_SECOND + LAW_SECONDS * laws
+
+    def judge_case(self, case: Case, target: Target) -> CaseResult:
+        """Run one case and judge it; whatever breaks, in a worker or here, is a verdict and never an exception."""
+        started = time.perf_counter()
+        try:
+            result = self._first_judged(case, target) if self.soonest else self._judged(case, target, self.checks)
+            if self.isolation is not None:
+                result = self.isolation.examined(result, self.workers.before(case, target.framework))
+            if self.trials and result.verdict == "fail" and not result.after:
+                result = tried(result, target, self._varied(result))
+        except Exception as failure:
+            outcome = Outcome(failure="error", reason=f"The judge broke: {failure}", stack=traceback.format_exc())
+            result = _broken(case, target, outcome)
+        return replace(result, seconds=time.perf_counter() - started, reproduce=reproduction(result))
+
+    def _afresh(self, cases: Sequence[Case], timeout_seconds: float | None) -> CaseResult:
+        """Judge cases one after the other in processes that have run nothing yet -> the result of the last."""
+        with self.workers.fresh() as fresh:
+            limit = min(filter(None, (timeout_seconds, self.timeout_seconds)), default=None)
+            bench = Bench(workers=fresh, checks=self.checks, timeout_seconds=limit, trials=False)
+            return [bench.judge_case(case, resolve(case)) for case in cases][-1]
+
+    def _first_judged(self, case: Case, target: Target) -> CaseResult:
+        """By the first step alone, and by all there is where that step is right."""
+        result = self._judged(case, target, [check for check in self.checks if not check.needs])
+        return self._judged(case, target, self.checks) if result.verdict == "pass" else result
+
+    def _varied(self, failed: CaseResult) -> Judged:
+        """Judges variations of a failed case by their first step, and where that is right by the checks that failed."""
+        failing = {one.check for one in failed.checks if one.verdict == "fail"}
+        first = [check for check in self.checks if not check.needs]
+        more = [check for check in self.checks if check.needs and check.name in failing]
+        enough = any(check.name in failing for check in first)
+
+        def judged(case: Case, target: Target) -> CaseResult:
+            result = self._judged(case, target, first if enough else [*first, *more])
+            return (
+                self._judged(case, target, [*first, *more]) if enough and more and result.verdict == "pass" else result
+            )
+
+        return judged
+
+    def _judged(self, case: Case, target: Target, checks: Sequence[Check]) -> CaseResult:
+        fresh, truth = self._truth(case, target)
+        if truth.failure is not None:
+            return _broken(case, target, truth)
+        job = self._job(case, target, () if truth.truth is None else truth.truth.decided, checks)
+        outcome = self.workers.run(job, self._patience(target, len(job.relations)))
+        if outcome.evidence is None or truth.truth is None:
+            return _broken(case, target, outcome)
+        if job.responses:
+            self._answered.add(_keyed(case))
+        others = self._others(case, outcome.evidence)
+        exhibit = Exhibit(
+            case=case, contract=target.contract, evidence=outcome.evidence, truth=truth.truth, others=others
+        )
+        results = judge(exhibit, checks)
+        phases: dict[str, float] = dict(outcome.evidence.seconds)
+        phases["reference"] = truth.seconds if fresh else 0.0
+        return CaseResult(
+            case=case,
+            framework=target.framework,
+            verdict=verdict_of(results),
+            checks=results,
+            phases=phases,
+            timeline=outcome.evidence.timeline,
+        )
+
+    def _job(self, case: Case, target: Target, decided: tuple[Arrays, ...], checks: Sequence[Check]) -> CaseJob:
+        """What every batch key changes is asked once per program: other seeds and dtypes read the same batch.
+
+        So are the laws of the contract, of the case that has no tolerance to hide behind.
+        """
+        needs = {need for check in checks for need in check.needs}
+        lawful = LAW_RUNS in needs and (case.dtype, case.seed, case.mutation) == ("float64", 0, None)
+        return CaseJob(
+            case=case,
+            framework=target.framework,
+            target=target.path,
+            fault=target.fault,
+            later_steps=LATER_STEPS in needs,
+            determinism=DETERMINISM in needs,
+            responses=RESPONSES in needs and case.mutation is None and _keyed(case) not in self._answered,
+            trace=TRACE in needs,
+            relations=target.contract.relations if lawful else (),
+            decided=decided,
+            others=target.others if lawful else (),
+        )
+
+    def _others(self, case: Case, evidence: Evidence) -> dict[str, tuple[Contract, Truth]]:
+        """The truth of the other model that a law has built beside the case."""
+        found = {}
+        for trial in evidence.related.get(SecondModel.name, ())[:1]:
+            other = replace(case, contract=trial.label, fault=None)
+            target = resolve(other)
+            truth = self._truth(other, target)[1].truth
+            if truth is not None:
+                found[trial.label] = target.contract, truth
+        return found
+
+    def _truth(self, case: Case, target: Target) -> tuple[bool, Outcome]:
+        key = (case.contract, target.framework, case.dtype, case.seed)
+        with self._lock:
+            known = self._truths.get(key)
+        if known is not None:
+            return False, known
+        job = TruthJob(contract=case.contract, framework=target.framework, dtype=case.dtype, seed=case.seed)
+        found = self.workers.run(job, self._patience(target))
+        with self._lock:
+            self._truths[key] = found
+            while len(self._truths) > TRUTHS_KEPT:
+                self._truths.popitem(last=False)
+        return True, found
+
+
+def _keyed(case: Case) -> tuple:
+    return (case.contract, case.implementation, case.mesh, case.fault)
+
+
+def _broken(case: Case, target: Target, outcome: Outcome) -> CaseResult:
+    return CaseResult(
+        case=case,
+        framework=target.framework,
+        verdict=outcome.failure or "error",
+        reason=outcome.reason,
+        stack=outcome.stack,
+        output=outcome.output,
+        phases=dict(outcome.phases),
+        missing=outcome.missing,
+    )
+
+
+def _totals(results: Sequence[CaseResult], seconds: float) -> Totals:
+    return Totals(
+        cases=len(results),
+        unexpected=sum(not result.as_expected for result in results),
+        verdicts=dict(Counter(result.verdict for result in results)),
+        seconds=seconds,
+    )
