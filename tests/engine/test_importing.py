@@ -96,10 +96,10 @@ def test_a_file_named_like_a_standard_module_is_not_imported_by_ours(tmp_path: P
     script = """
 import queue
 import conformance
-from conformance.importing import environment, standard_first
+from conformance.cases.importing import environment, standard_first
 assert callable(conformance.check)
 with standard_first():
-    import conformance.run, conformance.workers.pool
+    import conformance.runner.run, conformance.workers.pool
     from queue import Queue
     import subprocess, sys
     code = "import queue, tempfile; from conformance.cases.importing import take_folders; take_folders(); "

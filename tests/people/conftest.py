@@ -31,7 +31,7 @@ def shardproof() -> Callable[..., Result]:
 
 
 class FakeRun:
-    """Stands for `conformance.run.run`: judges every case by `judge`; remembers which it was given."""
+    """Stands for `conformance.runner.run.run`: judges every case by `judge`; remembers which it was given."""
 
     def __init__(self) -> None:
         self.cases: list[Case] = []

@@ -28,7 +28,7 @@ SMOKE = len(select(Selection(profile="smoke")))
 ONE = ("--contract", "tensor/mlp", "--implementation", "jax-shard_map", "--mesh", "tensor=2", "--dtype", "float64")
 
 CLASS_WITHOUT_STEP = """
-from conformance.implementation import Implementation
+from conformance import Implementation
 
 class Mine(Implementation):
     framework = "jax"
@@ -298,10 +298,11 @@ def test_the_reproduction_of_a_case_is_that_case(shardproof, fake_run) -> None:
 SCRIPT = """
 import sys
 from typer.testing import CliRunner
-from conformance.cli import app
+from conformance.cli.main import app
 for words in (["--help"], ["list", "cases"], ["explain", "tensor/mlp[jax-shard_map-tensor2-float64]"]):
     assert CliRunner().invoke(app, words).exit_code == 0, words
-import conformance.commands.run, conformance.report, conformance.compare, conformance.run, conformance.pytest_plugin
+import conformance.cli.run, conformance.report, conformance.report.compare, conformance.runner.run
+import conformance.pytest_plugin
 print([name for name in ("jax", "torch", "flax") if name in sys.modules])
 """
 

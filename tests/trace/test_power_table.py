@@ -64,10 +64,10 @@ def test_the_table_is_written_the_same_whatever_the_order(tmp_path: Path) -> Non
     rows = [replace(ROW, id=f"drop@{n}", contract=f"{suite}/mlp") for suite in ("tensor", "moe") for n in (2, 10)]
     page = PowerTable.of(rows).write(tmp_path / "one")
     PowerTable.of(reversed(rows)).write(tmp_path / "two")
-    assert page.name == "measure.md"
-    for name in ("measure.json", "measure.md", "tensor.md", "moe.md"):
+    assert page.name == "power.md"
+    for name in ("power.json", "power.md", "tensor.md", "moe.md"):
         assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
-    found = json.loads((tmp_path / "one" / "measure.json").read_text())
+    found = json.loads((tmp_path / "one" / "power.json").read_text())
     assert found["totals"]["killed"] == 4
     assert [row["id"] for row in found["rows"]] == ["drop@2", "drop@10"] * 2
 
