@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from suites.data.faults import resuming
 from suites.tensor.faults import Conforming
-from suites.training import jax_archive as archive
+from suites.training.jax import archive
 
 
 class OtherwiseInBackward(Conforming):

@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from suites.data.faults import resuming
 from suites.tensor.faults import Conforming
-from suites.training import torch_archive as archive
+from suites.training.torch import archive
 
 
 class OtherwiseInBackward(Conforming):

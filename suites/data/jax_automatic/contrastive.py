@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from suites.tensor.jax_automatic.feedforward import FeedForwardBlock
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 
 
 class ContrastiveTowers(FeedForwardBlock):

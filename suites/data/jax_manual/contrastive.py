@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from suites.tensor.jax_manual.feedforward import FeedForwardBlock
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
 

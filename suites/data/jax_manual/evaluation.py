@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 from conformance.contract.implementation import Unsupported
 from reference.held_out import ROWS, apart
 from suites.data.arrangement import Conforming
-from suites.training.jax_state import Named, pad_to_multiple
+from suites.training.jax.state import Named, pad_to_multiple
 from suites.training.traffic import Transfer
 
 ROUND = 2  # rows of a device that are evaluated at once

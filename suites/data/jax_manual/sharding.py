@@ -12,7 +12,7 @@ import numpy as np
 
 from conformance.contract.placements import Placements
 from suites.data.arrangement import Positions, ShardedState
-from suites.training.jax_state import Named, pad_to_multiple
+from suites.training.jax.state import Named, pad_to_multiple
 from suites.training.traffic import Transfer
 
 

@@ -15,7 +15,7 @@ from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.evaluation import Evaluation
 from suites.data.jax_manual.sharding import ShardedSlots
 from suites.tensor.jax_manual import linear, transformer
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
 

@@ -21,7 +21,7 @@ from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.evaluation import Evaluation
 from suites.data.jax_manual.sharding import ShardedGradients
 from suites.tensor.jax_manual import linear, transformer
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
 VIEWS = ("slice", "broadcast_in_dim", "reshape", "convert_element_type")  # to keep them is to keep what was gathered

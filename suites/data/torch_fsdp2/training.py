@@ -29,10 +29,10 @@ from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.tensor.torch_manual import linear, transformer
 from suites.training.stored import OF_INPUTS
-from suites.training.torch_manual import CollectiveTraining
-from suites.training.torch_recompute import Layer as RecomputedLayer
-from suites.training.torch_recompute import recomputing
-from suites.training.torch_state import Named, State, dtype_of, name_of
+from suites.training.torch.manual import CollectiveTraining
+from suites.training.torch.recompute import Layer as RecomputedLayer
+from suites.training.torch.recompute import recomputing
+from suites.training.torch.state import Named, State, dtype_of, name_of
 from suites.training.traffic import Transfer
 
 AXES = ("data", "fsdp")

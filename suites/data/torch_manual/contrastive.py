@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from suites.tensor.torch_manual.feedforward import FeedForwardBlock
-from suites.training.torch_collectives import MeshAxis
-from suites.training.torch_state import Named
+from suites.training.torch.collectives import MeshAxis
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

@@ -15,7 +15,7 @@ from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.data.torch_manual.sharding import ShardedSlots
 from suites.tensor.torch_manual import linear, transformer
-from suites.training.torch_state import Named
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

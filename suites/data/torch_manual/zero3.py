@@ -23,7 +23,7 @@ from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.data.torch_manual.sharding import ShardedGradients
 from suites.tensor.torch_manual import linear, transformer
-from suites.training.torch_state import Named, name_of
+from suites.training.torch.state import Named, name_of
 from suites.training.traffic import Transfer
 
 Convert = Callable[[Tensor], Tensor]

@@ -12,7 +12,7 @@ from reference.architecture import is_router_bias
 from reference.jax.rounding import rounded
 from suites.moe.arrangement import is_expert
 from suites.pipeline.jax_manual.packing import PACKED
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 
 Conforming: Any = object  # a pipeline in front of an exchange of tokens
 

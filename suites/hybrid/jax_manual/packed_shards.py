@@ -17,7 +17,7 @@ from suites.data.arrangement import Positions
 from suites.data.jax_manual.sharding import ShardedGradients
 from suites.pipeline.jax_manual.packing import PACKED
 from suites.pipeline.jax_manual.vector import Vector
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 
 
 class PackedShards(ShardedGradients):

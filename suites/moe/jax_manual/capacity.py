@@ -16,7 +16,7 @@ from suites.moe.jax_manual import routing
 from suites.moe.jax_manual.mixture import MixtureBlock
 from suites.moe.jax_manual.models import Alone
 from suites.tensor.jax_manual import transformer
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
 

@@ -16,7 +16,7 @@ from reference.jax.rounding import rounded
 from suites.moe.arrangement import TERMS, ExpertArrangement
 from suites.moe.jax_manual import routing
 from suites.tensor.jax_manual.transformer import DecoderLayers
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
 

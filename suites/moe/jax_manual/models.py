@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import jax
 
 from suites.tensor.jax_manual.transformer import DecoderLayers
-from suites.training.jax_losses import QuadraticLoss
-from suites.training.jax_state import Named
+from suites.training.jax.losses import QuadraticLoss
+from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
 

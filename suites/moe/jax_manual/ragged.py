@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from suites.moe.jax_manual.mixture import MixtureBlock
 from suites.moe.jax_manual.models import Alone
 from suites.tensor.jax_manual import transformer
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
 

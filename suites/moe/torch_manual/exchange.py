@@ -14,9 +14,9 @@ from torch import Tensor
 from suites.moe.torch_manual.mixture import MixtureBlock
 from suites.tensor.torch_manual import transformer
 from suites.tensor.torch_manual.transformer import DecoderLayers
-from suites.training.torch_collectives import MeshAxis
-from suites.training.torch_losses import QuadraticLoss
-from suites.training.torch_state import Named
+from suites.training.torch.collectives import MeshAxis
+from suites.training.torch.losses import QuadraticLoss
+from suites.training.torch.state import Named
 
 
 class Exchange(torch.autograd.Function):

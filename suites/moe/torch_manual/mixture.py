@@ -14,7 +14,7 @@ from conformance.contract.implementation import Declarations
 from suites.moe.arrangement import TERMS, ExpertArrangement
 from suites.moe.torch_manual import routing
 from suites.tensor.torch_manual.transformer import DecoderLayers
-from suites.training.torch_state import Named, State, dtype_of
+from suites.training.torch.state import Named, State, dtype_of
 
 
 class MixtureBlock(ExpertArrangement, DecoderLayers):

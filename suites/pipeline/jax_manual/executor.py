@@ -28,7 +28,7 @@ from suites.pipeline.mutants import alterations, mutant
 from suites.pipeline.stages import INPUT_GRADIENTS
 from suites.pipeline.ticks import DOWN, ROUTES, STAY, UP, Ticks, ticks
 from suites.pipeline.timetable import FORWARD, INPUT_BACKWARD, TICKS, WEIGHT_BACKWARD, Timetable, timetable
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 
 Places = tuple[dict[str, tuple[int, tuple[int, ...]]], ...]
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from conformance.contract.implementation import Declarations, Unsupported
 from suites.pipeline.jax_manual.pipeline import Pipeline
 from suites.tensor.jax_manual import transformer as tensor
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 
 
 class LanguageModel(Pipeline, tensor.LanguageModel):

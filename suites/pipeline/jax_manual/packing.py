@@ -20,8 +20,8 @@ from conformance.contract.implementation import Arranged, Packed
 from conformance.contract.placements import Placements, local_index
 from suites.pipeline.jax_manual.vector import Vector
 from suites.pipeline.stages import Stages
-from suites.training.jax_manual import ShardMapTraining
-from suites.training.jax_state import Named, arranged
+from suites.training.jax.manual import ShardMapTraining
+from suites.training.jax.state import Named, arranged
 from suites.training.stored import Positions, arrange
 
 PACKED = "packed"  # the name of the one vector

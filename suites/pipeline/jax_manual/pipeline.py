@@ -21,7 +21,7 @@ from conformance.contract.placements import Placements, owned_by, sharded_dim
 from suites.pipeline.jax_manual.executor import Executor
 from suites.pipeline.jax_manual.packing import PACKED
 from suites.pipeline.stages import INPUT_GRADIENTS
-from suites.training.jax_state import Named, arranged
+from suites.training.jax.state import Named, arranged
 from suites.training.traffic import Transfer
 
 

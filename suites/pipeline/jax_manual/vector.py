@@ -10,7 +10,7 @@ from functools import cached_property
 import jax
 import numpy as np
 
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 
 Shape = tuple[int, ...]
 

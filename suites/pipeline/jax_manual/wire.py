@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from suites.pipeline.jax_manual.models import Perceptron
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 
 
 class Quiet(Perceptron):

@@ -19,7 +19,7 @@ from suites.pipeline.partition import Cuts, balanced
 from suites.pipeline.timetable import WORK, Event
 from suites.pipeline.torch_manual.executor import Slice
 from suites.pipeline.torch_manual.models import Perceptron
-from suites.training.torch_state import Named, State
+from suites.training.torch.state import Named, State
 
 PROFILED = 5  # times that a segment is timed; the shortest counts
 

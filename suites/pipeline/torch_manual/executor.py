@@ -32,8 +32,8 @@ from suites.pipeline.timetable import (
     Timetable,
     timetable,
 )
-from suites.training.torch_manual import CollectiveTraining
-from suites.training.torch_state import Named
+from suites.training.torch.manual import CollectiveTraining
+from suites.training.torch.state import Named
 
 SUMS = ("loss", "weight", "metrics/cross_entropy", "metrics/z_loss")  # of the last stage
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from conformance.contract.implementation import Declarations
 from suites.pipeline.torch_manual.pipeline import Pipeline
 from suites.tensor.torch_manual import transformer as tensor
-from suites.training.torch_state import Named
+from suites.training.torch.state import Named
 
 
 class LanguageModel(Pipeline, tensor.LanguageModel):

@@ -19,7 +19,7 @@ from conformance.workers.fleet import busiest
 from suites.pipeline.arrangement import RIDING
 from suites.pipeline.timetable import ACTIVATION, SEND, WORK, Event
 from suites.pipeline.torch_manual.executor import Executor
-from suites.training.torch_state import Named, dtype_of, name_of
+from suites.training.torch.state import Named, dtype_of, name_of
 from suites.training.traffic import Transfer, total
 
 

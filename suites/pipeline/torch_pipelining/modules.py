@@ -11,7 +11,7 @@ from torch.nn import Parameter
 
 from suites.pipeline.stages import INPUT_GRADIENTS
 from suites.pipeline.torch_manual.executor import Executor
-from suites.training.torch_state import Named
+from suites.training.torch.state import Named
 
 ROWS = "rows"  # row numbers of the slice, which torch cuts like everything else: they say which microbatch this is
 

@@ -24,7 +24,7 @@ from suites.pipeline.torch_manual.executor import SUMS
 from suites.pipeline.torch_manual.pipeline import Pipeline
 from suites.pipeline.torch_pipelining.modules import ROWS, StageModule, entrance
 from suites.pipeline.torch_pipelining.placement import TorchPlacement
-from suites.training.torch_state import Named, State
+from suites.training.torch.state import Named, State
 
 
 def as_it_is(loss: Tensor, target: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 
 from suites.sequence.arrangement import CONTEXT
 from suites.sequence.jax_manual.sequence_parallel import SequenceParallel
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
 

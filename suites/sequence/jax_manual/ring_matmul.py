@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from suites.sequence.jax_manual import sequence_parallel
 from suites.sequence.jax_manual.sequence_parallel import SequenceParallel
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
 

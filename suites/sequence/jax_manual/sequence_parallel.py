@@ -20,7 +20,7 @@ from suites.sequence.arrangement import Positions, TokenArrangement
 from suites.sequence.jax_manual.collectives import gather_along, scatter_along
 from suites.tensor.jax_manual import attention, feedforward, linear, transformer
 from suites.tensor.jax_manual.collectives import TensorParallel
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 from suites.training.stored import OBSERVED
 from suites.training.traffic import Transfer
 

@@ -16,8 +16,8 @@ from conformance.contract.implementation import Unsupported
 from suites.sequence.jax_manual import sequence_parallel
 from suites.sequence.jax_manual.collectives import exchange
 from suites.sequence.jax_manual.context import ContextParallel
-from suites.training import jax_layers as layers
-from suites.training.jax_state import Named
+from suites.training.jax import layers
+from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
 

@@ -26,8 +26,8 @@ from conformance.contract.implementation import Declarations, Unsupported
 from conformance.contract.placements import Placements
 from suites.sequence.arrangement import CONTEXT, Positions, ZigzagOrder
 from suites.tensor.torch_manual import attention
-from suites.training import torch_layers as layers
-from suites.training.torch_state import Named, State
+from suites.training.torch import layers
+from suites.training.torch.state import Named, State
 from suites.training.traffic import Transfer
 
 

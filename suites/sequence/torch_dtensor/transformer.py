@@ -21,7 +21,7 @@ from suites.sequence.arrangement import Positions
 from suites.sequence.torch_manual.stream import StreamTokens
 from suites.tensor.torch_dtensor import attention, feedforward, transformer
 from suites.tensor.torch_dtensor.division import TensorByDTensor
-from suites.training.torch_state import Named
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suites.training.torch_collectives import MeshAxis
+from suites.training.torch.collectives import MeshAxis
 
 
 class GatherAlong(torch.autograd.Function):

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 
 from suites.sequence.arrangement import CONTEXT
 from suites.sequence.torch_manual.sequence_parallel import SequenceParallel
-from suites.training.torch_state import Named
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

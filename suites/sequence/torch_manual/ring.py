@@ -16,8 +16,8 @@ from torch import Tensor
 
 from suites.sequence.torch_manual import sequence_parallel
 from suites.sequence.torch_manual.context import ContextParallel
-from suites.training import torch_layers as layers
-from suites.training.torch_state import Named
+from suites.training.torch import layers
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

@@ -20,7 +20,7 @@ from suites.sequence.torch_manual.stream import StreamTokens
 from suites.tensor.torch_manual import attention, feedforward, linear, transformer
 from suites.tensor.torch_manual.collectives import TensorParallel
 from suites.training.stored import OBSERVED
-from suites.training.torch_state import Named
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from conformance.contract.placements import Placements
 from suites.sequence.arrangement import Positions, TokenArrangement
 from suites.training.stored import OBSERVED
-from suites.training.torch_state import TorchTraining
+from suites.training.torch.state import TorchTraining
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss
 

@@ -16,8 +16,8 @@ from conformance.contract.implementation import Unsupported
 from suites.sequence.torch_manual import sequence_parallel
 from suites.sequence.torch_manual.collectives import Exchange
 from suites.sequence.torch_manual.context import ContextParallel
-from suites.training import torch_layers as layers
-from suites.training.torch_state import Named
+from suites.training.torch import layers
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

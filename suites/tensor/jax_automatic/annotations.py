@@ -6,7 +6,7 @@ import jax
 
 from conformance.contract.placements import Placements
 from suites.tensor.arrangement import Positions, TensorArrangement, positions
-from suites.training.jax_automatic import AutomaticTraining
+from suites.training.jax.automatic import AutomaticTraining
 
 
 class TensorAnnotations(TensorArrangement, AutomaticTraining):

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from suites.tensor.jax_automatic.linear import LinearLayers
-from suites.training import jax_layers as layers
-from suites.training.jax_losses import QuadraticLoss
-from suites.training.jax_state import Named
-from suites.training.jax_tokens import Tokens
+from suites.training.jax import layers
+from suites.training.jax.losses import QuadraticLoss
+from suites.training.jax.state import Named
+from suites.training.jax.tokens import Tokens
 
 
 class AttentionBlock(LinearLayers, Tokens):

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from suites.tensor.jax_automatic.linear import LinearLayers
-from suites.training.jax_losses import QuadraticLoss
-from suites.training.jax_state import Named
+from suites.training.jax.losses import QuadraticLoss
+from suites.training.jax.state import Named
 
 
 class FeedForwardBlock(LinearLayers):

@@ -10,8 +10,8 @@ import jax
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements
 from suites.tensor.jax_automatic.annotations import TensorAnnotations
-from suites.training.jax_losses import QuadraticLoss
-from suites.training.jax_state import Named
+from suites.training.jax.losses import QuadraticLoss
+from suites.training.jax.state import Named
 
 
 class LinearLayers(TensorAnnotations):

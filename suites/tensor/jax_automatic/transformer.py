@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from suites.tensor.jax_automatic.attention import AttentionBlock
 from suites.tensor.jax_automatic.feedforward import FeedForwardBlock
 from suites.tensor.jax_automatic.vocabulary import VocabularyParallel
-from suites.training import jax_layers as layers
-from suites.training.jax_losses import QuadraticLoss
-from suites.training.jax_state import Named
+from suites.training.jax import layers
+from suites.training.jax.losses import QuadraticLoss
+from suites.training.jax.state import Named
 
 
 class DecoderLayers(AttentionBlock, FeedForwardBlock):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from conformance.contract.placements import Placements
 from suites.tensor.jax_automatic.linear import LinearLayers
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 
 
 class VocabularyParallel(LinearLayers):

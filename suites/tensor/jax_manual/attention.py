@@ -13,10 +13,10 @@ import jax.numpy as jnp
 
 from conformance.contract.placements import sharded_dim
 from suites.tensor.jax_manual.linear import LinearLayers
-from suites.training import jax_layers as layers
-from suites.training.jax_losses import QuadraticLoss
-from suites.training.jax_state import Named
-from suites.training.jax_tokens import Tokens
+from suites.training.jax import layers
+from suites.training.jax.losses import QuadraticLoss
+from suites.training.jax.state import Named
+from suites.training.jax.tokens import Tokens
 from suites.training.traffic import Transfer
 
 

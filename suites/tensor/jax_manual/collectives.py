@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from suites.tensor.arrangement import TensorArrangement
-from suites.training.jax_manual import ShardMapTraining
-from suites.training.jax_state import pad_to_multiple
+from suites.training.jax.manual import ShardMapTraining
+from suites.training.jax.state import pad_to_multiple
 from suites.training.stored import first_copies
 from suites.training.traffic import Transfer
 

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from suites.tensor.jax_manual.attention import AttentionBlock
 from suites.tensor.jax_manual.feedforward import FeedForwardBlock
 from suites.tensor.jax_manual.vocabulary import VocabularyParallel
-from suites.training import jax_layers as layers
-from suites.training.jax_losses import QuadraticLoss
-from suites.training.jax_state import Named
+from suites.training.jax import layers
+from suites.training.jax.losses import QuadraticLoss
+from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
 

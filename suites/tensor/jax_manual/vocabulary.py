@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from conformance.contract.placements import Placements
 from suites.tensor.arrangement import Positions, positions
 from suites.tensor.jax_manual.linear import LinearLayers
-from suites.training.jax_state import Named
+from suites.training.jax.state import Named
 
 
 class VocabularyParallel(LinearLayers):

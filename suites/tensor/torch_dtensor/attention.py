@@ -21,8 +21,8 @@ from suites.tensor.torch_dtensor.division import (
     TensorByDTensor,
     partly_used,
 )
-from suites.training import torch_layers as layers
-from suites.training.torch_state import Named
+from suites.training.torch import layers
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

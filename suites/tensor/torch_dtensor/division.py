@@ -15,10 +15,10 @@ from torch.distributed.tensor.parallel import ParallelStyle, parallelize_module
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, sharded_dim
 from suites.tensor.arrangement import Positions, TensorArrangement
-from suites.training.torch_dtensor import DTensorTraining
-from suites.training.torch_losses import QuadraticLoss
-from suites.training.torch_state import Named
-from suites.training.torch_tokens import Tokens
+from suites.training.torch.dtensor import DTensorTraining
+from suites.training.torch.losses import QuadraticLoss
+from suites.training.torch.state import Named
+from suites.training.torch.tokens import Tokens
 from suites.training.traffic import Transfer
 
 

@@ -14,7 +14,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Pr
 
 from reference.architecture import Architecture
 from suites.tensor.torch_dtensor.division import Quadratic, TensorByDTensor
-from suites.training.torch_state import Named
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

@@ -15,7 +15,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements
 from suites.tensor.torch_dtensor.division import Quadratic
-from suites.training.torch_state import Named
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

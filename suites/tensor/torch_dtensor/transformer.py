@@ -19,8 +19,8 @@ from suites.tensor.torch_dtensor.attention import AttentionModule, DividedAttent
 from suites.tensor.torch_dtensor.division import Quadratic, TensorByDTensor
 from suites.tensor.torch_dtensor.feedforward import DividedFeedForward, FeedForwardModule
 from suites.tensor.torch_dtensor.vocabulary import DividedVocabulary, VocabularyLoss, gathered
-from suites.training import torch_layers as layers
-from suites.training.torch_state import Named
+from suites.training.torch import layers
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

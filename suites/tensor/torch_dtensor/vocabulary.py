@@ -19,7 +19,7 @@ from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements
 from reference.architecture import Architecture
 from suites.tensor.torch_dtensor.division import TensorByDTensor
-from suites.training.torch_state import Named
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

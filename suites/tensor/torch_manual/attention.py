@@ -11,10 +11,10 @@ from functools import partial
 from torch import Tensor
 
 from suites.tensor.torch_manual.linear import LinearLayers
-from suites.training import torch_layers as layers
-from suites.training.torch_losses import QuadraticLoss
-from suites.training.torch_state import Named
-from suites.training.torch_tokens import Tokens
+from suites.training.torch import layers
+from suites.training.torch.losses import QuadraticLoss
+from suites.training.torch.state import Named
+from suites.training.torch.tokens import Tokens
 from suites.training.traffic import Transfer
 
 

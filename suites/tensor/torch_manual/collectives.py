@@ -18,8 +18,8 @@ from torch import Tensor
 
 from suites.tensor.arrangement import Positions, TensorArrangement
 from suites.training.stored import first_copies
-from suites.training.torch_collectives import MeshAxis
-from suites.training.torch_manual import CollectiveTraining
+from suites.training.torch.collectives import MeshAxis
+from suites.training.torch.manual import CollectiveTraining
 from suites.training.traffic import Transfer
 
 

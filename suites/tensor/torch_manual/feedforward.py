@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from suites.tensor.torch_manual.linear import LinearLayers
-from suites.training.torch_losses import QuadraticLoss
-from suites.training.torch_state import Named
+from suites.training.torch.losses import QuadraticLoss
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

@@ -13,8 +13,8 @@ from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements
 from suites.tensor.arrangement import Positions, positions
 from suites.tensor.torch_manual.collectives import TensorParallel
-from suites.training.torch_losses import QuadraticLoss
-from suites.training.torch_state import Named
+from suites.training.torch.losses import QuadraticLoss
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

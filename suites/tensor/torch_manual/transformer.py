@@ -12,9 +12,9 @@ from torch import Tensor
 from suites.tensor.torch_manual.attention import AttentionBlock
 from suites.tensor.torch_manual.feedforward import FeedForwardBlock
 from suites.tensor.torch_manual.vocabulary import VocabularyParallel
-from suites.training import torch_layers as layers
-from suites.training.torch_losses import QuadraticLoss
-from suites.training.torch_state import Named
+from suites.training.torch import layers
+from suites.training.torch.losses import QuadraticLoss
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 

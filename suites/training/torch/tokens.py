@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from reference.torch.dropout import keep_mask
-from suites.training import torch_layers as layers
-from suites.training.torch_state import Named, TorchTraining
+from suites.training.torch import layers
+from suites.training.torch.state import Named, TorchTraining
 
 
 class Tokens(TorchTraining):

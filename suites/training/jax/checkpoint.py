@@ -17,8 +17,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from suites.training.initial import bias_scale, fan_in
-from suites.training.jax_archive import Kinds, read, write
-from suites.training.jax_state import JaxTraining, Named
+from suites.training.jax.archive import Kinds, read, write
+from suites.training.jax.state import JaxTraining, Named
 from suites.training.stored import canonical
 
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from suites.training.initial import bias_scale, fan_in
-from suites.training.torch_archive import Kinds, read, write
-from suites.training.torch_matrices import WholeMatrices
-from suites.training.torch_norms import TensorNorms
-from suites.training.torch_state import Named, State, dtype_of
+from suites.training.torch.archive import Kinds, read, write
+from suites.training.torch.matrices import WholeMatrices
+from suites.training.torch.norms import TensorNorms
+from suites.training.torch.state import Named, State, dtype_of
 
 
 class Checkpointed(WholeMatrices, TensorNorms):

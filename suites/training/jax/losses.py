@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from suites.training.jax_state import JaxTraining, Named
+from suites.training.jax.state import JaxTraining, Named
 
 
 class QuadraticLoss(JaxTraining):

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from conformance.contract.placements import sharded_dim
-from suites.training.jax_state import Named
-from suites.training.jax_step import TrainingStep
+from suites.training.jax.state import Named
+from suites.training.jax.step import TrainingStep
 from suites.training.stored import first_copies
 from suites.training.traffic import Transfer
 

@@ -19,9 +19,9 @@ from jax.sharding import PartitionSpec
 
 from conformance.contract.implementation import Declarations
 from conformance.contract.placements import Placements, sharded_dim
-from suites.training.jax_matrices import WholeMatrices
-from suites.training.jax_norms import TensorNorms
-from suites.training.jax_state import Named, pad_to_multiple, reordered
+from suites.training.jax.matrices import WholeMatrices
+from suites.training.jax.norms import TensorNorms
+from suites.training.jax.state import Named, pad_to_multiple, reordered
 from suites.training.stored import OF_INPUTS
 from suites.training.traffic import Transfer, total
 

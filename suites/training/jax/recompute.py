@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import jax
 
-from suites.training.jax_state import JaxTraining, Named
+from suites.training.jax.state import JaxTraining, Named
 
 Layer = Callable[[jax.Array, Named, str, Named, Named], jax.Array]  # (x, batch, name, parameters, observed) -> y
 

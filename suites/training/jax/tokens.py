@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from reference.jax.dropout import keep_mask
-from suites.training import jax_layers as layers
-from suites.training.jax_state import JaxTraining, Named
+from suites.training.jax import layers
+from suites.training.jax.state import JaxTraining, Named
 
 
 class Tokens(JaxTraining):

@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from conformance.contract.implementation import Arranged, Sharded
 from conformance.contract.placements import Placements, sharded_dim
 from suites.training.stored import Positions, StoredTraining, arrange
-from suites.training.torch_collectives import MeshAxis
+from suites.training.torch.collectives import MeshAxis
 
 Named = dict[str, Tensor]
 State = dict[str, Any]

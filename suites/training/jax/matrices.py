@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import jax
 
 from conformance.contract.placements import Placements, sharded_dim
-from suites.training import jax_optimizers as optimizers
-from suites.training.jax_state import reordered
-from suites.training.jax_step import TrainingStep
+from suites.training.jax import optimizers
+from suites.training.jax.state import reordered
+from suites.training.jax.step import TrainingStep
 from suites.training.stored import canonical
 from suites.training.traffic import Transfer
 

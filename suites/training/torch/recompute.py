@@ -10,7 +10,7 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from suites.training.torch_state import Named, TorchTraining
+from suites.training.torch.state import Named, TorchTraining
 
 Layer = Callable[[Tensor, Named, str, Named, Named], Tensor]  # (x, batch, name, parameters, observed) -> y
 

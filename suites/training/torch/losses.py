@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from suites.training.torch_manual import CollectiveTraining
-from suites.training.torch_state import Named
+from suites.training.torch.manual import CollectiveTraining
+from suites.training.torch.state import Named
 
 
 class QuadraticLoss(CollectiveTraining):

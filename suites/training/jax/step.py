@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from reference.jax.rounding import rounded
-from suites.training import jax_optimizers as optimizers
-from suites.training.jax_checkpoint import Checkpointed
-from suites.training.jax_recompute import Recomputed
-from suites.training.jax_state import Named
+from suites.training.jax import optimizers
+from suites.training.jax.checkpoint import Checkpointed
+from suites.training.jax.recompute import Recomputed
+from suites.training.jax.state import Named
 from suites.training.stored import OF_INPUTS
 
 

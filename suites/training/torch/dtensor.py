@@ -19,8 +19,8 @@ from torch.func import functional_call
 
 from conformance.contract.implementation import Declarations
 from conformance.contract.placements import Placements, sharded_dim
-from suites.training.torch_manual import CollectiveTraining
-from suites.training.torch_state import Named, State, arrange, dtype_of, name_of
+from suites.training.torch.manual import CollectiveTraining
+from suites.training.torch.state import Named, State, arrange, dtype_of, name_of
 
 
 class DTensorTraining(CollectiveTraining):

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from conformance.contract.implementation import Declarations
 from conformance.contract.placements import Placements
-from suites.training import torch_optimizers as optimizers
 from suites.training.stored import OF_INPUTS
-from suites.training.torch_checkpoint import Checkpointed
-from suites.training.torch_recompute import Recomputed
-from suites.training.torch_state import Named, State, dtype_of, name_of
+from suites.training.torch import optimizers
+from suites.training.torch.checkpoint import Checkpointed
+from suites.training.torch.recompute import Recomputed
+from suites.training.torch.state import Named, State, dtype_of, name_of
 from suites.training.traffic import Transfer, total
 
 

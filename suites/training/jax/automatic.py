@@ -14,9 +14,9 @@ from jax.sharding import NamedSharding
 
 from conformance.contract.implementation import Declarations
 from conformance.contract.placements import Placements
-from suites.training import jax_optimizers as optimizers
-from suites.training.jax_state import Named
-from suites.training.jax_step import TrainingStep
+from suites.training.jax import optimizers
+from suites.training.jax.state import Named
+from suites.training.jax.step import TrainingStep
 
 
 class AutomaticTraining(TrainingStep):

@@ -1,0 +1,1 @@
+"""What the JAX implementations of all suites share of a training step."""
