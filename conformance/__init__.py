@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conformance.contract.contract import Contract, Precision, Recipe
     from conformance.contract.implementation import (
-        Arranged,
         Declarations,
         Implementation,
         Packed,
+        Reordered,
         Sharded,
         Traffic,
         Unsupported,
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from conformance.inline.check import Judgement, check
 
 __all__ = [
-    "Arranged",
     "Contract",
     "Declarations",
     "Implementation",
@@ -29,6 +28,7 @@ __all__ = [
     "Precision",
     "Recipe",
     "Registered",
+    "Reordered",
     "Sharded",
     "Standing",
     "Suite",
@@ -45,7 +45,7 @@ _HOMES = {
     "cases.suite": ("Registered", "Standing", "Suite"),
     "contract.contract": ("Contract", "Precision", "Recipe"),
     "contract.implementation": (
-        "Arranged", "Declarations", "Implementation", "Packed", "Sharded", "Traffic", "Unsupported",
+        "Reordered", "Declarations", "Implementation", "Packed", "Sharded", "Traffic", "Unsupported",
     ),
     "contract.mesh": ("Mesh",),
     "inline.check": ("Judgement", "check"),

@@ -18,11 +18,11 @@ import pytest
 if TYPE_CHECKING:
     from conformance.cases.case import Case
     from conformance.records.records import CaseRecord
-    from conformance.runner.run import Bench
+    from conformance.runner.run import CaseRunner
 
 PROFILE, DEFAULT = "--shardproof-profile", "smoke"
 _OPEN = pytest.StashKey[ExitStack]()
-_BENCH = pytest.StashKey["Bench"]()
+_BENCH = pytest.StashKey["CaseRunner"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -127,17 +127,17 @@ class CaseItem(pytest.Item):
         return self.path, None, self.name
 
 
-def _bench(session: pytest.Session) -> Bench:
+def _bench(session: pytest.Session) -> CaseRunner:
     """The session's warm workers, started for the first case."""
     if _BENCH not in session.stash:
         session.stash[_BENCH] = _started(session)
     return session.stash[_BENCH]
 
 
-def _started(session: pytest.Session) -> Bench:
-    from conformance.runner.run import Bench
+def _started(session: pytest.Session) -> CaseRunner:
+    from conformance.runner.run import CaseRunner
     from conformance.workers.pool import Workers
 
     devices = max(item.case.mesh.devices for item in session.items if isinstance(item, CaseItem))
     workers = session.config.stash[_OPEN].enter_context(Workers(jax_devices=devices))
-    return Bench(workers=workers, alone=True)
+    return CaseRunner(workers=workers, alone=True)

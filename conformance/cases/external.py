@@ -18,7 +18,7 @@ METHODS = ("place", "step", "collect")
 SECONDS = 120.0
 
 
-def is_outsider(name: str) -> bool:
+def is_external(name: str) -> bool:
     """`./mine.py:MyMLP` rather than a registered name."""
     return ".py" in name or "/" in name or ":" in name
 

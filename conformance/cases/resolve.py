@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conformance.cases.case import Case
-from conformance.cases.external import framework_of, is_outsider
+from conformance.cases.external import framework_of, is_external
 from conformance.cases.second_models import second_models
 from conformance.cases.suite import Suite, suites
 from conformance.cases.usage import UsageError, choose
@@ -27,7 +27,7 @@ def resolve(case: Case) -> Target:
     """Look a case up in the installed suites; UsageError in one sentence for a name that no suite has."""
     suite = suites()[choose("suite", case.suite, list(suites()))]
     contract = suite.contract(choose("contract", case.contract, [one.name for one in suite.contracts]))
-    if is_outsider(case.implementation):
+    if is_external(case.implementation):
         return Target(contract=contract, framework=framework_of(case.implementation), path=case.implementation)
     known = [one.name for one in suite.implementations if contract.name in one.classes]
     entry = suite.implementation(choose("implementation", case.implementation, known))

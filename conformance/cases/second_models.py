@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from conformance.cases.suite import Registered, Suite
+from conformance.cases.suite import ImplementationEntry, Suite
 from conformance.contract.contract import Contract
 
 MOST = 3  # that are offered; the first that is not refused on the mesh is taken
 
 
-def second_models(suite: Suite, entry: Registered, contract: Contract) -> tuple[tuple[str, str], ...]:
+def second_models(suite: Suite, entry: ImplementationEntry, contract: Contract) -> tuple[tuple[str, str], ...]:
     """(contract, 'module:Class') of each: by the same class first, small ones first.
 
     Of other sizes is a contract with a parameter of the same name and another shape.

@@ -9,9 +9,9 @@ from functools import cache
 from typing import Any
 
 from conformance.cases.case import DEVICES, DTYPES, Case, Mutation
-from conformance.cases.external import framework_of, is_outsider
+from conformance.cases.external import framework_of, is_external
 from conformance.cases.resolve import resolve
-from conformance.cases.suite import PROFILES, Registered, Suite, suites
+from conformance.cases.suite import PROFILES, ImplementationEntry, Suite, suites
 from conformance.cases.usage import UsageError, choose
 from conformance.contract.contract import Contract
 from conformance.contract.mesh import AXIS, MOST_DEVICES, ORDERS, Mesh, MeshError, too_large
@@ -77,7 +77,7 @@ def _named(wanted: Selection) -> list[Case]:
 
 def framework_for(case: Case) -> str:
     """The framework of a case's implementation."""
-    if is_outsider(case.implementation):
+    if is_external(case.implementation):
         return framework_of(case.implementation)
     return suites()[case.suite].implementation(case.implementation).framework
 
@@ -185,9 +185,9 @@ def _narrowed(wanted: Selection, chosen: list[Suite], cases: list[Case]) -> list
     return cases
 
 
-def _implemented(wanted: Selection, known: Mapping[str, Registered], cases: list[Case]) -> list[Case]:
+def _implemented(wanted: Selection, known: Mapping[str, ImplementationEntry], cases: list[Case]) -> list[Case]:
     name = wanted.implementation or ""
-    if is_outsider(name):
+    if is_external(name):
         if not wanted.contracts:
             raise UsageError(f"--implementation {name} needs --contract: say which contract it claims to honour.")
         framework_of(name)  # refuses a file that does not import or a class that lacks a method
@@ -199,9 +199,9 @@ def _implemented(wanted: Selection, known: Mapping[str, Registered], cases: list
     return _column(honoured, "implementation", name)
 
 
-def _framework(case: Case, known: Mapping[str, Registered]) -> str:
+def _framework(case: Case, known: Mapping[str, ImplementationEntry]) -> str:
     return (
-        framework_of(case.implementation) if is_outsider(case.implementation) else known[case.implementation].framework
+        framework_of(case.implementation) if is_external(case.implementation) else known[case.implementation].framework
     )
 
 
@@ -243,7 +243,7 @@ def _fraction(cases: list[Case], fraction: str | None) -> list[Case]:
 def _check_axes(cases: list[Case]) -> None:
     """A registered implementation knows the axes of the suites; somebody's own may call them what it likes."""
     for case in cases:
-        if not is_outsider(case.implementation):
+        if not is_external(case.implementation):
             for axis in case.mesh.axes:
                 choose("mesh axis", axis, ROLES)
 

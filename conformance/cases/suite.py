@@ -17,7 +17,7 @@ PROFILES = ("smoke", "core", "full", "qualification")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Registered:
+class ImplementationEntry:
     """A registered implementation: its name, framework, and for each contract it honours the 'module:Class'."""
 
     name: str
@@ -27,7 +27,7 @@ class Registered:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class MatrixRow:
     """A row of the standing matrix: every combination of its columns is a case in each of its profiles."""
 
     contracts: tuple[str, ...]
@@ -62,16 +62,16 @@ class Suite:
     name: str
     summary: str
     contracts: tuple[Contract, ...]
-    implementations: tuple[Registered, ...]
-    matrix: tuple[Standing, ...]
+    implementations: tuple[ImplementationEntry, ...]
+    matrix: tuple[MatrixRow, ...]
     faults: tuple[Fault, ...] = ()
-    mutated: tuple[Standing, ...] = ()
+    mutated: tuple[MatrixRow, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
 
     def contract(self, name: str) -> Contract:
         return {contract.name: contract for contract in self.contracts}[name]
 
-    def implementation(self, name: str) -> Registered:
+    def implementation(self, name: str) -> ImplementationEntry:
         return {entry.name: entry for entry in self.implementations}[name]
 
     def cases(self, profile: str) -> list[Case]:

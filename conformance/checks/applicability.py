@@ -9,16 +9,16 @@ from conformance.cases.case import Case
 from conformance.cases.usage import choose
 from conformance.checks import CHECKS, Check
 from conformance.contract.contract import Contract
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 
 AFTER_THE_RUN: Any = None  # the evidence and the truth of a case that has not run
 
 
 def may_apply(check: Check, case: Case, contract: Contract) -> bool | None:
     """True or False where case and contract decide; None where the evidence of a run will."""
-    exhibit = Exhibit(case=case, contract=contract, evidence=AFTER_THE_RUN, truth=AFTER_THE_RUN)
+    case_run = CaseRun(case=case, contract=contract, evidence=AFTER_THE_RUN, reference=AFTER_THE_RUN)
     try:
-        return bool(check.applies(exhibit))
+        return bool(check.applies(case_run))
     except AttributeError:
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 from conformance.evidence.division import computed_alike, divided, does_all
 from conformance.evidence.evidence import Division, Observations
 from conformance.records.results import Cause
@@ -26,17 +26,17 @@ class Axis:
     cause: Cause | None = None
 
 
-def judged(exhibit: Exhibit, axis: str) -> Axis:
+def judged(case_run: CaseRun, axis: str) -> Axis:
     """Hold one axis of size above 1 to what the contract says of it."""
     what = f"axis {axis}"
-    divides = _divides(exhibit, axis)
+    divides = _divides(case_run, axis)
     if divides is None:
         sentence = (
             f"Whether axis '{axis}' divides anything is not known: all that is seen lies whole on each of its ranks, "
-            f"and what they compute is not seen: {exhibit.evidence.why_unseen('work') or 'it was not asked for'}."
+            f"and what they compute is not seen: {case_run.evidence.why_unseen('work') or 'it was not asked for'}."
         )
         return Axis(what=what, known=False, sentence=sentence)
-    if axis in exhibit.contract.replicated_axes:
+    if axis in case_run.contract.replicated_axes:
         return _on_purpose(what, axis, divides)
     if not divides:
         return Axis(what=what, sentence=_hollow([axis]), cause=Cause(cause=HOLLOW, axis=axis, confidence=0.95))
@@ -70,37 +70,37 @@ def _on_purpose(what: str, axis: str, divides: str) -> Axis:
     return Axis(what=what, purpose=f"Axis '{axis}' divides nothing, on purpose.")
 
 
-def _divides(exhibit: Exhibit, axis: str) -> str | None:
+def _divides(case_run: CaseRun, axis: str) -> str | None:
     """What an axis divides, in words; '' if nothing, None if that is not known."""
-    mesh = exhibit.case.mesh
+    mesh = case_run.case.mesh
     kept: Observations = {}
     seen: Observations = {}
-    for observations in _moments(exhibit):
+    for observations in _moments(case_run):
         for name, observed in observations.items():
             (kept if name.startswith(KEPT) else seen).setdefault(name, observed)
     held = divided(kept, mesh, axis)
     if held is not None:
         return f"'{held}'"
-    division = computed_alike(exhibit.evidence, mesh, axis)
+    division = computed_alike(case_run.evidence, mesh, axis)
     if division is not None:
         others = mesh.devices // mesh.size(axis)
-        same = does_all(division, exhibit.truth.operations, others) or _masked(exhibit, division)
+        same = does_all(division, case_run.reference.operations, others) or _masked(case_run, division)
         return "" if same else "the work"
     held = divided(seen, mesh, axis)
     return None if held is None else f"'{held}'"
 
 
-def _masked(exhibit: Exhibit, division: Division) -> bool:
+def _masked(case_run: CaseRun, division: Division) -> bool:
     """Every rank makes all products of the reference, for the most part on the same values; the rest is masked.
 
     So runs a pipeline of which every rank has all stages: what all but one compute is dropped, and so is its gradient.
     """
-    flops, truth = exhibit.evidence.flops, exhibit.truth
-    if not flops or not truth.flops or not truth.operations:
+    flops, reference = case_run.evidence.flops, case_run.reference
+    if not flops or not reference.flops or not reference.operations:
         return False
-    return min(flops.values()) >= truth.flops and division.alike >= FORWARD * truth.operations
+    return min(flops.values()) >= reference.flops and division.alike >= FORWARD * reference.operations
 
 
-def _moments(exhibit: Exhibit) -> Iterator[Observations]:
-    yield exhibit.evidence.initial
-    yield from exhibit.evidence.steps[:1]
+def _moments(case_run: CaseRun) -> Iterator[Observations]:
+    yield case_run.evidence.initial
+    yield from case_run.evidence.steps[:1]

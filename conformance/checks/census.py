@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from conformance.checks.check import LATER_STEPS, RESPONSES, Check
+from conformance.checks.check import INPUT_SENSITIVITY, LATER_STEPS, Check
 from conformance.contract.mesh import Mesh
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 from conformance.evidence.gather import covered
 from conformance.records import formatting
 from conformance.records.results import Cause, CheckResult
@@ -35,23 +35,23 @@ class Census(Check):
 
     def __init__(self, *, keys: bool = True) -> None:
         """Without `keys`, it is not asked whether every batch key changes something."""
-        self.needs = frozenset({LATER_STEPS, *([RESPONSES] if keys else [])})
+        self.needs = frozenset({LATER_STEPS, *([INPUT_SENSITIVITY] if keys else [])})
 
-    def applies(self, exhibit: Exhibit) -> bool:
+    def applies(self, case_run: CaseRun) -> bool:
         return True
 
-    def judge(self, exhibit: Exhibit) -> CheckResult:
+    def judge(self, case_run: CaseRun) -> CheckResult:
         counts: list[Count] = [
-            *_initial(exhibit),
-            *_present(exhibit),
-            *_whole(exhibit),
-            *_handed_over(exhibit),
-            *_unknown(exhibit),
-            *_tokens(exhibit),
-            *_keys(exhibit),
-            *_devices(exhibit),
-            *_clipping(exhibit),
-            *_alive(exhibit),
+            *_initial(case_run),
+            *_present(case_run),
+            *_whole(case_run),
+            *_handed_over(case_run),
+            *_unknown(case_run),
+            *_tokens(case_run),
+            *_keys(case_run),
+            *_devices(case_run),
+            *_clipping(case_run),
+            *_alive(case_run),
         ]
         failing = [count for count in counts if count.sentence]
         return self.result(
@@ -59,14 +59,14 @@ class Census(Check):
             failures=[count.sentence for count in failing],
             first=failing[0].what if failing else None,
             ranks=failing[0].ranks if failing else (),
-            diagnosis=_left_out(failing, exhibit.case.mesh),
-            detail=failing[0].sentence if failing else _unseen_devices(exhibit),
+            diagnosis=_left_out(failing, case_run.case.mesh),
+            detail=failing[0].sentence if failing else _unseen_devices(case_run),
         )
 
 
-def _initial(exhibit: Exhibit) -> Iterator[Count]:
-    placed = {one.tensor.removeprefix("parameters/"): one.excess.error for one in exhibit.placed}
-    for name in exhibit.truth.initial:
+def _initial(case_run: CaseRun) -> Iterator[Count]:
+    placed = {one.tensor.removeprefix("parameters/"): one.excess.error for one in case_run.placed}
+    for name in case_run.reference.initial:
         sentence = f"The parameter '{name}' was not placed in its shape."
         if name in placed:
             off = placed[name]
@@ -74,8 +74,8 @@ def _initial(exhibit: Exhibit) -> Iterator[Count]:
         yield Count(f"start: parameters/{name}", sentence)
 
 
-def _present(exhibit: Exhibit) -> Iterator[Count]:
-    for number, (step, oracle) in enumerate(zip(exhibit.steps, exhibit.truth.oracle, strict=False)):
+def _present(case_run: CaseRun) -> Iterator[Count]:
+    for number, (step, oracle) in enumerate(zip(case_run.steps, case_run.reference.oracle, strict=False)):
         for name, expected in oracle.items():
             if name.startswith("activations/"):
                 continue  # wanted for localisation, not owed
@@ -87,8 +87,8 @@ def _present(exhibit: Exhibit) -> Iterator[Count]:
             yield Count(f"step {number + 1}: {name}", sentence)
 
 
-def _whole(exhibit: Exhibit) -> Iterator[Count]:
-    for number, step in enumerate(exhibit.evidence.steps):
+def _whole(case_run: CaseRun) -> Iterator[Count]:
+    for number, step in enumerate(case_run.evidence.steps):
         for name, observed in step.items():
             held = covered(observed)
             lost = int(held.size - held.sum())
@@ -96,10 +96,10 @@ def _whole(exhibit: Exhibit) -> Iterator[Count]:
             yield Count(f"step {number + 1}: {name}", sentence)
 
 
-def _handed_over(exhibit: Exhibit) -> Iterator[Count]:
+def _handed_over(case_run: CaseRun) -> Iterator[Count]:
     """A copy that is not handed over is not judged: only what is placed elsewhere may be left out."""
-    moments = [("start", exhibit.evidence.initial)]
-    moments += [(f"step {number + 1}", step) for number, step in enumerate(exhibit.evidence.steps)]
+    moments = [("start", case_run.evidence.initial)]
+    moments += [(f"step {number + 1}", step) for number, step in enumerate(case_run.evidence.steps)]
     for moment, observations in moments:
         for name, observed in observations.items():
             if observed.owed_by and not name.startswith("activations/"):  # nobody owes those
@@ -121,15 +121,15 @@ def _left_out(failing: list[Count], mesh: Mesh) -> tuple[Cause, ...]:
     return (Cause(cause=LEFT_OUT, axis=None, confidence=0.85),)
 
 
-def _unknown(exhibit: Exhibit) -> Iterator[Count]:
-    known = {name for oracle in exhibit.truth.oracle for name in oracle}
-    for name in exhibit.steps[0] if exhibit.steps else ():
+def _unknown(case_run: CaseRun) -> Iterator[Count]:
+    known = {name for oracle in case_run.reference.oracle for name in oracle}
+    for name in case_run.steps[0] if case_run.steps else ():
         if name.startswith(("gradients/", "input_gradients/", "updates/", "optimizer/")):
             yield Count(f"step 1: {name}", "" if name in known else f"'{name}' is not in the contract.")
 
 
-def _tokens(exhibit: Exhibit) -> Iterator[Count]:
-    for number, (step, oracle) in enumerate(zip(exhibit.steps, exhibit.truth.oracle, strict=False)):
+def _tokens(case_run: CaseRun) -> Iterator[Count]:
+    for number, (step, oracle) in enumerate(zip(case_run.steps, case_run.reference.oracle, strict=False)):
         observed = step.get("metrics/tokens")
         if observed is not None and "metrics/tokens" in oracle:
             valid, counted = float(oracle["metrics/tokens"]), sorted({float(b.value) for b in observed.blocks})
@@ -138,44 +138,44 @@ def _tokens(exhibit: Exhibit) -> Iterator[Count]:
             yield Count(f"step {number + 1}: metrics/tokens", "" if counted == [valid] else sentence)
 
 
-def _keys(exhibit: Exhibit) -> Iterator[Count]:
-    for key, changed in exhibit.evidence.responses.items():
+def _keys(case_run: CaseRun) -> Iterator[Count]:
+    for key, changed in case_run.evidence.input_sensitivity.items():
         yield Count(f"batch key {key}", "" if changed else f"The batch key '{key}' changes nothing: it is not used.")
 
 
-def _devices(exhibit: Exhibit) -> Iterator[Count]:
-    used, asked = len(set(exhibit.evidence.devices)), exhibit.case.mesh.devices
-    if not _unseen_devices(exhibit):
+def _devices(case_run: CaseRun) -> Iterator[Count]:
+    used, asked = len(set(case_run.evidence.devices)), case_run.case.mesh.devices
+    if not _unseen_devices(case_run):
         yield Count("devices", "" if used == asked else f"The mesh has {asked} devices, {used} hold something.")
 
 
-def _unseen_devices(exhibit: Exhibit) -> str:
+def _unseen_devices(case_run: CaseRun) -> str:
     """What came as plain numbers may have lain on any device; where that leaves the count open it is not judged."""
-    if len(set(exhibit.evidence.devices)) == exhibit.case.mesh.devices:
+    if len(set(case_run.evidence.devices)) == case_run.case.mesh.devices:
         return ""
-    seen = (item for step in exhibit.evidence.steps for item in step.items())
+    seen = (item for step in case_run.evidence.steps for item in step.items())
     plain = [name for name, observed in seen if not observed.stored_bytes and not name.startswith("parameters/")]
-    arrays = [name for name in plain if exhibit.evidence.steps[0][name].shape]
+    arrays = [name for name in plain if case_run.evidence.steps[0][name].shape]
     which = f"'{arrays[0]}' came" if len(arrays) == 1 else f"{len(arrays)} observations came"
     return f"Which devices hold something was not seen: {which} as plain numbers." if arrays else ""
 
 
-def _clipping(exhibit: Exhibit) -> Iterator[Count]:
-    threshold = exhibit.contract.recipe.clip_norm
-    norm = exhibit.truth.oracle[0].get("metrics/grad_norm")
+def _clipping(case_run: CaseRun) -> Iterator[Count]:
+    threshold = case_run.contract.recipe.clip_norm
+    norm = case_run.reference.oracle[0].get("metrics/grad_norm")
     if threshold is not None and norm is not None:
         sentence = f"The gradient norm {float(norm):.3g} is below the threshold {threshold:g}: clipping is not tested."
         yield Count("clipping", "" if float(norm) > threshold else sentence)
 
 
-def _alive(exhibit: Exhibit) -> Iterator[Count]:
+def _alive(case_run: CaseRun) -> Iterator[Count]:
     """Two dead programs agree perfectly: what the reference itself cannot move shows nothing of a candidate."""
-    still, oracle = exhibit.contract.still, exhibit.truth.oracle
+    still, oracle = case_run.contract.still, case_run.reference.oracle
     for name in (name for name in oracle[0] if name.startswith("gradients/")):
         dead = not any(step[name].any() for step in oracle if name in step)
         yield Count(f"reference: {name}", _dead(name, "is zero everywhere", dead, still))
     if "loss" in oracle[0]:
-        dead = "loss" in exhibit.truth.unmoved
+        dead = "loss" in case_run.reference.unmoved
         yield Count("reference: loss", _dead("loss", "does not move with the batch", dead, still))
 
 

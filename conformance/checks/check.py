@@ -6,19 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from conformance.evidence.comparison import Comparison, Exhibit
+from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.evidence.gather import ranks_beyond
 from conformance.evidence.tolerance import allowed
 from conformance.records.results import CheckResult, Worst
 
-LATER_STEPS, RESPONSES, DETERMINISM, TRACE, LAW_RUNS = "later_steps", "responses", "determinism", "trace", "laws"
+LATER_STEPS, INPUT_SENSITIVITY, DETERMINISM = "later_steps", "input_sensitivity", "determinism"
+TRACE, RELATION_RUNS = "trace", "relations"
 
 
 class Check(ABC):
     """One rule of judgement. `rule` is what `shardproof explain` prints.
 
     `needs` are the runs besides the first step that it looks at: the later steps, a step per batch key with that key
-    changed, the first step again, its trace, or the runs of the contract's laws.
+    changed, the first step again, its trace, or the runs of the contract's relations.
     """
 
     name: ClassVar[str]
@@ -26,11 +27,11 @@ class Check(ABC):
     needs: frozenset[str] = frozenset()
 
     @abstractmethod
-    def applies(self, exhibit: Exhibit) -> bool:
+    def applies(self, case_run: CaseRun) -> bool:
         """Whether the rule says anything about this kind of case."""
 
     @abstractmethod
-    def judge(self, exhibit: Exhibit) -> CheckResult:
+    def judge(self, case_run: CaseRun) -> CheckResult:
         """Apply the rule."""
 
     def result(self, *, compared: int, failures: Sequence[str] = (), **found: object) -> CheckResult:
@@ -45,7 +46,9 @@ class Check(ABC):
         return CheckResult(check=self.name, verdict="unsupported", compared=0, detail=reason, not_held=reason)
 
 
-def within_bounds(check: Check, exhibit: Exhibit, comparisons: Iterable[Comparison], bound: float) -> CheckResult:
+def within_bounds(
+    check: Check, case_run: CaseRun, comparisons: Iterable[TensorComparison], bound: float
+) -> CheckResult:
     """Judge tensors by their excess error; the first one beyond its bound in data-flow order is where to look."""
     compared = list(comparisons)
     if not compared:
@@ -56,8 +59,8 @@ def within_bounds(check: Check, exhibit: Exhibit, comparisons: Iterable[Comparis
     ranks: tuple[int, ...] = ()
     sentences = []
     if first is not None:
-        limit = allowed(first.magnitude, first.noise, exhibit.epsilon(first.tensor), bound)
-        ranks = ranks_beyond(first.observed, first.expected, limit, exhibit.case.mesh)
+        limit = allowed(first.magnitude, first.noise, case_run.epsilon(first.tensor), bound)
+        ranks = ranks_beyond(first.observed, first.expected, limit, case_run.case.mesh)
         sentences = [
             f"{first.label} is off by {first.excess.error:.3g}; rounding explains {first.excess.yardstick:.3g}, "
             f"{len(beyond)} of {len(compared)} tensors are beyond {bound:g} times that."
@@ -72,7 +75,7 @@ def within_bounds(check: Check, exhibit: Exhibit, comparisons: Iterable[Comparis
     )
 
 
-def _ratios(compared: list[Comparison], bound: float) -> dict[str, float]:
+def _ratios(compared: list[TensorComparison], bound: float) -> dict[str, float]:
     """Observable group (`gradients`, `outputs`, ...) -> largest error / bound."""
     found: dict[str, float] = {}
     for one in compared:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from conformance.checks.check import TRACE, Check
 from conformance.contract.implementation import Traffic
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 from conformance.records.results import CheckResult, Worst
 
 Key = tuple[str, str, tuple[str, ...]]  # phase, kind, axes
@@ -20,14 +20,14 @@ class Communication(Check):
         "traced from the step that ran, equal what the implementation declares."
     )
 
-    def applies(self, exhibit: Exhibit) -> bool:
-        found = exhibit.evidence
-        several = exhibit.case.mesh.devices > 1
+    def applies(self, case_run: CaseRun) -> bool:
+        found = case_run.evidence
+        several = case_run.case.mesh.devices > 1
         return several or bool(found.traffic or found.declarations.traffic or found.unwatched)
 
-    def judge(self, exhibit: Exhibit) -> CheckResult:
-        traced, declared = exhibit.evidence.traffic, exhibit.evidence.declarations.traffic
-        unknown = _unknown(exhibit)
+    def judge(self, case_run: CaseRun) -> CheckResult:
+        traced, declared = case_run.evidence.traffic, case_run.evidence.declarations.traffic
+        unknown = _unknown(case_run)
         if declared is None:
             return self.unsupported(f"The implementation does not declare what it communicates. {unknown}".rstrip())
         if traced is None:
@@ -42,19 +42,19 @@ class Communication(Check):
         )
 
 
-def _unknown(exhibit: Exhibit) -> str:
+def _unknown(case_run: CaseRun) -> str:
     """Why it is not known what the step communicates; empty where it is."""
-    if exhibit.evidence.unwatched:
-        return f"The step was not watched, because {exhibit.evidence.unwatched}."
+    if case_run.evidence.unwatched:
+        return f"The step was not watched, because {case_run.evidence.unwatched}."
     partitioned = "The partitioner chooses the collectives; they are not in the traced program."
-    return partitioned if exhibit.evidence.traffic is None else ""
+    return partitioned if case_run.evidence.traffic is None else ""
 
 
-def differing_axes(exhibit: Exhibit) -> list[tuple[Key, int, int]]:
+def differing_axes(case_run: CaseRun) -> list[tuple[Key, int, int]]:
     """Where declaration and trace differ: key, calls declared, calls traced; forward first."""
-    if exhibit.evidence.traffic is None or exhibit.evidence.declarations.traffic is None:
+    if case_run.evidence.traffic is None or case_run.evidence.declarations.traffic is None:
         return []
-    declared, traced = _by_key(exhibit.evidence.declarations.traffic), _by_key(exhibit.evidence.traffic)
+    declared, traced = _by_key(case_run.evidence.declarations.traffic), _by_key(case_run.evidence.traffic)
     keys = [key for key in _ordered({*declared, *traced}) if declared.get(key) != traced.get(key)]
     return [(key, declared.get(key, (0, 0))[0], traced.get(key, (0, 0))[0]) for key in keys]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.checks.check import Check, within_bounds
-from conformance.evidence.comparison import Comparison, Exhibit
+from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.records.results import CheckResult
 
 LINEAR = ("outputs/", "gradients/", "loss", "updates/")  # need few bits: float32 holds them
@@ -19,19 +19,19 @@ class Exact(Check):
         "gradient norm too)."
     )
 
-    def applies(self, exhibit: Exhibit) -> bool:
-        return exhibit.contract.exact and exhibit.case.dtype in ("float64", "float32")
+    def applies(self, case_run: CaseRun) -> bool:
+        return case_run.contract.exact and case_run.case.dtype in ("float64", "float32")
 
-    def judge(self, exhibit: Exhibit) -> CheckResult:
-        kinds = LINEAR + (QUADRATIC if exhibit.case.dtype == "float64" else ())
-        kinds += () if _computes_narrowly(exhibit) else PRODUCTS
-        return within_bounds(self, exhibit, [one for one in exhibit.comparisons if _is_exact(one, kinds)], 0.0)
+    def judge(self, case_run: CaseRun) -> CheckResult:
+        kinds = LINEAR + (QUADRATIC if case_run.case.dtype == "float64" else ())
+        kinds += () if _computes_narrowly(case_run) else PRODUCTS
+        return within_bounds(self, case_run, [one for one in case_run.comparisons if _is_exact(one, kinds)], 0.0)
 
 
-def _is_exact(one: Comparison, kinds: tuple[str, ...]) -> bool:
+def _is_exact(one: TensorComparison, kinds: tuple[str, ...]) -> bool:
     return one.step == 0 and one.tensor.startswith(kinds)
 
 
-def _computes_narrowly(exhibit: Exhibit) -> bool:
+def _computes_narrowly(case_run: CaseRun) -> bool:
     """Whether the contract has the model compute in fewer bits than the case has."""
-    return exhibit.contract.recipe.precision.dtype("compute", exhibit.case.dtype) != exhibit.case.dtype
+    return case_run.contract.recipe.precision.dtype("compute", case_run.case.dtype) != case_run.case.dtype

@@ -11,7 +11,7 @@ from conformance.checks.axes import judged, together
 from conformance.checks.check import LATER_STEPS, TRACE, Check
 from conformance.contract.placements import Placements, is_held, local_index
 from conformance.contract.roles import role
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Block, Observed
 from conformance.records.results import CheckResult
 
@@ -28,14 +28,14 @@ class Layout(Check):
         "those that are replicated on purpose, which divide nothing."
     )
 
-    def applies(self, exhibit: Exhibit) -> bool:
-        wide = exhibit.case.mesh.devices > 1
-        return wide or bool(exhibit.contract.layouts) or exhibit.evidence.declarations.layout is not None
+    def applies(self, case_run: CaseRun) -> bool:
+        wide = case_run.case.mesh.devices > 1
+        return wide or bool(case_run.contract.layouts) or case_run.evidence.declarations.layout is not None
 
-    def judge(self, exhibit: Exhibit) -> CheckResult:
-        findings = [*_stored(exhibit), *_asked(exhibit), *_work(exhibit)]
-        wide = [axis for axis in exhibit.case.mesh.axes if exhibit.case.mesh.size(axis) > 1]
-        axes = together([judged(exhibit, axis) for axis in wide], promised=exhibit.contract.held)
+    def judge(self, case_run: CaseRun) -> CheckResult:
+        findings = [*_stored(case_run), *_asked(case_run), *_work(case_run)]
+        wide = [axis for axis in case_run.case.mesh.axes if case_run.case.mesh.size(axis) > 1]
+        axes = together([judged(case_run, axis) for axis in wide], promised=case_run.contract.held)
         findings += [(one.what, one.sentence) for one in axes if one.known]
         failing = [(what, sentence) for what, sentence in findings if sentence]
         unknown = " ".join(dict.fromkeys(one.sentence for one in axes if not one.known))
@@ -52,26 +52,26 @@ class Layout(Check):
         )
 
 
-def _stored(exhibit: Exhibit) -> Iterator[tuple[str, str]]:
-    layout = exhibit.evidence.declarations.layout or {}
-    for moment, state in (("start", exhibit.evidence.initial), ("last step", exhibit.evidence.steps[-1])):
+def _stored(case_run: CaseRun) -> Iterator[tuple[str, str]]:
+    layout = case_run.evidence.declarations.layout or {}
+    for moment, state in (("start", case_run.evidence.initial), ("last step", case_run.evidence.steps[-1])):
         for name, observed in state.items():
             parameter = _parameter_of(name)
             if parameter is not None and parameter in layout:
                 declared = layout.get(name, layout[parameter])
-                yield f"{moment}: {name}", _misplaced(name, observed, declared, exhibit)
+                yield f"{moment}: {name}", _misplaced(name, observed, declared, case_run)
 
 
-def _asked(exhibit: Exhibit) -> Iterator[tuple[str, str]]:
-    for name, placements in exhibit.contract.layouts.items():
-        observed = exhibit.evidence.steps[0].get(name)
+def _asked(case_run: CaseRun) -> Iterator[tuple[str, str]]:
+    for name, placements in case_run.contract.layouts.items():
+        observed = case_run.evidence.steps[0].get(name)
         if observed is not None:
-            yield f"step 1: {name}", _misplaced(name, observed, _by_role(placements, exhibit), exhibit)
+            yield f"step 1: {name}", _misplaced(name, observed, _by_role(placements, case_run), case_run)
 
 
-def _by_role(asked: Placements, exhibit: Exhibit) -> Placements:
+def _by_role(asked: Placements, case_run: CaseRun) -> Placements:
     """What a contract asks of its own axes, asked of those of the mesh that have their roles."""
-    meant = {axis: axis if axis in asked else role(axis, exhibit.contract.roles) for axis in exhibit.case.mesh.axes}
+    meant = {axis: axis if axis in asked else role(axis, case_run.contract.roles) for axis in case_run.case.mesh.axes}
     return {axis: asked[known] for axis, known in meant.items() if known is not None and known in asked}
 
 
@@ -82,9 +82,9 @@ def _parameter_of(name: str) -> str | None:
     return name.split("/", 2)[2] if name.startswith("optimizer/") and name.count("/") >= 2 else None
 
 
-def _misplaced(name: str, observed: Observed, placements: Placements, exhibit: Exhibit) -> str:
+def _misplaced(name: str, observed: Observed, placements: Placements, case_run: CaseRun) -> str:
     """A sentence for the first rank that holds another number of bytes, or other elements, than its share."""
-    mesh = exhibit.case.mesh
+    mesh = case_run.case.mesh
     stored = observed.stored_shape or observed.shape
     by_rank = {rank: block for block in observed.blocks for rank in block.ranks}
     for rank in range(mesh.devices):
@@ -118,19 +118,19 @@ def _holds(block: Block, index: tuple[slice, ...]) -> bool:
     return True
 
 
-def _work(exhibit: Exhibit) -> Iterator[tuple[str, str]]:
+def _work(case_run: CaseRun) -> Iterator[tuple[str, str]]:
     """Matrix-product work: no rank does more than its share over the axes that divide the work."""
-    flops, reference = exhibit.evidence.flops, exhibit.truth.flops
-    axes = exhibit.evidence.declarations.compute_axes
+    flops, reference = case_run.evidence.flops, case_run.reference.flops
+    axes = case_run.evidence.declarations.compute_axes
     if not flops or not reference or not axes:
         return
-    parts = math.prod(exhibit.case.mesh.size(axis) for axis in axes)
-    busiest, share = max(flops.values()), reference * _padding(exhibit) / parts
+    parts = math.prod(case_run.case.mesh.size(axis) for axis in axes)
+    busiest, share = max(flops.values()), reference * _padding(case_run) / parts
     sentence = f"The busiest rank does {busiest:,} operations in matrix products; its share is {share:,.0f}."
     yield "matrix products", sentence if busiest > share else ""
 
 
-def _padding(exhibit: Exhibit) -> float:
+def _padding(case_run: CaseRun) -> float:
     """How much larger than its canonical shape a parameter is stored: padded rows are multiplied too."""
-    stored = (observed for observed in exhibit.evidence.initial.values() if observed.stored_shape is not None)
+    stored = (observed for observed in case_run.evidence.initial.values() if observed.stored_shape is not None)
     return max((math.prod(one.stored_shape or ()) / math.prod(one.shape) for one in stored), default=1.0)

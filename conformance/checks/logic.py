@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from conformance.checks.check import Check, within_bounds
 from conformance.checks.lower_precision import not_held, sentence
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 from conformance.records.results import CheckResult
 
 
@@ -19,19 +19,19 @@ class Logic(Check):
         "in a narrower dtype is good to that dtype's rounding only, and no candidate is held to less."
     )
 
-    def applies(self, exhibit: Exhibit) -> bool:
-        return exhibit.case.dtype == "float64"
+    def applies(self, case_run: CaseRun) -> bool:
+        return case_run.case.dtype == "float64"
 
-    def judge(self, exhibit: Exhibit) -> CheckResult:
-        first = [one for one in exhibit.comparisons if one.step == 0 and not is_state(one.tensor)]
-        result = within_bounds(self, exhibit, first, exhibit.bound)
-        said = [result.detail, sentence(exhibit), _yardstick(exhibit) if result.verdict == "fail" else ""]
-        return replace(result, detail=" ".join(filter(None, said)), not_held=not_held(exhibit))
+    def judge(self, case_run: CaseRun) -> CheckResult:
+        first = [one for one in case_run.comparisons if one.step == 0 and not is_state(one.tensor)]
+        result = within_bounds(self, case_run, first, case_run.bound)
+        said = [result.detail, sentence(case_run), _yardstick(case_run) if result.verdict == "fail" else ""]
+        return replace(result, detail=" ".join(filter(None, said)), not_held=not_held(case_run))
 
 
-def _yardstick(exhibit: Exhibit) -> str:
+def _yardstick(case_run: CaseRun) -> str:
     """What the yardstick leaves out; empty where it knows the rounding of every operation."""
-    why = exhibit.truth.unevaluated
+    why = case_run.reference.unevaluated
     return (
         "The yardstick is the response to moved inputs alone: the reference cannot be evaluated in stochastic "
         f"arithmetic ({why})."

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conformance.evidence.arithmetic import BITS, COMPUTATION, Operation
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 from conformance.evidence.tolerance import BOUNDS, EPSILON, bounded_as
 from conformance.records.results import LESS
 
 
-def sentence(exhibit: Exhibit) -> str:
+def sentence(case_run: CaseRun) -> str:
     """Which side computes what in which dtype, where, what follows, and what to run; empty where nothing does."""
-    reference, candidate = exhibit.truth.lower, _narrow(exhibit)
+    reference, candidate = case_run.reference.lower, _narrow(case_run)
     if reference:
-        dtype = exhibit.precision
+        dtype = case_run.precision
         both = f" So does the candidate: {_places(candidate)}." if candidate else ""
         return (
             f"The reference computes in {dtype}: {_places(reference)}. It is good to about "
             f"{EPSILON[bounded_as(dtype)]:.0e} only, and the candidate is held to that.{both}{_rerun(dtype)}"
         )
-    narrow = explained(exhibit)
+    narrow = explained(case_run)
     if not narrow:
         return ""
     dtype = narrow[0].dtype
@@ -30,31 +30,31 @@ def sentence(exhibit: Exhibit) -> str:
     )
 
 
-def not_held(exhibit: Exhibit) -> str:
+def not_held(case_run: CaseRun) -> str:
     """To what less the rule was held; empty where it was held in full."""
-    if not exhibit.truth.lower:
+    if not case_run.reference.lower:
         return ""
-    dtype = exhibit.precision
-    return f"{LESS}{dtype} rounding: the reference computes in {dtype}: {_places(exhibit.truth.lower)}"
+    dtype = case_run.precision
+    return f"{LESS}{dtype} rounding: the reference computes in {dtype}: {_places(case_run.reference.lower)}"
 
 
-def explained(exhibit: Exhibit) -> tuple[Operation, ...]:
+def explained(case_run: CaseRun) -> tuple[Operation, ...]:
     """What only the candidate rounds to fewer bits, where such rounding explains all that diverges.
 
     The response of the reference to a rounding grows as the rounding does: the yardstick of the narrower dtype is
     that of float64, times the ratio of their roundings.
     """
-    narrow = [one for one in _narrow(exhibit) if BITS[one.dtype] < BITS[exhibit.precision]]
-    if not narrow or exhibit.precision != "float64":
+    narrow = [one for one in _narrow(case_run) if BITS[one.dtype] < BITS[case_run.precision]]
+    if not narrow or case_run.precision != "float64":
         return ()
     dtype = bounded_as(narrow[0].dtype)
     most = BOUNDS[dtype] * EPSILON[dtype] / EPSILON["float64"]
-    ratios = [one.excess.ratio for one in exhibit.comparisons]
-    return tuple(narrow) if exhibit.bound < max(ratios, default=0.0) <= most else ()
+    ratios = [one.excess.ratio for one in case_run.comparisons]
+    return tuple(narrow) if case_run.bound < max(ratios, default=0.0) <= most else ()
 
 
-def _narrow(exhibit: Exhibit) -> list[Operation]:
-    return [one for one in exhibit.evidence.arithmetic or () if one.role == COMPUTATION]
+def _narrow(case_run: CaseRun) -> list[Operation]:
+    return [one for one in case_run.evidence.arithmetic or () if one.role == COMPUTATION]
 
 
 def _places(operations: Sequence[Operation]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from conformance.checks.check import Check, within_bounds
 from conformance.checks.logic import is_state
 from conformance.checks.precision import sentences, too_narrow
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 from conformance.records.results import CheckResult
 
 
@@ -20,23 +20,23 @@ class Numerics(Check):
         "program no sum of gradients over devices or slices and no statistic is narrower than the contract's policy."
     )
 
-    def applies(self, exhibit: Exhibit) -> bool:
-        return exhibit.case.dtype != "float64"
+    def applies(self, case_run: CaseRun) -> bool:
+        return case_run.case.dtype != "float64"
 
-    def judge(self, exhibit: Exhibit) -> CheckResult:
-        first = [one for one in exhibit.comparisons if one.step == 0 and not is_state(one.tensor)]
-        result = within_bounds(self, exhibit, first, exhibit.bound)
-        narrow = too_narrow(exhibit)
+    def judge(self, case_run: CaseRun) -> CheckResult:
+        first = [one for one in case_run.comparisons if one.step == 0 and not is_state(one.tensor)]
+        result = within_bounds(self, case_run, first, case_run.bound)
+        narrow = too_narrow(case_run)
         if not narrow:
-            return replace(result, not_held=_unread(exhibit))
-        said = " ".join([next(sentences(exhibit)), *_more(len(narrow) - 1), result.detail]).strip()
+            return replace(result, not_held=_unread(case_run))
+        said = " ".join([next(sentences(case_run)), *_more(len(narrow) - 1), result.detail]).strip()
         tensor = next((one.tensor for one in narrow if one.tensor), None)
         return replace(result, verdict="fail", detail=said, first=result.first or tensor)
 
 
-def _unread(exhibit: Exhibit) -> str:
+def _unread(case_run: CaseRun) -> str:
     """Why the policy could not be held to the program; empty where it was, or where there is none."""
-    why = exhibit.evidence.why_unseen("arithmetic") if exhibit.contract.held else ""
+    why = case_run.evidence.why_unseen("arithmetic") if case_run.contract.held else ""
     return f"The dtypes of its sums and statistics are not held to the policy: {why}." if why else ""
 
 

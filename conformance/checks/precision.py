@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from conformance.evidence.arithmetic import BITS, GRADIENTS, REDUCTION, STATISTICS, Operation
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 
 _WORDS = {
     REDUCTION: "{tensor} is summed over {axes} in {dtype} ({what}); the policy sums gradients in {wanted}.",
@@ -14,39 +14,39 @@ _WORDS = {
 }
 
 
-def too_narrow(exhibit: Exhibit) -> tuple[Operation, ...]:
+def too_narrow(case_run: CaseRun) -> tuple[Operation, ...]:
     """The operations that the policy wants in a wider dtype; none where nothing is promised, or nothing traced."""
-    if not exhibit.contract.held or exhibit.case.dtype == "float64":
+    if not case_run.contract.held or case_run.case.dtype == "float64":
         return ()
-    found = exhibit.evidence.arithmetic or ()
-    return tuple(one for one in found if BITS[one.dtype] < BITS[wanted(one, exhibit)] and _applies(one, exhibit))
+    found = case_run.evidence.arithmetic or ()
+    return tuple(one for one in found if BITS[one.dtype] < BITS[wanted(one, case_run)] and _applies(one, case_run))
 
 
-def wanted(one: Operation, exhibit: Exhibit) -> str:
+def wanted(one: Operation, case_run: CaseRun) -> str:
     """The dtype that the policy wants; what the implementation declares to reduce in counts where it is narrower."""
-    policy, dtype = exhibit.contract.recipe.precision, exhibit.case.dtype
+    policy, dtype = case_run.contract.recipe.precision, case_run.case.dtype
     if one.role == STATISTICS:
         return policy.dtype(STATISTICS, dtype)
-    declared = exhibit.evidence.declarations.reduction_dtype
+    declared = case_run.evidence.declarations.reduction_dtype
     reduction = [policy.dtype(REDUCTION, dtype), *([declared] if declared in BITS else [])]
     # What is rounded between two sums may be rounded for the next of them.
     roles = reduction if one.role == REDUCTION else [*reduction, policy.dtype(GRADIENTS, dtype)]
     return min(roles, key=BITS.__getitem__)
 
 
-def _applies(one: Operation, exhibit: Exhibit) -> bool:
+def _applies(one: Operation, case_run: CaseRun) -> bool:
     """A sum within one differentiation is no sum over slices."""
-    recipe = exhibit.contract.recipe
+    recipe = case_run.contract.recipe
     return one.role != GRADIENTS or one.operation not in ("add", "sub", "sum") or recipe.accumulation > 1
 
 
-def sentences(exhibit: Exhibit) -> Iterator[str]:
-    for one in too_narrow(exhibit):
+def sentences(case_run: CaseRun) -> Iterator[str]:
+    for one in too_narrow(case_run):
         what = f"{one.operation} at {one.place}" if one.place else one.operation
         yield _WORDS[one.role].format(
             tensor=one.tensor or "a statistic",
             axes=" and ".join(f"'{axis}'" for axis in one.axes),
             dtype=one.dtype,
             what=what,
-            wanted=wanted(one, exhibit),
+            wanted=wanted(one, case_run),
         )

@@ -1,63 +1,64 @@
-"""`relations`: laws between runs of the same program, which need no reference and no tolerance of their own."""
+"""`relations`: relations between runs of the same program, which need no reference and no tolerance of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from conformance.checks.check import LAW_RUNS, Check
-from conformance.evidence.comparison import Exhibit
+from conformance.checks.check import RELATION_RUNS, Check
+from conformance.evidence.comparison import CaseRun
 from conformance.records.results import Cause, CheckResult
-from conformance.relations import LAWS
-from conformance.relations.law import Finding
+from conformance.relations import RELATIONS
+from conformance.relations.relation import Finding
 
-SURE = 0.8  # that the law names its own cause, where no tensor of the case itself diverges
+SURE = 0.8  # that the relation names its own cause, where no tensor of the case itself diverges
 
 
 class Relations(Check):
     name = "relations"
-    needs = frozenset({LAW_RUNS})
+    needs = frozenset({RELATION_RUNS})
     rule = (
-        "Every law that the contract names holds: other device orders, permuted rows, changed later tokens, an empty "
-        "mask, recomputation, other slices, saving and loading elsewhere, damaged checkpoints, a second model, initial "
-        "values and dropout masks, as far as the contract asks for them. A law that compared nothing fails."
+        "Every relation that the contract names holds: other device orders, permuted rows, changed later tokens, an "
+        "empty mask, recomputation, other slices, saving and loading elsewhere, damaged checkpoints, a second model, "
+        "initial values and dropout masks, as far as the contract asks for them. A relation that compared nothing "
+        "fails."
     )
 
-    def applies(self, exhibit: Exhibit) -> bool:
-        if not exhibit.contract.relations or exhibit.case.dtype != "float64":
+    def applies(self, case_run: CaseRun) -> bool:
+        if not case_run.contract.relations or case_run.case.dtype != "float64":
             return False
-        return bool(exhibit.evidence.related or exhibit.evidence.declined)
+        return bool(case_run.evidence.related or case_run.evidence.unsupported_relations)
 
-    def judge(self, exhibit: Exhibit) -> CheckResult:
-        declined = exhibit.evidence.declined
-        asked = [law for law in exhibit.contract.relations if law not in declined]
-        reasons = _spoken([f"{law} ({reason.rstrip('.')})" for law, reason in declined.items()])
+    def judge(self, case_run: CaseRun) -> CheckResult:
+        unsupported_relations = case_run.evidence.unsupported_relations
+        asked = [relation for relation in case_run.contract.relations if relation not in unsupported_relations]
+        reasons = _spoken([f"{relation} ({reason.rstrip('.')})" for relation, reason in unsupported_relations.items()])
         if not asked:
             return self.unsupported(reasons)
-        findings = [(law, said) for law in asked for _, said in _findings(exhibit, law)]
-        failing = [(law, said) for law, said in findings if said]
-        broken = dict.fromkeys(law for law, _ in failing)
+        findings = [(relation, said) for relation in asked for _, said in _findings(case_run, relation)]
+        failing = [(relation, said) for relation, said in findings if said]
+        broken = dict.fromkeys(relation for relation, _ in failing)
         more = f" {len(failing)} of {len(findings)} comparisons fail." if len(failing) > 1 else ""
         return self.result(
             compared=len(findings),
             failures=[said for _, said in failing],
             first=failing[0][0] if failing else None,
-            diagnosis=tuple(_cause(exhibit, law) for law in broken),
+            diagnosis=tuple(_cause(case_run, relation) for relation in broken),
             detail=f"{failing[0][1]}{more}" if failing else reasons,
         )
 
 
-def _findings(exhibit: Exhibit, law: str) -> Sequence[Finding]:
-    """What a law says of its trials; one that compared nothing has not been shown to hold."""
-    if law not in LAWS:
-        return [("name", f"The contract asks for the law '{law}'; the laws are {', '.join(LAWS)}.")]
-    found = list(LAWS[law].judge(exhibit, exhibit.evidence.related.get(law, ())))
-    return found or [("trials", f"The law '{law}' had nothing to compare.")]
+def _findings(case_run: CaseRun, relation: str) -> Sequence[Finding]:
+    """What a relation says of its extra runs; one that compared nothing has not been shown to hold."""
+    if relation not in RELATIONS:
+        return [("name", f"The contract asks for the relation '{relation}'; the relations are {', '.join(RELATIONS)}.")]
+    found = list(RELATIONS[relation].judge(case_run, case_run.evidence.related.get(relation, ())))
+    return found or [("extra runs", f"The relation '{relation}' had nothing to compare.")]
 
 
-def _cause(exhibit: Exhibit, law: str) -> Cause:
-    axis = LAWS[law].axis(exhibit.evidence.related.get(law, ())) if law in LAWS else None
-    return Cause(cause=f"breaks the law '{law}'", axis=axis, confidence=SURE)
+def _cause(case_run: CaseRun, relation: str) -> Cause:
+    axis = RELATIONS[relation].axis(case_run.evidence.related.get(relation, ())) if relation in RELATIONS else None
+    return Cause(cause=f"breaks the relation '{relation}'", axis=axis, confidence=SURE)
 
 
-def _spoken(declined: Sequence[str]) -> str:
-    return f"Not supported: {'; '.join(declined)}." if declined else ""
+def _spoken(unsupported_relations: Sequence[str]) -> str:
+    return f"Not supported: {'; '.join(unsupported_relations)}." if unsupported_relations else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.checks.check import LATER_STEPS, Check
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Observations
 from conformance.evidence.gather import copies, disagreements
 from conformance.records.results import CheckResult
@@ -17,15 +17,15 @@ class Replicas(Check):
         "activations), they hold the same bits, at the start and after every step."
     )
 
-    def applies(self, exhibit: Exhibit) -> bool:
-        return exhibit.case.mesh.devices > 1
+    def applies(self, case_run: CaseRun) -> bool:
+        return case_run.case.mesh.devices > 1
 
-    def judge(self, exhibit: Exhibit) -> CheckResult:
+    def judge(self, case_run: CaseRun) -> CheckResult:
         compared, first = 0, None
         failures: list[str] = []
         ranks: tuple[int, ...] = ()
-        for moment, observations in _moments(exhibit):
-            for name, observed in in_flow(exhibit, observations):
+        for moment, observations in _moments(case_run):
+            for name, observed in in_flow(case_run, observations):
                 compared += copies(observed)
                 for one, other in disagreements(observed):
                     label = f"{moment}: {name}"
@@ -35,13 +35,13 @@ class Replicas(Check):
         return self.result(compared=compared, failures=failures, first=first, ranks=ranks)
 
 
-def _moments(exhibit: Exhibit) -> list[tuple[str, Observations]]:
-    return [("start", exhibit.evidence.initial)] + [
-        (f"step {i + 1}", step) for i, step in enumerate(exhibit.evidence.steps)
+def _moments(case_run: CaseRun) -> list[tuple[str, Observations]]:
+    return [("start", case_run.evidence.initial)] + [
+        (f"step {i + 1}", step) for i, step in enumerate(case_run.evidence.steps)
     ]
 
 
-def in_flow(exhibit: Exhibit, observations: Observations) -> list:
+def in_flow(case_run: CaseRun, observations: Observations) -> list:
     """Data-flow order where the oracle knows the tensor, the candidate's own order after that."""
-    order = {name: i for i, name in enumerate(exhibit.truth.oracle[0])} if exhibit.truth.oracle else {}
+    order = {name: i for i, name in enumerate(case_run.reference.oracle[0])} if case_run.reference.oracle else {}
     return sorted(observations.items(), key=lambda item: order.get(item[0], len(order)))

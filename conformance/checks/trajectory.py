@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance.checks.check import LATER_STEPS, Check, within_bounds
 from conformance.checks.logic import is_state
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 from conformance.records.results import CheckResult
 
 
@@ -17,15 +17,15 @@ class Trajectory(Check):
         "tiny beside a parameter."
     )
 
-    def applies(self, exhibit: Exhibit) -> bool:
-        return len(exhibit.truth.oracle) > 1
+    def applies(self, case_run: CaseRun) -> bool:
+        return len(case_run.reference.oracle) > 1
 
-    def judge(self, exhibit: Exhibit) -> CheckResult:
-        later = [one for one in exhibit.comparisons if one.step > 0 or is_state(one.tensor)]
-        steps = len(exhibit.evidence.steps)
-        if steps != len(exhibit.truth.oracle):
+    def judge(self, case_run: CaseRun) -> CheckResult:
+        later = [one for one in case_run.comparisons if one.step > 0 or is_state(one.tensor)]
+        steps = len(case_run.evidence.steps)
+        if steps != len(case_run.reference.oracle):
             return self.result(
                 compared=len(later),
-                failures=[f"The candidate took {steps} steps, the reference {len(exhibit.truth.oracle)}."],
+                failures=[f"The candidate took {steps} steps, the reference {len(case_run.reference.oracle)}."],
             )
-        return within_bounds(self, exhibit, later, exhibit.bound)
+        return within_bounds(self, case_run, later, case_run.bound)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.cases.case import Case
-from conformance.cases.external import is_outsider
+from conformance.cases.external import is_external
 from conformance.cases.fault import Fault
 from conformance.cases.selection import parse_case
 from conformance.cases.suite import suites
@@ -21,7 +21,7 @@ from conformance.records import formatting
 from conformance.records.recorder import RESULTS, read
 from conformance.records.records import CaseRecord
 from conformance.records.reproduce import reproduce
-from conformance.relations import LAWS
+from conformance.relations import RELATIONS
 from conformance.report.terminal import what_failed
 
 
@@ -51,7 +51,7 @@ def explain(text: str) -> Explanation:
     known = {contract.name: contract for suite in suites().values() for contract in suite.contracts}
     contract = known[choose("contract", case.contract, tuple(known))]
     suite = suites()[case.suite]
-    if not is_outsider(case.implementation):
+    if not is_external(case.implementation):
         choose("implementation", case.implementation, tuple(entry.name for entry in suite.implementations))
     faults = {fault.id: fault for fault in suite.faults}
     fault = faults[choose("fault", case.fault, tuple(faults))] if case.fault else None
@@ -96,7 +96,7 @@ def _plain(found: Explanation) -> dict[str, object]:
         "expected": found.case.expect,
         "checks": dict(found.checks),
         "perhaps": dict(found.perhaps),
-        "laws": {name: LAWS[name].law for name in found.contract.relations if name in LAWS},
+        "relations": {name: RELATIONS[name].relation for name in found.contract.relations if name in RELATIONS},
         "fault": found.fault.summary if found.fault else None,
         "reproduce": reproduce(found.case),
         "last": json.loads(found.last.model_dump_json()) if found.last else None,
@@ -123,12 +123,14 @@ def lines(found: Explanation) -> Iterator[str]:
 
 
 def _laws(found: Explanation) -> Iterator[str]:
-    """The laws that the check `relations` holds this contract to, in float64."""
+    """The relations that the check `relations` holds this contract to, in float64."""
     if any(name == Relations.name for name, _ in (*found.checks, *found.perhaps)):
         yield ""
-        yield "Laws"
+        yield "Relations"
         for name in found.contract.relations:
-            yield from _wrapped(f"{name}: {LAWS[name].law}" if name in LAWS else f"{name}: there is no such law.")
+            yield from _wrapped(
+                f"{name}: {RELATIONS[name].relation}" if name in RELATIONS else f"{name}: there is no such relation."
+            )
 
 
 def _what(found: Explanation) -> Iterator[str]:

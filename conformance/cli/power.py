@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conformance.cases.external import framework_of, is_outsider
+from conformance.cases.external import framework_of, is_external
 from conformance.cases.suite import suites
 from conformance.cases.usage import UsageError, choose
 from conformance.contract.mesh import Mesh, MeshError, too_large
@@ -55,7 +55,7 @@ def _measured(asked: Asked, folder: Path) -> tuple[PowerTable, Path]:
     from conformance.power.table import PowerTable
 
     chosen, mesh = _suites(asked), _mesh(asked)
-    theirs = asked.implementation is not None and is_outsider(asked.implementation)
+    theirs = asked.implementation is not None and is_external(asked.implementation)
     table, page = PowerTable.of(()), folder
     for names in [chosen] if theirs else [(name,) for name in chosen]:
         found = measure(
@@ -73,7 +73,7 @@ def _suites(asked: Asked) -> tuple[str, ...]:
     """The suites to measure: those that were named, those of the contracts, or all of them."""
     known = suites()
     named = tuple(choose("suite", name, tuple(known)) for name in asked.suites)
-    theirs = asked.implementation is not None and is_outsider(asked.implementation)
+    theirs = asked.implementation is not None and is_external(asked.implementation)
     if (asked.contracts or asked.mesh is not None) and not theirs:
         raise UsageError("--contract and --mesh are for an implementation of your own: give --implementation too.")
     contracts = tuple(contract.name for name in named or known for contract in known[name].contracts)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformance.cases.case import Case
-from conformance.cases.external import is_outsider
+from conformance.cases.external import is_external
 from conformance.cases.selection import DEFAULT_PROFILE, Selection, select
 from conformance.cases.suite import suites
 from conformance.cases.usage import UsageError
@@ -135,7 +135,7 @@ def _run_record(wanted: Selection, how: How, cases: Sequence[Case]) -> RunRecord
         started=_now(),
         planned=len(cases),
     )
-    files = {case.implementation for case in cases if is_outsider(case.implementation)}
+    files = {case.implementation for case in cases if is_external(case.implementation)}
     part = made.part().model_copy(update={"files": environment.file_hashes(files)})
     return made.model_copy(update={"parts": (part,)})
 

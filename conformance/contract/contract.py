@@ -86,7 +86,7 @@ class Contract:
     semantics   loss term -> its definition in words
     layouts     observable -> placements that the contract asks for (an output left sharded, say)
     exact       every order of summation is exact for these inputs, so the tolerance is zero
-    relations   the laws of the check `relations` that hold here
+    relations   the relations of the check `relations` that hold here
     held        the precision of the recipe is a promise: a program that sums or takes statistics in less breaks it
     replicated_axes  mesh axes that divide nothing on purpose; any other axis of a case must divide something
     still       observables of the reference by which nothing can be shown, on purpose: a gradient that is zero
@@ -130,12 +130,12 @@ class Contract:
     def without(self, feature: str) -> Contract:
         """The same contract without one of its features, under a name that says so: `tensor/layer~accumulation`.
 
-        The law of the same name would bring it back, so it does not hold there.
+        The relation of the same name would bring it back, so it does not hold there.
         """
         usual = {field: getattr(Recipe(), field) for field in FEATURES[feature]}
-        laws = tuple(law for law in self.relations if law != feature)
+        relations = tuple(relation for relation in self.relations if relation != feature)
         recipe = replace(self.recipe, **usual)
-        return replace(self, name=f"{self.name}~{feature}", recipe=recipe, relations=laws)
+        return replace(self, name=f"{self.name}~{feature}", recipe=recipe, relations=relations)
 
 
 # Features of a recipe -> its fields.

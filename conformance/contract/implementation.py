@@ -37,16 +37,16 @@ class Sharded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arranged:
+class Reordered:
     """A stored tensor whose elements along some dims are not in canonical order: padded, permuted or repeated.
 
-    `positions[dim][j]` is the canonical index of stored element j along dim, or -1 for padding. Fused projections,
+    `index_map[dim][j]` is the canonical index of stored element j along dim, or -1 for padding. Fused projections,
     padded vocabularies, repeated key heads and zigzag sequences are all spoken this way.
     """
 
     value: Any  # jax.Array, DTensor, Sharded or Packed: the tensor as it is stored
     shape: tuple[int, ...]  # canonical shape
-    positions: Mapping[int, np.ndarray]
+    index_map: Mapping[int, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ class Implementation(ABC):
         Observations are flat: `loss`, `outputs/...`, `gradients/<parameter>` (accumulated, before clipping),
         `input_gradients/inputs` where the batch has real inputs (the gradient of the loss with respect to them),
         `metrics/grad_norm`, and if wanted `activations/...` and other `metrics/...`. Values are `jax.Array`, `DTensor`,
-        `Sharded`, `Arranged`, `Packed`, or plain arrays and numbers that every rank must agree on.
+        `Sharded`, `Reordered`, `Packed`, or plain arrays and numbers that every rank must agree on.
         """
 
     @abstractmethod

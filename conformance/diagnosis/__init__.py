@@ -11,12 +11,12 @@ from conformance.diagnosis.masks import another_mask
 from conformance.diagnosis.means import mean_of_means
 from conformance.diagnosis.scale import bias_repeated, gradient_rescaled, norm_miscounted, norms_added, scaled
 from conformance.diagnosis.shards import exchanged, permuted, rolled, seams_wrong, shards_wrong
-from conformance.diagnosis.suspect import Suspect
+from conformance.diagnosis.suspect import DivergedTensor
 from conformance.diagnosis.traffic import communication_differs, only_axis
-from conformance.evidence.comparison import Comparison, Exhibit
+from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.records.results import Cause
 
-SIGNATURES: tuple[Callable[[Suspect], Iterator[Cause]], ...] = (
+SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     not_finite,
     copies_differ,
     another_mask,
@@ -40,20 +40,20 @@ MOST_SUSPECTS = 4
 MOST_CAUSES = 3
 
 
-def diagnose(exhibit: Exhibit, diverging: list[Comparison]) -> tuple[Cause, ...]:
+def diagnose(case_run: CaseRun, diverging: list[TensorComparison]) -> tuple[Cause, ...]:
     """The causes that fit, surest first. The first diverging tensor counts most; later ones are its consequences."""
     found = [
-        *computed_narrowly(exhibit),
-        *communication_differs(exhibit, diverging[0].tensor if diverging else None),
+        *computed_narrowly(case_run),
+        *communication_differs(case_run, diverging[0].tensor if diverging else None),
     ]
     for place, comparison in enumerate(diverging[:MOST_SUSPECTS]):
-        suspect = Suspect(comparison=comparison, exhibit=exhibit)
+        suspect = DivergedTensor(comparison=comparison, case_run=case_run)
         for signature in SIGNATURES:
             found += [_weighted(cause, 0.8**place) for cause in signature(suspect)]
-    only = only_axis(exhibit, diverging[0].tensor) if diverging else None
+    only = only_axis(case_run, diverging[0].tensor) if diverging else None
     if only is not None:
         found.append(Cause(cause=UNKNOWN, axis=only, confidence=0.1))
-    return (*computed_in(exhibit), *_ranked(found, only))[:MOST_CAUSES]
+    return (*computed_in(case_run), *_ranked(found, only))[:MOST_CAUSES]
 
 
 def _weighted(cause: Cause, weight: float) -> Cause:

@@ -7,22 +7,22 @@ from collections.abc import Iterator
 from conformance.checks.lower_precision import explained
 from conformance.checks.precision import too_narrow
 from conformance.evidence.arithmetic import GRADIENTS, REDUCTION
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 from conformance.records.results import Cause
 
 _CAUSES = {REDUCTION: "gradients reduced in {}", GRADIENTS: "gradients added up or kept in {}"}
 SURE = 0.95
 
 
-def computed_narrowly(exhibit: Exhibit) -> Iterator[Cause]:
+def computed_narrowly(case_run: CaseRun) -> Iterator[Cause]:
     """Every kind of narrow arithmetic that the policy forbids, with the axis that is summed over."""
-    for one in too_narrow(exhibit):
+    for one in too_narrow(case_run):
         cause = _CAUSES.get(one.role, "statistics computed in {}").format(one.dtype)
         yield Cause(cause=cause, axis=one.axes[0] if one.axes else None, confidence=SURE)
 
 
-def computed_in(exhibit: Exhibit) -> Iterator[Cause]:
+def computed_in(case_run: CaseRun) -> Iterator[Cause]:
     """In float64: the first operation that rounds to fewer bits, where such rounding explains all that differs."""
-    for one in explained(exhibit)[:1]:
+    for one in explained(case_run)[:1]:
         place = f" at {one.place}" if one.place else ""
         yield Cause(cause=f"computed in {one.dtype}: {one.operation}{place}", axis=None, confidence=SURE)

@@ -22,7 +22,7 @@ ALONE = "wrong on one device too"
 Judged = Callable[[Case, Target], CaseResult]
 
 
-def tried(result: CaseResult, target: Target, judged: Judged) -> CaseResult:
+def bisected(result: CaseResult, target: Target, judged: Judged) -> CaseResult:
     """A failed result, with the axis and the feature that trials have shown."""
     if result.case.mutation is not None:
         return result  # in another program the collectives have other numbers

@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conformance.diagnosis.suspect import Suspect
+from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.blocks import place
 from conformance.records.results import Cause
 
 
-def copies_differ(suspect: Suspect) -> Iterator[Cause]:
+def copies_differ(suspect: DivergedTensor) -> Iterator[Cause]:
     """Copies differ along an axis; what they add up to tells which reduction is missing."""
     axes = [axis for axis in suspect.axes if _differs_along(suspect, axis)]
     for axis in axes:
         yield _cause(suspect, axis, 1.0 / len(axes))
 
 
-def _groups(suspect: Suspect, axis: str) -> Iterator[list[np.ndarray]]:
+def _groups(suspect: DivergedTensor, axis: str) -> Iterator[list[np.ndarray]]:
     """Ranks along the axis that hold the same elements: their copies, in axis order."""
     for group in suspect.mesh.groups(axis):
         held = [suspect.blocks[rank] for rank in group if rank in suspect.blocks]
@@ -26,11 +26,11 @@ def _groups(suspect: Suspect, axis: str) -> Iterator[list[np.ndarray]]:
             yield [block.value.astype(np.float64) for block in held]
 
 
-def _differs_along(suspect: Suspect, axis: str) -> bool:
+def _differs_along(suspect: DivergedTensor, axis: str) -> bool:
     return any(copy.tobytes() != copies[0].tobytes() for copies in _groups(suspect, axis) for copy in copies[1:])
 
 
-def _cause(suspect: Suspect, axis: str, share: float) -> Cause:
+def _cause(suspect: DivergedTensor, axis: str, share: float) -> Cause:
     group = suspect.group(axis)
     copies = [suspect.blocks[rank].value.astype(np.float64) for rank in group]
     wanted = suspect.slice_of(group[0], suspect.expected)

@@ -6,32 +6,32 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conformance.diagnosis.suspect import Suspect
+from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.tolerance import EPSILON, bounded_as
 from conformance.records.results import Cause
 
 
-def stale(suspect: Suspect) -> Iterator[Cause]:
+def stale(suspect: DivergedTensor) -> Iterator[Cause]:
     """The value of the step before: a parameter gathered too early, an update not taken over."""
     if suspect.step <= 0:
         if suspect.tensor.startswith("updates/") and not suspect.value.any():
             yield Cause(cause="never updated", axis=None, confidence=0.9)
         return
-    before = suspect.exhibit.truth.oracle[suspect.step - 1].get(suspect.tensor)
+    before = suspect.case_run.reference.oracle[suspect.step - 1].get(suspect.tensor)
     if before is not None and suspect.explains(suspect.value, before):
         yield Cause(cause="stale by one step", axis=None, confidence=0.95)
 
 
-def late(suspect: Suspect) -> Iterator[Cause]:
+def late(suspect: DivergedTensor) -> Iterator[Cause]:
     """Everything in the first step is right, what it leaves behind too: the fault needs a step before it."""
-    exhibit = suspect.exhibit
-    first = (one for one in exhibit.comparisons if one.step == 0)
-    beyond = not suspect.comparison.excess.ratio <= exhibit.bound
-    if suspect.step > 0 and beyond and all(one.excess.ratio <= exhibit.bound for one in first):
+    case_run = suspect.case_run
+    first = (one for one in case_run.comparisons if one.step == 0)
+    beyond = not suspect.comparison.excess.ratio <= case_run.bound
+    if suspect.step > 0 and beyond and all(one.excess.ratio <= case_run.bound for one in first):
         yield Cause(cause="right in step 1, wrong afterwards: stale or lost state", axis=None, confidence=0.75)
 
 
-def narrower(suspect: Suspect) -> Iterator[Cause]:
+def narrower(suspect: DivergedTensor) -> Iterator[Cause]:
     """The error is what rounding to a narrower dtype leaves: of its size, in most elements, and without direction."""
     size = float(np.abs(suspect.expected).max(initial=0.0))
     error = suspect.value - suspect.expected
@@ -42,13 +42,13 @@ def narrower(suspect: Suspect) -> Iterator[Cause]:
     for dtype in ("bfloat16", "float32"):
         epsilon = EPSILON[dtype]
         if (
-            epsilon > 16 * EPSILON[bounded_as(suspect.exhibit.precision)]
+            epsilon > 16 * EPSILON[bounded_as(suspect.case_run.precision)]
             and epsilon / 64 <= np.abs(error).max() / size <= 2 * epsilon
         ):
             yield Cause(cause=f"computed or reduced in {dtype}", axis=None, confidence=0.5)
 
 
-def not_finite(suspect: Suspect) -> Iterator[Cause]:
+def not_finite(suspect: DivergedTensor) -> Iterator[Cause]:
     """NaN or infinity."""
     if not np.isfinite(suspect.value).all():
         yield Cause(cause="not finite: overflow, or memory never written", axis=None, confidence=0.6)

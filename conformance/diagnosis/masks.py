@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conformance.diagnosis.suspect import Suspect
+from conformance.diagnosis.suspect import DivergedTensor
 from conformance.records.results import Cause
 
 
-def another_mask(suspect: Suspect) -> Iterator[Cause]:
+def another_mask(suspect: DivergedTensor) -> Iterator[Cause]:
     """Zeros and ones, elsewhere than they should be: drawn from another key, or those of another row."""
     if not suspect.tensor.startswith("masks/") or not np.isin(suspect.value, (0, 1)).all():
         return

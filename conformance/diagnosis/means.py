@@ -6,20 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conformance.diagnosis.suspect import Suspect
+from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.gather import selector
 from conformance.records.results import Cause
 
 LOSSES = "outputs/token_losses"  # of every token, zero where it is not valid
 
 
-def mean_of_means(suspect: Suspect) -> Iterator[Cause]:
+def mean_of_means(suspect: DivergedTensor) -> Iterator[Cause]:
     """The loss is the mean, over the positions along an axis, of sums of losses divided by local numbers of tokens."""
-    losses = suspect.exhibit.truth.oracle[suspect.step].get(LOSSES)
-    held = suspect.exhibit.steps[suspect.step].get(LOSSES)
+    losses = suspect.case_run.reference.oracle[suspect.step].get(LOSSES)
+    held = suspect.case_run.steps[suspect.step].get(LOSSES)
     if suspect.tensor != "loss" or losses is None or held is None:
         return
-    contract, seed = suspect.exhibit.contract, suspect.exhibit.case.seed
+    contract, seed = suspect.case_run.contract, suspect.case_run.case.seed
     mask = contract.batches(seed, suspect.step + 1)[suspect.step].get("mask")
     if mask is None or mask.shape != losses.shape:
         return
@@ -33,7 +33,7 @@ def mean_of_means(suspect: Suspect) -> Iterator[Cause]:
                 break
 
 
-def _places(suspect: Suspect, axis: str, parts: dict) -> Iterator[list]:
+def _places(suspect: DivergedTensor, axis: str, parts: dict) -> Iterator[list]:
     """For each position along an axis, where the elements lie that ranks there hold."""
     for position in range(suspect.mesh.size(axis)):
         yield [where for rank, where in parts.items() if suspect.mesh.coordinates(rank)[axis] == position]

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from conformance.diagnosis.suspect import Suspect
+from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.gather import selector
 from conformance.records.results import Cause
 
 NORM = "metrics/grad_norm"
 
 
-def scaled(suspect: Suspect) -> Iterator[Cause]:
+def scaled(suspect: DivergedTensor) -> Iterator[Cause]:
     """The tensor is the expected one times a constant: a sum over an axis done once too often, or not at all."""
     factor = _factor(suspect.value, suspect.expected)
     if (
@@ -26,7 +26,7 @@ def scaled(suspect: Suspect) -> Iterator[Cause]:
         factor = factor**2  # it is the sum of squares that was reduced, and the root was taken after
     sizes = {axis: suspect.mesh.size(axis) for axis in suspect.axes}
     powers = [(axis, power) for axis, size in sizes.items() for power in (1, -1, 2, -2) if _near(factor, size**power)]
-    recipe = suspect.exhibit.contract.recipe
+    recipe = suspect.case_run.contract.recipe
     slices, microbatches = (_is_factor(factor, parts) for parts in (recipe.accumulation, recipe.microbatches))
     for axis, power in powers:
         alike = sum(abs(other) == abs(power) for _, other in powers) + slices + microbatches
@@ -47,14 +47,14 @@ _MEANING = {
 }
 
 
-def bias_repeated(suspect: Suspect) -> Iterator[Cause]:
+def bias_repeated(suspect: DivergedTensor) -> Iterator[Cause]:
     """The error is the same in every row and a multiple of a bias: the bias was added on every rank before the sum."""
     if suspect.expected.ndim < 2 or not np.isfinite(suspect.value).all():
         return
     error = (suspect.value - suspect.expected).reshape(-1, suspect.expected.shape[-1])
     if not np.abs(error - error[0]).max() <= suspect.unexplained:
         return
-    for name, bias in suspect.exhibit.truth.initial.items():
+    for name, bias in suspect.case_run.reference.initial.items():
         factor = _factor(error[0], bias) if bias.shape == error[0].shape else None
         if factor is not None and np.abs(error[0] - factor * bias).max() <= suspect.unexplained:
             for axis in suspect.axes:
@@ -64,12 +64,12 @@ def bias_repeated(suspect: Suspect) -> Iterator[Cause]:
                 yield Cause(cause=f"bias '{name}' not added", axis=None, confidence=0.9)
 
 
-def norm_miscounted(suspect: Suspect) -> Iterator[Cause]:
+def norm_miscounted(suspect: DivergedTensor) -> Iterator[Cause]:
     """A global norm that counts replicated parameters once per rank, or misses what other ranks hold."""
-    layout = suspect.exhibit.evidence.declarations.layout
+    layout = suspect.case_run.evidence.declarations.layout
     if suspect.tensor != NORM or layout is None or _diverges(suspect, "gradients/"):
         return
-    oracle = suspect.exhibit.truth.oracle[suspect.step]
+    oracle = suspect.case_run.reference.oracle[suspect.step]
     squares = {
         name: float(np.sum(oracle[f"gradients/{name}"] ** 2)) for name in layout if f"gradients/{name}" in oracle
     }
@@ -86,10 +86,10 @@ def norm_miscounted(suspect: Suspect) -> Iterator[Cause]:
             yield Cause(cause="the norm misses shards of other ranks", axis=axis, confidence=0.6)
 
 
-def gradient_rescaled(suspect: Suspect) -> Iterator[Cause]:
+def gradient_rescaled(suspect: DivergedTensor) -> Iterator[Cause]:
     """The first update is off by a multiple of its gradient: another factor than that of clipping was taken."""
     kind, _, parameter = suspect.tensor.partition("/")
-    oracle, recipe = suspect.exhibit.truth.oracle[0], suspect.exhibit.contract.recipe
+    oracle, recipe = suspect.case_run.reference.oracle[0], suspect.case_run.contract.recipe
     gradient = oracle.get(f"gradients/{parameter}")
     first = kind == "updates" and suspect.step == 0
     if not first or recipe.optimizer != "sgd" or gradient is None or _diverges(suspect, "gradients/", NORM):
@@ -105,7 +105,7 @@ def gradient_rescaled(suspect: Suspect) -> Iterator[Cause]:
         yield Cause(cause=f"updated by {1 + more / right:.4g} times the gradient", axis=None, confidence=0.9)
 
 
-def norms_added(suspect: Suspect) -> Iterator[Cause]:
+def norms_added(suspect: DivergedTensor) -> Iterator[Cause]:
     """A global norm that is the sum of the ranks' norms along an axis, or the largest of them, on all ranks alike."""
     if suspect.tensor != NORM or _diverges(suspect, "gradients/"):
         return
@@ -123,10 +123,10 @@ def norms_added(suspect: Suspect) -> Iterator[Cause]:
                 yield Cause(cause="the largest norm of any rank", axis=axis, confidence=0.95)
 
 
-def _norms(suspect: Suspect, group: Sequence[int], once: bool) -> np.ndarray:
+def _norms(suspect: DivergedTensor, group: Sequence[int], once: bool) -> np.ndarray:
     """The norm of the gradients that each rank holds; with `once`, of the elements that no rank before it holds."""
     squares = np.zeros(len(group))
-    gradients = (one for name, one in suspect.exhibit.steps[suspect.step].items() if name.startswith("gradients/"))
+    gradients = (one for name, one in suspect.case_run.steps[suspect.step].items() if name.startswith("gradients/"))
     for gradient in gradients:
         seen = np.zeros(gradient.shape, dtype=bool)
         blocks = {rank: block for block in gradient.blocks for rank in block.ranks}
@@ -139,11 +139,11 @@ def _norms(suspect: Suspect, group: Sequence[int], once: bool) -> np.ndarray:
     return np.sqrt(squares)
 
 
-def _diverges(suspect: Suspect, *before: str) -> bool:
+def _diverges(suspect: DivergedTensor, *before: str) -> bool:
     """Whether something that comes before, in the same step, is already wrong: then the suspect says nothing new."""
-    exhibit = suspect.exhibit
-    earlier = (one for one in exhibit.comparisons if one.step == suspect.step and one.tensor.startswith(before))
-    return any(not one.excess.ratio <= exhibit.bound for one in earlier)
+    case_run = suspect.case_run
+    earlier = (one for one in case_run.comparisons if one.step == suspect.step and one.tensor.startswith(before))
+    return any(not one.excess.ratio <= case_run.bound for one in earlier)
 
 
 def _factor(value: np.ndarray, expected: np.ndarray) -> float | None:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conformance.diagnosis.suspect import Suspect
+from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.gather import selector
 from conformance.records.results import Cause
 
 
-def permuted(suspect: Suspect) -> Iterator[Cause]:
+def permuted(suspect: DivergedTensor) -> Iterator[Cause]:
     """Each shard along an axis is some other rank's shard: permuted, shifted, or everywhere the first."""
     for axis in suspect.axes:
         found = _sources(suspect, axis)
@@ -23,7 +23,7 @@ def permuted(suspect: Suspect) -> Iterator[Cause]:
             yield Cause(cause=f"shards permuted: positions hold {found}", axis=axis, confidence=0.95)
 
 
-def _sources(suspect: Suspect, axis: str) -> list[int] | None:
+def _sources(suspect: DivergedTensor, axis: str) -> list[int] | None:
     """For each position along the axis, whose expected shard it holds; None where some shard is nobody's."""
     group = suspect.mesh.groups(axis)[0]
     if not all(rank in suspect.blocks for rank in group):
@@ -43,7 +43,7 @@ def _sources(suspect: Suspect, axis: str) -> list[int] | None:
     return sources
 
 
-def shards_wrong(suspect: Suspect) -> Iterator[Cause]:
+def shards_wrong(suspect: DivergedTensor) -> Iterator[Cause]:
     """Errors on some positions along an axis only; zeros or constants there say that nothing was written."""
     for axis in suspect.axes:
         wrong = _wrong_positions(suspect, axis)
@@ -51,7 +51,7 @@ def shards_wrong(suspect: Suspect) -> Iterator[Cause]:
             yield _shard_cause(suspect, axis, wrong)
 
 
-def seams_wrong(suspect: Suspect) -> Iterator[Cause]:
+def seams_wrong(suspect: DivergedTensor) -> Iterator[Cause]:
     """Errors only in the first or last elements of blocks along a dim that an axis divides: where shards meet."""
     wrong = np.abs(suspect.value - suspect.expected) > suspect.unexplained
     if not wrong.any():
@@ -64,7 +64,7 @@ def seams_wrong(suspect: Suspect) -> Iterator[Cause]:
                 yield Cause(cause="wrong only where shards meet", axis=axis, confidence=0.9)
 
 
-def _seams(suspect: Suspect, axis: str, dim: int) -> set[int]:
+def _seams(suspect: DivergedTensor, axis: str, dim: int) -> set[int]:
     """The ends of the blocks along a dim; none where the axis does not divide it, or blocks are mostly ends."""
     group = suspect.mesh.groups(axis)[0]
     held = [_held(suspect, rank, dim) for rank in group if rank in suspect.blocks]
@@ -79,12 +79,12 @@ def _seams(suspect: Suspect, axis: str, dim: int) -> set[int]:
     return found if 2 * len(found) <= suspect.expected.shape[dim] else set()
 
 
-def _held(suspect: Suspect, rank: int, dim: int) -> np.ndarray:
+def _held(suspect: DivergedTensor, rank: int, dim: int) -> np.ndarray:
     part = suspect.blocks[rank].index[dim]
     return np.arange(part.start, part.stop) if isinstance(part, slice) else np.sort(part)
 
 
-def _wrong_positions(suspect: Suspect, axis: str) -> list[int]:
+def _wrong_positions(suspect: DivergedTensor, axis: str) -> list[int]:
     wrong = set()
     for rank, block in suspect.blocks.items():
         expected = suspect.expected[selector(block.index)]
@@ -93,7 +93,7 @@ def _wrong_positions(suspect: Suspect, axis: str) -> list[int]:
     return sorted(wrong)
 
 
-def _shard_cause(suspect: Suspect, axis: str, wrong: list[int]) -> Cause:
+def _shard_cause(suspect: DivergedTensor, axis: str, wrong: list[int]) -> Cause:
     blocks = [b for rank, b in suspect.blocks.items() if suspect.mesh.coordinates(rank)[axis] in wrong and b.value.size]
     if all(not block.value.any() for block in blocks):
         return Cause(cause=f"zeros never written on positions {wrong}", axis=axis, confidence=0.9)
@@ -102,7 +102,7 @@ def _shard_cause(suspect: Suspect, axis: str, wrong: list[int]) -> Cause:
     return Cause(cause=f"wrong on positions {wrong} along the axis only", axis=axis, confidence=0.7)
 
 
-def rolled(suspect: Suspect) -> Iterator[Cause]:
+def rolled(suspect: DivergedTensor) -> Iterator[Cause]:
     """The tensor is the expected one, shifted by one along a dim."""
     for dim in range(suspect.expected.ndim):
         for shift in (1, -1):
@@ -112,10 +112,10 @@ def rolled(suspect: Suspect) -> Iterator[Cause]:
                 yield Cause(cause=f"shifted by {shift} along dim {dim}", axis=None, confidence=0.8)
 
 
-def exchanged(suspect: Suspect) -> Iterator[Cause]:
+def exchanged(suspect: DivergedTensor) -> Iterator[Cause]:
     """The tensor is the expected one of another name: a buffer was read before it was written, or a name mistaken."""
     kind = suspect.tensor.partition("/")[0]
-    for name, other in suspect.exhibit.truth.oracle[max(suspect.step, 0)].items():
+    for name, other in suspect.case_run.reference.oracle[max(suspect.step, 0)].items():
         if name != suspect.tensor and name.startswith(f"{kind}/") and suspect.explains(suspect.value, other):
             yield Cause(cause=f"holds what belongs to '{name}'", axis=None, confidence=0.95)
             return

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.evidence.comparison import Comparison, Exhibit
+from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.evidence.evidence import Block
 from conformance.evidence.gather import complete, selector
 from conformance.evidence.tolerance import yardsticks
@@ -17,11 +17,11 @@ SLACK = 32.0  # an explanation may leave this many yardsticks unexplained: candi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suspect:
+class DivergedTensor:
     """One diverging tensor of one step, and the exhibit it comes from."""
 
-    comparison: Comparison
-    exhibit: Exhibit
+    comparison: TensorComparison
+    case_run: CaseRun
 
     @property
     def tensor(self) -> str:
@@ -33,7 +33,7 @@ class Suspect:
 
     @property
     def mesh(self) -> Mesh:
-        return self.exhibit.case.mesh
+        return self.case_run.case.mesh
 
     @property
     def expected(self) -> np.ndarray:
@@ -42,7 +42,7 @@ class Suspect:
     @cached_property
     def value(self) -> np.ndarray:
         """The whole tensor as the lowest ranks hold it."""
-        return self.exhibit.whole(self.comparison.observed)
+        return self.case_run.whole(self.comparison.observed)
 
     @cached_property
     def blocks(self) -> dict[int, Block]:
@@ -52,7 +52,7 @@ class Suspect:
     @cached_property
     def unexplained(self) -> float:
         """The largest error that counts as explained: rounding, with room for the factor that a cause may bring."""
-        scales = yardsticks(self.comparison.magnitude, self.comparison.noise, self.exhibit.epsilon(self.tensor))
+        scales = yardsticks(self.comparison.magnitude, self.comparison.noise, self.case_run.epsilon(self.tensor))
         return SLACK * float(scales.max(initial=0.0))
 
     @property

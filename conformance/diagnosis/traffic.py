@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from conformance.checks.communication import Key, differing_axes
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 from conformance.records.results import Cause
 
 
-def communication_differs(exhibit: Exhibit, first: str | None) -> Iterator[Cause]:
+def communication_differs(case_run: CaseRun, first: str | None) -> Iterator[Cause]:
     """Compare declared and traced collectives; one lost here and one gained there is a wrong axis or a wrong kind.
 
     first   the first tensor to diverge: what comes after it cannot be why
     """
-    for key, cause in _differences(exhibit):
+    for key, cause in _differences(case_run):
         late = first is not None and _phases(first) == ("forward",) and key[0] != "forward"
         yield replace(cause, confidence=cause.confidence / 2) if late else cause
 
 
-def _differences(exhibit: Exhibit) -> Iterator[tuple[Key, Cause]]:
-    differing = differing_axes(exhibit)
+def _differences(case_run: CaseRun) -> Iterator[tuple[Key, Cause]]:
+    differing = differing_axes(case_run)
     fewer = [(key, said - seen) for key, said, seen in differing if seen < said]
     more = [(key, seen - said) for key, said, seen in differing if seen > said]
     for key, count in fewer:
@@ -35,10 +35,10 @@ def _differences(exhibit: Exhibit) -> Iterator[tuple[Key, Cause]]:
         yield key, Cause(cause=f"{key[0]} {key[1]} of another size", axis=_axis(key), confidence=0.7)
 
 
-def only_axis(exhibit: Exhibit, tensor: str) -> str | None:
+def only_axis(case_run: CaseRun, tensor: str) -> str | None:
     """The one axis that can be meant: of the axes wider than 1, the only one with traffic where the tensor is made."""
-    wide = {axis for axis, size in exhibit.case.mesh.sizes if size > 1}
-    declared = exhibit.evidence.declarations.traffic
+    wide = {axis for axis, size in case_run.case.mesh.sizes if size > 1}
+    declared = case_run.evidence.declarations.traffic
     if len(wide) > 1 and declared is not None:
         wide &= {axis for one in declared if one.phase in _phases(tensor) for axis in one.axes}
     return wide.pop() if len(wide) == 1 else None

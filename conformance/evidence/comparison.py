@@ -14,13 +14,13 @@ from conformance.contract.contract import Contract
 from conformance.contract.mesh import Mesh
 from conformance.evidence.arithmetic import BITS
 from conformance.evidence.blocks import merged, place
-from conformance.evidence.evidence import Block, Evidence, Observations, Observed, Truth
-from conformance.evidence.gather import assembled, deviation, selector
+from conformance.evidence.evidence import Block, Evidence, Observations, Observed, ReferenceResult
+from conformance.evidence.gather import deviation, gathered, selector
 from conformance.evidence.tolerance import BOUNDS, EPSILON, Excess, bounded_as, excess
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class TensorComparison:
     """One tensor of one step against the oracle; step -1 is the start, before the first step."""
 
     step: int
@@ -42,7 +42,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exhibit:
+class CaseRun:
     """A case, its contract, the evidence of the candidate and the truth of the reference.
 
     others   contract -> it and its truth, of the other model that the law `second model` builds
@@ -51,13 +51,13 @@ class Exhibit:
     case: Case
     contract: Contract
     evidence: Evidence
-    truth: Truth
-    others: Mapping[str, tuple[Contract, Truth]] = field(default_factory=dict)
+    reference: ReferenceResult
+    others: Mapping[str, tuple[Contract, ReferenceResult]] = field(default_factory=dict)
 
     @property
     def precision(self) -> str:
         """The dtype whose rounding the truth is good to: the case's, or a narrower one of a float64 reference."""
-        return min((self.case.dtype, *(one.dtype for one in self.truth.lower)), key=BITS.__getitem__)
+        return min((self.case.dtype, *(one.dtype for one in self.reference.lower)), key=BITS.__getitem__)
 
     @property
     def bound(self) -> float:
@@ -89,16 +89,16 @@ class Exhibit:
         return found
 
     @cached_property
-    def comparisons(self) -> tuple[Comparison, ...]:
+    def comparisons(self) -> tuple[TensorComparison, ...]:
         """Every tensor that candidate and oracle both have in the same shape, in data-flow order, step by step."""
         return tuple(self._compared())
 
     @cached_property
-    def placed(self) -> tuple[Comparison, ...]:
+    def placed(self) -> tuple[TensorComparison, ...]:
         """The parameters as placed against the canonical ones, in the dtype in which they are kept; no tolerance."""
         kept = np.dtype(self.contract.recipe.precision.dtype("parameters", self.case.dtype))
         found = []
-        for name, canonical in self.truth.initial.items():
+        for name, canonical in self.reference.initial.items():
             observed, expected = self.evidence.initial.get(f"parameters/{name}"), canonical.astype(kept).astype(float)
             if observed is not None and tuple(observed.shape) == expected.shape:
                 found.append(self._comparison(-1, f"parameters/{name}", observed, expected, np.zeros_like(expected)))
@@ -106,14 +106,14 @@ class Exhibit:
 
     def against_oracle(
         self, observations: Observations, mesh: Mesh, arranged: Callable[[str, np.ndarray], np.ndarray]
-    ) -> tuple[Comparison, ...]:
+    ) -> tuple[TensorComparison, ...]:
         """A first step that was run another way, on any mesh, against the oracle's own.
 
         `arranged` (name, value) lays what the oracle says in the order of this run. Updates are counted from the
         canonical parameters, since this run has left no start of its own.
         """
         seen = {_as_update(name): observed for name, observed in self._since_canonical(observations).items()}
-        oracle, noise = self.truth.oracle[0], self.truth.noise[0]
+        oracle, noise = self.reference.oracle[0], self.reference.noise[0]
         return tuple(
             self._comparison(0, name, seen[name], arranged(name, expected), arranged(name, noise[name]), mesh)
             for name, expected in oracle.items()
@@ -121,15 +121,15 @@ class Exhibit:
         )
 
     def _since_canonical(self, observations: Observations) -> Observations:
-        start = {f"parameters/{name}": value for name, value in self.truth.initial.items()}
+        start = {f"parameters/{name}": value for name, value in self.reference.initial.items()}
         return {
             name: _moved(observed, start[name]) if name in start else observed
             for name, observed in observations.items()
         }
 
-    def _compared(self) -> Iterator[Comparison]:
+    def _compared(self) -> Iterator[TensorComparison]:
         for step, (observations, oracle, noise) in enumerate(
-            zip(self.steps, self.truth.oracle, self.truth.noise, strict=False)
+            zip(self.steps, self.reference.oracle, self.reference.noise, strict=False)
         ):
             for name, expected in oracle.items():
                 observed = observations.get(name)
@@ -144,9 +144,9 @@ class Exhibit:
         expected: np.ndarray,
         noise: np.ndarray,
         mesh: Mesh | None = None,
-    ) -> Comparison:
+    ) -> TensorComparison:
         magnitude, error = self._magnitude(tensor, expected), deviation(observed, expected, mesh or self.case.mesh)
-        return Comparison(
+        return TensorComparison(
             step=step,
             tensor=tensor,
             observed=observed,
@@ -158,11 +158,11 @@ class Exhibit:
 
     def _magnitude(self, name: str, expected: np.ndarray) -> np.ndarray:
         """An update is the difference of two stored parameters, and is rounded as they are."""
-        start = self.truth.initial.get(name.removeprefix("updates/")) if name.startswith("updates/") else None
+        start = self.reference.initial.get(name.removeprefix("updates/")) if name.startswith("updates/") else None
         return np.abs(expected) if start is None else np.abs(start) + np.abs(expected)
 
     def whole(self, observed: Observed) -> np.ndarray:
-        return assembled(observed, self.case.mesh)
+        return gathered(observed, self.case.mesh)
 
 
 def _as_update(name: str) -> str:

@@ -41,7 +41,7 @@ class Observed:
     dtype: str
     blocks: tuple[Block, ...]
     stored_bytes: Mapping[int, int] = field(default_factory=dict)  # rank -> bytes it really stores, padding included
-    stored_shape: tuple[int, ...] | None = None  # global shape as stored, where that is Arranged
+    stored_shape: tuple[int, ...] | None = None  # global shape as stored, where that is Reordered
     owed_by: tuple[int, ...] = ()
 
 
@@ -75,8 +75,8 @@ class Computed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One extra run for a law of the check `relations`.
+class ExtraRun:
+    """One extra run for a relation of the check `relations`.
 
     label         what was changed: "reversed devices", "data=4,fsdp=2", "shard.npz truncated"
     observations  what was seen, on the ranks of `mesh` (empty where it was refused)
@@ -106,8 +106,8 @@ class Evidence:
     unseen       part of a watched step -> why it is not known nevertheless; parts are `work` and `arithmetic`
     arithmetic   in float64 what rounds to fewer bits, else sums of gradients and statistics in fewer than 32 bits; None
                  where the program cannot be traced
-    related      law -> the extra runs that it asked for
-    declined     law -> why the implementation cannot be held to it (it writes no checkpoints, say)
+    related      relation -> the extra runs that it asked for
+    declined     relation -> why the implementation cannot be held to it (it writes no checkpoints, say)
     timeline     what each rank plans to do when, where the implementation has such a plan
     seconds      phase (place, compile, step, collect, trace, relations) -> seconds
     """
@@ -116,7 +116,7 @@ class Evidence:
     steps: tuple[Observations, ...]
     declarations: Declarations
     repeated: Observations | None = None
-    responses: Mapping[str, bool] = field(default_factory=dict)
+    input_sensitivity: Mapping[str, bool] = field(default_factory=dict)
     devices: tuple[int, ...] = ()
     traffic: tuple[Traffic, ...] | None = None
     division: Mapping[str, Division] = field(default_factory=dict)
@@ -125,8 +125,8 @@ class Evidence:
     unwatched: str = ""
     unseen: Mapping[str, str] = field(default_factory=dict)
     arithmetic: tuple[Operation, ...] | None = None
-    related: Mapping[str, tuple[Trial, ...]] = field(default_factory=dict)
-    declined: Mapping[str, str] = field(default_factory=dict)
+    related: Mapping[str, tuple[ExtraRun, ...]] = field(default_factory=dict)
+    unsupported_relations: Mapping[str, str] = field(default_factory=dict)
     timeline: Timeline | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -136,7 +136,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
+class ReferenceResult:
     """What the single-device reference says, and how far rounding alone can move it.
 
     oracle       per step: observable -> float64 array, in data-flow order (forward, then backward, then the update);
@@ -156,7 +156,7 @@ class Truth:
     oracle: tuple[dict[str, np.ndarray], ...]
     noise: tuple[dict[str, np.ndarray], ...]
     initial: dict[str, np.ndarray]
-    decided: tuple[dict[str, np.ndarray], ...]
+    decisions: tuple[dict[str, np.ndarray], ...]
     flops: int | None = None
     operations: int | None = None
     unmoved: tuple[str, ...] = ()

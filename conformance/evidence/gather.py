@@ -50,7 +50,7 @@ def _summed(blocks: tuple[Block, ...], mesh: Mesh, axis: str) -> tuple[Block, ..
     return tuple(sums)
 
 
-def assembled(observed: Observed, mesh: Mesh) -> np.ndarray:
+def gathered(observed: Observed, mesh: Mesh) -> np.ndarray:
     """The whole tensor in float64; the lowest rank's copy where copies differ, NaN where no rank holds anything."""
     whole = np.full(observed.shape, np.nan)
     for block in sorted(complete(observed, mesh), key=lambda block: block.ranks, reverse=True):

@@ -114,10 +114,10 @@ def _judged(functions: Functions, name: str, mesh: Mesh, dtype: str) -> CaseResu
 
 
 def _run(functions: Functions, name: str, mesh: Mesh, dtype: str, workers: Workers) -> CaseResult:
-    from conformance.runner.run import Bench
+    from conformance.runner.run import CaseRunner
 
     with tempfile.TemporaryDirectory(prefix="shardproof-") as folder:
-        return Bench(workers=workers).judge_case(*posed(functions, name, mesh, dtype, Path(folder)))
+        return CaseRunner(workers=workers).judge_case(*posed(functions, name, mesh, dtype, Path(folder)))
 
 
 def posed(functions: Functions, name: str, mesh: Mesh, dtype: str, folder: Path) -> tuple[Case, Target]:

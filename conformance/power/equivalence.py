@@ -45,7 +45,12 @@ def _values(case: Case, workers: Workers) -> dict[tuple, np.ndarray] | None:
     """(step, observation, rank) -> what that rank holds."""
     target = resolve(case)
     job = CaseJob(
-        case=case, framework=target.framework, target=target.path, determinism=False, responses=False, trace=False
+        case=case,
+        framework=target.framework,
+        target=target.path,
+        determinism=False,
+        input_sensitivity=False,
+        trace=False,
     )
     evidence = workers.run(job, TIMEOUT_SECONDS).evidence
     if evidence is None:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from conformance.cases.case import Case, Mutation
-from conformance.cases.external import is_outsider
+from conformance.cases.external import is_external
 from conformance.cases.fault import Fault
 from conformance.cases.resolve import resolve
 from conformance.cases.suite import Suite, suites
 from conformance.checks import CHECKS, Check
 from conformance.checks.census import Census
-from conformance.checks.check import LAW_RUNS
+from conformance.checks.check import RELATION_RUNS
 from conformance.contract.alteration import Alteration
 from conformance.contract.mesh import Mesh
 from conformance.power.equivalence import why_equivalent
@@ -35,7 +35,7 @@ Progress = Callable[[str], None]
 BY_VALUES = tuple(check for check in CHECKS if check.name != "communication")
 # Laws and changed batch keys cost many runs: they are asked of what they must see, and of the same case without it.
 FEW_RUNS = tuple(
-    Census(keys=False) if check.name == Census.name else check for check in CHECKS if LAW_RUNS not in check.needs
+    Census(keys=False) if check.name == Census.name else check for check in CHECKS if RELATION_RUNS not in check.needs
 )
 
 
@@ -76,7 +76,7 @@ def power(
     suites, or of the `contracts` given, that it conforms to (`conformance.power.suitable`), on `mesh` if there is one.
     """
     chosen = [suites()[name] for name in names]
-    theirs = implementation is not None and is_outsider(implementation)
+    theirs = implementation is not None and is_external(implementation)
     tries = candidates(chosen, implementation, contracts, mesh) if implementation and theirs else []
     if workers is None:
         with Workers(jax_devices=_most_devices(chosen, tries)) as own:

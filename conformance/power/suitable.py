@@ -86,7 +86,7 @@ def find(cases: Sequence[Case], workers: Workers, on_progress: Callable[[str], N
         list(sites),
         workers=workers,
         checks=WITHOUT_LAWS,
-        trials=False,
+        bisect=False,
         on_result=lambda result: controls.update({result.case.id: result}),
     )
     for case in list(sites):

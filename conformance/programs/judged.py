@@ -12,7 +12,7 @@ from conformance.contract.mesh import Mesh
 from conformance.inline.check import posed
 from conformance.programs.program import Program
 from conformance.records.results import CaseResult
-from conformance.runner.run import Bench
+from conformance.runner.run import CaseRunner
 from conformance.workers.pool import Workers
 
 TOGETHER = 200  # programs by the same workers, which keep everything that they have ever imported
@@ -46,7 +46,7 @@ def judged(programs: Sequence[Program], done: Callable[[Judged], None]) -> None:
 
 def judge(program: Program, workers: Workers) -> Iterator[Judged]:
     """The program as it is, then (in float64) with the error."""
-    bench = Bench(workers=workers, timeout_seconds=PATIENCE, trials=False)
+    bench = CaseRunner(workers=workers, timeout_seconds=PATIENCE, bisect=False)
     with tempfile.TemporaryDirectory(prefix="shardproof-") as folder:
         case, target = posed(_functions(program, Path(folder)), program.kind, Mesh.parse(program.mesh), program.dtype,
                              Path(folder))  # fmt: skip

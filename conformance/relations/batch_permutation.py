@@ -7,41 +7,41 @@ from itertools import count
 
 import numpy as np
 
-from conformance.evidence.comparison import Exhibit
-from conformance.evidence.evidence import Trial
-from conformance.relations.law import Finding, Law
+from conformance.evidence.comparison import CaseRun
+from conformance.evidence.evidence import ExtraRun
 from conformance.relations.oracle import first_step_holds
+from conformance.relations.relation import Finding, Relation
 from conformance.relations.runs import Runs
 
 BY_ROWS = ("outputs/", "activations/", "masks/", "input_gradients/", "scores/", "choices/", "routing/")
 LABEL = "permuted rows"
 
 
-class BatchPermutation(Law):
+class BatchPermutation(Relation):
     """Rows change their shard and their slice, and take everything that belongs to them along."""
 
     name = "batch permutation"
-    law = (
+    relation = (
         "With the rows of the first batch permuted across shards and slices, loss, metrics, gradients and updates are "
         "the oracle's, and everything that has rows is the oracle's with its rows permuted alike."
     )
 
-    def trials(self, runs: Runs) -> Iterator[Trial]:
+    def extra_runs(self, runs: Runs) -> Iterator[ExtraRun]:
         batch = runs.batches[0]
         rows = len(batch["mask"])
         order = permutation(rows)
         moved = {key: value[order] if value.shape[:1] == (rows,) else value for key, value in batch.items()}
-        yield runs.trial(LABEL, lambda: runs.instance.first_step(runs.parameters, moved))
+        yield runs.extra_run(LABEL, lambda: runs.instance.first_step(runs.parameters, moved))
 
-    def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
-        rows = len(exhibit.contract.batches(exhibit.case.seed, 1)[0]["mask"])
+    def judge(self, case_run: CaseRun, extra_runs: Sequence[ExtraRun]) -> Iterator[Finding]:
+        rows = len(case_run.contract.batches(case_run.case.seed, 1)[0]["mask"])
         order = permutation(rows)
 
         def arranged(name: str, value: np.ndarray) -> np.ndarray:
             return value[order] if name.startswith(BY_ROWS) and value.shape[:1] == (rows,) else value
 
-        for trial in trials:
-            yield from first_step_holds(exhibit, trial, arranged)
+        for extra_run in extra_runs:
+            yield from first_step_holds(case_run, extra_run, arranged)
 
 
 def permutation(rows: int) -> np.ndarray:

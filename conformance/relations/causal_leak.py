@@ -13,27 +13,27 @@ import numpy as np
 from conformance.contract.contract import Arrays
 from conformance.contract.implementation import Unsupported
 from conformance.contract.mesh import Mesh
-from conformance.evidence.comparison import Exhibit
-from conformance.evidence.evidence import Observed, Trial
-from conformance.relations.law import Finding, Law
+from conformance.evidence.comparison import CaseRun
+from conformance.evidence.evidence import ExtraRun, Observed
 from conformance.relations.oracle import refusal
+from conformance.relations.relation import Finding, Relation
 from conformance.relations.runs import Runs
 
 SEEN = ("tokens", "inputs", "starts", "padding")  # batch keys that a token brings to later ones
 OUTPUTS = ("outputs/y", "outputs/logits")
 
 
-class CausalLeak(Law):
+class CausalLeak(Relation):
     """The most famous bug of split sequences: a block that is masked as if it came from the own rank."""
 
     name = "causal leak"
-    law = (
+    relation = (
         "When everything about the tokens from a cut on is changed, the outputs of the tokens before the cut keep "
         "their bits on every rank, and some of those behind it change. Cuts: after the first token, in the middle, "
         "before the last token, and on both sides of every shard boundary of the sequence."
     )
 
-    def trials(self, runs: Runs) -> Iterator[Trial]:
+    def extra_runs(self, runs: Runs) -> Iterator[ExtraRun]:
         batch = runs.batches[0]
         if batch["mask"].ndim < 2:
             raise Unsupported("The rows of this contract are single tokens.")
@@ -44,16 +44,16 @@ class CausalLeak(Law):
             return runs.instance.observed({name: value for name, value in seen.items() if name in OUTPUTS})
 
         for cut in cuts(batch["mask"].shape[1], runs.mesh):
-            yield runs.trial(_label(cut), partial(outputs, cut))
+            yield runs.extra_run(_label(cut), partial(outputs, cut))
 
-    def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
-        length = exhibit.contract.batches(exhibit.case.seed, 1)[0]["mask"].shape[1]
-        first, made = exhibit.evidence.steps[0], {trial.label: trial for trial in trials}
-        for cut in cuts(length, exhibit.case.mesh):
-            trial = made[_label(cut)]
-            if trial.refused:
-                yield trial.label, refusal(trial)
-            for name, observed in trial.observations.items():
+    def judge(self, case_run: CaseRun, extra_runs: Sequence[ExtraRun]) -> Iterator[Finding]:
+        length = case_run.contract.batches(case_run.case.seed, 1)[0]["mask"].shape[1]
+        first, made = case_run.evidence.steps[0], {extra_run.label: extra_run for extra_run in extra_runs}
+        for cut in cuts(length, case_run.case.mesh):
+            extra_run = made[_label(cut)]
+            if extra_run.refused:
+                yield extra_run.label, refusal(extra_run)
+            for name, observed in extra_run.observations.items():
                 yield from _findings(name, cut, first[name], observed)
 
 

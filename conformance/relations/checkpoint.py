@@ -10,11 +10,11 @@ from typing import Any
 from conformance.contract.contract import Arrays
 from conformance.contract.implementation import Unsupported
 from conformance.evidence.blocks import same_bits
-from conformance.evidence.comparison import Exhibit
-from conformance.evidence.evidence import Observations, Trial
-from conformance.relations.law import Finding, Law
+from conformance.evidence.comparison import CaseRun
+from conformance.evidence.evidence import ExtraRun, Observations
 from conformance.relations.layouts import other_layouts
 from conformance.relations.oracle import copies_agree, refusal
+from conformance.relations.relation import Finding, Relation
 from conformance.relations.runs import Runs
 from conformance.relations.whole import one_axis, same_state
 
@@ -23,25 +23,25 @@ ELSEWHERE = 3  # other meshes on which the checkpoint must load
 SAVED, LOADED = "the saved state", "a checkpoint loaded on its own mesh"
 
 
-class Checkpoint(Law):
+class Checkpoint(Relation):
     """Everything that the next step reads is in the checkpoint, in terms that know no mesh."""
 
     name = "checkpoint"
-    law = (
+    relation = (
         "After two steps the state is saved. A new program on the same mesh loads it and takes the remaining steps "
         "with the same bits, observations and state, as the run that was not interrupted. On three or more other "
         "meshes (sizes rotated, all devices on one axis, other device orders) it loads to the same bits."
     )
 
-    def trials(self, runs: Runs) -> Iterator[Trial]:
+    def extra_runs(self, runs: Runs) -> Iterator[ExtraRun]:
         with runs.platform.shared_folder() as folder:
-            saved = runs.trial(SAVED, lambda: saved_state(runs, folder / "checkpoint"))
+            saved = runs.extra_run(SAVED, lambda: saved_state(runs, folder / "checkpoint"))
             yield saved
             if not saved.refused:
                 yield from self.resumed(runs, folder / "checkpoint")
                 yield from self.elsewhere(runs, folder / "checkpoint")
 
-    def resumed(self, runs: Runs, folder: Path) -> Iterator[Trial]:
+    def resumed(self, runs: Runs, folder: Path) -> Iterator[ExtraRun]:
         """The state as loaded, then every step that was still to come."""
         instance, states = runs.fresh(), []
 
@@ -54,39 +54,42 @@ class Checkpoint(Law):
             states.append(state)
             return instance.observed(seen) | instance.collected(state)
 
-        yield runs.trial(LOADED, load)
+        yield runs.extra_run(LOADED, load)
         taken = steps_before(len(runs.batches))
         for number, batch in enumerate(runs.batches[taken:], taken):
             if states:
-                yield runs.trial(_after(number), partial(step, batch))
+                yield runs.extra_run(_after(number), partial(step, batch))
 
-    def elsewhere(self, runs: Runs, folder: Path) -> Iterator[Trial]:
+    def elsewhere(self, runs: Runs, folder: Path) -> Iterator[ExtraRun]:
         """The state as loaded on other meshes; those that the implementation refuses are left out."""
         loaded = 0
-        for mesh in other_layouts(runs.mesh, smaller=runs.platform.smaller):
-            if loaded == ELSEWHERE + runs.platform.smaller:
+        for mesh in other_layouts(runs.mesh, allows_smaller_mesh=runs.platform.allows_smaller_mesh):
+            if loaded == ELSEWHERE + runs.platform.allows_smaller_mesh:
                 return
             try:
-                yield runs.trial(f"a checkpoint loaded on {mesh}", partial(loaded_state, runs, folder, mesh), mesh)
+                yield runs.extra_run(f"a checkpoint loaded on {mesh}", partial(loaded_state, runs, folder, mesh), mesh)
                 loaded += 1
             except Unsupported:
                 continue
 
-    def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
-        yield from ((trial.label, refusal(trial)) for trial in trials if trial.refused)
-        made = {trial.label: trial for trial in trials if not trial.refused}
+    def judge(self, case_run: CaseRun, extra_runs: Sequence[ExtraRun]) -> Iterator[Finding]:
+        yield from ((extra_run.label, refusal(extra_run)) for extra_run in extra_runs if extra_run.refused)
+        made = {extra_run.label: extra_run for extra_run in extra_runs if not extra_run.refused}
         saved = made.pop(SAVED, None)
         if saved is None:
             return
-        steps = {_after(number): step for number, step in enumerate(exhibit.evidence.steps)}
-        for label, trial in made.items():
-            yield from copies_agree(trial)
-            yield from _continued(trial, steps[label]) if label in steps else same_state(saved, trial)
-        yield "other meshes", _enough(exhibit, [trial for trial in made.values() if trial.mesh != exhibit.case.mesh])
+        steps = {_after(number): step for number, step in enumerate(case_run.evidence.steps)}
+        for label, extra_run in made.items():
+            yield from copies_agree(extra_run)
+            yield from _continued(extra_run, steps[label]) if label in steps else same_state(saved, extra_run)
+        yield (
+            "other meshes",
+            _enough(case_run, [run for run in made.values() if run.mesh != case_run.case.mesh]),
+        )
 
-    def axis(self, trials: Sequence[Trial]) -> str | None:
+    def axis(self, extra_runs: Sequence[ExtraRun]) -> str | None:
         """That of the shards, or stages, that come back as they were not saved."""
-        made = {trial.label: trial for trial in trials if not trial.refused}
+        made = {extra_run.label: extra_run for extra_run in extra_runs if not extra_run.refused}
         return one_axis(made[SAVED], made[LOADED]) if {SAVED, LOADED} <= made.keys() else None
 
 
@@ -101,9 +104,9 @@ def saved_state(runs: Runs, folder: Path) -> Observations:
     for batch in runs.batches[: steps_before(len(runs.batches))]:
         state, _ = runs.instance.stepped(state, batch)
     collected = runs.instance.collected(state)
-    if runs.platform.leads:
+    if runs.platform.is_leader:
         folder.mkdir()
-    runs.platform.meet()
+    runs.platform.barrier()
     runs.instance.saved(state, folder)
     return collected
 
@@ -118,14 +121,14 @@ def _after(step: int) -> str:
     return f"step {step + 1} after loading"
 
 
-def _continued(trial: Trial, uninterrupted: Observations) -> Iterator[Finding]:
+def _continued(extra_run: ExtraRun, uninterrupted: Observations) -> Iterator[Finding]:
     for name, observed in uninterrupted.items():
-        same = name in trial.observations and same_bits(observed, trial.observations[name])
-        sentence = "" if same else f"In {trial.label}, {name} has other bits than without the interruption."
-        yield f"{trial.label}: {name}", sentence
+        same = name in extra_run.observations and same_bits(observed, extra_run.observations[name])
+        sentence = "" if same else f"In {extra_run.label}, {name} has other bits than without the interruption."
+        yield f"{extra_run.label}: {name}", sentence
 
 
-def _enough(exhibit: Exhibit, elsewhere: Sequence[Trial]) -> str:
-    if exhibit.case.mesh.devices == 1 or len(elsewhere) >= ELSEWHERE:
+def _enough(case_run: CaseRun, elsewhere: Sequence[ExtraRun]) -> str:
+    if case_run.case.mesh.devices == 1 or len(elsewhere) >= ELSEWHERE:
         return ""
     return f"The checkpoint was loaded on {len(elsewhere)} other meshes; it must load on {ELSEWHERE}."

@@ -12,10 +12,10 @@ import numpy as np
 
 from conformance.contract.mesh import Mesh
 from conformance.evidence.blocks import place
-from conformance.evidence.comparison import Exhibit
-from conformance.evidence.evidence import Observed, Trial
+from conformance.evidence.comparison import CaseRun
+from conformance.evidence.evidence import ExtraRun, Observed
 from conformance.evidence.gather import disagreements
-from conformance.relations.law import Finding, Law
+from conformance.relations.relation import Finding, Relation
 from conformance.relations.runs import Runs
 
 STEPS = 2
@@ -25,32 +25,32 @@ CHANCE = 1e-9  # blocks that are equal by chance with more than this are not com
 Masks = Mapping[str, Observed]
 
 
-class DropoutMasks(Law):
+class DropoutMasks(Relation):
     """Two shards with the same mask, or two copies with different ones, train another model."""
 
     name = "dropout masks"
-    law = (
+    relation = (
         "Every mask of the first two steps holds zeros and ones, ones with the rate of the contract within five "
         "binomial deviations; masks of different sites, steps and rows, of different blocks along every mesh axis "
         "that divides them and of different shards differ; copies agree bit for bit."
     )
 
-    def trials(self, runs: Runs) -> Iterator[Trial]:
+    def extra_runs(self, runs: Runs) -> Iterator[ExtraRun]:
         """None: the case itself has observed its masks."""
         yield from ()
 
-    def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
-        rate = float(getattr(exhibit.contract.model, "dropout", 0.0))
+    def judge(self, case_run: CaseRun, extra_runs: Sequence[ExtraRun]) -> Iterator[Finding]:
+        rate = float(getattr(case_run.contract.model, "dropout", 0.0))
         wholes: dict[str, np.ndarray] = {}
-        for number, step in enumerate(exhibit.evidence.steps[:STEPS]):
+        for number, step in enumerate(case_run.evidence.steps[:STEPS]):
             for name, observed in _masks(step).items():
                 label = f"step {number + 1}: {name}"
-                wholes[label] = exhibit.whole(observed)
+                wholes[label] = case_run.whole(observed)
                 yield label, _values(label, wholes[label], rate)
                 yield f"{label}, copies", _copies(label, observed)
                 yield f"{label}, rows", _rows(label, wholes[label], rate)
                 yield f"{label}, shards", _shards(label, observed, rate)
-                yield from _chunks(label, wholes[label], rate, exhibit.case.mesh)
+                yield from _chunks(label, wholes[label], rate, case_run.case.mesh)
         yield from _pairs(wholes, rate)
 
 

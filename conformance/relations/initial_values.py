@@ -11,12 +11,12 @@ import numpy as np
 from conformance.contract.implementation import Unsupported
 from conformance.contract.mesh import Mesh
 from conformance.evidence.blocks import place
-from conformance.evidence.comparison import Exhibit
-from conformance.evidence.evidence import Observations, Observed, Trial
-from conformance.evidence.gather import assembled
-from conformance.relations.law import Finding, Law
+from conformance.evidence.comparison import CaseRun
+from conformance.evidence.evidence import ExtraRun, Observations, Observed
+from conformance.evidence.gather import gathered
 from conformance.relations.layouts import other_layouts
 from conformance.relations.oracle import copies_agree, refusal
+from conformance.relations.relation import Finding, Relation
 from conformance.relations.runs import Runs
 from conformance.relations.whole import difference
 
@@ -26,43 +26,43 @@ WEIGHTS = 64  # elements from which a deviation says something
 DRAWN, OTHER_SEED = "a draw on its own mesh", "a draw from another seed"
 
 
-class InitialValues(Law):
+class InitialValues(Relation):
     """A key that is split per rank, or the same for all ranks, gives each mesh a model of its own."""
 
     name = "initial values"
-    law = (
+    relation = (
         "Parameters that the implementation draws itself have the same bits on the mesh of the case and on two others, "
         "and other bits from another seed; no two shards hold the same numbers, nor two parameters; every weight "
         "deviates as much as the canonical one, within 25 % or five standard errors."
     )
 
-    def trials(self, runs: Runs) -> Iterator[Trial]:
+    def extra_runs(self, runs: Runs) -> Iterator[ExtraRun]:
         seed = runs.case.seed
-        yield runs.trial(DRAWN, partial(_drawn, runs, seed, runs.mesh))
-        yield runs.trial(OTHER_SEED, partial(_drawn, runs, seed + 1, runs.mesh))
+        yield runs.extra_run(DRAWN, partial(_drawn, runs, seed, runs.mesh))
+        yield runs.extra_run(OTHER_SEED, partial(_drawn, runs, seed + 1, runs.mesh))
         drawn = 0
         for mesh in other_layouts(runs.mesh):
             if drawn == ELSEWHERE:
                 return
             try:
-                yield runs.trial(f"a draw on {mesh}", partial(_drawn, runs, seed, mesh), mesh)
+                yield runs.extra_run(f"a draw on {mesh}", partial(_drawn, runs, seed, mesh), mesh)
                 drawn += 1
             except Unsupported:
                 continue
 
-    def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
-        yield from ((trial.label, refusal(trial)) for trial in trials if trial.refused)
-        made = {trial.label: trial for trial in trials if not trial.refused}
+    def judge(self, case_run: CaseRun, extra_runs: Sequence[ExtraRun]) -> Iterator[Finding]:
+        yield from ((extra_run.label, refusal(extra_run)) for extra_run in extra_runs if extra_run.refused)
+        made = {extra_run.label: extra_run for extra_run in extra_runs if not extra_run.refused}
         drawn, other = made.pop(DRAWN, None), made.pop(OTHER_SEED, None)
         if drawn is None or other is None:
             return
-        names = [f"parameters/{name}" for name in exhibit.truth.initial]
-        for trial in made.values():
-            yield from ((f"{trial.label}: {name}", difference(name, drawn, trial)) for name in names)
-            yield from copies_agree(trial)
-        sentence = "" if made or exhibit.case.mesh.devices == 1 else "Parameters were drawn on no other mesh."
+        names = [f"parameters/{name}" for name in case_run.reference.initial]
+        for extra_run in made.values():
+            yield from ((f"{extra_run.label}: {name}", difference(name, drawn, extra_run)) for name in names)
+            yield from copies_agree(extra_run)
+        sentence = "" if made or case_run.case.mesh.devices == 1 else "Parameters were drawn on no other mesh."
         yield "other meshes", sentence
-        yield from _randomness(exhibit, drawn, other)
+        yield from _randomness(case_run, drawn, other)
 
 
 def _drawn(runs: Runs, seed: int, mesh: Mesh) -> Observations:
@@ -71,15 +71,15 @@ def _drawn(runs: Runs, seed: int, mesh: Mesh) -> Observations:
     return {name: observed for name, observed in collected.items() if name.startswith("parameters/")}
 
 
-def _randomness(exhibit: Exhibit, drawn: Trial, other: Trial) -> Iterator[Finding]:
+def _randomness(case_run: CaseRun, drawn: ExtraRun, other: ExtraRun) -> Iterator[Finding]:
     """What is random in the contract is random here, and as large."""
     wholes: dict[str, np.ndarray] = {}
-    for name, canonical in exhibit.truth.initial.items():
+    for name, canonical in case_run.reference.initial.items():
         observed = drawn.observations.get(f"parameters/{name}")
         if observed is None or observed.shape != canonical.shape:
             yield f"shape of {name}", f"The parameter '{name}' was not drawn in its shape."
         elif canonical.size > 1 and np.ptp(canonical):
-            wholes[name] = assembled(observed, drawn.mesh)
+            wholes[name] = gathered(observed, drawn.mesh)
             again = other.observations.get(f"parameters/{name}")
             yield f"seeds of {name}", _seedless(name, wholes[name], again, other.mesh)
             yield f"shards of {name}", _repeated(name, observed)
@@ -91,7 +91,7 @@ def _randomness(exhibit: Exhibit, drawn: Trial, other: Trial) -> Iterator[Findin
 
 
 def _seedless(name: str, whole: np.ndarray, again: Observed | None, mesh: Mesh) -> str:
-    if again is None or not np.array_equal(whole, assembled(again, mesh)):
+    if again is None or not np.array_equal(whole, gathered(again, mesh)):
         return ""
     return f"'{name}' has the same initial values from another seed: it is not random."
 

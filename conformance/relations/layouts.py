@@ -9,13 +9,13 @@ from conformance.contract.mesh import ORDERS, Mesh
 from conformance.contract.roles import ROLES
 
 
-def other_layouts(mesh: Mesh, *, smaller: bool = False) -> Iterator[Mesh]:
+def other_layouts(mesh: Mesh, *, allows_smaller_mesh: bool = False) -> Iterator[Mesh]:
     """Sizes rotated among the axes, all devices on one axis, devices in other orders, then on an axis the mesh lacks.
 
-    Each really is another layout: axes of size 1 do not count. With `smaller`, first a single device.
+    Each really is another layout: axes of size 1 do not count. With `allows_smaller_mesh`, first a single device.
     """
     known = {_layout(mesh)}
-    for other in _candidates(mesh, smaller and mesh.devices > 1):
+    for other in _candidates(mesh, allows_smaller_mesh and mesh.devices > 1):
         if _layout(other) not in known:
             known.add(_layout(other))
             yield other
@@ -25,8 +25,8 @@ def _layout(mesh: Mesh) -> tuple[object, ...]:
     return tuple(entry for entry in mesh.sizes if entry[1] > 1), mesh.device_order
 
 
-def _candidates(mesh: Mesh, smaller: bool) -> Iterator[Mesh]:
-    if smaller:
+def _candidates(mesh: Mesh, allows_smaller_mesh: bool) -> Iterator[Mesh]:
+    if allows_smaller_mesh:
         yield Mesh(sizes=tuple((axis, 1) for axis in mesh.axes))
     for turns in range(1, len(mesh.sizes)):
         sizes = mesh.shape[turns:] + mesh.shape[:turns]

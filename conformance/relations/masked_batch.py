@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from conformance.evidence.comparison import Exhibit
-from conformance.evidence.evidence import Observations, Trial
-from conformance.relations.law import Finding, Law
+from conformance.evidence.comparison import CaseRun
+from conformance.evidence.evidence import ExtraRun, Observations
 from conformance.relations.oracle import refusal
+from conformance.relations.relation import Finding, Relation
 from conformance.relations.runs import Runs
 
 ZERO = ("loss", "metrics/grad_norm", "metrics/tokens")
@@ -17,27 +17,27 @@ GRADIENTS = ("gradients/", "input_gradients/")
 LABEL = "no valid token"
 
 
-class MaskedBatch(Law):
+class MaskedBatch(Relation):
     """Nothing divided by nothing: a rank, a slice or a whole batch without valid tokens must not spoil a run."""
 
     name = "masked batch"
-    law = (
+    relation = (
         "With a mask of zeros the loss, every gradient (of inputs too), the gradient norm and the number of tokens are "
         "exactly zero on every rank, and parameters and optimizer state stay finite."
     )
 
-    def trials(self, runs: Runs) -> Iterator[Trial]:
+    def extra_runs(self, runs: Runs) -> Iterator[ExtraRun]:
         batch = runs.batches[0] | {"mask": np.zeros_like(runs.batches[0]["mask"])}
-        yield runs.trial(LABEL, lambda: runs.instance.first_step(runs.parameters, batch))
+        yield runs.extra_run(LABEL, lambda: runs.instance.first_step(runs.parameters, batch))
 
-    def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
-        for trial in trials:
-            if trial.refused:
-                yield trial.label, refusal(trial)
+    def judge(self, case_run: CaseRun, extra_runs: Sequence[ExtraRun]) -> Iterator[Finding]:
+        for extra_run in extra_runs:
+            if extra_run.refused:
+                yield extra_run.label, refusal(extra_run)
                 continue
-            for name in exhibit.evidence.steps[0]:
+            for name in case_run.evidence.steps[0]:
                 if name in ZERO or name.startswith((*GRADIENTS, "parameters/", "optimizer/")):
-                    yield f"{LABEL}: {name}", _sentence(name, trial.observations)
+                    yield f"{LABEL}: {name}", _sentence(name, extra_run.observations)
 
 
 def _sentence(name: str, observations: Observations) -> str:

@@ -8,32 +8,32 @@ from functools import partial
 
 from conformance.contract.implementation import Unsupported
 from conformance.contract.mesh import ORDERS, Mesh
-from conformance.evidence.comparison import Exhibit
-from conformance.evidence.evidence import Trial
-from conformance.relations.law import Finding, Law
+from conformance.evidence.comparison import CaseRun
+from conformance.evidence.evidence import ExtraRun
 from conformance.relations.oracle import first_step_holds
+from conformance.relations.relation import Finding, Relation
 from conformance.relations.runs import Runs
 
 
-class MeshPermutation(Law):
+class MeshPermutation(Relation):
     """Which device sits at which rank is nobody's business: no rank may count on its neighbour's number."""
 
     name = "mesh permutation"
-    law = (
+    relation = (
         "The first step on the same mesh over devices in every other order (canonical, reversed, shuffled) is the "
         "oracle's within the bounds of the case, and copies agree bit for bit."
     )
 
-    def trials(self, runs: Runs) -> Iterator[Trial]:
+    def extra_runs(self, runs: Runs) -> Iterator[ExtraRun]:
         meshes = other_orders(runs.mesh)
         if not meshes:
             raise Unsupported(f"{runs.mesh.devices} device has only one order.")
         for mesh in meshes:
-            yield runs.trial(f"{mesh.order} devices", partial(runs.first_step, mesh=mesh), mesh)
+            yield runs.extra_run(f"{mesh.order} devices", partial(runs.first_step, mesh=mesh), mesh)
 
-    def judge(self, exhibit: Exhibit, trials: Sequence[Trial]) -> Iterator[Finding]:
-        for trial in trials:
-            yield from first_step_holds(exhibit, trial)
+    def judge(self, case_run: CaseRun, extra_runs: Sequence[ExtraRun]) -> Iterator[Finding]:
+        for extra_run in extra_runs:
+            yield from first_step_holds(case_run, extra_run)
 
 
 def other_orders(mesh: Mesh) -> list[Mesh]:

@@ -1,4 +1,4 @@
-"""What a law may run: the program under test again, in a worker, varied. Workers say how; laws know no worker."""
+"""What a relation may run: the program under test again, varied. Workers say how; relations know no worker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from conformance.cases.case import Case
 from conformance.contract.contract import Arrays, Contract, Recipe
 from conformance.contract.mesh import Mesh
-from conformance.evidence.evidence import Observations, Trial
+from conformance.evidence.evidence import ExtraRun, Observations
 
 
 class Model(Protocol):
@@ -42,14 +42,14 @@ class Processes(Protocol):
     """The processes of the case, which make every run together."""
 
     @property
-    def smaller(self) -> bool:
+    def allows_smaller_mesh(self) -> bool:
         """Whether a mesh may leave devices of the case out."""
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this one does what one of them must do alone."""
 
-    def meet(self) -> None: ...
+    def barrier(self) -> None: ...
 
     def shared_folder(self) -> AbstractContextManager[Path]: ...
 
@@ -85,7 +85,7 @@ class Runs(Protocol):
     def first_step(self, *, mesh: Mesh | None = None, recipe: Recipe | None = None) -> Observations:
         """The first step of the case by a new object."""
 
-    def trial(
+    def extra_run(
         self, label: str, body: Callable[[], Observations], mesh: Mesh | None = None, like: Observations | None = None
-    ) -> Trial:
+    ) -> ExtraRun:
         """Make one run; what the implementation raises is a result."""

@@ -32,7 +32,7 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class RunComparison:
     """What changed between two runs, and after / before of the time that the common cases took (median)."""
 
     changes: tuple[Change, ...]
@@ -44,7 +44,7 @@ class Comparison:
         return tuple(change for change in self.changes if change.kind == "worse")
 
 
-def compare(before: Results, after: Results) -> Comparison:
+def compare(before: Results, after: Results) -> RunComparison:
     """Case by case; a verdict is worse when it was as expected and no longer is."""
     old = {record.case: record for record in before.records}
     new = {record.case: record for record in after.records}
@@ -57,7 +57,9 @@ def compare(before: Results, after: Results) -> Comparison:
     changes += [Change(case=name, kind="new", before=None, after=new[name].verdict) for name in new if name not in old]
     order = ("worse", "better", "changed", "ratio", "vanished", "new")
     ordered = sorted(changes, key=lambda change: (order.index(change.kind), -_size(change.factor)))
-    return Comparison(changes=tuple(ordered), common=len(common), seconds_factor=median(factors) if factors else None)
+    return RunComparison(
+        changes=tuple(ordered), common=len(common), seconds_factor=median(factors) if factors else None
+    )
 
 
 def _changes(old: CaseRecord, new: CaseRecord) -> Iterator[Change]:
@@ -99,7 +101,7 @@ def show(before: Path, after: Path, *, as_json: bool) -> int:
     return 1 if found.worse or not found.common else 0
 
 
-def _show(found: Comparison) -> None:
+def _show(found: RunComparison) -> None:
     if found.changes:
         show_table(("change", "verdict", "error/bound", "case"), [_row(change) for change in found.changes])
     took = f"; they took {found.seconds_factor:.2f} times as long (median)" if found.seconds_factor is not None else ""

@@ -7,20 +7,20 @@ from dataclasses import replace
 
 from conformance.checks import CHECKS, Check
 from conformance.diagnosis import diagnose
-from conformance.evidence.comparison import Comparison, Exhibit
+from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.evidence.gather import disagreements
 from conformance.records.results import CheckResult
 
 
-def judge(exhibit: Exhibit, checks: Sequence[Check] = CHECKS) -> tuple[CheckResult, ...]:
+def judge(case_run: CaseRun, checks: Sequence[Check] = CHECKS) -> tuple[CheckResult, ...]:
     """Apply every check that has something to say about the exhibit; failed ones carry a diagnosis.
 
     What a check says of its own failure stands only where no other check fails: then no tensor of the case diverges.
     """
-    results = [check.judge(exhibit) for check in checks if check.applies(exhibit)]
+    results = [check.judge(case_run) for check in checks if check.applies(case_run)]
     if all(result.verdict != "fail" or result.diagnosis for result in results):
         return tuple(results)
-    causes = diagnose(exhibit, _diverging(exhibit))
+    causes = diagnose(case_run, _diverging(case_run))
     return tuple(replace(result, diagnosis=causes) if result.verdict == "fail" else result for result in results)
 
 
@@ -31,9 +31,9 @@ def verdict_of(results: Sequence[CheckResult]) -> str:
     return "pass" if any(result.verdict == "pass" for result in results) else "fail"
 
 
-def _diverging(exhibit: Exhibit) -> list[Comparison]:
+def _diverging(case_run: CaseRun) -> list[TensorComparison]:
     """What to look at, in order: tensors beyond their bound or with copies that differ; else the farthest off."""
-    misplaced = [one for one in exhibit.placed if one.excess.error]
-    bound = 0.0 if exhibit.contract.exact and exhibit.case.dtype == "float64" else exhibit.bound
-    beyond = [one for one in exhibit.comparisons if not one.excess.ratio <= bound or any(disagreements(one.observed))]
-    return misplaced + beyond or sorted(exhibit.comparisons, key=lambda one: -one.excess.ratio)[:1]
+    misplaced = [one for one in case_run.placed if one.excess.error]
+    bound = 0.0 if case_run.contract.exact and case_run.case.dtype == "float64" else case_run.bound
+    beyond = [one for one in case_run.comparisons if not one.excess.ratio <= bound or any(disagreements(one.observed))]
+    return misplaced + beyond or sorted(case_run.comparisons, key=lambda one: -one.excess.ratio)[:1]

@@ -14,23 +14,23 @@ from dataclasses import dataclass, field, replace
 from conformance.cases.case import Case
 from conformance.cases.resolve import Target, resolve
 from conformance.checks import CHECKS, Check
-from conformance.checks.check import DETERMINISM, LATER_STEPS, LAW_RUNS, RESPONSES, TRACE
+from conformance.checks.check import DETERMINISM, INPUT_SENSITIVITY, LATER_STEPS, RELATION_RUNS, TRACE
 from conformance.contract.contract import Arrays, Contract
-from conformance.diagnosis.bisection import Judged, tried
-from conformance.evidence.comparison import Exhibit
-from conformance.evidence.evidence import Evidence, Truth
+from conformance.diagnosis.bisection import Judged, bisected
+from conformance.evidence.comparison import CaseRun
+from conformance.evidence.evidence import Evidence, ReferenceResult
 from conformance.records.reproduce import reproduction
 from conformance.records.results import CaseResult
 from conformance.relations.second_model import SecondModel
 from conformance.runner.isolation import Isolation
 from conformance.runner.judge import judge, verdict_of
 from conformance.runner.lanes import Entry, Kept, Lane, Queue, most, until_done
-from conformance.workers.jobs import CaseJob, Outcome, TruthJob
+from conformance.workers.jobs import CaseJob, Outcome, ReferenceJob
 from conformance.workers.pool import Workers
 
 TIMEOUT_SECONDS = 120.0
 PARAMETERS_PER_SECOND = 100_000  # of a contract: a large one is given so much more time
-LAW_SECONDS = 30.0  # more before a case counts as hanging, for each law of its contract
+LAW_SECONDS = 30.0  # more before a case counts as hanging, for each relation of its contract
 TRUTHS_KEPT = 24
 
 
@@ -52,7 +52,7 @@ def run(
     on_result: Callable[[CaseResult], None] = lambda result: None,
     on_progress: Callable[[str], None] = lambda sentence: None,
     timeout_seconds: float | None = None,
-    trials: bool = True,
+    bisect: bool = True,
     alone: bool = False,
     as_given: bool = False,
     at_once: int | None = None,
@@ -60,7 +60,7 @@ def run(
 ) -> Totals:
     """Judge every case, several at once. `on_result` is called once per case, one call at a time.
 
-    timeout_seconds   after which a case counts as hanging; None: long enough for its size and its laws
+    timeout_seconds   after which a case counts as hanging; None: long enough for its size and its relations
     trials     what fails and is not understood is run again with one thing taken away at a time
     alone      what fails is run once more, alone in fresh processes, to see whether earlier cases make it fail
     as_given   in the order given, instead of one that puts the cases of a program together; the frameworks side by side
@@ -76,18 +76,18 @@ def run(
                 on_result=on_result,
                 on_progress=on_progress,
                 timeout_seconds=timeout_seconds,
-                trials=trials,
+                bisect=bisect,
                 alone=alone,
                 as_given=as_given,
                 at_once=at_once,
                 soonest=soonest,
             )
     started = time.perf_counter()
-    bench = Bench(
+    bench = CaseRunner(
         workers=workers,
         checks=checks or CHECKS,
         timeout_seconds=timeout_seconds,
-        trials=trials,
+        bisect=bisect,
         alone=alone,
         soonest=soonest,
     )
@@ -123,7 +123,7 @@ def _program(entry: Entry) -> tuple:
     return (case.contract, case.dtype, case.implementation, str(case.mesh), case.fault or "", case.seed)
 
 
-class Bench:
+class CaseRunner:
     """Where a case is run and judged: warm workers, and the truths that cases share."""
 
     def __init__(
@@ -132,32 +132,32 @@ class Bench:
         workers: Workers,
         checks: Sequence[Check] = CHECKS,
         timeout_seconds: float | None = None,
-        trials: bool = True,
+        bisect: bool = True,
         alone: bool = False,
         soonest: bool = False,
     ):
         self.workers = workers
         self.checks = checks
         self.timeout_seconds = timeout_seconds
-        self.trials = trials
+        self.bisect = bisect
         self.soonest = soonest
         self.isolation = Isolation(self._afresh) if alone else None
         self._truths: OrderedDict[tuple, Outcome] = OrderedDict()
         self._lock = threading.Lock()
         self._answered: set[tuple] = set()  # programs of which it is known what every batch key changes
 
-    def of_lane(self, number: int) -> Bench:
+    def of_lane(self, number: int) -> CaseRunner:
         """The same with the workers of one lane."""
         made = copy(self)
         made.workers = self.workers.lane(number)
         return made
 
-    def _patience(self, target: Target, laws: int = 0) -> float:
+    def _patience(self, target: Target, relations: int = 0) -> float:
         """Seconds within which a worker must answer: those that were asked for, or enough for what it has to do."""
         if self.timeout_seconds is not None:
             return self.timeout_seconds
         parameters = sum(map(math.prod, target.contract.shapes.values()))
-        return TIMEOUT_SECONDS + parameters / PARAMETERS_PER_SECOND + LAW_SECONDS * laws
+        return TIMEOUT_SECONDS + parameters / PARAMETERS_PER_SECOND + LAW_SECONDS * relations
 
     def judge_case(self, case: Case, target: Target) -> CaseResult:
         """Run one case and judge it; whatever breaks, in a worker or here, is a verdict and never an exception."""
@@ -166,8 +166,8 @@ class Bench:
             result = self._first_judged(case, target) if self.soonest else self._judged(case, target, self.checks)
             if self.isolation is not None:
                 result = self.isolation.examined(result, self.workers.before(case, target.framework))
-            if self.trials and result.verdict == "fail" and not result.after:
-                result = tried(result, target, self._varied(result))
+            if self.bisect and result.verdict == "fail" and not result.after:
+                result = bisected(result, target, self._varied(result))
         except Exception as failure:
             outcome = Outcome(failure="error", reason=f"The judge broke: {failure}", stack=traceback.format_exc())
             result = _broken(case, target, outcome)
@@ -177,7 +177,7 @@ class Bench:
         """Judge cases one after the other in processes that have run nothing yet -> the result of the last."""
         with self.workers.fresh() as fresh:
             limit = min(filter(None, (timeout_seconds, self.timeout_seconds)), default=None)
-            bench = Bench(workers=fresh, checks=self.checks, timeout_seconds=limit, trials=False)
+            bench = CaseRunner(workers=fresh, checks=self.checks, timeout_seconds=limit, bisect=False)
             return [bench.judge_case(case, resolve(case)) for case in cases][-1]
 
     def _first_judged(self, case: Case, target: Target) -> CaseResult:
@@ -201,22 +201,22 @@ class Bench:
         return judged
 
     def _judged(self, case: Case, target: Target, checks: Sequence[Check]) -> CaseResult:
-        fresh, truth = self._truth(case, target)
-        if truth.failure is not None:
-            return _broken(case, target, truth)
-        job = self._job(case, target, () if truth.truth is None else truth.truth.decided, checks)
+        fresh, reference = self._truth(case, target)
+        if reference.failure is not None:
+            return _broken(case, target, reference)
+        job = self._job(case, target, () if reference.reference is None else reference.reference.decisions, checks)
         outcome = self.workers.run(job, self._patience(target, len(job.relations)))
-        if outcome.evidence is None or truth.truth is None:
+        if outcome.evidence is None or reference.reference is None:
             return _broken(case, target, outcome)
-        if job.responses:
+        if job.input_sensitivity:
             self._answered.add(_keyed(case))
         others = self._others(case, outcome.evidence)
-        exhibit = Exhibit(
-            case=case, contract=target.contract, evidence=outcome.evidence, truth=truth.truth, others=others
+        case_run = CaseRun(
+            case=case, contract=target.contract, evidence=outcome.evidence, reference=reference.reference, others=others
         )
-        results = judge(exhibit, checks)
+        results = judge(case_run, checks)
         phases: dict[str, float] = dict(outcome.evidence.seconds)
-        phases["reference"] = truth.seconds if fresh else 0.0
+        phases["reference"] = reference.seconds if fresh else 0.0
         return CaseResult(
             case=case,
             framework=target.framework,
@@ -226,13 +226,13 @@ class Bench:
             timeline=outcome.evidence.timeline,
         )
 
-    def _job(self, case: Case, target: Target, decided: tuple[Arrays, ...], checks: Sequence[Check]) -> CaseJob:
+    def _job(self, case: Case, target: Target, decisions: tuple[Arrays, ...], checks: Sequence[Check]) -> CaseJob:
         """What every batch key changes is asked once per program: other seeds and dtypes read the same batch.
 
-        So are the laws of the contract, of the case that has no tolerance to hide behind.
+        So are the relations of the contract, of the case that has no tolerance to hide behind.
         """
         needs = {need for check in checks for need in check.needs}
-        lawful = LAW_RUNS in needs and (case.dtype, case.seed, case.mutation) == ("float64", 0, None)
+        lawful = RELATION_RUNS in needs and (case.dtype, case.seed, case.mutation) == ("float64", 0, None)
         return CaseJob(
             case=case,
             framework=target.framework,
@@ -240,22 +240,24 @@ class Bench:
             fault=target.fault,
             later_steps=LATER_STEPS in needs,
             determinism=DETERMINISM in needs,
-            responses=RESPONSES in needs and case.mutation is None and _keyed(case) not in self._answered,
+            input_sensitivity=INPUT_SENSITIVITY in needs
+            and case.mutation is None
+            and _keyed(case) not in self._answered,
             trace=TRACE in needs,
             relations=target.contract.relations if lawful else (),
-            decided=decided,
+            decisions=decisions,
             others=target.others if lawful else (),
         )
 
-    def _others(self, case: Case, evidence: Evidence) -> dict[str, tuple[Contract, Truth]]:
-        """The truth of the other model that a law has built beside the case."""
+    def _others(self, case: Case, evidence: Evidence) -> dict[str, tuple[Contract, ReferenceResult]]:
+        """The truth of the other model that a relation has built beside the case."""
         found = {}
         for trial in evidence.related.get(SecondModel.name, ())[:1]:
             other = replace(case, contract=trial.label, fault=None)
             target = resolve(other)
-            truth = self._truth(other, target)[1].truth
-            if truth is not None:
-                found[trial.label] = target.contract, truth
+            reference = self._truth(other, target)[1].reference
+            if reference is not None:
+                found[trial.label] = target.contract, reference
         return found
 
     def _truth(self, case: Case, target: Target) -> tuple[bool, Outcome]:
@@ -264,7 +266,7 @@ class Bench:
             known = self._truths.get(key)
         if known is not None:
             return False, known
-        job = TruthJob(contract=case.contract, framework=target.framework, dtype=case.dtype, seed=case.seed)
+        job = ReferenceJob(contract=case.contract, framework=target.framework, dtype=case.dtype, seed=case.seed)
         found = self.workers.run(job, self._patience(target))
         with self._lock:
             self._truths[key] = found

@@ -17,7 +17,7 @@ from conformance.contract.implementation import Traffic
 from conformance.contract.mesh import Mesh
 from conformance.evidence.arithmetic import Operation
 from conformance.evidence.evidence import Division
-from conformance.trace import jax_arranged
+from conformance.trace import jax_reordered
 from conformance.trace import jax_version as version
 from conformance.trace.dataflow import narrow_arithmetic
 from conformance.trace.jax_collectives import Call, perform, perform_mutated
@@ -57,7 +57,7 @@ class Program:
     """
 
     def __init__(self, step: Step, state: Any, batch: Any, mesh: Mesh) -> None:
-        jax_arranged.register()
+        jax_reordered.register()
         self.mesh = mesh
         self.unseen: dict[str, str] = {}
         self._given = jax.tree_util.tree_leaves((state, batch))

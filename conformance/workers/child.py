@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from conformance.cases import importing
+from conformance.workers.connections import ConnectionListener, WorkerFailed
 from conformance.workers.folder import end_descendants
-from conformance.workers.switchboard import Switchboard, WorkerFailed
 
 PRINTED = 2000  # characters of what a child printed that did not start
 
@@ -32,7 +32,7 @@ class Child:
         self.popen, self.log, self.pid = popen, log, popen.pid
         self._lock = threading.Lock()
 
-    def call_in(self, switchboard: Switchboard, name: str) -> tuple[str, str]:
+    def call_in(self, switchboard: ConnectionListener, name: str) -> tuple[str, str]:
         """Wait for its first words, ('ready' | 'missing' | 'broken', sentence); WorkerFailed if it ends before."""
         try:
             self.connection = switchboard.connected(name, lambda: self.ended() is None)

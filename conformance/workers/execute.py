@@ -14,21 +14,21 @@ from conformance.evidence.blocks import all_same_bits
 from conformance.evidence.evidence import Evidence, Observations
 from conformance.trace.operators import OPERATORS
 from conformance.trace.site import Site
+from conformance.workers.extra_runs import ExtraRuns
 from conformance.workers.instance import Instance, copied
 from conformance.workers.jobs import CaseJob, Job, Measured, MeasureJob
-from conformance.workers.laboratory import Laboratory
 from conformance.workers.lookup import implementation_class
 from conformance.workers.observe import shared
-from conformance.workers.platform import Clock, Platform, Step, Warm, Watched
+from conformance.workers.platform import CachedProgram, Clock, Platform, Step, TracedStep
 
-NOT_ASKED = Watched(unwatched="a mutant is not watched")
+NOT_ASKED = TracedStep(unwatched="a mutant is not watched")
 
 
 class Execution:
     """One case on one platform. In a torch fleet every rank executes the same, and holds its own part of the evidence.
 
     The extra runs are the first step again from a second placement (traced, once per program, if that is asked for),
-    one step for each key of the batch with that key changed, and those of the laws (`conformance.relations`).
+    one step for each key of the batch with that key changed, and those of the relations (`conformance.relations`).
     """
 
     def __init__(self, job: Job, platform: Platform) -> None:
@@ -40,8 +40,8 @@ class Execution:
         self.instance = Instance(self.warm, self.case, platform, self.clock)
         self.parameters = self.contract.parameters(self.case.seed)
         self.batches = self.contract.batches(self.case.seed, self.contract.recipe.steps)
-        if isinstance(job, CaseJob) and job.decided:
-            self.batches = [batch | decided for batch, decided in zip(self.batches, job.decided, strict=True)]
+        if isinstance(job, CaseJob) and job.decisions:
+            self.batches = [batch | decisions for batch, decisions in zip(self.batches, job.decisions, strict=True)]
 
     def evidence(self) -> Evidence:
         """Run the whole case."""
@@ -52,13 +52,13 @@ class Execution:
         step = self.step(state)
         steps = tuple(self.trained(step, state))
         repeated, watched = self.repeated(step, job, steps[0]) if job.determinism or job.trace else (None, NOT_ASKED)
-        related, declined = Laboratory(self, steps[0]).results(job.relations)
+        related, unsupported_relations = ExtraRuns(self, steps[0]).results(job.relations)
         return Evidence(
             initial=initial,
             steps=steps,
             declarations=self.implementation.declare(),
             repeated=repeated,
-            responses=dict(self.responses(step, steps[0])) if job.responses else {},
+            input_sensitivity=dict(self.input_sensitivity(step, steps[0])) if job.input_sensitivity else {},
             devices=self.devices(steps),
             traffic=watched.traffic,
             division=watched.division,
@@ -68,7 +68,7 @@ class Execution:
             unseen=watched.unseen,
             arithmetic=watched.arithmetic,
             related=related,
-            declined=declined,
+            unsupported_relations=unsupported_relations,
             timeline=self.implementation.timeline(),
             seconds=dict(self.clock.seconds),
         )
@@ -97,12 +97,12 @@ class Execution:
             self.warm.ran = False  # the mutant is another program
             return self.platform.mutated(self.implementation.step, state, self.batches[0], self.case)
 
-    def altered(self, mutation: Mutation) -> Warm:
+    def altered(self, mutation: Mutation) -> CachedProgram:
         """A new object of the implementation, which has made this change to itself."""
         case, contract = self.case, self.warm.contract
         made = implementation_class(self.job)(contract, case.mesh, case.dtype)
         made.alter(mutation.operator, mutation.site)
-        return Warm(contract, made)
+        return CachedProgram(contract, made)
 
     def trained(self, step: Step, state: Any) -> Iterator[Observations]:
         """Every step of the recipe, or the first alone: what it observed, then the state after it."""
@@ -111,7 +111,7 @@ class Execution:
             state, seen = self.instance.stepped(state, batch, step)
             yield self.instance.observed(seen) | self.instance.collected(state)
 
-    def repeated(self, step: Step, job: CaseJob, first: Observations) -> tuple[Observations, Watched]:
+    def repeated(self, step: Step, job: CaseJob, first: Observations) -> tuple[Observations, TracedStep]:
         """The first step again from a second placement; watched unless it is a mutant."""
         state, batch = self.instance.placed(self.parameters), copied(self.batches[0])
         with self.clock("trace" if job.trace and self.warm.watched is None else "step"):
@@ -124,7 +124,7 @@ class Execution:
         self.clock.move("trace", "step", self.clock.shortest.get("step", 0.0))
         return shared(self.instance.observed(seen) | self.instance.collected(state), first), watched
 
-    def responses(self, step: Step, first: Observations) -> Iterator[tuple[str, bool]]:
+    def input_sensitivity(self, step: Step, first: Observations) -> Iterator[tuple[str, bool]]:
         """For each key of the batch: does anything change when that key changes?"""
         for key in self.batches[0]:
             batch = copied(self.batches[0]) | {key: changed(self.batches[0][key])}

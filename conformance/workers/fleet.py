@@ -8,7 +8,7 @@ from dataclasses import replace
 from conformance.contract.implementation import Traffic
 from conformance.evidence.arithmetic import Operation, distinct
 from conformance.evidence.blocks import merged
-from conformance.evidence.evidence import Evidence, Observations, Observed, Trial
+from conformance.evidence.evidence import Evidence, ExtraRun, Observations, Observed
 from conformance.workers.observe import Unreadable
 
 
@@ -29,7 +29,7 @@ def united(parts: Sequence[Evidence]) -> Evidence:
         steps=steps,
         declarations=first.declarations,
         repeated=_repeated(parts, steps[0]),
-        responses={key: any(part.responses[key] for part in parts) for key in first.responses},
+        input_sensitivity={key: any(part.input_sensitivity[key] for part in parts) for key in first.input_sensitivity},
         devices=tuple(sorted({device for part in parts for device in part.devices})),
         traffic=busiest(traffic) if traffic else None,
         computed={rank: seen for part in parts for rank, seen in part.computed.items()},
@@ -37,8 +37,10 @@ def united(parts: Sequence[Evidence]) -> Evidence:
         unwatched=first.unwatched,
         unseen={what: why for part in parts for what, why in part.unseen.items()},
         arithmetic=_arithmetic(parts),
-        related={law: _trials([part.related.get(law, ()) for part in parts]) for law in first.related},
-        declined={law: reason for part in parts for law, reason in part.declined.items()},
+        related={relation: _trials([part.related.get(relation, ()) for part in parts]) for relation in first.related},
+        unsupported_relations={
+            relation: reason for part in parts for relation, reason in part.unsupported_relations.items()
+        },
         timeline=first.timeline,
         seconds={phase: max(part.seconds.get(phase, 0.0) for part in parts) for phase in phases},
     )
@@ -63,18 +65,18 @@ def _repeated(parts: Sequence[Evidence], first: Observations) -> Observations | 
     return {name: other[name] if name in differing else first[name] for name in names}
 
 
-def _trials(parts: Sequence[Sequence[Trial]]) -> tuple[Trial, ...]:
+def _trials(parts: Sequence[Sequence[ExtraRun]]) -> tuple[ExtraRun, ...]:
     """Trials of the same label as one; refused if any rank refused it."""
-    same: dict[str, list[Trial]] = {}
-    for trial in (trial for part in parts for trial in part):
-        same.setdefault(trial.label, []).append(trial)
+    same: dict[str, list[ExtraRun]] = {}
+    for extra_run in (extra_run for part in parts for extra_run in part):
+        same.setdefault(extra_run.label, []).append(extra_run)
     return tuple(
         replace(
-            trials[0],
-            observations=_joined([trial.observations for trial in trials]),
-            refused=next((trial.refused for trial in trials if trial.refused), ""),
+            extra_runs[0],
+            observations=_joined([extra_run.observations for extra_run in extra_runs]),
+            refused=next((extra_run.refused for extra_run in extra_runs if extra_run.refused), ""),
         )
-        for trials in same.values()
+        for extra_runs in same.values()
     )
 
 

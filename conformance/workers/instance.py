@@ -12,13 +12,13 @@ from conformance.contract.implementation import Implementation
 from conformance.contract.mesh import Mesh
 from conformance.evidence.evidence import Observations
 from conformance.workers.observe import Unreadable
-from conformance.workers.platform import Clock, Platform, Step, Warm
+from conformance.workers.platform import CachedProgram, Clock, Platform, Step
 
 
 class Instance:
     """What an implementation does on a mesh; every method counts its seconds under the phase that it belongs to."""
 
-    def __init__(self, warm: Warm, case: Case, platform: Platform, clock: Clock) -> None:
+    def __init__(self, warm: CachedProgram, case: Case, platform: Platform, clock: Clock) -> None:
         self.warm, self.case, self.platform, self.clock = warm, case, platform, clock
         self.device_mesh = platform.device_mesh(case)
 
@@ -47,7 +47,7 @@ class Instance:
         """A checkpoint, whole when this returns, on every rank."""
         with self.clock("collect"):
             self.implementation.save(state, folder)
-            self.platform.meet()
+            self.platform.barrier()
 
     def loaded(self, folder: Path) -> Any:
         with self.clock("place"):

@@ -13,40 +13,40 @@ import numpy as np
 from conformance.cases.case import Case
 from conformance.cases.raised import said
 from conformance.contract.contract import Arrays
-from conformance.contract.implementation import Arranged, Packed
+from conformance.contract.implementation import Packed, Reordered
 from conformance.contract.placements import is_held, local_index, partial_axes
 from conformance.evidence.blocks import merged
 from conformance.evidence.evidence import Block, Index, Observed
-from conformance.trace import jax_arranged
+from conformance.trace import jax_reordered
 from conformance.trace.jax_division import operations
 from conformance.trace.jax_flops import product_flops
 from conformance.trace.jax_interpreter import Frame, walk
 from conformance.trace.jax_trace import Program
 from conformance.workers.observe import Unreadable, arranged, plain, widened
-from conformance.workers.platform import Platform, Step, Watched, Work
+from conformance.workers.platform import Platform, Step, TracedStep, Work
 
 
 class JaxPlatform(Platform):
     compiles = True
-    smaller = True
+    allows_smaller_mesh = True
 
     def __init__(self) -> None:
         super().__init__()
-        jax_arranged.register()
+        jax_reordered.register()
 
     def device_mesh(self, case: Case) -> jax.sharding.Mesh:
         mesh = case.mesh
         devices = np.array([jax.devices()[device] for device in mesh.device_order]).reshape(mesh.shape)
         return jax.sharding.Mesh(devices, mesh.axes, axis_types=(jax.sharding.AxisType.Auto,) * len(mesh.axes))
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """There is one process."""
 
     def wait(self, value: Any) -> None:
         jax.block_until_ready(value)
 
     def observed(self, value: Any, case: Case) -> Observed:
-        if isinstance(value, Arranged):
+        if isinstance(value, Reordered):
             return arranged(self.observed(value.value, case), value)
         if isinstance(value, Packed):
             return _unpacked(value, case)
@@ -59,15 +59,15 @@ class JaxPlatform(Platform):
             blocks.append(Block(ranks=(rank,), index=_index(shard, value.shape), value=widened(local)))
         return Observed(shape=tuple(value.shape), dtype=str(value.dtype), blocks=merged(blocks), stored_bytes=stored)
 
-    def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
+    def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, TracedStep]:
         return step(state, batch), self._traced(step, state, batch, case)
 
-    def _traced(self, step: Step, state: Any, batch: Arrays, case: Case) -> Watched:
+    def _traced(self, step: Step, state: Any, batch: Arrays, case: Case) -> TracedStep:
         """A step that has run need not be traceable: it may look at values, shardings and meshes, and leave JAX."""
         try:
             program = Program(step, state, batch, case.mesh)
             arithmetic = program.lower_precision() if case.dtype == "float64" else program.arithmetic()
-            return Watched(
+            return TracedStep(
                 traffic=program.traffic(),
                 flops=program.flops(),
                 division=program.divisions(step, state, batch),
@@ -76,7 +76,7 @@ class JaxPlatform(Platform):
                 unseen=program.unseen,
             )
         except Exception as failure:
-            return Watched(unwatched=f"it cannot be traced as a whole ({said(failure)})")
+            return TracedStep(unwatched=f"it cannot be traced as a whole ({said(failure)})")
 
     def peak_bytes(self, step: Step, state: Any, batch: Arrays) -> int | None:
         """Arguments, results and temporaries of one device, less what they share; the process's own peak counts all

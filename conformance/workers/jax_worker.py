@@ -34,15 +34,15 @@ def main(address: str, name: str, log: str, devices: str) -> None:
 
     jax.config.update("jax_enable_x64", True)
     from conformance.trace.jax_stochastic import StochasticStep
-    from conformance.workers.answers import Answers
     from conformance.workers.compiled import keep_compiled
     from conformance.workers.jax_platform import JaxPlatform, to_numpy, work
-    from conformance.workers.truth import References
+    from conformance.workers.job_handler import JobHandler
+    from conformance.workers.reference import References
 
     take_folders()
     keep_compiled()
     connection.send(("ready", ""))
-    answer_jobs(connection, Answers(JaxPlatform(), References("jax", to_numpy, work, StochasticStep)))
+    answer_jobs(connection, JobHandler(JaxPlatform(), References("jax", to_numpy, work, StochasticStep)))
 
 
 def flags() -> tuple[str, ...]:

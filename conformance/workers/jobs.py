@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from conformance.cases.case import Case
 from conformance.contract.alteration import Alteration
 from conformance.contract.contract import Arrays
-from conformance.evidence.evidence import Evidence, Truth
+from conformance.evidence.evidence import Evidence, ReferenceResult
 from conformance.trace.site import Site
 
 
@@ -17,9 +17,9 @@ class CaseJob:
     """Run one case. `target` and `fault` are 'module:Class' or '/path/file.py:Class'; a fault is a mixin put in front.
 
     The switches ask for the runs that checks need besides the first step: the later steps, the first one again from a
-    second placement, one per batch key with that key changed, and the traced program. `relations` names the laws to
-    make runs for.
-    `decided` is what joins the batch of each step: decisions of the oracle that are replayed.
+    second placement, one per batch key with that key changed, and the traced program, and those of the `relations` that are
+    named.
+    `decisions` is what joins the batch of each step: decisions of the oracle that are replayed.
     """
 
     case: Case
@@ -28,15 +28,15 @@ class CaseJob:
     fault: str | None = None
     later_steps: bool = True
     determinism: bool = True
-    responses: bool = True
+    input_sensitivity: bool = True
     trace: bool = True
     relations: tuple[str, ...] = ()
-    decided: tuple[Arrays, ...] = ()
+    decisions: tuple[Arrays, ...] = ()
     others: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class TruthJob:
+class ReferenceJob:
     """Run the single-device reference of a contract in float64, and in the dtype on perturbed inputs for the noise."""
 
     contract: str
@@ -73,7 +73,7 @@ class Measured:
 
 
 Job = CaseJob | SitesJob | MeasureJob  # what names a case
-Task = Job | TruthJob  # whatever a worker is asked
+Task = Job | ReferenceJob  # whatever a worker is asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class Outcome:
     """
 
     evidence: Evidence | None = None
-    truth: Truth | None = None
+    reference: ReferenceResult | None = None
     sites: tuple[Site, ...] = ()
     alterations: tuple[Alteration, ...] = ()
     unwatched: str = ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.contract.implementation import Arranged
+from conformance.contract.implementation import Reordered
 from conformance.evidence.blocks import merged, same_bits
 from conformance.evidence.evidence import Block, Index, Observations, Observed
 
@@ -40,27 +40,27 @@ def widened(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
-def arranged(stored: Observed, how: Arranged) -> Observed:
+def arranged(stored: Observed, how: Reordered) -> Observed:
     """Stored blocks in canonical terms: padding dropped, each element under its canonical index."""
-    positions = {dim: np.asarray(where) for dim, where in how.positions.items()}
+    index_map = {dim: np.asarray(where) for dim, where in how.index_map.items()}
     if len(how.shape) != len(stored.shape):
         raise Unreadable(f"it is stored with {len(stored.shape)} dims and arranged into {len(how.shape)}")
-    for dim, where in positions.items():
+    for dim, where in index_map.items():
         if len(where) != stored.shape[dim]:
-            raise Unreadable(f"dim {dim} has {stored.shape[dim]} stored elements, but {len(where)} positions")
+            raise Unreadable(f"dim {dim} has {stored.shape[dim]} stored elements, but its index map has {len(where)}")
         if len(where) and (where.min() < -1 or where.max() >= how.shape[dim]):
             raise Unreadable(f"a position in dim {dim} lies outside its {how.shape[dim]} elements")
     for dim, size in enumerate(how.shape):
-        if dim not in positions and size != stored.shape[dim]:
-            raise Unreadable(f"dim {dim} has {stored.shape[dim]} stored elements for {size}, and no positions")
-    blocks = merged([_canonical(block, positions) for block in stored.blocks])
+        if dim not in index_map and size != stored.shape[dim]:
+            raise Unreadable(f"dim {dim} has {stored.shape[dim]} stored elements for {size}, and no index map")
+    blocks = merged([_canonical(block, index_map) for block in stored.blocks])
     return replace(stored, shape=tuple(how.shape), blocks=blocks, stored_shape=tuple(stored.shape))
 
 
-def _canonical(block: Block, positions: Mapping[int, np.ndarray]) -> Block:
+def _canonical(block: Block, index_map: Mapping[int, np.ndarray]) -> Block:
     index: list[Any] = list(block.index)
     value = block.value
-    for dim, where in positions.items():
+    for dim, where in index_map.items():
         held = where[index[dim]]
         value = np.compress(held >= 0, value, axis=dim)
         index[dim] = held[held >= 0]

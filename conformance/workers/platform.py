@@ -57,7 +57,7 @@ class Clock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched:
+class TracedStep:
     """What was seen of one step: collectives, matrix products per rank, what ranks computed, narrow arithmetic, places
     for mutation.
 
@@ -75,32 +75,32 @@ class Watched:
 
 
 @dataclass
-class Warm:
+class CachedProgram:
     """An implementation that is kept, so that another seed reuses its compiled program and what was seen of it."""
 
     contract: Contract
     implementation: Implementation
     ran: bool = False
-    watched: Watched | None = None
+    watched: TracedStep | None = None
 
 
 class Platform(ABC):
     """One framework in one worker: a JAX process with many devices, or one rank of a torch fleet."""
 
     compiles: ClassVar[bool]  # the first call of a step compiles it
-    smaller: ClassVar[bool] = False  # a mesh may leave devices of the case out
-    leads: bool = True  # this process does what one of them must do alone
+    allows_smaller_mesh: ClassVar[bool] = False  # a mesh may leave devices of the case out
+    is_leader: bool = True  # this process does what one of them must do alone
 
     def __init__(self) -> None:
-        self._warm: OrderedDict[tuple, Warm] = OrderedDict()
+        self._warm: OrderedDict[tuple, CachedProgram] = OrderedDict()
 
-    def warm(self, job: Job) -> Warm:
+    def warm(self, job: Job) -> CachedProgram:
         """The implementation of a job: a kept one, or a new one."""
         case = job.case
         key = (case.contract, job.target, getattr(job, "fault", None), case.mesh, case.dtype)
         if key not in self._warm:
             found = contract(case.contract)
-            self._warm[key] = Warm(found, implementation_class(job)(found, case.mesh, case.dtype))
+            self._warm[key] = CachedProgram(found, implementation_class(job)(found, case.mesh, case.dtype))
         self._warm.move_to_end(key)
         while len(self._warm) > PROGRAMS_KEPT:
             self._warm.popitem(last=False)
@@ -110,7 +110,7 @@ class Platform(ABC):
         """Keep no implementation: one of them may have been left halfway."""
         self._warm.clear()
 
-    def watch(self, warm: Warm, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
+    def watch(self, warm: CachedProgram, state: Any, batch: Arrays, case: Case) -> tuple[Any, TracedStep]:
         """One step, and what is known of its communication: seen once per program, here or before."""
         if warm.watched is not None:
             return warm.implementation.step(state, batch), warm.watched
@@ -118,7 +118,7 @@ class Platform(ABC):
         return returned, warm.watched
 
     @abstractmethod
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Until every process of the case is here."""
 
     @contextmanager
@@ -140,7 +140,7 @@ class Platform(ABC):
         """What the ranks (torch: this rank) hold of a value."""
 
     @abstractmethod
-    def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
+    def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, TracedStep]:
         """Run the step once with its communication seen -> (what the step returned, what was seen)."""
 
     def peak_bytes(self, step: Step, state: Any, batch: Arrays) -> int | None:

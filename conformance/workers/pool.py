@@ -18,12 +18,12 @@ import psutil
 from conformance.cases.case import Case
 from conformance.trace.site import Site
 from conformance.workers.child import Child, start
-from conformance.workers.crew import Crew, Member
+from conformance.workers.connections import ConnectionListener, WorkerFailed
 from conformance.workers.fleet import united
 from conformance.workers.folder import WorkFolder, end_orphans
-from conformance.workers.jobs import Measured, MeasureJob, Outcome, SitesJob, Task, TruthJob
+from conformance.workers.jobs import Measured, MeasureJob, Outcome, ReferenceJob, SitesJob, Task
 from conformance.workers.observe import Unreadable
-from conformance.workers.switchboard import Switchboard, WorkerFailed
+from conformance.workers.worker_group import Member, WorkerGroup
 
 MEMORY_SHARE = 0.7
 
@@ -39,10 +39,10 @@ class Workers:
         self.memory_bytes = memory_bytes or int(psutil.virtual_memory().total * MEMORY_SHARE)
         self._work = WorkFolder()
         self._folder = self._work.path
-        self._switchboard = Switchboard(str(self._folder / "socket"))
+        self._switchboard = ConnectionListener(str(self._folder / "socket"))
         # A worker ends with the thread that started it, so that thread must live as long as the pool.
         self._starter = ThreadPoolExecutor(max_workers=1)
-        self._crews: dict[str, Crew] = {}
+        self._crews: dict[str, WorkerGroup] = {}
         self._jax_children: list[Child] = []
         self._servers: list[Child] = []  # the torch fork server, after those that it replaced; all lanes use it
         self._serving = threading.Lock()
@@ -135,16 +135,16 @@ class Workers:
         except Unreadable as failure:
             return Outcome(failure="error", reason=str(failure))
 
-    def _crew(self, job: Task) -> Crew:
+    def _crew(self, job: Task) -> WorkerGroup:
         if self._closed:
             raise WorkerFailed("The workers have been closed.")
         unusable = self._missing | self._broken
         if job.framework in unusable:
             raise WorkerFailed(unusable[job.framework])
         key = _crew_key(job)
-        if not isinstance(job, TruthJob) and job.framework == "jax" and job.case.mesh.devices > self.jax_devices:
+        if not isinstance(job, ReferenceJob) and job.framework == "jax" and job.case.mesh.devices > self.jax_devices:
             self.jax_devices = job.case.mesh.devices  # fixed when the process starts: start another
-            self._crews.pop(key, Crew([], lambda pid: None)).stop()
+            self._crews.pop(key, WorkerGroup([], lambda pid: None)).stop()
         if key in self._crews and not self._crews[key].ready():
             self._crews.pop(key).stop()
             end_orphans(self._folder)
@@ -152,21 +152,21 @@ class Workers:
             self._crews[key] = self._jax() if job.framework == "jax" else self._torch(job)
         return self._crews[key]
 
-    def _jax(self) -> Crew:
+    def _jax(self) -> WorkerGroup:
         child = self._started("jax", "conformance.workers.jax_worker", self._jax_children, str(self.jax_devices))
         member = Member(name="the JAX worker", pid=child.pid, connection=child.connection, log=child.log)
-        return Crew([member], lambda pid: child.ended())
+        return WorkerGroup([member], lambda pid: child.ended())
 
-    def _torch(self, job: Task) -> Crew:
+    def _torch(self, job: Task) -> WorkerGroup:
         """Ask the fork server for a fleet; a fleet of one without a process group runs references."""
         server = self._server()
-        alone = isinstance(job, TruthJob)
-        world = 1 if isinstance(job, TruthJob) else job.case.mesh.devices
+        alone = isinstance(job, ReferenceJob)
+        world = 1 if isinstance(job, ReferenceJob) else job.case.mesh.devices
         fleet = f"{'reference' if alone else 'torch'}{next(self._numbers)}"
         pids = server.ask("fleet", fleet, world, str(self._folder))
         if pids is None:
             raise WorkerFailed("The torch fork server ended while it started a fleet.")
-        crew = Crew([], lambda pid: server.ask("ended", pid))
+        crew = WorkerGroup([], lambda pid: server.ask("ended", pid))
         for rank, pid in enumerate(pids):
             call = self._switchboard.connected(f"{fleet}-{rank}", partial(_lives, server, pid))
             name, log = "the torch reference" if alone else f"rank {rank}", self._folder / f"{fleet}-{rank}.log"
@@ -203,7 +203,7 @@ def _lives(server: Child, pid: int) -> bool:
 
 
 def _crew_key(job: Task) -> str:
-    if not isinstance(job, TruthJob):
+    if not isinstance(job, ReferenceJob):
         return _processes(job.framework, job.case.mesh.devices)
     return "jax" if job.framework == "jax" else "torch reference"
 
@@ -214,8 +214,8 @@ def _processes(framework: str, devices: int) -> str:
 
 
 def _outcome(job: Task, answers: list[Any], seconds: float) -> Outcome:
-    if isinstance(job, TruthJob):
-        return Outcome(truth=answers[0], seconds=seconds, phases=answers[0].seconds)
+    if isinstance(job, ReferenceJob):
+        return Outcome(reference=answers[0], seconds=seconds, phases=answers[0].seconds)
     if isinstance(job, SitesJob):
         sites = _alike([sites for sites, *_ in answers])
         return Outcome(sites=sites, alterations=answers[0][1], unwatched=answers[0][2], seconds=seconds)

@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 
 from conformance.cases.case import Case, Mutation
 from conformance.contract.contract import Arrays
-from conformance.contract.implementation import Arranged, Sharded
+from conformance.contract.implementation import Reordered, Sharded
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import holders, local_index, partial_axes
 from conformance.evidence.evidence import Block, Observed
@@ -28,7 +28,7 @@ from conformance.trace.torch_computed import WorkCounter
 from conformance.trace.torch_trace import Mutator, Recorder
 from conformance.workers.folder import shared_parent
 from conformance.workers.observe import Unreadable, arranged, plain
-from conformance.workers.platform import Platform, Step, Watched, Work
+from conformance.workers.platform import Platform, Step, TracedStep, Work
 from conformance.workers.torch_layout import held
 
 # The mesh position of this process, the block of a tensor that it holds, the ranks that hold some of it.
@@ -43,21 +43,21 @@ class TorchPlatform(Platform):
         super().__init__()
         self._meshes: dict[Mesh, DeviceMesh] = {}
         self._places: dict[tuple, Place] = {}
-        self.leads = dist.get_rank() == 0 if dist.is_initialized() else True
+        self.is_leader = dist.get_rank() == 0 if dist.is_initialized() else True
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         dist.barrier()
 
     @contextmanager
     def shared_folder(self) -> Iterator[Path]:
         """Rank 0 makes it and removes it, when all have left it."""
-        name = [tempfile.mkdtemp(prefix="shardproof-", dir=shared_parent()) if self.leads else ""]
+        name = [tempfile.mkdtemp(prefix="shardproof-", dir=shared_parent()) if self.is_leader else ""]
         dist.broadcast_object_list(name)
         try:
             yield Path(name[0])
         finally:
-            self.meet()
-            if self.leads:
+            self.barrier()
+            if self.is_leader:
                 shutil.rmtree(name[0], ignore_errors=True)
 
     def device_mesh(self, case: Case) -> DeviceMesh:
@@ -74,7 +74,7 @@ class TorchPlatform(Platform):
         """On the CPU an operation has finished when it returns."""
 
     def observed(self, value: Any, case: Case) -> Observed:
-        if isinstance(value, Arranged):
+        if isinstance(value, Reordered):
             return arranged(self.observed(value.value, case), value)
         if isinstance(value, DTensor):
             return self._distributed(value, case.mesh)
@@ -127,13 +127,13 @@ class TorchPlatform(Platform):
             self._places[key] = rank, index, holders(key[0], value.placements, mesh)
         return self._places[key]
 
-    def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, Watched]:
+    def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, TracedStep]:
         widest = case.dtype == "float64"
         with Recorder(case.mesh, self.device_mesh(case), 64 if widest else 32) as recorder:
             returned = step(state, batch)
         rank, computed, values = self.rank(case.mesh), recorder.computed(), _local_values(returned)
         arithmetic = recorder.lower_precision(values.values()) if widest else recorder.arithmetic(values)
-        return returned, Watched(
+        return returned, TracedStep(
             traffic=recorder.traffic(),
             flops={rank: recorder.flops()},
             computed={} if computed is None else {rank: computed},
@@ -163,7 +163,7 @@ def _local_values(returned: Any) -> dict[str, torch.Tensor]:
 
 
 def _local(value: Any) -> Any:
-    if isinstance(value, Arranged):
+    if isinstance(value, Reordered):
         return _local(value.value)
     if isinstance(value, Sharded):
         return _local(value.local)

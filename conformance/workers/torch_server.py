@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from conformance.cases.importing import take_folders
-from conformance.cases.suite import Registered, suites
+from conformance.cases.suite import ImplementationEntry, suites
 from conformance.workers.process import answer_jobs, connect, die_with_parent, importing, log_to
 
 COLLECTIVE_TIMEOUT = datetime.timedelta(hours=2)  # the parent's timeout comes first, and tells more
@@ -53,7 +53,7 @@ def main(address: str, name: str, log: str) -> None:
 
     torch.set_num_threads(1)
     import conformance.trace.torch_stochastic
-    import conformance.workers.answers
+    import conformance.workers.job_handler
     import conformance.workers.torch_platform  # noqa: F401
 
     take_folders()
@@ -81,7 +81,7 @@ def _preload() -> None:
             import_module(module)
 
 
-def _classes(entry: Registered) -> list[str]:
+def _classes(entry: ImplementationEntry) -> list[str]:
     return list(entry.classes.values()) if entry.framework == "torch" else []
 
 
@@ -142,9 +142,9 @@ def _rank(address: str, rank: Rank, folder: str) -> None:
     import torch.distributed as dist
 
     from conformance.trace.torch_stochastic import StochasticStep
-    from conformance.workers.answers import Answers
+    from conformance.workers.job_handler import JobHandler
+    from conformance.workers.reference import References
     from conformance.workers.torch_platform import TorchPlatform, to_numpy, work
-    from conformance.workers.truth import References
 
     connection = connect(address, f"{rank.name}-{rank.number}")
     if not rank.name.startswith("reference"):
@@ -153,7 +153,7 @@ def _rank(address: str, rank: Rank, folder: str) -> None:
         dist.init_process_group(
             "gloo", store=store, rank=rank.number, world_size=rank.world, timeout=COLLECTIVE_TIMEOUT
         )
-    answer_jobs(connection, Answers(TorchPlatform(), References("torch", to_numpy, work, StochasticStep)))
+    answer_jobs(connection, JobHandler(TorchPlatform(), References("torch", to_numpy, work, StochasticStep)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from conformance.cases.resolve import resolve
 from conformance.contract.mesh import Mesh
 from conformance.evidence.tolerance import BOUNDS
 from conformance.records.results import CaseResult, overhead
-from conformance.runner.run import TIMEOUT_SECONDS, Bench
+from conformance.runner.run import TIMEOUT_SECONDS, CaseRunner
 from conformance.workers.jobs import Measured, MeasureJob
 from conformance.workers.pool import Workers
 
@@ -35,7 +35,7 @@ def measured(contract: str, implementation: str, mesh: str, dtype: str) -> dict[
     case = Case(contract=contract, implementation=implementation, mesh=Mesh.parse(mesh), dtype=dtype)
     target = resolve(case)
     with Workers(jax_devices=case.mesh.devices) as workers:
-        bench = Bench(workers=workers)
+        bench = CaseRunner(workers=workers)
         result = bench.judge_case(case, target)
         if result.verdict != "pass":
             raise NotConforming(f"{case.id} is {result.verdict}: its figures mean nothing.")

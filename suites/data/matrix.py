@@ -6,7 +6,7 @@ hybrid sharding (HSDP). The rows of a batch are divided over both.
 
 from __future__ import annotations
 
-from conformance.cases.suite import Standing
+from conformance.cases.suite import MatrixRow
 
 ZERO = ("jax-zero1", "jax-zero2", "jax-zero3", "torch-zero1", "torch-zero2", "torch-zero3")
 PLAIN = ("jax-data_parallel", "torch-data_parallel")
@@ -38,13 +38,13 @@ POLICIES = _names(
 RANDOM = _names("dropout", "dropout_recomputed")
 
 SMOKE = (
-    Standing(
+    MatrixRow(
         contracts=_names("language_model"),
         implementations=("jax-zero3", "torch-zero3"),
         meshes=(HYBRID,),
         profiles=("smoke",),
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("cancelling"),
         implementations=("jax-zero2", "torch-zero1"),
         meshes=("data=2,fsdp=2",),
@@ -54,37 +54,37 @@ SMOKE = (
 )
 
 DATA = (  # D1: every way to cut the rows, a shard without valid tokens among them
-    Standing(contracts=LOSSES, implementations=PLAIN, meshes=("data=2", "data=3", "data=8"), profiles=CORE),
-    Standing(contracts=LOSSES, implementations=ALL, meshes=("fsdp=3", HYBRID), dtypes=DTYPES, profiles=FULL),
-    Standing(contracts=_names("contrastive"), implementations=ALL, meshes=(HYBRID,), profiles=CORE),
-    Standing(
+    MatrixRow(contracts=LOSSES, implementations=PLAIN, meshes=("data=2", "data=3", "data=8"), profiles=CORE),
+    MatrixRow(contracts=LOSSES, implementations=ALL, meshes=("fsdp=3", HYBRID), dtypes=DTYPES, profiles=FULL),
+    MatrixRow(contracts=_names("contrastive"), implementations=ALL, meshes=(HYBRID,), profiles=CORE),
+    MatrixRow(
         contracts=_names("contrastive"),
         implementations=("jax-zero3", "torch-zero3"),
         meshes=("data=2,fsdp=3",),
         dtypes=("float32", "bfloat16"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("contrastive_skewed"), implementations=PLAIN, meshes=("data=3", "data=4,fsdp=2"), profiles=CORE
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("contrastive", "contrastive_skewed"),
         implementations=ALL,
         meshes=("fsdp=3", "fsdp=4,data=2@shuffled", HYBRID),
         dtypes=DTYPES,
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=EXACT,
         implementations=ALL,
         meshes=("data=2,fsdp=2", "fsdp=4"),
         dtypes=("float64", "float32"),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("exact"), implementations=("jax-zero3", "torch-zero3"), meshes=("fsdp=3",), profiles=CORE
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("cancelling", "cancelling_bfloat16"),
         implementations=("jax-data_parallel", "torch-data_parallel", "jax-zero3", "torch-zero3"),
         meshes=("data=2,fsdp=2",),
@@ -94,28 +94,28 @@ DATA = (  # D1: every way to cut the rows, a shard without valid tokens among th
 )
 
 NARROW = (  # rows and slices whose gradients cancel; a rank or a slice holds a quarter of them at most
-    Standing(
+    MatrixRow(
         contracts=_names("opposed"),
         implementations=(*PLAIN, "jax-zero3", "torch-zero2", "torch-fsdp2"),
         meshes=("data=2,fsdp=2",),
         dtypes=("bfloat16",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("opposed_slices"),
         implementations=("jax-zero1", "torch-zero1"),
         meshes=("fsdp=2",),
         dtypes=("bfloat16",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("opposed"),
         implementations=ALL,
         meshes=("fsdp=4", HYBRID),
         dtypes=("bfloat16",),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("opposed_slices"),  # in four slices
         implementations=ALL,
         meshes=("fsdp=2",),
@@ -125,40 +125,40 @@ NARROW = (  # rows and slices whose gradients cancel; a rank or a slice holds a 
 )
 
 STATE = (  # D2, D4, D6: sharded state, clipping and optimizers, sizes that no axis divides
-    Standing(contracts=MODELS, implementations=ALL, meshes=(HYBRID,), profiles=CORE),
-    Standing(
+    MatrixRow(contracts=MODELS, implementations=ALL, meshes=(HYBRID,), profiles=CORE),
+    MatrixRow(
         contracts=_names("language_model"),
         implementations=ZERO + OTHERS,
         meshes=(HYBRID,),
         dtypes=("float32", "bfloat16"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=MODELS,
         implementations=ALL,
         meshes=("fsdp=8", "data=1,fsdp=3"),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=MODELS,
         implementations=ALL,
         meshes=(HYBRID,),
         dtypes=("float32", "bfloat16"),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("language_model_sgd", "muon"),
         implementations=ZERO,
         meshes=("data=2,fsdp=2,tensor=2", "data=4,fsdp=2@shuffled"),
         profiles=CORE,
     ),
-    Standing(  # two key heads over four tensor ranks: each is stored twice, and counts once in a norm
+    MatrixRow(  # two key heads over four tensor ranks: each is stored twice, and counts once in a norm
         contracts=_names("lamb"),
         implementations=("jax-zero1", "jax-zero3", "torch-zero2", "torch-zero3"),
         meshes=("fsdp=2,tensor=4",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("lamb", "decay_groups"),
         implementations=("jax-zero2", "torch-zero3"),
         meshes=(HYBRID,),
@@ -168,49 +168,49 @@ STATE = (  # D2, D4, D6: sharded state, clipping and optimizers, sizes that no a
 )
 
 SLICES = (  # D3: never as many slices as an axis has devices, or a factor of one would pass for one of the other
-    Standing(
+    MatrixRow(
         contracts=BY_3 + BY_8, implementations=("jax-zero3", "torch-zero2"), meshes=("data=2", "fsdp=2"), profiles=CORE
     ),
-    Standing(contracts=BY_2, implementations=("jax-zero3", "torch-zero2"), meshes=("fsdp=3",), profiles=CORE),
-    Standing(
+    MatrixRow(contracts=BY_2, implementations=("jax-zero3", "torch-zero2"), meshes=("fsdp=3",), profiles=CORE),
+    MatrixRow(
         contracts=BY_3,
         implementations=("torch-fsdp2", "jax-zero1"),
         meshes=("data=2,fsdp=2",),
         profiles=CORE,
     ),
-    Standing(contracts=BY_2 + BY_8, implementations=ALL, meshes=("fsdp=3",), profiles=FULL),
-    Standing(contracts=BY_3 + BY_8, implementations=ALL, meshes=("data=2",), profiles=FULL),
+    MatrixRow(contracts=BY_2 + BY_8, implementations=ALL, meshes=("fsdp=3",), profiles=FULL),
+    MatrixRow(contracts=BY_3 + BY_8, implementations=ALL, meshes=("data=2",), profiles=FULL),
 )
 
 PRECISION = (  # D5: float64 shows the logic, in float32 the policy is applied
-    Standing(
+    MatrixRow(
         contracts=POLICIES,
         implementations=("jax-zero3", "jax-data_parallel", "torch-zero3", "torch-data_parallel"),
         meshes=("data=2,fsdp=2",),
         dtypes=("float32",),
         profiles=CORE,
     ),
-    Standing(contracts=POLICIES, implementations=ALL, meshes=(HYBRID,), dtypes=("float64", "float32"), profiles=FULL),
+    MatrixRow(contracts=POLICIES, implementations=ALL, meshes=(HYBRID,), dtypes=("float64", "float32"), profiles=FULL),
 )
 
 CHANCE = (  # D7
-    Standing(
+    MatrixRow(
         contracts=RANDOM,
         implementations=("jax-data_parallel", "jax-zero3", "torch-data_parallel", "torch-zero3"),
         meshes=("data=2,tensor=2", "data=3,fsdp=2"),
         profiles=CORE,
     ),
-    Standing(contracts=RANDOM, implementations=PLAIN + ZERO, meshes=(HYBRID,), dtypes=DTYPES, profiles=FULL),
+    MatrixRow(contracts=RANDOM, implementations=PLAIN + ZERO, meshes=(HYBRID,), dtypes=DTYPES, profiles=FULL),
 )
 
 EVALUATED = (
-    Standing(
+    MatrixRow(
         contracts=_names("evaluation"),
         implementations=(*PLAIN, "jax-zero3", "torch-zero3", "torch-fsdp2"),
         meshes=("data=2,fsdp=2",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("evaluation"),
         implementations=(*PLAIN, *ZERO, "torch-fsdp2"),
         meshes=(HYBRID, "data=3"),
@@ -220,19 +220,19 @@ EVALUATED = (
 )
 
 SAVED = (  # D8
-    Standing(
+    MatrixRow(
         contracts=_names("checkpoint"),
         implementations=("jax-data_parallel", "jax-zero3", "torch-data_parallel", "torch-zero3"),
         meshes=(HYBRID,),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("checkpoint"),
         implementations=ALL,
         meshes=(HYBRID,),
         profiles=FULL,
     ),
-    Standing(  # not FSDP2, which has but two layouts of four devices: it refuses permuted ones
+    MatrixRow(  # not FSDP2, which has but two layouts of four devices: it refuses permuted ones
         contracts=_names("checkpoint"),
         implementations=(*PLAIN, *ZERO, "jax-automatic"),
         meshes=("fsdp=4",),
@@ -241,14 +241,14 @@ SAVED = (  # D8
 )
 
 HALF = (  # float16, which has more digits than bfloat16 and less range
-    Standing(
+    MatrixRow(
         contracts=_names("language_model"),
         implementations=("jax-zero3", "torch-zero3"),
         meshes=(HYBRID,),
         dtypes=("float16",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("language_model", "muon", "decay_groups"),
         implementations=ALL,
         meshes=(HYBRID,),
@@ -258,7 +258,7 @@ HALF = (  # float16, which has more digits than bfloat16 and less range
 )
 
 REFUSED = (  # FSDP2 keeps gradients in the dtype of what it shards; this row overrules the one above
-    Standing(
+    MatrixRow(
         contracts=_names("policy_bfloat16_parameters"),
         implementations=("torch-fsdp2",),
         meshes=(HYBRID,),
@@ -271,6 +271,6 @@ REFUSED = (  # FSDP2 keeps gradients in the dtype of what it shards; this row ov
 MATRIX = SMOKE + DATA + NARROW + STATE + SLICES + PRECISION + CHANCE + EVALUATED + SAVED + HALF + REFUSED
 
 MUTATED = (  # every collective of these is mutated
-    Standing(contracts=_names("exact"), implementations=ZERO, meshes=("data=2,fsdp=3",)),
-    Standing(contracts=_names("ragged"), implementations=("torch-zero3",), meshes=("data=2,fsdp=3",)),
+    MatrixRow(contracts=_names("exact"), implementations=ZERO, meshes=("data=2,fsdp=3",)),
+    MatrixRow(contracts=_names("ragged"), implementations=("torch-zero3",), meshes=("data=2,fsdp=3",)),
 )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from conformance.cases.suite import Registered, Suite
+from conformance.cases.suite import ImplementationEntry, Suite
 from conformance.contract.contract import Contract
 from suites.data.contracts import CONTRACTS
 from suites.data.faults.table import ABSENT, FAULTS
 from suites.data.matrix import MATRIX, MUTATED
 
 
-def _registered(name: str, module: str, summary: str) -> Registered:
+def _registered(name: str, module: str, summary: str) -> ImplementationEntry:
     written = [one for one in CONTRACTS if not (one.name == EVALUATION and name == "jax-automatic")]
     classes = {one.name: f"suites.data.{module}:{_class_of(one)}" for one in written}
-    return Registered(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
+    return ImplementationEntry(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
 
 
 def _class_of(contract: Contract) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.cases.suite import Standing
+from conformance.cases.suite import MatrixRow
 
 FIVE = ("jax-five_axes-capacity", "jax-five_axes-ragged", "torch-five_axes")
 THREE = ("jax-three_axes", "torch-three_axes")
@@ -18,13 +18,13 @@ def _names(*short: str) -> tuple[str, ...]:
 
 
 SMOKE = (
-    Standing(
+    MatrixRow(
         contracts=_names("embedding_first"),
         implementations=THREE,
         meshes=("data=2,tensor=2,pipeline=2",),
         profiles=("smoke", *CORE),
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("mixture"),
         implementations=("jax-five_axes-capacity", "torch-five_axes"),
         meshes=("fsdp=2,expert=3",),
@@ -33,27 +33,27 @@ SMOKE = (
 )
 
 THREE_AXES = (  # H1, H2, H3
-    Standing(
+    MatrixRow(
         contracts=_names("embedding_first"),
         implementations=THREE,
         meshes=("data=2,tensor=2,pipeline=2", "data=3,tensor=2,pipeline=2@shuffled"),
         dtypes=DTYPES,
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("deep"),
         implementations=("jax-three_axes",),
         meshes=("data=2,tensor=4,pipeline=2",),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("large"),
         implementations=THREE,
         meshes=("data=4,tensor=2,pipeline=2",),
         dtypes=("float64", "bfloat16"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("large"),
         implementations=THREE,
         meshes=("pipeline=2,data=4,tensor=2@reversed", "tensor=4,pipeline=2"),
@@ -62,13 +62,13 @@ THREE_AXES = (  # H1, H2, H3
 )
 
 PAIRS = (  # of data, fsdp, expert, sequence and tensor; and all of them
-    Standing(
+    MatrixRow(
         contracts=_names("mixture"),
         implementations=FIVE,
         meshes=("fsdp=2,expert=4", "expert=2,sequence=3", "fsdp=3,sequence=2", "data=3,expert=2,tensor=2"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("mixture"),
         implementations=FIVE,
         meshes=(
@@ -87,27 +87,27 @@ PAIRS = (  # of data, fsdp, expert, sequence and tensor; and all of them
         ),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("mixture"),
         implementations=("jax-five_axes-capacity", "jax-five_axes-ragged"),
         meshes=("data=2,fsdp=2,expert=2,sequence=2,tensor=2",),
         profiles=CORE,
     ),
-    Standing(  # choices of the oracle, replayed
+    MatrixRow(  # choices of the oracle, replayed
         contracts=_names("mixture"),
         implementations=FIVE,
         meshes=("fsdp=2,expert=4", "expert=2,sequence=3", "data=3,expert=2,tensor=2"),
         dtypes=("float32", "bfloat16"),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("routed"),
         implementations=FIVE,
         meshes=("fsdp=2,expert=4", "expert=2,sequence=3"),
         dtypes=DTYPES,
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("saved"),
         implementations=FIVE,
         meshes=("data=2,fsdp=2,tensor=2", "fsdp=2,expert=2,tensor=2"),
@@ -116,51 +116,51 @@ PAIRS = (  # of data, fsdp, expert, sequence and tensor; and all of them
 )
 
 STAGES = (  # of pipeline and all others
-    Standing(
+    MatrixRow(
         contracts=_names("staged_mixture"),
         implementations=STAGED,
         meshes=("expert=3,pipeline=2", "data=2,expert=2,tensor=2,pipeline=2"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("staged_mixture"),
         implementations=STAGED,
         meshes=("pipeline=4,expert=2", "data=3,expert=2,pipeline=2@shuffled"),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("staged_mixture"),
         implementations=STAGED,
         meshes=("expert=3,pipeline=2", "data=2,expert=2,tensor=2,pipeline=2"),
         dtypes=("float32", "bfloat16"),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("staged_context"),
         implementations=CONTEXT,
         meshes=("sequence=2,pipeline=3", "data=2,pipeline=2,sequence=2,tensor=2"),
         dtypes=("float32", "bfloat16"),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("staged_mixture"),
         implementations=("torch-pipelined",),
         meshes=("expert=2,pipeline=2,tensor=4",),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("staged_context"),
         implementations=CONTEXT,
         meshes=("sequence=2,pipeline=3", "data=2,pipeline=2,sequence=2,tensor=2"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("staged_context"),
         implementations=CONTEXT,
         meshes=("pipeline=2,sequence=4", "data=3,pipeline=2,sequence=2@shuffled", "pipeline=4,tensor=2"),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("staged_context"),
         implementations=("jax-pipelined_zero3", "torch-pipelined_zero1"),
         meshes=("fsdp=3,pipeline=2", "data=2,fsdp=2,pipeline=2,tensor=2"),
@@ -169,31 +169,31 @@ STAGES = (  # of pipeline and all others
 )
 
 SAVED = (  # from stages into more or fewer stages
-    Standing(
+    MatrixRow(
         contracts=_names("staged_saved"),
         implementations=STAGED,
         meshes=("expert=3,pipeline=2",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("staged_saved"),
         implementations=STAGED,
         meshes=("pipeline=4,expert=2", "expert=2,tensor=2,pipeline=3", "data=2,expert=2,tensor=2,pipeline=2"),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("staged_context_saved"),
         implementations=("jax-pipelined_zero3", "torch-pipelined_zero1"),
         meshes=("fsdp=3,pipeline=2",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("staged_context_saved"),
         implementations=("jax-pipelined_zero3", "torch-pipelined_zero1"),
         meshes=("fsdp=2,pipeline=2", "fsdp=2,pipeline=3,tensor=2@reversed"),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("staged_context_saved"),
         implementations=CONTEXT,
         meshes=("sequence=2,pipeline=3",),
@@ -202,28 +202,28 @@ SAVED = (  # from stages into more or fewer stages
 )
 
 HALF = (  # float16, which has more digits than bfloat16 and less range
-    Standing(
+    MatrixRow(
         contracts=_names("mixture"),
         implementations=("jax-five_axes-capacity", "torch-five_axes"),
         meshes=("fsdp=2,expert=4",),
         dtypes=("float16",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("mixture"),
         implementations=FIVE,
         meshes=("expert=2,sequence=3",),
         dtypes=("float16",),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("embedding_first"),
         implementations=THREE,
         meshes=("data=2,tensor=2,pipeline=2",),
         dtypes=("float16",),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("staged_context"),
         implementations=CONTEXT,
         meshes=("sequence=2,pipeline=3",),
@@ -233,14 +233,14 @@ HALF = (  # float16, which has more digits than bfloat16 and less range
 )
 
 REFUSED = (
-    Standing(  # two key heads on four devices
+    MatrixRow(  # two key heads on four devices
         contracts=_names("staged_context"),
         implementations=("jax-pipelined_context",),
         meshes=("pipeline=2,tensor=4",),
         profiles=CORE,
         expect="unsupported",
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("staged_mixture"),
         implementations=("jax-pipelined",),
         meshes=("expert=2,pipeline=2,tensor=4",),

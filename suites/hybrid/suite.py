@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.cases.suite import Registered, Suite
+from conformance.cases.suite import ImplementationEntry, Suite
 from suites.hybrid.contracts import CONTRACTS
 from suites.hybrid.faults.table import ABSENT, FAULTS
 from suites.hybrid.matrix import MATRIX
@@ -14,9 +14,9 @@ _THREE = ("embedding_first", "deep", "large")
 _CLASSES = {"embedding_first": "EmbeddingFirst", "large": "GPipe"}
 
 
-def _registered(name: str, module: str, summary: str, *contracts: str) -> Registered:
+def _registered(name: str, module: str, summary: str, *contracts: str) -> ImplementationEntry:
     classes = {f"hybrid/{one}": f"suites.hybrid.{module}:{_CLASSES.get(one, 'LanguageModel')}" for one in contracts}
-    return Registered(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
+    return ImplementationEntry(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
 
 
 SUITE = Suite(

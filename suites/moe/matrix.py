@@ -6,7 +6,7 @@ stores the six of `uneven` in chunks of two, and one device has none.
 
 from __future__ import annotations
 
-from conformance.cases.suite import Standing
+from conformance.cases.suite import MatrixRow
 
 ALL = ("jax-capacity", "jax-ragged", "torch-exchange")
 DTYPES = ("float64", "float32", "bfloat16")
@@ -32,103 +32,103 @@ SLICED = _names("accumulation", "accumulation_uneven")
 ROUTED = _names("routed", "routed_model")
 
 SMOKE = (
-    Standing(
+    MatrixRow(
         contracts=_names("language_model"),
         implementations=("jax-capacity", "torch-exchange"),
         meshes=(CROSSED,),
         profiles=("smoke",),
     ),
-    Standing(contracts=_names("routed"), implementations=ALL, meshes=("expert=3",), profiles=("smoke",)),
+    MatrixRow(contracts=_names("routed"), implementations=ALL, meshes=("expert=3",), profiles=("smoke",)),
 )
 
 MATRIX = (
     *SMOKE,
-    Standing(contracts=ALONE + GATES, implementations=ALL, meshes=(CROSSED, "expert=3"), profiles=CORE),
-    Standing(  # a rank holds a quarter of the rows at most
+    MatrixRow(contracts=ALONE + GATES, implementations=ALL, meshes=(CROSSED, "expert=3"), profiles=CORE),
+    MatrixRow(  # a rank holds a quarter of the rows at most
         contracts=_names("opposed"), implementations=ALL, meshes=("expert=4",), dtypes=("bfloat16",), profiles=CORE
     ),
-    Standing(
+    MatrixRow(
         contracts=ALONE,
         implementations=ALL,
         meshes=("expert=2", "expert=4", "expert=8", "data=3,expert=2@shuffled", "data=2,expert=1"),
         profiles=FULL,
     ),
-    Standing(contracts=MODELS + SLICED, implementations=ALL, meshes=(CROSSED,), profiles=CORE),
-    Standing(
+    MatrixRow(contracts=MODELS + SLICED, implementations=ALL, meshes=(CROSSED,), profiles=CORE),
+    MatrixRow(
         contracts=MODELS + SLICED,
         implementations=ALL,
         meshes=("expert=8", "data=4,expert=2@shuffled"),
         profiles=FULL,
     ),
-    Standing(contracts=MODELS, implementations=ALL, meshes=("expert=3",), profiles=FULL),
-    Standing(
+    MatrixRow(contracts=MODELS, implementations=ALL, meshes=("expert=3",), profiles=FULL),
+    MatrixRow(
         contracts=ROUTED,
         implementations=ALL,
         meshes=(CROSSED, "expert=3", "data=3,expert=2"),
         dtypes=DTYPES,
         profiles=CORE,
     ),
-    Standing(  # choices of the oracle, replayed
+    MatrixRow(  # choices of the oracle, replayed
         contracts=_names("gshard", "capacity_of_batch", "language_model"),
         implementations=ALL,
         meshes=(CROSSED,),
         dtypes=("float32", "bfloat16"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=ALONE + GATES + MODELS,
         implementations=ALL,
         meshes=("expert=3",),
         dtypes=("float32", "bfloat16"),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=ALONE + GATES + MODELS + SLICED,
         implementations=ALL,
         meshes=("expert=2,tensor=4",),
         dtypes=("float32", "bfloat16"),
         profiles=FULL,
     ),
-    Standing(  # float16, which has more digits than bfloat16 and less range
+    MatrixRow(  # float16, which has more digits than bfloat16 and less range
         contracts=_names("gshard"),
         implementations=("jax-capacity", "torch-exchange"),
         meshes=(CROSSED,),
         dtypes=("float16",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=ALONE + MODELS,
         implementations=ALL,
         meshes=(CROSSED,),
         dtypes=("float16",),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("routed_policy"),
         implementations=ALL,
         meshes=(CROSSED,),
         dtypes=("float64", "bfloat16"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=ALONE + GATES + MODELS,
         implementations=ALL,
         meshes=("expert=2,tensor=4", "expert=4,tensor=2"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=ALONE + MODELS + SLICED,
         implementations=ALL,
         meshes=("data=2,expert=2,tensor=2",),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=ALONE + MODELS,
         implementations=ALL,
         meshes=("data=3,expert=2,tensor=2@shuffled",),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("wide"),
         implementations=("jax-capacity", "jax-ragged"),
         meshes=("data=4,expert=8",),
@@ -138,7 +138,7 @@ MATRIX = (
 )
 
 MUTATED = (
-    Standing(
+    MatrixRow(
         contracts=_names("dropless"),
         implementations=("jax-capacity", "jax-ragged", "torch-exchange"),
         meshes=("data=2,expert=3",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.cases.suite import Registered, Suite
+from conformance.cases.suite import ImplementationEntry, Suite
 from suites.moe.contracts import CONTRACTS
 from suites.moe.faults.table import ABSENT, FAULTS
 from suites.moe.matrix import MATRIX, MUTATED
@@ -10,9 +10,9 @@ from suites.moe.matrix import MATRIX, MUTATED
 _CLASSES = {"moe": "Mixture", "layer": "Layer", "language_model": "LanguageModel"}  # by the kind of the model
 
 
-def _registered(name: str, module: str, summary: str) -> Registered:
+def _registered(name: str, module: str, summary: str) -> ImplementationEntry:
     classes = {one.name: f"suites.moe.{module}:{_CLASSES[one.model.kind]}" for one in CONTRACTS}
-    return Registered(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
+    return ImplementationEntry(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
 
 
 SUITE = Suite(

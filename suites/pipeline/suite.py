@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.cases.suite import Registered, Suite
+from conformance.cases.suite import ImplementationEntry, Suite
 from suites.pipeline.contracts import CONTRACTS
 from suites.pipeline.faults.table import ABSENT, FAULTS
 from suites.pipeline.matrix import MATRIX, MUTATED
@@ -26,16 +26,16 @@ _TORCH_SCHEDULES = {
 }
 
 
-def _registered(framework: str, schedule: str) -> Registered:
+def _registered(framework: str, schedule: str) -> ImplementationEntry:
     module, summary = _SCHEDULES[schedule]
     classes = _classes(f"suites.pipeline.{framework}_manual.{module}")
-    return Registered(name=f"{framework}-{schedule}", framework=framework, summary=summary, classes=classes)
+    return ImplementationEntry(name=f"{framework}-{schedule}", framework=framework, summary=summary, classes=classes)
 
 
-def _torch_pipelining(schedule: str) -> Registered:
+def _torch_pipelining(schedule: str) -> ImplementationEntry:
     module, summary = _TORCH_SCHEDULES[schedule]
     classes = _classes(f"suites.pipeline.torch_pipelining.{module}")
-    return Registered(name=f"torch-pipelining-{schedule}", framework="torch", summary=summary, classes=classes)
+    return ImplementationEntry(name=f"torch-pipelining-{schedule}", framework="torch", summary=summary, classes=classes)
 
 
 def _classes(path: str) -> dict[str, str]:

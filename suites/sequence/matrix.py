@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.cases.suite import Standing
+from conformance.cases.suite import MatrixRow
 
 SEQUENCE = ("jax-shard_map", "torch-collectives")
 RINGS = ("jax-ring", "jax-zigzag", "torch-ring", "torch-zigzag")
@@ -42,14 +42,14 @@ MODELS = _names(
 )
 
 SMOKE = (
-    Standing(
+    MatrixRow(
         contracts=_names("context_language_model"),
         implementations=("jax-ring", "torch-ring"),
         meshes=(CUBE,),
         profiles=("smoke",),
     ),
-    Standing(contracts=_names("layer"), implementations=SEQUENCE, meshes=(FLAT,), profiles=("smoke",)),
-    Standing(
+    MatrixRow(contracts=_names("layer"), implementations=SEQUENCE, meshes=(FLAT,), profiles=("smoke",)),
+    MatrixRow(
         contracts=_names("attention_documents"),
         implementations=("jax-ulysses",),
         meshes=("sequence=4",),
@@ -58,47 +58,47 @@ SMOKE = (
 )
 
 TOKENS_OVER_TENSOR = (  # sequence parallelism; also what the axis does not divide, and permuted devices
-    Standing(contracts=PARTS, implementations=SEQUENCE, meshes=("data=2,tensor=4@shuffled",), profiles=CORE),
-    Standing(contracts=PARTS, implementations=SEQUENCE, meshes=("tensor=2", "tensor=4"), dtypes=DTYPES, profiles=FULL),
-    Standing(contracts=UNEVEN + EXACT, implementations=SEQUENCE, meshes=("tensor=3",), profiles=CORE),
-    Standing(
+    MatrixRow(contracts=PARTS, implementations=SEQUENCE, meshes=("data=2,tensor=4@shuffled",), profiles=CORE),
+    MatrixRow(contracts=PARTS, implementations=SEQUENCE, meshes=("tensor=2", "tensor=4"), dtypes=DTYPES, profiles=FULL),
+    MatrixRow(contracts=UNEVEN + EXACT, implementations=SEQUENCE, meshes=("tensor=3",), profiles=CORE),
+    MatrixRow(
         contracts=UNEVEN + EXACT, implementations=SEQUENCE, meshes=(FLAT,), dtypes=("float64", "float32"), profiles=FULL
     ),
-    Standing(contracts=_names("mlp_adapter"), implementations=SEQUENCE, meshes=(FLAT, "tensor=3"), profiles=CORE),
-    Standing(contracts=WHOLE, implementations=SEQUENCE, meshes=(FLAT,), dtypes=("float64", "bfloat16"), profiles=CORE),
-    Standing(
+    MatrixRow(contracts=_names("mlp_adapter"), implementations=SEQUENCE, meshes=(FLAT, "tensor=3"), profiles=CORE),
+    MatrixRow(contracts=WHOLE, implementations=SEQUENCE, meshes=(FLAT,), dtypes=("float64", "bfloat16"), profiles=CORE),
+    MatrixRow(
         contracts=WHOLE,
         implementations=SEQUENCE,
         meshes=("tensor=2,data=2", "sequence=2,tensor=2@reversed"),
         dtypes=DTYPES,
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("column_linear", "mlp", "vocabulary_untied"),
         implementations=("jax-ring_matmul",),
         meshes=("tensor=3",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("column_linear", "attention_mha_fused", "swiglu", "layer", "language_model"),
         implementations=("jax-ring_matmul",),
         meshes=(FLAT,),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("column_linear", "attention_mha_fused", "swiglu", "layer", "language_model"),
         implementations=("jax-ring_matmul",),
         meshes=(FLAT, "tensor=4@reversed"),
         dtypes=NARROW,
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("mlp", "attention_gqa_headnorm", "layer", "language_model"),
         implementations=("torch-dtensor",),
         meshes=(FLAT,),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("mlp", "attention_gqa_headnorm", "layer", "language_model"),
         implementations=("torch-dtensor",),
         meshes=(FLAT, "tensor=2,data=2"),
@@ -108,37 +108,37 @@ TOKENS_OVER_TENSOR = (  # sequence parallelism; also what the axis does not divi
 )
 
 ROWS_OVER_SEQUENCE = (  # context parallelism, alone and with sequence parallelism inside
-    Standing(contracts=ATTENTION, implementations=CONTEXT, meshes=("sequence=4",), profiles=CORE),
-    Standing(contracts=ATTENTION, implementations=CONTEXT, meshes=(CUBE,), dtypes=NARROW, profiles=FULL),
-    Standing(contracts=_names("attention_uneven"), implementations=CONTEXT, meshes=("sequence=3",), profiles=CORE),
-    Standing(
+    MatrixRow(contracts=ATTENTION, implementations=CONTEXT, meshes=("sequence=4",), profiles=CORE),
+    MatrixRow(contracts=ATTENTION, implementations=CONTEXT, meshes=(CUBE,), dtypes=NARROW, profiles=FULL),
+    MatrixRow(contracts=_names("attention_uneven"), implementations=CONTEXT, meshes=("sequence=3",), profiles=CORE),
+    MatrixRow(
         contracts=_names("attention"),
         implementations=CONTEXT,
         meshes=("sequence=8", "sequence=2,tensor=2,data=2@shuffled"),
         profiles=FULL,
     ),
-    Standing(contracts=MODELS, implementations=CONTEXT, meshes=(CUBE,), profiles=CORE),
-    Standing(contracts=MODELS, implementations=CONTEXT, meshes=(CUBE,), dtypes=NARROW, profiles=FULL),
-    Standing(
+    MatrixRow(contracts=MODELS, implementations=CONTEXT, meshes=(CUBE,), profiles=CORE),
+    MatrixRow(contracts=MODELS, implementations=CONTEXT, meshes=(CUBE,), dtypes=NARROW, profiles=FULL),
+    MatrixRow(
         contracts=MODELS,
         implementations=CONTEXT,
         meshes=("tensor=2,sequence=2,data=2@reversed", "data=2,sequence=2"),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("attention", "attention_documents", "context_layer", "context_language_model"),
         implementations=("jax-automatic",),
         meshes=(CUBE,),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("attention", "attention_documents", "context_layer", "context_language_model"),
         implementations=("jax-automatic",),
         meshes=(CUBE, "sequence=4"),
         dtypes=NARROW,
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("attention_bidirectional"),
         implementations=("torch-context_parallel",),
         meshes=("sequence=2", "sequence=4"),
@@ -147,21 +147,21 @@ ROWS_OVER_SEQUENCE = (  # context parallelism, alone and with sequence paralleli
 )
 
 NARROW_SUMS = (  # gradients that cancel over the shards of the tokens, and narrow dtypes of every way round the row
-    Standing(
+    MatrixRow(
         contracts=_names("opposed"),
         implementations=SEQUENCE,
         meshes=("tensor=4", "data=2,tensor=4"),
         dtypes=("bfloat16",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("opposed", "opposed_queries"),
         implementations=("jax-ring", "torch-ring", *ULYSSES),
         meshes=("sequence=4",),
         dtypes=("bfloat16",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("attention_documents", "context_language_model"),
         implementations=CONTEXT,
         meshes=(CUBE,),
@@ -171,21 +171,21 @@ NARROW_SUMS = (  # gradients that cancel over the shards of the tokens, and narr
 )
 
 HALF = (  # float16, which has more digits than bfloat16 and less range
-    Standing(
+    MatrixRow(
         contracts=_names("context_language_model"),
         implementations=("jax-ring", "torch-ring"),
         meshes=(CUBE,),
         dtypes=("float16",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("attention", "attention_documents", "context_language_model"),
         implementations=CONTEXT,
         meshes=(CUBE,),
         dtypes=("float16",),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("layer", "language_model"),
         implementations=SEQUENCE,
         meshes=(FLAT,),
@@ -195,21 +195,21 @@ HALF = (  # float16, which has more digits than bfloat16 and less range
 )
 
 REFUSED = (  # refused with a clear sentence, never computed wrong
-    Standing(
+    MatrixRow(
         contracts=_names("attention_uneven"),
         implementations=ULYSSES,
         meshes=("tensor=2,sequence=4",),
         profiles=CORE,
         expect="unsupported",
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("attention_uneven"),
         implementations=("jax-automatic",),
         meshes=("sequence=4",),
         profiles=CORE,
         expect="unsupported",
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("attention"),
         implementations=("torch-context_parallel",),
         meshes=("sequence=4",),
@@ -221,11 +221,11 @@ REFUSED = (  # refused with a clear sentence, never computed wrong
 MATRIX = SMOKE + TOKENS_OVER_TENSOR + ROWS_OVER_SEQUENCE + NARROW_SUMS + HALF + REFUSED
 
 MUTATED = (  # every collective of these is mutated, in both frameworks
-    Standing(contracts=_names("layer_dropout"), implementations=SEQUENCE, meshes=("data=2,tensor=2",)),
-    Standing(
+    MatrixRow(contracts=_names("layer_dropout"), implementations=SEQUENCE, meshes=("data=2,tensor=2",)),
+    MatrixRow(
         contracts=_names("attention_documents"),
         implementations=("jax-ring", "torch-ring"),
         meshes=("data=2,sequence=3",),
     ),
-    Standing(contracts=_names("attention_one_key_head"), implementations=ULYSSES, meshes=("tensor=2,sequence=2",)),
+    MatrixRow(contracts=_names("attention_one_key_head"), implementations=ULYSSES, meshes=("tensor=2,sequence=2",)),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.cases.suite import Registered, Suite
+from conformance.cases.suite import ImplementationEntry, Suite
 from suites.sequence.contracts import CONTRACTS
 from suites.sequence.faults.table import ABSENT, FAULTS
 from suites.sequence.matrix import MATRIX, MUTATED
@@ -22,14 +22,14 @@ def _class_of(contract: str, kind: str) -> str:
     return _CLASSES[kind]
 
 
-def _registered(name: str, module: str, summary: str, *kinds: str) -> Registered:
+def _registered(name: str, module: str, summary: str, *kinds: str) -> ImplementationEntry:
     """All contracts, or those of models of some kinds."""
     classes = {
         contract.name: f"suites.sequence.{module}:{_class_of(contract.name, contract.model.kind)}"
         for contract in CONTRACTS
         if not kinds or contract.model.kind in kinds
     }
-    return Registered(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
+    return ImplementationEntry(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
 
 
 _ROWS = ("attention", "layer", "language_model")  # models in which a token sees others

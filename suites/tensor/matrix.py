@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.cases.suite import Standing
+from conformance.cases.suite import MatrixRow
 
 EXPLICIT = ("jax-shard_map", "torch-collectives")
 AUTOMATIC = ("jax-automatic", "torch-dtensor")
@@ -27,20 +27,20 @@ LAYER = _names("layer", "layer_coincident")
 MODEL = _names("language_model", "language_model_untied")
 
 SMOKE = (
-    Standing(
+    MatrixRow(
         contracts=_names("language_model"),
         implementations=EXPLICIT,
         meshes=("data=2,tensor=4",),
         dtypes=("float64", "bfloat16"),
         profiles=("smoke",),
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("mlp", "attention_gqa_headnorm", "vocabulary"),
         implementations=ALL,
         meshes=("data=2,tensor=4",),
         profiles=("smoke",),
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("column_linear_uneven", "row_linear_exact"),
         implementations=EXPLICIT,
         meshes=("tensor=3",),
@@ -49,59 +49,59 @@ SMOKE = (
 )
 
 EVERYWHERE = (  # each part on axis sizes 2, 3, 4, 8, on two axes of unequal size, permuted, and with an unused axis
-    Standing(
+    MatrixRow(
         contracts=LINEAR + FEEDFORWARD,
         implementations=ALL,
         meshes=("tensor=2", "tensor=3", "tensor=4", "tensor=8"),
         dtypes=DTYPES,
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=LINEAR + FEEDFORWARD,
         implementations=ALL,
         meshes=("tensor=4", "data=2,tensor=4@shuffled"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=EXACT,
         implementations=ALL,
         meshes=("tensor=2", "tensor=3", "data=2,tensor=4"),
         dtypes=("float64", "float32"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=UNEVEN,
         implementations=EXPLICIT,
         meshes=("tensor=2", "tensor=3", "tensor=4", "data=2,tensor=4"),
         dtypes=("float64", "float32"),
         profiles=CORE,
     ),
-    Standing(contracts=UNEVEN, implementations=("jax-automatic",), meshes=("tensor=3", "tensor=4"), profiles=CORE),
-    Standing(
+    MatrixRow(contracts=UNEVEN, implementations=("jax-automatic",), meshes=("tensor=3", "tensor=4"), profiles=CORE),
+    MatrixRow(
         contracts=TWO_D,
         implementations=ALL,
         meshes=("data=4,tensor=2", "data=2,tensor=4"),
         dtypes=DTYPES,
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=VOCABULARY + ATTENTION,
         implementations=ALL,
         meshes=("tensor=2", "tensor=4", "tensor=8", "data=2,tensor=4"),
         dtypes=DTYPES,
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=VOCABULARY + ATTENTION, implementations=ALL, meshes=("data=2,tensor=4@reversed",), profiles=CORE
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("vocabulary_wide"),
         implementations=ALL,
         meshes=("data=2,tensor=4",),
         dtypes=("float64", "float32"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("attention_heads_3", "vocabulary_untied"),
         implementations=ALL,
         meshes=("tensor=3",),
@@ -110,7 +110,7 @@ EVERYWHERE = (  # each part on axis sizes 2, 3, 4, 8, on two axes of unequal siz
 )
 
 WHOLE = (
-    Standing(
+    MatrixRow(
         contracts=LAYER + MODEL,
         implementations=ALL,
         meshes=("tensor=4", "data=2,tensor=4", "data=4,tensor=2@shuffled", "sequence=2,tensor=2", "data=2,tensor=1"),
@@ -118,54 +118,54 @@ WHOLE = (
         seeds=(0, 1, 2),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=LAYER + MODEL,
         implementations=ALL,
         meshes=("data=2,tensor=4",),
         dtypes=("float64", "bfloat16"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=LAYER + MODEL,
         implementations=EXPLICIT,
         meshes=("sequence=2,tensor=2", "data=4,tensor=2@shuffled"),
         dtypes=("float64", "float32"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("layer_coincident", "language_model_untied"),
         implementations=EXPLICIT,
         meshes=("data=3,tensor=2",),
         dtypes=("float64", "float32"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("language_model_text"),
         implementations=ALL,
         meshes=("data=2,tensor=4",),
         dtypes=DTYPES,
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("language_model_saved"),
         implementations=(*EXPLICIT, "jax-automatic"),
         meshes=("data=2,tensor=2",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("language_model_saved"),
         implementations=(*EXPLICIT, "jax-automatic"),
         meshes=("data=2,tensor=4", "tensor=4", "data=4,tensor=2@shuffled"),
         profiles=FULL,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("layer_large"),
         implementations=EXPLICIT,
         meshes=("data=1,tensor=4",),
         dtypes=("float32", "bfloat16"),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("layer_large"),
         implementations=AUTOMATIC,
         meshes=("data=1,tensor=4",),
@@ -175,14 +175,14 @@ WHOLE = (
 )
 
 REFUSED = (  # refused with a clear sentence, never computed wrong: heads and rows that an axis does not divide
-    Standing(
+    MatrixRow(
         contracts=_names("attention_mha_fused"),
         implementations=EXPLICIT,
         meshes=("tensor=3",),
         profiles=CORE,
         expect="unsupported",
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("layer"),
         implementations=EXPLICIT,
         meshes=("data=5,tensor=1",),
@@ -190,14 +190,14 @@ REFUSED = (  # refused with a clear sentence, never computed wrong: heads and ro
         expect="unsupported",
     ),
     # What torch itself cannot do; `shardproof run` prints torch's reason. These rows overrule the ones above.
-    Standing(
+    MatrixRow(
         contracts=_names("column_linear"),
         implementations=("torch-dtensor",),
         meshes=("data=2,tensor=4@shuffled",),
         profiles=CORE,
         expect="unsupported",
     ),
-    Standing(
+    MatrixRow(
         contracts=_names("row_linear_exact"),
         implementations=("torch-dtensor",),
         meshes=("tensor=3",),
@@ -208,14 +208,14 @@ REFUSED = (  # refused with a clear sentence, never computed wrong: heads and ro
 )
 
 HALF = (  # float16, which has more digits than bfloat16 and less range
-    Standing(
+    MatrixRow(
         contracts=_names("language_model"),
         implementations=EXPLICIT,
         meshes=("data=2,tensor=4",),
         dtypes=("float16",),
         profiles=CORE,
     ),
-    Standing(
+    MatrixRow(
         contracts=FEEDFORWARD + ATTENTION + LAYER + MODEL,
         implementations=ALL,
         meshes=("data=2,tensor=4",),
@@ -227,7 +227,7 @@ HALF = (  # float16, which has more digits than bfloat16 and less range
 MATRIX = SMOKE + EVERYWHERE + WHOLE + HALF + REFUSED
 
 MUTATED = (  # every collective of these is mutated: both explicit styles, two axes of unequal size
-    Standing(
+    MatrixRow(
         contracts=_names(
             "column_linear", "row_linear", "linear_2d", "swiglu", "attention_gqa_headnorm", "vocabulary", "layer"
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.cases.suite import Registered, Suite
+from conformance.cases.suite import ImplementationEntry, Suite
 from suites.tensor.contracts import CONTRACTS
 from suites.tensor.faults.table import ABSENT, FAULTS
 from suites.tensor.matrix import MATRIX, MUTATED
@@ -31,9 +31,9 @@ _CLASSES = {
 }
 
 
-def _registered(name: str, folder: str, summary: str) -> Registered:
+def _registered(name: str, folder: str, summary: str) -> ImplementationEntry:
     classes = {contract.name: f"suites.tensor.{folder}.{_class_of(contract.name)}" for contract in CONTRACTS}
-    return Registered(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
+    return ImplementationEntry(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
 
 
 SUITE = Suite(

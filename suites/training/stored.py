@@ -80,7 +80,7 @@ class StoredTraining(Implementation):
         return {}
 
     def positions(self, name: str) -> Positions:
-        """Stored order of a parameter or an observation where it is not the canonical one (see `Arranged`)."""
+        """Stored order of a parameter or an observation where it is not the canonical one (see `Reordered`)."""
         return {}
 
     def gradient_placements(self, name: str) -> Placements:

@@ -1,4 +1,4 @@
-"""A small contract on which every law holds: a running sum of tokens, a linear map, dropout, SGD with momentum."""
+"""A small contract on which every relation holds: a running sum of tokens, a linear map, dropout, SGD with momentum."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from conformance.contract.contract import Arrays, Contract, Recipe
-from conformance.relations import LAWS
+from conformance.relations import RELATIONS
 
 HERE = Path(__file__).resolve().parent
 ROWS, LENGTH, IN, OUT = 12, 8, 6, 16
@@ -35,7 +35,7 @@ def _batch(rng: np.random.Generator) -> Arrays:
     return {"inputs": rng.normal(size=(ROWS, LENGTH, IN)), "mask": mask, "seeds": seeds}
 
 
-def _contract(name: str, dropout: float, laws: tuple[str, ...], out: int = OUT) -> Contract:
+def _contract(name: str, dropout: float, relations: tuple[str, ...], out: int = OUT) -> Contract:
     return Contract(
         name=f"lawful/{name}",
         summary="y = dropout(running sum of tokens @ w + b)",
@@ -45,12 +45,12 @@ def _contract(name: str, dropout: float, laws: tuple[str, ...], out: int = OUT) 
         batches=_batches,
         references={framework: f"{HERE / f'lawful_{framework}.py'}:Reference" for framework in ("jax", "torch")},
         recipe=Recipe(steps=3, learning_rate=0.125, accumulation=2),
-        relations=laws,
+        relations=relations,
     )
 
 
-CONTRACT = _contract("dropout", 0.25, tuple(LAWS))
-WITHOUT_DROPOUT = _contract("plain", 0.0, tuple(law for law in LAWS if law != "dropout masks"))
-# Of other sizes: what the law `second model` builds beside them.
+CONTRACT = _contract("dropout", 0.25, tuple(RELATIONS))
+WITHOUT_DROPOUT = _contract("plain", 0.0, tuple(relation for relation in RELATIONS if relation != "dropout masks"))
+# Of other sizes: what the relation `second model` builds beside them.
 NARROW = _contract("narrow", 0.25, (), out=8)
 NARROW_WITHOUT_DROPOUT = _contract("narrow_plain", 0.0, (), out=8)

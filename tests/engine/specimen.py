@@ -12,8 +12,8 @@ from conformance.contract.contract import Contract, Recipe
 from conformance.contract.implementation import Declarations, Traffic
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import Placements, local_index
-from conformance.evidence.comparison import Exhibit
-from conformance.evidence.evidence import Block, Evidence, Observations, Observed, Truth
+from conformance.evidence.comparison import CaseRun
+from conformance.evidence.evidence import Block, Evidence, Observations, Observed, ReferenceResult
 
 MESH = Mesh.parse("data=2,tensor=4")
 LAYOUT: Mapping[str, Placements] = {"w": {"tensor": "S(1)"}, "b": {}}
@@ -62,7 +62,7 @@ def contract(**changes: object) -> Contract:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def truth() -> Truth:
+def reference() -> ReferenceResult:
     rng = np.random.default_rng(1)
     initial = contract().parameters(0)
 
@@ -75,14 +75,14 @@ def truth() -> Truth:
 
     oracle = (step(), step())
     noise = tuple({name: 2e-16 * np.abs(rng.normal(size=value.shape)) for name, value in one.items()} for one in oracle)
-    return Truth(oracle=oracle, noise=noise, initial=initial, decided=({},) * len(oracle), flops=8000)
+    return ReferenceResult(oracle=oracle, noise=noise, initial=initial, decisions=({},) * len(oracle), flops=8000)
 
 
-def exhibit(
+def case_run(
     change: Callable[[str, int, np.ndarray], np.ndarray] = lambda name, step, value: value, **evidence: object
-) -> Exhibit:
+) -> CaseRun:
     """A conforming exhibit; `change` alters what a tensor of a step holds before it is laid on the ranks."""
-    made = truth()
+    made = reference()
     initial: Observations = {f"parameters/{n}": sharded(f"parameters/{n}", v) for n, v in made.initial.items()}
     steps = []
     for number, oracle in enumerate(made.oracle):
@@ -99,15 +99,15 @@ def exhibit(
         repeated=steps[0],
         devices=MESH.device_order,
         traffic=TRAFFIC,
-        responses={"inputs": True},
+        input_sensitivity={"inputs": True},
         flops=dict.fromkeys(range(8), 1000),
         declarations=Declarations(layout=LAYOUT, traffic=TRAFFIC, compute_axes=("data", "tensor")),
     )
     case = Case(contract="made/up", implementation="jax-made", mesh=MESH, dtype="float64")
-    return Exhibit(case=case, contract=contract(), evidence=replace(base, **evidence), truth=made)  # type: ignore[arg-type]
+    return CaseRun(case=case, contract=contract(), evidence=replace(base, **evidence), reference=made)  # type: ignore[arg-type]
 
 
-def with_blocks(made: Exhibit, step: int, name: str, alter: Callable[[Block], Block]) -> Exhibit:
+def with_blocks(made: CaseRun, step: int, name: str, alter: Callable[[Block], Block]) -> CaseRun:
     """The exhibit with every block of one tensor, split by rank, passed through `alter`."""
     observed = made.evidence.steps[step][name]
     alone = [replace(block, ranks=(rank,)) for block in observed.blocks for rank in block.ranks]

@@ -9,7 +9,7 @@ import pytest
 
 from conformance.contract.mesh import Mesh
 from conformance.evidence.evidence import Block, Observed
-from conformance.evidence.gather import assembled, copies, deviation, disagreements, ranks_beyond
+from conformance.evidence.gather import copies, deviation, disagreements, gathered, ranks_beyond
 from conformance.evidence.tolerance import allowed, block_starts, excess
 from tests.engine.specimen import MESH, sharded
 
@@ -21,7 +21,7 @@ def _on_one_axis(blocks: list[Block]) -> Observed:
 
 
 def test_blocks_make_the_whole_again() -> None:
-    assert np.array_equal(assembled(sharded("gradients/w", VALUE), MESH), VALUE)
+    assert np.array_equal(gathered(sharded("gradients/w", VALUE), MESH), VALUE)
 
 
 def test_partial_sums_are_summed_before_they_are_compared() -> None:

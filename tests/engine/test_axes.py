@@ -9,17 +9,17 @@ import pytest
 
 from conformance.checks import CHECKS
 from conformance.contract.implementation import Declarations
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Computed, Division, Observations
 from conformance.records.results import CheckResult
 from tests.engine import specimen
-from tests.engine.specimen import exhibit
+from tests.engine.specimen import case_run
 
 WHOLE = 1000  # operations of the reference
 SAME = Division(alike=WHOLE, own=0, own_products=0)
 
 
-def _judged(name: str, made: Exhibit) -> CheckResult:
+def _judged(name: str, made: CaseRun) -> CheckResult:
     return next(check for check in CHECKS if check.name == name).judge(made)
 
 
@@ -33,12 +33,12 @@ def _whole(observations: Observations) -> Observations:
     }
 
 
-def _made(division: dict[str, Division] | None = None, replicated: tuple[str, ...] = (), **evidence: object) -> Exhibit:
+def _made(division: dict[str, Division] | None = None, replicated: tuple[str, ...] = (), **evidence: object) -> CaseRun:
     """Every tensor whole on every rank of data=2,tensor=4, and a program of which this much is known."""
-    made = exhibit(division=division or {}, declarations=Declarations(), **evidence)
+    made = case_run(division=division or {}, declarations=Declarations(), **evidence)
     found = replace(made.evidence, initial=_whole(made.evidence.initial), steps=tuple(map(_whole, made.evidence.steps)))
     contract = specimen.contract(replicated_axes=replicated)
-    return replace(made, evidence=found, contract=contract, truth=replace(made.truth, operations=WHOLE))
+    return replace(made, evidence=found, contract=contract, reference=replace(made.reference, operations=WHOLE))
 
 
 DIVIDED = Division(alike=0, own=WHOLE // 2, own_products=0)
@@ -87,7 +87,7 @@ def test_a_pipeline_that_runs_whole_on_every_rank_divides_nothing() -> None:
 
 
 def test_what_is_held_in_parts_is_divided() -> None:
-    made = exhibit(division={"data": DIVIDED, "tensor": SAME})
+    made = case_run(division={"data": DIVIDED, "tensor": SAME})
     assert _judged("layout", made).verdict == "pass"
 
 
@@ -134,22 +134,22 @@ def test_ranks_are_laid_side_by_side_by_what_they_computed(own: bool, verdict: s
     assert _judged("layout", _made(computed=computed)).verdict == verdict
 
 
-def _dead(name: str, **changes: object) -> Exhibit:
-    made = exhibit()
-    oracle = tuple(step | {name: np.zeros_like(step[name])} for step in made.truth.oracle)
-    return replace(made, truth=replace(made.truth, oracle=oracle), contract=specimen.contract(**changes))
+def _dead(name: str, **changes: object) -> CaseRun:
+    made = case_run()
+    oracle = tuple(step | {name: np.zeros_like(step[name])} for step in made.reference.oracle)
+    return replace(made, reference=replace(made.reference, oracle=oracle), contract=specimen.contract(**changes))
 
 
 def test_a_gradient_that_is_zero_everywhere_shows_nothing() -> None:
     result = _judged("census", _dead("gradients/b"))
     assert result.detail == "'gradients/b' of the reference is zero everywhere: nothing can be shown by it."
     assert _judged("census", _dead("gradients/b", still=("gradients/b",))).verdict == "pass"
-    alive = replace(exhibit(), contract=specimen.contract(still=("gradients/b",)))
+    alive = replace(case_run(), contract=specimen.contract(still=("gradients/b",)))
     assert "but it is not so" in _judged("census", alive).detail
 
 
 def test_a_loss_that_no_batch_moves_shows_nothing() -> None:
-    made = exhibit()
-    unmoved = replace(made, truth=replace(made.truth, unmoved=("loss",)))
+    made = case_run()
+    unmoved = replace(made, reference=replace(made.reference, unmoved=("loss",)))
     assert _judged("census", unmoved).verdict == "fail"
     assert _judged("census", replace(unmoved, contract=specimen.contract(still=("loss",)))).verdict == "pass"

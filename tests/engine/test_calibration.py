@@ -12,7 +12,7 @@ from conformance.evidence.tolerance import BOUNDS
 from conformance.records.calibration import excesses, fits
 from conformance.records.records import CaseRecord
 from conformance.records.results import CaseResult, CheckResult
-from tests.engine.specimen import exhibit
+from tests.engine.specimen import case_run
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "calibration" / "calibration.json"
 ROOM = 1.5  # a bound may lie this far above what the published distribution suggests, not farther
@@ -26,7 +26,7 @@ def test_a_bound_lies_above_every_conforming_run_and_not_far_above(fit: dict) ->
 
 
 def _record(number: int, ratio: float, verdict: str = "pass") -> CaseRecord:
-    case = exhibit().case
+    case = case_run().case
     check = CheckResult(check="logic", verdict=verdict, compared=1, ratios={"gradients": ratio})
     named = CaseResult(case=replace(case, seed=number), framework="jax", verdict=verdict, checks=(check,))
     return CaseRecord.of(named)

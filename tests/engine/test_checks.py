@@ -11,44 +11,44 @@ import pytest
 from conformance.checks import CHECKS, Check
 from conformance.contract.implementation import Declarations
 from conformance.contract.mesh import Mesh
-from conformance.evidence.comparison import Exhibit
-from conformance.evidence.evidence import Trial
+from conformance.evidence.comparison import CaseRun
+from conformance.evidence.evidence import ExtraRun
 from conformance.records.results import CaseResult
 from tests.engine import specimen
-from tests.engine.specimen import exhibit, with_blocks
+from tests.engine.specimen import case_run, with_blocks
 
 
-def _doubled(tensor: str, step: int = 0) -> Exhibit:
-    return exhibit(lambda name, number, value: value * 2 if (name, number) == (tensor, step) else value)
+def _doubled(tensor: str, step: int = 0) -> CaseRun:
+    return case_run(lambda name, number, value: value * 2 if (name, number) == (tensor, step) else value)
 
 
-def _one_copy_off() -> Exhibit:
+def _one_copy_off() -> CaseRun:
     """One rank's copy of the bias gradient differs in its last bit only."""
 
     def alter(block):
         return replace(block, value=np.nextafter(block.value, 9.0)) if block.ranks == (5,) else block
 
-    return with_blocks(exhibit(), 0, "gradients/b", alter)
+    return with_blocks(case_run(), 0, "gradients/b", alter)
 
 
-def _replicated_weight() -> Exhibit:
+def _replicated_weight() -> CaseRun:
     """The weight lies whole on every rank, with the right values."""
-    made = exhibit()
+    made = case_run()
     initial = dict(made.evidence.initial)
     weight = initial["parameters/w"]
     initial["parameters/w"] = replace(weight, stored_bytes={rank: 6 * 8 * 8 for rank in range(8)})
     return replace(made, evidence=replace(made.evidence, initial=initial))
 
 
-def _without(tensor: str) -> Exhibit:
-    made = exhibit()
+def _without(tensor: str) -> CaseRun:
+    made = case_run()
     first = {name: observed for name, observed in made.evidence.steps[0].items() if name != tensor}
     return replace(made, evidence=replace(made.evidence, steps=(first, *made.evidence.steps[1:])))
 
 
-def _left_out() -> Exhibit:
+def _left_out() -> CaseRun:
     """Ranks 1, 2 and 3 hand over no copy of a gradient that is placed on all."""
-    made = exhibit()
+    made = case_run()
     first = dict(made.evidence.steps[0])
     [block] = first["gradients/b"].blocks
     block = replace(block, ranks=(0, 4, 5, 6, 7))
@@ -56,43 +56,43 @@ def _left_out() -> Exhibit:
     return replace(made, evidence=replace(made.evidence, steps=(first, *made.evidence.steps[1:])))
 
 
-def _exact(scale: float) -> Exhibit:
-    made = exhibit(lambda name, number, value: value * scale if name == "outputs/y" else value)
-    return replace(made, contract=specimen.contract(exact=True), truth=made.truth)
+def _exact(scale: float) -> CaseRun:
+    made = case_run(lambda name, number, value: value * scale if name == "outputs/y" else value)
+    return replace(made, contract=specimen.contract(exact=True), reference=made.reference)
 
 
-def _in_float32(made: Exhibit) -> Exhibit:
+def _in_float32(made: CaseRun) -> CaseRun:
     case = replace(made.case, dtype="float32")
-    start = {name: value.astype(np.float32).astype(float) for name, value in made.truth.initial.items()}
+    start = {name: value.astype(np.float32).astype(float) for name, value in made.reference.initial.items()}
     placed = {f"parameters/{name}": specimen.sharded(f"parameters/{name}", value) for name, value in start.items()}
     return replace(made, case=case, evidence=replace(made.evidence, initial=placed))
 
 
-def _other_traffic() -> Exhibit:
-    return exhibit(traffic=(replace(specimen.TRAFFIC[0], calls=2, bytes=100),))
+def _other_traffic() -> CaseRun:
+    return case_run(traffic=(replace(specimen.TRAFFIC[0], calls=2, bytes=100),))
 
 
-def _not_repeated() -> Exhibit:
+def _not_repeated() -> CaseRun:
     other = _doubled("loss").evidence.steps[0]
-    return exhibit(repeated=other)
+    return case_run(repeated=other)
 
 
-def _lawful(value: float) -> Exhibit:
+def _lawful(value: float) -> CaseRun:
     """An exhibit whose contract names the law of an empty mask, with a run in which everything had this value."""
-    made = exhibit()
+    made = case_run()
     seen = {n: specimen.sharded(n, np.full(o.shape, value)) for n, o in made.evidence.steps[0].items()}
-    trials = (Trial(label="no valid token", mesh=specimen.MESH, observations=seen),)
+    trials = (ExtraRun(label="no valid token", mesh=specimen.MESH, observations=seen),)
     lawful = specimen.contract(relations=("masked batch",))
     return replace(made, contract=lawful, evidence=replace(made.evidence, related={"masked batch": trials}))
 
 
-FAULTS: list[tuple[str, str, Callable[[], Exhibit]]] = [
+FAULTS: list[tuple[str, str, Callable[[], CaseRun]]] = [
     ("logic", "a gradient twice too large", lambda: _doubled("gradients/w")),
-    ("logic", "a gradient not finite", lambda: exhibit(lambda n, s, v: v * np.nan if n == "gradients/b" else v)),
+    ("logic", "a gradient not finite", lambda: case_run(lambda n, s, v: v * np.nan if n == "gradients/b" else v)),
     (
         "logic",
         "one element off by 1e-12",
-        lambda: exhibit(
+        lambda: case_run(
             lambda n, s, v: v + 1e-12 * (np.arange(v.size).reshape(v.shape) == 3) if n == "gradients/w" else v
         ),
     ),
@@ -100,29 +100,29 @@ FAULTS: list[tuple[str, str, Callable[[], Exhibit]]] = [
     (
         "trajectory",
         "an update lost at the second step",
-        lambda: exhibit(lambda n, s, v: v * 0 if (n, s) == ("updates/w", 1) else v),
+        lambda: case_run(lambda n, s, v: v * 0 if (n, s) == ("updates/w", 1) else v),
     ),
     ("trajectory", "optimizer state twice too large", lambda: _doubled("optimizer/momentum/b", 1)),
     ("replicas", "one rank's copy differs in the last bit", _one_copy_off),
     ("layout", "a weight declared sharded, stored whole", _replicated_weight),
-    ("layout", "one rank does the whole product", lambda: exhibit(flops={0: 8000} | dict.fromkeys(range(1, 8), 1000))),
+    ("layout", "one rank does the whole product", lambda: case_run(flops={0: 8000} | dict.fromkeys(range(1, 8), 1000))),
     ("census", "a gradient is missing", lambda: _without("gradients/b")),
     ("census", "a rank leaves its copy out", _left_out),
     ("census", "tokens counted twice", lambda: _doubled("metrics/tokens")),
-    ("census", "a batch key is not used", lambda: exhibit(responses={"inputs": True, "mask": False})),
-    ("census", "a device holds nothing", lambda: exhibit(devices=tuple(range(7)))),
+    ("census", "a batch key is not used", lambda: case_run(input_sensitivity={"inputs": True, "mask": False})),
+    ("census", "a device holds nothing", lambda: case_run(devices=tuple(range(7)))),
     (
         "census",
         "the placed parameters are others",
-        lambda: exhibit(
-            initial={n: specimen.sharded(n, np.zeros(o.shape)) for n, o in exhibit().evidence.initial.items()}
+        lambda: case_run(
+            initial={n: specimen.sharded(n, np.zeros(o.shape)) for n, o in case_run().evidence.initial.items()}
         ),
     ),
     (
         "census",
         "clipping is never active",
         lambda: replace(
-            exhibit(), contract=specimen.contract(recipe=replace(specimen.contract().recipe, clip_norm=1e6))
+            case_run(), contract=specimen.contract(recipe=replace(specimen.contract().recipe, clip_norm=1e6))
         ),
     ),
     ("communication", "fewer collectives than declared", _other_traffic),
@@ -130,10 +130,10 @@ FAULTS: list[tuple[str, str, Callable[[], Exhibit]]] = [
     ("relations", "a gradient from nothing", lambda: _lawful(1e-300)),
     ("exact", "off by one unit in the last place", lambda: _exact(1 + 2.0**-52)),
 ]
-CLEAN: dict[str, Callable[[], Exhibit]] = {
+CLEAN: dict[str, Callable[[], CaseRun]] = {
     "exact": lambda: _exact(1.0),
     "relations": lambda: _lawful(0.0),
-    "numerics": lambda: _in_float32(exhibit()),
+    "numerics": lambda: _in_float32(case_run()),
 }
 
 
@@ -142,7 +142,7 @@ def _named(name: str) -> Check:
 
 
 @pytest.mark.parametrize(("name", "what", "made"), FAULTS, ids=[f"{n}: {w}" for n, w, _ in FAULTS])
-def test_a_check_catches_its_fault(name: str, what: str, made: Callable[[], Exhibit]) -> None:
+def test_a_check_catches_its_fault(name: str, what: str, made: Callable[[], CaseRun]) -> None:
     found = made()
     assert _named(name).applies(found)
     result = _named(name).judge(found)
@@ -152,7 +152,7 @@ def test_a_check_catches_its_fault(name: str, what: str, made: Callable[[], Exhi
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_a_check_passes_a_conforming_run(check: Check) -> None:
-    clean = CLEAN.get(check.name, exhibit)()
+    clean = CLEAN.get(check.name, case_run)()
     assert check.applies(clean)
     result = check.judge(clean)
     assert (result.verdict, result.detail) == ("pass", "")
@@ -164,13 +164,13 @@ def test_every_check_has_a_fault() -> None:
 
 
 def test_a_check_that_compares_nothing_fails() -> None:
-    made = exhibit()
+    made = case_run()
     empty = replace(made, evidence=replace(made.evidence, steps=({}, {})))
     assert _named("logic").judge(empty).verdict == "fail"
 
 
 def test_the_first_divergence_is_named_in_data_flow_order() -> None:
-    made = exhibit(lambda name, step, value: value * 3 if name.startswith(("gradients/", "loss")) else value)
+    made = case_run(lambda name, step, value: value * 3 if name.startswith(("gradients/", "loss")) else value)
     result = _named("logic").judge(made)
     assert result.first == "step 1: loss"
     assert result.ranks == tuple(range(8))
@@ -195,15 +195,15 @@ def test_a_copy_that_is_left_out_is_named_with_its_ranks() -> None:
     ids=["not declared", "not traced"],
 )
 def test_what_is_not_held_is_said_in_the_verdict(changes: dict, reason: str) -> None:
-    checked = _named("communication").judge(exhibit(**changes))
+    checked = _named("communication").judge(case_run(**changes))
     assert (checked.verdict, checked.not_held) == ("unsupported", reason)
-    case = CaseResult(case=exhibit().case, framework="jax", verdict="pass", checks=(checked,))
+    case = CaseResult(case=case_run().case, framework="jax", verdict="pass", checks=(checked,))
     assert case.spoken == "pass, communication not held"
     assert case.not_held == (f"communication not held: {reason}",)
     assert replace(case, checks=()).spoken == "pass"
 
 
 def test_one_device_has_nothing_to_communicate() -> None:
-    alone = exhibit(traffic=(), declarations=Declarations())
+    alone = case_run(traffic=(), declarations=Declarations())
     alone = replace(alone, case=replace(alone.case, mesh=Mesh.parse("data=1")))
     assert not _named("communication").applies(alone)

@@ -10,7 +10,7 @@ from conformance.checks.logic import Logic
 from conformance.diagnosis.arithmetic import computed_in
 from conformance.evidence.arithmetic import COMPUTATION, Operation
 from conformance.records.results import CaseResult
-from tests.engine.specimen import exhibit
+from tests.engine.specimen import case_run
 
 
 def _operation() -> Operation:
@@ -22,8 +22,8 @@ def _rounded(name: str, step: int, value: np.ndarray) -> np.ndarray:
 
 
 def test_a_reference_that_computes_in_float32_is_the_yardstick_and_said() -> None:
-    made = exhibit(_rounded)
-    made = replace(made, truth=replace(made.truth, lower=(_operation(),)))
+    made = case_run(_rounded)
+    made = replace(made, reference=replace(made.reference, lower=(_operation(),)))
     result = Logic().judge(made)
     assert result.verdict == "pass"
     assert "The reference computes in float32: exp at norm.py:7. It is good to about 1e-07 only" in result.detail
@@ -32,7 +32,7 @@ def test_a_reference_that_computes_in_float32_is_the_yardstick_and_said() -> Non
 
 
 def test_a_candidate_that_alone_computes_in_float32_fails_and_is_told_where() -> None:
-    made = exhibit(_rounded, arithmetic=(_operation(),))
+    made = case_run(_rounded, arithmetic=(_operation(),))
     result = Logic().judge(made)
     assert result.verdict == "fail"
     assert "The candidate computes in float32: exp at norm.py:7." in result.detail
@@ -40,11 +40,11 @@ def test_a_candidate_that_alone_computes_in_float32_fails_and_is_told_where() ->
 
 
 def test_what_is_farther_off_than_float32_rounding_is_no_matter_of_it() -> None:
-    made = exhibit(lambda name, step, value: value * 1.01, arithmetic=(_operation(),))
+    made = case_run(lambda name, step, value: value * 1.01, arithmetic=(_operation(),))
     assert Logic().judge(made).verdict == "fail"
     assert not list(computed_in(made))
 
 
 def test_nothing_is_said_where_both_compute_in_float64() -> None:
-    result = Logic().judge(exhibit())
+    result = Logic().judge(case_run())
     assert (result.verdict, result.detail, result.not_held) == ("pass", "", "")

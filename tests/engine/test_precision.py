@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from specimen import contract, exhibit
+from specimen import case_run, contract
 
 from conformance.checks.numerics import Numerics
 from conformance.contract.contract import Precision
 from conformance.contract.implementation import Declarations
 from conformance.evidence.arithmetic import GRADIENTS, REDUCTION, STATISTICS, Operation
-from conformance.evidence.comparison import Exhibit
+from conformance.evidence.comparison import CaseRun
 from conformance.runner.judge import judge
 
 SUM = Operation(
@@ -21,9 +21,9 @@ ADDITION = Operation(role=GRADIENTS, tensor="gradients/w", operation="add", dtyp
 ROOT = Operation(role=STATISTICS, tensor="", operation="rsqrt", dtype="bfloat16", place="mine.py:9")
 
 
-def narrow(*operations: Operation, dtype: str = "bfloat16", declared: str | None = None, **recipe: object) -> Exhibit:
+def narrow(*operations: Operation, dtype: str = "bfloat16", declared: str | None = None, **recipe: object) -> CaseRun:
     """A conforming exhibit of some dtype, in whose program these operations were found."""
-    made = exhibit(arithmetic=operations, declarations=Declarations(reduction_dtype=declared))
+    made = case_run(arithmetic=operations, declarations=Declarations(reduction_dtype=declared))
     laid = contract()
     return replace(
         made,
@@ -65,7 +65,7 @@ def test_a_narrow_program_fails_whatever_its_values(found: Operation, sentence: 
         narrow(replace(ADDITION, operation="convert_element_type"), declared="bfloat16"),
     ],
 )
-def test_what_the_policy_allows_or_the_implementation_declares_passes(given: Exhibit) -> None:
+def test_what_the_policy_allows_or_the_implementation_declares_passes(given: CaseRun) -> None:
     assert Numerics().judge(given).verdict == "pass"
 
 

@@ -1,4 +1,4 @@
-"""Every law passes a program that keeps it, and catches the fault that it exists for."""
+"""Every relation passes a program that keeps it, and catches the fault that it exists for."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from conformance.checks import CHECKS
 from conformance.checks.relations import Relations
 from conformance.cli.explain import Explanation, lines
 from conformance.contract.mesh import Mesh
-from conformance.evidence.comparison import Exhibit
-from conformance.evidence.evidence import Block, Observed, Trial
+from conformance.evidence.comparison import CaseRun
+from conformance.evidence.evidence import Block, ExtraRun, Observed
 from conformance.records.results import CheckResult
-from conformance.relations import LAWS
+from conformance.relations import RELATIONS
 from conformance.relations.batch_permutation import permutation
 from conformance.relations.causal_leak import cuts
 from conformance.relations.layouts import other_layouts
 from conformance.relations.whole import one_axis
-from conformance.runner.run import Bench
-from conformance.workers.jobs import CaseJob, TruthJob
+from conformance.runner.run import CaseRunner
+from conformance.workers.jobs import CaseJob, ReferenceJob
 from conformance.workers.pool import Workers
 from tests.engine import lawful
 
@@ -37,7 +37,7 @@ NAMES = {"jax": "CONTRACT", "torch": "WITHOUT_DROPOUT"}
 SECOND = {"jax": lawful.NARROW, "torch": lawful.NARROW_WITHOUT_DROPOUT}
 SECOND_NAMES = {"jax": "NARROW", "torch": "NARROW_WITHOUT_DROPOUT"}
 
-# law, framework, fault -> what its sentence must say
+# relation, framework, fault -> what its sentence must say
 FAULTS = [
     ("mesh permutation", "jax", "RowsByDeviceNumber", "reversed devices"),
     ("mesh permutation", "torch", "PlaceInGroup", "reversed devices"),
@@ -74,18 +74,18 @@ FAULTS = [
 
 
 @pytest.fixture(scope="module")
-def examined() -> Iterator[Callable[..., Exhibit]]:
-    """(framework, program, laws, fault) -> what the case left behind."""
+def examined() -> Iterator[Callable[..., CaseRun]]:
+    """(framework, program, relations, fault) -> what the case left behind."""
     with Workers(jax_devices=4) as workers:
 
         @cache
-        def truth(framework: str, contract: str):
-            job = TruthJob(contract=contract, framework=framework, dtype="float64", seed=0)
+        def reference(framework: str, contract: str):
+            job = ReferenceJob(contract=contract, framework=framework, dtype="float64", seed=0)
             found = workers.run(job, 120)
-            assert found.truth is not None, found.reason
-            return found.truth
+            assert found.reference is not None, found.reason
+            return found.reference
 
-        def examine(framework: str, program: str, laws: tuple[str, ...], fault: str | None = None) -> Exhibit:
+        def examine(framework: str, program: str, relations: tuple[str, ...], fault: str | None = None) -> CaseRun:
             if find_spec(framework) is None:
                 pytest.skip(f"{framework} is not installed")
             where = f"{HERE / f'lawful_{framework}.py'}"
@@ -103,17 +103,17 @@ def examined() -> Iterator[Callable[..., Exhibit]]:
                 target=case.implementation,
                 fault=f"{HERE / f'lawless_{framework}.py'}:{fault}" if fault else None,
                 determinism=False,
-                responses=False,
+                input_sensitivity=False,
                 trace=False,
-                relations=laws,
+                relations=relations,
                 others=((second, case.implementation),),
             )
             outcome = workers.run(job, 240)
             assert outcome.evidence is not None, outcome.reason
-            asked, other = replace(CONTRACTS[framework], relations=laws), SECOND[framework]
-            others = {other.name: (other, truth(framework, second))} if "second model" in laws else {}
-            known = truth(framework, case.contract)
-            return Exhibit(case=case, contract=asked, evidence=outcome.evidence, truth=known, others=others)
+            asked, other = replace(CONTRACTS[framework], relations=relations), SECOND[framework]
+            others = {other.name: (other, reference(framework, second))} if "second model" in relations else {}
+            known = reference(framework, case.contract)
+            return CaseRun(case=case, contract=asked, evidence=outcome.evidence, reference=known, others=others)
 
         yield examine
 
@@ -122,53 +122,57 @@ def _contract(framework: str) -> str:
     return f"{HERE / 'lawful.py'}:{NAMES[framework]}"
 
 
-def _judged(exhibit: Exhibit) -> CheckResult:
-    assert Relations().applies(exhibit)
-    return Relations().judge(exhibit)
+def _judged(case_run: CaseRun) -> CheckResult:
+    assert Relations().applies(case_run)
+    return Relations().judge(case_run)
 
 
 @pytest.mark.parametrize("framework", ["jax", "torch"])
-def test_a_lawful_program_keeps_every_law(framework: str, examined: Callable[..., Exhibit]) -> None:
-    exhibit = examined(framework, "Lawful", CONTRACTS[framework].relations)
-    result = _judged(exhibit)
+def test_a_lawful_program_keeps_every_law(framework: str, examined: Callable[..., CaseRun]) -> None:
+    case_run = examined(framework, "Lawful", CONTRACTS[framework].relations)
+    result = _judged(case_run)
     assert (result.verdict, result.detail) == ("pass", "")
-    for law in exhibit.contract.relations:
-        findings = list(LAWS[law].judge(exhibit, exhibit.evidence.related[law]))
-        assert findings, law
-        assert [sentence for _, sentence in findings if sentence] == [], law
-    assert exhibit.evidence.seconds["relations"] > 0
+    for relation in case_run.contract.relations:
+        findings = list(RELATIONS[relation].judge(case_run, case_run.evidence.related[relation]))
+        assert findings, relation
+        assert [sentence for _, sentence in findings if sentence] == [], relation
+    assert case_run.evidence.seconds["relations"] > 0
 
 
-@pytest.mark.parametrize(("law", "framework", "fault", "said"), FAULTS, ids=[f"{row[1]} {row[2]}" for row in FAULTS])
+@pytest.mark.parametrize(
+    ("relation", "framework", "fault", "said"), FAULTS, ids=[f"{row[1]} {row[2]}" for row in FAULTS]
+)
 def test_a_law_catches_its_fault(
-    law: str, framework: str, fault: str, said: str, examined: Callable[..., Exhibit]
+    relation: str, framework: str, fault: str, said: str, examined: Callable[..., CaseRun]
 ) -> None:
-    exhibit = examined(framework, "Lawful", (law,), fault)
-    result = _judged(exhibit)
-    findings = [sentence for _, sentence in LAWS[law].judge(exhibit, exhibit.evidence.related[law]) if sentence]
+    case_run = examined(framework, "Lawful", (relation,), fault)
+    result = _judged(case_run)
+    findings = [
+        sentence for _, sentence in RELATIONS[relation].judge(case_run, case_run.evidence.related[relation]) if sentence
+    ]
     assert result.verdict == "fail"
     assert any(said in sentence for sentence in findings), findings[:3]
     assert all(sentence.endswith(".") for sentence in findings)
 
 
 def test_every_law_has_a_fault() -> None:
-    assert {law for law, *_ in FAULTS} == set(LAWS)
+    assert {relation for relation, *_ in FAULTS} == set(RELATIONS)
 
 
-def test_what_is_declined_is_said_and_not_counted(examined: Callable[..., Exhibit]) -> None:
-    laws = ("masked batch", "checkpoint", "initial values")
-    result = _judged(examined("jax", "SavesNothing", laws))
+def test_what_is_declined_is_said_and_not_counted(examined: Callable[..., CaseRun]) -> None:
+    relations = ("masked batch", "checkpoint", "initial values")
+    result = _judged(examined("jax", "SavesNothing", relations))
     assert result.verdict == "pass"
     assert "checkpoint (This program writes no checkpoints)" in result.detail
-    declined = _judged(examined("jax", "SavesNothing", ("damaged checkpoint",)))
-    assert (declined.verdict, declined.compared) == ("unsupported", 0)
+    unsupported_relations = _judged(examined("jax", "SavesNothing", ("damaged checkpoint",)))
+    assert (unsupported_relations.verdict, unsupported_relations.compared) == ("unsupported", 0)
 
 
-def test_a_law_without_trials_or_without_a_name_fails(examined: Callable[..., Exhibit]) -> None:
-    exhibit = examined("jax", "Lawful", ("masked batch",))
-    nothing = replace(exhibit, evidence=replace(exhibit.evidence, related={"masked batch": ()}))
+def test_a_law_without_trials_or_without_a_name_fails(examined: Callable[..., CaseRun]) -> None:
+    case_run = examined("jax", "Lawful", ("masked batch",))
+    nothing = replace(case_run, evidence=replace(case_run.evidence, related={"masked batch": ()}))
     assert "had nothing to compare" in _judged(nothing).detail
-    unknown = replace(exhibit, contract=replace(exhibit.contract, relations=("masked batch", "gravity")))
+    unknown = replace(case_run, contract=replace(case_run.contract, relations=("masked batch", "gravity")))
     assert "'gravity'" in _judged(unknown).detail
 
 
@@ -185,7 +189,7 @@ class _Deaf(Workers):
 def test_laws_are_asked_for_once_per_program(change: dict, asked: bool) -> None:
     case = Case(contract="lawful/dropout", implementation="x", mesh=Mesh.parse("data=2"), dtype="float64")
     target = Target(contract=lawful.CONTRACT, framework="jax", path="x:y")
-    job = Bench(workers=_Deaf())._job(replace(case, **change), target, decided=(), checks=CHECKS)
+    job = CaseRunner(workers=_Deaf())._job(replace(case, **change), target, decisions=(), checks=CHECKS)
     assert job.relations == (lawful.CONTRACT.relations if asked else ())
 
 
@@ -196,7 +200,7 @@ def test_an_explanation_lists_the_laws_of_a_contract() -> None:
         case=case, contract=lawful.CONTRACT, checks=(), perhaps=(check,), fault=None, last=None, where=None
     )
     page = "\n".join(lines(found))
-    assert all(f"\n  {law}: " in page for law in LAWS)
+    assert all(f"\n  {relation}: " in page for relation in RELATIONS)
 
 
 @pytest.mark.parametrize(
@@ -209,14 +213,14 @@ def test_the_axis_of_what_was_not_saved_is_the_one_with_right_and_wrong_position
     assert one_axis(saved, loaded) == axis
 
 
-def _held(zeros: tuple[int, ...]) -> Trial:
+def _held(zeros: tuple[int, ...]) -> ExtraRun:
     """Four ranks, each with an element of its own, some of which are zeros."""
     blocks = tuple(
         Block(ranks=(rank,), index=(slice(rank, rank + 1),), value=np.array([float(rank not in zeros)]))
         for rank in range(4)
     )
     held = {"parameters/w": Observed(shape=(4,), dtype="float64", blocks=blocks)}
-    return Trial(label="held", mesh=Mesh.parse("data=2,tensor=2"), observations=held)
+    return ExtraRun(label="held", mesh=Mesh.parse("data=2,tensor=2"), observations=held)
 
 
 def test_a_permutation_leaves_nothing_where_it_was() -> None:
@@ -240,4 +244,4 @@ def test_other_layouts_really_are_others(text: str) -> None:
     assert all(other.devices == mesh.devices and set(other.axes) >= set(mesh.axes) for other in others)
     layouts = {(tuple(size for size in one.sizes if size[1] > 1), one.device_order) for one in (mesh, *others)}
     assert len(layouts) == len(others) + 1
-    assert next(other_layouts(mesh, smaller=True)).devices == 1
+    assert next(other_layouts(mesh, allows_smaller_mesh=True)).devices == 1

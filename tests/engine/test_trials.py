@@ -11,7 +11,7 @@ from conformance.cases.case import Case, Mutation
 from conformance.cases.resolve import Target
 from conformance.contract.contract import Precision, Recipe
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.bisection import ALONE, SHOWN, Judged, tried
+from conformance.diagnosis.bisection import ALONE, SHOWN, Judged, bisected
 from conformance.records.results import CaseResult, Cause, CheckResult
 from tests.engine.specimen import contract
 
@@ -46,12 +46,12 @@ def _surest(result: CaseResult) -> Cause:
 
 
 def test_the_axis_that_alone_makes_it_pass_is_named() -> None:
-    result = tried(_failed(GUESS), TARGET, _judged(lambda case, target: case.mesh.size("tensor") == 1))
+    result = bisected(_failed(GUESS), TARGET, _judged(lambda case, target: case.mesh.size("tensor") == 1))
     assert _surest(result) == Cause(cause="scaled by 1.1", axis="tensor", confidence=SHOWN)
 
 
 def test_the_feature_that_alone_makes_it_pass_is_named() -> None:
-    result = tried(
+    result = bisected(
         _failed(GUESS),
         TARGET,
         _judged(lambda case, target: target.contract.recipe.accumulation == 1 or not _divided(case)),
@@ -61,11 +61,11 @@ def test_the_feature_that_alone_makes_it_pass_is_named() -> None:
 
 
 def test_axes_each_of_which_makes_it_pass_are_named_together() -> None:
-    result = tried(_failed(GUESS), TARGET, _judged(lambda case, target: target == TARGET))
+    result = bisected(_failed(GUESS), TARGET, _judged(lambda case, target: target == TARGET))
     words = "takes data and tensor together: it goes away when any of them has size 1"
     assert _surest(result) == Cause(cause=words, axis=None, confidence=SHOWN)
     likely = _failed(Cause(cause="constant on positions [1]", axis="data", confidence=0.6))
-    assert tried(likely, TARGET, _judged(lambda case, target: target == TARGET)) == likely
+    assert bisected(likely, TARGET, _judged(lambda case, target: target == TARGET)) == likely
 
 
 def test_a_feature_is_left_out_whole_and_the_rest_stays() -> None:
@@ -75,7 +75,7 @@ def test_a_feature_is_left_out_whole_and_the_rest_stays() -> None:
         seen[case.contract] = target.contract.recipe
         return not _divided(case)
 
-    assert tried(_failed(GUESS), TARGET, _judged(passes)) == _failed(GUESS)
+    assert bisected(_failed(GUESS), TARGET, _judged(passes)) == _failed(GUESS)
     assert seen.pop("made/up") == RECIPE  # the meshes without an axis
     assert seen == {
         "made/up~accumulation": replace(RECIPE, accumulation=1, shares=()),
@@ -91,26 +91,26 @@ def test_the_law_that_would_bring_a_feature_back_is_left_out_with_it() -> None:
         without = target.contract.recipe.accumulation == 1 and target.contract.relations == ("checkpoint",)
         return without or not _divided(case)
 
-    assert _surest(tried(_failed(GUESS), lawful, _judged(passes))).cause == "goes away without accumulation"
+    assert _surest(bisected(_failed(GUESS), lawful, _judged(passes))).cause == "goes away without accumulation"
 
 
 def test_what_fails_on_one_device_too_lies_on_no_axis_and_is_diagnosed_there() -> None:
     on_an_axis = _failed(Cause(cause="wrong on positions [1]", axis="data", confidence=0.7))
     mask = Cause(cause="another mask was drawn", axis=None, confidence=0.9)
-    surely = tried(_failed(mask), TARGET, _judged(lambda case, target: "~" in target.contract.name, mask))
+    surely = bisected(_failed(mask), TARGET, _judged(lambda case, target: "~" in target.contract.name, mask))
     assert _surest(surely).cause == f"{mask.cause}, on one device too", "no feature is left out"
     for there, words in (((), ALONE), ((GUESS,), ALONE), ((mask,), f"{mask.cause}, on one device too")):
-        result = tried(on_an_axis, TARGET, _judged(lambda case, target: False, *there))
+        result = bisected(on_an_axis, TARGET, _judged(lambda case, target: False, *there))
         assert result.checks[1].diagnosis == (Cause(cause=words, axis=None, confidence=SHOWN),)
 
 
 def test_on_one_device_too_features_are_left_out() -> None:
-    result = tried(_failed(GUESS), TARGET, _judged(lambda case, target: target.contract.recipe.clip_norm is None))
+    result = bisected(_failed(GUESS), TARGET, _judged(lambda case, target: target.contract.recipe.clip_norm is None))
     assert _surest(result) == Cause(cause=f"goes away without clipping; {ALONE}", axis=None, confidence=SHOWN)
 
 
 def test_what_goes_with_everything_is_nobodys() -> None:
-    assert tried(_failed(GUESS), TARGET, _judged(lambda case, target: True)) == _failed(GUESS)
+    assert bisected(_failed(GUESS), TARGET, _judged(lambda case, target: True)) == _failed(GUESS)
 
 
 @pytest.mark.parametrize("sure", [True, False])
@@ -121,4 +121,4 @@ def test_nothing_is_tried_where_a_signature_is_sure_or_another_program_ran(sure:
     def never(case: Case, target: Target) -> CaseResult:
         raise AssertionError("tried")
 
-    assert tried(found if sure else mutant, TARGET, never) == (found if sure else mutant)
+    assert bisected(found if sure else mutant, TARGET, never) == (found if sure else mutant)

@@ -21,7 +21,7 @@ from conformance.cases.usage import UsageError
 from conformance.records.recorder import read
 from conformance.records.reproduce import reproduce
 from conformance.records.results import CaseResult, overhead
-from conformance.runner.run import Bench
+from conformance.runner.run import CaseRunner
 from conformance.workers.jobs import Outcome
 
 SMOKE = len(select(Selection(profile="smoke")))
@@ -77,7 +77,7 @@ def test_workers_are_given_the_time_that_was_asked_for() -> None:
 
     case = select_one()
     slow = Slow()
-    assert Bench(workers=slow, timeout_seconds=7.5).judge_case(case, resolve(case)).verdict == "hang"
+    assert CaseRunner(workers=slow, timeout_seconds=7.5).judge_case(case, resolve(case)).verdict == "hang"
     assert slow.seconds == 7.5
 
 

@@ -48,7 +48,7 @@ LEFT_OUT = {
 }
 
 
-class Answers:
+class JobHandler:
     """Stands for the workers: an answer for every contract."""
 
     def run(self, job: Any, seconds: float) -> Outcome:
@@ -72,7 +72,7 @@ def found(mine: str, monkeypatch: pytest.MonkeyPatch) -> Found:
     monkeypatch.setattr("conformance.power.suitable.resolve", lambda case: Target())
     mesh = Mesh.parse("tensor=2")
     cases = [Case(contract=name, implementation=mine, mesh=mesh, dtype="float64") for name in ANSWERS]
-    return find(cases, Answers(), lambda sentence: None)
+    return find(cases, JobHandler(), lambda sentence: None)
 
 
 class Target:
@@ -97,8 +97,8 @@ def test_meshes_are_those_that_the_suite_mutates_or_those_of_the_contract(mine: 
     assert [str(case.mesh) for case in candidates(chosen, mine, ["tensor/mlp"])] == ["data=2,tensor=4"]
     [case] = candidates(chosen, mine, ["tensor/mlp"], Mesh.parse("dp=2,tp=3"))
     assert str(case.mesh) == "dp=2,tp=3"
-    tried = {case.contract for case in candidates(chosen, mine)}
-    assert len(tried) >= len(chosen[0].contracts) - 1  # every one that is anywhere divided
+    bisected = {case.contract for case in candidates(chosen, mine)}
+    assert len(bisected) >= len(chosen[0].contracts) - 1  # every one that is anywhere divided
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
-from conformance.contract.implementation import Arranged
+from conformance.contract.implementation import Reordered
 from conformance.contract.mesh import Mesh
 
 P = PartitionSpec
@@ -78,7 +78,7 @@ def build(mesh: Mesh) -> tuple[Any, Any, Any]:
             out_specs=(P("tensor"), P("tensor"), P()), check_vma=False,
         )  # fmt: skip
         w, grad, loss = sharded(state["w"], batch["x"])
-        whole = Arranged(value=grad, shape=(8, 8), positions={0: np.arange(8)})
+        whole = Reordered(value=grad, shape=(8, 8), index_map={0: np.arange(8)})
         return {"w": w, "count": state["count"] + 1}, {"loss": loss, "gradients/w": whole, "rows": 8}
 
     rng = np.random.default_rng(0)

@@ -20,7 +20,7 @@ def job(framework: str, program: str, mesh: str = "tensor=2", dtype: str = "floa
     """A case of the tiny contract run by one of the programs of this folder, without extras unless asked for."""
     where = f"{HERE / f'{framework}_programs.py'}:{program}"
     case = Case(contract=f"{HERE / 'tiny.py'}:CONTRACT", implementation=where, mesh=Mesh.parse(mesh), dtype=dtype)
-    extras = {"determinism": False, "responses": False, "trace": False, **asked}
+    extras = {"determinism": False, "input_sensitivity": False, "trace": False, **asked}
     return CaseJob(case=case, framework=framework, target=where, **extras)  # type: ignore[arg-type]
 
 

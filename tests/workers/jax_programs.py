@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from conformance.contract.alteration import Alteration
-from conformance.contract.implementation import Arranged, Implementation, Packed, Unsupported
+from conformance.contract.implementation import Implementation, Packed, Reordered, Unsupported
 
 
 class Reference:
@@ -174,7 +174,7 @@ class WrongBlock(Right):
     """Has eight rows, and positions for six."""
 
     def step(self, w: Any, batch: dict) -> Any:
-        return w, {"outputs/y": Arranged(value=jnp.ones((8, 2)), shape=(8, 2), positions={0: np.arange(6)})}
+        return w, {"outputs/y": Reordered(value=jnp.ones((8, 2)), shape=(8, 2), positions={0: np.arange(6)})}
 
 
 class OnlyState(Right):
@@ -199,10 +199,10 @@ class Shapes(Right):
             "signs": put(np.array([-0.0, 0.0, np.nan])),
             "rows": put(np.arange(16.0).reshape(8, 2), "tensor"),
             "narrow": put(jnp.arange(8, dtype=jnp.bfloat16) / 3, "tensor"),
-            "padded": Arranged(
+            "padded": Reordered(
                 value=put(np.where(padded < 0, 9.0, padded), "tensor"), shape=(6,), positions={0: padded}
             ),
-            "repeated": Arranged(value=put(repeated * 1.0, "tensor"), shape=(4,), positions={0: repeated}),
+            "repeated": Reordered(value=put(repeated * 1.0, "tensor"), shape=(4,), index_map={0: repeated}),
             "one device": jax.device_put(np.arange(3.0), self.jax_mesh.devices.flat[1]),
         }
 

@@ -11,7 +11,7 @@ from conformance.cases.case import Case
 from conformance.cases.resolve import Target
 from conformance.checks import CHECKS
 from conformance.runner.isolation import DEPENDS
-from conformance.runner.run import Bench
+from conformance.runner.run import CaseRunner
 from conformance.workers.pool import Workers
 from tests.workers import tiny
 from tests.workers.conftest import job
@@ -25,7 +25,7 @@ def test_a_case_that_depends_on_another_is_found(framework: str, monkeypatch: py
     monkeypatch.setattr("conformance.runner.run.resolve", lambda case: target)
     narrow, wide, again = replace(case, dtype="float32"), case, replace(case, seed=1)
     with Workers() as workers:
-        bench = Bench(workers=workers, checks=BY_VALUES, alone=True)
+        bench = CaseRunner(workers=workers, checks=BY_VALUES, alone=True)
 
         def judged(one: Case) -> tuple[str, tuple[str, ...]]:
             result = bench.judge_case(one, target)

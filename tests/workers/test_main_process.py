@@ -16,15 +16,15 @@ BOTH = """
 import sys
 from pathlib import Path
 from conformance.workers.pool import Workers
-from conformance.workers.jobs import TruthJob
+from conformance.workers.jobs import ReferenceJob
 from tests.workers.conftest import job, HERE
 if __name__ == "__main__":
     with Workers() as workers:
         folder = workers._folder
         for framework in ("jax", "torch"):
-            extras = dict(determinism=True, responses=True, trace=True)
+            extras = dict(determinism=True, input_sensitivity=True, trace=True)
             outcome = workers.run(job(framework, "Right", dtype="bfloat16", **extras), 120)
-            truth = TruthJob(contract=f"{HERE / 'tiny.py'}:CONTRACT", framework=framework, dtype="bfloat16", seed=0)
+            truth = ReferenceJob(contract=f"{HERE / 'tiny.py'}:CONTRACT", framework=framework, dtype="bfloat16", seed=0)
             print(framework, outcome.failure, workers.run(truth, 120).failure, outcome.reason)
     print("imported", [name for name in ("jax", "torch", "flax", "ml_dtypes") if name in sys.modules])
     print("left behind", folder.exists())

@@ -9,7 +9,7 @@ import pytest
 
 from conformance.contract.mesh import Mesh
 from conformance.evidence.evidence import Evidence, Observed
-from conformance.evidence.gather import assembled, covered
+from conformance.evidence.gather import covered, gathered
 from conformance.workers.pool import Workers
 from tests.workers.conftest import job
 
@@ -62,7 +62,7 @@ def test_bfloat16_travels_as_float32_and_keeps_its_name(seen: dict[str, Observed
     assert observed.dtype == "bfloat16"
     assert set(observed.stored_bytes.values()) == {2 * 2}
     assert {block.value.dtype for block in observed.blocks} == {np.dtype("float32")}
-    whole = assembled(observed, Mesh.parse(MESH))
+    whole = gathered(observed, Mesh.parse(MESH))
     assert np.abs(whole - np.arange(8) / 3).max() < 2**-7
     assert whole[1] != np.float32(1 / 3), "rounded to bfloat16"
 
@@ -70,7 +70,7 @@ def test_bfloat16_travels_as_float32_and_keeps_its_name(seen: dict[str, Observed
 def test_padding_is_dropped_but_its_bytes_count(seen: dict[str, Observed]) -> None:
     observed = seen["padded"]
     assert (observed.shape, observed.stored_shape) == ((6,), (8,))
-    assert np.array_equal(assembled(observed, Mesh.parse(MESH)), np.arange(6.0))
+    assert np.array_equal(gathered(observed, Mesh.parse(MESH)), np.arange(6.0))
     assert set(observed.stored_bytes.values()) == {2 * 8}
     assert covered(observed).all()
 
@@ -79,7 +79,7 @@ def test_repeated_elements_keep_every_copy(seen: dict[str, Observed]) -> None:
     observed = seen["repeated"]
     held = {rank: np.arange(4)[block.index[0]].tolist() for block in observed.blocks for rank in block.ranks}
     assert held == {rank: [rank, rank] for rank in range(4)}
-    assert np.array_equal(assembled(observed, Mesh.parse(MESH)), np.arange(4.0))
+    assert np.array_equal(gathered(observed, Mesh.parse(MESH)), np.arange(4.0))
 
 
 def test_state_is_of_its_own_moment(evidence: Callable[[str], Evidence], framework: str, workers: Workers) -> None:
@@ -112,8 +112,8 @@ def test_torch_uneven_partial_and_differing_copies(evidence: Callable[[str], Evi
     seen = evidence("torch").steps[0]
     sizes = {rank: len(block.value) for block in seen["uneven"].blocks for rank in block.ranks}
     assert {rank: sizes.get(rank, 0) for rank in range(4)} == {0: 2, 1: 2, 2: 1, 3: 0}
-    assert np.array_equal(assembled(seen["uneven"], Mesh.parse(MESH)), np.arange(5.0))
+    assert np.array_equal(gathered(seen["uneven"], Mesh.parse(MESH)), np.arange(5.0))
     assert {block.partial for block in seen["partial"].blocks} == {("tensor",)}
-    assert assembled(seen["partial"], Mesh.parse(MESH)).tolist() == [1.0 + 2 + 3 + 4]
+    assert gathered(seen["partial"], Mesh.parse(MESH)).tolist() == [1.0 + 2 + 3 + 4]
     assert [block.ranks for block in seen["copies"].blocks] == [(0, 1), (2, 3)], "0.0 and -0.0 are other bits"
     assert len(seen["replicated"].blocks) == 1

@@ -17,11 +17,11 @@ import pytest
 
 from conformance.cases.case import Mutation
 from conformance.trace.site import Site
-from conformance.workers.jobs import Outcome, SitesJob, TruthJob
+from conformance.workers.jobs import Outcome, ReferenceJob, SitesJob
 from conformance.workers.pool import Workers, _alike
 from tests.workers.conftest import HERE, job, needs
 
-FULL = {"determinism": True, "responses": True, "trace": True}
+FULL = {"determinism": True, "input_sensitivity": True, "trace": True}
 
 
 def evidence(outcome: Outcome):
@@ -31,7 +31,7 @@ def evidence(outcome: Outcome):
 
 def test_extras(workers: Workers, framework: str) -> None:
     found = evidence(workers.run(job(framework, "Right", **FULL), 120))
-    assert dict(found.responses) == {"x": True, "mask": True, "unused": False}
+    assert dict(found.input_sensitivity) == {"x": True, "mask": True, "unused": False}
     assert found.repeated is not None
     assert {"loss", "gradients/w", "parameters/w"} <= set(found.repeated)
     assert found.devices == (0, 1)
@@ -96,16 +96,16 @@ def test_sites_and_mutations(workers: Workers, framework: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_truth(workers: Workers, framework: str, dtype: str) -> None:
-    truth = workers.run(
-        TruthJob(contract=f"{HERE / 'tiny.py'}:CONTRACT", framework=framework, dtype=dtype, seed=0), 120
+    reference = workers.run(
+        ReferenceJob(contract=f"{HERE / 'tiny.py'}:CONTRACT", framework=framework, dtype=dtype, seed=0), 120
     )
-    assert truth.truth is not None, truth.reason + truth.stack
-    oracle, noise = truth.truth.oracle, truth.truth.noise
+    assert reference.reference is not None, reference.reason + reference.stack
+    oracle, noise = reference.reference.oracle, reference.reference.noise
     assert list(oracle[0]) == ["loss", "gradients/w", "updates/w"]
     assert np.array_equal(oracle[0]["updates/w"], -oracle[0]["gradients/w"])
     epsilon = {"float64": 2.0**-52, "float32": 2.0**-23}[dtype]
     assert 0 < noise[0]["gradients/w"].max() < 64 * epsilon * np.abs(oracle[0]["gradients/w"]).max()
-    assert truth.truth.flops == 2 * (2 * 8 * 6 * 5), "x @ w and x.T @ dy"
+    assert reference.reference.flops == 2 * (2 * 8 * 6 * 5), "x @ w and x.T @ dy"
 
 
 @pytest.mark.parametrize(

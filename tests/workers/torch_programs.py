@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from conformance.contract.alteration import Alteration
-from conformance.contract.implementation import Arranged, Implementation, Sharded, Unsupported
+from conformance.contract.implementation import Implementation, Reordered, Sharded, Unsupported
 
 
 def _gradient(w: Any, x: Any, mask: Any) -> tuple[Any, Any]:
@@ -187,8 +187,8 @@ class Shapes(Right):
             "signs": torch.tensor([-0.0, 0.0, float("nan")]),
             "rows": part(np.arange(16.0).reshape(8, 2)),
             "narrow": part(torch.arange(8, dtype=torch.bfloat16) / 3),
-            "padded": Arranged(value=part(np.where(padded < 0, 9.0, padded)), shape=(6,), positions={0: padded}),
-            "repeated": Arranged(value=part(repeated * 1.0), shape=(4,), positions={0: repeated}),
+            "padded": Reordered(value=part(np.where(padded < 0, 9.0, padded)), shape=(6,), positions={0: padded}),
+            "repeated": Reordered(value=part(repeated * 1.0), shape=(4,), index_map={0: repeated}),
             "uneven": uneven,
             "partial": Sharded(local=torch.tensor([1.0 + self.rank]), placements={"tensor": "P"}, shape=(1,)),
             "copies": torch.tensor([0.0 if self.rank < 2 else -0.0]),

@@ -157,7 +157,7 @@ class FullyShard(CollectiveTraining):
         """A DTensor says itself what it is a part of."""
         return value
 
-    def assembled(self, x: Tensor, *_: Any) -> Tensor:
+    def gathered(self, x: Tensor, *_: Any) -> Tensor:
         return cast(DTensor, x).full_tensor()
 
     # What is refused, and what is said.

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from conformance.contract.implementation import Arranged, Packed
+from conformance.contract.implementation import Packed, Reordered
 from conformance.contract.placements import Placements, local_index
 from suites.pipeline.jax_manual.vector import Vector
 from suites.pipeline.stages import Stages
@@ -131,12 +131,12 @@ class PackedTraining(Stages, ShardMapTraining):
             found |= dict(self.named(f"optimizer/{slot}", values[PACKED]))
         return found | {"optimizer/count": state["count"]}
 
-    def named(self, prefix: str, vectors: jax.Array) -> Iterator[tuple[str, Packed | Arranged]]:
+    def named(self, prefix: str, vectors: jax.Array) -> Iterator[tuple[str, Packed | Reordered]]:
         """What the vectors hold, by name."""
         for name in self.contract.shapes:
             yield f"{prefix}/{name}", self.piece(name, vectors)
 
-    def piece(self, name: str, vectors: jax.Array) -> Packed | Arranged:
+    def piece(self, name: str, vectors: jax.Array) -> Packed | Reordered:
         shape = self.arranged_shape(name, self.positions(name))
         start = self.stored_vector.starts[self.owners[name][0]][name]
         found = Packed(

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from conformance.contract.implementation import Arranged, Packed
+from conformance.contract.implementation import Packed, Reordered
 from conformance.contract.placements import Placements, owned_by, sharded_dim
 from suites.pipeline.jax_manual.executor import Executor
 from suites.pipeline.jax_manual.packing import PACKED
@@ -53,7 +53,7 @@ class Pipeline(Executor):
         vectors, rows = found.pop(f"gradients/{PACKED}"), found.pop(PACKED)
         return state, dict(self.row_pieces(rows)) | found | dict(self.named("gradients", vectors))
 
-    def row_pieces(self, rows: jax.Array) -> Iterator[tuple[str, Packed | Arranged]]:
+    def row_pieces(self, rows: jax.Array) -> Iterator[tuple[str, Packed | Reordered]]:
         """What every stage observed, by name."""
         for stage, starts in enumerate(self.plan.observed):
             for name, (start, shape) in starts.items():

@@ -127,7 +127,7 @@ def _case(contract: str, ranks: int) -> Case:
 def _watched(workers: Workers, name: str, contract: str, ranks: int) -> list[Observations]:
     """What a torch pipeline saw of itself, in every step but the first, which warms up."""
     case, target = _case(contract, ranks), f"suites.pipeline.measure.watched_torch:{name}"
-    job = CaseJob(case=case, framework="torch", target=target, determinism=False, responses=False, trace=False)
+    job = CaseJob(case=case, framework="torch", target=target, determinism=False, input_sensitivity=False, trace=False)
     found = workers.run(job, SECONDS)
     assert found.evidence is not None, found.reason
     return list(found.evidence.steps[1:])

@@ -49,7 +49,7 @@ class Meter:
         return torch.autograd.graph.saved_tensors_hooks(lambda tensor: Kept(tensor, self), lambda kept: kept.tensor)
 
 
-class Watched(Perceptron):
+class TracedStep(Perceptron):
     """Its events with their times in seconds, the most microbatches that it held at once, the most bytes."""
 
     def step(self, state: State, batch: dict[str, np.ndarray]) -> tuple[State, Mapping[str, Any]]:
@@ -79,23 +79,23 @@ class Watched(Perceptron):
             self.times.append((kind, event.stage, event.microbatch, started, time.perf_counter()))
 
 
-class GPipe(Watched):
+class GPipe(TracedStep):
     schedule = "gpipe"
 
 
-class OneFOneB(Watched):
+class OneFOneB(TracedStep):
     schedule = "1f1b"
 
 
-class Interleaved(Watched):
+class Interleaved(TracedStep):
     schedule = "interleaved"
 
 
-class ZeroBubble(Watched):
+class ZeroBubble(TracedStep):
     schedule = "zb-h1"
 
 
-class ZBV(Watched):
+class ZBV(TracedStep):
     schedule = "zbv"
 
 

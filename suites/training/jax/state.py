@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from conformance.contract.implementation import Arranged, Packed
+from conformance.contract.implementation import Packed, Reordered
 from conformance.contract.placements import Placements, sharded_dim
 from reference.jax.rounding import rounded
 from suites.training.stored import Positions, StoredTraining, arrange
@@ -130,12 +130,12 @@ class JaxTraining(StoredTraining):
         return {"parameters": self.parameter_specs(), "optimizer": slots, "count": PartitionSpec()}
 
 
-def arranged(value: Value, positions: Positions) -> Value | Arranged:
+def arranged(value: Value, positions: Positions) -> Value | Reordered:
     """Say how a value is stored, unless that is canonical."""
     if not positions:
         return value
     shape = tuple(int(positions[dim].max()) + 1 if dim in positions else n for dim, n in enumerate(value.shape))
-    return Arranged(value=value, shape=shape, positions=positions)
+    return Reordered(value=value, shape=shape, index_map=positions)
 
 
 def pad_to_multiple(x: jax.Array, dim: int, parts: int) -> jax.Array:

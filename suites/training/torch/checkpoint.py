@@ -60,11 +60,11 @@ class Checkpointed(WholeMatrices, TensorNorms):
 
     def whole_parameter(self, name: str, parameters: Named) -> Tensor:
         """A canonical parameter, from what the ranks store of it."""
-        return self.assembled(parameters[name], self.placements(name), self.positions(name))
+        return self.gathered(parameters[name], self.placements(name), self.positions(name))
 
     def whole_slot(self, name: str, values: Named) -> Tensor:
         """The same of an optimizer slot."""
-        return self.assembled(values[name], self.slot_placements(name), self.slot_positions(name))
+        return self.gathered(values[name], self.slot_placements(name), self.slot_positions(name))
 
     def saved_kinds(self) -> Kinds:
         """Shape and dtype of every tensor in a checkpoint."""

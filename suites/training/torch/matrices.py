@@ -23,13 +23,13 @@ class WholeMatrices(TorchTraining):
 
     def whole_matrix(self, name: str, x: Tensor) -> Tensor:
         """This rank's block of an optimizer slot -> the canonical matrix."""
-        return self.assembled(x, self.slot_placements(name), self.slot_positions(name))
+        return self.gathered(x, self.slot_placements(name), self.slot_positions(name))
 
     def own_block(self, name: str, x: Tensor) -> Tensor:
         """The canonical matrix -> this rank's block of it."""
         return self.slot(name, x.numpy())
 
-    def assembled(self, x: Tensor, placements: Placements, positions: Positions) -> Tensor:
+    def gathered(self, x: Tensor, placements: Placements, positions: Positions) -> Tensor:
         """This rank's block of a tensor -> the canonical tensor."""
         for axis, dim in self.gathered_axes(placements):
             x = self.axis(axis).all_gather(x, dim)

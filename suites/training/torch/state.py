@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from conformance.contract.implementation import Arranged, Sharded
+from conformance.contract.implementation import Reordered, Sharded
 from conformance.contract.placements import Placements, sharded_dim
 from suites.training.stored import Positions, StoredTraining, arrange
 from suites.training.torch.collectives import MeshAxis
@@ -118,36 +118,36 @@ class TorchTraining(StoredTraining):
         }
         return {key: torch.tensor(value, dtype=self.batch_dtype(key, value)) for key, value in blocks.items()}
 
-    def as_stored(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
+    def as_stored(self, name: str, value: Tensor) -> Tensor | Sharded | Reordered:
         """A parameter of this rank -> what it is a part of."""
         return self.part_of(name, value, self.placements(name), self.positions(name))
 
-    def as_slot(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
+    def as_slot(self, name: str, value: Tensor) -> Tensor | Sharded | Reordered:
         return self.part_of(name, value, self.slot_placements(name), self.slot_positions(name))
 
-    def as_gradient(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
+    def as_gradient(self, name: str, value: Tensor) -> Tensor | Sharded | Reordered:
         return self.part_of(name, value, self.gradient_placements(name), self.gradient_positions(name))
 
     def part_of(
         self, name: str, value: Tensor, placements: Placements, positions: Positions
-    ) -> Tensor | Sharded | Arranged:
+    ) -> Tensor | Sharded | Reordered:
         return self.described(value, placements, positions, self.arranged_shape(name, positions))
 
-    def as_output(self, name: str, value: Tensor) -> Tensor | Sharded | Arranged:
+    def as_output(self, name: str, value: Tensor) -> Tensor | Sharded | Reordered:
         """An observation of this rank that has rows -> what it is a part of."""
         placements, positions = self.observation_placements(name), self.observation_positions(name)
         return self.described(value, placements, positions, self.output_shape(name, value, placements))
 
     def described(
         self, value: Tensor, placements: Placements, positions: Positions, stored: tuple[int, ...]
-    ) -> Tensor | Sharded | Arranged:
+    ) -> Tensor | Sharded | Reordered:
         """Say of which whole tensor, `stored` in this shape, a block is a part, and in which order it is stored."""
         placements = {axis: placement for axis, placement in placements.items() if self.axis(axis).size > 1}
         sharded = Sharded(local=value, placements=placements, shape=stored) if placements else value
         if not positions:
             return sharded
         canonical = tuple(int(positions[dim].max()) + 1 if dim in positions else n for dim, n in enumerate(stored))
-        return Arranged(value=sharded, shape=canonical, positions=positions)
+        return Reordered(value=sharded, shape=canonical, index_map=positions)
 
     def stored_shape(self, name: str) -> tuple[int, ...]:
         """Shape of the whole of a parameter as it is stored."""

@@ -1,4 +1,4 @@
-"""`Arranged` and `Packed` as JAX pytrees, so that a traced step may return them: all but the array is static."""
+"""`Reordered` and `Packed` as JAX pytrees, so that a traced step may return them: all but the array is static."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from conformance.contract.implementation import Arranged, Packed
+from conformance.contract.implementation import Packed, Reordered
 
 Static = tuple[tuple[int, ...], tuple[tuple[int, tuple[int, ...]], ...]]
 
 
-def _flatten(arranged: Arranged) -> tuple[tuple[Any], Static]:
-    positions = ((dim, tuple(np.asarray(where).tolist())) for dim, where in sorted(arranged.positions.items()))
-    return (arranged.value,), (tuple(arranged.shape), tuple(positions))
+def _flatten(arranged: Reordered) -> tuple[tuple[Any], Static]:
+    index_map = ((dim, tuple(np.asarray(where).tolist())) for dim, where in sorted(arranged.index_map.items()))
+    return (arranged.value,), (tuple(arranged.shape), tuple(index_map))
 
 
-def _unflatten(static: Static, children: Any) -> Arranged:
-    shape, positions = static
-    return Arranged(value=children[0], shape=shape, positions={dim: np.array(where) for dim, where in positions})
+def _unflatten(static: Static, children: Any) -> Reordered:
+    shape, index_map = static
+    return Reordered(value=children[0], shape=shape, index_map={dim: np.array(where) for dim, where in index_map})
 
 
 def _flatten_packed(packed: Packed) -> tuple[tuple[Any], Any]:
@@ -35,5 +35,5 @@ def _unflatten_packed(static: Any, children: Any) -> Packed:
 def register() -> None:
     """Make both known to JAX; harmless when they already are."""
     with suppress(ValueError):
-        jax.tree_util.register_pytree_node(Arranged, _flatten, _unflatten)
+        jax.tree_util.register_pytree_node(Reordered, _flatten, _unflatten)
         jax.tree_util.register_pytree_node(Packed, _flatten_packed, _unflatten_packed)

@@ -15,7 +15,7 @@ class WorkerFailed(RuntimeError):  # noqa: N818
     """A worker did not start; the message says what it printed."""
 
 
-class Switchboard:
+class ConnectionListener:
     """Listens on a socket file until closed."""
 
     def __init__(self, address: str) -> None:

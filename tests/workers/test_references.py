@@ -6,23 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conformance.workers.reference import _begun_at, _perturbed
 
-from conformance.evidence.evidence import Truth
+from conformance.evidence.evidence import ReferenceResult
 from conformance.evidence.tolerance import EPSILON
-from conformance.workers.jobs import TruthJob
+from conformance.workers.jobs import ReferenceJob
 from conformance.workers.pool import Workers
-from conformance.workers.truth import _begun_at, _perturbed
 
 HERE = Path(__file__).parent
 PARAMETERS = {"w": np.linspace(-1, 1, 12).reshape(3, 4)}
 BATCH = {"x": np.linspace(1, 2, 6), "tokens": np.arange(6, dtype=np.int32), "mask": np.array([1.0, 0.0, 1.0])}
 
 
-def ask(workers: Workers, framework: str, dtype: str, seed: int = 0, contract: str = "tensor/mlp") -> Truth:
-    job = TruthJob(contract=contract, framework=framework, dtype=dtype, seed=seed)
+def ask(workers: Workers, framework: str, dtype: str, seed: int = 0, contract: str = "tensor/mlp") -> ReferenceResult:
+    job = ReferenceJob(contract=contract, framework=framework, dtype=dtype, seed=seed)
     outcome = workers.run(job, 200)
-    assert outcome.truth is not None, outcome.reason + outcome.stack
-    return outcome.truth
+    assert outcome.reference is not None, outcome.reason + outcome.stack
+    return outcome.reference
 
 
 def test_member_zero_is_not_moved() -> None:
@@ -49,8 +49,8 @@ def test_members_move_differently_and_always_the_same_way() -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 def test_noise_is_there_and_of_the_size_of_a_rounding(workers: Workers, framework: str, dtype: str) -> None:
-    truth = ask(workers, framework, dtype)
-    for oracle, noise in zip(truth.oracle, truth.noise, strict=True):
+    reference = ask(workers, framework, dtype)
+    for oracle, noise in zip(reference.oracle, reference.noise, strict=True):
         assert list(oracle) == list(noise)
         for name, true in oracle.items():
             if name.startswith(("gradients/", "outputs/")):
@@ -58,7 +58,7 @@ def test_noise_is_there_and_of_the_size_of_a_rounding(workers: Workers, framewor
                 assert noise[name].max() < 256 * EPSILON[dtype] * np.abs(true).max(), name
             assert noise[name].dtype == true.dtype == np.float64
             assert np.isfinite(noise[name]).all()
-    assert not any(noise["metrics/tokens"].any() for noise in truth.noise), "counts do not round"
+    assert not any(noise["metrics/tokens"].any() for noise in reference.noise), "counts do not round"
 
 
 def test_truth_is_the_same_twice_and_another_for_another_seed(workers: Workers, framework: str) -> None:
@@ -70,10 +70,10 @@ def test_truth_is_the_same_twice_and_another_for_another_seed(workers: Workers, 
 
 def test_choices_of_the_oracle_are_replayed_where_dtypes_are_narrow(workers: Workers, framework: str) -> None:
     wide, narrow = (ask(workers, framework, dtype, contract="moe/gshard") for dtype in ("float64", "bfloat16"))
-    assert wide.decided == ({},) * len(wide.oracle)
-    for decided, oracle, noise in zip(narrow.decided, narrow.oracle, narrow.noise, strict=True):
-        assert decided.keys() == {"routing.moe"}
-        assert np.array_equal(decided["routing.moe"], oracle["choices/moe"])
+    assert wide.decisions == ({},) * len(wide.oracle)
+    for decisions, oracle, noise in zip(narrow.decisions, narrow.oracle, narrow.noise, strict=True):
+        assert decisions.keys() == {"routing.moe"}
+        assert np.array_equal(decisions["routing.moe"], oracle["choices/moe"])
         assert not noise["choices/moe"].any()
         assert noise["scores/moe"].any(), "what the router itself would choose is still its own"
 
@@ -92,7 +92,7 @@ def test_the_yardstick_of_a_sum_knows_its_number_of_terms(workers: Workers, fram
     small, large = (
         ask(workers, framework, "float64", contract=f"{HERE / 'long_sums.py'}:{name}") for name in ("SHORT", "LONG")
     )
-    relative = [float(truth.noise[0]["loss"] / truth.oracle[0]["loss"]) for truth in (small, large)]
+    relative = [float(reference.noise[0]["loss"] / reference.oracle[0]["loss"]) for reference in (small, large)]
     assert relative[1] > 4 * EPSILON["float64"]
     assert relative[1] > 2 * relative[0]
 

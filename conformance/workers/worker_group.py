@@ -36,7 +36,7 @@ class Member:
     log: Path
 
 
-class Crew:
+class WorkerGroup:
     """Processes that are given the same job at the same time. `ended(pid)` tells how one ended, None if unknown."""
 
     def __init__(self, members: Sequence[Member], ended: Callable[[int], int | None]) -> None:
@@ -92,7 +92,7 @@ class Crew:
 class _Watch:
     """One job under way."""
 
-    def __init__(self, crew: Crew, timeout_seconds: float, memory_bytes: int) -> None:
+    def __init__(self, crew: WorkerGroup, timeout_seconds: float, memory_bytes: int) -> None:
         self.crew, self.timeout_seconds, self.memory_bytes = crew, timeout_seconds, memory_bytes
         self.began = {member.name: _size(member.log) for member in crew.members}
         self.started = self.weighed = time.monotonic()

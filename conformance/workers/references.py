@@ -12,11 +12,11 @@ import numpy as np
 
 from conformance.cases.raised import said
 from conformance.contract.contract import Arrays, Contract
-from conformance.evidence.evidence import Truth
+from conformance.evidence.evidence import ReferenceResult
 from conformance.evidence.tolerance import EPSILON, bounded_as
 from conformance.trace.stochastic import Stochastic
 from conformance.workers.altered import altered, real_inputs
-from conformance.workers.jobs import TruthJob
+from conformance.workers.jobs import ReferenceJob
 from conformance.workers.lookup import contract, load
 from conformance.workers.platform import Clock, Work
 
@@ -58,15 +58,15 @@ class References:
         self.framework, self.to_numpy, self.work, self.stochastic = framework, to_numpy, work, stochastic
         self._kept: OrderedDict[tuple[str, str], Kept] = OrderedDict()
 
-    def truth(self, job: TruthJob) -> Truth:
+    def reference(self, job: ReferenceJob) -> ReferenceResult:
         """The oracle and the noise around it."""
         clock, found = Clock(), contract(job.contract)
         parameters = found.parameters(job.seed)
         batches = found.batches(job.seed, found.recipe.steps)
         with clock("reference"):
             oracle = self.run(found, "float64", parameters, batches)
-            decided = tuple(_decisions(found, step) if job.dtype != "float64" else {} for step in oracle)
-            given = [batch | replayed for batch, replayed in zip(batches, decided, strict=True)]
+            decisions = tuple(_decisions(found, step) if job.dtype != "float64" else {} for step in oracle)
+            given = [batch | replayed for batch, replayed in zip(batches, decisions, strict=True)]
             noise = self.noise(found, job.dtype, parameters, given, oracle)
             kept = self.kept(found, "float64")
             lower = kept.stochastic.lower if job.dtype == "float64" else ()
@@ -75,11 +75,11 @@ class References:
             trainer = kept.trainer
             unmoved = self.unmoved(trainer, parameters, batches[0], oracle[0])
             flops, operations = self.work(trainer.step, trainer.place(parameters), batches[0])
-        return Truth(
+        return ReferenceResult(
             oracle=oracle,
             noise=noise,
             initial=parameters,
-            decided=decided,
+            decisions=decisions,
             flops=flops,
             operations=operations,
             unmoved=unmoved,

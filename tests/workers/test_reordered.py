@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from conformance.contract.implementation import Arranged
+from conformance.contract.implementation import Reordered
 from conformance.contract.mesh import Mesh
 from conformance.evidence.evidence import Block, Observed
-from conformance.evidence.gather import assembled
+from conformance.evidence.gather import gathered
 from conformance.workers.observe import Unreadable, arranged, plain, widened
 
 MESH = Mesh.parse("tensor=2")
@@ -27,8 +27,8 @@ def stored(*rows: Sequence[float], partial: tuple[str, ...] = ()) -> Observed:
     return Observed(shape=(int(stops[-1]),), dtype="float64", blocks=blocks)
 
 
-def how(*positions: int, size: int) -> Arranged:
-    return Arranged(value=None, shape=(size,), positions={0: np.array(positions)})
+def how(*positions: int, size: int) -> Reordered:
+    return Reordered(value=None, shape=(size,), index_map={0: np.array(positions)})
 
 
 @pytest.mark.parametrize(
@@ -42,9 +42,9 @@ def how(*positions: int, size: int) -> Arranged:
     ],
     ids=["permuted", "padded", "only padding", "repeated", "empty"],
 )
-def test_elements_stand_at_their_canonical_index(observed: Observed, arrangement: Arranged, whole: list[int]) -> None:
+def test_elements_stand_at_their_canonical_index(observed: Observed, arrangement: Reordered, whole: list[int]) -> None:
     found = arranged(observed, arrangement)
-    assert np.array_equal(assembled(found, MESH), whole)
+    assert np.array_equal(gathered(found, MESH), whole)
     assert found.stored_shape == observed.shape
 
 
@@ -56,14 +56,14 @@ def test_a_partial_sum_stays_one() -> None:
 @pytest.mark.parametrize(
     ("arrangement", "sentence"),
     [
-        (how(0, 1, 2, size=4), "4 stored elements, but 3 positions"),
+        (how(0, 1, 2, size=4), "4 stored elements, but its index map has 3"),
         (how(0, 1, 2, 4, size=4), "outside its 4 elements"),
         (how(0, 1, 2, -2, size=4), "outside its 4 elements"),
-        (Arranged(value=None, shape=(2, 2), positions={}), "1 dims and arranged into 2"),
-        (Arranged(value=None, shape=(3,), positions={}), "4 stored elements for 3"),
+        (Reordered(value=None, shape=(2, 2), index_map={}), "1 dims and arranged into 2"),
+        (Reordered(value=None, shape=(3,), index_map={}), "4 stored elements for 3"),
     ],
 )
-def test_positions_that_cannot_be_are_refused(arrangement: Arranged, sentence: str) -> None:
+def test_positions_that_cannot_be_are_refused(arrangement: Reordered, sentence: str) -> None:
     with pytest.raises(Unreadable, match=sentence):
         arranged(stored([0, 1], [2, 3]), arrangement)
 

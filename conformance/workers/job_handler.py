@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from conformance.workers.execute import Execution
-from conformance.workers.jobs import CaseJob, MeasureJob, SitesJob, Task, TruthJob
+from conformance.workers.jobs import CaseJob, MeasureJob, ReferenceJob, SitesJob, Task
 from conformance.workers.platform import Platform
-from conformance.workers.truth import References
+from conformance.workers.reference import References
 
 
-class Answers:
+class JobHandler:
     """Called with a job; after an exception no implementation is used again: it may have been left halfway."""
 
     def __init__(self, platform: Platform, references: References) -> None:
@@ -24,8 +24,8 @@ class Answers:
             raise
 
     def _answer(self, job: Task) -> Any:
-        if isinstance(job, TruthJob):
-            return self.references.truth(job)
+        if isinstance(job, ReferenceJob):
+            return self.references.reference(job)
         if isinstance(job, SitesJob):
             return Execution(job, self.platform).sites()
         if isinstance(job, MeasureJob):
