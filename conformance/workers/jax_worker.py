@@ -37,7 +37,7 @@ def main(address: str, name: str, log: str, devices: str) -> None:
     from conformance.workers.compiled import keep_compiled
     from conformance.workers.jax_platform import JaxPlatform, to_numpy, work
     from conformance.workers.job_handler import JobHandler
-    from conformance.workers.reference import References
+    from conformance.workers.references import References
 
     take_folders()
     keep_compiled()

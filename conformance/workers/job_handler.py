@@ -7,7 +7,7 @@ from typing import Any
 from conformance.workers.execute import Execution
 from conformance.workers.jobs import CaseJob, MeasureJob, ReferenceJob, SitesJob, Task
 from conformance.workers.platform import Platform
-from conformance.workers.reference import References
+from conformance.workers.references import References
 
 
 class JobHandler:

@@ -17,8 +17,8 @@ class CaseJob:
     """Run one case. `target` and `fault` are 'module:Class' or '/path/file.py:Class'; a fault is a mixin put in front.
 
     The switches ask for the runs that checks need besides the first step: the later steps, the first one again from a
-    second placement, one per batch key with that key changed, and the traced program, and those of the `relations` that are
-    named.
+    second placement, one per batch key with that key changed, and the traced program. `relations` names those to make
+    extra runs for.
     `decisions` is what joins the batch of each step: decisions of the oracle that are replayed.
     """
 

@@ -143,7 +143,7 @@ def _rank(address: str, rank: Rank, folder: str) -> None:
 
     from conformance.trace.torch_stochastic import StochasticStep
     from conformance.workers.job_handler import JobHandler
-    from conformance.workers.reference import References
+    from conformance.workers.references import References
     from conformance.workers.torch_platform import TorchPlatform, to_numpy, work
 
     connection = connect(address, f"{rank.name}-{rank.number}")

@@ -171,10 +171,10 @@ class Refuses(Right):
 
 
 class WrongBlock(Right):
-    """Has eight rows, and positions for six."""
+    """Has eight rows, and an index map of six."""
 
     def step(self, w: Any, batch: dict) -> Any:
-        return w, {"outputs/y": Reordered(value=jnp.ones((8, 2)), shape=(8, 2), positions={0: np.arange(6)})}
+        return w, {"outputs/y": Reordered(value=jnp.ones((8, 2)), shape=(8, 2), index_map={0: np.arange(6)})}
 
 
 class OnlyState(Right):
@@ -200,7 +200,7 @@ class Shapes(Right):
             "rows": put(np.arange(16.0).reshape(8, 2), "tensor"),
             "narrow": put(jnp.arange(8, dtype=jnp.bfloat16) / 3, "tensor"),
             "padded": Reordered(
-                value=put(np.where(padded < 0, 9.0, padded), "tensor"), shape=(6,), positions={0: padded}
+                value=put(np.where(padded < 0, 9.0, padded), "tensor"), shape=(6,), index_map={0: padded}
             ),
             "repeated": Reordered(value=put(repeated * 1.0, "tensor"), shape=(4,), index_map={0: repeated}),
             "one device": jax.device_put(np.arange(3.0), self.jax_mesh.devices.flat[1]),

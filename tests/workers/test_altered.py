@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance.workers.reference import References
 
 from conformance.contract.contract import Arrays
 from conformance.workers.altered import altered
+from conformance.workers.references import References
 
 IDS = np.array([[3, 1, 2], [0, 3, 1]], dtype=np.int32)
 

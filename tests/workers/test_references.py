@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conformance.workers.reference import _begun_at, _perturbed
 
 from conformance.evidence.evidence import ReferenceResult
 from conformance.evidence.tolerance import EPSILON
 from conformance.workers.jobs import ReferenceJob
 from conformance.workers.pool import Workers
+from conformance.workers.references import _begun_at, _perturbed
 
 HERE = Path(__file__).parent
 PARAMETERS = {"w": np.linspace(-1, 1, 12).reshape(3, 4)}

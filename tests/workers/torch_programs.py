@@ -187,7 +187,7 @@ class Shapes(Right):
             "signs": torch.tensor([-0.0, 0.0, float("nan")]),
             "rows": part(np.arange(16.0).reshape(8, 2)),
             "narrow": part(torch.arange(8, dtype=torch.bfloat16) / 3),
-            "padded": Reordered(value=part(np.where(padded < 0, 9.0, padded)), shape=(6,), positions={0: padded}),
+            "padded": Reordered(value=part(np.where(padded < 0, 9.0, padded)), shape=(6,), index_map={0: padded}),
             "repeated": Reordered(value=part(repeated * 1.0), shape=(4,), index_map={0: repeated}),
             "uneven": uneven,
             "partial": Sharded(local=torch.tensor([1.0 + self.rank]), placements={"tensor": "P"}, shape=(1,)),
