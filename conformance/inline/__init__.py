@@ -1,0 +1,1 @@
+"""`conformance.check`: somebody's own functions, judged in their own test."""
