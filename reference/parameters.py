@@ -36,7 +36,8 @@ def generator(seed: int, name: str) -> np.random.Generator:
 
 def dyadic_numbers(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Random k/4 with k in {-4, .., -1, 1, .., 4}."""
-    return rng.integers(1, 5, shape) * rng.choice([-0.25, 0.25], shape)
+    value: np.ndarray = rng.integers(1, 5, shape) * rng.choice([-0.25, 0.25], shape)
+    return value
 
 
 def to_float32_values(values: np.ndarray) -> np.ndarray:

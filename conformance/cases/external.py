@@ -47,7 +47,8 @@ def _look(file: str, cls: str) -> dict[str, str]:
             "wrong": f"The implementation file '{file}' does not import: it was still busy after {SECONDS:.0f} seconds."
         }
     try:
-        return json.loads(done.stdout.rpartition("\x1e")[2])
+        value: dict[str, str] = json.loads(done.stdout.rpartition("\x1e")[2])
+        return value
     except ValueError:
         return {
             "wrong": f"The implementation file '{file}' ends the process that imports it (status {done.returncode})."

@@ -10,6 +10,7 @@ from conformance.evidence.comparison import CaseRun
 from conformance.records.results import CheckResult, Worst
 
 Key = tuple[str, str, tuple[str, ...]]  # phase, kind, axes
+Counts = dict[Key, tuple[int, int]]  # calls and bytes
 
 
 class Communication(Check):
@@ -59,8 +60,8 @@ def differing_axes(case_run: CaseRun) -> list[tuple[Key, int, int]]:
     return [(key, declared.get(key, (0, 0))[0], traced.get(key, (0, 0))[0]) for key in keys]
 
 
-def _by_key(traffic: Iterable[Traffic]) -> dict[Key, tuple[int, int]]:
-    found: dict[Key, tuple[int, int]] = {}
+def _by_key(traffic: Iterable[Traffic]) -> Counts:
+    found: Counts = {}
     for one in traffic:
         key = (one.phase, one.kind, one.axes)
         calls, size = found.get(key, (0, 0))
@@ -77,12 +78,12 @@ def _spoken(key: Key) -> str:
     return f"{key[0]} {key[1]} over {'+'.join(key[2])}"
 
 
-def _sentence(key: Key, declared: dict[Key, tuple[int, int]], traced: dict[Key, tuple[int, int]]) -> str:
+def _sentence(key: Key, declared: Counts, traced: Counts) -> str:
     said, seen = declared.get(key, (0, 0)), traced.get(key, (0, 0))
     return f"{_spoken(key)}: declared {said[0]} calls of {said[1]} bytes, traced {seen[0]} calls of {seen[1]} bytes."
 
 
-def _worst(differing: list[Key], declared: dict, traced: dict) -> Worst | None:
+def _worst(differing: list[Key], declared: Counts, traced: Counts) -> Worst | None:
     if not differing:
         return None
     key = max(differing, key=lambda k: abs(declared.get(k, (0, 0))[1] - traced.get(k, (0, 0))[1]))

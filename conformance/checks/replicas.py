@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from conformance.checks.check import LATER_STEPS, Check
 from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Observations
@@ -41,7 +43,7 @@ def _moments(case_run: CaseRun) -> list[tuple[str, Observations]]:
     ]
 
 
-def in_flow(case_run: CaseRun, observations: Observations) -> list:
+def in_flow(case_run: CaseRun, observations: Observations) -> list[Any]:
     """Data-flow order where the oracle knows the tensor, the candidate's own order after that."""
     order = {name: i for i, name in enumerate(case_run.reference.oracle[0])} if case_run.reference.oracle else {}
     return sorted(observations.items(), key=lambda item: order.get(item[0], len(order)))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from conformance.contract.mesh import MOST_DEVICES
 from conformance.records import environment
@@ -118,7 +119,7 @@ def _affordable() -> int:
     return max(1, int(psutil.virtual_memory().available // RANK_BYTES))
 
 
-def _probe(framework: str) -> dict:
+def _probe(framework: str) -> dict[str, Any]:
     command = [sys.executable, "-c", PROBES[framework]]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
@@ -126,7 +127,8 @@ def _probe(framework: str) -> dict:
         return {"wrong": f"importing it took more than {PROBE_SECONDS:.0f} seconds"}
     lines = done.stdout.strip().splitlines()
     if done.returncode == 0 and lines:
-        return json.loads(lines[-1])
+        found: dict[str, Any] = json.loads(lines[-1])
+        return found
     said = done.stderr.strip().splitlines()
     return {"wrong": said[-1] if said else f"importing it ended the process with status {done.returncode}"}
 

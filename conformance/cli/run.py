@@ -26,9 +26,10 @@ from conformance.records import environment
 from conformance.records.base import writable
 from conformance.records.files import WriteFailed
 from conformance.records.recorder import RESULTS, Recorder, read
-from conformance.records.records import CaseRecord, RunRecord
+from conformance.records.records import CaseRecord
 from conformance.records.reproduce import reproduction
 from conformance.records.results import CaseResult, overhead
+from conformance.records.run_record import RunRecord
 from conformance.report.progress import progress_for
 
 if TYPE_CHECKING:

@@ -149,4 +149,4 @@ FEATURES = {
 
 
 def _differ(one: Recipe, other: Recipe, name: str) -> bool:
-    return getattr(one, name) != getattr(other, name)
+    return bool(getattr(one, name) != getattr(other, name))

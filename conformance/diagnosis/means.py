@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -33,13 +34,13 @@ def mean_of_means(suspect: DivergedTensor) -> Iterator[Cause]:
                 break
 
 
-def _places(suspect: DivergedTensor, axis: str, parts: dict) -> Iterator[list]:
+def _places(suspect: DivergedTensor, axis: str, parts: dict[int, Any]) -> Iterator[list[Any]]:
     """For each position along an axis, where the elements lie that ranks there hold."""
     for position in range(suspect.mesh.size(axis)):
         yield [where for rank, where in parts.items() if suspect.mesh.coordinates(rank)[axis] == position]
 
 
-def _mean(losses: np.ndarray, mask: np.ndarray, places: list) -> float | None:
+def _mean(losses: np.ndarray, mask: np.ndarray, places: list[Any]) -> float | None:
     held = np.zeros(losses.shape, dtype=bool)
     for where in places:
         held[where] = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 REDUCTION, GRADIENTS, STATISTICS, COMPUTATION = "reduction", "gradients", "statistics", "computation"
 BITS = {"float8_e4m3fn": 8, "float8_e5m2": 8, "bfloat16": 16, "float16": 16, "float32": 32, "float64": 64}
@@ -35,7 +36,7 @@ def is_narrow(dtype: str) -> bool:
 
 def distinct(operations: list[Operation]) -> tuple[Operation, ...]:
     """One of each kind, the first that was met, wherever the others stand."""
-    met: dict[tuple, Operation] = {}
+    met: dict[tuple[Any, ...], Operation] = {}
     for one in operations:
         met.setdefault((one.role, one.tensor, one.operation, one.dtype, one.axes), one)
     return tuple(met.values())

@@ -159,7 +159,8 @@ class CaseRun:
     def _magnitude(self, name: str, expected: np.ndarray) -> np.ndarray:
         """An update is the difference of two stored parameters, and is rounded as they are."""
         start = self.reference.initial.get(name.removeprefix("updates/")) if name.startswith("updates/") else None
-        return np.abs(expected) if start is None else np.abs(start) + np.abs(expected)
+        value: np.ndarray = np.abs(expected) if start is None else np.abs(start) + np.abs(expected)
+        return value
 
     def whole(self, observed: Observed) -> np.ndarray:
         return gathered(observed, self.case.mesh)

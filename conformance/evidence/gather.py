@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +104,7 @@ def disagreements(observed: Observed) -> Iterator[tuple[Block, Block]]:
 def _overlapping_pairs(blocks: tuple[Block, ...]) -> Iterator[tuple[Block, Block]]:
     """Candidate pairs, found cheaply: equal indexes first, then (for index arrays) any two blocks."""
     if all(isinstance(part, slice) for block in blocks for part in block.index):
-        same: dict[tuple, list[Block]] = defaultdict(list)
+        same: dict[tuple[Any, ...], list[Block]] = defaultdict(list)
         for block in blocks:
             if not block.partial:
                 same[tuple((part.start, part.stop) for part in block.index)].append(block)  # type: ignore[union-attr]

@@ -38,7 +38,7 @@ class Excess:
 
     @property
     def ratio(self) -> float:
-        return _ratio(np.array([self.error]), np.array([self.yardstick]))[0]
+        return float(_ratio(np.array([self.error]), np.array([self.yardstick]))[0])
 
 
 def block_starts(shape: tuple[int, ...]) -> np.ndarray:
@@ -52,7 +52,8 @@ def block_starts(shape: tuple[int, ...]) -> np.ndarray:
 
 def yardsticks(magnitude: np.ndarray, noise: np.ndarray, epsilon: float) -> np.ndarray:
     """Per row block: the noise of the reference there, at least one ulp of the block's largest value."""
-    return np.maximum(_block_max(noise), epsilon * _block_max(magnitude))
+    value: np.ndarray = np.maximum(_block_max(noise), epsilon * _block_max(magnitude))
+    return value
 
 
 def excess(error: np.ndarray, magnitude: np.ndarray, noise: np.ndarray, epsilon: float) -> Excess:
@@ -74,7 +75,8 @@ def allowed(magnitude: np.ndarray, noise: np.ndarray, epsilon: float, bound: flo
     starts, shape = block_starts(noise.shape), noise.shape
     per_block = bound * yardsticks(magnitude, noise, epsilon)
     if not shape:
-        return per_block[0]
+        value: np.ndarray = per_block[0]
+        return value
     counts = np.diff(np.append(starts, shape[0]))
     return np.broadcast_to(np.repeat(per_block, counts).reshape(-1, *[1] * (noise.ndim - 1)), shape)
 

@@ -55,8 +55,8 @@ class Judgement:
 
 def check(
     *,
-    reference: Callable,
-    candidate: Callable,
+    reference: Callable[..., Any],
+    candidate: Callable[..., Any],
     parameters: Mapping[str, Any],
     batch: Mapping[str, Any],
     mesh: str,
@@ -152,7 +152,7 @@ def _mesh(text: str, functions: Functions) -> Mesh:
     return mesh
 
 
-def _framework(candidate: Callable) -> str:
+def _framework(candidate: Callable[..., Any]) -> str:
     """The framework of which the candidate's module has something."""
     values = vars(sys.modules[candidate.__module__]).values()
     names = [value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None) for value in values]

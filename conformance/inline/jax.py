@@ -26,11 +26,11 @@ class Reference:
     def place(self, parameters: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         return _cast(parameters, self.dtype)
 
-    def step(self, state: dict, batch: dict[str, np.ndarray]) -> tuple[dict, Mapping[str, Any]]:
+    def step(self, state: dict[str, Any], batch: dict[str, np.ndarray]) -> tuple[dict[str, Any], Mapping[str, Any]]:
         (loss, outputs), gradients = self._evaluated(state, _cast(batch, self.dtype))
         return state, observations(loss, outputs, gradients)
 
-    def _evaluated(self, state: dict, batch: dict) -> Any:
+    def _evaluated(self, state: dict[str, Any], batch: dict[str, Any]) -> Any:
         """Compiled; a function that looks at values cannot be, and runs as it stands."""
         if self.compiled is not None:
             try:
@@ -39,7 +39,7 @@ class Reference:
                 self.compiled = None
         return self.differentiated(state, batch)
 
-    def collect(self, state: dict) -> Mapping[str, Any]:
+    def collect(self, state: dict[str, Any]) -> Mapping[str, Any]:
         return {f"parameters/{name}": value for name, value in state.items()}
 
 
@@ -48,15 +48,15 @@ class Candidate(Implementation):
 
     framework = "jax"
 
-    def place(self, parameters: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict:
+    def place(self, parameters: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, Any]:
         self.function, self.device_mesh = load(self.contract.model.candidate), mesh
         return parameters
 
-    def step(self, state: dict, batch: dict[str, np.ndarray]) -> tuple[dict, Mapping[str, Any]]:
+    def step(self, state: dict[str, Any], batch: dict[str, np.ndarray]) -> tuple[dict[str, Any], Mapping[str, Any]]:
         """The function gets arrays of its own: it may donate them."""
         return state, self.function(_cast(state, self.dtype), _cast(batch, self.dtype), self.device_mesh)
 
-    def collect(self, state: dict) -> Mapping[str, Any]:
+    def collect(self, state: dict[str, Any]) -> Mapping[str, Any]:
         return {f"parameters/{name}": value for name, value in state.items()}
 
 

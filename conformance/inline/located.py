@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 COMPILED = ("PjitFunction",)  # the same function, compiled: jax.jit
 
 
-def where(function: Callable) -> str:
+def where(function: Callable[..., Any]) -> str:
     """Raises ValueError, in one sentence, for what is not at the top level of a module under its own name."""
     name = getattr(function, "__qualname__", "")
     module = sys.modules.get(getattr(function, "__module__", None) or "")
@@ -29,7 +30,7 @@ def where(function: Callable) -> str:
     return f"{_imported_as(module)}@{Path(file).resolve()}:{name}"
 
 
-def _compiles(function: Callable, there: object) -> bool:
+def _compiles(function: Callable[..., Any], there: object) -> bool:
     return type(function).__name__ in COMPILED and inspect.unwrap(function) is there
 
 

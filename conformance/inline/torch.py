@@ -24,7 +24,7 @@ class Reference:
     def place(self, parameters: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         return _cast(parameters, self.dtype)
 
-    def step(self, state: dict, batch: dict[str, np.ndarray]) -> tuple[dict, Mapping[str, Any]]:
+    def step(self, state: dict[str, Any], batch: dict[str, np.ndarray]) -> tuple[dict[str, Any], Mapping[str, Any]]:
         leaves = {name: value.clone().requires_grad_() for name, value in state.items()}
         found = self.function(leaves, _cast(batch, self.dtype))
         loss, outputs = found if isinstance(found, tuple) else (found, {})
@@ -35,7 +35,7 @@ class Reference:
         seen = {f"outputs/{name}": value.detach() for name, value in outputs.items()} | {"loss": loss.detach()}
         return state, seen | {f"gradients/{name}": named[name] for name in reversed(list(named))}
 
-    def collect(self, state: dict) -> Mapping[str, Any]:
+    def collect(self, state: dict[str, Any]) -> Mapping[str, Any]:
         return {f"parameters/{name}": value for name, value in state.items()}
 
 
@@ -44,15 +44,15 @@ class Candidate(Implementation):
 
     framework = "torch"
 
-    def place(self, parameters: dict[str, np.ndarray], mesh: Any) -> dict:
+    def place(self, parameters: dict[str, np.ndarray], mesh: Any) -> dict[str, Any]:
         self.function, self.device_mesh = load(self.contract.model.candidate), mesh
         return _cast(parameters, self.dtype)
 
-    def step(self, state: dict, batch: dict[str, np.ndarray]) -> tuple[dict, Mapping[str, Any]]:
+    def step(self, state: dict[str, Any], batch: dict[str, np.ndarray]) -> tuple[dict[str, Any], Mapping[str, Any]]:
         leaves = {name: value.clone().requires_grad_() for name, value in state.items()}
         return state, self.function(leaves, _cast(batch, self.dtype), self.device_mesh)
 
-    def collect(self, state: dict) -> Mapping[str, Any]:
+    def collect(self, state: dict[str, Any]) -> Mapping[str, Any]:
         master = torch.float64 if self.dtype == "float64" else torch.float32
         return {f"parameters/{name}": value.to(master) for name, value in state.items()}
 

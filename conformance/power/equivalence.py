@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def _same_values(case: Case, workers: Workers, reordered: bool) -> bool:
     return all(_alike(mutated[key], unchanged[key], ULPS if reordered else 0) for key in unchanged)
 
 
-def _values(case: Case, workers: Workers) -> dict[tuple, np.ndarray] | None:
+def _values(case: Case, workers: Workers) -> dict[tuple[Any, ...], np.ndarray] | None:
     """(step, observation, rank) -> what that rank holds."""
     target = resolve(case)
     job = CaseJob(

@@ -234,7 +234,7 @@ def _tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _place(row: PowerRow) -> tuple:
+def _place(row: PowerRow) -> tuple[Any, ...]:
     number = int(row.id.rpartition("@")[2]) if row.kind == "mutation" else 0
     where = (row.contract, row.implementation, row.mesh, row.dtype)
     return (row.as_expected, KINDS.index(row.kind), *where, number, row.id)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def wrong(found: Sequence[Judged]) -> list[Judged]:
     return [one for one in found if not one.rightly]
 
 
-def content(found: Sequence[Judged]) -> dict:
+def content(found: Sequence[Judged]) -> dict[str, Any]:
     """As JSON. A program is drawn again from its seed and framework."""
     named = [
         {"planted": one.planted, "said": one.said, "ratio": one.ratio} | asdict(one.program) for one in wrong(found)

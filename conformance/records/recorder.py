@@ -13,8 +13,9 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from conformance.cases.usage import UsageError
+from conformance.records.base import SCHEMA_VERSION
 from conformance.records.files import WriteFailed, cannot_write, write_whole
-from conformance.records.records import SCHEMA_VERSION, CaseRecord
+from conformance.records.records import CaseRecord
 from conformance.records.run_record import PartRecord, RunRecord
 
 CASES, RUN = "cases.jsonl", "run.json"

@@ -118,4 +118,5 @@ def _moved(before_BS: np.ndarray, after_BS: np.ndarray) -> np.ndarray:
     if not after_BS.size:  # a shard of nothing but padding
         return np.zeros(after_BS.shape[1], dtype=bool)
     bits = [np.ascontiguousarray(value).view(np.uint8).reshape(*value.shape, -1) for value in (before_BS, after_BS)]
-    return np.moveaxis(bits[0] != bits[1], 1, 0).reshape(before_BS.shape[1], -1).any(axis=1)
+    value: np.ndarray = np.moveaxis(bits[0] != bits[1], 1, 0).reshape(before_BS.shape[1], -1).any(axis=1)
+    return value

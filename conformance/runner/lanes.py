@@ -27,7 +27,7 @@ Judged = Callable[[Case, Target], CaseResult]
 def most() -> int:
     """Lanes that this machine has cores and memory for."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, psutil.virtual_memory().total // LANE_BYTES))
+    return int(max(1, min(cores, psutil.virtual_memory().total // LANE_BYTES)))
 
 
 class Queue:

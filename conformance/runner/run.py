@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from conformance.cases.case import Case
 from conformance.cases.resolve import Target, resolve
@@ -118,7 +119,7 @@ def _groups(cases: Sequence[Case], as_given: bool) -> list[list[Entry]]:
     return sorted((sorted(group, key=_program) for group in groups.values()), key=len, reverse=True)
 
 
-def _program(entry: Entry) -> tuple:
+def _program(entry: Entry) -> tuple[Any, ...]:
     case, _ = entry
     return (case.contract, case.dtype, case.implementation, str(case.mesh), case.fault or "", case.seed)
 
@@ -142,9 +143,9 @@ class CaseRunner:
         self.bisect = bisect
         self.soonest = soonest
         self.isolation = Isolation(self._afresh) if alone else None
-        self._truths: OrderedDict[tuple, Outcome] = OrderedDict()
+        self._truths: OrderedDict[tuple[Any, ...], Outcome] = OrderedDict()
         self._lock = threading.Lock()
-        self._answered: set[tuple] = set()  # programs of which it is known what every batch key changes
+        self._answered: set[tuple[Any, ...]] = set()  # programs of which it is known what every batch key changes
 
     def of_lane(self, number: int) -> CaseRunner:
         """The same with the workers of one lane."""
@@ -275,7 +276,7 @@ class CaseRunner:
         return True, found
 
 
-def _keyed(case: Case) -> tuple:
+def _keyed(case: Case) -> tuple[Any, ...]:
     return (case.contract, case.implementation, case.mesh, case.fault)
 
 

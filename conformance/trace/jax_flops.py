@@ -32,13 +32,13 @@ def product_flops(eqn: JaxprEqn) -> int:
 def _dot_general(eqn: JaxprEqn) -> int:
     (contracted, _), _ = eqn.params["dimension_numbers"]
     left, result = shape(eqn.invars[0]), shape(eqn.outvars[0])
-    return 2 * math.prod(result) * math.prod(left[dim] for dim in contracted)
+    return int(2 * math.prod(result) * math.prod(left[dim] for dim in contracted))
 
 
 def _convolution(eqn: JaxprEqn) -> int:
     kernel, result = shape(eqn.invars[1]), shape(eqn.outvars[0])
     out_features = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
-    return 2 * math.prod(result) * math.prod(kernel) // out_features
+    return int(2 * math.prod(result) * math.prod(kernel) // out_features)
 
 
 _FLOPS = {"dot_general": _dot_general, "conv_general_dilated": _convolution}

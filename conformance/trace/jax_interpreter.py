@@ -167,7 +167,7 @@ def _shard_map(place: Place, values: list[Any], owner: Owner) -> Any:
         axis_names=frozenset(params["newly_manual_axes"]),
         check_vma=False,
     )
-    return mapped(*values)
+    return mapped(*values)  # type: ignore[no-untyped-call]
 
 
 def _scan(place: Place, values: list[Any], owner: Owner) -> Any:

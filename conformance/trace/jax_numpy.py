@@ -34,7 +34,8 @@ def aligned(values: tuple[np.ndarray, ...]) -> list[np.ndarray]:
 def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Of whole numbers it is cut off towards zero; what 0 divides is -1, as in JAX."""
     if a.dtype.kind not in "iu":
-        return np.divide(a, b)
+        value: np.ndarray = np.divide(a, b)
+        return value
     safe = np.where(b == 0, 1, b)
     return np.where(b == 0, -1, (a - np.fmod(a, safe)) // safe)
 

@@ -196,7 +196,7 @@ def _programs(eqn: JaxprEqn) -> Iterator[ClosedJaxpr]:
 
 def _is_key(value: Any) -> bool:
     """A key of random draws: numpy has no type for it, and all members draw alike."""
-    return isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)
+    return isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.extended)
 
 
 def _alike(value: np.ndarray) -> bool:
@@ -218,7 +218,8 @@ def bound(eqn: JaxprEqn, values: Leaves) -> Leaves:
 
 
 def _typed(value: Any, eqn: JaxprEqn) -> np.ndarray:
-    return value.astype(version.dtype(eqn.outvars[0]), copy=False)
+    typed: np.ndarray = value.astype(version.dtype(eqn.outvars[0]), copy=False)
+    return typed
 
 
 def _sum(arithmetic: Stochastic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:

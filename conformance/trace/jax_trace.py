@@ -143,7 +143,8 @@ class Program:
         def again(state: Any, batch: Any) -> tuple[Any, Any]:
             owner = perform_unchanged if site is None else _Mutant(site, str(mutation and mutation.operator), self.mesh)
             outs = evaluate(self._jaxpr, jax.tree_util.tree_leaves((state, batch)), Frame(), owner)
-            return jax.tree_util.tree_unflatten(self._out_tree, outs)
+            value: tuple[Any, Any] = jax.tree_util.tree_unflatten(self._out_tree, outs)
+            return value
 
         return jax.jit(again)
 
@@ -244,4 +245,4 @@ def payload_bytes(place: Place) -> int:
 
 
 def _bytes(atom: Any) -> int:
-    return math.prod(version.shape(atom)) * version.dtype(atom).itemsize
+    return int(math.prod(version.shape(atom)) * version.dtype(atom).itemsize)

@@ -55,7 +55,8 @@ class Stochastic:
             return x
         bits = np.ascontiguousarray(x).reshape(-1).view(how.integer)
         moved = bits + ((bits & how.last) != 0) * self._drawn(bits.size)
-        return moved.view(x.dtype).reshape(x.shape)
+        value: np.ndarray = moved.view(x.dtype).reshape(x.shape)
+        return value
 
     def _drawn(self, size: int) -> np.ndarray:
         if size > _DRAWN:
@@ -117,6 +118,6 @@ class Stochastic:
 
 def _one_by_one(operation: np.ufunc, terms: np.ndarray) -> np.ndarray:
     """Terms along dim 0, one after the other; of a single column numpy would add up parts of it side by side."""
-    if len(terms) and terms[0].size == 1:
-        return operation.accumulate(terms, axis=0)[-1]
-    return operation.reduce(terms, axis=0)
+    single = len(terms) and terms[0].size == 1
+    total: np.ndarray = operation.accumulate(terms, axis=0)[-1] if single else operation.reduce(terms, axis=0)
+    return total

@@ -39,7 +39,7 @@ class Call:
 
     @property
     def size(self) -> int:
-        return self.group.size()
+        return int(self.group.size())
 
     @property
     def payload_bytes(self) -> int:
@@ -54,7 +54,7 @@ def is_collective(func: Any) -> bool:
 
 def is_receipt(func: Any) -> bool:
     """The receiving end of a message."""
-    return func.overloadpacket.__name__.rstrip("_") == "recv"
+    return bool(func.overloadpacket.__name__.rstrip("_") == "recv")
 
 
 def read_call(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Call | None:
@@ -66,13 +66,13 @@ def read_call(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Call | 
 def group_of(group: Any) -> Any:
     """The process group behind what an operation was given for one."""
     if isinstance(group, str):
-        return dist.distributed_c10d._resolve_process_group(group)  # type: ignore[arg-type]
+        return dist.distributed_c10d._resolve_process_group(group)  # type: ignore[arg-type, attr-defined, unused-ignore]
     return group if isinstance(group, dist.ProcessGroup) else dist.ProcessGroup.unbox(group)
 
 
 def _reduction(op: Any) -> str:
     """Functional collectives name their reduction; c10d hands over an object that knows its number."""
-    name = op if isinstance(op, str) else dist.ReduceOp.RedOpType(op.op()).name  # type: ignore[call-arg, attr-defined]
+    name = op if isinstance(op, str) else dist.ReduceOp.RedOpType(op.op()).name
     return _REDUCTIONS.get(name.lower(), name.lower())
 
 

@@ -61,7 +61,7 @@ class WorkCounter(TorchDispatchMode):
     """Sums up the operations of everything that runs inside it: those of products, and all."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flops = self.operations = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

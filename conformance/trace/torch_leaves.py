@@ -18,10 +18,10 @@ def leaves(value: Any) -> list[Any]:
 @cache
 def is_view(func: Any) -> bool:
     """Whether an operation only looks at a memory in another way."""
-    return func.is_view
+    return bool(func.is_view)
 
 
 @cache
 def is_mutable(func: Any) -> bool:
     """Whether it writes to its arguments."""
-    return func._schema.is_mutable
+    return bool(func._schema.is_mutable)

@@ -55,7 +55,7 @@ class _Follower(TorchDispatchMode):
     """Sees the operations of a step as they are asked for, before others take them apart."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._flow: TorchFlow | None = TorchFlow(bits=64)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -75,7 +75,7 @@ class _Follower(TorchDispatchMode):
 
 class _Mode(TorchDispatchMode):
     def __init__(self, arithmetic: Stochastic) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.arithmetic = arithmetic
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

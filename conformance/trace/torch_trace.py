@@ -56,7 +56,7 @@ class _Watcher(TorchDispatchMode):
     """Sees every operation of a step on plain tensors; collectives go to `collective`, in order of issue."""
 
     def __init__(self, mesh: Mesh, device_mesh: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.mesh = mesh
         self.groups = Groups(mesh, device_mesh)
         self._sent: set[_Key] = set()

@@ -17,7 +17,7 @@ from conformance.workers.folder import end_descendants
 PRINTED = 2000  # characters of what a child printed that did not start
 
 
-def start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
+def start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """With the modules of the main process, in a process group of its own: Ctrl-C at the terminal is not for it."""
     given = {**importing.environment(), **environment}
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, env=given)
@@ -28,7 +28,7 @@ class Child:
 
     connection: Connection
 
-    def __init__(self, popen: subprocess.Popen, log: Path) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], log: Path) -> None:
         self.popen, self.log, self.pid = popen, log, popen.pid
         self._lock = threading.Lock()
 
@@ -36,7 +36,8 @@ class Child:
         """Wait for its first words, ('ready' | 'missing' | 'broken', sentence); WorkerFailed if it ends before."""
         try:
             self.connection = switchboard.connected(name, lambda: self.ended() is None)
-            return self.connection.recv()
+            value: tuple[str, str] = self.connection.recv()
+            return value
         except (WorkerFailed, EOFError, ConnectionError) as failure:
             printed = self.log.read_text(errors="replace")[-PRINTED:] if self.log.exists() else ""
             sentence = str(failure) or f"The worker process {name} ended while it started."

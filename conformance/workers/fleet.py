@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from conformance.contract.implementation import Traffic
 from conformance.evidence.arithmetic import Operation, distinct
@@ -104,7 +105,7 @@ def _one(name: str, parts: Sequence[Observed]) -> Observed:
 
 def busiest(parts: Sequence[tuple[Traffic, ...]]) -> tuple[Traffic, ...]:
     """Of every kind, over the same axes in the same phase, the most that any rank has."""
-    most: dict[tuple, Traffic] = {}
+    most: dict[tuple[Any, ...], Traffic] = {}
     for one in (one for part in parts for one in part):
         key = (one.kind, one.axes, one.phase)
         known = most.get(key, one)

@@ -117,7 +117,7 @@ def _others() -> Iterator[psutil.Process]:
 
 def _is_from(process: psutil.Process, folder: Path) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(VARIABLE) == str(folder)
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.environ().get(VARIABLE) == str(folder))
     except (psutil.Error, OSError):  # gone, or somebody else's
         return False
 

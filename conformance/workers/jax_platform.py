@@ -87,7 +87,8 @@ class JaxPlatform(Platform):
         if memory is None:
             return None
         held = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-        return held - memory.alias_size_in_bytes
+        value: int | None = held - memory.alias_size_in_bytes
+        return value
 
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
         return Program(step, state, batch, case.mesh).mutated(case.mutation)

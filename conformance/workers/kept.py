@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from conformance.workers.pool import Workers
 
@@ -25,7 +26,7 @@ class Kept:
     """Workers, what they were started in, the sources that they may have imported, and whether they ran a check."""
 
     workers: Workers
-    surroundings: tuple
+    surroundings: tuple[Any, ...]
     sources: Files = field(default_factory=dict)
     used: bool = False
 
@@ -57,7 +58,7 @@ def close() -> None:
                 one.workers.close()
 
 
-def _surroundings() -> tuple:
+def _surroundings() -> tuple[Any, ...]:
     """What a process takes over from the one that starts it."""
     variables = frozenset((name, value) for name, value in os.environ.items() if name != _VOLATILE)
     return os.getpid(), os.getcwd(), tuple(sys.path), variables

@@ -42,7 +42,8 @@ def contract(name: str) -> Contract:
     if name.startswith(functions.PREFIX):
         return functions.contract(name)
     if ":" in name:
-        return load(name)
+        value: Contract = load(name)
+        return value
     name, _, feature = name.partition("~")
     if feature:
         return contract(name).without(feature)

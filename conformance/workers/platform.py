@@ -92,7 +92,7 @@ class Platform(ABC):
     is_leader: bool = True  # this process does what one of them must do alone
 
     def __init__(self) -> None:
-        self._warm: OrderedDict[tuple, CachedProgram] = OrderedDict()
+        self._warm: OrderedDict[tuple[Any, ...], CachedProgram] = OrderedDict()
 
     def warm(self, job: Job) -> CachedProgram:
         """The implementation of a job: a kept one, or a new one."""

@@ -73,7 +73,7 @@ def answer_jobs(connection: Connection, answer: Callable[[Any], Any]) -> None:
             connection.send(("error", f"The evidence cannot be sent: {failure}", traceback.format_exc()))
 
 
-def _answered(job: Any, answer: Callable[[Any], Any]) -> tuple:
+def _answered(job: Any, answer: Callable[[Any], Any]) -> tuple[Any, ...]:
     """The reply; what it says can be printed, whatever names and bytes a message holds."""
     kind, *said = _reply(job, answer)
     return (kind, *said) if kind == "done" else (kind, *(_printable(text) for text in said))
@@ -83,7 +83,7 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _reply(job: Any, answer: Callable[[Any], Any]) -> tuple:
+def _reply(job: Any, answer: Callable[[Any], Any]) -> tuple[Any, ...]:
     try:
         return ("done", answer(job))
     except Unsupported as refusal:

@@ -231,9 +231,9 @@ def _perturbed(parameters: Arrays, batches: list[Arrays], dtype: str, member: in
     rng = np.random.default_rng(member)
 
     def moved(value: np.ndarray) -> np.ndarray:
-        if dtype == "float64":
-            return value * (1 + rng.integers(-1, 2, value.shape) * EPSILON[dtype])
-        return value * (1 + rng.uniform(-0.5, 0.5, value.shape) * EPSILON[dtype])
+        wide = dtype == "float64"
+        by: np.ndarray = rng.integers(-1, 2, value.shape) if wide else rng.uniform(-0.5, 0.5, value.shape)
+        return value * (1 + by * EPSILON[dtype])
 
     return (
         {name: moved(value) for name, value in parameters.items()},

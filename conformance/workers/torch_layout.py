@@ -47,7 +47,7 @@ def _dim(placement: Any) -> int:
     dim = getattr(placement, "dim", None)
     if dim is None:
         raise Unreadable(f"its DTensor placement {placement} is not one of Replicate, Shard and Partial")
-    return dim
+    return int(dim)
 
 
 def _share(elements: np.ndarray, placement: Any, parts: int, part: int) -> np.ndarray:

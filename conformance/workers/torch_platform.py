@@ -42,7 +42,7 @@ class TorchPlatform(Platform):
     def __init__(self) -> None:
         super().__init__()
         self._meshes: dict[Mesh, DeviceMesh] = {}
-        self._places: dict[tuple, Place] = {}
+        self._places: dict[tuple[Any, ...], Place] = {}
         self.is_leader = dist.get_rank() == 0 if dist.is_initialized() else True
 
     def barrier(self) -> None:

@@ -105,7 +105,7 @@ def _free_port() -> int:
     """For MASTER_PORT: nobody listens there, since the ranks have met over a file."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+        return int(free.getsockname()[1])
 
 
 def _forked(connection: Connection, address: str, rank: Rank, folder: str) -> int:
@@ -149,7 +149,7 @@ def _rank(address: str, rank: Rank, folder: str) -> None:
     connection = connect(address, f"{rank.name}-{rank.number}")
     if not rank.name.startswith("reference"):
         os.environ.update(rank.environment)
-        store = dist.FileStore(f"{folder}/{rank.name}.store", rank.world)
+        store = dist.FileStore(f"{folder}/{rank.name}.store", rank.world)  # type: ignore[attr-defined, unused-ignore]
         dist.init_process_group(
             "gloo", store=store, rank=rank.number, world_size=rank.world, timeout=COLLECTIVE_TIMEOUT
         )

@@ -96,7 +96,7 @@ class _Watch:
         self.crew, self.timeout_seconds, self.memory_bytes = crew, timeout_seconds, memory_bytes
         self.began = {member.name: _size(member.log) for member in crew.members}
         self.started = self.weighed = time.monotonic()
-        self.answers: dict[str, tuple] = {}
+        self.answers: dict[str, tuple[Any, ...]] = {}
         self.failed_since: float | None = None
 
     def until_answered(self) -> tuple[Outcome, list[Any]]:
@@ -202,7 +202,7 @@ def _own_bytes(pid: int) -> int:
         memory = psutil.Process(pid).memory_info()
     except psutil.NoSuchProcess:
         return 0
-    return memory.rss - getattr(memory, "shared", 0)
+    return int(memory.rss - getattr(memory, "shared", 0))
 
 
 def _capital(sentence: str) -> str:

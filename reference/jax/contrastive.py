@@ -60,4 +60,5 @@ class TwoTowers(nnx.Module):
 
 def _entropy(logits_BB: jax.Array, seen_BB: jax.Array) -> jax.Array:
     """[B]: of choosing what stands on the diagonal."""
-    return jax.nn.logsumexp(jnp.where(seen_BB, logits_BB, -jnp.inf), axis=-1) - jnp.diagonal(logits_BB)
+    value: jax.Array = jax.nn.logsumexp(jnp.where(seen_BB, logits_BB, -jnp.inf), axis=-1) - jnp.diagonal(logits_BB)
+    return value

@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 
 
-def update(p: jax.Array, g: jax.Array, slots: list[jax.Array], count: jax.Array, recipe: Any) -> tuple[jax.Array, list]:
+def update(
+    p: jax.Array, g: jax.Array, slots: list[jax.Array], count: jax.Array, recipe: Any
+) -> tuple[jax.Array, list[Any]]:
     """u = m' / (sqrt(v') + epsilon) + decay p; p <- p - rate |p| / |u| u, norms over all elements of the tensor.
 
     m' and v' are the moments of Adam corrected for their start at zero. Where a norm is zero the ratio is 1.

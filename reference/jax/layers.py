@@ -6,6 +6,8 @@ A new module holds NaN: a parameter that nobody loaded shows in every output.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,7 @@ from reference.architecture import Architecture
 Tensors = dict[str, jax.Array]
 
 
-def unset(*shape: int) -> nnx.Param:
+def unset(*shape: int) -> nnx.Param[Any]:
     return nnx.Param(jnp.full(shape, jnp.nan, dtype=jnp.float32))
 
 

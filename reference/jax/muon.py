@@ -33,7 +33,8 @@ def newton_schulz(u_IO: jax.Array) -> jax.Array:
     for _ in range(_STEPS):
         gram = x @ x.T
         x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return x.T if tall else x
+    value: jax.Array = x.T if tall else x
+    return value
 
 
 def orthogonal(u: jax.Array) -> jax.Array:
@@ -43,7 +44,7 @@ def orthogonal(u: jax.Array) -> jax.Array:
 
 def update(
     p_IO: jax.Array, g_IO: jax.Array, slots: list[jax.Array], count: jax.Array, recipe: Any
-) -> tuple[jax.Array, list]:
+) -> tuple[jax.Array, list[Any]]:
     """v <- momentum v + g; o = newton_schulz(g + momentum v); p <- p - rate (sqrt(max(1, O / I)) o + decay p)."""
     v = recipe.momentum * slots[0] + g_IO
     o_IO = orthogonal(g_IO + recipe.momentum * v)

@@ -69,7 +69,7 @@ def _of_group(name: str, recipe: Any) -> Any:
     return recipe if recipe.decays == "all" or is_weight(name) else replace(recipe, weight_decay=0.0)
 
 
-def _rule(name: str, p: jax.Array, recipe: Any) -> Callable[..., tuple[jax.Array, list]]:
+def _rule(name: str, p: jax.Array, recipe: Any) -> Callable[..., tuple[jax.Array, list[Any]]]:
     if recipe.optimizer == "muon" and muon.is_hidden(name, p):
         return muon.update
     if recipe.optimizer == "lamb":
@@ -77,13 +77,17 @@ def _rule(name: str, p: jax.Array, recipe: Any) -> Callable[..., tuple[jax.Array
     return _adamw if recipe.optimizer == "adamw" else _sgd
 
 
-def _sgd(p: jax.Array, g: jax.Array, slots: list[jax.Array], count: jax.Array, recipe: Any) -> tuple[jax.Array, list]:
+def _sgd(
+    p: jax.Array, g: jax.Array, slots: list[jax.Array], count: jax.Array, recipe: Any
+) -> tuple[jax.Array, list[Any]]:
     """v <- momentum v + g + decay p; p <- p - rate v."""
     v = recipe.momentum * slots[0] + (g + recipe.weight_decay * p)
     return p - recipe.learning_rate * v, [v]
 
 
-def _adamw(p: jax.Array, g: jax.Array, slots: list[jax.Array], count: jax.Array, recipe: Any) -> tuple[jax.Array, list]:
+def _adamw(
+    p: jax.Array, g: jax.Array, slots: list[jax.Array], count: jax.Array, recipe: Any
+) -> tuple[jax.Array, list[Any]]:
     """Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2, with a schedule of `rate`."""
     first, second = recipe.betas
     m = first * slots[0] + (1 - first) * g

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 def rounded(x: jax.Array, dtype: str) -> jax.Array:
     """x in a dtype. Law: what has been rounded stays so; XLA leaves out a plain conversion there and back."""
-    wide, narrow = jnp.finfo(x.dtype), jnp.finfo(dtype)
+    wide, narrow = jnp.finfo(x.dtype), jnp.finfo(dtype)  # type: ignore[no-untyped-call]
     if narrow.bits < wide.bits:
         x = jax.lax.reduce_precision(x, narrow.nexp, narrow.nmant)
     return x.astype(dtype)

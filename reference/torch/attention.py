@@ -99,7 +99,8 @@ class Attention(nn.Module):
             q_BSHE, k_BSKE = rotary(q_BSHE, self.model.rotary_base), rotary(k_BSKE, self.model.rotary_base)
         seen_BST = visible(batch, self.model)
         mixed_BSHE = attend(q_BSHE, k_BSKE, v_BSKE, seen_BST, self.statistics, self.model.fused_gradient)
-        return self.output(mixed_BSHE.flatten(2))
+        value: Tensor = self.output(mixed_BSHE.flatten(2))
+        return value
 
     def heads(self, x_BSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value heads of every token."""
@@ -111,4 +112,5 @@ class Attention(nn.Module):
         return self._split(q), self._split(k), self._split(v)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.model.head_size))
+        value: Tensor = x.unflatten(-1, (-1, self.model.head_size))
+        return value

@@ -54,7 +54,8 @@ class TwoTowers(nn.Module):
     def embedded(self, tower: FeedForward, x_BD: Tensor) -> Tensor:
         """What a tower says of each row, of length 1."""
         y_BD = tower(x_BD).to(self.statistics)
-        return y_BD * ((y_BD * y_BD).sum(-1, keepdim=True) + self.model.norm_epsilon).rsqrt()
+        value: Tensor = y_BD * ((y_BD * y_BD).sum(-1, keepdim=True) + self.model.norm_epsilon).rsqrt()
+        return value
 
 
 def _entropy(logits_BB: Tensor, seen_BB: Tensor) -> Tensor:

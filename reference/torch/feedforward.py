@@ -36,9 +36,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BSD: Tensor) -> Tensor:
         h_BSF = self.activated(x_BSD)
-        if not self.model.adapter:
-            return self.down(h_BSF)
-        return self.down(h_BSF) + self.adapter_out(self.adapter_in(h_BSF))
+        y_BSD: Tensor = self.down(h_BSF)
+        return y_BSD + self.adapter_out(self.adapter_in(h_BSF)) if self.model.adapter else y_BSD
 
     def activated(self, x_BSD: Tensor) -> Tensor:
         """What the last linear map reads."""
@@ -48,4 +47,5 @@ class FeedForward(nn.Module):
             gate_BSF, up_BSF = self.gate_up(x_BSD).chunk(2, dim=-1)
         else:
             gate_BSF, up_BSF = self.gate(x_BSD), self.up(x_BSD)
-        return nn.functional.silu(gate_BSF) * up_BSF
+        value: Tensor = nn.functional.silu(gate_BSF) * up_BSF
+        return value

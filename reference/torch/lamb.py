@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-def update(p: Tensor, g: Tensor, slots: list[Tensor], count: Tensor, recipe: Any) -> tuple[Tensor, list]:
+def update(p: Tensor, g: Tensor, slots: list[Tensor], count: Tensor, recipe: Any) -> tuple[Tensor, list[Any]]:
     """u = m' / (sqrt(v') + epsilon) + decay p; p <- p - rate |p| / |u| u, norms over all elements of the tensor.
 
     m' and v' are the moments of Adam corrected for their start at zero. Where a norm is zero the ratio is 1.

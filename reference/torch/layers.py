@@ -21,7 +21,8 @@ def unset(*shape: int) -> nn.Parameter:
 
 def dtype_of(name: str) -> torch.dtype:
     """`float32` -> torch.float32."""
-    return getattr(torch, name)
+    value: torch.dtype = getattr(torch, name)
+    return value
 
 
 class Linear(nn.Module):

@@ -53,9 +53,13 @@ class Experts(nn.Module):
         self.down = Stack(model.experts, model.ffn, model.hidden, model.bias)
 
     def forward(self, x_EBSD: Tensor) -> Tensor:
+        h_EBSF = self.up(x_EBSD)
         if self.gate is None:
-            return self.down(nn.functional.gelu(self.up(x_EBSD), approximate="tanh"))
-        return self.down(nn.functional.silu(self.gate(x_EBSD)) * self.up(x_EBSD))
+            h_EBSF = nn.functional.gelu(h_EBSF, approximate="tanh")
+        else:
+            h_EBSF = nn.functional.silu(self.gate(x_EBSD)) * h_EBSF
+        y_EBSD: Tensor = self.down(h_EBSF)
+        return y_EBSD
 
 
 class Mixture(nn.Module):

@@ -33,7 +33,8 @@ def newton_schulz(u_IO: Tensor) -> Tensor:
     for _ in range(_STEPS):
         gram = x @ x.T
         x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return x.T if tall else x
+    value: Tensor = x.T if tall else x
+    return value
 
 
 def orthogonal(u: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ def orthogonal(u: Tensor) -> Tensor:
     return newton_schulz(u) if u.ndim == 2 else torch.stack([newton_schulz(u_IO) for u_IO in u])
 
 
-def update(p_IO: Tensor, g_IO: Tensor, slots: list[Tensor], count: Tensor, recipe: Any) -> tuple[Tensor, list]:
+def update(p_IO: Tensor, g_IO: Tensor, slots: list[Tensor], count: Tensor, recipe: Any) -> tuple[Tensor, list[Any]]:
     """v <- momentum v + g; o = newton_schulz(g + momentum v); p <- p - rate (sqrt(max(1, O / I)) o + decay p)."""
     v = recipe.momentum * slots[0] + g_IO
     o_IO = orthogonal(g_IO + recipe.momentum * v)

@@ -65,7 +65,8 @@ class DecoderLayer(nn.Module):
         block, part, normed_BSD = f"{name}.{self.fed}", getattr(self, self.fed), self.feedforward_norm(x_BSD)
         fed_BSD = part(normed_BSD, batch, block, observed, terms) if self.fed == "moe" else part(normed_BSD)
         observed[f"activations/{block}"] = fed_BSD
-        return x_BSD + self.dropout(fed_BSD, block, batch, observed)
+        value: Tensor = x_BSD + self.dropout(fed_BSD, block, batch, observed)
+        return value
 
 
 class LanguageModel(nn.Module):
@@ -97,7 +98,8 @@ class LanguageModel(nn.Module):
         x_BSD = self.embedding(tokens_BS)
         if self.model.positions == "sinusoidal":
             x_BSD = x_BSD + torch.as_tensor(sinusoidal(*x_BSD.shape[1:])).to(x_BSD)
-        return x_BSD
+        value: Tensor = x_BSD
+        return value
 
     def targets(self, batch: Tensors) -> Tensor:
         """The ids to predict; the last of a row has none and does not count when they are shifted."""
