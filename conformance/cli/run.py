@@ -162,7 +162,7 @@ def _execute(cases: list[Case], wanted: Selection, recorder: Recorder, judged_by
                     on_result=record,
                     on_progress=progress.working,
                     timeout_seconds=how.timeout_seconds,
-                    trials=how.trials,
+                    bisect=how.trials,
                     alone=True,
                     as_given=bool(wanted.cases) or len(wanted.contracts) > 1,
                     at_once=how.workers,

@@ -53,7 +53,9 @@ def _alone(case: Case, target: Target, judged: Judged) -> CaseResult | None:
 
 def _everywhere(result: CaseResult, alone: CaseResult, features: Sequence[str]) -> CaseResult:
     """The result with the diagnosis of one device, where no axis can be named."""
-    best, feature = _best(alone), _only(features)
+    seen, best, feature = _best(result), _best(alone), _only(features)
+    if seen is not None and seen.confidence >= SURE and seen.axis is None:
+        best = seen  # the program as it is shows more than its first step on one device
     known = best is not None and best.cause != UNKNOWN and best.confidence >= LIKELY
     words = f"{best.cause}, on one device too" if best is not None and known else ALONE
     if feature is not None:

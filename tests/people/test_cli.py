@@ -62,9 +62,9 @@ def test_the_version_is_said(shardproof) -> None:
 
 def test_a_timeout_and_trials_are_passed_on(shardproof, fake_run) -> None:
     assert shardproof("run", *ONE, "--timeout", "7.5", "--no-trials", "--workers", "3").exit_code == 0
-    assert (fake_run.how["timeout_seconds"], fake_run.how["trials"], fake_run.how["at_once"]) == (7.5, False, 3)
+    assert (fake_run.how["timeout_seconds"], fake_run.how["bisect"], fake_run.how["at_once"]) == (7.5, False, 3)
     assert shardproof("run", *ONE).exit_code == 0
-    assert (fake_run.how["timeout_seconds"], fake_run.how["trials"]) == (None, True)
+    assert (fake_run.how["timeout_seconds"], fake_run.how["bisect"]) == (None, True)
 
 
 def test_workers_are_given_the_time_that_was_asked_for() -> None:
