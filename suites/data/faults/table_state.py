@@ -165,7 +165,7 @@ SAVED = (
         contract="data/checkpoint",
         meshes=SMALL,
         axis=None,
-        causes=("law 'initial values'",),
+        causes=("relation 'initial values'",),
         seen_by=("relations",),
     ),
     Fault(
@@ -177,7 +177,7 @@ SAVED = (
         contract="data/checkpoint",
         meshes=SMALL,
         axis=None,
-        causes=("law 'checkpoint'",),
+        causes=("relation 'checkpoint'",),
         seen_by=("relations",),
     ),
     Fault(
@@ -189,7 +189,7 @@ SAVED = (
         contract="data/checkpoint",
         meshes=SMALL,
         axis=None,
-        causes=("law 'checkpoint'",),
+        causes=("relation 'checkpoint'",),
         seen_by=("relations",),
     ),
     Fault(
@@ -201,7 +201,7 @@ SAVED = (
         contract="data/checkpoint",
         meshes=HYBRID,
         axis=None,
-        causes=("law 'checkpoint'",),
+        causes=("relation 'checkpoint'",),
         seen_by=("relations",),
     ),
     Fault(
@@ -213,7 +213,7 @@ SAVED = (
         contract="data/checkpoint",
         meshes=SMALL,
         axis=None,
-        causes=("law 'checkpoint'",),
+        causes=("relation 'checkpoint'",),
         seen_by=("relations",),
     ),
     Fault(
@@ -224,7 +224,7 @@ SAVED = (
         contract="data/checkpoint",
         meshes=SMALL,
         axis=None,
-        causes=("law 'damaged checkpoint'",),
+        causes=("relation 'damaged checkpoint'",),
         seen_by=("relations",),
     ),
 )

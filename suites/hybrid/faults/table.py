@@ -128,7 +128,7 @@ SAVED = (
         contract="hybrid/staged_saved",
         meshes=("expert=3,pipeline=2",),
         axis="pipeline",
-        causes=("law 'checkpoint'",),
+        causes=("relation 'checkpoint'",),
         seen_by=("relations",),
     ),
 )

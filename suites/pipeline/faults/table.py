@@ -185,7 +185,7 @@ SAVED = (
         contract="pipeline/saved",
         meshes=UNEVEN,
         axis="pipeline",
-        causes=("law 'checkpoint'",),
+        causes=("relation 'checkpoint'",),
         seen_by=("relations",),
     ),
 )

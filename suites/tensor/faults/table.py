@@ -71,7 +71,7 @@ SAVED = (
         contract="tensor/language_model_saved",
         meshes=("data=2,tensor=2",),
         axis=None,
-        causes=("law 'checkpoint'",),
+        causes=("relation 'checkpoint'",),
         seen_by=("relations",),
     ),
 )
