@@ -14,10 +14,9 @@ settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
 TIERS = {
-    "suites/test_power.py": "power",
-    "suites/test_alive.py": "reference",
-    "suites/data/test_killed_save.py": "workers",
-    "suites/": "quick",
+    "tests/suites/test_power.py": "power",
+    "tests/suites/test_alive.py": "reference",
+    "tests/suites/test_data_killed_save.py": "workers",
     "tests/reference/": "reference",
     "tests/strangers/": "workers",
     "tests/workers/": "workers",

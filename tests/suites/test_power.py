@@ -15,7 +15,7 @@ from conformance.cases.suite import suites
 from conformance.power.measure import power
 from conformance.power.table import PowerRow, PowerTable
 
-PUBLISHED = Path(__file__).parents[1] / "results" / "power" / "power.json"
+PUBLISHED = Path(__file__).parents[2] / "results" / "power" / "power.json"
 RIGHT = 0.95  # of the axes, and of the causes, that the diagnosis must name
 
 
