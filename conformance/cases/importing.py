@@ -25,6 +25,8 @@ _LIBRARY = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
 _RELATIVE = re.compile(r"relative import")
 _standard: dict[str, ModuleType] = {}  # standard modules that ours have imported under names that a user's file has too
 
+OURS = ("reference", "suites")  # packages of ours that people have too
+
 
 def module_at(file: Path, name: str = "") -> ModuleType:
     """The module of a file, imported under the name that it has in its package, or under one of its own.
@@ -193,3 +195,17 @@ def _shadowed(folder: str) -> set[str]:
 def _is_standard(name: str) -> bool:
     file = getattr(sys.modules[name], "__file__", None)
     return file is None or any(file.startswith(f"{folder}{os.sep}") for folder in _library())
+
+
+def shadowing(failure: BaseException) -> str:
+    """A sentence where what was not found is in a package of ours of which another one of that name comes first."""
+    missing = getattr(failure, "name", None) or getattr(getattr(failure, "obj", None), "__name__", None) or ""
+    top = str(missing).partition(".")[0]
+    module = sys.modules.get(top)
+    if top not in OURS or module is None:
+        return ""
+    where = [str(Path(path).resolve()) for path in getattr(module, "__path__", [])]
+    home = str(Path(__file__).resolve().parents[2] / top)
+    if home in where:
+        return ""
+    return f" The package '{top}' is imported from {' and '.join(where)}, which shadows ours of that name: rename it."

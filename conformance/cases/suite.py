@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from itertools import product
 
 from conformance.cases.case import Case
 from conformance.cases.fault import Fault
+from conformance.cases.importing import shadowing
+from conformance.cases.raised import said
+from conformance.cases.usage import UsageError
 from conformance.contract.contract import Contract
 from conformance.contract.mesh import Mesh
 
@@ -82,5 +85,14 @@ class Suite:
 
 @cache
 def suites() -> Mapping[str, Suite]:
-    """Every installed suite by name, from the entry points `shardproof.suites`."""
-    return {entry.name: entry.load() for entry in sorted(entry_points(group="shardproof.suites"), key=lambda e: e.name)}
+    """Every installed suite by name, from the entry points `shardproof.suites`. Raises UsageError if one is absent."""
+    found = sorted(entry_points(group="shardproof.suites"), key=lambda entry: entry.name)
+    return {entry.name: _loaded(entry) for entry in found}
+
+
+def _loaded(entry: EntryPoint) -> Suite:
+    try:
+        suite: Suite = entry.load()
+    except (ImportError, AttributeError) as failure:
+        raise UsageError(f"The suite '{entry.name}' does not import: {said(failure)}.{shadowing(failure)}") from failure
+    return suite

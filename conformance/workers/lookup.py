@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from conformance.cases import functions
-from conformance.cases.importing import module_at
+from conformance.cases.importing import module_at, shadowing
+from conformance.cases.raised import said
 from conformance.cases.suite import suites
 from conformance.contract.contract import Contract
 from conformance.workers.jobs import Job
@@ -29,8 +30,7 @@ def load(path: str) -> Any:
     try:
         module = module_at(Path(file), hint) if file.endswith(".py") else import_module(file)
     except Exception as failure:
-        message = " ".join(str(failure).split()).rstrip(".")
-        raise LookupFailed(f"'{file}' does not import: {type(failure).__name__}: {message}.") from failure
+        raise LookupFailed(f"'{file}' does not import: {said(failure)}.{shadowing(failure)}") from failure
     if not hasattr(module, name):
         raise LookupFailed(f"'{file}' has no '{name}'.")
     return getattr(module, name)

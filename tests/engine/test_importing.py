@@ -136,3 +136,16 @@ def test_an_error_names_their_own_line_first_and_ours_last(tmp_path: Path) -> No
     assert said.startswith("IndexError: list index out of range (at ")
     assert "broken.py:2, `return [][3]`" in said
     assert told.index("broken.py") < told.index("Called by shardproof") if "Called by" in told else "broken.py" in told
+
+
+@pytest.mark.parametrize("name", ["suites", "reference"])
+def test_a_package_that_shadows_ours_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("")
+    root = Path(__file__).parents[2]
+    code = f"import sys; sys.path.insert(1, {str(root)!r})\n"  # as installed, without the finder of an editable install
+    code += "sys.meta_path[:] = [one for one in sys.meta_path if 'editable' not in repr(one).lower()]\n"
+    code += "from conformance.cases.suite import suites; from conformance.cases.usage import UsageError\n"
+    code += "try: suites()\nexcept UsageError as wrong: print(wrong)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert f"The package '{name}' is imported from {tmp_path / name}, which shadows ours" in done.stdout, done.stderr
