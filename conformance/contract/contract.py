@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,7 @@ class Contract:
     formulations   further models that are equal to `model` in exact arithmetic and rounded elsewhere, as programs in
                 common use compute it: how far their runs stray from the oracle counts as rounding too
     roles       mesh axis -> its role, where the axis has a name that does not say (`conformance.contract.roles`)
+    keys        batch key -> what it holds, in words
     """
 
     name: str
@@ -116,10 +118,21 @@ class Contract:
     replayed: Mapping[str, str] = field(default_factory=dict)
     formulations: tuple[Any, ...] = ()
     roles: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def suite(self) -> str:
         return self.name.partition("/")[0]
+
+    @cached_property
+    def batch_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Batch key -> shape, the same in every batch."""
+        return {key: value.shape for key, value in self.example.items()}
+
+    @cached_property
+    def example(self) -> Arrays:
+        """The first batch of seed 0."""
+        return self.batches(0, 1)[0]
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ class BatchPermutation(Relation):
         yield runs.extra_run(LABEL, lambda: runs.instance.first_step(runs.parameters, moved))
 
     def judge(self, case_run: CaseRun, extra_runs: Sequence[ExtraRun]) -> Iterator[Finding]:
-        rows = len(case_run.contract.batches(case_run.case.seed, 1)[0]["mask"])
+        rows = case_run.contract.batch_shapes["mask"][0]
         order = permutation(rows)
 
         def arranged(name: str, value: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ class CausalLeak(Relation):
             yield runs.extra_run(_label(cut), partial(outputs, cut))
 
     def judge(self, case_run: CaseRun, extra_runs: Sequence[ExtraRun]) -> Iterator[Finding]:
-        length = case_run.contract.batches(case_run.case.seed, 1)[0]["mask"].shape[1]
+        length = case_run.contract.batch_shapes["mask"][1]
         first, made = case_run.evidence.steps[0], {extra_run.label: extra_run for extra_run in extra_runs}
         for cut in cuts(length, case_run.case.mesh):
             extra_run = made[_label(cut)]

@@ -83,7 +83,7 @@ class ExpertArrangement(Conforming):
 
         A balance of loads is that of a slice, so that devices must agree on which rows it has.
         """
-        rows, parts = len(self.contract.batches(0, 1)[0]["mask"]), self.size(self.row_axes)
+        rows, parts = self.contract.batch_shapes["mask"][0], self.size(self.row_axes)
         ends = np.cumsum(self.slice_sizes(rows))
         slices = [part.reshape(parts, -1) for part in np.split(np.arange(rows), ends[:-1])]
         return np.concatenate(slices, axis=1).reshape(-1)

@@ -50,7 +50,7 @@ class PipelineArrangement:
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
-        shape = self.contract.batches(0, 1)[0]["mask"].shape
+        shape = self.contract.batch_shapes["mask"]
         return segments(self.contract.model, shape[1] if len(shape) > 1 else 1)
 
     @cached_property
@@ -103,7 +103,7 @@ class PipelineArrangement:
         """Raise Unsupported where the recipe or the sizes of the contract make no pipeline on this mesh."""
         if self.contract.recipe.optimizer in ("muon", "lamb"):
             raise Unsupported("A pipeline is trained with SGD or AdamW here: Muon and LAMB need whole tensors.")
-        self.require_whole_rows(len(self.contract.batches(0, 1)[0]["mask"]))  # type: ignore[attr-defined]
+        self.require_whole_rows(self.contract.batch_shapes["mask"][0])  # type: ignore[attr-defined]
         for size in self.device_slices:  # type: ignore[attr-defined]
             self.require_microbatches(size)
         assert self.cuts  # raises where there are more stages than segments

@@ -64,7 +64,7 @@ class TokenArrangement:
 
     def stream_order(self) -> Positions:
         """How the tokens of the residual stream lie; axes that divide the same dim nest in the order of the mesh."""
-        rows = len(self.contract.batches(0, 1)[0]["mask"])
+        rows = self.contract.batch_shapes["mask"][0]
         order, outer = (self.token_order(), CONTEXT) if self.token_dim else (np.arange(rows), self.row_axes)
         axes = [axis for axis in (*outer, self.tensor_axis) if self.mesh.size(axis) > 1 and self.divides_tokens(axis)]
         blocks = order.reshape(*(self.mesh.size(axis) for axis in axes), -1)
@@ -89,7 +89,7 @@ class TokenArrangement:
     def require_whole_tokens(self) -> None:
         """Refuse rows of a linear model that would have to be padded."""
         axes = (*self.row_axes, self.tensor_axis)
-        rows, parts = len(self.contract.batches(0, 1)[0]["mask"]), int(np.prod([self.mesh.size(one) for one in axes]))
+        rows, parts = self.contract.batch_shapes["mask"][0], int(np.prod([self.mesh.size(one) for one in axes]))
         if self.token_dim == 0 and rows % parts:
             raise Unsupported(f"{rows} rows, here the tokens, cannot be divided over {parts} devices.")
 

@@ -118,7 +118,7 @@ class StoredTraining(Implementation):
     @cached_property
     def batch_shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shapes of the keys of a whole batch."""
-        return {key: value.shape for key, value in self.contract.batches(0, 1)[0].items()}
+        return dict(self.contract.batch_shapes)
 
     @property
     def row_length(self) -> int:
@@ -188,7 +188,7 @@ class StoredTraining(Implementation):
     @property
     def device_slices(self) -> list[int]:
         """Rows of a device in each slice of its batch."""
-        return self.slice_sizes(len(self.contract.batches(0, 1)[0]["mask"]) // self.size(self.row_axes))
+        return self.slice_sizes(self.contract.batch_shapes["mask"][0] // self.size(self.row_axes))
 
     def size(self, axes: tuple[str, ...]) -> int:
         """How many parts the axes make together."""

@@ -97,7 +97,7 @@ class SequenceParallel(TokenArrangement, TensorParallel):
     @cached_property
     def tokens_per_slice(self) -> int:
         """Tokens of a slice that blocks of one device compute with, padding included."""
-        rows = len(self.contract.batches(0, 1)[0]["mask"]) // self.size(self.row_axes)
+        rows = self.contract.batch_shapes["mask"][0] // self.size(self.row_axes)
         block = 1 if self.token_dim == 0 else self.chunks() * self.chunk_width()
         return rows // self.contract.recipe.accumulation * block
 

@@ -189,7 +189,7 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
     @cached_property
     def tokens_per_slice(self) -> int:
         """Rows (or tokens) of one slice of the batch that one device sees, valid or not."""
-        tokens = self.contract.batches(0, 1)[0]["mask"].size
+        tokens = math.prod(self.contract.batch_shapes["mask"])
         return tokens // self.size(self.data_axes) // self.contract.recipe.accumulation
 
     def local_elements(self, name: str) -> int:

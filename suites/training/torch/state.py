@@ -164,7 +164,7 @@ class TorchTraining(StoredTraining):
     @cached_property
     def slice_shape(self) -> tuple[int, ...]:
         """Shape of the mask in one slice, on average, of one rank's part of a batch: (rows,) or (rows, tokens)."""
-        rows, *tokens = self.contract.batches(0, 1)[0]["mask"].shape
+        rows, *tokens = self.contract.batch_shapes["mask"]
         return rows // self.size(self.row_axes) // self.contract.recipe.accumulation, *tokens
 
     @property
