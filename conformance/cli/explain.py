@@ -1,4 +1,4 @@
-"""Explain a case in words: what its contract says, which checks judge it and why, what came out last."""
+"""Explain a case in words: what its contract says, which checks judge it and why, what came out last; or a contract."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from conformance.cases.usage import choose
 from conformance.checks import CHECKS
 from conformance.checks.applicability import may_apply
 from conformance.checks.relations import Relations
+from conformance.cli import interface
 from conformance.contract.contract import Contract
 from conformance.records import formatting
 from conformance.records.recorder import RESULTS, read
@@ -43,6 +44,11 @@ class Explanation:
             "pass": "The case must pass.",
             "unsupported": "The implementation must refuse this mesh with a clear sentence, not compute it wrong.",
         }.get(self.case.expect, f"The expected verdict is {self.case.expect}.")
+
+
+def _contract(text: str) -> Contract:
+    known = {contract.name: contract for suite in suites().values() for contract in suite.contracts}
+    return known[choose("contract", text, tuple(known))]
 
 
 def explain(text: str) -> Explanation:
@@ -78,7 +84,12 @@ def _last_record(case: Case) -> tuple[CaseRecord | None, Path | None]:
 
 
 def show(text: str, *, as_json: bool) -> int:
-    """Print the explanation; the exit status."""
+    """Print the explanation of a case, or of a contract; the exit status."""
+    contract = None if "[" in text else _contract(text)
+    if contract is not None:
+        told = interface.interface(contract)
+        print(json.dumps(interface.plain(told)) if as_json else "\n".join(interface.lines(told)))
+        return 0
     found = explain(text)
     if as_json:
         print(json.dumps(_plain(found)))

@@ -144,10 +144,12 @@ def list_(
 @app.command()
 @_status
 def explain(
-    case: Annotated[str, typer.Argument(metavar="CASE", help="A case id.", show_default=False)],
+    case: Annotated[
+        str, typer.Argument(metavar="CASE|CONTRACT", help="A case id, or the name of a contract.", show_default=False)
+    ],
     as_json: AsJson = False,
 ) -> int:
-    """Say what a case checks, why, and what came out last."""
+    """Say what a case checks, why, and what came out last; or what a contract gives and asks for."""
     from conformance.cli.explain import show
 
     return show(case, as_json=as_json)

@@ -9,6 +9,7 @@ from typing import Any
 from conformance.contract.contract import Arrays, Contract, Recipe
 from reference.architecture import Architecture, shapes
 from reference.batches import random_batches
+from reference.keys import KEYS
 from reference.parameters import draw
 
 REFERENCES = {"jax": "reference.jax.training:Trainer", "torch": "reference.torch.training:Trainer"}
@@ -56,6 +57,7 @@ def contract(
         references=REFERENCES,
         recipe=recipe,
         semantics=_SEMANTICS.get(model.kind, QUADRATIC),
+        keys=KEYS,
         exact=exact,
         relations=(*laws_of(model, recipe), *laws),
         **declared,

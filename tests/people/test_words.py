@@ -10,7 +10,7 @@ from people_records import case, failing, passing, write
 
 from conformance.cases.suite import PROFILES, suites
 from conformance.checks import CHECKS
-from conformance.cli import doctor
+from conformance.cli import doctor, interface
 from conformance.cli.doctor import Finding
 
 
@@ -122,3 +122,25 @@ def test_doctor_needs_a_place_for_results() -> None:
 def test_a_probe_that_fails_tells_its_last_line(monkeypatch) -> None:
     monkeypatch.setitem(doctor.PROBES, "jax", "raise RuntimeError('no device')")
     assert doctor._probe("jax") == {"wrong": "RuntimeError: no device"}
+
+
+def test_a_contract_says_its_interface(shardproof, monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = suites()["moe"].contract("moe/dropless")
+    found = interface.Interface(
+        contract=contract, observed={"gradients/moe.router.weight": (20, 8)}, collected={"optimizer/count": ()}
+    )
+    monkeypatch.setattr(interface, "interface", lambda asked: found)
+    page = shardproof("explain", "moe/dropless").stdout
+    for name in (*contract.example, *contract.shapes, *found.observed, *found.collected, *contract.semantics):
+        assert f"  {name} " in page
+    assert "activations that enter the block" in page
+    told = json.loads(shardproof("explain", "moe/dropless", "--json").stdout)
+    assert told["batch"]["mask"] == {"dtype": "float64", "shape": [24, 7], "meaning": contract.keys["mask"]}
+    assert set(contract.example) <= set(contract.keys)
+
+
+def test_every_key_of_every_contract_has_a_meaning() -> None:
+    for suite in suites().values():
+        for contract in suite.contracts:
+            batch = interface.plain(interface.Interface(contract=contract, observed={}, collected={}))["batch"]
+            assert all(one["meaning"] for one in batch.values()), contract.name
