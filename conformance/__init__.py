@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from conformance.cases.suite import ImplementationEntry, MatrixRow, Suite
     from conformance.contract.contract import Contract, Precision, Recipe
     from conformance.contract.implementation import (
         Declarations,
@@ -22,15 +23,15 @@ __all__ = [
     "Contract",
     "Declarations",
     "Implementation",
+    "ImplementationEntry",
     "Judgement",
+    "MatrixRow",
     "Mesh",
     "Packed",
     "Precision",
     "Recipe",
-    "Registered",
     "Reordered",
     "Sharded",
-    "Standing",
     "Suite",
     "Traffic",
     "Unsupported",
@@ -42,7 +43,7 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     sys.path.append(sys.path.pop(0))
 
 _HOMES = {
-    "cases.suite": ("Registered", "Standing", "Suite"),
+    "cases.suite": ("ImplementationEntry", "MatrixRow", "Suite"),
     "contract.contract": ("Contract", "Precision", "Recipe"),
     "contract.implementation": (
         "Reordered", "Declarations", "Implementation", "Packed", "Sharded", "Traffic", "Unsupported",

@@ -149,3 +149,7 @@ def test_a_package_that_shadows_ours_is_named(tmp_path: Path, name: str) -> None
     code += "try: suites()\nexcept UsageError as wrong: print(wrong)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert f"The package '{name}' is imported from {tmp_path / name}, which shadows ours" in done.stdout, done.stderr
+
+
+def test_every_public_name_is_there() -> None:
+    assert all(getattr(conformance, name) is not None for name in conformance.__all__)
