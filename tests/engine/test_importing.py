@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import conformance
 from conformance.cases.importing import FOLDERS, environment, module_at
 from conformance.cases.raised import sentence, stack
 from conformance.inline.located import where
