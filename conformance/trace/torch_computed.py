@@ -92,5 +92,6 @@ def _is_floating(x: Any) -> bool:
 
 
 def _digest(x: torch.Tensor) -> bytes:
-    raw = x.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    copy = x.detach().clone(memory_format=torch.contiguous_format)  # a memory that numpy has seen cannot be resized
+    raw = copy.reshape(-1).view(torch.uint8).numpy()
     return f"{tuple(x.shape)}{zlib.crc32(raw.data)}".encode()

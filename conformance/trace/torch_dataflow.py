@@ -187,7 +187,8 @@ def _holds_whole(tensor: torch.Tensor) -> bool:
     """Whether all that lies in its memory are whole numbers."""
     elements = tensor.untyped_storage().nbytes() // tensor.element_size()
     try:
-        return is_exact(torch.as_strided(tensor.detach(), (elements,), (1,), 0).double().numpy())
+        flat = torch.as_strided(tensor.detach(), (elements,), (1,), 0)
+        return is_exact(flat.to(torch.float64, copy=True).numpy())  # what numpy has seen cannot be resized any more
     except Exception:  # a tensor without a memory that can be read
         return False
 

@@ -153,3 +153,17 @@ def test_narrow_statistics(groups: Any, norm: Callable) -> None:
 @pytest.mark.parametrize("norm", [rms_norm, softmax])
 def test_wide_statistics(groups: Any, norm: Callable) -> None:
     assert operations(groups, norm=lambda x: bfloat16(norm(x.float()))) == set()
+
+
+def test_what_was_watched_can_still_be_resized() -> None:
+    """FSDP frees and refills the memory of its parameters in every step."""
+    from conformance.trace.torch_computed import Results
+    from conformance.trace.torch_dataflow import TorchFlow
+
+    given = torch.empty(6, dtype=torch.float64).fill_(3)
+    flow, results = TorchFlow(bits=64), Results()
+    made = given * 2
+    flow.operation(torch.ops.aten.mul.Tensor, (given, 2), {}, made)
+    results.add(torch.ops.aten.mul.Tensor, (given, 2), {}, made)
+    for tensor in (given, made):
+        tensor.untyped_storage().resize_(0)
