@@ -11,7 +11,7 @@ from conformance.checks import CHECKS, Check
 from conformance.contract.contract import Contract
 from conformance.evidence.comparison import CaseRun
 
-AFTER_THE_RUN: Any = None  # the evidence and the truth of a case that has not run
+AFTER_THE_RUN: Any = None  # the evidence and the reference of a case that has not run
 
 
 def may_apply(check: Check, case: Case, contract: Contract) -> bool | None:

@@ -63,7 +63,7 @@ def _measured(asked: Asked, folder: Path) -> tuple[PowerTable, Path]:
         )
         if found.rows or found.left_out:
             page = found.beside(PowerTable.read(folder)).write(folder)
-        table = table.and_of(found)
+        table = found.beside(table)
     if not table.rows and not table.left_out:
         raise UsageError("Nothing was planted: no fault and no mutation of these suites is for this implementation.")
     return table, page

@@ -1,4 +1,4 @@
-"""Trials: where no signature is sure, take one thing away at a time and see with which of them the fault goes.
+"""Bisection: where no signature is sure, take one thing away at a time and see with which of them the fault goes.
 
 First all axes: what fails on one device too is no fault of how the model is divided, and is diagnosed there. Then each
 axis, by giving it size 1, and each feature of the recipe, by `Contract.without`. What alone makes the case pass is
@@ -16,14 +16,14 @@ from conformance.diagnosis import UNKNOWN
 from conformance.records.results import CaseResult, Cause, CheckResult
 
 SURE = 0.8  # a diagnosis below this is tried
-LIKELY = 0.5  # a diagnosis below this gives way to what trials show of several axes
-SHOWN = 0.85  # how sure a trial is
+LIKELY = 0.5  # a diagnosis below this gives way to what bisection shows of several axes
+SHOWN = 0.85  # how sure bisection is
 ALONE = "wrong on one device too"
 Judged = Callable[[Case, Target], CaseResult]
 
 
 def bisected(result: CaseResult, target: Target, judged: Judged) -> CaseResult:
-    """A failed result, with the axis and the feature that trials have shown."""
+    """A failed result, with the axis and the feature that bisection has shown."""
     if result.case.mutation is not None:
         return result  # in another program the collectives have other numbers
     best = _best(result)

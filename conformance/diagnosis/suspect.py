@@ -18,7 +18,7 @@ SLACK = 32.0  # an explanation may leave this many yardsticks unexplained: candi
 
 @dataclass(frozen=True, kw_only=True)
 class DivergedTensor:
-    """One diverging tensor of one step, and the exhibit it comes from."""
+    """One diverging tensor of one step, and the case run that it comes from."""
 
     comparison: TensorComparison
     case_run: CaseRun

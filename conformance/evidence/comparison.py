@@ -1,4 +1,4 @@
-"""The exhibit: everything a check may look at when it judges one case."""
+"""A case run: everything a check may look at when it judges one case."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class TensorComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseRun:
-    """A case, its contract, the evidence of the candidate and the truth of the reference.
+    """A case, its contract, the evidence of the candidate and the result of the reference.
 
-    others   contract -> it and its truth, of the other model that the law `second model` builds
+    others   contract -> it and its reference result, of the other model that the relation `second model` builds
     """
 
     case: Case
@@ -56,7 +56,7 @@ class CaseRun:
 
     @property
     def precision(self) -> str:
-        """The dtype whose rounding the truth is good to: the case's, or a narrower one of a float64 reference."""
+        """The dtype whose rounding the reference is good to: the case's, or a narrower one of a float64 reference."""
         return min((self.case.dtype, *(one.dtype for one in self.reference.lower)), key=BITS.__getitem__)
 
     @property

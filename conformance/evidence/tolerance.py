@@ -1,10 +1,10 @@
 """Tolerance: how far a conforming program may stray from the oracle, derived from rounding, never guessed.
 
 The yardstick of a row block is what rounding alone does to the single-device reference there: the largest deviation
-from the float64 oracle over runs in the same dtype on minutely perturbed inputs (`Truth.noise`), and at least one unit
-in the last place of the block's largest value. In float64 these runs are in stochastic arithmetic, so that every order
-of summation and the oracle's own error count. The *excess error* of a candidate is its own largest deviation in the
-block, divided by the yardstick. It is compared with BOUNDS, which are calibrated on conforming runs.
+from the float64 oracle over runs in the same dtype on minutely perturbed inputs (the noise of a `ReferenceResult`), and
+at least one unit in the last place of the block's largest value. In float64 these runs are in stochastic arithmetic, so
+that every order of summation and the oracle's own error count. The *excess error* of a candidate is its own largest
+deviation in the block, divided by the yardstick. It is compared with BOUNDS, which are calibrated on conforming runs.
 """
 
 from __future__ import annotations

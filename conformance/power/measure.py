@@ -8,6 +8,7 @@ proven equivalent (`conformance.power.equivalence`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from conformance.cases.case import Case, Mutation
@@ -78,26 +79,16 @@ def power(
     chosen = [suites()[name] for name in names]
     theirs = implementation is not None and is_external(implementation)
     tries = candidates(chosen, implementation, contracts, mesh) if implementation and theirs else []
-    if workers is None:
-        with Workers(jax_devices=_most_devices(chosen, tries)) as own:
-            return power(
-                names,
-                implementation=implementation,
-                contracts=contracts,
-                mesh=mesh,
-                generated=generated,
-                each_once=each_once,
-                workers=own,
-                on_progress=on_progress,
-            )
-    if theirs:
-        return _measured_of_theirs(find(tries, workers, on_progress), workers, on_progress)
-    planted = [one for suite in chosen for one in _faults(suite, implementation, each_once)]
-    for suite in chosen if generated else ():
-        planted += _mutations(suite, implementation, workers, on_progress)
-    planted = list({one.case.id: one for one in sorted(planted, key=lambda one: bool(ASKED & {*one.planned}))}.values())
-    absent = {suite.name: dict(suite.absent) for suite in chosen}
-    return PowerTable.of(_rows(planted, _judged(planted, workers, on_progress), workers), absent)
+    with Workers(jax_devices=_most_devices(chosen, tries)) if workers is None else nullcontext(workers) as used:
+        if theirs:
+            return _measured_of_theirs(find(tries, used, on_progress), used, on_progress)
+        planted = [one for suite in chosen for one in _faults(suite, implementation, each_once)]
+        for suite in chosen if generated else ():
+            planted += _mutations(suite, implementation, used, on_progress)
+        asked_last = sorted(planted, key=lambda one: bool(ASKED & {*one.planned}))
+        planted = list({one.case.id: one for one in asked_last}.values())
+        absent = {suite.name: dict(suite.absent) for suite in chosen}
+        return PowerTable.of(_rows(planted, _judged(planted, used, on_progress), used), absent)
 
 
 def _measured_of_theirs(found: Found, workers: Workers, on_progress: Progress) -> PowerTable:

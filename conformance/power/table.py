@@ -193,12 +193,6 @@ class PowerTable:
         rows = ({name: _tuples(row[name]) for name in names} for row in content["rows"])
         return cls.of((PowerRow(**row) for row in rows), content["absent"])
 
-    def and_of(self, other: PowerTable) -> PowerTable:
-        """The rows of both, which are of different suites."""
-        return PowerTable.of(
-            (*self.rows, *other.rows), {**self.absent, **other.absent}, {**self.left_out, **other.left_out}
-        )
-
     def beside(self, other: PowerTable) -> PowerTable:
         """This table, with the rows of those implementations in each suite that only the other one has measured."""
         measured = {(row.suite, row.implementation) for row in self.rows}

@@ -13,7 +13,7 @@ from conformance.records.results import CheckResult
 
 
 def judge(case_run: CaseRun, checks: Sequence[Check] = CHECKS) -> tuple[CheckResult, ...]:
-    """Apply every check that has something to say about the exhibit; failed ones carry a diagnosis.
+    """Apply every check that has something to say about the case run; failed ones carry a diagnosis.
 
     What a check says of its own failure stands only where no other check fails: then no tensor of the case diverges.
     """

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -62,48 +63,33 @@ def run(
     """Judge every case, several at once. `on_result` is called once per case, one call at a time.
 
     timeout_seconds   after which a case counts as hanging; None: long enough for its size and its relations
-    trials     what fails and is not understood is run again with one thing taken away at a time
+    bisect     what fails and is not understood is run again with one thing taken away at a time
     alone      what fails is run once more, alone in fresh processes, to see whether earlier cases make it fail
     as_given   in the order given, instead of one that puts the cases of a program together; the frameworks side by side
     at_once    cases at once; None: as many as the machine has cores and memory for
     soonest    what fails by its first step is not run any further
     """
-    if workers is None:
-        with Workers(jax_devices=max((case.mesh.devices for case in cases), default=1)) as own:
-            return run(
-                cases,
-                workers=own,
-                checks=checks,
-                on_result=on_result,
-                on_progress=on_progress,
-                timeout_seconds=timeout_seconds,
-                bisect=bisect,
-                alone=alone,
-                as_given=as_given,
-                at_once=at_once,
-                soonest=soonest,
-            )
-    started = time.perf_counter()
-    bench = CaseRunner(
-        workers=workers,
-        checks=checks or CHECKS,
-        timeout_seconds=timeout_seconds,
-        bisect=bisect,
-        alone=alone,
-        soonest=soonest,
-    )
-    kept = Kept(on_result)
-    queue = Queue(_groups(cases, as_given))
-    lanes = [
-        Lane(queue.entries(number), bench.of_lane(number).judge_case, kept, on_progress)
-        for number in range(min(at_once or most(), queue.lanes))
-    ]
-    try:
-        for lane in lanes:
-            lane.start()
-        until_done(lanes)
-    finally:
-        kept.end()
+    devices = max((case.mesh.devices for case in cases), default=1)
+    with Workers(jax_devices=devices) if workers is None else nullcontext(workers) as used:
+        started, kept, queue = time.perf_counter(), Kept(on_result), Queue(_groups(cases, as_given))
+        runner = CaseRunner(
+            workers=used,
+            checks=checks or CHECKS,
+            timeout_seconds=timeout_seconds,
+            bisect=bisect,
+            alone=alone,
+            soonest=soonest,
+        )
+        lanes = [
+            Lane(queue.entries(number), runner.of_lane(number).judge_case, kept, on_progress)
+            for number in range(min(at_once or most(), queue.lanes))
+        ]
+        try:
+            for lane in lanes:
+                lane.start()
+            until_done(lanes)
+        finally:
+            kept.end()
     return _totals(kept.results, time.perf_counter() - started)
 
 
@@ -178,8 +164,8 @@ class CaseRunner:
         """Judge cases one after the other in processes that have run nothing yet -> the result of the last."""
         with self.workers.fresh() as fresh:
             limit = min(filter(None, (timeout_seconds, self.timeout_seconds)), default=None)
-            bench = CaseRunner(workers=fresh, checks=self.checks, timeout_seconds=limit, bisect=False)
-            return [bench.judge_case(case, resolve(case)) for case in cases][-1]
+            runner = CaseRunner(workers=fresh, checks=self.checks, timeout_seconds=limit, bisect=False)
+            return [runner.judge_case(case, resolve(case)) for case in cases][-1]
 
     def _first_judged(self, case: Case, target: Target) -> CaseResult:
         """By the first step alone, and by all there is where that step is right."""
@@ -251,14 +237,14 @@ class CaseRunner:
         )
 
     def _others(self, case: Case, evidence: Evidence) -> dict[str, tuple[Contract, ReferenceResult]]:
-        """The truth of the other model that a relation has built beside the case."""
+        """The reference result of the other model that a relation has built beside the case."""
         found = {}
-        for trial in evidence.related.get(SecondModel.name, ())[:1]:
-            other = replace(case, contract=trial.label, fault=None)
+        for built in evidence.related.get(SecondModel.name, ())[:1]:
+            other = replace(case, contract=built.label, fault=None)
             target = resolve(other)
             reference = self._truth(other, target)[1].reference
             if reference is not None:
-                found[trial.label] = target.contract, reference
+                found[built.label] = target.contract, reference
         return found
 
     def _truth(self, case: Case, target: Target) -> tuple[bool, Outcome]:

@@ -1,4 +1,4 @@
-"""The switchboard: where worker processes call in, each saying its name first."""
+"""Connections: where worker processes call in, each saying its name first."""
 
 from __future__ import annotations
 

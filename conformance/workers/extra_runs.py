@@ -1,4 +1,4 @@
-"""The laboratory: where the relations of `relations` make their extra runs, on every rank alike."""
+"""Extra runs: where the relations of `relations` make their extra runs, on every rank alike."""
 
 from __future__ import annotations
 

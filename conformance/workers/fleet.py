@@ -67,7 +67,7 @@ def _repeated(parts: Sequence[Evidence], first: Observations) -> Observations | 
 
 
 def _trials(parts: Sequence[Sequence[ExtraRun]]) -> tuple[ExtraRun, ...]:
-    """Trials of the same label as one; refused if any rank refused it."""
+    """Extra runs of the same label as one; refused if any rank refused it."""
     same: dict[str, list[ExtraRun]] = {}
     for extra_run in (extra_run for part in parts for extra_run in part):
         same.setdefault(extra_run.label, []).append(extra_run)

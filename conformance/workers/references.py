@@ -1,4 +1,4 @@
-"""Truth: the single-device reference in float64, and how far rounding moves it in the dtype of the case."""
+"""References: the single-device reference in float64, and how far rounding moves it in the dtype of the case."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Together = Callable[[Sequence[Any], Sequence[Arrays]], Sequence[tuple[Any, Mappi
 class Kept:
     """A reference that is kept: as it is, and in stochastic arithmetic, (states, batches, arithmetic) -> results.
 
-    Its `lower` is what it rounds to fewer bits than float64. `unevaluated` is as in Truth.
+    Its `lower` is what it rounds to fewer bits than float64. `unevaluated` is as in ReferenceResult.
     """
 
     trainer: Any

@@ -1,4 +1,4 @@
-"""A crew: the processes that work on one job together, watched until they answer, break, or take too long."""
+"""A worker group: the processes that work on one job together, watched until they answer, break, or take too long."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FATAL = "Fatal Python error"  # where faulthandler's stack begins
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One process of a crew; its name is as people say it: `rank 2`, `the JAX worker`."""
+    """One process of a group; its name is as people say it: `rank 2`, `the JAX worker`."""
 
     name: str
     pid: int
@@ -63,7 +63,7 @@ class WorkerGroup:
         return watch.until_answered()
 
     def stop(self) -> None:
-        """End every process of the crew and what it has started, at once, and wait until it has ended."""
+        """End every process of the group and what it has started, at once, and wait until it has ended."""
         if not self.alive:
             return
         self.alive = False
@@ -153,7 +153,7 @@ class _Watch:
         return Outcome(failure="hang", reason=sentence, stack=stack, output=output)
 
     def _failed(self) -> Outcome | None:
-        """The first failure that a member reported; the crew goes on only where none of it can still be waiting."""
+        """The first failure that a member reported; the group goes on only where none of it can still be waiting."""
         failed = {name: answer for name, answer in self.answers.items() if answer[0] != "done"}
         if not failed:
             return None
