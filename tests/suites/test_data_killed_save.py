@@ -113,7 +113,7 @@ def test_what_a_killed_writer_leaves_is_refused_or_whole(framework: str, tmp_pat
     if find_spec(framework) is None:
         pytest.skip(f"{framework} is not installed")
     devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", __name__, framework, str(tmp_path)]
+    command = [sys.executable, __file__, framework, str(tmp_path)]
     done = subprocess.run(command, env=os.environ | devices, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout.splitlines()[-1])

@@ -24,8 +24,7 @@ def _arrangement(mesh: str, length: int, order: type = TokenArrangement) -> Any:
     names = {"token_axes": CONTEXT, "tensor_axis": "tensor", "row_axes": ("data",)}
     found: Any = type("Arrangement", (order,), names)()
     found.mesh, found.row_length = Mesh.parse(mesh), length
-    batches = [{"mask": np.ones((12, length))}]
-    found.contract = SimpleNamespace(model=SimpleNamespace(kind="layer"), batches=lambda seed, steps: batches)
+    found.contract = SimpleNamespace(model=SimpleNamespace(kind="layer"), batch_shapes={"mask": (12, length)})
     return found
 
 
