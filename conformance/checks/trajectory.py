@@ -23,7 +23,7 @@ class Trajectory(Check):
     def judge(self, case_run: CaseRun) -> CheckResult:
         later = [one for one in case_run.comparisons if one.step > 0 or is_state(one.tensor)]
         steps = len(case_run.evidence.steps)
-        if steps != len(case_run.reference.oracle):
+        if steps != len(case_run.reference.oracle) and not case_run.evidence.broke_off:
             return self.result(
                 compared=len(later),
                 failures=[f"The candidate took {steps} steps, the reference {len(case_run.reference.oracle)}."],

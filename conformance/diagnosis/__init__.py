@@ -1,16 +1,20 @@
-"""Diagnosis: which known signature fits the first tensor that diverges, on which mesh axis, and how surely."""
+"""Diagnosis: which known signature fits the first tensors that diverge, on which mesh axis, and how surely."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from conformance.diagnosis.arithmetic import computed_in, computed_narrowly
 from conformance.diagnosis.copies import copies_differ
 from conformance.diagnosis.history import late, narrower, not_finite, stale
 from conformance.diagnosis.masks import another_mask
 from conformance.diagnosis.means import mean_of_means
-from conformance.diagnosis.scale import bias_repeated, gradient_rescaled, norm_miscounted, norms_added, scaled
-from conformance.diagnosis.shards import exchanged, permuted, rolled, seams_wrong, shards_wrong
+from conformance.diagnosis.norms import gradient_rescaled, norm_miscounted, norms_added
+from conformance.diagnosis.order import exchanged, reordered, rolled, without_gradient
+from conformance.diagnosis.scale import bias_repeated, scaled
+from conformance.diagnosis.shapes import misshapen
+from conformance.diagnosis.shards import permuted, seams_wrong, shards_wrong
 from conformance.diagnosis.suspect import DivergedTensor
 from conformance.diagnosis.traffic import communication_differs, only_axis
 from conformance.evidence.comparison import CaseRun, TensorComparison
@@ -30,6 +34,8 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     gradient_rescaled,
     exchanged,
     rolled,
+    reordered,
+    without_gradient,
     seams_wrong,
     shards_wrong,
     late,
@@ -37,34 +43,54 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
 )
 UNKNOWN = "no known signature"
 MOST_SUSPECTS = 4
-MOST_CAUSES = 3
+MOST_CAUSES = 5
 
 
 def diagnose(case_run: CaseRun, diverging: list[TensorComparison]) -> tuple[Cause, ...]:
     """The causes that fit, surest first. The first diverging tensor counts most; later ones are its consequences."""
-    found = [
+    causes = [
         *computed_narrowly(case_run),
         *communication_differs(case_run, diverging[0].tensor if diverging else None),
+        *misshapen(case_run),
     ]
     for place, comparison in enumerate(diverging[:MOST_SUSPECTS]):
         suspect = DivergedTensor(comparison=comparison, case_run=case_run)
         for signature in SIGNATURES:
-            found += [_weighted(cause, 0.8**place) for cause in signature(suspect)]
+            causes += [_weighted(cause, comparison.label, 0.8**place) for cause in signature(suspect)]
     only = only_axis(case_run, diverging[0].tensor) if diverging else None
     if only is not None:
-        found.append(Cause(cause=UNKNOWN, axis=only, confidence=0.1))
-    return (*computed_in(case_run), *_ranked(found, only))[:MOST_CAUSES]
+        basis = f"no signature fits; of the axes only {only} divides what makes the tensor"
+        causes.append(Cause(cause=UNKNOWN, axis=only, confidence=0.1, basis=basis, place=True))
+    return ranked([*computed_in(case_run), *(_on(cause, only) for cause in causes)])
 
 
-def _weighted(cause: Cause, weight: float) -> Cause:
-    return Cause(cause=cause.cause, axis=cause.axis, confidence=round(cause.confidence * weight, 3))
-
-
-def _ranked(found: list[Cause], only: str | None) -> tuple[Cause, ...]:
-    """Surest first, each cause once; a cause that names no axis gets the only one that can be meant."""
+def ranked(causes: Iterable[Cause], most: int = MOST_CAUSES) -> tuple[Cause, ...]:
+    """Surest first, what says why before what says where, each cause once."""
     best: dict[tuple[str, str | None], Cause] = {}
-    for cause in found:
-        key = (cause.cause, cause.axis or only)
+    for cause in causes:
+        key = (cause.cause, cause.axis)
         if key not in best or best[key].confidence < cause.confidence:
-            best[key] = Cause(cause=cause.cause, axis=cause.axis or only, confidence=cause.confidence)
-    return tuple(sorted(best.values(), key=lambda cause: -cause.confidence)[:MOST_CAUSES])
+            best[key] = cause
+    return tuple(sorted(best.values(), key=lambda cause: (-cause.confidence, cause.place)))[:most]
+
+
+def surest(diagnoses: Iterable[Sequence[Cause]]) -> Cause | None:
+    """The first of all causes that several checks give."""
+    return next(iter(ranked((cause for causes in diagnoses for cause in causes), 1)), None)
+
+
+def _weighted(cause: Cause, label: str, weight: float) -> Cause:
+    basis = f"{label}: {cause.basis}" if cause.basis else label
+    return replace(
+        cause,
+        confidence=round(cause.confidence * weight, 3),
+        axis_confidence=round(cause.axis_sure * weight, 3) if cause.axis else None,
+        basis=basis,
+    )
+
+
+def _on(cause: Cause, only: str | None) -> Cause:
+    """A cause that names no axis gets the only one that can be meant: a guess, until a run has shown it."""
+    if cause.axis is not None or only is None:
+        return cause
+    return replace(cause, axis=only, axis_confidence=min(0.5, cause.confidence))

@@ -1,8 +1,9 @@
-"""Bisection: where no signature is sure, take one thing away at a time and see with which of them the fault goes.
+"""Bisection: take one thing away at a time and see with which of them the fault goes.
 
-First all axes: what fails on one device too is no fault of how the model is divided, and is diagnosed there. Then each
-axis, by giving it size 1, and each feature of the recipe, by `Contract.without`. What alone makes the case pass is
-where the fault lies; where each of several axes does, it lies in how they meet.
+First the axis that a signature names, by giving it size 1. Where that does not make the case pass, all axes: what fails
+on one device too is no fault of how the model is divided, and is diagnosed there. Then each axis, and where none is
+needed each by itself; where no signature says why, each feature of the recipe too, by `Contract.without`. What was
+shown, and what was ruled out by it, is put together in `conformance.diagnosis.conclusion`.
 """
 
 from __future__ import annotations
@@ -12,107 +13,90 @@ from dataclasses import replace
 
 from conformance.cases.case import Case
 from conformance.cases.resolve import Target
-from conformance.diagnosis import UNKNOWN
-from conformance.records.results import CaseResult, Cause, CheckResult
+from conformance.diagnosis import surest
+from conformance.diagnosis.conclusion import Shown, concluded
+from conformance.records.results import CaseResult
 
-SURE = 0.8  # a diagnosis below this is tried
-LIKELY = 0.5  # a diagnosis below this gives way to what bisection shows of several axes
-SHOWN = 0.85  # how sure bisection is
-ALONE = "wrong on one device too"
-Judged = Callable[[Case, Target], CaseResult]
+SURE = 0.8  # a cause below this is none: features are left out too
+LIKELY = 0.4  # an axis named this surely is tried first
+Judged = Callable[[Case, Target], CaseResult | None]
 
 
 def bisected(result: CaseResult, target: Target, judged: Judged) -> CaseResult:
-    """A failed result, with the axis and the feature that bisection has shown."""
-    if result.case.mutation is not None:
-        return result  # in another program the collectives have other numbers
-    best = _best(result)
-    unsure = best is None or best.confidence < SURE
-    if not unsure and best is not None and best.axis is not None:
-        return result
-    alone = _alone(result.case, target, judged)
-    if alone is not None:
-        return _everywhere(result, alone, _features(alone.case, target, judged) if unsure else [])
-    axes = _axes(result.case, target, judged)
-    features = _features(result.case, target, judged) if unsure else []
-    if unsure and len(axes) > 1 and not features:
-        return replace(result, checks=tuple(_meeting(check, axes) for check in result.checks))
-    axis, feature = _only(axes), _only(features)
-    if axis is None and feature is None:
-        return result
-    return replace(result, checks=tuple(_naming(check, axis, feature) for check in result.checks))
+    """A failed result, with the axes and the features that bisection has shown.
+
+    judged   a variation of the case, with its own verdict; None where that cannot be made
+    """
+    tried = _Trials(result, target, judged)
+    return concluded(result, tried.shown())
 
 
-def _alone(case: Case, target: Target, judged: Judged) -> CaseResult | None:
-    """The case on one device, if it fails there too."""
-    if case.mesh.devices == 1:
-        return None
-    result = judged(_narrow(case, case.mesh.axes), target)
-    return result if result.verdict == "fail" else None
+class _Trials:
+    """The further runs of one failed case."""
 
+    def __init__(self, result: CaseResult, target: Target, judged: Judged) -> None:
+        self.result, self.target, self.judged = result, target, judged
+        self.case, self.best = result.case, surest(check.diagnosis for check in result.checks)
+        self.wide = [axis for axis, size in self.case.mesh.sizes if size > 1]
 
-def _everywhere(result: CaseResult, alone: CaseResult, features: Sequence[str]) -> CaseResult:
-    """The result with the diagnosis of one device, where no axis can be named."""
-    seen, best, feature = _best(result), _best(alone), _only(features)
-    if seen is not None and seen.confidence >= SURE and seen.axis is None:
-        best = seen  # the program as it is shows more than its first step on one device
-    known = best is not None and best.cause != UNKNOWN and best.confidence >= LIKELY
-    words = f"{best.cause}, on one device too" if best is not None and known else ALONE
-    if feature is not None:
-        words = f"goes away without {feature}; {ALONE}"
-    shown = (Cause(cause=words, axis=None, confidence=SHOWN),)
-    checks = (replace(one, diagnosis=shown) if one.verdict == "fail" else one for one in result.checks)
-    return replace(result, checks=tuple(checks))
+    def shown(self) -> Shown:
+        named = self._named()
+        if named is not None and len(self.wide) > 1 and self._verdict(_narrow(self.case, (named,))) == "pass":
+            return self._with_features(Shown(needed=(named,)), self.case)
+        alone = self._run(_narrow(self.case, self.wide)) if self.wide else None
+        if alone is not None and alone.verdict == "fail":
+            return self._with_features(Shown(alone=alone), alone.case)
+        right = alone is not None and alone.verdict == "pass"
+        return self._with_features(self._axes(right), self.case)
 
+    def _named(self) -> str | None:
+        """The axis of a sure cause: if the fault goes with it, nothing else need be tried."""
+        best = self.best
+        sure = best is not None and best.confidence >= SURE and not best.place and best.axis_sure >= LIKELY
+        return best.axis if sure and best is not None and best.axis in self.wide else None
 
-def _best(result: CaseResult) -> Cause | None:
-    causes = [cause for check in result.checks for cause in check.diagnosis]
-    return max(causes, key=lambda cause: cause.confidence, default=None)
+    def _axes(self, right: bool) -> Shown:
+        """The axes without any of which the case passes; where one device is right, else those that are enough."""
+        if len(self.wide) < 2:
+            return Shown(needed=tuple(self.wide) if right else ())
+        verdicts = {axis: self._verdict(_narrow(self.case, (axis,))) for axis in self.wide}
+        needed, spared = (tuple(a for a in self.wide if verdicts[a] == verdict) for verdict in ("pass", "fail"))
+        if needed or not right:
+            return Shown(needed=needed, spared=spared)
+        others = {axis: [other for other in self.wide if other != axis] for axis in self.wide}
+        enough = [axis for axis in self.wide if self._verdict(_narrow(self.case, others[axis])) == "fail"]
+        return Shown(enough=tuple(enough), spared=spared)
 
+    def _with_features(self, shown: Shown, case: Case) -> Shown:
+        """The features without any of which the case passes, and those without which it fails all the same."""
+        if self._understood(shown) or self.case.mutation is not None:
+            return shown
+        verdicts = {feature: self._verdict_without(case, feature) for feature in self.target.contract.features}
+        return replace(
+            shown,
+            features=tuple(feature for feature, verdict in verdicts.items() if verdict == "pass"),
+            refuted=tuple(feature for feature, verdict in verdicts.items() if verdict == "fail"),
+        )
 
-def _axes(case: Case, target: Target, judged: Judged) -> list[str]:
-    """The axes without any of which the case passes; none where there is but one."""
-    wide = [axis for axis, size in case.mesh.sizes if size > 1]
-    return [axis for axis in wide if judged(_narrow(case, (axis,)), target).verdict == "pass"] if len(wide) > 1 else []
+    def _understood(self, shown: Shown) -> bool:
+        """Whether some cause, and not only a place, is sure."""
+        causes = [] if self.best is None else [self.best]
+        causes += [] if shown.alone is None else [cause for check in shown.alone.checks for cause in check.diagnosis]
+        return any(cause.confidence >= SURE and not cause.place for cause in causes)
+
+    def _verdict_without(self, case: Case, feature: str) -> str | None:
+        contract = self.target.contract.without(feature)
+        result = self.judged(replace(case, contract=contract.name), replace(self.target, contract=contract))
+        return None if result is None else result.verdict
+
+    def _run(self, case: Case) -> CaseResult | None:
+        return self.judged(case, self.target)
+
+    def _verdict(self, case: Case) -> str | None:
+        result = self._run(case)
+        return None if result is None else result.verdict
 
 
 def _narrow(case: Case, axes: Sequence[str]) -> Case:
     sizes = tuple((axis, 1 if axis in axes else size) for axis, size in case.mesh.sizes)
     return replace(case, mesh=replace(case.mesh, sizes=sizes))
-
-
-def _features(case: Case, target: Target, judged: Judged) -> list[str]:
-    """The features without any of which the case passes."""
-    return [one for one in target.contract.features if judged(*_plain(case, target, one)).verdict == "pass"]
-
-
-def _plain(case: Case, target: Target, feature: str) -> tuple[Case, Target]:
-    contract = target.contract.without(feature)
-    return replace(case, contract=contract.name), replace(target, contract=contract)
-
-
-def _only(found: Sequence[str]) -> str | None:
-    return found[0] if len(found) == 1 else None
-
-
-def _naming(check: CheckResult, axis: str | None, feature: str | None) -> CheckResult:
-    """The diagnosis of a failed check, with what was shown in front."""
-    if check.verdict != "fail":
-        return check
-    known = [cause for cause in check.diagnosis if cause.cause != UNKNOWN]
-    named = [cause for cause in known if axis is None or cause.axis in (axis, None)]
-    words = named[0].cause if named else "goes away when the axis has size 1"
-    where = axis or (named[0].axis if named else None)
-    if feature is not None:
-        words = f"goes away without {feature}"
-    shown = Cause(cause=words, axis=where, confidence=SHOWN)
-    return replace(check, diagnosis=(shown, *(cause for cause in known if cause.cause != shown.cause)))
-
-
-def _meeting(check: CheckResult, axes: Sequence[str]) -> CheckResult:
-    """The diagnosis of a failed check that nothing else explains, with the axes in front that it takes together."""
-    known = [cause for cause in check.diagnosis if cause.cause != UNKNOWN]
-    if check.verdict != "fail" or any(cause.confidence >= LIKELY for cause in known):
-        return check
-    words = f"takes {' and '.join(axes)} together: it goes away when any of them has size 1"
-    return replace(check, diagnosis=(Cause(cause=words, axis=None, confidence=SHOWN), *known))

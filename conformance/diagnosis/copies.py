@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.diagnosis.shards import PLACE
 from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.blocks import place
 from conformance.records.results import Cause
@@ -34,18 +35,27 @@ def _cause(suspect: DivergedTensor, axis: str, share: float) -> Cause:
     group = suspect.group(axis)
     copies = [suspect.blocks[rank].value.astype(np.float64) for rank in group]
     wanted = suspect.slice_of(group[0], suspect.expected)
-    right = [suspect.explains(copy, wanted) for copy in copies]
+    right = [suspect.agrees(copy, wanted) for copy in copies]
+    words, sure, place = _said(suspect, copies, wanted, right)
+    basis = f"the {len(copies)} copies along {axis} differ"
+    return Cause(
+        cause=words, axis=axis, confidence=sure * share, axis_confidence=0.85 * share, basis=basis, place=place
+    )
+
+
+def _said(
+    suspect: DivergedTensor, copies: list[np.ndarray], wanted: np.ndarray, right: list[bool]
+) -> tuple[str, float, bool]:
+    """(what the copies are, how sure that is, does it only say where)"""
     if all(right):
-        return Cause(
-            cause="copies differ by rounding alone: each was computed on its own", axis=axis, confidence=0.9 * share
-        )
+        return "copies differ by rounding alone: each was computed on its own", 0.9, False
     if right[0] and not any(right[1:]):
-        return Cause(cause="only the first rank along the axis is right", axis=axis, confidence=0.9 * share)
+        return "only the first rank along the axis is right", 0.9, False
     if suspect.explains(np.sum(copies, axis=0), wanted, len(copies)):
-        return Cause(cause="reduction missing: the copies are partial sums", axis=axis, confidence=0.97 * share)
+        return "reduction missing: the copies are partial sums", 0.97, False
     if suspect.explains(np.mean(copies, axis=0), wanted):
-        return Cause(cause="average missing: every rank kept its own mean", axis=axis, confidence=0.95 * share)
+        return "average missing: every rank kept its own mean", 0.95, False
     if any(right):
         wrong = [i for i, good in enumerate(right) if not good]
-        return Cause(cause=f"wrong on positions {wrong} along the axis only", axis=axis, confidence=0.8 * share)
-    return Cause(cause="copies differ: something local was taken for global", axis=axis, confidence=0.75 * share)
+        return f"wrong on positions {wrong} along the axis only", PLACE, True
+    return "copies differ: something local was taken for global", 0.86, True

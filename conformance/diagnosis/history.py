@@ -15,11 +15,12 @@ def stale(suspect: DivergedTensor) -> Iterator[Cause]:
     """The value of the step before: a parameter gathered too early, an update not taken over."""
     if suspect.step <= 0:
         if suspect.tensor.startswith("updates/") and not suspect.value.any():
-            yield Cause(cause="never updated", axis=None, confidence=0.9)
+            yield Cause(cause="never updated", axis=None, confidence=0.9, basis="it has not changed since the start")
         return
     before = suspect.case_run.reference.oracle[suspect.step - 1].get(suspect.tensor)
     if before is not None and suspect.explains(suspect.value, before):
-        yield Cause(cause="stale by one step", axis=None, confidence=0.95)
+        basis = "it equals what the reference had one step before"
+        yield Cause(cause="stale by one step", axis=None, confidence=0.95, basis=basis)
 
 
 def late(suspect: DivergedTensor) -> Iterator[Cause]:
@@ -28,27 +29,49 @@ def late(suspect: DivergedTensor) -> Iterator[Cause]:
     first = (one for one in case_run.comparisons if one.step == 0)
     beyond = not suspect.comparison.excess.ratio <= case_run.bound
     if suspect.step > 0 and beyond and all(one.excess.ratio <= case_run.bound for one in first):
-        yield Cause(cause="right in step 1, wrong afterwards: stale or lost state", axis=None, confidence=0.75)
+        basis = "all that step 1 computes and leaves behind is right"
+        words = "right in step 1, wrong afterwards: stale or lost state"
+        yield Cause(cause=words, axis=None, confidence=0.87, basis=basis, place=True)
 
 
 def narrower(suspect: DivergedTensor) -> Iterator[Cause]:
-    """The error is what rounding to a narrower dtype leaves: of its size, in most elements, and without direction."""
+    """The error is what rounding to a narrower dtype leaves: no more than half a unit of every element, in most.
+
+    Not where the program shows that it computes in no such dtype, nor where the error is large beside elements that
+    are small: what one wrong factor or one lost part leaves may have that size, but not that spread.
+    """
     size = float(np.abs(suspect.expected).max(initial=0.0))
     error = suspect.value - suspect.expected
     if not size or not np.isfinite(error).all() or error.size < 32 or np.count_nonzero(error) < error.size / 2:
         return
     if abs(float(np.corrcoef(error.ravel(), suspect.expected.ravel())[0, 1])) > 0.3:
         return
+    own = EPSILON[bounded_as(suspect.case_run.precision)]
     for dtype in ("bfloat16", "float32"):
-        epsilon = EPSILON[dtype]
-        if (
-            epsilon > 16 * EPSILON[bounded_as(suspect.case_run.precision)]
-            and epsilon / 64 <= np.abs(error).max() / size <= 2 * epsilon
-        ):
-            yield Cause(cause=f"computed or reduced in {dtype}", axis=None, confidence=0.5)
+        if EPSILON[dtype] > 16 * own and _is_rounding(suspect, dtype) and not _seen_not_to(suspect, dtype):
+            basis = f"its errors are spread as those of rounding to {dtype} are"
+            yield Cause(cause=f"computed or reduced in {dtype}", axis=None, confidence=0.6, basis=basis)
+
+
+def _is_rounding(suspect: DivergedTensor, dtype: str) -> bool:
+    """Either the values are ones that the dtype has, or nearly all are within its rounding of the expected ones."""
+    epsilon, value = EPSILON[dtype], suspect.value
+    if np.array_equal(value.astype(np.dtype(dtype)).astype(np.float64), value):
+        return True
+    floor = float(np.abs(suspect.expected).max(initial=0.0)) * epsilon / 64
+    relative = np.abs(value - suspect.expected) / np.maximum(np.abs(suspect.expected), floor)
+    return bool(np.quantile(relative, 0.9) <= epsilon and np.quantile(relative, 0.5) >= epsilon / 64)
+
+
+def _seen_not_to(suspect: DivergedTensor, dtype: str) -> bool:
+    """In float64 a program that was watched names all that rounds to fewer bits."""
+    arithmetic = suspect.case_run.evidence.arithmetic
+    return suspect.case_run.case.dtype == "float64" and arithmetic is not None and not arithmetic
 
 
 def not_finite(suspect: DivergedTensor) -> Iterator[Cause]:
     """NaN or infinity."""
     if not np.isfinite(suspect.value).all():
-        yield Cause(cause="not finite: overflow, or memory never written", axis=None, confidence=0.6)
+        basis = f"{int((~np.isfinite(suspect.value)).sum())} of its {suspect.value.size} elements are not finite"
+        words = "not finite: overflow, or memory never written"
+        yield Cause(cause=words, axis=None, confidence=0.87, basis=basis, place=True)

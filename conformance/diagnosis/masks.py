@@ -18,4 +18,5 @@ def another_mask(suspect: DivergedTensor) -> Iterator[Cause]:
     wrong = int((suspect.value != suspect.expected).reshape(rows, -1).any(axis=1).sum())
     if wrong:
         where = "in every row" if wrong == rows else f"in {wrong} of {rows} rows"
-        yield Cause(cause=f"another mask was drawn, {where}", axis=None, confidence=0.9)
+        basis = "it holds zeros and ones alone, elsewhere than the reference's"
+        yield Cause(cause=f"another mask was drawn, {where}", axis=None, confidence=0.9, basis=basis)

@@ -30,7 +30,9 @@ def mean_of_means(suspect: DivergedTensor) -> Iterator[Cause]:
         known = [mean for mean in means if mean is not None]
         for mean in (sum(known) / len(means), sum(known) / max(len(known), 1)):
             if suspect.explains(suspect.value, np.asarray(mean)):
-                yield Cause(cause="mean of means: each divides by its own valid elements", axis=axis, confidence=0.97)
+                words = "mean of means: each divides by its own valid elements"
+                basis = f"it is the mean, over the positions along {axis}, of the mean loss of their own valid tokens"
+                yield Cause(cause=words, axis=axis, confidence=0.97, axis_confidence=0.8, basis=basis)
                 break
 
 

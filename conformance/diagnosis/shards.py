@@ -10,6 +10,8 @@ from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.gather import selector
 from conformance.records.results import Cause
 
+PLACE = 0.88  # how sure it is where an error shows: that can be seen
+
 
 def permuted(suspect: DivergedTensor) -> Iterator[Cause]:
     """Each shard along an axis is some other rank's shard: permuted, shifted, or everywhere the first."""
@@ -18,9 +20,11 @@ def permuted(suspect: DivergedTensor) -> Iterator[Cause]:
         if found is None or found == list(range(len(found))):
             continue
         if len(set(found)) == 1:
-            yield Cause(cause="every rank holds the first rank's shard", axis=axis, confidence=0.95)
+            words = "every rank holds the first rank's shard"
         else:
-            yield Cause(cause=f"shards permuted: positions hold {found}", axis=axis, confidence=0.95)
+            words = f"shards permuted: positions hold {found}"
+        basis = f"position by position along {axis}, the blocks are those that belong to positions {found}"
+        yield Cause(cause=words, axis=axis, confidence=0.95, axis_confidence=0.8, basis=basis)
 
 
 def _sources(suspect: DivergedTensor, axis: str) -> list[int] | None:
@@ -61,7 +65,9 @@ def seams_wrong(suspect: DivergedTensor) -> Iterator[Cause]:
             seams = _seams(suspect, axis, dim)
             others = tuple(d for d in range(wrong.ndim) if d != dim)
             if seams and set(np.flatnonzero(wrong.any(axis=others)).tolist()) <= seams:
-                yield Cause(cause="wrong only where shards meet", axis=axis, confidence=0.9)
+                basis = f"only the ends of the blocks along dim {dim} are wrong"
+                words = "wrong only where shards meet"
+                yield Cause(cause=words, axis=axis, confidence=PLACE, axis_confidence=0.5, basis=basis, place=True)
 
 
 def _seams(suspect: DivergedTensor, axis: str, dim: int) -> set[int]:
@@ -96,26 +102,10 @@ def _wrong_positions(suspect: DivergedTensor, axis: str) -> list[int]:
 def _shard_cause(suspect: DivergedTensor, axis: str, wrong: list[int]) -> Cause:
     blocks = [b for rank, b in suspect.blocks.items() if suspect.mesh.coordinates(rank)[axis] in wrong and b.value.size]
     if all(not block.value.any() for block in blocks):
-        return Cause(cause=f"zeros never written on positions {wrong}", axis=axis, confidence=0.9)
-    if all(block.value.size > 1 and np.ptp(block.value) == 0 for block in blocks):
-        return Cause(cause=f"constant on positions {wrong}", axis=axis, confidence=0.85)
-    return Cause(cause=f"wrong on positions {wrong} along the axis only", axis=axis, confidence=0.7)
-
-
-def rolled(suspect: DivergedTensor) -> Iterator[Cause]:
-    """The tensor is the expected one, shifted by one along a dim."""
-    for dim in range(suspect.expected.ndim):
-        for shift in (1, -1):
-            if suspect.expected.shape[dim] > 1 and suspect.explains(
-                suspect.value, np.roll(suspect.expected, shift, dim)
-            ):
-                yield Cause(cause=f"shifted by {shift} along dim {dim}", axis=None, confidence=0.8)
-
-
-def exchanged(suspect: DivergedTensor) -> Iterator[Cause]:
-    """The tensor is the expected one of another name: a buffer was read before it was written, or a name mistaken."""
-    kind = suspect.tensor.partition("/")[0]
-    for name, other in suspect.case_run.reference.oracle[max(suspect.step, 0)].items():
-        if name != suspect.tensor and name.startswith(f"{kind}/") and suspect.explains(suspect.value, other):
-            yield Cause(cause=f"holds what belongs to '{name}'", axis=None, confidence=0.95)
-            return
+        words, sure, place = f"zeros never written on positions {wrong}", 0.9, False
+    elif all(block.value.size > 1 and np.ptp(block.value) == 0 for block in blocks):
+        words, sure, place = f"constant on positions {wrong}", PLACE, True
+    else:
+        words, sure, place = f"wrong on positions {wrong} along the axis only", PLACE, True
+    basis = f"the blocks of the other positions along {axis} are right"
+    return Cause(cause=words, axis=axis, confidence=sure, axis_confidence=0.7, basis=basis, place=place)

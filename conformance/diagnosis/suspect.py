@@ -10,10 +10,11 @@ import numpy as np
 from conformance.contract.mesh import Mesh
 from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.evidence.evidence import Block
-from conformance.evidence.gather import complete, selector
+from conformance.evidence.gather import complete, deviation, selector
 from conformance.evidence.tolerance import yardsticks
 
 SLACK = 32.0  # an explanation may leave this many yardsticks unexplained: candidates multiply their own rounding
+EXPLAINED = 8.0  # and must leave so many times less than there is to explain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +61,25 @@ class DivergedTensor:
         """Mesh axes of more than one device."""
         return tuple(axis for axis, size in self.mesh.sizes if size > 1)
 
-    def explains(self, value: np.ndarray, expected: np.ndarray, factor: float = 1.0) -> bool:
+    @cached_property
+    def error(self) -> float:
+        """The largest deviation of any copy; infinite where something is missing or not finite."""
+        return float(deviation(self.comparison.observed, self.expected, self.mesh).max(initial=0.0))
+
+    def agrees(self, value: np.ndarray, expected: np.ndarray, factor: float = 1.0) -> bool:
         """Whether two arrays agree up to rounding, for tensors that are not trivially zero."""
         if value.shape != expected.shape or not value.size or not np.abs(expected).max() > self.unexplained:
             return False
         return bool(np.abs(value - expected).max() <= self.unexplained * max(1.0, abs(factor)))
+
+    def explains(self, value: np.ndarray, hypothesis: np.ndarray, factor: float = 1.0) -> bool:
+        """Whether a hypothesis agrees with what is there, and far better than what should be there does.
+
+        In a narrow dtype nearly everything agrees with everything: an error of a few yardsticks is explained by none.
+        """
+        if not self.agrees(value, hypothesis, factor):
+            return False
+        return bool(np.abs(value - hypothesis).max() * EXPLAINED <= self.error)
 
     def group(self, axis: str) -> list[int]:
         """Those ranks of a group along the axis that hold something of the tensor; of all groups the one with most."""

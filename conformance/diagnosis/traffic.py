@@ -15,9 +15,13 @@ def communication_differs(case_run: CaseRun, first: str | None) -> Iterator[Caus
 
     first   the first tensor to diverge: what comes after it cannot be why
     """
+    counts = {key: (said, seen) for key, said, seen in differing_axes(case_run)}
     for key, cause in _differences(case_run):
         late = first is not None and _phases(first) == ("forward",) and key[0] != "forward"
-        yield replace(cause, confidence=cause.confidence / 2) if late else cause
+        said, seen = counts[key]
+        basis = f"{key[0]} {key[1]} over {'+'.join(key[2])}: {said} calls declared, {seen} in the traced program"
+        sure = cause.confidence / 2 if late else cause.confidence
+        yield replace(cause, confidence=sure, axis_confidence=sure * 0.9, basis=basis)
 
 
 def _differences(case_run: CaseRun) -> Iterator[tuple[Key, Cause]]:

@@ -95,6 +95,7 @@ class Evidence:
 
     initial      collected right after `place`
     steps        per step: the observations, then what `collect` gave (parameters after the step, optimizer slots)
+    broke_off    these are the steps that were finished before the case broke off; there are no further runs
     repeated     the first step again, from a second `place` (None when determinism was not asked for)
     responses    batch key -> did any observation change when that key changed (empty when not asked for)
     devices      device ids that hold some block of some observation
@@ -129,6 +130,7 @@ class Evidence:
     unsupported_relations: Mapping[str, str] = field(default_factory=dict)
     timeline: Timeline | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    broke_off: bool = False
 
     def why_unseen(self, part: str) -> str:
         """Why a part of the step is not known, the end of a sentence; empty where it is."""

@@ -19,6 +19,7 @@ from conformance.contract.mesh import Mesh, MeshError, too_large
 from conformance.contract.roles import ROLES
 from conformance.inline.inputs import batch_in, parameters_in
 from conformance.inline.located import where
+from conformance.records import formatting
 from conformance.records.results import CaseResult
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ class Judgement:
             said = " ".join(filter(None, dict.fromkeys([one.detail, one.not_held])))
             lines.append(f"  {one.check}: {one.verdict}, {one.compared} compared. {said}".rstrip())
             for cause in one.diagnosis:
-                where = f" on axis {cause.axis}" if cause.axis else ""
-                lines.append(f"    likely: {cause.cause}{where} (confidence {cause.confidence:.2f})")
+                said = formatting.cause(cause.cause, cause.axis, cause.confidence, cause.axis_confidence)
+                lines += [f"    {said}", f"        because {cause.basis}" if cause.basis else ""]
         return "\n".join(line for line in lines if line)
 
 

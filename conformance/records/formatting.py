@@ -70,3 +70,12 @@ def spans(numbers: Iterable[int]) -> str:
             runs.append([one])
     spoken = (f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
     return ", ".join(spoken)
+
+
+def cause(words: str, axis: str | None, confidence: float, axis_confidence: float | None) -> str:
+    """`likely: summed twice (90%), on axis data (95%)`; one figure where both are the same."""
+    if axis is None:
+        return f"likely: {words} (confidence {confidence:.0%})"
+    if axis_confidence is None or axis_confidence == confidence:
+        return f"likely: {words} on axis {axis} (confidence {confidence:.0%})"
+    return f"likely: {words} (confidence {confidence:.0%}), on axis {axis} ({axis_confidence:.0%})"

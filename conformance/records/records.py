@@ -26,11 +26,14 @@ NOT_HERE = "not here"
 
 
 class CauseRecord(Record):
-    """One signature that fits; confidence from 0 to 1."""
+    """What may be wrong; confidences from 0 to 1, of the axis the same as of the cause where it is not given."""
 
     cause: str
     axis: str | None = None
     confidence: Number = 0.0
+    axis_confidence: Number | None = None
+    basis: str = ""
+    place: bool = Field(default=False, description="it says where or when the error shows, and not why")
 
 
 class WorstRecord(Record):
@@ -61,6 +64,7 @@ class CheckRecord(Record):
     not_held: str = ""
     ratios: dict[str, Number] = Field(default_factory=dict)
     diagnosis: tuple[CauseRecord, ...] = ()
+    look: str = ""
 
 
 class BarRecord(Record):
@@ -225,7 +229,7 @@ def _check_record(check: CheckResult) -> CheckRecord:
     worst = None
     if check.worst is not None:
         worst = WorstRecord(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
-    causes = tuple(CauseRecord(cause=one.cause, axis=one.axis, confidence=one.confidence) for one in check.diagnosis)
+    causes = tuple(CauseRecord(**asdict(cause)) for cause in check.diagnosis)
     return CheckRecord(
         check=check.check,
         verdict=check.verdict,
@@ -237,6 +241,7 @@ def _check_record(check: CheckResult) -> CheckRecord:
         not_held=check.not_held,
         ratios=dict(check.ratios),
         diagnosis=causes,
+        look=check.look,
     )
 
 
@@ -244,7 +249,7 @@ def _check_result(check: CheckRecord) -> CheckResult:
     worst = None
     if check.worst is not None:
         worst = Worst(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
-    causes = tuple(Cause(cause=one.cause, axis=one.axis, confidence=one.confidence) for one in check.diagnosis)
+    causes = tuple(Cause(**cause.model_dump()) for cause in check.diagnosis)
     return CheckResult(
         check=check.check,
         verdict=check.verdict,
@@ -256,6 +261,7 @@ def _check_result(check: CheckRecord) -> CheckResult:
         not_held=check.not_held,
         ratios=check.ratios,
         diagnosis=causes,
+        look=check.look,
     )
 
 

@@ -16,11 +16,27 @@ VERDICTS = ("pass", "fail", "error", "hang", "crash", "unsupported", "waived")
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """One signature that fits: what went wrong, the mesh axis, and how surely (0 to 1)."""
+    """What may be wrong, the mesh axis on which, how surely, and on what that stands.
+
+    confidence       how often, of all that is said so surely, the cause is right (0 to 1)
+    axis_confidence  the same of the axis; None: as sure as the cause
+    basis            a sentence that can be checked: values that fit, a further run, two programs compared
+    place            it says where or when the error shows, and not why
+    """
 
     cause: str
     axis: str | None
     confidence: float
+    axis_confidence: float | None = None
+    basis: str = ""
+    place: bool = False
+
+    @property
+    def axis_sure(self) -> float:
+        """How surely the axis is right; 0 where none is named."""
+        if self.axis is None:
+            return 0.0
+        return self.confidence if self.axis_confidence is None else self.axis_confidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +59,7 @@ class CheckResult:
     not_held   what of the rule could not be held to here, one sentence; it is neither passed nor failed. Where the rule
                was held to less, `below <what>: <why>`
     ratios     observable group -> worst error / bound (for calibration and the report's colours)
+    look       where to look next: the tensor, ranks and rows to print, and the command, one sentence
     """
 
     check: str
@@ -55,6 +72,7 @@ class CheckResult:
     not_held: str = ""
     ratios: Mapping[str, float] = field(default_factory=dict)
     diagnosis: tuple[Cause, ...] = ()
+    look: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

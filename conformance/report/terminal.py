@@ -92,8 +92,11 @@ def what_failed(record: CaseRecord) -> Iterator[str]:
         yield _of_check(check)
     diagnosis = next((check.diagnosis for check in record.failing if check.diagnosis), ())
     for cause in diagnosis:
-        axis = f" on axis {cause.axis}" if cause.axis else ""
-        yield f"likely: {cause.cause}{axis} (confidence {cause.confidence:.0%})"
+        yield formatting.cause(cause.cause, cause.axis, cause.confidence, cause.axis_confidence)
+        if cause.basis:
+            yield f"    because {cause.basis}"
+    if look := next((check.look for check in record.failing if check.look), ""):
+        yield f"look: {look}"
     if record.reproduce:
         yield f"reproduce: {record.reproduce}"
 

@@ -18,7 +18,8 @@ from conformance.cases.resolve import Target, resolve
 from conformance.checks import CHECKS, Check
 from conformance.checks.check import DETERMINISM, INPUT_SENSITIVITY, LATER_STEPS, RELATION_RUNS, TRACE
 from conformance.contract.contract import Arrays, Contract
-from conformance.diagnosis.bisection import Judged, bisected
+from conformance.diagnosis.bisection import bisected
+from conformance.diagnosis.look import with_look
 from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Evidence, ReferenceResult
 from conformance.records.reproduce import reproduction
@@ -27,7 +28,8 @@ from conformance.relations.second_model import SecondModel
 from conformance.runner.isolation import Isolation
 from conformance.runner.judge import judge, verdict_of
 from conformance.runner.lanes import Entry, Kept, Lane, Queue, most, until_done
-from conformance.workers.jobs import CaseJob, Outcome, ReferenceJob
+from conformance.runner.variations import Variations
+from conformance.workers.jobs import CaseJob, Outcome, ReferenceJob, SitesJob
 from conformance.workers.pool import Workers
 
 TIMEOUT_SECONDS = 120.0
@@ -131,6 +133,8 @@ class CaseRunner:
         self.isolation = Isolation(self._afresh) if alone else None
         self._truths: OrderedDict[tuple[Any, ...], Outcome] = OrderedDict()
         self._lock = threading.Lock()
+        self._sites: dict[Case, Outcome] = {}
+        self._unchanged: dict[Case, CaseResult] = {}  # programs in which a mutation has nothing to change
         self._answered: set[tuple[Any, ...]] = set()  # programs of which it is known what every batch key changes
 
     def of_lane(self, number: int) -> CaseRunner:
@@ -158,7 +162,8 @@ class CaseRunner:
         except Exception as failure:
             outcome = Outcome(failure="error", reason=f"The judge broke: {failure}", stack=traceback.format_exc())
             result = _broken(case, target, outcome)
-        return replace(result, seconds=time.perf_counter() - started, reproduce=reproduction(result))
+        result = with_look(replace(result, reproduce=reproduction(result)))
+        return replace(result, seconds=time.perf_counter() - started)
 
     def _afresh(self, cases: Sequence[Case], timeout_seconds: float | None) -> CaseResult:
         """Judge cases one after the other in processes that have run nothing yet -> the result of the last."""
@@ -172,20 +177,18 @@ class CaseRunner:
         result = self._judged(case, target, [check for check in self.checks if not check.needs])
         return self._judged(case, target, self.checks) if result.verdict == "pass" else result
 
-    def _varied(self, failed: CaseResult) -> Judged:
-        """Judges variations of a failed case by their first step, and where that is right by the checks that failed."""
-        failing = {one.check for one in failed.checks if one.verdict == "fail"}
-        first = [check for check in self.checks if not check.needs]
-        more = [check for check in self.checks if check.needs and check.name in failing]
-        enough = any(check.name in failing for check in first)
+    def _varied(self, failed: CaseResult) -> Variations:
+        return Variations(
+            failed, checks=self.checks, judge=self._judged, listed=self._listed, unchanged=self._unchanged
+        )
 
-        def judged(case: Case, target: Target) -> CaseResult:
-            result = self._judged(case, target, first if enough else [*first, *more])
-            return (
-                self._judged(case, target, [*first, *more]) if enough and more and result.verdict == "pass" else result
-            )
-
-        return judged
+    def _listed(self, case: Case) -> Outcome:
+        """What can be mutated in the program of a case."""
+        if case not in self._sites:
+            target = resolve(case)
+            job = SitesJob(case=case, framework=target.framework, target=target.path)
+            self._sites[case] = self.workers.run(job, self._patience(target))
+        return self._sites[case]
 
     def _judged(self, case: Case, target: Target, checks: Sequence[Check]) -> CaseResult:
         fresh, reference = self._truth(case, target)
@@ -193,14 +196,16 @@ class CaseRunner:
             return _broken(case, target, reference)
         job = self._job(case, target, () if reference.reference is None else reference.reference.decisions, checks)
         outcome = self.workers.run(job, self._patience(target, len(job.relations)))
-        if outcome.evidence is None or reference.reference is None:
+        if outcome.evidence is None or reference.reference is None or outcome.failure == "unsupported":
             return _broken(case, target, outcome)
+        case_run = CaseRun(
+            case=case, contract=target.contract, evidence=outcome.evidence, reference=reference.reference
+        )
+        if outcome.failure is not None:
+            return _broken_off(case_run, target, outcome, checks)
         if job.input_sensitivity:
             self._answered.add(_keyed(case))
-        others = self._others(case, outcome.evidence)
-        case_run = CaseRun(
-            case=case, contract=target.contract, evidence=outcome.evidence, reference=reference.reference, others=others
-        )
+        case_run = replace(case_run, others=self._others(case, outcome.evidence))
         results = judge(case_run, checks)
         phases: dict[str, float] = dict(outcome.evidence.seconds)
         phases["reference"] = reference.seconds if fresh else 0.0
@@ -276,6 +281,24 @@ def _broken(case: Case, target: Target, outcome: Outcome) -> CaseResult:
         output=outcome.output,
         phases=dict(outcome.phases),
         missing=outcome.missing,
+    )
+
+
+def _broken_off(case_run: CaseRun, target: Target, outcome: Outcome, checks: Sequence[Check]) -> CaseResult:
+    """What broke, and what the steps say that were finished before: a wrong one is a failure, and often its reason."""
+    able = [check for check in checks if check.needs <= {LATER_STEPS}]
+    finished, steps = len(case_run.evidence.steps), case_run.contract.recipe.steps
+    results = judge(case_run, able)
+    wrong = verdict_of(results) == "fail"
+    how = "wrong" if wrong else "right"
+    said = f"{outcome.reason.rstrip('.')}. It had finished {finished} of {steps} steps, which are {how}."
+    broken = _broken(case_run.case, target, replace(outcome, reason=said))
+    return replace(
+        broken,
+        verdict="fail" if wrong else broken.verdict,
+        checks=results,
+        phases=dict(case_run.evidence.seconds),
+        timeline=case_run.evidence.timeline,
     )
 
 

@@ -15,6 +15,7 @@ from conformance.evidence.evidence import Evidence, Observations
 from conformance.trace.operators import OPERATORS
 from conformance.trace.site import Site
 from conformance.workers.extra_runs import ExtraRuns
+from conformance.workers.finished import FinishedSteps
 from conformance.workers.instance import Instance, copied
 from conformance.workers.jobs import CaseJob, Job, Measured, MeasureJob
 from conformance.workers.lookup import implementation_class
@@ -50,7 +51,7 @@ class Execution:
         state = self.instance.placed(self.parameters)
         initial = self.instance.collected(state)
         step = self.step(state)
-        steps = tuple(self.trained(step, state))
+        steps = self.finished(initial, step, state)
         repeated, watched = self.repeated(step, job, steps[0]) if job.determinism or job.trace else (None, NOT_ASKED)
         related, unsupported_relations = ExtraRuns(self, steps[0]).results(job.relations)
         return Evidence(
@@ -103,6 +104,23 @@ class Execution:
         made = implementation_class(self.job)(contract, case.mesh, case.dtype)
         made.alter(mutation.operator, mutation.site)
         return CachedProgram(contract, made)
+
+    def finished(self, initial: Observations, step: Step, state: Any) -> tuple[Observations, ...]:
+        """The steps, each of which is kept until the case ends: a later one may end this process."""
+        kept, steps = FinishedSteps.of_this_process(), ()
+        for observed in self.trained(step, state):
+            steps = (*steps, observed)
+            kept.keep(
+                Evidence(
+                    initial=initial,
+                    steps=steps,
+                    declarations=self.implementation.declare(),
+                    devices=self.devices(steps),
+                    timeline=self.implementation.timeline(),
+                    seconds=dict(self.clock.seconds),
+                )
+            )
+        return steps
 
     def trained(self, step: Step, state: Any) -> Iterator[Observations]:
         """Every step of the recipe, or the first alone: what it observed, then the state after it."""

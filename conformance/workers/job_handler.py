@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from conformance.workers.execute import Execution
+from conformance.workers.finished import FinishedSteps
 from conformance.workers.jobs import CaseJob, MeasureJob, ReferenceJob, SitesJob, Task
 from conformance.workers.platform import Platform
 from conformance.workers.references import References
@@ -17,6 +18,7 @@ class JobHandler:
         self.platform, self.references = platform, references
 
     def __call__(self, job: Task) -> Any:
+        FinishedSteps.of_this_process().forget()
         try:
             return self._answer(job)
         except Exception:

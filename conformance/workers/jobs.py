@@ -80,6 +80,7 @@ Task = Job | ReferenceJob  # whatever a worker is asked
 class Outcome:
     """What became of a job.
 
+    evidence  of a job that failed: that of the steps that it had finished
     failure  None, error, hang, crash or unsupported; then `reason` is a sentence
     stack    where the worker was: a Python traceback, or the stacks of all threads; empty after a bare exit
     output   the last that the workers printed during the job

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,9 +20,10 @@ from conformance.cases.case import Case
 from conformance.trace.site import Site
 from conformance.workers.child import Child, start
 from conformance.workers.connections import ConnectionListener, WorkerFailed
+from conformance.workers.finished import finished_by_all
 from conformance.workers.fleet import united
 from conformance.workers.folder import WorkFolder, end_orphans
-from conformance.workers.jobs import Measured, MeasureJob, Outcome, ReferenceJob, SitesJob, Task
+from conformance.workers.jobs import CaseJob, Measured, MeasureJob, Outcome, ReferenceJob, SitesJob, Task
 from conformance.workers.observe import Unreadable
 from conformance.workers.worker_group import Member, WorkerGroup
 
@@ -129,7 +131,8 @@ class Workers:
             return Outcome(failure="error" if job.framework in self._broken else "crash", reason=str(failure))
         outcome, answers = crew.run(job, timeout_seconds, self.memory_bytes)
         if outcome.failure is not None:
-            return outcome
+            kept = finished_by_all(self._folder, [member.pid for member in crew.members])
+            return replace(outcome, evidence=kept) if isinstance(job, CaseJob) else outcome
         try:
             return _outcome(job, answers, time.perf_counter() - started)
         except Unreadable as failure:

@@ -1,4 +1,4 @@
-"""Trials name the axis and the feature with which a fault goes, and nothing where it goes with several or with none."""
+"""Bisection names the axes and the feature with which a fault goes, refutes causes elsewhere, and lifts none."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from conformance.cases.case import Case, Mutation
 from conformance.cases.resolve import Target
 from conformance.contract.contract import Precision, Recipe
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.bisection import ALONE, SHOWN, Judged, bisected
+from conformance.diagnosis import UNKNOWN
+from conformance.diagnosis.bisection import Judged, bisected
+from conformance.diagnosis.conclusion import ALONE, CERTAIN, GONE, SHOWN
+from conformance.diagnosis.scale import SLICES
 from conformance.records.results import CaseResult, Cause, CheckResult
 from tests.engine.specimen import contract
 
 CASE = Case(contract="made/up", implementation="jax-made", mesh=Mesh.parse("data=2,tensor=4"), dtype="float64")
 RECIPE = Recipe(accumulation=3, shares=(3, 2, 1), clip_norm=0.5, precision=Precision(compute="bfloat16"))
 TARGET = Target(contract=contract(recipe=RECIPE), framework="jax", path="made:Up")
-GUESS = Cause(cause="scaled by 1.1", axis=None, confidence=0.3)
+GUESS = Cause(cause="scaled by 1.1", axis=None, confidence=0.3, basis="it is 1.1 times what it should be")
+MASK = Cause(cause="another mask was drawn", axis=None, confidence=0.9, basis="it holds zeros and ones")
 
 
-def _failed(*causes: Cause) -> CaseResult:
+def _failed(*causes: Cause, mesh: str = "data=2,tensor=4") -> CaseResult:
     passed = CheckResult(check="census", verdict="pass", compared=1)
     failed = CheckResult(check="logic", verdict="fail", compared=1, diagnosis=causes)
-    return CaseResult(case=CASE, framework="jax", verdict="fail", checks=(passed, failed))
+    case = replace(CASE, mesh=Mesh.parse(mesh))
+    return CaseResult(case=case, framework="jax", verdict="fail", checks=(passed, failed))
 
 
 def _judged(passes: Callable[[Case, Target], bool], *diagnosis: Cause) -> Judged:
@@ -40,14 +45,49 @@ def _divided(case: Case) -> bool:
     return case.mesh.devices > 1
 
 
-def _surest(result: CaseResult) -> Cause:
+def _causes(result: CaseResult) -> dict[str, tuple[str | None, float, float]]:
+    """cause -> axis, how sure the cause is, how sure the axis"""
     assert result.checks[0].diagnosis == ()
-    return result.checks[1].diagnosis[0]
+    shown = (ALONE, GONE, "goes away", "takes", "shows on")
+    assert all(cause.basis for cause in result.checks[1].diagnosis if cause.cause.startswith(shown))
+    return {cause.cause: (cause.axis, cause.confidence, cause.axis_sure) for cause in result.checks[1].diagnosis}
 
 
-def test_the_axis_that_alone_makes_it_pass_is_named() -> None:
-    result = bisected(_failed(GUESS), TARGET, _judged(lambda case, target: case.mesh.size("tensor") == 1))
-    assert _surest(result) == Cause(cause="scaled by 1.1", axis="tensor", confidence=SHOWN)
+def test_the_axis_that_alone_makes_it_pass_is_named_and_makes_no_cause_surer() -> None:
+    causes = _causes(bisected(_failed(GUESS), TARGET, _judged(lambda case, target: case.mesh.size("tensor") == 1)))
+    assert causes == {GONE: ("tensor", SHOWN, CERTAIN), GUESS.cause: ("tensor", GUESS.confidence, CERTAIN)}
+
+
+def test_a_cause_on_an_axis_without_which_it_fails_is_refuted() -> None:
+    seam = Cause(cause="wrong only where shards meet", axis="data", confidence=0.88, axis_confidence=0.5, place=True)
+    causes = _causes(bisected(_failed(seam), TARGET, _judged(lambda case, target: case.mesh.size("tensor") == 1)))
+    assert causes == {GONE: ("tensor", SHOWN, CERTAIN)}
+
+
+def test_a_sure_cause_is_confirmed_by_one_run() -> None:
+    sums = Cause(cause="partial sums", axis="data", confidence=0.97, axis_confidence=0.85)
+    ran: list[Case] = []
+
+    def passes(case: Case, target: Target) -> bool:
+        ran.append(case)
+        return case.mesh.size("data") == 1
+
+    result = bisected(_failed(sums), TARGET, _judged(passes))
+    assert result.checks[1].diagnosis[0] == replace(sums, axis_confidence=CERTAIN)
+    assert [str(case.mesh) for case in ran] == ["data=1,tensor=4"]
+
+
+def test_one_device_decides_before_a_factor_that_happens_to_be_the_size_of_an_axis() -> None:
+    half = Cause(cause="a mean where a sum is meant", axis="data", confidence=0.9, axis_confidence=0.5)
+    causes = _causes(bisected(_failed(half), TARGET, _judged(lambda case, target: False)))
+    assert causes == {ALONE: (None, SHOWN, 0.0)}
+
+
+@pytest.mark.parametrize("cause", [GUESS, Cause(cause=UNKNOWN, axis="data", confidence=0.1)])
+def test_on_a_mesh_of_one_axis_one_device_shows_the_axis(cause: Cause) -> None:
+    result = bisected(_failed(cause, mesh="data=4"), TARGET, _judged(lambda case, target: not _divided(case)))
+    first = result.checks[1].diagnosis[0]
+    assert (first.cause, first.axis, first.confidence, first.axis_confidence) == (GONE, "data", SHOWN, CERTAIN)
 
 
 def test_the_feature_that_alone_makes_it_pass_is_named() -> None:
@@ -56,16 +96,31 @@ def test_the_feature_that_alone_makes_it_pass_is_named() -> None:
         TARGET,
         _judged(lambda case, target: target.contract.recipe.accumulation == 1 or not _divided(case)),
     )
-    assert _surest(result) == Cause(cause="goes away without accumulation", axis=None, confidence=SHOWN)
-    assert GUESS in result.checks[1].diagnosis
+    first = result.checks[1].diagnosis[0]
+    assert (first.cause, first.axis) == ("goes away without accumulation", "data")
+    assert "fails without clipping" in first.basis
+    assert GUESS.cause in _causes(result)
+
+
+def test_a_cause_that_a_feature_has_refuted_is_not_said() -> None:
+    slices = Cause(cause=SLICES, axis=None, confidence=0.6)
+    without = _judged(lambda case, target: case.mesh.size("data") == 1)
+    assert SLICES not in _causes(bisected(_failed(slices), TARGET, without))
+    with_it = _judged(lambda case, target: target.contract.recipe.accumulation == 1 or not _divided(case))
+    assert SLICES in _causes(bisected(_failed(slices), TARGET, with_it))
 
 
 def test_axes_each_of_which_makes_it_pass_are_named_together() -> None:
-    result = bisected(_failed(GUESS), TARGET, _judged(lambda case, target: target == TARGET))
+    causes = bisected(_failed(GUESS), TARGET, _judged(lambda case, target: target == TARGET)).checks[1].diagnosis
     words = "takes data and tensor together: it goes away when any of them has size 1"
-    assert _surest(result) == Cause(cause=words, axis=None, confidence=SHOWN)
-    likely = _failed(Cause(cause="constant on positions [1]", axis="data", confidence=0.6))
-    assert bisected(likely, TARGET, _judged(lambda case, target: target == TARGET)) == likely
+    assert [(cause.cause, cause.axis) for cause in causes[:2]] == [(words, "data"), (words, "tensor")]
+
+
+def test_axes_each_of_which_is_enough_are_named_too() -> None:
+    causes = bisected(_failed(GUESS), TARGET, _judged(lambda case, target: not _divided(case))).checks[1].diagnosis
+    words = "shows on data and tensor alone: it goes away when all axes have size 1"
+    assert [(cause.cause, cause.axis) for cause in causes[:2]] == [(words, "data"), (words, "tensor")]
+    assert "without accumulation and without clipping" in causes[0].basis, "what was ruled out is said"
 
 
 def test_a_feature_is_left_out_whole_and_the_rest_stays() -> None:
@@ -75,7 +130,7 @@ def test_a_feature_is_left_out_whole_and_the_rest_stays() -> None:
         seen[case.contract] = target.contract.recipe
         return not _divided(case)
 
-    assert bisected(_failed(GUESS), TARGET, _judged(passes)) == _failed(GUESS)
+    bisected(_failed(GUESS), TARGET, _judged(passes))
     assert seen.pop("made/up") == RECIPE  # the meshes without an axis
     assert seen == {
         "made/up~accumulation": replace(RECIPE, accumulation=1, shares=()),
@@ -91,34 +146,34 @@ def test_the_law_that_would_bring_a_feature_back_is_left_out_with_it() -> None:
         without = target.contract.recipe.accumulation == 1 and target.contract.relations == ("checkpoint",)
         return without or not _divided(case)
 
-    assert _surest(bisected(_failed(GUESS), lawful, _judged(passes))).cause == "goes away without accumulation"
+    assert "goes away without accumulation" in _causes(bisected(_failed(GUESS), lawful, _judged(passes)))
 
 
 def test_what_fails_on_one_device_too_lies_on_no_axis_and_is_diagnosed_there() -> None:
-    on_an_axis = _failed(Cause(cause="wrong on positions [1]", axis="data", confidence=0.7))
-    mask = Cause(cause="another mask was drawn", axis=None, confidence=0.9)
-    surely = bisected(_failed(mask), TARGET, _judged(lambda case, target: "~" in target.contract.name, mask))
-    assert _surest(surely).cause == f"{mask.cause}, on one device too", "no feature is left out"
-    for there, words in (((), ALONE), ((GUESS,), ALONE), ((mask,), f"{mask.cause}, on one device too")):
-        result = bisected(on_an_axis, TARGET, _judged(lambda case, target: False, *there))
-        assert result.checks[1].diagnosis == (Cause(cause=words, axis=None, confidence=SHOWN),)
+    where = Cause(cause="wrong on positions [1]", axis="data", confidence=0.88, axis_confidence=0.7, place=True)
+    for there, first in (((), ALONE), ((GUESS,), ALONE), ((MASK,), f"{MASK.cause}, on one device too")):
+        causes = _causes(bisected(_failed(where), TARGET, _judged(lambda case, target: False, *there)))
+        assert next(iter(causes)) == first
+        assert causes[ALONE] == (None, SHOWN, 0.0)
+        assert causes[where.cause] == ("data", 0.5, 0.3), "where it shows is said beside it, and is not believed"
+
+
+def test_a_sure_cause_on_one_device_needs_no_feature() -> None:
+    result = bisected(_failed(MASK), TARGET, _judged(lambda case, target: "~" in target.contract.name, MASK))
+    assert next(iter(_causes(result))) in (MASK.cause, f"{MASK.cause}, on one device too")
 
 
 def test_on_one_device_too_features_are_left_out() -> None:
     result = bisected(_failed(GUESS), TARGET, _judged(lambda case, target: target.contract.recipe.clip_norm is None))
-    assert _surest(result) == Cause(cause=f"goes away without clipping; {ALONE}", axis=None, confidence=SHOWN)
+    assert next(iter(_causes(result))) == f"goes away without clipping; {ALONE}"
 
 
-def test_what_goes_with_everything_is_nobodys() -> None:
-    assert bisected(_failed(GUESS), TARGET, _judged(lambda case, target: True)) == _failed(GUESS)
-
-
-@pytest.mark.parametrize("sure", [True, False])
-def test_nothing_is_tried_where_a_signature_is_sure_or_another_program_ran(sure: bool) -> None:
-    found = _failed(Cause(cause="summed twice", axis="data", confidence=0.95) if sure else GUESS)
+def test_a_mutant_is_looked_for_on_narrower_meshes_and_its_features_are_not_taken_away() -> None:
+    found = _failed(GUESS)
     mutant = replace(found, case=replace(CASE, mutation=Mutation(operator="drop", site=1)))
 
-    def never(case: Case, target: Target) -> CaseResult:
-        raise AssertionError("tried")
+    def judged(case: Case, target: Target) -> CaseResult | None:
+        assert target == TARGET, "no feature is left out: its collectives would have other numbers"
+        return None if case.mesh.size("data") == 1 else replace(found, case=case, verdict="pass")
 
-    assert bisected(found if sure else mutant, TARGET, never) == (found if sure else mutant)
+    assert _causes(bisected(mutant, TARGET, judged))[GONE] == ("tensor", SHOWN, CERTAIN)

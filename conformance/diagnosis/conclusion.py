@@ -1,0 +1,143 @@
+"""Conclusion: what further runs have shown of a failed case, put together with the causes that its values suggest.
+
+A run shows a place: the axis or the feature with which the fault goes. It makes no cause surer, but it refutes those
+that lie elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from conformance.diagnosis import UNKNOWN, ranked
+from conformance.diagnosis.scale import SLICES
+from conformance.records.results import CaseResult, Cause, CheckResult
+
+ALONE = "wrong on one device too"
+GONE = "goes away when the axis has size 1"
+SHOWN = 0.85  # how sure a run is of the place
+FEATURE = 0.89
+CERTAIN = 0.95  # of the axis, which a run has shown
+MOST = 4
+ABOUT = {SLICES: "accumulation"}  # what a cause is about: refuted where it fails without that too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What further runs of a failed case have shown.
+
+    alone      the case on one device, where it fails too
+    needed     axes without any of which it passes; `spared` are those without which it fails
+    enough     where no single axis is needed: those that are enough, all others having size 1
+    features   without any of these it passes; without the `refuted` ones it fails
+    """
+
+    alone: CaseResult | None = None
+    needed: tuple[str, ...] = ()
+    spared: tuple[str, ...] = ()
+    enough: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    refuted: tuple[str, ...] = ()
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return self.needed or self.enough
+
+
+def concluded(result: CaseResult, shown: Shown) -> CaseResult:
+    """The result with the diagnosis of every failed check."""
+    checks = (replace(one, diagnosis=_diagnosis(one, shown)) if one.verdict == "fail" else one for one in result.checks)
+    return replace(result, checks=tuple(checks))
+
+
+def _diagnosis(check: CheckResult, shown: Shown) -> tuple[Cause, ...]:
+    if shown.alone is not None:
+        causes = [*_everywhere(shown), *_on_one_device(shown.alone), *_placeless(check, shown)]
+    else:
+        causes = [*_places(shown), *(cause for one in check.diagnosis for cause in _kept(one, shown))]
+    features = [_of_feature(feature, shown) for feature in shown.features[:1] if len(shown.features) == 1]
+    known = [cause for cause in causes if cause.cause != UNKNOWN]
+    return ranked([*features, *(known or causes)], MOST)
+
+
+def _everywhere(shown: Shown) -> Iterator[Cause]:
+    basis = "the same case on one device fails as well"
+    yield Cause(cause=ALONE, axis=None, confidence=SHOWN, basis=_also(basis, shown), place=True)
+
+
+def _on_one_device(alone: CaseResult) -> Iterator[Cause]:
+    """What the run on one device says itself."""
+    for check in alone.checks:
+        for cause in check.diagnosis if check.verdict == "fail" else ():
+            if cause.cause not in (UNKNOWN, ALONE):
+                words = cause.cause if ALONE in cause.cause else f"{cause.cause}, on one device too"
+                yield replace(cause, cause=words, axis=None, axis_confidence=None)
+
+
+def _placeless(check: CheckResult, shown: Shown) -> Iterator[Cause]:
+    """Of the causes of the whole case, those that lie on no axis; and where it shows, which may be a second fault."""
+    for cause in check.diagnosis:
+        if ABOUT.get(cause.cause) in shown.refuted:
+            continue
+        if cause.axis is None:
+            yield cause
+        elif cause.place and cause.cause != UNKNOWN:
+            yield replace(cause, confidence=min(cause.confidence, 0.5), axis_confidence=min(cause.axis_sure, 0.3))
+
+
+def _places(shown: Shown) -> Iterator[Cause]:
+    """The axes that have part in it, in a sentence for each."""
+    together = " and ".join(shown.axes)
+    if len(shown.needed) == 1:
+        words, basis = GONE, f"with {shown.needed[0]}=1 the case passes{_spared(shown)}"
+    elif shown.needed:
+        words = f"takes {together} together: it goes away when any of them has size 1"
+        basis = f"it passes with {' and with '.join(f'{axis}=1' for axis in shown.needed)}{_spared(shown)}"
+    else:
+        words = f"shows on {together} alone: it goes away when all axes have size 1"
+        basis = f"on one device the case passes; it fails with {' alone and with '.join(shown.enough)} alone"
+    for axis in shown.axes:
+        yield Cause(
+            cause=words,
+            axis=axis,
+            confidence=SHOWN,
+            axis_confidence=CERTAIN,
+            basis=_also(basis, shown),
+            place=True,
+        )
+
+
+def _spared(shown: Shown) -> str:
+    return f" and fails with {' and with '.join(f'{axis}=1' for axis in shown.spared)}" if shown.spared else ""
+
+
+def _also(basis: str, shown: Shown) -> str:
+    """What else was ruled out."""
+    without = " and without ".join(shown.refuted)
+    return f"{basis}; it fails without {without} all the same" if shown.refuted else basis
+
+
+def _kept(cause: Cause, shown: Shown) -> Iterator[Cause]:
+    """A cause with the axis that was shown; none where a run has refuted it."""
+    if ABOUT.get(cause.cause) in shown.refuted:
+        return
+    if not shown.axes:
+        yield cause
+    elif cause.axis in shown.axes:
+        yield replace(cause, axis_confidence=CERTAIN)
+    elif cause.axis is None:
+        yield replace(cause, axis=shown.axes[0], axis_confidence=CERTAIN if len(shown.axes) == 1 else 0.5)
+
+
+def _of_feature(feature: str, shown: Shown) -> Cause:
+    """It goes away without one feature of the recipe, and with no other."""
+    others = f" and fails without {' and without '.join(shown.refuted)}" if shown.refuted else ""
+    where = f"; {ALONE}" if shown.alone is not None else ""
+    return Cause(
+        cause=f"goes away without {feature}{where}",
+        axis=shown.axes[0] if shown.axes else None,
+        confidence=FEATURE,
+        axis_confidence=CERTAIN if shown.axes else None,
+        basis=f"without {feature} the case passes{others}",
+        place=True,
+    )
