@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from conformance.trace import jax_version as version
-from conformance.trace.jax_collectives import Call, read_call
+from conformance.trace.jax_collectives import Call, perform, read_call
 from conformance.trace.jax_version import ClosedJaxpr, Jaxpr, JaxprEqn
 
 Path = tuple[tuple[int, int], ...]
@@ -53,7 +53,29 @@ class Place:
     call: Call | None = field(default=None)
 
 
-Owner = Callable[[Place, list[Any]], list[Any]]
+class Owner:
+    """Performs every collective as it is written, and is shown what every equation makes of what.
+
+    A program inside a shard_map or a loop has values of its own: `enter` is told which of them are which outside, and
+    `leave` hands out what is to leave with the results, stacked by device or by turn, for `left`.
+    """
+
+    def __call__(self, place: Place, operands: list[Any]) -> list[Any]:
+        assert place.call is not None
+        return perform(place.call, operands)
+
+    def note(self, place: Place, operands: list[Any], results: list[Any]) -> None:
+        """One equation that was evaluated, none that holds a program."""
+
+    def enter(self, place: Place, inside: list[Any], outside: list[Any]) -> None:
+        """A program inside begins."""
+
+    def leave(self, results: list[Any]) -> list[Any]:
+        """It ends."""
+        return []
+
+    def left(self, place: Place, results: list[Any], extra: list[Any]) -> None:
+        """Its results and what it handed out, as they are outside."""
 
 
 def children(eqn: JaxprEqn, frame: Frame) -> list[tuple[ClosedJaxpr, Frame]]:
@@ -118,7 +140,10 @@ def evaluate(program: ClosedJaxpr, args: list[Any], frame: Frame, owner: Owner) 
     for number, eqn in enumerate(jaxpr.eqns):
         place = at(frame, number, eqn)
         with version.same_names(eqn):
-            outs = _equation(place, [read(atom) for atom in eqn.invars], owner)
+            operands = [read(atom) for atom in eqn.invars]
+            outs = _equation(place, operands, owner)
+        if eqn.primitive.name not in (*version.INLINED, *version.CASTS, *_CONTROL):
+            owner.note(place, operands, outs)
         values.update(zip(eqn.outvars, outs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
@@ -159,15 +184,24 @@ def _constrained(values: list[Any], shardings: Any) -> list[Any]:
 def _shard_map(place: Place, values: list[Any], owner: Owner) -> Any:
     # check_vma=False: the program is already differentiated, and the casts that the check needs are gone.
     ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
+
+    def body(*args: Any) -> Any:
+        owner.enter(place, list(args), values)
+        outs = evaluate(program, list(args), frame, owner)
+        return tuple(outs), tuple(extra[None] for extra in owner.leave(outs))
+
+    every = jax.sharding.PartitionSpec(tuple(version.manual_axes(place.eqn)))
     mapped = jax.shard_map(
-        lambda *args: tuple(evaluate(program, list(args), frame, owner)),
+        body,
         mesh=params["mesh"],
         in_specs=tuple(params["in_specs"]),
-        out_specs=tuple(params["out_specs"]),
+        out_specs=(tuple(params["out_specs"]), every),
         axis_names=frozenset(params["newly_manual_axes"]),
         check_vma=False,
     )
-    return mapped(*values)  # type: ignore[no-untyped-call]
+    outs, extra = mapped(*values)  # type: ignore[no-untyped-call]
+    owner.left(place, list(outs), list(extra))
+    return outs
 
 
 def _scan(place: Place, values: list[Any], owner: Owner) -> Any:
@@ -176,11 +210,13 @@ def _scan(place: Place, values: list[Any], owner: Owner) -> Any:
     consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
 
     def body(carry: Any, x: Any) -> Any:
+        owner.enter(place, [*consts, *carry, *x], values)
         outs = evaluate(program, [*consts, *carry, *x], frame, owner)
-        return outs[:n_carry], outs[n_carry:]
+        return outs[:n_carry], (outs[n_carry:], owner.leave(outs))
 
     how = {key: params[key] for key in ("length", "reverse", "unroll")}
-    carry, ys = jax.lax.scan(body, list(carry), list(xs), **how)
+    carry, (ys, extra) = jax.lax.scan(body, list(carry), list(xs), **how)
+    owner.left(place, [*carry, *ys], extra)
     return [*carry, *ys]
 
 
@@ -188,16 +224,29 @@ def _while(place: Place, values: list[Any], owner: Owner) -> Any:
     ((cond, cond_frame), (body, body_frame)), params = children(place.eqn, place.frame), place.eqn.params
     n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
     cond_consts, body_consts, state = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
+
+    def run(program: ClosedJaxpr, args: list[Any], frame: Frame) -> list[Any]:
+        owner.enter(place, args, [])
+        outs = evaluate(program, args, frame, owner)
+        owner.leave(outs)  # how often it runs is not known: nothing can be handed out
+        return outs
+
     return jax.lax.while_loop(
-        lambda state: evaluate(cond, [*cond_consts, *state], cond_frame, owner)[0],
-        lambda state: tuple(evaluate(body, [*body_consts, *state], body_frame, owner)),
+        lambda state: run(cond, [*cond_consts, *state], cond_frame)[0],
+        lambda state: tuple(run(body, [*body_consts, *state], body_frame)),
         tuple(state),
     )
 
 
 def _cond(place: Place, values: list[Any], owner: Owner) -> Any:
     def branch(program: ClosedJaxpr, frame: Frame) -> Callable[..., Any]:
-        return lambda *args: tuple(evaluate(program, list(args), frame, owner))
+        def run(*args: Any) -> tuple[Any, ...]:
+            owner.enter(place, list(args), [])
+            outs = evaluate(program, list(args), frame, owner)
+            owner.leave(outs)  # only one of them runs
+            return tuple(outs)
+
+        return run
 
     index, *operands = values
     return jax.lax.switch(index, [branch(*child) for child in children(place.eqn, place.frame)], *operands)

@@ -17,6 +17,7 @@ from conformance.contract.implementation import Traffic
 from conformance.contract.mesh import Mesh
 from conformance.evidence.arithmetic import Operation
 from conformance.evidence.evidence import Division
+from conformance.evidence.intermediates import Intermediates
 from conformance.trace import jax_reordered
 from conformance.trace import jax_version as version
 from conformance.trace.dataflow import narrow_arithmetic
@@ -24,7 +25,8 @@ from conformance.trace.jax_collectives import Call, perform, perform_mutated
 from conformance.trace.jax_dataflow import JaxFlow
 from conformance.trace.jax_division import divisions
 from conformance.trace.jax_flops import device_flops
-from conformance.trace.jax_interpreter import Frame, Path, Place, evaluate, refuse_unreadable, walk
+from conformance.trace.jax_interpreter import Frame, Owner, Path, Place, evaluate, refuse_unreadable, walk
+from conformance.trace.jax_values import ValueRecorder, intermediates
 from conformance.trace.lower_precision import lower_precision
 from conformance.trace.operators import Collective, MutationError, applicable
 from conformance.trace.site import Site
@@ -138,15 +140,29 @@ class Program:
 
         Raises MutationError when the mutation does not apply, or gives the wrong shape when the step is called.
         """
-        site = None if mutation is None else self._find(mutation)
+        self._owner(mutation)  # complains now
 
         def again(state: Any, batch: Any) -> tuple[Any, Any]:
-            owner = perform_unchanged if site is None else _Mutant(site, str(mutation and mutation.operator), self.mesh)
+            owner = self._owner(mutation)
             outs = evaluate(self._jaxpr, jax.tree_util.tree_leaves((state, batch)), Frame(), owner)
             value: tuple[Any, Any] = jax.tree_util.tree_unflatten(self._out_tree, outs)
             return value
 
         return jax.jit(again)
+
+    def intermediates(self, state: Any, batch: Any, mutation: Mutation | None) -> Intermediates:
+        """What every operation of the step makes, on every device. Raises as `mutated` does."""
+        recorder = ValueRecorder(self._owner(mutation), self.mesh)
+
+        def again(state: Any, batch: Any) -> Any:
+            outs = evaluate(self._jaxpr, jax.tree_util.tree_leaves((state, batch)), Frame(), recorder)
+            recorder.observe({name: outs[number] for number, name in self._observed.items()})
+            return recorder.kept
+
+        return intermediates(recorder, jax.jit(again)(state, batch), self.mesh)
+
+    def _owner(self, mutation: Mutation | None) -> Owner:
+        return Owner() if mutation is None else _Mutant(self._find(mutation), mutation.operator, self.mesh)
 
     def _find(self, mutation: Mutation) -> Numbered:
         sites = self._collectives
@@ -171,13 +187,7 @@ def _is_observation(path: Any) -> bool:
     return getattr(path[0], "idx", None) == 1 and hasattr(path[1], "key")
 
 
-def perform_unchanged(place: Place, operands: list[Any]) -> list[Any]:
-    """The owner that changes nothing."""
-    assert place.call is not None
-    return perform(place.call, operands)
-
-
-class _Mutant:
+class _Mutant(Owner):
     """The owner that performs one collective wrongly; it remembers the operands that a stale one would send."""
 
     def __init__(self, site: Numbered, operator: str, mesh: Mesh) -> None:

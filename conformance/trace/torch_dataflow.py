@@ -78,11 +78,11 @@ class TorchFlow:
         """One operation that was carried out."""
         name = func.overloadpacket.__name__.rstrip("_")
         if name.startswith("_foreach_"):
-            for each, result in zip(_transposed(args), _results(out) or _results(args[0]), strict=False):
+            for each, result in zip(_transposed(args), results_of(out) or results_of(args[0]), strict=False):
                 self._note(name.removeprefix("_foreach_"), each, [result], is_mutable(func))
             return
         given, mutated = (args, kwargs), is_mutable(func)
-        results = [*_results(out), *(_written(func, args, kwargs) if mutated else ())]
+        results = [*results_of(out), *(written_by(func, args, kwargs) if mutated else ())]
         if name == "pow" and isinstance(args[1], float) and abs(args[1]) == 0.5:
             name = "sqrt"
         if func.namespace == "c10d":
@@ -91,9 +91,9 @@ class TorchFlow:
 
     def collective(self, name: str, axes: tuple[str, ...], sums: bool, given: Any, outputs: Any) -> None:
         """One collective: `given` are all arguments, `outputs` the tensors that hold what came back."""
-        results = _results(outputs)
+        results = results_of(outputs)
         written = {_storage(one) for one in results}
-        sent = [one for one in _results(given) if name == "all_reduce" or _storage(one) not in written]
+        sent = [one for one in results_of(given) if name == "all_reduce" or _storage(one) not in written]
         sources = [self.node(one) for one in sent]
         for result in results:
             node = self._made(COLLECTIVE, name, result, sources)
@@ -101,7 +101,7 @@ class TorchFlow:
 
     def _note(self, name: str, given: Any, results: Sequence[torch.Tensor], mutated: bool) -> None:
         found = leaves(given)
-        tensors, whole = _results(found), all(is_exact(np.asarray(one)) for one in found if type(one) is float)
+        tensors, whole = results_of(found), all(is_exact(np.asarray(one)) for one in found if type(one) is float)
         held = {_storage(one) for one in tensors}
         for result in results:
             if _storage(result) in held and not mutated:
@@ -144,7 +144,7 @@ class TorchFlow:
         whole = whole or (kind == COLLECTIVE and bool(sources))  # of what came in nothing is known here
         settle(node, terms or sources, moves=moves, whole=whole, drawn=name in _DRAWS)
         if BITS.get(node.dtype, 64) < self._bits:
-            node.place = _user_line()
+            node.place = user_line()
         self.nodes.append(node)
         storage = result.untyped_storage()
         self._last[storage._cdata] = (StorageWeakRef(storage), node)
@@ -160,7 +160,7 @@ def _scaled(sources: list[Node]) -> list[Node]:
     return derived if len(derived) == 1 and torch._C._current_graph_task_id() == -1 else []
 
 
-def _results(values: Any) -> list[torch.Tensor]:
+def results_of(values: Any) -> list[torch.Tensor]:
     """The plain tensors in arguments or results."""
     found = (one.elem if isinstance(one, AsyncCollectiveTensor) else one for one in leaves(values))
     return [one for one in found if isinstance(one, torch.Tensor) and not isinstance(one, DTensor)]
@@ -172,11 +172,11 @@ def _transposed(args: Sequence[Any]) -> Iterator[list[Any]]:
         yield [arg[number] if isinstance(arg, (list, tuple)) else arg for arg in args]
 
 
-def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[torch.Tensor]:
+def written_by(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[torch.Tensor]:
     """The arguments that an operation writes to."""
     for number, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
-            yield from _results(args[number] if number < len(args) else kwargs.get(argument.name))
+            yield from results_of(args[number] if number < len(args) else kwargs.get(argument.name))
 
 
 def _storage(tensor: torch.Tensor) -> int:
@@ -206,7 +206,7 @@ def _dtype(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _user_line() -> str:
+def user_line() -> str:
     """`file:line` of the innermost frame that is neither torch's nor ours."""
     frame = sys._getframe(1)
     while frame is not None:

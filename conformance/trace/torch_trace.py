@@ -14,10 +14,7 @@ from typing import Any
 
 import torch
 import torch._dynamo  # the first dispatch mode imports it anyway, for seconds: better before a fork server forks
-import torch.distributed as dist
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.distributed.tensor import DTensor
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
 from conformance.cases.case import Mutation
@@ -30,16 +27,15 @@ from conformance.trace.dataflow import narrow_arithmetic
 from conformance.trace.lower_precision import lower_precision
 from conformance.trace.operators import Collective, MutationError, applicable, other_axes
 from conformance.trace.site import Site
-from conformance.trace.torch_collectives import Call, group_of, is_collective, is_receipt, read_call, shaped, write
+from conformance.trace.torch_collectives import Call, group_of, is_collective, is_receipt, shaped, write
 from conformance.trace.torch_computed import Results
 from conformance.trace.torch_dataflow import TorchFlow
 from conformance.trace.torch_flops import product_flops
-from conformance.trace.torch_groups import Groups
 from conformance.trace.torch_leaves import is_view, leaves
 from conformance.trace.torch_mutants import MUTANTS, perform
+from conformance.trace.torch_watcher import Key, Watcher, finish, in_backward, is_imagined, key
 
 _MUTABLE = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
-_Key = tuple[tuple[int, ...], torch.dtype]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,50 +48,7 @@ class Seen:
     bytes: int
 
 
-class _Watcher(TorchDispatchMode):
-    """Sees every operation of a step on plain tensors; collectives go to `collective`, in order of issue."""
-
-    def __init__(self, mesh: Mesh, device_mesh: Any) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.mesh = mesh
-        self.groups = Groups(mesh, device_mesh)
-        self._sent: set[_Key] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if any(issubclass(kind, DTensor) for kind in types):
-            return NotImplemented  # DTensor first: it comes back with local tensors and its own collectives
-        if is_collective(func):
-            call = read_call(func, args, kwargs)
-            axes = self.groups.axes(call.group) if call is not None else ()
-            if call is not None and axes:
-                return self.collective(call, self._describe(call, axes), func, args, kwargs)
-        return self.operation(func, args, kwargs)
-
-    def _describe(self, call: Call, axes: tuple[str, ...]) -> Collective:
-        operand = call.operands[0]
-        keys = {(tuple(x.shape), x.dtype) for x in call.operands}
-        earlier, self._sent = bool(keys & self._sent), self._sent | keys
-        shape = tuple(operand.shape)
-        return Collective(
-            kind=call.kind,
-            reduction=call.reduction,
-            axes=axes,
-            size=call.size,
-            shape=shape,
-            result=shape if call.results[0] == operand.numel() else (call.results[0],),
-            floating_bits=operand.dtype.itemsize * 8 if operand.dtype.is_floating_point else 0,
-            has_earlier=earlier,
-        )
-
-    def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
-        return func(*args, **kwargs)
-
-    def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
-        raise NotImplementedError
-
-
-class Recorder(_Watcher):
+class Recorder(Watcher):
     """`with Recorder(mesh, device_mesh) as recorder:` around one step of one rank; `bits` as in TorchFlow."""
 
     def __init__(self, mesh: Mesh, device_mesh: Any, bits: int = 32) -> None:
@@ -112,7 +65,7 @@ class Recorder(_Watcher):
         out = self._carried_out(func, args, kwargs)
         if not isinstance(func, torch._ops.OpOverload) or is_view(func):  # nothing is computed
             return out
-        if not any(map(_is_imagined, leaves((args, out)))):
+        if not any(map(is_imagined, leaves((args, out)))):
             self._flops += product_flops(func, args, kwargs, out)
             self._note(func, args, kwargs, out)
             received = self._received(func, args)
@@ -142,7 +95,7 @@ class Recorder(_Watcher):
 
     def _carried_out(self, func: Any, args: Any, kwargs: Any) -> Any:
         out = func(*args, **kwargs)
-        if _in_backward():
+        if in_backward():
             self._at_last_backward = len(self._seen)
         return out
 
@@ -151,7 +104,7 @@ class Recorder(_Watcher):
         return self.groups.axes(group_of(args[1])) if is_collective(func) and is_receipt(func) else None
 
     def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
-        self._seen.append(Seen(what=what, backward=_in_backward(), calls=len(call.operands), bytes=call.payload_bytes))
+        self._seen.append(Seen(what=what, backward=in_backward(), calls=len(call.operands), bytes=call.payload_bytes))
         self._operators.append(applicable(what, self.mesh) if call.even and call.kind in _MUTABLE else ())
         out = self._carried_out(func, args, kwargs)
         sums = call.reduction in ("sum", "mean")
@@ -211,7 +164,7 @@ class Recorder(_Watcher):
         )
 
 
-class Mutator(_Watcher):
+class Mutator(Watcher):
     """`with Mutator(mutation, mesh, device_mesh):` around one step, on every rank, with the same mutation.
 
     The collective itself still runs, on copies, so that no rank waits in vain and an asynchronous caller gets its
@@ -223,14 +176,14 @@ class Mutator(_Watcher):
         super().__init__(mesh, device_mesh)
         self._mutation = mutation
         self._number = 0
-        self._earlier: dict[_Key, torch.Tensor] = {}
+        self._earlier: dict[Key, torch.Tensor] = {}
         self.applied = False
 
     def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
         number, self._number = self._number, self._number + 1
         if number != self._mutation.site:
             if number < self._mutation.site:
-                self._earlier.update({_key(x): x.detach().clone() for x in call.operands})
+                self._earlier.update({key(x): x.detach().clone() for x in call.operands})
             return func(*args, **kwargs)
         self._check(call, what)
         results = [self._mutant(call, what, x) for x in call.operands]
@@ -238,7 +191,7 @@ class Mutator(_Watcher):
         with _disable_current_modes():  # a recorder around this sees the mutant, not the collective that it replaces
             copies = tree_map_only(torch.Tensor, torch.clone, (args, kwargs))
             returned = func(*copies[0], **copies[1])
-            _wait(returned)
+            finish(returned)
         if call.outputs is None:
             return shaped(results, returned)
         write(call, results)
@@ -255,31 +208,10 @@ class Mutator(_Watcher):
     def _mutant(self, call: Call, what: Collective, x: torch.Tensor) -> torch.Tensor:
         operator, x = self._mutation.operator, x.detach()
         if operator == "stale_operand":
-            return perform(call, self._earlier.get(_key(x), x))
+            return perform(call, self._earlier.get(key(x), x))
         if operator == "wrong_axis":
             return perform(replace(call, group=self.groups.over(other_axes(what.axes, self.mesh))), x)
         return MUTANTS[operator](call, x.flatten().clone())
-
-
-def _key(x: torch.Tensor) -> _Key:
-    return tuple(x.shape), x.dtype
-
-
-def _in_backward() -> bool:
-    return torch._C._current_graph_task_id() != -1
-
-
-def _is_imagined(x: Any) -> bool:
-    """Sharding propagation runs an operation on tensors without data first, to learn its shape."""
-    return isinstance(x, torch.Tensor) and (isinstance(x, FakeTensor) or x.is_meta)
-
-
-def _wait(returned: Any) -> None:
-    for leaf in leaves(returned):
-        if isinstance(leaf, torch.Tensor):
-            torch.ops._c10d_functional.wait_tensor(leaf)
-        elif isinstance(leaf, torch.ScriptObject):
-            dist.Work.unbox(leaf).wait()
 
 
 def _with_outputs(returned: Any, args: Any) -> Any:

@@ -1,0 +1,96 @@
+"""The intermediate values of a torch step on one rank, operation by operation as they are dispatched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import _disable_current_modes
+
+from conformance.contract.mesh import Mesh
+from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Intermediate, Intermediates
+from conformance.trace.operators import Collective
+from conformance.trace.torch_collectives import Call
+from conformance.trace.torch_dataflow import results_of, user_line, written_by
+from conformance.trace.torch_leaves import is_mutable, is_view
+from conformance.trace.torch_watcher import Watcher, finish, in_backward, is_imagined
+
+
+class ValueRecorder(Watcher):
+    """`with ValueRecorder(mesh, device_mesh, rank) as recorder:` around one step of one rank.
+
+    A tensor is known by its memory: what is written in place, or through a view, belongs to all who see it.
+    """
+
+    def __init__(self, mesh: Mesh, device_mesh: Any, rank: int) -> None:
+        super().__init__(mesh, device_mesh)
+        self._rank, self._bytes, self._after_backward = rank, 0, False
+        self._values: list[Intermediate] = []
+        self._made: dict[int, tuple[StorageWeakRef, tuple[int, ...]]] = {}  # memory -> what it was made of
+
+    def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
+        sources = self._numbers(results_of((args, kwargs)))
+        out = func(*args, **kwargs)
+        if not isinstance(func, torch._ops.OpOverload) or is_view(func) or any(map(is_imagined, results_of(out))):
+            return out
+        name = func.overloadpacket.__name__.strip("_")
+        changed = [*results_of(out), *(written_by(func, args, kwargs) if is_mutable(func) else ())]
+        self._note(name, changed, sources, ())
+        return out
+
+    def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
+        sources = self._numbers(list(call.operands))
+        out = func(*args, **kwargs)
+        with _disable_current_modes():
+            finish(out)
+        self._note(what.kind, results_of(out if call.outputs is None else call.outputs), sources, what.axes)
+        return out
+
+    def intermediates(self, observed: Mapping[str, torch.Tensor]) -> Intermediates:
+        """All that were kept, and what these local tensors were made of."""
+        numbers = {name: self._numbers([tensor]) for name, tensor in observed.items()}
+        return Intermediates(values=tuple(self._values), observed=numbers)
+
+    def _note(self, name: str, results: list[torch.Tensor], sources: tuple[int, ...], axes: tuple[str, ...]) -> None:
+        for result in {id(result): result for result in results}.values():
+            number, storage = self._kept(name, result, sources, axes), result.untyped_storage()
+            made_of = set(sources if number is None else (number,))
+            if result.numel() * result.element_size() < storage.nbytes():  # the rest is what it was
+                made_of.update(self._numbers([result]))
+            self._made[storage._cdata] = (StorageWeakRef(storage), tuple(sorted(made_of)))
+
+    def _kept(self, name: str, result: torch.Tensor, sources: tuple[int, ...], axes: tuple[str, ...]) -> int | None:
+        if not result.is_floating_point() or result.numel() > MOST_ELEMENTS or self._bytes > MOST_BYTES:
+            return None
+        with _disable_current_modes():
+            value: np.ndarray = result.detach().to(torch.float64, copy=True).contiguous().numpy()
+        self._bytes += value.nbytes
+        number = len(self._values)
+        phase = self._phase()
+        self._values.append(
+            Intermediate(
+                number=number,
+                operation=name,
+                place=user_line(),
+                phase=phase,
+                sources=sources,
+                axes=axes,
+                values={self._rank: value},
+            )
+        )
+        return number
+
+    def _phase(self) -> str:
+        self._after_backward |= in_backward()
+        return "backward" if in_backward() else "update" if self._after_backward else "forward"
+
+    def _numbers(self, tensors: list[torch.Tensor]) -> tuple[int, ...]:
+        found: set[int] = set()
+        for tensor in tensors:
+            known = self._made.get(tensor.untyped_storage()._cdata)
+            if known is not None and not known[0].expired():
+                found.update(known[1])
+        return tuple(sorted(found))
