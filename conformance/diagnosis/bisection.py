@@ -8,33 +8,46 @@ shown, and what was ruled out by it, is put together in `conformance.diagnosis.c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from conformance.cases.case import Case
 from conformance.cases.resolve import Target
 from conformance.diagnosis import surest
 from conformance.diagnosis.conclusion import Shown, concluded
-from conformance.records.results import CaseResult
+from conformance.diagnosis.divergence import first_divergence
+from conformance.evidence.intermediates import Intermediates
+from conformance.records.results import CaseResult, Cause
 
 SURE = 0.8  # a cause below this is none: features are left out too
 LIKELY = 0.4  # an axis named this surely is tried first
-Judged = Callable[[Case, Target], CaseResult | None]
 
 
-def bisected(result: CaseResult, target: Target, judged: Judged) -> CaseResult:
-    """A failed result, with the axes and the features that bisection has shown.
+class Varied(Protocol):
+    """Runs variations of a failed case."""
 
-    judged   a variation of the case, with its own verdict; None where that cannot be made
-    """
-    tried = _Trials(result, target, judged)
-    return concluded(result, tried.shown())
+    def __call__(self, case: Case, target: Target) -> CaseResult | None:
+        """One with its own verdict; None where it cannot be made."""
+
+    def values(self, case: Case, target: Target) -> Intermediates | None:
+        """What every operation of its first step makes in float64; None where the program does not show it."""
+
+    def reference_values(self, case: Case, target: Target) -> Intermediates | None:
+        """The same of the reference."""
+
+
+def bisected(result: CaseResult, target: Target, judged: Varied) -> CaseResult:
+    """A failed result, with the axes, the features and the line that further runs have shown."""
+    trials = _Trials(result, target, judged)
+    shown = trials.shown()
+    return concluded(result, replace(shown, divergence=tuple(trials.divergence(shown))))
 
 
 class _Trials:
     """The further runs of one failed case."""
 
-    def __init__(self, result: CaseResult, target: Target, judged: Judged) -> None:
+    def __init__(self, result: CaseResult, target: Target, judged: Varied) -> None:
         self.result, self.target, self.judged = result, target, judged
         self.case, self.best = result.case, surest(check.diagnosis for check in result.checks)
         self.wide = [axis for axis, size in self.case.mesh.sizes if size > 1]
@@ -48,6 +61,18 @@ class _Trials:
             return self._with_features(Shown(alone=alone), alone.case)
         right = alone is not None and alone.verdict == "pass"
         return self._with_features(self._axes(right), self.case)
+
+    def divergence(self, shown: Shown) -> Iterator[Cause]:
+        """Where nothing else says why: the first wrong value inside the step."""
+        if self._understood(shown):
+            return
+        alone, on_device = _narrow(self.case, self.wide), shown.alone is not None
+        wide = self.judged.values(alone if on_device else self.case, self.target)
+        twin = self.judged.reference_values(alone, self.target) if on_device else self.judged.values(alone, self.target)
+        if wide is not None and twin is not None:
+            firsts = [check.first for check in self.result.checks if check.verdict == "fail" and check.first]
+            mesh = alone.mesh if on_device else self.case.mesh
+            yield from first_divergence(wide, twin, mesh, _tensor(firsts[0]) if firsts else None)
 
     def _named(self) -> str | None:
         """The axis of a sure cause: if the fault goes with it, nothing else need be tried."""
@@ -100,3 +125,9 @@ class _Trials:
 def _narrow(case: Case, axes: Sequence[str]) -> Case:
     sizes = tuple((axis, 1 if axis in axes else size) for axis, size in case.mesh.sizes)
     return replace(case, mesh=replace(case.mesh, sizes=sizes))
+
+
+def _tensor(first: str) -> str | None:
+    """`gradients/w` of `step 1: gradients/w rows 0-3`; None of a later step, or of no step."""
+    moment, _, rest = first.partition(": ")
+    return rest.partition(" rows ")[0] if moment == "step 1" else None

@@ -30,6 +30,7 @@ class Shown:
     needed     axes without any of which it passes; `spared` are those without which it fails
     enough     where no single axis is needed: those that are enough, all others having size 1
     features   without any of these it passes; without the `refuted` ones it fails
+    divergence  what the first wrong value inside the step says
     """
 
     alone: CaseResult | None = None
@@ -38,6 +39,7 @@ class Shown:
     enough: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     refuted: tuple[str, ...] = ()
+    divergence: tuple[Cause, ...] = ()
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -52,9 +54,11 @@ def concluded(result: CaseResult, shown: Shown) -> CaseResult:
 
 def _diagnosis(check: CheckResult, shown: Shown) -> tuple[Cause, ...]:
     if shown.alone is not None:
-        causes = [*_everywhere(shown), *_on_one_device(shown.alone), *_placeless(check, shown)]
+        inside = (replace(one, axis=None, axis_confidence=None) for one in shown.divergence)
+        causes = [*_everywhere(shown), *inside, *_on_one_device(shown.alone), *_placeless(check, shown)]
     else:
-        causes = [*_places(shown), *(cause for one in check.diagnosis for cause in _kept(one, shown))]
+        said = (*shown.divergence, *check.diagnosis)
+        causes = [*_places(shown), *(cause for one in said for cause in _kept(one, shown))]
     features = [_of_feature(feature, shown) for feature in shown.features[:1] if len(shown.features) == 1]
     known = [cause for cause in causes if cause.cause != UNKNOWN]
     return ranked([*features, *(known or causes)], MOST)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -40,6 +41,24 @@ class Intermediates:
     observed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def is_kept(value: np.ndarray, kept_bytes: int) -> bool:
-    """Whether a value is kept, when so many bytes are already."""
-    return value.size <= MOST_ELEMENTS and kept_bytes + value.nbytes <= MOST_BYTES
+def united(parts: Sequence[Intermediates]) -> Intermediates:
+    """One program from those of all ranks, as the first rank has it.
+
+    An operation is the same on another rank if it comes from the same line, in the same phase, as the same of its like.
+    """
+    first, others = parts[0], [_by_place(part) for part in parts[1:]]
+    values = []
+    for place, value in _by_place(first).items():
+        same = [other[place].values for other in others if place in other]
+        values.append(replace(value, values={rank: x for one in (value.values, *same) for rank, x in one.items()}))
+    return replace(first, values=tuple(values))
+
+
+def _by_place(part: Intermediates) -> dict[tuple[str, str, str, int], Intermediate]:
+    met: Counter[tuple[str, str, str]] = Counter()
+    found = {}
+    for value in part.values:
+        key = (value.operation, value.place, value.phase)
+        found[*key, met[key]] = value
+        met[key] += 1
+    return found

@@ -28,8 +28,9 @@ from conformance.relations.second_model import SecondModel
 from conformance.runner.isolation import Isolation
 from conformance.runner.judge import judge, verdict_of
 from conformance.runner.lanes import Entry, Kept, Lane, Queue, most, until_done
+from conformance.runner.programs import Programs
 from conformance.runner.variations import Variations
-from conformance.workers.jobs import CaseJob, Outcome, ReferenceJob, SitesJob
+from conformance.workers.jobs import CaseJob, Outcome, ReferenceJob
 from conformance.workers.pool import Workers
 
 TIMEOUT_SECONDS = 120.0
@@ -133,8 +134,7 @@ class CaseRunner:
         self.isolation = Isolation(self._afresh) if alone else None
         self._truths: OrderedDict[tuple[Any, ...], Outcome] = OrderedDict()
         self._lock = threading.Lock()
-        self._sites: dict[Case, Outcome] = {}
-        self._unchanged: dict[Case, CaseResult] = {}  # programs in which a mutation has nothing to change
+        self._programs = Programs()
         self._answered: set[tuple[Any, ...]] = set()  # programs of which it is known what every batch key changes
 
     def of_lane(self, number: int) -> CaseRunner:
@@ -178,17 +178,7 @@ class CaseRunner:
         return self._judged(case, target, self.checks) if result.verdict == "pass" else result
 
     def _varied(self, failed: CaseResult) -> Variations:
-        return Variations(
-            failed, checks=self.checks, judge=self._judged, listed=self._listed, unchanged=self._unchanged
-        )
-
-    def _listed(self, case: Case) -> Outcome:
-        """What can be mutated in the program of a case."""
-        if case not in self._sites:
-            target = resolve(case)
-            job = SitesJob(case=case, framework=target.framework, target=target.path)
-            self._sites[case] = self.workers.run(job, self._patience(target))
-        return self._sites[case]
+        return Variations(failed, checks=self.checks, judge=self._judged, programs=self._programs, workers=self.workers)
 
     def _judged(self, case: Case, target: Target, checks: Sequence[Check]) -> CaseResult:
         fresh, reference = self._truth(case, target)

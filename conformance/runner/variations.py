@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from conformance.cases.case import Case
 from conformance.cases.resolve import Target
 from conformance.checks import Check
+from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import CaseResult
-from conformance.runner.carried import Listed, carried
+from conformance.runner.carried import carried
+from conformance.runner.programs import Programs
+from conformance.workers.execute import is_alteration
+from conformance.workers.jobs import ReferenceValuesJob, ValuesJob
+from conformance.workers.pool import Workers
 
 Judge = Callable[[Case, Target, Sequence[Check]], CaseResult]
 
@@ -16,8 +22,7 @@ Judge = Callable[[Case, Target, Sequence[Check]], CaseResult]
 class Variations:
     """Judges them by their first step, and where that is right by the checks that failed of the case itself.
 
-    listed      what can be mutated in the program of a case
-    unchanged   results of programs in which the mutation has nothing to change, kept for the next mutant
+    programs    what is known of programs, kept for the next case
     """
 
     def __init__(
@@ -26,11 +31,11 @@ class Variations:
         *,
         checks: Sequence[Check],
         judge: Judge,
-        listed: Listed,
-        unchanged: MutableMapping[Case, CaseResult],
+        programs: Programs,
+        workers: Workers,
     ) -> None:
         failing = {check.check for check in failed.checks if check.verdict == "fail"}
-        self._case, self._judge, self._listed, self._unchanged = failed.case, judge, listed, unchanged
+        self._case, self._judge, self._programs, self._workers = failed.case, judge, programs, workers
         self._first = [check for check in checks if not check.needs]
         self._more = [check for check in checks if check.needs and check.name in failing]
         self._enough = any(check.name in failing for check in self._first)
@@ -39,12 +44,25 @@ class Variations:
         """The variation, judged; None where the mutation of the case cannot be found in it."""
         if case.mutation is None or case.mesh == self._case.mesh:
             return self._judged(case, target)
-        varied = carried(self._case, case, self._listed)
+        varied = carried(self._case, case, lambda other: self._programs.sites(other, self._workers))
         if varied is None or varied.mutation is not None:
             return None if varied is None else self._judged(varied, target)
-        if varied not in self._unchanged:
-            self._unchanged[varied] = self._judged(varied, target)
-        return self._unchanged[varied]
+        if varied not in self._programs.unchanged:
+            self._programs.unchanged[varied] = self._judged(varied, target)
+        return self._programs.unchanged[varied]
+
+    def values(self, case: Case, target: Target) -> Intermediates | None:
+        """What every operation of the first step makes; on another mesh than the case's own, without its mutation."""
+        case = replace(case, dtype="float64", mutation=case.mutation if case.mesh == self._case.mesh else None)
+        if is_alteration(case.mutation):
+            return None
+        job = ValuesJob(case=case, framework=target.framework, target=target.path, fault=target.fault)
+        return self._programs.values(job, self._workers)
+
+    def reference_values(self, case: Case, target: Target) -> Intermediates | None:
+        """The same of the reference."""
+        job = ReferenceValuesJob(contract=case.contract, framework=target.framework, seed=case.seed)
+        return self._programs.values(job, self._workers)
 
     def _judged(self, case: Case, target: Target) -> CaseResult:
         every = [*self._first, *self._more]

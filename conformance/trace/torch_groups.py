@@ -10,11 +10,15 @@ from conformance.contract.mesh import Mesh
 
 
 class Groups:
-    """The groups of one device mesh, whoever made them: per axis, flattened over several, or the whole world."""
+    """The groups of one device mesh, whoever made them: per axis, flattened over several, or the whole world.
+
+    Without a device mesh there are none: one process runs alone.
+    """
 
     def __init__(self, mesh: Mesh, device_mesh: Any) -> None:
         self._mesh, self._device_mesh = mesh, device_mesh
-        self._where = {int(process): rank for rank, process in enumerate(device_mesh.mesh.flatten().tolist())}
+        processes = [] if device_mesh is None else device_mesh.mesh.flatten().tolist()
+        self._where = {int(process): rank for rank, process in enumerate(processes)}
         self._axes: dict[str, tuple[str, ...]] = {}
 
     def axes(self, group: Any) -> tuple[str, ...]:

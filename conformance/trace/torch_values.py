@@ -18,6 +18,12 @@ from conformance.trace.torch_dataflow import results_of, user_line, written_by
 from conformance.trace.torch_leaves import is_mutable, is_view
 from conformance.trace.torch_watcher import Watcher, finish, in_backward, is_imagined
 
+# Operations that take no more than the shape of their operand.
+_SHAPED = frozenset((
+    "empty_like", "full_like", "new_empty", "new_empty_strided", "new_full", "new_ones", "new_zeros", "ones_like",
+    "rand_like", "randn_like", "zeros_like", "zero", "fill",
+))  # fmt: skip
+
 
 class ValueRecorder(Watcher):
     """`with ValueRecorder(mesh, device_mesh, rank) as recorder:` around one step of one rank.
@@ -32,11 +38,11 @@ class ValueRecorder(Watcher):
         self._made: dict[int, tuple[StorageWeakRef, tuple[int, ...]]] = {}  # memory -> what it was made of
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
-        sources = self._numbers(results_of((args, kwargs)))
+        name = func.overloadpacket.__name__.strip("_") if isinstance(func, torch._ops.OpOverload) else ""
+        sources = () if name in _SHAPED else self._numbers(results_of((args, kwargs)))
         out = func(*args, **kwargs)
         if not isinstance(func, torch._ops.OpOverload) or is_view(func) or any(map(is_imagined, results_of(out))):
             return out
-        name = func.overloadpacket.__name__.strip("_")
         changed = [*results_of(out), *(written_by(func, args, kwargs) if is_mutable(func) else ())]
         self._note(name, changed, sources, ())
         return out

@@ -12,12 +12,13 @@ from conformance.cases.case import Mutation
 from conformance.contract.alteration import Alteration
 from conformance.evidence.blocks import all_same_bits
 from conformance.evidence.evidence import Evidence, Observations
+from conformance.evidence.intermediates import Intermediates
 from conformance.trace.operators import OPERATORS
 from conformance.trace.site import Site
 from conformance.workers.extra_runs import ExtraRuns
 from conformance.workers.finished import FinishedSteps
 from conformance.workers.instance import Instance, copied
-from conformance.workers.jobs import CaseJob, Job, Measured, MeasureJob
+from conformance.workers.jobs import CaseJob, Job, Measured, MeasureJob, ValuesJob
 from conformance.workers.lookup import implementation_class
 from conformance.workers.observe import shared
 from conformance.workers.platform import CachedProgram, Clock, Platform, Step, TracedStep
@@ -41,7 +42,7 @@ class Execution:
         self.instance = Instance(self.warm, self.case, platform, self.clock)
         self.parameters = self.contract.parameters(self.case.seed)
         self.batches = self.contract.batches(self.case.seed, self.contract.recipe.steps)
-        if isinstance(job, CaseJob) and job.decisions:
+        if isinstance(job, (CaseJob, ValuesJob)) and job.decisions:
             self.batches = [batch | decisions for batch, decisions in zip(self.batches, job.decisions, strict=True)]
 
     def evidence(self) -> Evidence:
@@ -79,6 +80,11 @@ class Execution:
         state = self.instance.placed(self.parameters)
         watched = self.platform.watch(self.warm, state, self.batches[0], self.case)[1]
         return watched.sites, self.implementation.alterations(), watched.unwatched
+
+    def values(self) -> Intermediates | None:
+        """What every operation of the first step makes; None where the program does not show it."""
+        state = self.instance.placed(self.parameters)
+        return self.platform.values(self.implementation.step, state, self.batches[0], self.case)
 
     def measured(self) -> Measured:
         """The same step from the same state, again and again."""

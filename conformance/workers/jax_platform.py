@@ -14,9 +14,11 @@ from conformance.cases.case import Case
 from conformance.cases.raised import said
 from conformance.contract.contract import Arrays
 from conformance.contract.implementation import Packed, Reordered
+from conformance.contract.mesh import Mesh
 from conformance.contract.placements import is_held, local_index, partial_axes
 from conformance.evidence.blocks import merged
 from conformance.evidence.evidence import Block, Index, Observed
+from conformance.evidence.intermediates import Intermediates
 from conformance.trace import jax_reordered
 from conformance.trace.jax_division import operations
 from conformance.trace.jax_flops import product_flops
@@ -24,6 +26,8 @@ from conformance.trace.jax_interpreter import Frame, walk
 from conformance.trace.jax_trace import Program
 from conformance.workers.observe import Unreadable, arranged, plain, widened
 from conformance.workers.platform import Platform, Step, TracedStep, Work
+
+ONE_DEVICE = Mesh.parse("data=1")
 
 
 class JaxPlatform(Platform):
@@ -89,6 +93,16 @@ class JaxPlatform(Platform):
         held = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
         value: int | None = held - memory.alias_size_in_bytes
         return value
+
+    def values(self, step: Step, state: Any, batch: Arrays, case: Case) -> Intermediates | None:
+        with suppress(Exception):  # a step that cannot be traced shows none
+            return Program(step, state, batch, case.mesh).intermediates(state, batch, case.mutation)
+        return None
+
+    def reference_values(self, step: Step, state: Any, batch: Arrays) -> Intermediates | None:
+        with suppress(Exception):
+            return Program(step, state, batch, ONE_DEVICE).intermediates(state, batch, None)
+        return None
 
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
         return Program(step, state, batch, case.mesh).mutated(case.mutation)

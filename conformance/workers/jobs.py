@@ -9,6 +9,7 @@ from conformance.cases.case import Case
 from conformance.contract.alteration import Alteration
 from conformance.contract.contract import Arrays
 from conformance.evidence.evidence import Evidence, ReferenceResult
+from conformance.evidence.intermediates import Intermediates
 from conformance.trace.site import Site
 
 
@@ -55,6 +56,26 @@ class SitesJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValuesJob:
+    """Run the first step of a case, its mutation in it, and keep what every operation makes."""
+
+    case: Case
+    framework: str
+    target: str
+    fault: str | None = None
+    decisions: tuple[Arrays, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceValuesJob:
+    """The same of the single-device reference of a contract, in float64."""
+
+    contract: str
+    framework: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class MeasureJob:
     """Time a case's step, `repeats` times after one that is not counted, and ask its program for its memory."""
 
@@ -72,8 +93,9 @@ class Measured:
     peak_bytes: int | None = None
 
 
-Job = CaseJob | SitesJob | MeasureJob  # what names a case
-Task = Job | ReferenceJob  # whatever a worker is asked
+Job = CaseJob | SitesJob | ValuesJob | MeasureJob  # what names a case
+OfReference = ReferenceJob | ReferenceValuesJob
+Task = Job | OfReference  # whatever a worker is asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +113,7 @@ class Outcome:
     evidence: Evidence | None = None
     reference: ReferenceResult | None = None
     sites: tuple[Site, ...] = ()
+    intermediates: Intermediates | None = None
     alterations: tuple[Alteration, ...] = ()
     unwatched: str = ""
     measured: Measured | None = None

@@ -17,6 +17,7 @@ from conformance.contract.contract import Arrays, Contract
 from conformance.contract.implementation import Implementation, Traffic
 from conformance.evidence.arithmetic import Operation
 from conformance.evidence.evidence import Computed, Division, Observations, Observed
+from conformance.evidence.intermediates import Intermediates
 from conformance.trace.site import Site
 from conformance.workers.folder import shared_parent
 from conformance.workers.jobs import Job
@@ -150,6 +151,14 @@ class Platform(ABC):
     @abstractmethod
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
         """The step with the case's mutation in it."""
+
+    def values(self, step: Step, state: Any, batch: Arrays, case: Case) -> Intermediates | None:
+        """What every operation of a step makes, the case's mutation in it; None where it cannot be traced."""
+        return None
+
+    def reference_values(self, step: Step, state: Any, batch: Arrays) -> Intermediates | None:
+        """The same of a step of one device, without any mesh."""
+        return None
 
     def observations(self, values: Mapping[str, Any], case: Case) -> Observations:
         if not isinstance(values, Mapping):

@@ -17,13 +17,25 @@ from typing import Any
 import psutil
 
 from conformance.cases.case import Case
+from conformance.evidence.intermediates import united as united_values
 from conformance.trace.site import Site
 from conformance.workers.child import Child, start
 from conformance.workers.connections import ConnectionListener, WorkerFailed
 from conformance.workers.finished import finished_by_all
 from conformance.workers.fleet import united
 from conformance.workers.folder import WorkFolder, end_orphans
-from conformance.workers.jobs import CaseJob, Measured, MeasureJob, Outcome, ReferenceJob, SitesJob, Task
+from conformance.workers.jobs import (
+    CaseJob,
+    Measured,
+    MeasureJob,
+    OfReference,
+    Outcome,
+    ReferenceJob,
+    ReferenceValuesJob,
+    SitesJob,
+    Task,
+    ValuesJob,
+)
 from conformance.workers.observe import Unreadable
 from conformance.workers.worker_group import Member, WorkerGroup
 
@@ -145,7 +157,7 @@ class Workers:
         if job.framework in unusable:
             raise WorkerFailed(unusable[job.framework])
         key = _crew_key(job)
-        if not isinstance(job, ReferenceJob) and job.framework == "jax" and job.case.mesh.devices > self.jax_devices:
+        if not isinstance(job, OfReference) and job.framework == "jax" and job.case.mesh.devices > self.jax_devices:
             self.jax_devices = job.case.mesh.devices  # fixed when the process starts: start another
             self._crews.pop(key, WorkerGroup([], lambda pid: None)).stop()
         if key in self._crews and not self._crews[key].ready():
@@ -163,8 +175,8 @@ class Workers:
     def _torch(self, job: Task) -> WorkerGroup:
         """Ask the fork server for a fleet; a fleet of one without a process group runs references."""
         server = self._server()
-        alone = isinstance(job, ReferenceJob)
-        world = 1 if isinstance(job, ReferenceJob) else job.case.mesh.devices
+        alone = isinstance(job, OfReference)
+        world = 1 if isinstance(job, OfReference) else job.case.mesh.devices
         fleet = f"{'reference' if alone else 'torch'}{next(self._numbers)}"
         pids = server.ask("fleet", fleet, world, str(self._folder))
         if pids is None:
@@ -206,7 +218,7 @@ def _lives(server: Child, pid: int) -> bool:
 
 
 def _crew_key(job: Task) -> str:
-    if not isinstance(job, ReferenceJob):
+    if not isinstance(job, OfReference):
         return _processes(job.framework, job.case.mesh.devices)
     return "jax" if job.framework == "jax" else "torch reference"
 
@@ -219,6 +231,9 @@ def _processes(framework: str, devices: int) -> str:
 def _outcome(job: Task, answers: list[Any], seconds: float) -> Outcome:
     if isinstance(job, ReferenceJob):
         return Outcome(reference=answers[0], seconds=seconds, phases=answers[0].seconds)
+    if isinstance(job, (ValuesJob, ReferenceValuesJob)):
+        kept = [part for part in answers if part is not None]
+        return Outcome(intermediates=united_values(kept) if len(kept) == len(answers) else None, seconds=seconds)
     if isinstance(job, SitesJob):
         sites = _alike([sites for sites, *_ in answers])
         return Outcome(sites=sites, alterations=answers[0][1], unwatched=answers[0][2], seconds=seconds)

@@ -16,7 +16,7 @@ from conformance.evidence.evidence import ReferenceResult
 from conformance.evidence.tolerance import EPSILON, bounded_as
 from conformance.trace.stochastic import Stochastic
 from conformance.workers.altered import altered, real_inputs
-from conformance.workers.jobs import ReferenceJob
+from conformance.workers.jobs import ReferenceJob, ReferenceValuesJob
 from conformance.workers.lookup import contract, load
 from conformance.workers.platform import Clock, Work
 
@@ -130,6 +130,12 @@ class References:
 
         groups = [given[n : n + width] for n in range(0, len(given), width)]
         return [run for group in groups for run in self._runs(kept.trainer, together, group)]
+
+    def first_step(self, job: ReferenceValuesJob) -> tuple[Any, Any, Arrays]:
+        """Step, state and batch of the first step in float64."""
+        found = contract(job.contract)
+        trainer = self.trainer(found, "float64")
+        return trainer.step, trainer.place(found.parameters(job.seed)), found.batches(job.seed, found.recipe.steps)[0]
 
     def run(self, found: Contract, dtype: str, parameters: Arrays, batches: list[Arrays]) -> Steps:
         """All steps of the recipe on one device: observations, then changes of parameters and optimizer state."""

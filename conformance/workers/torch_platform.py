@@ -23,9 +23,11 @@ from conformance.contract.implementation import Reordered, Sharded
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import holders, local_index, partial_axes
 from conformance.evidence.evidence import Block, Observed
+from conformance.evidence.intermediates import Intermediates
 from conformance.trace.operators import MutationError
 from conformance.trace.torch_computed import WorkCounter
 from conformance.trace.torch_trace import Mutator, Recorder
+from conformance.trace.torch_values import ValueRecorder
 from conformance.workers.folder import shared_parent
 from conformance.workers.observe import Unreadable, arranged, plain
 from conformance.workers.platform import Platform, Step, TracedStep, Work
@@ -34,6 +36,9 @@ from conformance.workers.torch_layout import held
 # The mesh position of this process, the block of a tensor that it holds, the ranks that hold some of it.
 Place = tuple[int, tuple[slice, ...], tuple[int, ...]]
 NARROW = (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+ONE_DEVICE = Mesh.parse("data=1")
 
 
 class TorchPlatform(Platform):
@@ -141,6 +146,17 @@ class TorchPlatform(Platform):
             sites=recorder.sites(),
             unseen=recorder.unseen,
         )
+
+    def values(self, step: Step, state: Any, batch: Arrays, case: Case) -> Intermediates:
+        run = step if case.mutation is None else self.mutated(step, state, batch, case)
+        with ValueRecorder(case.mesh, self.device_mesh(case), self.rank(case.mesh)) as recorder:
+            returned = run(state, batch)
+        return recorder.intermediates(_local_values(returned))
+
+    def reference_values(self, step: Step, state: Any, batch: Arrays) -> Intermediates:
+        with ValueRecorder(ONE_DEVICE, None, 0) as recorder:
+            returned = step(state, batch)
+        return recorder.intermediates(_local_values(returned))
 
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
         assert case.mutation is not None

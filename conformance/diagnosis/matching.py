@@ -1,0 +1,172 @@
+"""Matching: which whole value of one device the blocks of many devices are, and in what placement.
+
+A value is known again by its numbers alone, wherever it comes from. Every mesh axis divides one dim of it, holds copies
+of it, or holds partial sums that add up to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, product
+
+import numpy as np
+
+from conformance.contract.mesh import Mesh
+from conformance.evidence.intermediates import Intermediate, Intermediates
+
+CLOSE = 1e-9  # relative to the largest element: float64 rounding of another order, and never another value
+Dims = tuple[tuple[str, int], ...]  # axis -> the dim that it divides
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """`whole` is the number of the value on one device; over the axes of `partial` the blocks are partial sums."""
+
+    whole: int
+    dims: Dims
+    partial: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    """One value in one placement, with the part of it that rank 0 holds."""
+
+    whole: Intermediate
+    dims: Dims
+    mark: float
+
+
+class Matcher:
+    """Finds values of one device (`twin`) in the blocks of a mesh."""
+
+    def __init__(self, twin: Intermediates, mesh: Mesh) -> None:
+        self._wholes = [value for value in twin.values if value.values and not is_trivial(_whole(value))]
+        self._mesh = mesh
+
+    @cached_property
+    def _axes(self) -> tuple[str, ...]:
+        return tuple(axis for axis, size in self._mesh.sizes if size > 1)
+
+    def match(self, value: Intermediate) -> Match | None:
+        """What the blocks are; whole before partial sums, which must lie on all ranks. None where they are nothing."""
+        if not value.values or is_trivial(next(iter(value.values.values()))):
+            return None
+        complete = len(value.values) == self._mesh.devices
+        for number in range(len(self._axes) + 1 if complete else 1):
+            for partial in combinations(self._axes, number):
+                if any(self._are_copies(value.values, axis) for axis in partial):
+                    continue  # a share of the sum on every rank, not a partial sum
+                found = self._matched(self._summed(value.values, partial), partial)
+                if found is not None:
+                    return found
+        return None
+
+    def whole(self, match: Match) -> np.ndarray:
+        """The value that was found."""
+        return self._by_number[match.whole]
+
+    @cached_property
+    def _by_number(self) -> Mapping[int, np.ndarray]:
+        return {value.number: _whole(value) for value in self._wholes}
+
+    def placements(self, whole: Intermediate, shape: tuple[int, ...]) -> Iterator[Dims]:
+        """The ways to divide a whole value so that blocks of this shape come out."""
+        wanted = _whole(whole).shape
+        if len(wanted) != len(shape) or any(
+            size % part if part else size for size, part in zip(wanted, shape, strict=True)
+        ):
+            return
+        ratios = [size // part if part else 1 for size, part in zip(wanted, shape, strict=True)]
+        divided = [dim for dim, ratio in enumerate(ratios) if ratio > 1]
+        for chosen in product((None, *divided), repeat=len(self._axes)):
+            dims = tuple((axis, dim) for axis, dim in zip(self._axes, chosen, strict=True) if dim is not None)
+            if all(self._parts(dims, dim) == ratio for dim, ratio in enumerate(ratios)):
+                yield dims
+
+    def block(self, whole: Intermediate, dims: Dims, rank: int) -> np.ndarray:
+        """What a rank holds of a whole value."""
+        part, where = _whole(whole), self._mesh.coordinates(rank)
+        for axis, dim in dims:  # outer axes first, as mesh axes nest
+            size = part.shape[dim] // self._mesh.size(axis)
+            part = np.take(part, range(where[axis] * size, (where[axis] + 1) * size), axis=dim)
+        return part
+
+    def _are_copies(self, values: Mapping[int, np.ndarray], axis: str) -> bool:
+        """Whether all ranks along an axis hold the same bits."""
+        groups = self._mesh.groups(axis)
+        return all(np.array_equal(values[rank], values[group[0]]) for group in groups for rank in group)
+
+    def _parts(self, dims: Dims, dim: int) -> int:
+        number = 1
+        for axis, divided in dims:
+            number *= self._mesh.size(axis) if divided == dim else 1
+        return number
+
+    def _summed(self, values: Mapping[int, np.ndarray], partial: Sequence[str]) -> Mapping[int, np.ndarray]:
+        """rank -> the sum over its group along these axes."""
+        for axis in partial:
+            sums = {rank: group for group in self._mesh.groups(axis) for rank in group}
+            values = {rank: np.sum([values[other] for other in sums[rank]], axis=0) for rank in values}
+        return values
+
+    def _matched(self, values: Mapping[int, np.ndarray], partial: tuple[str, ...]) -> Match | None:
+        first = min(values)
+        held = values[first]
+        marks, candidates = self._tables.get(held.size, (np.empty(0), []))
+        near = CLOSE * 100 * max(float(np.abs(held).sum()), 1e-300)
+        mark = _mark(held)
+        for number in range(int(np.searchsorted(marks, mark - near)), len(marks)):
+            if marks[number] > mark + near:
+                return None
+            candidate = candidates[number]
+            if not {axis for axis, _ in candidate.dims} & {*partial} and self._agree(values, candidate):
+                return Match(whole=candidate.whole.number, dims=candidate.dims, partial=partial)
+        return None
+
+    def _agree(self, values: Mapping[int, np.ndarray], candidate: _Candidate) -> bool:
+        slack = CLOSE * float(np.abs(_whole(candidate.whole)).max())
+        return all(
+            float(np.abs(value.ravel() - self.block(candidate.whole, candidate.dims, rank).ravel()).max()) <= slack
+            for rank, value in values.items()
+        )
+
+    @cached_property
+    def _tables(self) -> Mapping[int, tuple[np.ndarray, list[_Candidate]]]:
+        """Elements of a block -> all values and placements that give rank 0 so many, sorted by their marks.
+
+        A block is known by its elements in row-major order: a flat buffer holds what a tensor holds.
+        """
+        tables: dict[int, list[_Candidate]] = {}
+        for whole in self._wholes:
+            for dims in self._divisions(_whole(whole).shape):
+                block = self.block(whole, dims, 0)
+                tables.setdefault(block.size, []).append(_Candidate(whole=whole, dims=dims, mark=_mark(block)))
+        for candidates in tables.values():
+            candidates.sort(key=lambda candidate: candidate.mark)
+        marks = {size: np.array([one.mark for one in candidates]) for size, candidates in tables.items()}
+        return {size: (marks[size], candidates) for size, candidates in tables.items()}
+
+    def _divisions(self, shape: tuple[int, ...]) -> Iterator[Dims]:
+        """Every way in which axes can divide dims evenly."""
+        for chosen in product((None, *range(len(shape))), repeat=len(self._axes)):
+            dims = tuple((axis, dim) for axis, dim in zip(self._axes, chosen, strict=True) if dim is not None)
+            if all(size % self._parts(dims, dim) == 0 for dim, size in enumerate(shape)):
+                yield dims
+
+
+def is_trivial(value: np.ndarray) -> bool:
+    """One number everywhere, or nothing but whole numbers: many values are that by chance."""
+    if not value.size or not np.isfinite(value).all():
+        return not value.size
+    return bool(np.ptp(value) == 0 and value.size > 1) or bool((value == np.round(value)).all())
+
+
+def _whole(value: Intermediate) -> np.ndarray:
+    return next(iter(value.values.values()))
+
+
+def _mark(block: np.ndarray) -> float:
+    """One projection of a block, the same for all blocks of as many elements."""
+    return float(block.ravel() @ np.cos(np.arange(1.0, block.size + 1)))

@@ -1,0 +1,84 @@
+"""What a reduction over devices has done instead of adding up what it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from conformance.contract.mesh import Mesh
+from conformance.diagnosis.matching import Match
+from conformance.diagnosis.scale import TWICE
+from conformance.evidence.intermediates import Intermediate
+
+REDUCTIONS = ("all_reduce", "reduce_scatter")
+NARROW = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
+Values = Mapping[int, np.ndarray]
+
+
+def reduced(result: Intermediate, operand: Intermediate, match: Match | None, mesh: Mesh) -> tuple[str | None, str]:
+    """(what is wrong, the axis) of a reduction whose operand is right; None where that is nothing known.
+
+    match   what the operand is
+    """
+    axes, partial = result.axes, () if match is None else match.partial
+    if match is not None and not {*partial} & {*axes}:
+        if partial:
+            return f"reduced over {' and '.join(axes)} instead of {' and '.join(partial)}", partial[0]
+        return TWICE, axes[0]
+    alike = all(
+        rank in operand.values and result.values[rank].shape == operand.values[rank].shape for rank in result.values
+    )
+    if alike and len(operand.values) == mesh.devices:
+        for words, values in _mistakes(operand.values, axes, mesh):
+            if all(np.allclose(result.values[rank], values[rank], rtol=1e-9, atol=0) for rank in result.values):
+                return words, axes[0]
+    return None, axes[0]
+
+
+def _mistakes(operand: Values, axes: tuple[str, ...], mesh: Mesh) -> Iterator[tuple[str, Values]]:
+    """(how it is spoken of, what would come out) of what else may have been done with an operand."""
+    sums = _combined(operand, axes, mesh, "sum")
+    size = int(np.prod([mesh.size(axis) for axis in axes]))
+    yield "reduction missing: every rank keeps its own operand", operand
+    yield "a mean where a sum is meant", {rank: total / size for rank, total in sums.items()}
+    yield TWICE, {rank: total * size for rank, total in sums.items()}
+    yield "the largest operand in place of the sum", _combined(operand, axes, mesh, "max")
+    others = [axis for axis, size in mesh.sizes if size > 1 and axis not in axes]
+    for number in range(1, len(others) + 1):
+        for other in combinations(others, number):
+            words = f"reduced over {' and '.join(other)} instead of {' and '.join(axes)}"
+            yield words, _combined(operand, other, mesh, "sum")
+    for name, dtype in NARROW.items():
+        rounded = {rank: value.astype(dtype).astype(np.float64) for rank, value in operand.items()}
+        yield f"computed or reduced in {name}", _combined(rounded, axes, mesh, "sum")
+
+
+def _combined(values: Values, axes: tuple[str, ...], mesh: Mesh, how: str) -> Values:
+    """rank -> the sum, or the largest, over its group along these axes."""
+    combine = np.sum if how == "sum" else np.max
+    return {rank: combine([values[other] for other in group(mesh, axes, rank)], axis=0) for rank in values}
+
+
+def group(mesh: Mesh, axes: tuple[str, ...], rank: int) -> list[int]:
+    """The ranks that differ from one along these axes alone."""
+    where = mesh.coordinates(rank)
+    others = [axis for axis in mesh.axes if axis not in axes]
+    return [
+        other for other in range(mesh.devices) if all(mesh.coordinates(other)[axis] == where[axis] for axis in others)
+    ]
+
+
+def narrowed(result: Intermediate, operands: Sequence[Intermediate]) -> Iterator[str]:
+    """The narrowest dtype to which a result was rounded, and its operands were not."""
+    for name, dtype in NARROW.items():
+        if _holds(dtype, result) and operands and not all(_holds(dtype, operand) for operand in operands):
+            yield name
+            return
+
+
+def _holds(dtype: Any, value: Intermediate) -> bool:
+    return all(np.array_equal(x.astype(dtype).astype(np.float64), x) for x in value.values.values())

@@ -1,0 +1,43 @@
+"""What is known of the programs of cases, kept for the next variation of one of them: their collectives and values."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from conformance.cases.case import Case
+from conformance.cases.resolve import resolve
+from conformance.evidence.intermediates import Intermediates
+from conformance.records.results import CaseResult
+from conformance.workers.jobs import Outcome, ReferenceValuesJob, SitesJob, ValuesJob
+from conformance.workers.pool import Workers
+
+SECONDS = 120.0
+VALUES_KEPT = 6  # steps whose intermediate values are kept: a few megabytes each
+
+
+class Programs:
+    """`unchanged` are results of programs in which a mutation has nothing to change."""
+
+    def __init__(self) -> None:
+        self.unchanged: dict[Case, CaseResult] = {}
+        self._sites: dict[Case, Outcome] = {}
+        self._values: OrderedDict[str, Intermediates | None] = OrderedDict()
+
+    def sites(self, case: Case, workers: Workers) -> Outcome:
+        """What can be mutated in the program of a case."""
+        if case not in self._sites:
+            target = resolve(case)
+            job = SitesJob(case=case, framework=target.framework, target=target.path)
+            self._sites[case] = workers.run(job, SECONDS)
+        return self._sites[case]
+
+    def values(self, job: ValuesJob | ReferenceValuesJob, workers: Workers) -> Intermediates | None:
+        """The intermediate values of a step; those of a mutant are asked for once."""
+        if isinstance(job, ValuesJob) and job.case.mutation is not None:
+            return workers.run(job, SECONDS).intermediates
+        key = str(job)
+        if key not in self._values:
+            self._values[key] = workers.run(job, SECONDS).intermediates
+            while len(self._values) > VALUES_KEPT:
+                self._values.popitem(last=False)
+        return self._values.get(key)
