@@ -92,30 +92,31 @@ class _Compared:
                 yield self._partial(self.values[number], match, "is left as it is")
                 return
 
-    def _partial(self, value: Intermediate, match: Match, said: str) -> Cause:
-        axes = " and ".join(match.partial)
+    def _partial(self, value: Intermediate, match: Match | None, said: str) -> Cause:
+        partial = () if match is None else match.partial
+        axes = " and ".join(partial)
         return Cause(
             cause=f"reduction missing: a partial sum over {axes} {said}",
-            axis=match.partial[0],
+            axis=partial[0],
             confidence=FOUND,
             axis_confidence=FOUND,
             basis=f"what {_spoken(value)} makes adds up, over {axes}, to what one device has",
         )
 
     def of_operation(self, first: Intermediate) -> Iterator[Cause]:
-        for source in sorted(first.sources, reverse=True):
-            match = self.matches.get(source)
-            if match is not None and match.partial:
-                yield self._partial(self.values[source], match, f"is used as if it were whole, at {_line(first)}")
-                return
         for dtype in narrowed(first, [self.values[source] for source in first.sources]):
             words = f"computed or reduced in {dtype}: {first.operation} at {_line(first)}"
             basis = f"what it makes are numbers that {dtype} has, what it is made of are not"
             yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
             return
         factor = self._factor(first)
+        partial = [number for number in first.sources if (match := self.matches[number]) is not None and match.partial]
         if factor is not None:
             yield from self._scaled(first, factor)
+        elif partial:
+            number, said = max(partial), f"is used as if it were whole, at {_line(first)}"
+            yield self._partial(self.values[number], self.matches[number], said)
+            return
         times = f", {factor:.4g} times what it should be" if factor is not None else ""
         yield Cause(
             cause=f"first wrong value: {first.operation} at {_line(first)}, {first.phase} pass{times}",
@@ -137,8 +138,7 @@ class _Compared:
     def _factor(self, value: Intermediate) -> float | None:
         """A constant by which all blocks differ from a right operand, or from what the line makes on one device."""
         for source in value.sources:
-            match = self.matches.get(source)
-            if match is not None and not match.partial and value.values.keys() == self.values[source].values.keys():
+            if self.matches[source] is not None and value.values.keys() == self.values[source].values.keys():
                 factor = _constant(value.values, self.values[source].values)
                 if factor is not None:
                     return factor

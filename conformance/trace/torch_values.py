@@ -15,7 +15,7 @@ from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Interm
 from conformance.trace.operators import Collective
 from conformance.trace.torch_collectives import Call
 from conformance.trace.torch_dataflow import results_of, user_line, written_by
-from conformance.trace.torch_leaves import is_mutable, is_view
+from conformance.trace.torch_leaves import is_mutable
 from conformance.trace.torch_watcher import Watcher, finish, in_backward, is_imagined
 
 # Operations that take no more than the shape of their operand.
@@ -39,12 +39,14 @@ class ValueRecorder(Watcher):
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = func.overloadpacket.__name__.strip("_") if isinstance(func, torch._ops.OpOverload) else ""
-        sources = () if name in _SHAPED else self._numbers(results_of((args, kwargs)))
+        given = results_of((args, kwargs))
+        sources = () if name in _SHAPED else self._numbers(given)
         out = func(*args, **kwargs)
-        if not isinstance(func, torch._ops.OpOverload) or is_view(func) or any(map(is_imagined, results_of(out))):
-            return out
-        changed = [*results_of(out), *(written_by(func, args, kwargs) if is_mutable(func) else ())]
-        self._note(name, changed, sources, ())
+        if name and not any(map(is_imagined, results_of(out))):
+            held = {tensor.untyped_storage()._cdata for tensor in given}
+            made = [tensor for tensor in results_of(out) if tensor.untyped_storage()._cdata not in held]  # no views
+            written = list(written_by(func, args, kwargs)) if is_mutable(func) else []
+            self._note(name, [*made, *written], sources, ())
         return out
 
     def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
