@@ -136,7 +136,7 @@ def write(rows: Sequence[PowerRow], directory: Path) -> None:
 
 def _page(rows: Sequence[PowerRow], found: Sequence[Statement]) -> Iterator[str]:
     yield from ("# How often what the diagnosis says is right", "")
-    yield "Confidence is meant as a frequency. Here it is measured: over all planted faults and generated mutations whose"
+    yield "Confidence is meant as a frequency. Here it is measured over all planted faults and mutations whose"
     yield "axis or cause is known, and over all controls, of which whatever is said is wrong. What says where an error"
     yield "shows, and not why, is no cause; its axis counts."
     yield from ("", "![share right by confidence](reliability.svg)", "")
