@@ -158,12 +158,12 @@ def _shares(found: Sequence[Statement]) -> Iterator[Sequence[object]]:
 def _sentences(rows: Sequence[PowerRow]) -> Iterator[str]:
     none = [row for row in rows if row.axes == (NO_AXIS,) and row.right_axis is not None]
     if none:
-        yield f"Where no axis must be named, none is in {sum(row.axis is None for row in none)} of {len(none)}."
+        yield f"Where no axis must be named, none is in {sum(row.axis is None for row in none):,} of {len(none):,}."
     new = [row for row in rows if row.cause is None or row.confidence is not None]
     asked = [row for row in new if row.judged_cause is not None]
     if asked:
         unsaid = sum(row.cause is None or row.place for row in asked)
-        yield f"Of {count(len(asked), 'bug')} whose cause is known, {unsaid} are seen and no cause is said."
+        yield f"Of {count(len(asked), 'killed bug')} whose cause is known, {unsaid:,} get no cause, or only a place."
     if len(new) < len(rows):
         yield f"Left out, since an older table had no confidence: {count(len(rows) - len(new), 'row')}."
 
