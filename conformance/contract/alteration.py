@@ -11,6 +11,7 @@ class Alteration:
 
     what      the change in one sentence
     axis      the mesh axis that it is on
+    causes    words of which a right diagnosis has one; empty: nothing is asked
     seen_by   verdicts that count as killed besides `fail`: an implementation may refuse to run a broken plan
     neutral   why the change makes no difference to any result; None where it should
     """
@@ -19,5 +20,6 @@ class Alteration:
     site: int
     what: str
     axis: str
+    causes: tuple[str, ...] = ()
     seen_by: tuple[str, ...] = ()
     neutral: str | None = None

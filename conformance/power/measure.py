@@ -21,6 +21,7 @@ from conformance.checks.census import Census
 from conformance.checks.check import RELATION_RUNS
 from conformance.contract.alteration import Alteration
 from conformance.contract.mesh import Mesh
+from conformance.diagnosis import surest
 from conformance.power.equivalence import why_equivalent
 from conformance.power.suitable import Found, candidates, find
 from conformance.power.table import PowerRow, PowerTable
@@ -201,13 +202,20 @@ def _mutation(case: Case, site: Site, operator: str) -> Planted:
     shape = "x".join(map(str, site.shape)) or "scalar"
     what = f"{site.phase} {site.kind} over {'+'.join(site.axes)} of {shape}: {OPERATORS[operator].law}"
     mutated = replace(case, mutation=Mutation(operator=operator, site=site.number))
-    return Planted(case=mutated, kind="mutation", what=what, axes=axes, site=site)
+    causes = OPERATORS[operator].causes
+    return Planted(case=mutated, kind="mutation", what=what, axes=axes, causes=causes, site=site)
 
 
 def _alteration(case: Case, one: Alteration) -> Planted:
     altered = replace(case, mutation=Mutation(operator=one.operator, site=one.site))
     return Planted(
-        case=altered, kind="mutation", what=one.what, axes=(one.axis,), planned=one.seen_by, neutral=one.neutral
+        case=altered,
+        kind="mutation",
+        what=one.what,
+        axes=(one.axis,),
+        causes=one.causes,
+        planned=one.seen_by,
+        neutral=one.neutral,
     )
 
 
@@ -217,8 +225,7 @@ def _alteration(case: Case, one: Alteration) -> Planted:
 def _row(planted: Planted, result: CaseResult) -> PowerRow:
     case = planted.case
     failed = [check for check in result.checks if check.verdict == "fail"]
-    best = _surest([cause for check in failed for cause in check.diagnosis])
-    return PowerRow(
+    row = PowerRow(
         kind=planted.kind,
         id=case.fault or (str(case.mutation) if case.mutation else "unchanged"),
         what=planted.what,
@@ -231,15 +238,24 @@ def _row(planted: Planted, result: CaseResult) -> PowerRow:
         planned=planted.planned,
         axes=planted.axes,
         causes=planted.causes,
-        axis=best.axis if best else None,
-        cause=best.cause if best else None,
         cannot_run=_no_program(planted, result),
         reason=result.reason or (failed[0].detail if failed and planted.kind == "control" else ""),
     )
+    return _saying(row, surest(check.diagnosis for check in failed))
 
 
-def _surest(causes: list[Cause]) -> Cause | None:
-    return max(causes, key=lambda cause: cause.confidence, default=None)
+def _saying(row: PowerRow, best: Cause | None) -> PowerRow:
+    """The row, with the surest of what the diagnosis says."""
+    if best is None:
+        return row
+    return replace(
+        row,
+        axis=best.axis,
+        cause=best.cause,
+        confidence=round(best.confidence, 3),
+        axis_confidence=round(best.axis_sure, 3) if best.axis is not None else None,
+        place=best.place,
+    )
 
 
 def _no_program(planted: Planted, result: CaseResult) -> str | None:

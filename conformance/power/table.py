@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,7 @@ from typing import Any
 from conformance.cases.fault import NO_AXIS
 
 KINDS = ("fault", "mutation", "control")
-WHERE = ("id", "contract", "implementation", "mesh", "verdict", "seen by")
-COLUMNS = (*WHERE, "axis", "right axis", "cause", "right cause", "remark")
-COUNTS = ("planted", "killed", "right axis", "right cause", "equivalent", "cannot run", "controls", "false alarms")
+RIGHT, UNSAID, WRONG = "right", "unsaid", "wrong"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,10 @@ class PowerRow:
     planned         checks of which one must fail, or verdicts that count too (`hang`); empty: any check will do
     axes            the mesh axes of which the diagnosis should name one
     causes          words of which the diagnosis should have one; empty: nothing is asked
-    axis, cause     what the diagnosis says, surest cause first
+    axis, cause     what the diagnosis says, its surest cause
+    confidence      how surely it says the cause, from 0 to 1; None where it says nothing, or the table is an old one
+    axis_confidence the same of the axis; None also where it names none
+    place           what it says is where the error shows, and not why
     equivalent      why this mutation provably changes nothing here; None otherwise
     cannot_run      why this mutation is no program (a shape error); None otherwise
     """
@@ -46,6 +48,9 @@ class PowerRow:
     causes: tuple[str, ...] = ()
     axis: str | None = None
     cause: str | None = None
+    confidence: float | None = None
+    axis_confidence: float | None = None
+    place: bool = False
     equivalent: str | None = None
     cannot_run: str | None = None
     reason: str = ""
@@ -75,10 +80,18 @@ class PowerRow:
         return (self.axis or NO_AXIS) in self.axes if self.counts and self.killed and self.axes else None
 
     @property
+    def judged_cause(self) -> str | None:
+        """Is what was planted said: RIGHT, WRONG, or UNSAID where only a place or nothing is? None: it is not asked."""
+        if not (self.counts and self.killed and self.causes):
+            return None
+        if any(words in (self.cause or "") for words in self.causes):
+            return RIGHT
+        return UNSAID if self.cause is None or self.place else WRONG
+
+    @property
     def right_cause(self) -> bool | None:
-        """Does the diagnosis say what was planted? None where nothing is asked."""
-        asked = self.counts and self.killed and self.causes
-        return any(words in (self.cause or "") for words in self.causes) if asked else None
+        """Does the diagnosis say what was planted? None where nothing is asked, or nothing said."""
+        return {RIGHT: True, WRONG: False}.get(self.judged_cause or UNSAID)
 
     @property
     def as_expected(self) -> bool:
@@ -87,7 +100,28 @@ class PowerRow:
 
     def record(self) -> dict[str, object]:
         found = {"killed": self.killed, "right_axis": self.right_axis, "right_cause": self.right_cause}
-        return asdict(self) | found | {"as_expected": self.as_expected}
+        return asdict(self) | found | {"judged_cause": self.judged_cause, "as_expected": self.as_expected}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausesSaid:
+    """Of the killed bugs whose cause is asked: how many diagnoses say it, say no cause, or say another one."""
+
+    right: int
+    unsaid: int
+    wrong: int
+
+    @classmethod
+    def of(cls, rows: Iterable[PowerRow]) -> CausesSaid:
+        judged = Counter(row.judged_cause for row in rows)
+        return cls(right=judged[RIGHT], unsaid=judged[UNSAID], wrong=judged[WRONG])
+
+    @property
+    def asked(self) -> int:
+        return self.right + self.unsaid + self.wrong
+
+    def __str__(self) -> str:
+        return f"{self.right} right, {self.unsaid} unsaid, {self.wrong} wrong"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +134,8 @@ class PowerTotals:
     right_axes: int
     explained: int
     right_causes: int
+    fault_causes: CausesSaid
+    mutation_causes: CausesSaid
     equivalent: int
     cannot_run: int
     controls: int
@@ -110,15 +146,17 @@ class PowerTotals:
         rows = list(rows)
         counting = [row for row in rows if row.counts]
         diagnosed = [row for row in counting if row.right_axis is not None]
-        explained = [row for row in counting if row.right_cause is not None]
+        faults, mutations = (CausesSaid.of(row for row in rows if row.kind == kind) for kind in ("fault", "mutation"))
         controls = [row for row in rows if row.kind == "control"]
         return cls(
             planted=len(counting),
             killed=sum(row.killed for row in counting),
             diagnosed=len(diagnosed),
             right_axes=sum(bool(row.right_axis) for row in diagnosed),
-            explained=len(explained),
-            right_causes=sum(bool(row.right_cause) for row in explained),
+            explained=faults.asked + mutations.asked,
+            right_causes=faults.right + mutations.right,
+            fault_causes=faults,
+            mutation_causes=mutations,
             equivalent=sum(row.equivalent is not None for row in rows),
             cannot_run=sum(row.cannot_run is not None for row in rows),
             controls=len(controls),
@@ -144,7 +182,8 @@ class PowerTotals:
     def __str__(self) -> str:
         return (
             f"{self.killed} of {self.planted} killed; right axis in {self.right_axes} of {self.diagnosed} diagnoses, "
-            f"right cause in {self.right_causes} of {self.explained}; "
+            f"right cause in {self.right_causes} of {self.explained} "
+            f"(faults: {self.fault_causes}; mutations: {self.mutation_causes}); "
             f"{self.false_alarms} false alarms on {self.controls} controls; {self.equivalent} equivalent, "
             f"{self.cannot_run} cannot run"
         )
@@ -190,7 +229,7 @@ class PowerTable:
         file = directory / "power.json"
         content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"rows": [], "absent": {}}
         names = PowerRow.__dataclass_fields__
-        rows = ({name: _tuples(row[name]) for name in names} for row in content["rows"])
+        rows = ({name: _tuples(row[name]) for name in names if name in row} for row in content["rows"])
         return cls.of((PowerRow(**row) for row in rows), content["absent"])
 
     def beside(self, other: PowerTable) -> PowerTable:
@@ -199,29 +238,24 @@ class PowerTable:
         kept = [row for row in other.rows if (row.suite, row.implementation) not in measured]
         return PowerTable.of((*self.rows, *kept), {**other.absent, **self.absent}, self.left_out)
 
+    def record(self) -> dict[str, object]:
+        """All but the rows."""
+        suites = {name: self.suite(name).totals.record() for name in self.suites}
+        return {"totals": self.totals.record(), "suites": suites, "absent": self.absent, "left_out": self.left_out}
+
     def write(self, directory: Path) -> Path:
-        """Write power.json and power.md, and beside them one table per suite; the page to read is returned."""
+        """Write power.json, power.md, a page per suite, and how reliable the diagnosis is; power.md is returned."""
+        from conformance.power import pages, reliability  # both are written from a table
+
         directory.mkdir(parents=True, exist_ok=True)
-        content = {
-            "totals": self.totals.record(),
-            "suites": {name: self.suite(name).totals.record() for name in self.suites},
-            "absent": self.absent,
-            "left_out": self.left_out,
-        }
-        (directory / "power.json").write_text(_json(content, self.rows), encoding="utf-8")
+        (directory / "power.json").write_text(pages.as_json(self.record(), self.rows), encoding="utf-8")
         for name in self.suites:
-            page = "\n".join(_page(f"What the suite `{name}` catches", self.suite(name)))
+            page = "\n".join(pages.page(f"What the suite `{name}` catches", self.suite(name)))
             (directory / f"{name}.md").write_text(page + "\n", encoding="utf-8")
+        reliability.write(self.rows, directory)
         index = directory / "power.md"
-        index.write_text("\n".join(_index(self)) + "\n", encoding="utf-8")
+        index.write_text("\n".join(pages.index(self)) + "\n", encoding="utf-8")
         return index
-
-
-def _json(content: Mapping[str, object], rows: Iterable[PowerRow]) -> str:
-    """One line per row, so that a change of one is a change of one line."""
-    given = [f'"{name}": {json.dumps(value)}' for name, value in content.items()]
-    lines = ",\n".join(json.dumps(row.record()) for row in rows)
-    return "{\n" + ",\n".join([*given, f'"rows": [\n{lines}\n]']) + "\n}\n"
 
 
 def _tuples(value: Any) -> Any:
@@ -232,61 +266,3 @@ def _place(row: PowerRow) -> tuple[Any, ...]:
     number = int(row.id.rpartition("@")[2]) if row.kind == "mutation" else 0
     where = (row.contract, row.implementation, row.mesh, row.dtype)
     return (row.as_expected, KINDS.index(row.kind), *where, number, row.id)
-
-
-def _index(table: PowerTable) -> Iterator[str]:
-    yield "# What the suites catch"
-    yield ""
-    yield "Planted faults and generated mutations are bugs; controls are none. Made by `shardproof power`."
-    yield ""
-    yield from _markdown(
-        ("suite", "kind", *COUNTS),
-        (_totals_cells(name, kind, table.suite(name)) for name in table.suites for kind in KINDS),
-    )
-    yield ""
-    yield f"In all: {table.totals}."
-    if table.left_out:
-        yield from ("", "## Left out", "")
-        yield from _markdown(("contract", "why nothing was planted there"), table.left_out.items())
-
-
-def _totals_cells(suite: str, kind: str, table: PowerTable) -> Sequence[object]:
-    totals = PowerTotals.of(row for row in table.rows if row.kind == kind)
-    axis, cause = f"{totals.right_axes} of {totals.diagnosed}", f"{totals.right_causes} of {totals.explained}"
-    rest = (totals.equivalent, totals.cannot_run, totals.controls, totals.false_alarms)
-    return (f"[{suite}]({suite}.md)", kind, totals.planted, totals.killed, axis, cause, *rest)
-
-
-def _page(title: str, table: PowerTable) -> Iterator[str]:
-    yield from (f"# {title}", "", f"{table.totals}.", "")
-    sections = {
-        "Not as expected": [row for row in table.rows if not row.as_expected],
-        "Planted faults": [row for row in table.rows if row.as_expected and row.kind == "fault"],
-        "Controls": [row for row in table.rows if row.as_expected and row.kind == "control"],
-        "Equivalent mutations": [row for row in table.rows if row.equivalent],
-        "Mutations that cannot run": [row for row in table.rows if row.cannot_run],
-        "Mutations": [row for row in table.rows if row.as_expected and row.kind == "mutation" and row.counts],
-    }
-    for heading, rows in sections.items():
-        yield from (f"## {heading}", "")
-        yield from _markdown(COLUMNS, map(_cells, rows)) if rows else ("none",)
-        yield ""
-    absent = [one for reasons in table.absent.values() for one in reasons.items()]
-    yield from ("## Not planted here", "")
-    yield from _markdown(("mechanism", "why it cannot exist in this suite"), absent) if absent else ("none",)
-
-
-def _cells(row: PowerRow) -> Sequence[object]:
-    spoken = {True: "yes", False: "no", None: ""}
-    axis, cause = (row.axis or "", spoken[row.right_axis]), (row.cause or "", spoken[row.right_cause])
-    remark = row.equivalent or row.cannot_run or (row.reason if row.verdict != "fail" else "") or row.what
-    seen = ", ".join(row.seen_by)
-    where = (row.contract, row.implementation, row.mesh, row.verdict)
-    return (row.id, *where, seen, *axis, *cause, remark)
-
-
-def _markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    yield "| " + " | ".join(columns) + " |"
-    yield "|" + " --- |" * len(columns)
-    for row in rows:
-        yield "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |"

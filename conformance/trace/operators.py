@@ -43,6 +43,7 @@ class Operator:
     """One way of being wrong.
 
     law       what the mutated collective computes
+    causes    words of which a right diagnosis has one
     applies   does it make sense for this collective on this mesh?
     neutral   why the operator changes nothing, whatever the values (a sentence); None where it depends on them
     blind_to  values which the operator leaves alone (a clause); None where no such values are thinkable
@@ -51,6 +52,7 @@ class Operator:
 
     name: str
     law: str
+    causes: tuple[str, ...]
     applies: Callable[[Collective, Mesh], bool]
     neutral: Callable[[str | None], str | None] = lambda reduction: None
     blind_to: str | None = None
@@ -86,57 +88,81 @@ def _repeat_is_neutral(reduction: str | None) -> str | None:
     return None
 
 
+# A sum that was not made, or a message that stayed where it was: what is held is one device's own.
+_NOT_COMBINED = ("missing", "misses", "partial sums", "own mean", "something local", "not combined", "own operand")
+_MISPLACED = ("permuted", "shifted", "positions hold", "another order")
+
+
 OPERATORS: Mapping[str, Operator] = {
     operator.name: operator
     for operator in (
         Operator(
             name="drop",
             law="every device keeps its own operand: nothing is communicated",
+            causes=(*_NOT_COMBINED, "positions hold"),
             applies=lambda c, mesh: c.shape == c.result and c.kind not in ("axis_index", "broadcast"),
         ),
         Operator(
             name="local",
             law="the result has the right shape but is built from the device's own operand alone",
+            causes=_NOT_COMBINED,
             applies=lambda c, mesh: c.shape != c.result and c.kind in ("all_gather", "reduce_scatter", "all_to_all"),
         ),
         Operator(
             name="repeat",
             law="the collective is applied a second time: a sum over k devices comes out k times too large",
+            causes=("summed twice", "done too often", "counted size-of-axis times", "positions hold"),
             applies=_kinds("all_reduce", "reduce_scatter", "permute"),
             neutral=_repeat_is_neutral,
         ),
         Operator(
             name="wrong_axis",
             law="the collective runs over the other mesh axes instead of its own",
+            causes=(*_NOT_COMBINED, "positions hold", "instead"),
             applies=_can_take_wrong_axis,
         ),
-        Operator(name="sum_to_mean", law="the sum over k devices is divided by k", applies=_sums),
+        Operator(
+            name="sum_to_mean",
+            law="the sum over k devices is divided by k",
+            causes=("a mean where a sum is meant", "divided by"),
+            applies=_sums,
+        ),
         Operator(
             name="mean_to_sum",
             law="the mean over k devices is not divided by k",
+            causes=("summed twice",),
             applies=lambda c, mesh: c.reduction == "mean",
         ),
-        Operator(name="sum_to_max", law="the largest operand is taken instead of the sum", applies=_sums),
+        Operator(
+            name="sum_to_max",
+            law="the largest operand is taken instead of the sum",
+            causes=("largest",),
+            applies=_sums,
+        ),
         Operator(
             name="shifted_permutation",
             law="every message arrives one device further along the axis",
+            causes=_MISPLACED,
             applies=_kinds("permute"),
         ),
         Operator(
             name="reversed_permutation",
             law="every message travels the other way",
+            causes=_MISPLACED,
             applies=_kinds("permute"),
             blind_to="a ring of two, which is its own reverse",
         ),
         Operator(
             name="rolled",
             law="the blocks of a gather, scatter or all-to-all are taken one device further round",
+            causes=_MISPLACED,
             applies=_kinds("all_gather", "reduce_scatter", "all_to_all"),
             blind_to="blocks that are copies of each other, such as a key head repeated for several devices",
         ),
         Operator(
             name="rank_off_by_one",
             law="a device believes that it is its next neighbour on the axis: index + 1 modulo size",
+            causes=(*_MISPLACED, "another mask"),
             applies=_kinds("axis_index"),
             blind_to="a choice of one device among equals, such as the one that counts a replicated value",
             reorders=True,
@@ -145,12 +171,14 @@ OPERATORS: Mapping[str, Operator] = {
             # Not for a maximum: softmax and logsumexp subtract it and do not depend on which value they subtract.
             name="stale_operand",
             law="the operand of the previous collective of that shape and dtype is sent once more",
+            causes=("stale", "holds what belongs to", "another value"),
             applies=lambda c, mesh: c.has_earlier and c.reduction not in ("max", "min"),
             blind_to="an operand equal to the one before it, such as a parameter gathered again in the backward pass",
         ),
         Operator(
             name="low_precision",
             law="the operand is rounded to bfloat16 before it is summed; for judging in float32 or float64 only",
+            causes=("bfloat16",),
             applies=lambda c, mesh: c.reduction in ("sum", "mean") and c.floating_bits >= 32,
             blind_to="operands that bfloat16 holds exactly, such as small counts",
         ),

@@ -30,9 +30,13 @@ Events = tuple[Event, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """One way to spoil a timetable. `change` gives the new events; None where it does not apply to that event."""
+    """One way to spoil a timetable. `change` gives the new events; None where it does not apply to that event.
+
+    causes   words of which a right diagnosis has one
+    """
 
     law: str
+    causes: tuple[str, ...]
     change: Callable[[Timetable, int], Events | None]
 
 
@@ -95,13 +99,36 @@ def _stale(table: Timetable, number: int) -> Events | None:
     return _put(table, {number: None}) if arrives else None
 
 
+# A message that never comes: what lay in its place is used, or nothing flows on.
+_NEVER_ARRIVES = ("permute missing", "never arrives", "no gradient arrives", "zeros never written", "stale")
+
 OPERATORS: Mapping[str, Operator] = {
-    "swap_events": Operator(law="two pieces of work change places", change=_swapped),
-    "drop_send": Operator(law="a message is not sent", change=_dropped),
-    "wrong_peer": Operator(law="a message is sent to another rank", change=_misdirected),
-    "mixed_microbatch": Operator(law="a forward pass takes another microbatch", change=_mixed_up),
-    "early_update": Operator(law="weights are updated before the last microbatch", change=_early_update),
-    "stale_activation": Operator(law="what arrives is not kept: an old activation is used", change=_stale),
+    "swap_events": Operator(
+        law="two pieces of work change places",
+        causes=("another order", "too early", "stale", "holds what belongs to", "permuted"),
+        change=_swapped,
+    ),
+    "drop_send": Operator(law="a message is not sent", causes=_NEVER_ARRIVES, change=_dropped),
+    "wrong_peer": Operator(
+        law="a message is sent to another rank",
+        causes=(*_NEVER_ARRIVES, "another rank", "instead"),
+        change=_misdirected,
+    ),
+    "mixed_microbatch": Operator(
+        law="a forward pass takes another microbatch",
+        causes=("another microbatch", "another order", "holds what belongs to", "permuted", "shifted"),
+        change=_mixed_up,
+    ),
+    "early_update": Operator(
+        law="weights are updated before the last microbatch",
+        causes=("too early", "stale", "last microbatch", "no gradient arrives", "never updated"),
+        change=_early_update,
+    ),
+    "stale_activation": Operator(
+        law="what arrives is not kept: an old activation is used",
+        causes=("stale", "holds what belongs to", "another value", "zeros never written"),
+        change=_stale,
+    ),
 }
 
 
@@ -125,4 +152,12 @@ def alterations(
                 lawful = not violations(replace(table, events=events), needs)
                 neutral = "the changed timetable keeps every law of schedules" if lawful else None
                 what = f"schedule {table.order.name}: {operator.law} ({event})"
-                yield Alteration(operator=name, site=site, what=what, axis=axis, seen_by=seen_by, neutral=neutral)
+                yield Alteration(
+                    operator=name,
+                    site=site,
+                    what=what,
+                    axis=axis,
+                    causes=operator.causes,
+                    seen_by=seen_by,
+                    neutral=neutral,
+                )
