@@ -64,15 +64,15 @@ def inspect(file: str, name: str) -> dict[str, str]:
         return {
             "wrong": f"The implementation file '{file}' does not import: {type(failure).__name__}: {what.rstrip('.')}."
         }
-    found = getattr(module, name, None)
-    if not isinstance(found, type):
+    candidate = getattr(module, name, None)
+    if not isinstance(candidate, type):
         return {"wrong": f"'{file}' has no class '{name}': it has {', '.join(_classes(module)) or 'no class at all'}."}
-    missing = [method for method in METHODS if not callable(getattr(found, method, None))]
-    missing = missing or sorted(getattr(found, "__abstractmethods__", ()))
+    missing = [method for method in METHODS if not callable(getattr(candidate, method, None))]
+    missing = missing or sorted(getattr(candidate, "__abstractmethods__", ()))
     if missing:
         lacks = " and ".join(missing)
         return {"wrong": f"The class '{name}' in '{file}' lacks {lacks}: it needs place, step and collect."}
-    framework = getattr(found, "framework", None)
+    framework = getattr(candidate, "framework", None)
     if framework not in ("jax", "torch"):
         return {"wrong": f"The class '{name}' in '{file}' must say framework = \"jax\" or framework = \"torch\"."}
     return {"framework": framework}

@@ -35,9 +35,9 @@ def module_at(file: Path, name: str = "") -> ModuleType:
     Raises what the file raises.
     """
     file = file.resolve()
-    found = _by_name(name, file) if name else None
-    if found is not None:
-        return found
+    module = _by_name(name, file) if name else None
+    if module is not None:
+        return module
     depth = max(_packages_above(file), name.count("."))
     while depth == 0 or len(file.parents) > depth:
         try:
@@ -123,8 +123,8 @@ def _in_package(file: Path, depth: int) -> ModuleType:
     inside = file.relative_to(top).with_suffix("").parts
     inside = inside[:-1] if inside[-1] == "__init__" else inside
     add_folder(root)
-    found = _by_name(".".join((top.name, *inside)), file)
-    return found if found is not None else import_module(".".join((_alias(top), *inside)))
+    module = _by_name(".".join((top.name, *inside)), file)
+    return module if module is not None else import_module(".".join((_alias(top), *inside)))
 
 
 def _alias(top: Path) -> str:

@@ -26,10 +26,10 @@ class Target:
 def resolve(case: Case) -> Target:
     """Look a case up in the installed suites; UsageError in one sentence for a name that no suite has."""
     suite = suites()[choose("suite", case.suite, list(suites()))]
-    contract = suite.contract(choose("contract", case.contract, [one.name for one in suite.contracts]))
+    contract = suite.contract(choose("contract", case.contract, [contract.name for contract in suite.contracts]))
     if is_external(case.implementation):
         return Target(contract=contract, framework=framework_of(case.implementation), path=case.implementation)
-    known = [one.name for one in suite.implementations if contract.name in one.classes]
+    known = [entry.name for entry in suite.implementations if contract.name in entry.classes]
     entry = suite.implementation(choose("implementation", case.implementation, known))
     return Target(
         contract=contract,

@@ -86,8 +86,8 @@ class Suite:
 @cache
 def suites() -> Mapping[str, Suite]:
     """Every installed suite by name, from the entry points `shardproof.suites`. Raises UsageError if one is absent."""
-    found = sorted(entry_points(group="shardproof.suites"), key=lambda entry: entry.name)
-    return {entry.name: _loaded(entry) for entry in found}
+    entries = sorted(entry_points(group="shardproof.suites"), key=lambda entry: entry.name)
+    return {entry.name: _loaded(entry) for entry in entries}
 
 
 def _loaded(entry: EntryPoint) -> Suite:

@@ -16,7 +16,7 @@ def choose(kind: str, name: str, known: Sequence[str], where: str = "") -> str:
     """`name` itself if it is known; otherwise a UsageError with the nearest match and what exists."""
     if name in known:
         return name
-    close = [one for one in known if one.rpartition("/")[2] == name] or get_close_matches(name, known, 1, 0.5)
+    close = [other for other in known if other.rpartition("/")[2] == name] or get_close_matches(name, known, 1, 0.5)
     meant = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
     if not known:
         raise UsageError(f"Unknown {kind} '{name}': there is none{where}.")

@@ -58,12 +58,12 @@ def _measured(asked: Asked, folder: Path) -> tuple[PowerTable, Path]:
     theirs = asked.implementation is not None and is_external(asked.implementation)
     table, page = PowerTable.of(()), folder
     for names in [chosen] if theirs else [(name,) for name in chosen]:
-        found = measure(
+        measured = measure(
             names, implementation=asked.implementation, contracts=asked.contracts, mesh=mesh, on_progress=_progress
         )
-        if found.rows or found.left_out:
-            page = found.beside(PowerTable.read(folder)).write(folder)
-        table = found.beside(table)
+        if measured.rows or measured.left_out:
+            page = measured.beside(PowerTable.read(folder)).write(folder)
+        table = measured.beside(table)
     if not table.rows and not table.left_out:
         raise UsageError("Nothing was planted: no fault and no mutation of these suites is for this implementation.")
     return table, page

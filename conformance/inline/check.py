@@ -44,10 +44,10 @@ class Judgement:
         case = self.result.case
         lines = [f"{case.implementation} on {case.mesh} in {case.dtype}: {self.result.spoken}"]
         lines += [self.result.reason, self.result.stack]
-        for one in self.result.checks:
-            said = " ".join(filter(None, dict.fromkeys([one.detail, one.not_held])))
-            lines.append(f"  {one.check}: {one.verdict}, {one.compared} compared. {said}".rstrip())
-            for cause in one.diagnosis:
+        for result in self.result.checks:
+            said = " ".join(filter(None, dict.fromkeys([result.detail, result.not_held])))
+            lines.append(f"  {result.check}: {result.verdict}, {result.compared} compared. {said}".rstrip())
+            for cause in result.diagnosis:
                 where = f" on axis {cause.axis}" if cause.axis else ""
                 lines.append(f"    likely: {cause.cause}{where} (confidence {cause.confidence:.2f})")
         return "\n".join(line for line in lines if line)
@@ -157,7 +157,7 @@ def _framework(candidate: Callable[..., Any]) -> str:
     values = vars(sys.modules[candidate.__module__]).values()
     names = [value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None) for value in values]
     tops = {str(name).partition(".")[0].replace("jaxlib", "jax") for name in names}
-    found = [framework for framework in ("jax", "torch") if framework in tops]
-    if len(found) != 1:
+    frameworks = [framework for framework in ("jax", "torch") if framework in tops]
+    if len(frameworks) != 1:
         raise ValueError("Say framework='jax' or framework='torch': the candidate's module imports neither or both.")
-    return found[0]
+    return frameworks[0]

@@ -88,7 +88,7 @@ class TimelineRecord(Record):
 
     def timeline(self) -> Timeline:
         """The timeline that was recorded."""
-        lanes = tuple(Lane(name=one.name, bars=tuple(Bar(**dict(bar)) for bar in one.bars)) for one in self.lanes)
+        lanes = tuple(Lane(name=lane.name, bars=tuple(Bar(**dict(bar)) for bar in lane.bars)) for lane in self.lanes)
         return Timeline(title=self.title, unit=self.unit, lanes=lanes)
 
 
@@ -149,8 +149,8 @@ class CaseRecord(Record):
     @property
     def worst(self) -> WorstRecord | None:
         """The worst comparison of all checks that bound an error."""
-        found = [check.worst for check in self.checks if check.worst is not None and check.ratios]
-        return max(found, key=lambda worst: worst.ratio, default=None)
+        held = [check.worst for check in self.checks if check.worst is not None and check.ratios]
+        return max(held, key=lambda worst: worst.ratio, default=None)
 
     @property
     def layout(self) -> Mesh:
@@ -225,7 +225,9 @@ def _check_record(check: CheckResult) -> CheckRecord:
     worst = None
     if check.worst is not None:
         worst = WorstRecord(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
-    causes = tuple(CauseRecord(cause=one.cause, axis=one.axis, confidence=one.confidence) for one in check.diagnosis)
+    causes = tuple(
+        CauseRecord(cause=cause.cause, axis=cause.axis, confidence=cause.confidence) for cause in check.diagnosis
+    )
     return CheckRecord(
         check=check.check,
         verdict=check.verdict,
@@ -244,7 +246,7 @@ def _check_result(check: CheckRecord) -> CheckResult:
     worst = None
     if check.worst is not None:
         worst = Worst(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
-    causes = tuple(Cause(cause=one.cause, axis=one.axis, confidence=one.confidence) for one in check.diagnosis)
+    causes = tuple(Cause(cause=cause.cause, axis=cause.axis, confidence=cause.confidence) for cause in check.diagnosis)
     return CheckResult(
         check=check.check,
         verdict=check.verdict,

@@ -46,9 +46,9 @@ class StochasticStep:
             return self._step(state, batch)
         self._followed, follower = True, _Follower()
         with follower:
-            found = self._step(state, batch)
-        self.lower = follower.lower(found)
-        return found
+            returned = self._step(state, batch)
+        self.lower = follower.lower(returned)
+        return returned
 
 
 class _Follower(TorchDispatchMode):
@@ -69,8 +69,8 @@ class _Follower(TorchDispatchMode):
 
     def lower(self, returned: Any) -> tuple[Operation, ...]:
         flow = self._flow
-        results = [one for one in tree_leaves(returned) if isinstance(one, torch.Tensor)]
-        return () if flow is None else lower_precision(flow.nodes, [flow.node(one) for one in results])
+        results = [leaf for leaf in tree_leaves(returned) if isinstance(leaf, torch.Tensor)]
+        return () if flow is None else lower_precision(flow.nodes, [flow.node(result) for result in results])
 
 
 class _Mode(TorchDispatchMode):
@@ -143,8 +143,8 @@ def _dims(asked: Any, rank: int) -> list[int]:
 
 def _reduced(operation: Callable[..., np.ndarray], x: torch.Tensor, dims: Any, keep: bool) -> torch.Tensor:
     asked = _dims(dims, x.ndim)
-    found = _tensor(operation(_array(x), [dim + 1 for dim in asked]))
-    return found.reshape([1 if dim in asked else size for dim, size in enumerate(x.shape)]) if keep else found
+    reduced = _tensor(operation(_array(x), [dim + 1 for dim in asked]))
+    return reduced.reshape([1 if dim in asked else size for dim, size in enumerate(x.shape)]) if keep else reduced
 
 
 def _sum(arithmetic: Stochastic, func: Any, args: Any, kwargs: Any) -> Any:
@@ -211,7 +211,7 @@ def _convolution(arithmetic: Stochastic, func: Any, args: Any, kwargs: Any) -> A
     if more[-1] == 1:  # one group
         order = torch.from_numpy(arithmetic.orders(1, kernel.shape[0 if more[4] else 1])[0])
         x, kernel = x.index_select(1, order), kernel.index_select(0 if more[4] else 1, order)
-    x, kernel = (_tensor(arithmetic.rounded(_array(one))) for one in (x, kernel))
+    x, kernel = (_tensor(arithmetic.rounded(_array(operand))) for operand in (x, kernel))
     return _rounded_result(arithmetic, func, (x, kernel, *more), kwargs)
 
 

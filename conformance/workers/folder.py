@@ -127,9 +127,9 @@ def _descendants(pids: set[int]) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             children.setdefault(process.ppid(), []).append(process)
-    found: list[psutil.Process] = []
+    descendants: list[psutil.Process] = []
     queue = [child for pid in pids for child in children.get(pid, ())]
     while queue:
-        found.append(queue.pop())
-        queue += children.get(found[-1].pid, ())
-    return [process for process in found if process.pid not in pids]
+        descendants.append(queue.pop())
+        queue += children.get(descendants[-1].pid, ())
+    return [process for process in descendants if process.pid not in pids]

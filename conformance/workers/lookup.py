@@ -48,7 +48,7 @@ def contract(name: str) -> Contract:
     if feature:
         return contract(name).without(feature)
     suite = suites().get(name.partition("/")[0])
-    known = {one.name: one for one in suite.contracts} if suite is not None else {}
+    known = {listed.name: listed for listed in suite.contracts} if suite is not None else {}
     if name not in known:
         raise LookupFailed(f"No installed suite has the contract '{name}'.")
     return known[name]
@@ -56,12 +56,12 @@ def contract(name: str) -> Contract:
 
 def implementation_class(job: Job) -> type:
     """The class of a job, with the mixin of its fault in front."""
-    found = load(job.target)
-    if not isinstance(found, type):
-        raise LookupFailed(f"'{job.target}' is a {type(found).__name__}, not a class.")
-    missing = [method for method in METHODS if not callable(getattr(found, method, None))]
-    missing = missing or sorted(getattr(found, "__abstractmethods__", ()))
+    target = load(job.target)
+    if not isinstance(target, type):
+        raise LookupFailed(f"'{job.target}' is a {type(target).__name__}, not a class.")
+    missing = [method for method in METHODS if not callable(getattr(target, method, None))]
+    missing = missing or sorted(getattr(target, "__abstractmethods__", ()))
     if missing:
         raise LookupFailed(f"'{job.target}' lacks {' and '.join(missing)}: an implementation has {', '.join(METHODS)}.")
     fault = getattr(job, "fault", None)
-    return found if fault is None else type(found.__name__, (load(fault), found), {})
+    return target if fault is None else type(target.__name__, (load(fault), target), {})

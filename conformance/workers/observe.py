@@ -69,8 +69,10 @@ def _canonical(block: Block, index_map: Mapping[int, np.ndarray]) -> Block:
 
 def shared(again: Observations, first: Observations) -> Observations:
     """What was observed again: the very objects observed first where nothing differs, which are sent only once."""
-    return {name: first[name] if _alike(one, first.get(name)) else one for name, one in again.items()}
+    return {name: first[name] if _alike(observed, first.get(name)) else observed for name, observed in again.items()}
 
 
-def _alike(one: Observed, other: Observed | None) -> bool:
-    return other is not None and replace(one, blocks=()) == replace(other, blocks=()) and same_bits(one, other)
+def _alike(observed: Observed, other: Observed | None) -> bool:
+    return (
+        other is not None and replace(observed, blocks=()) == replace(other, blocks=()) and same_bits(observed, other)
+    )

@@ -128,10 +128,10 @@ def _forked(connection: Connection, address: str, rank: Rank, folder: str) -> in
 def _ended(pid: int) -> int | None:
     """Exit code of a rank (negative: the signal that ended it), None while it lives."""
     try:
-        found, status = os.waitpid(pid, os.WNOHANG)
+        ended, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
         return None
-    return os.waitstatus_to_exitcode(status) if found else None
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def _rank(address: str, rank: Rank, folder: str) -> None:
