@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conformance.cases.suite import ImplementationEntry, MatrixRow, Suite
     from conformance.contract.contract import Contract, Precision, Recipe
+    from conformance.contract.errors import ShardproofError
     from conformance.contract.implementation import (
         Declarations,
         Implementation,
@@ -32,6 +33,7 @@ __all__ = [
     "Recipe",
     "Reordered",
     "Sharded",
+    "ShardproofError",
     "Suite",
     "Traffic",
     "Unsupported",
@@ -45,6 +47,7 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
 _HOMES = {
     "cases.suite": ("ImplementationEntry", "MatrixRow", "Suite"),
     "contract.contract": ("Contract", "Precision", "Recipe"),
+    "contract.errors": ("ShardproofError",),
     "contract.implementation": (
         "Reordered", "Declarations", "Implementation", "Packed", "Sharded", "Traffic", "Unsupported",
     ),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from conformance.contract.errors import ShardproofError
+
 MOST_LISTED = 14
 
 
-class UsageError(Exception):
+class UsageError(ShardproofError):
     """The message is one sentence for the person who typed the command. Exit status 2."""
 
 

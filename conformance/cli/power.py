@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from conformance.cases.external import framework_of, is_external
 from conformance.cases.suite import suites
 from conformance.cases.usage import UsageError, choose
-from conformance.contract.mesh import Mesh, MeshError, too_large
+from conformance.contract.mesh import Mesh, too_large
 from conformance.records import formatting
 from conformance.records.recorder import RESULTS
 
@@ -84,10 +84,7 @@ def _suites(asked: Asked) -> tuple[str, ...]:
 def _mesh(asked: Asked) -> Mesh | None:
     if asked.mesh is None or asked.implementation is None:
         return None
-    try:
-        mesh = Mesh.parse(asked.mesh)
-    except MeshError as wrong:
-        raise UsageError(str(wrong)) from None
+    mesh = Mesh.parse(asked.mesh)
     if sentence := too_large(mesh, framework_of(asked.implementation)):
         raise UsageError(sentence)
     return mesh

@@ -12,12 +12,13 @@ import numpy as np
 
 from conformance.contract.alteration import Alteration
 from conformance.contract.contract import Contract
+from conformance.contract.errors import ShardproofError
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import Placements
 from conformance.contract.timeline import Timeline
 
 
-class Unsupported(Exception):  # noqa: N818 - a refusal, not an error
+class Unsupported(ShardproofError):  # noqa: N818 - a refusal, not an error
     """Raised by an implementation that refuses a contract, a mesh or a dtype; the message says why in one sentence."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from conformance.contract.errors import ShardproofError
 from conformance.trace import jax_version as version
 from conformance.trace.jax_collectives import Call, read_call
 from conformance.trace.jax_version import ClosedJaxpr, Jaxpr, JaxprEqn
@@ -211,7 +212,7 @@ _CONTROL: dict[str, Callable[[Place, list[Any], Owner], Any]] = {
 }
 
 
-class UnreadableCollectiveError(TypeError):
+class UnreadableCollectiveError(ShardproofError, TypeError):
     """A collective that this module does not know; the message is one sentence."""
 
 

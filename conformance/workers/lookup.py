@@ -13,12 +13,13 @@ from conformance.cases.importing import module_at, shadowing
 from conformance.cases.raised import said
 from conformance.cases.suite import suites
 from conformance.contract.contract import Contract
+from conformance.contract.errors import ShardproofError
 from conformance.workers.jobs import Job
 
 METHODS = ("place", "step", "collect")
 
 
-class LookupFailed(Exception):  # noqa: N818
+class LookupFailed(ShardproofError):  # noqa: N818
     """A name that leads nowhere; the message is one sentence for the person who wrote it."""
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from conformance.contract.errors import ShardproofError
 from conformance.contract.implementation import Reordered
 from conformance.evidence.blocks import merged, same_bits
 from conformance.evidence.evidence import Block, Index, Observations, Observed
 
 
-class Unreadable(Exception):  # noqa: N818
+class Unreadable(ShardproofError):  # noqa: N818
     """An observation that cannot be read; the message is one sentence for the person who wrote the implementation."""
 
 
