@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from conformance.contract.contract import Contract
 from conformance.contract.implementation import Implementation
 from conformance.inline.inputs import refuse_complex
 from conformance.workers.lookup import load
+
+_LOG = logging.getLogger("shardproof.inline")
 
 
 class Reference:
@@ -36,6 +39,7 @@ class Reference:
             try:
                 return self.compiled(state, batch)
             except Exception:
+                _LOG.debug("The function does not compile, and runs as it stands.", exc_info=True)
                 self.compiled = None
         return self.differentiated(state, batch)
 

@@ -5,6 +5,7 @@ A tensor is known by its storage: what is written in place, or through a view, b
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from conformance.evidence.arithmetic import BITS
 from conformance.trace.dataflow import ADD, COLLECTIVE, EXP, LOG, MOVE, OTHER, REDUCE, ROOT, Node
 from conformance.trace.lower_precision import is_exact, settle
 from conformance.trace.torch_leaves import is_mutable, leaves
+
+_LOG = logging.getLogger("shardproof.trace")
 
 _KINDS = {"add": ADD, "sub": ADD, "rsub": ADD, "exp": EXP, "exp2": EXP, "log": LOG, "rsqrt": ROOT, "sqrt": ROOT}
 _KINDS |= dict.fromkeys(("sum", "mean", "var", "var_mean"), REDUCE)
@@ -190,6 +193,7 @@ def _holds_whole(tensor: torch.Tensor) -> bool:
         flat = torch.as_strided(tensor.detach(), (elements,), (1,), 0)
         return is_exact(flat.to(torch.float64, copy=True).numpy())  # what numpy has seen cannot be resized any more
     except Exception:  # a tensor without a memory that can be read
+        _LOG.debug("A tensor cannot be read, and counts as no whole numbers.", exc_info=True)
         return False
 
 

@@ -5,6 +5,7 @@ Operations that hold a sum of their own (softmax, norms, losses) are taken apart
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from conformance.evidence.arithmetic import Operation
 from conformance.trace.lower_precision import lower_precision
 from conformance.trace.stochastic import Stochastic
 from conformance.trace.torch_dataflow import TorchFlow
+
+_LOG = logging.getLogger("shardproof.trace")
 
 aten = torch.ops.aten
 Step = Callable[[Any, Any], tuple[Any, Any]]
@@ -64,6 +67,7 @@ class _Follower(TorchDispatchMode):
             if self._flow is not None and isinstance(func, torch._ops.OpOverload):
                 self._flow.operation(func, args, kwargs or {}, out)
         except Exception:  # a tensor without a memory of its own ends the following, and never the step
+            _LOG.debug("The reference's step is followed no further than %s.", func, exc_info=True)
             self._flow = None
         return out
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ from conformance.workers import lookup
 from conformance.workers.altered import altered, real_inputs
 from conformance.workers.jobs import ReferenceJob
 from conformance.workers.platform import Clock, Work
+
+_LOG = logging.getLogger("shardproof.workers")
 
 MEMBERS = 8
 TRAINERS_KEPT = 6
@@ -152,12 +154,14 @@ class References:
     def unmoved(self, trainer: Any, parameters: Arrays, batch: Arrays, oracle: Arrays) -> tuple[str, ...]:
         """The loss, if all keys of the batch were given other values and none of them moved it by a bit."""
         stayed = set()
-        with suppress(Exception):  # the reference refuses such values, and nothing is known
+        try:
             for key, other in altered(batch) if "loss" in oracle else ():
                 _, seen = trainer.step(trainer.place(parameters), other)
                 if not np.array_equal(self.to_numpy(seen["loss"]), oracle["loss"]):
                     return ()
                 stayed.add(key)
+        except Exception:  # the reference refuses such values, and nothing is known
+            _LOG.debug("The reference refuses a batch with other values.", exc_info=True)
         return ("loss",) if stayed and stayed == set(batch) else ()
 
     def trainer(self, contract: Contract, dtype: str) -> Any:

@@ -92,7 +92,7 @@ def test_what_is_not_there_under_its_name_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_named_like_a_standard_module_is_not_imported_by_ours(tmp_path: Path) -> None:
     """Neither by the process that calls us, whose own imports stay its own, nor by those that it starts."""
-    names = ("queue", "subprocess", "tempfile", "socket", "multiprocessing")
+    names = ("queue", "subprocess", "tempfile", "socket", "multiprocessing", "logging")
     written(tmp_path, **{name: f"OWN = '{name}'" for name in names})
     script = """
 import queue
@@ -107,7 +107,8 @@ with standard_first():
     code += "queue.Queue, tempfile.mkdtemp; import socket; socket.socket; import mine"
     subprocess.run([sys.executable, "-P", "-c", code], env=environment(), check=True)
 assert queue.OWN == "queue"
-import tempfile
+import logging, tempfile
+assert logging.OWN == "logging"
 assert tempfile.OWN == "tempfile"
 """
     written(tmp_path, script=script, mine="")
