@@ -11,7 +11,8 @@ from pathlib import Path
 from types import ModuleType
 
 from conformance.cases.importing import environment, module_at, take_folders
-from conformance.cases.usage import UsageError
+from conformance.cases.usage import UsageError, choose
+from conformance.contract.implementation import FRAMEWORKS, Framework
 
 _OUTSIDER = re.compile(r"(?P<file>.*\.py):(?P<cls>\w+)")
 METHODS = ("place", "step", "collect")
@@ -24,7 +25,7 @@ def is_external(name: str) -> bool:
 
 
 @cache
-def framework_of(name: str) -> str:
+def framework_of(name: str) -> Framework:
     """The framework that the class declares; UsageError in one sentence if the class cannot be used."""
     match = _OUTSIDER.fullmatch(name)
     if match is None:
@@ -34,7 +35,7 @@ def framework_of(name: str) -> str:
     answer = _look(match["file"], match["cls"])
     if "wrong" in answer:
         raise UsageError(answer["wrong"])
-    return answer["framework"]
+    return choose("framework", answer["framework"], FRAMEWORKS)
 
 
 def _look(file: str, cls: str) -> dict[str, str]:
@@ -73,7 +74,7 @@ def inspect(file: str, name: str) -> dict[str, str]:
         lacks = " and ".join(missing)
         return {"wrong": f"The class '{name}' in '{file}' lacks {lacks}: it needs place, step and collect."}
     framework = getattr(candidate, "framework", None)
-    if framework not in ("jax", "torch"):
+    if framework not in FRAMEWORKS:
         return {"wrong": f"The class '{name}' in '{file}' must say framework = \"jax\" or framework = \"torch\"."}
     return {"framework": framework}
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from conformance.cases.case import DEVICES, DTYPES, Case, Mutation
+from conformance.cases.case import DEVICES, DTYPES, Case, Mutation, Verdict
 from conformance.cases.external import framework_of, is_external
 from conformance.cases.resolve import resolve
 from conformance.cases.suite import PROFILES, ImplementationEntry, Suite, suites
 from conformance.cases.usage import UsageError, choose
 from conformance.contract.contract import Contract
-from conformance.contract.mesh import AXIS, MOST_DEVICES, ORDERS, Mesh, MeshError, too_large
+from conformance.contract.implementation import FRAMEWORKS
+from conformance.contract.mesh import AXIS, ORDERS, Mesh, MeshError, too_large
 from conformance.contract.roles import ROLES
 
 DEFAULT_PROFILE = "core"
-FRAMEWORKS = tuple(MOST_DEVICES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def parse_case(text: str) -> Case:
         contract=parts["contract"],
         implementation=parts["implementation"],
         mesh=_read(Mesh.from_slug, parts["mesh"]),
-        dtype=parts["dtype"],
+        dtype=choose("dtype", parts["dtype"], DTYPES),
         seed=int(parts["seed"] or 0),
         devices=parts["devices"] or "emulated",
         fault=parts["fault"],
@@ -224,7 +224,7 @@ def _expected(cases: list[Case]) -> list[Case]:
 
 
 @cache
-def _standing_expectations() -> dict[str, str]:
+def _standing_expectations() -> dict[str, Verdict]:
     standing = (case for suite in suites().values() for profile in PROFILES for case in suite.cases(profile))
     return {case.id: case.expect for case in standing}
 

@@ -8,11 +8,11 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from itertools import product
 
-from conformance.cases.case import Case
+from conformance.cases.case import DTYPES, Case, Verdict
 from conformance.cases.fault import Fault
 from conformance.cases.importing import shadowing
 from conformance.cases.raised import said
-from conformance.cases.usage import UsageError
+from conformance.cases.usage import UsageError, choose
 from conformance.contract.contract import Contract
 from conformance.contract.mesh import Mesh
 
@@ -39,7 +39,7 @@ class MatrixRow:
     dtypes: tuple[str, ...] = ("float64",)
     seeds: tuple[int, ...] = (0,)
     profiles: tuple[str, ...] = ("core", "full", "qualification")
-    expect: str = "pass"
+    expect: Verdict = "pass"
 
     def cases(self) -> Iterator[Case]:
         columns = product(self.contracts, self.implementations, self.meshes, self.dtypes, self.seeds)
@@ -48,7 +48,7 @@ class MatrixRow:
                 contract=contract,
                 implementation=implementation,
                 mesh=Mesh.parse(mesh),
-                dtype=dtype,
+                dtype=choose("dtype", dtype, DTYPES),
                 seed=seed,
                 expect=self.expect,
             )

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from conformance.contract.implementation import FRAMEWORKS
 from conformance.programs.judged import Judged, judged
-from conformance.programs.program import FRAMEWORKS, drawn
+from conformance.programs.program import drawn
 from conformance.programs.table import counts, write, wrong
 from conformance.records.formatting import seconds
 

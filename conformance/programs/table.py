@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from conformance.cases.case import DTYPES, Dtype
+from conformance.contract.implementation import FRAMEWORKS, Framework
 from conformance.programs.judged import Judged
-from conformance.programs.program import FRAMEWORKS, PLANTED
+from conformance.programs.program import PLANTED
 from conformance.records.formatting import number, share
-
-DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,8 @@ class Count:
     `smallest` is that of the faintest planted error; without planted errors it is None.
     """
 
-    framework: str
-    dtype: str
+    framework: Framework
+    dtype: Dtype
     programs: int
     false_alarms: int
     median: float

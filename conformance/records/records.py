@@ -15,11 +15,13 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from pydantic.json_schema import models_json_schema
 
-from conformance.cases.case import Case, Mutation
+from conformance.cases.case import DTYPES, Case, Mutation
+from conformance.cases.usage import choose
+from conformance.contract.implementation import FRAMEWORKS
 from conformance.contract.mesh import Mesh
 from conformance.contract.timeline import Bar, Lane, Timeline
 from conformance.records.base import SCHEMA_VERSION, Devices, Number, Record, Verdict
-from conformance.records.results import CaseResult, Cause, CheckResult, Worst, spoken
+from conformance.records.results import VERDICTS, CaseResult, Cause, CheckResult, Worst, spoken
 from conformance.records.run_record import RunRecord
 
 NOT_HERE = "not here"
@@ -196,17 +198,17 @@ class CaseRecord(Record):
             contract=self.contract,
             implementation=self.implementation,
             mesh=self.layout,
-            dtype=self.dtype,
+            dtype=choose("dtype", self.dtype, DTYPES),
             seed=self.seed,
             devices=self.devices,
             fault=self.fault,
-            expect=self.expected,
+            expect=choose("verdict", self.expected, VERDICTS),
             mutation=Mutation(operator=operator, site=int(site)) if self.mutation else None,
         )
         return CaseResult(
             case=case,
-            framework=self.framework,
-            verdict=self.verdict,
+            framework=choose("framework", self.framework, FRAMEWORKS),
+            verdict=choose("verdict", self.verdict, VERDICTS),
             seconds=self.seconds,
             phases=self.phases,
             checks=tuple(_check_result(check) for check in self.checks),
@@ -249,7 +251,7 @@ def _check_result(check: CheckRecord) -> CheckResult:
     causes = tuple(Cause(cause=cause.cause, axis=cause.axis, confidence=cause.confidence) for cause in check.diagnosis)
     return CheckResult(
         check=check.check,
-        verdict=check.verdict,
+        verdict=choose("verdict", check.verdict, VERDICTS),
         compared=check.compared,
         worst=worst,
         first=check.first,

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from conformance.contract.errors import ShardproofError
+from conformance.contract.implementation import Phase
 from conformance.trace import jax_version as version
 from conformance.trace.jax_collectives import Call, read_call
 from conformance.trace.jax_version import ClosedJaxpr, Jaxpr, JaxprEqn
@@ -38,7 +39,7 @@ class Frame:
     trips: int = 1
 
     @property
-    def phase(self) -> str:
+    def phase(self) -> Phase:
         """`update` in a scope of that name, `backward` in a transposition or a scope `backward`, else `forward`."""
         if re.search(r"\bupdate\b", self.names):
             return "update"
