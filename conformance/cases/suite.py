@@ -10,7 +10,7 @@ from itertools import product
 
 from conformance.cases.case import DTYPES, Case, Verdict
 from conformance.cases.fault import Fault
-from conformance.cases.importing import shadowing
+from conformance.cases.importing import shadowing, take_ours
 from conformance.cases.raised import said
 from conformance.cases.usage import UsageError, choose
 from conformance.contract.contract import Contract
@@ -92,6 +92,7 @@ def suites() -> Mapping[str, Suite]:
 
 def _loaded(entry: EntryPoint) -> Suite:
     try:
+        take_ours()
         suite: Suite = entry.load()
     except (ImportError, AttributeError) as failure:
         raise UsageError(f"The suite '{entry.name}' does not import: {said(failure)}.{shadowing(failure)}") from failure

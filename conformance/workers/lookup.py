@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from conformance.cases import functions
-from conformance.cases.importing import module_at, shadowing
+from conformance.cases.importing import module_at, module_named, shadowing
 from conformance.cases.raised import said
 from conformance.cases.suite import suites
 from conformance.contract.contract import Contract
@@ -29,7 +28,7 @@ def load(path: str) -> Any:
     where, _, name = path.rpartition(":")
     hint, _, file = where.partition("@") if re.match(r"[\w.]+@/", where) else ("", "", where)
     try:
-        module = module_at(Path(file), hint) if file.endswith(".py") else import_module(file)
+        module = module_at(Path(file), hint) if file.endswith(".py") else module_named(file)
     except Exception as failure:
         raise LookupFailed(f"'{file}' does not import: {said(failure)}.{shadowing(failure)}") from failure
     if not hasattr(module, name):
