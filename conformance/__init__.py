@@ -1,5 +1,6 @@
 """shardproof: does a model that is split over many devices still compute what one device computes?"""
 
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conformance.cases.suite import ImplementationEntry, MatrixRow, Suite
     from conformance.contract.contract import Contract, Precision, Recipe
+    from conformance.contract.errors import ShardproofError
     from conformance.contract.implementation import (
         Declarations,
         Implementation,
@@ -32,6 +34,7 @@ __all__ = [
     "Recipe",
     "Reordered",
     "Sharded",
+    "ShardproofError",
     "Suite",
     "Traffic",
     "Unsupported",
@@ -42,9 +45,30 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     # `python -m conformance...` has put the working folder first: a `queue.py` there is no module of ours.
     sys.path.append(sys.path.pop(0))
 
+LOG = "SHARDPROOF_LOG"  # environment: the file to which every process of ours appends what it logs
+
+
+def _log() -> None:
+    """What ours give up without a word is logged under `shardproof`: to the file that LOG names, else nowhere."""
+    from conformance.cases.importing import standard_first
+
+    with standard_first():
+        import logging
+
+        file, logger = os.environ.get(LOG), logging.getLogger("shardproof")
+        handler = logging.FileHandler(file, encoding="utf-8") if file else logging.NullHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(name)s: %(message)s"))
+        logger.addHandler(handler)
+        if file:
+            logger.setLevel(logging.DEBUG)
+
+
+_log()
+
 _HOMES = {
     "cases.suite": ("ImplementationEntry", "MatrixRow", "Suite"),
     "contract.contract": ("Contract", "Precision", "Recipe"),
+    "contract.errors": ("ShardproofError",),
     "contract.implementation": (
         "Reordered", "Declarations", "Implementation", "Packed", "Sharded", "Traffic", "Unsupported",
     ),

@@ -61,7 +61,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 def _suite_at(path: Path) -> EntryPoint | None:
     """The entry point whose module is this file."""
     for entry in entry_points(group="shardproof.suites"):
-        if entry.module.rpartition(".")[2] == path.stem:
+        parts = tuple(entry.module.split("."))
+        if path.with_suffix("").parts[-len(parts) :] == parts:  # nothing is imported for a file of another name
             spec = find_spec(entry.module)
             if spec is not None and spec.origin is not None and Path(spec.origin).samefile(path):
                 return entry

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from conformance.contract.mesh import Mesh
 
-DTYPES = ("float64", "float32", "bfloat16", "float16")
+Dtype = Literal["float64", "float32", "bfloat16", "float16"]
+Verdict = Literal["pass", "fail", "error", "hang", "crash", "unsupported", "waived"]
+
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 DEVICES = ("emulated", "single", "real")
 
 
@@ -33,7 +37,7 @@ class Case:
     devices: str = "emulated"
     fault: str | None = None
     mutation: Mutation | None = None
-    expect: str = "pass"
+    expect: Verdict = "pass"
 
     @property
     def suite(self) -> str:

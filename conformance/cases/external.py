@@ -11,7 +11,8 @@ from pathlib import Path
 from types import ModuleType
 
 from conformance.cases.importing import environment, module_at, take_folders
-from conformance.cases.usage import UsageError
+from conformance.cases.usage import UsageError, choose
+from conformance.contract.implementation import FRAMEWORKS, Framework
 
 _OUTSIDER = re.compile(r"(?P<file>.*\.py):(?P<cls>\w+)")
 METHODS = ("place", "step", "collect")
@@ -24,7 +25,7 @@ def is_external(name: str) -> bool:
 
 
 @cache
-def framework_of(name: str) -> str:
+def framework_of(name: str) -> Framework:
     """The framework that the class declares; UsageError in one sentence if the class cannot be used."""
     match = _OUTSIDER.fullmatch(name)
     if match is None:
@@ -34,7 +35,7 @@ def framework_of(name: str) -> str:
     answer = _look(match["file"], match["cls"])
     if "wrong" in answer:
         raise UsageError(answer["wrong"])
-    return answer["framework"]
+    return choose("framework", answer["framework"], FRAMEWORKS)
 
 
 def _look(file: str, cls: str) -> dict[str, str]:
@@ -64,16 +65,16 @@ def inspect(file: str, name: str) -> dict[str, str]:
         return {
             "wrong": f"The implementation file '{file}' does not import: {type(failure).__name__}: {what.rstrip('.')}."
         }
-    found = getattr(module, name, None)
-    if not isinstance(found, type):
+    candidate = getattr(module, name, None)
+    if not isinstance(candidate, type):
         return {"wrong": f"'{file}' has no class '{name}': it has {', '.join(_classes(module)) or 'no class at all'}."}
-    missing = [method for method in METHODS if not callable(getattr(found, method, None))]
-    missing = missing or sorted(getattr(found, "__abstractmethods__", ()))
+    missing = [method for method in METHODS if not callable(getattr(candidate, method, None))]
+    missing = missing or sorted(getattr(candidate, "__abstractmethods__", ()))
     if missing:
         lacks = " and ".join(missing)
         return {"wrong": f"The class '{name}' in '{file}' lacks {lacks}: it needs place, step and collect."}
-    framework = getattr(found, "framework", None)
-    if framework not in ("jax", "torch"):
+    framework = getattr(candidate, "framework", None)
+    if framework not in FRAMEWORKS:
         return {"wrong": f"The class '{name}' in '{file}' must say framework = \"jax\" or framework = \"torch\"."}
     return {"framework": framework}
 

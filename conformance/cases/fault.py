@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conformance.cases.case import Dtype
+
 NO_AXIS = "no axis"  # the fault shows on one device too
 
 
@@ -34,6 +36,6 @@ class Fault:
     axis: str | None
     causes: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
-    dtype: str = "float64"
+    dtype: Dtype = "float64"
     seen_by: tuple[str, ...] = ("logic",)
     control: bool = False

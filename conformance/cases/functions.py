@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.contract.contract import Arrays, Contract, Recipe
+from conformance.contract.implementation import Framework
 
 PREFIX = "inline:"
 
@@ -16,7 +17,7 @@ PREFIX = "inline:"
 class Functions:
     """Where the two functions are (`conformance.inline.located`), what they are given, and what its axes are for."""
 
-    framework: str
+    framework: Framework
     reference: str
     candidate: str
     parameters: Arrays

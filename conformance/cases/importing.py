@@ -14,7 +14,7 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module, invalidate_caches
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +26,7 @@ _RELATIVE = re.compile(r"relative import")
 _standard: dict[str, ModuleType] = {}  # standard modules that ours have imported under names that a user's file has too
 
 OURS = ("reference", "suites")  # packages of ours that people have too
+_HOME = str(Path(__file__).resolve().parents[2])
 
 
 def module_at(file: Path, name: str = "") -> ModuleType:
@@ -35,9 +36,9 @@ def module_at(file: Path, name: str = "") -> ModuleType:
     Raises what the file raises.
     """
     file = file.resolve()
-    found = _by_name(name, file) if name else None
-    if found is not None:
-        return found
+    module = _by_name(name, file) if name else None
+    if module is not None:
+        return module
     depth = max(_packages_above(file), name.count("."))
     while depth == 0 or len(file.parents) > depth:
         try:
@@ -47,6 +48,21 @@ def module_at(file: Path, name: str = "") -> ModuleType:
                 raise
             depth += 1  # a package without __init__.py: how deep, only its imports tell
     return _alone(file)
+
+
+def module_named(name: str) -> ModuleType:
+    """The module of that name: under the names of our own packages ours, whatever lies in a folder that comes first."""
+    if name.partition(".")[0] in OURS:
+        take_ours()
+    return import_module(name)
+
+
+def take_ours() -> None:
+    """Import our own packages, before another one of their name is; what is imported already stays what it is."""
+    for name in OURS:
+        spec = PathFinder.find_spec(name, [_HOME]) if name not in sys.modules else None
+        if spec is not None:
+            _executed(spec)
 
 
 def add_folder(folder: Path | str) -> None:
@@ -59,15 +75,16 @@ def add_folder(folder: Path | str) -> None:
 
 def environment() -> dict[str, str]:
     """For a process of ours: it finds this package, and hears from which folders this process imports."""
-    home = str(Path(__file__).resolve().parents[2])
     given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and not _shadowed(entry)]
-    ours = [] if home in map(sysconfig.get_path, ("purelib", "platlib")) else [home]
+    ours = [] if _is_installed() else [_HOME]
     folders = [folder or os.getcwd() for folder in sys.path]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(ours + given), FOLDERS: os.pathsep.join(folders)}
 
 
 def take_folders() -> None:
     """In a process of ours, when it has imported what it needs itself: the folders of its parent, in their order."""
+    if _HOME in sys.path and not _is_installed():
+        sys.path.remove(_HOME)  # it came first so that this package is found, and holds others whose names people use
     for folder in reversed(os.environ.pop(FOLDERS, "").split(os.pathsep)):
         if folder:
             add_folder(folder)
@@ -123,8 +140,8 @@ def _in_package(file: Path, depth: int) -> ModuleType:
     inside = file.relative_to(top).with_suffix("").parts
     inside = inside[:-1] if inside[-1] == "__init__" else inside
     add_folder(root)
-    found = _by_name(".".join((top.name, *inside)), file)
-    return found if found is not None else import_module(".".join((_alias(top), *inside)))
+    module = _by_name(".".join((top.name, *inside)), file)
+    return module if module is not None else import_module(".".join((_alias(top), *inside)))
 
 
 def _alias(top: Path) -> str:
@@ -167,6 +184,11 @@ def _own_name(path: Path) -> str:
     return f"{path.name}_{hashlib.sha256(bytes(path)).hexdigest()[:8]}"
 
 
+def _is_installed() -> bool:
+    """Whether this package lies among those of the interpreter, and not in a folder of its own."""
+    return _HOME in map(sysconfig.get_path, ("purelib", "platlib"))
+
+
 def _library() -> set[str]:
     """Entries of the path that are the standard library: its folder, its zip file, its compiled modules."""
     zipped = f"python{sys.version_info.major}{sys.version_info.minor}.zip"
@@ -198,14 +220,16 @@ def _is_standard(name: str) -> bool:
 
 
 def shadowing(failure: BaseException) -> str:
-    """A sentence where what was not found is in a package of ours of which another one of that name comes first."""
+    """A sentence where what was not found may be in the other one of two packages with the name of one of ours."""
     missing = getattr(failure, "name", None) or getattr(getattr(failure, "obj", None), "__name__", None) or ""
     top = str(missing).partition(".")[0]
     module = sys.modules.get(top)
     if top not in OURS or module is None:
         return ""
     where = [str(Path(path).resolve()) for path in getattr(module, "__path__", [])]
-    home = str(Path(__file__).resolve().parents[2] / top)
-    if home in where:
-        return ""
-    return f" The package '{top}' is imported from {' and '.join(where)}, which shadows ours of that name: rename it."
+    if str(Path(_HOME, top)) not in where:
+        there = " and ".join(where)
+        return f" The package '{top}' is imported from {there}, which shadows ours of that name: rename it."
+    theirs = [folder for folder in (str(Path(entry).resolve()) for entry in sys.path) if top in _names(folder)]
+    there = next((folder for folder in theirs if folder != _HOME), "")
+    return f" The package '{top}' is ours, which shadows the one in {there}: rename that." if there else ""

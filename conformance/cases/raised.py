@@ -24,7 +24,7 @@ def said(failure: BaseException) -> str:
 def sentence(failure: BaseException) -> str:
     """`ValueError: what it says`, and the innermost line of their own, of the failure or of what caused it."""
     whole = f"{type(failure).__name__}: {str(failure).strip()}"
-    own = next(([*_own(one)] for one in _causes(failure) if [*_own(one)]), [])
+    own = next(([*_own(cause)] for cause in _causes(failure) if [*_own(cause)]), [])
     return f"{whole} (at {own[-1].filename}:{own[-1].lineno}, `{own[-1].line}`)" if own else whole
 
 
@@ -39,10 +39,10 @@ def stack(failure: BaseException) -> str:
 
 def _causes(failure: BaseException) -> Iterator[BaseException]:
     """The failure, what it was raised from, and so on."""
-    one: BaseException | None = failure
-    while one is not None:
-        yield one
-        one = one.__cause__
+    cause: BaseException | None = failure
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def _own(failure: BaseException) -> Iterator[FrameSummary]:

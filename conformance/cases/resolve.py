@@ -10,6 +10,7 @@ from conformance.cases.second_models import second_models
 from conformance.cases.suite import Suite, suites
 from conformance.cases.usage import UsageError, choose
 from conformance.contract.contract import Contract
+from conformance.contract.implementation import FRAMEWORKS, Framework
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class Target:
     """What a case runs: the contract, the framework, the path of the class and of the fault mixin."""
 
     contract: Contract
-    framework: str
+    framework: Framework
     path: str  # 'module:Class' or '/path/file.py:Class'
     fault: str | None = None
     others: tuple[tuple[str, str], ...] = ()  # other contracts of other sizes that it honours, with their classes
@@ -26,14 +27,14 @@ class Target:
 def resolve(case: Case) -> Target:
     """Look a case up in the installed suites; UsageError in one sentence for a name that no suite has."""
     suite = suites()[choose("suite", case.suite, list(suites()))]
-    contract = suite.contract(choose("contract", case.contract, [one.name for one in suite.contracts]))
+    contract = suite.contract(choose("contract", case.contract, [contract.name for contract in suite.contracts]))
     if is_external(case.implementation):
         return Target(contract=contract, framework=framework_of(case.implementation), path=case.implementation)
-    known = [one.name for one in suite.implementations if contract.name in one.classes]
+    known = [entry.name for entry in suite.implementations if contract.name in entry.classes]
     entry = suite.implementation(choose("implementation", case.implementation, known))
     return Target(
         contract=contract,
-        framework=entry.framework,
+        framework=choose("framework", entry.framework, FRAMEWORKS),
         path=entry.classes[contract.name],
         fault=_planted(suite, case) if case.fault else None,
         others=second_models(suite, entry, contract),

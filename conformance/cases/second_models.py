@@ -15,11 +15,11 @@ def second_models(suite: Suite, entry: ImplementationEntry, contract: Contract) 
 
     Of other sizes is a contract with a parameter of the same name and another shape.
     """
-    found = [one for one in suite.contracts if one.name in entry.classes and _other_sizes(one, contract)]
+    candidates = [other for other in suite.contracts if other.name in entry.classes and _other_sizes(other, contract)]
     path = entry.classes[contract.name]
-    found.sort(key=lambda one: (entry.classes[one.name] != path, sum(map(math.prod, one.shapes.values()))))
-    return tuple((one.name, entry.classes[one.name]) for one in found[:MOST])
+    candidates.sort(key=lambda other: (entry.classes[other.name] != path, sum(map(math.prod, other.shapes.values()))))
+    return tuple((other.name, entry.classes[other.name]) for other in candidates[:MOST])
 
 
-def _other_sizes(one: Contract, other: Contract) -> bool:
-    return any(one.shapes.get(name, shape) != shape for name, shape in other.shapes.items())
+def _other_sizes(contract: Contract, other: Contract) -> bool:
+    return any(contract.shapes.get(name, shape) != shape for name, shape in other.shapes.items())

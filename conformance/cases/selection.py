@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from conformance.cases.case import DEVICES, DTYPES, Case, Mutation
+from conformance.cases.case import DEVICES, DTYPES, Case, Mutation, Verdict
 from conformance.cases.external import framework_of, is_external
 from conformance.cases.resolve import resolve
 from conformance.cases.suite import PROFILES, ImplementationEntry, Suite, suites
 from conformance.cases.usage import UsageError, choose
 from conformance.contract.contract import Contract
-from conformance.contract.mesh import AXIS, MOST_DEVICES, ORDERS, Mesh, MeshError, too_large
+from conformance.contract.implementation import FRAMEWORKS
+from conformance.contract.mesh import AXIS, ORDERS, Mesh, MeshError, too_large
 from conformance.contract.roles import ROLES
 
 DEFAULT_PROFILE = "core"
-FRAMEWORKS = tuple(MOST_DEVICES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,16 +98,16 @@ def parse_case(text: str) -> Case:
             f"'{text}' is no case id: one reads contract[implementation-mesh-dtype], for example "
             "tensor/mlp[jax-shard_map-data2_tensor4-float64]."
         )
-    found = match.groupdict()
-    mutation = Mutation(operator=found["operator"], site=int(found["site"])) if found["operator"] else None
+    parts = match.groupdict()
+    mutation = Mutation(operator=parts["operator"], site=int(parts["site"])) if parts["operator"] else None
     case = Case(
-        contract=found["contract"],
-        implementation=found["implementation"],
-        mesh=_read(Mesh.from_slug, found["mesh"]),
-        dtype=found["dtype"],
-        seed=int(found["seed"] or 0),
-        devices=found["devices"] or "emulated",
-        fault=found["fault"],
+        contract=parts["contract"],
+        implementation=parts["implementation"],
+        mesh=_read(Mesh.from_slug, parts["mesh"]),
+        dtype=choose("dtype", parts["dtype"], DTYPES),
+        seed=int(parts["seed"] or 0),
+        devices=parts["devices"] or "emulated",
+        fault=parts["fault"],
         mutation=mutation,
     )
     return _expected([case])[0]
@@ -158,13 +158,13 @@ def _standing(wanted: Selection, chosen: list[Suite], mesh: Mesh | None) -> list
         return [case for suite in chosen for case in suite.cases(wanted.profile or DEFAULT_PROFILE)]
     contracts = {contract.name: contract for suite in chosen for contract in suite.contracts}
     profiles = (wanted.profile,) if wanted.profile else PROFILES
-    found: list[Case] = []
+    cases: list[Case] = []
     for name in dict.fromkeys(wanted.contracts):
         contract = contracts[choose("contract", name, tuple(contracts))]
         standing = [case for profile in profiles for case in suites()[contract.suite].cases(profile)]
         own = list({case.id: case for case in standing if case.contract == name}.values())
-        found += own or _beyond_the_matrix(contract, mesh)
-    return found
+        cases += own or _beyond_the_matrix(contract, mesh)
+    return cases
 
 
 def _beyond_the_matrix(contract: Contract, mesh: Mesh | None) -> list[Case]:
@@ -224,7 +224,7 @@ def _expected(cases: list[Case]) -> list[Case]:
 
 
 @cache
-def _standing_expectations() -> dict[str, str]:
+def _standing_expectations() -> dict[str, Verdict]:
     standing = (case for suite in suites().values() for profile in PROFILES for case in suite.cases(profile))
     return {case.id: case.expect for case in standing}
 

@@ -8,11 +8,11 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from itertools import product
 
-from conformance.cases.case import Case
+from conformance.cases.case import DTYPES, Case, Verdict
 from conformance.cases.fault import Fault
-from conformance.cases.importing import shadowing
+from conformance.cases.importing import shadowing, take_ours
 from conformance.cases.raised import said
-from conformance.cases.usage import UsageError
+from conformance.cases.usage import UsageError, choose
 from conformance.contract.contract import Contract
 from conformance.contract.mesh import Mesh
 
@@ -39,7 +39,7 @@ class MatrixRow:
     dtypes: tuple[str, ...] = ("float64",)
     seeds: tuple[int, ...] = (0,)
     profiles: tuple[str, ...] = ("core", "full", "qualification")
-    expect: str = "pass"
+    expect: Verdict = "pass"
 
     def cases(self) -> Iterator[Case]:
         columns = product(self.contracts, self.implementations, self.meshes, self.dtypes, self.seeds)
@@ -48,7 +48,7 @@ class MatrixRow:
                 contract=contract,
                 implementation=implementation,
                 mesh=Mesh.parse(mesh),
-                dtype=dtype,
+                dtype=choose("dtype", dtype, DTYPES),
                 seed=seed,
                 expect=self.expect,
             )
@@ -86,12 +86,13 @@ class Suite:
 @cache
 def suites() -> Mapping[str, Suite]:
     """Every installed suite by name, from the entry points `shardproof.suites`. Raises UsageError if one is absent."""
-    found = sorted(entry_points(group="shardproof.suites"), key=lambda entry: entry.name)
-    return {entry.name: _loaded(entry) for entry in found}
+    entries = sorted(entry_points(group="shardproof.suites"), key=lambda entry: entry.name)
+    return {entry.name: _loaded(entry) for entry in entries}
 
 
 def _loaded(entry: EntryPoint) -> Suite:
     try:
+        take_ours()
         suite: Suite = entry.load()
     except (ImportError, AttributeError) as failure:
         raise UsageError(f"The suite '{entry.name}' does not import: {said(failure)}.{shadowing(failure)}") from failure

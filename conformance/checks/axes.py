@@ -49,12 +49,12 @@ def together(axes: Sequence[Axis], promised: bool) -> list[Axis]:
     promised   the contract says which axes are replicated. Somebody's own function has said nothing: where another
                axis does divide it, an idle one may be meant, and is said and not failed.
     """
-    hollow = [str(one.cause.axis) for one in axes if one.cause]
+    hollow = [str(axis.cause.axis) for axis in axes if axis.cause]
     sentence = _hollow(hollow)
     if promised or len(hollow) == len(axes):
-        return [replace(one, sentence=sentence) if one.cause else one for one in axes]
+        return [replace(axis, sentence=sentence) if axis.cause else axis for axis in axes]
     sentence = f"{sentence} Say replicated_axes={tuple(hollow)!r} if that is meant."
-    return [replace(one, known=False, sentence=sentence, cause=None) if one.cause else one for one in axes]
+    return [replace(axis, known=False, sentence=sentence, cause=None) if axis.cause else axis for axis in axes]
 
 
 def _hollow(axes: list[str]) -> str:

@@ -65,7 +65,7 @@ class Census(Check):
 
 
 def _initial(case_run: CaseRun) -> Iterator[Count]:
-    placed = {one.tensor.removeprefix("parameters/"): one.excess.error for one in case_run.placed}
+    placed = {comparison.tensor.removeprefix("parameters/"): comparison.excess.error for comparison in case_run.placed}
     for name in case_run.reference.initial:
         sentence = f"The parameter '{name}' was not placed in its shape."
         if name in placed:
@@ -133,7 +133,7 @@ def _tokens(case_run: CaseRun) -> Iterator[Count]:
         observed = step.get("metrics/tokens")
         if observed is not None and "metrics/tokens" in oracle:
             valid, counted = float(oracle["metrics/tokens"]), sorted({float(b.value) for b in observed.blocks})
-            spoken = ", ".join(f"{one:g}" for one in counted)
+            spoken = ", ".join(f"{count:g}" for count in counted)
             sentence = f"The batch has {valid:g} valid elements, the candidate counted {spoken}."
             yield Count(f"step {number + 1}: metrics/tokens", "" if counted == [valid] else sentence)
 

@@ -34,12 +34,12 @@ class Check(ABC):
     def judge(self, case_run: CaseRun) -> CheckResult:
         """Apply the rule."""
 
-    def result(self, *, compared: int, failures: Sequence[str] = (), **found: object) -> CheckResult:
+    def result(self, *, compared: int, failures: Sequence[str] = (), **fields: object) -> CheckResult:
         """A pass, or a fail with the first sentence; a check that compared nothing is a failure."""
         if compared == 0 and not failures:
             failures = [f"The check '{self.name}' had nothing to compare."]
-        found.setdefault("detail", failures[0] if failures else "")
-        return CheckResult(check=self.name, verdict="fail" if failures else "pass", compared=compared, **found)  # type: ignore[arg-type]
+        fields.setdefault("detail", failures[0] if failures else "")
+        return CheckResult(check=self.name, verdict="fail" if failures else "pass", compared=compared, **fields)  # type: ignore[arg-type]
 
     def unsupported(self, reason: str) -> CheckResult:
         """The rule cannot be applied here, and why: shown, never counted as a pass."""
@@ -53,8 +53,8 @@ def within_bounds(
     compared = list(comparisons)
     if not compared:
         return check.result(compared=0)
-    beyond = [one for one in compared if not one.excess.ratio <= bound]
-    worst = max(compared, key=lambda one: one.excess.ratio)
+    beyond = [comparison for comparison in compared if not comparison.excess.ratio <= bound]
+    worst = max(compared, key=lambda comparison: comparison.excess.ratio)
     first = beyond[0] if beyond else None
     ranks: tuple[int, ...] = ()
     sentences = []
@@ -66,7 +66,7 @@ def within_bounds(
             f"{len(beyond)} of {len(compared)} tensors are beyond {bound:g} times that."
         ]
     return check.result(
-        compared=sum(one.excess.blocks for one in compared),
+        compared=sum(comparison.excess.blocks for comparison in compared),
         failures=sentences,
         worst=Worst(tensor=worst.label, error=worst.excess.error, bound=bound * worst.excess.yardstick),
         first=first.label if first else None,
@@ -77,8 +77,10 @@ def within_bounds(
 
 def _ratios(compared: list[TensorComparison], bound: float) -> dict[str, float]:
     """Observable group (`gradients`, `outputs`, ...) -> largest error / bound."""
-    found: dict[str, float] = {}
-    for one in compared:
-        group = one.tensor.partition("/")[0]
-        found[group] = max(found.get(group, 0.0), one.excess.ratio / bound if bound else one.excess.ratio)
-    return found
+    ratios: dict[str, float] = {}
+    for comparison in compared:
+        group = comparison.tensor.partition("/")[0]
+        ratios[group] = max(
+            ratios.get(group, 0.0), comparison.excess.ratio / bound if bound else comparison.excess.ratio
+        )
+    return ratios

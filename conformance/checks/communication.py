@@ -22,9 +22,9 @@ class Communication(Check):
     )
 
     def applies(self, case_run: CaseRun) -> bool:
-        found = case_run.evidence
+        evidence = case_run.evidence
         several = case_run.case.mesh.devices > 1
-        return several or bool(found.traffic or found.declarations.traffic or found.unwatched)
+        return several or bool(evidence.traffic or evidence.declarations.traffic or evidence.unwatched)
 
     def judge(self, case_run: CaseRun) -> CheckResult:
         traced, declared = case_run.evidence.traffic, case_run.evidence.declarations.traffic
@@ -61,12 +61,12 @@ def differing_axes(case_run: CaseRun) -> list[tuple[Key, int, int]]:
 
 
 def _by_key(traffic: Iterable[Traffic]) -> Counts:
-    found: Counts = {}
-    for one in traffic:
-        key = (one.phase, one.kind, one.axes)
-        calls, size = found.get(key, (0, 0))
-        found[key] = (calls + one.calls, size + one.bytes)
-    return {key: counted for key, counted in found.items() if counted != (0, 0)}
+    counts: Counts = {}
+    for collective in traffic:
+        key = (collective.phase, collective.kind, collective.axes)
+        calls, size = counts.get(key, (0, 0))
+        counts[key] = (calls + collective.calls, size + collective.bytes)
+    return {key: counted for key, counted in counts.items() if counted != (0, 0)}
 
 
 def _ordered(keys: set[Key]) -> list[Key]:

@@ -25,11 +25,13 @@ class Exact(Check):
     def judge(self, case_run: CaseRun) -> CheckResult:
         kinds = LINEAR + (QUADRATIC if case_run.case.dtype == "float64" else ())
         kinds += () if _computes_narrowly(case_run) else PRODUCTS
-        return within_bounds(self, case_run, [one for one in case_run.comparisons if _is_exact(one, kinds)], 0.0)
+        return within_bounds(
+            self, case_run, [comparison for comparison in case_run.comparisons if _is_exact(comparison, kinds)], 0.0
+        )
 
 
-def _is_exact(one: TensorComparison, kinds: tuple[str, ...]) -> bool:
-    return one.step == 0 and one.tensor.startswith(kinds)
+def _is_exact(comparison: TensorComparison, kinds: tuple[str, ...]) -> bool:
+    return comparison.step == 0 and comparison.tensor.startswith(kinds)
 
 
 def _computes_narrowly(case_run: CaseRun) -> bool:

@@ -36,18 +36,18 @@ class Layout(Check):
         findings = [*_stored(case_run), *_asked(case_run), *_work(case_run)]
         wide = [axis for axis in case_run.case.mesh.axes if case_run.case.mesh.size(axis) > 1]
         axes = together([judged(case_run, axis) for axis in wide], promised=case_run.contract.held)
-        findings += [(one.what, one.sentence) for one in axes if one.known]
+        findings += [(axis.what, axis.sentence) for axis in axes if axis.known]
         failing = [(what, sentence) for what, sentence in findings if sentence]
-        unknown = " ".join(dict.fromkeys(one.sentence for one in axes if not one.known))
+        unknown = " ".join(dict.fromkeys(axis.sentence for axis in axes if not axis.known))
         if not findings:
             return self.unsupported(unknown) if unknown else self.result(compared=0)
-        said = " ".join(one.purpose for one in axes if one.purpose)
+        said = " ".join(axis.purpose for axis in axes if axis.purpose)
         return self.result(
             compared=len(findings),
             failures=[sentence for _, sentence in failing],
             first=failing[0][0] if failing else None,
             not_held=unknown,
-            diagnosis=tuple(one.cause for one in axes if one.cause),
+            diagnosis=tuple(axis.cause for axis in axes if axis.cause),
             **({} if failing else {"detail": said}),
         )
 
@@ -133,4 +133,4 @@ def _work(case_run: CaseRun) -> Iterator[tuple[str, str]]:
 def _padding(case_run: CaseRun) -> float:
     """How much larger than its canonical shape a parameter is stored: padded rows are multiplied too."""
     stored = (observed for observed in case_run.evidence.initial.values() if observed.stored_shape is not None)
-    return max((math.prod(one.stored_shape or ()) / math.prod(one.shape) for one in stored), default=1.0)
+    return max((math.prod(tensor.stored_shape or ()) / math.prod(tensor.shape) for tensor in stored), default=1.0)

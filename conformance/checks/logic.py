@@ -23,7 +23,11 @@ class Logic(Check):
         return case_run.case.dtype == "float64"
 
     def judge(self, case_run: CaseRun) -> CheckResult:
-        first = [one for one in case_run.comparisons if one.step == 0 and not is_state(one.tensor)]
+        first = [
+            comparison
+            for comparison in case_run.comparisons
+            if comparison.step == 0 and not is_state(comparison.tensor)
+        ]
         result = within_bounds(self, case_run, first, case_run.bound)
         said = [result.detail, sentence(case_run), _yardstick(case_run) if result.verdict == "fail" else ""]
         return replace(result, detail=" ".join(filter(None, said)), not_held=not_held(case_run))

@@ -44,21 +44,24 @@ def explained(case_run: CaseRun) -> tuple[Operation, ...]:
     The response of the reference to a rounding grows as the rounding does: the yardstick of the narrower dtype is
     that of float64, times the ratio of their roundings.
     """
-    narrow = [one for one in _narrow(case_run) if BITS[one.dtype] < BITS[case_run.precision]]
+    narrow = [operation for operation in _narrow(case_run) if BITS[operation.dtype] < BITS[case_run.precision]]
     if not narrow or case_run.precision != "float64":
         return ()
     dtype = bounded_as(narrow[0].dtype)
     most = BOUNDS[dtype] * EPSILON[dtype] / EPSILON["float64"]
-    ratios = [one.excess.ratio for one in case_run.comparisons]
+    ratios = [comparison.excess.ratio for comparison in case_run.comparisons]
     return tuple(narrow) if case_run.bound < max(ratios, default=0.0) <= most else ()
 
 
 def _narrow(case_run: CaseRun) -> list[Operation]:
-    return [one for one in case_run.evidence.arithmetic or () if one.role == COMPUTATION]
+    return [operation for operation in case_run.evidence.arithmetic or () if operation.role == COMPUTATION]
 
 
 def _places(operations: Sequence[Operation]) -> str:
-    return ", ".join(f"{one.operation} at {one.place}" if one.place else one.operation for one in operations)
+    return ", ".join(
+        f"{operation.operation} at {operation.place}" if operation.place else operation.operation
+        for operation in operations
+    )
 
 
 def _rerun(dtype: str) -> str:

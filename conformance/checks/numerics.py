@@ -24,13 +24,17 @@ class Numerics(Check):
         return case_run.case.dtype != "float64"
 
     def judge(self, case_run: CaseRun) -> CheckResult:
-        first = [one for one in case_run.comparisons if one.step == 0 and not is_state(one.tensor)]
+        first = [
+            comparison
+            for comparison in case_run.comparisons
+            if comparison.step == 0 and not is_state(comparison.tensor)
+        ]
         result = within_bounds(self, case_run, first, case_run.bound)
         narrow = too_narrow(case_run)
         if not narrow:
             return replace(result, not_held=_unread(case_run))
         said = " ".join([next(sentences(case_run)), *_more(len(narrow) - 1), result.detail]).strip()
-        tensor = next((one.tensor for one in narrow if one.tensor), None)
+        tensor = next((operation.tensor for operation in narrow if operation.tensor), None)
         return replace(result, verdict="fail", detail=said, first=result.first or tensor)
 
 

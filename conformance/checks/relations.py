@@ -51,8 +51,8 @@ def _findings(case_run: CaseRun, relation: str) -> Sequence[Finding]:
     """What a relation says of its extra runs; one that compared nothing has not been shown to hold."""
     if relation not in RELATIONS:
         return [("name", f"The contract asks for the relation '{relation}'; the relations are {', '.join(RELATIONS)}.")]
-    found = list(RELATIONS[relation].judge(case_run, case_run.evidence.related.get(relation, ())))
-    return found or [("extra runs", f"The relation '{relation}' had nothing to compare.")]
+    findings = list(RELATIONS[relation].judge(case_run, case_run.evidence.related.get(relation, ())))
+    return findings or [("extra runs", f"The relation '{relation}' had nothing to compare.")]
 
 
 def _cause(case_run: CaseRun, relation: str) -> Cause:

@@ -29,11 +29,11 @@ class Replicas(Check):
         for moment, observations in _moments(case_run):
             for name, observed in in_flow(case_run, observations):
                 compared += copies(observed)
-                for one, other in disagreements(observed):
+                for block, other in disagreements(observed):
                     label = f"{moment}: {name}"
-                    failures.append(f"{label} differs between rank {one.ranks[0]} and rank {other.ranks[0]}.")
+                    failures.append(f"{label} differs between rank {block.ranks[0]} and rank {other.ranks[0]}.")
                     if first is None:
-                        first, ranks = label, (one.ranks[0], other.ranks[0])
+                        first, ranks = label, (block.ranks[0], other.ranks[0])
         return self.result(compared=compared, failures=failures, first=first, ranks=ranks)
 
 

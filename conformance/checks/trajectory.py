@@ -21,7 +21,9 @@ class Trajectory(Check):
         return len(case_run.reference.oracle) > 1
 
     def judge(self, case_run: CaseRun) -> CheckResult:
-        later = [one for one in case_run.comparisons if one.step > 0 or is_state(one.tensor)]
+        later = [
+            comparison for comparison in case_run.comparisons if comparison.step > 0 or is_state(comparison.tensor)
+        ]
         steps = len(case_run.evidence.steps)
         if steps != len(case_run.reference.oracle) and not case_run.evidence.broke_off:
             return self.result(

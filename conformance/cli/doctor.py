@@ -67,13 +67,13 @@ def _python() -> Finding:
 
 
 def _packages() -> list[Finding]:
-    found = []
+    findings = []
     for name, version in environment.packages().items():
         advice = (
             "" if version else INSTALL.get({"jaxlib": "jax", "flax": "jax"}.get(name, name), "pip install shardproof")
         )
-        found.append(Finding(what=name, state="ok" if version else "missing", detail=version or "", advice=advice))
-    return found
+        findings.append(Finding(what=name, state="ok" if version else "missing", detail=version or "", advice=advice))
+    return findings
 
 
 def _hardware() -> list[Finding]:
@@ -109,7 +109,7 @@ def _framework(name: str) -> Finding:
 
 
 def _counted(devices: list[str]) -> str:
-    return ", ".join(f"{devices.count(one)} x {one}" for one in dict.fromkeys(devices))
+    return ", ".join(f"{devices.count(device)} x {device}" for device in dict.fromkeys(devices))
 
 
 def _affordable() -> int:
@@ -127,8 +127,8 @@ def _probe(framework: str) -> dict[str, Any]:
         return {"wrong": f"importing it took more than {PROBE_SECONDS:.0f} seconds"}
     lines = done.stdout.strip().splitlines()
     if done.returncode == 0 and lines:
-        found: dict[str, Any] = json.loads(lines[-1])
-        return found
+        answer: dict[str, Any] = json.loads(lines[-1])
+        return answer
     said = done.stderr.strip().splitlines()
     return {"wrong": said[-1] if said else f"importing it ended the process with status {done.returncode}"}
 

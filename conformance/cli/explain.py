@@ -77,9 +77,9 @@ def explain(text: str) -> Explanation:
 def _last_record(case: Case) -> tuple[CaseRecord | None, Path | None]:
     """The record of the case in the newest results directory that has it."""
     for run in sorted(RESULTS.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True):
-        found = [record for record in read(run.parent).records if record.case == case.id]
-        if found:
-            return found[-1], run.parent
+        records = [record for record in read(run.parent).records if record.case == case.id]
+        if records:
+            return records[-1], run.parent
     return None, None
 
 
@@ -90,62 +90,62 @@ def show(text: str, *, as_json: bool) -> int:
         told = interface.interface(contract)
         print(json.dumps(interface.plain(told)) if as_json else "\n".join(interface.lines(told)))
         return 0
-    found = explain(text)
+    explanation = explain(text)
     if as_json:
-        print(json.dumps(_plain(found)))
+        print(json.dumps(_plain(explanation)))
     else:
-        print("\n".join(lines(found)))
+        print("\n".join(lines(explanation)))
     return 0
 
 
-def _plain(found: Explanation) -> dict[str, object]:
+def _plain(explanation: Explanation) -> dict[str, object]:
     return {
-        "case": found.case.id,
-        "contract": found.contract.name,
-        "summary": found.contract.summary,
-        "semantics": dict(found.contract.semantics),
-        "expected": found.case.expect,
-        "checks": dict(found.checks),
-        "perhaps": dict(found.perhaps),
-        "relations": {name: RELATIONS[name].relation for name in found.contract.relations if name in RELATIONS},
-        "fault": found.fault.summary if found.fault else None,
-        "reproduce": reproduce(found.case),
-        "last": json.loads(found.last.model_dump_json()) if found.last else None,
+        "case": explanation.case.id,
+        "contract": explanation.contract.name,
+        "summary": explanation.contract.summary,
+        "semantics": dict(explanation.contract.semantics),
+        "expected": explanation.case.expect,
+        "checks": dict(explanation.checks),
+        "perhaps": dict(explanation.perhaps),
+        "relations": {name: RELATIONS[name].relation for name in explanation.contract.relations if name in RELATIONS},
+        "fault": explanation.fault.summary if explanation.fault else None,
+        "reproduce": reproduce(explanation.case),
+        "last": json.loads(explanation.last.model_dump_json()) if explanation.last else None,
     }
 
 
-def lines(found: Explanation) -> Iterator[str]:
+def lines(explanation: Explanation) -> Iterator[str]:
     """The explanation, line by line."""
-    yield found.case.id
+    yield explanation.case.id
     yield ""
-    yield from _what(found)
+    yield from _what(explanation)
     yield ""
     yield "Judged by"
-    for name, rule in found.checks:
+    for name, rule in explanation.checks:
         yield from _wrapped(f"{name}: {rule}")
-    for name, rule in found.perhaps:
+    for name, rule in explanation.perhaps:
         yield from _wrapped(f"{name} (where the evidence allows it): {rule}")
-    yield from _laws(found)
+    yield from _laws(explanation)
     yield ""
     yield "Reproduce"
-    yield f"  {reproduce(found.case)}"
+    yield f"  {reproduce(explanation.case)}"
     yield ""
-    yield from _came_out(found)
+    yield from _came_out(explanation)
 
 
-def _laws(found: Explanation) -> Iterator[str]:
+def _laws(explanation: Explanation) -> Iterator[str]:
     """The relations that the check `relations` holds this contract to, in float64."""
-    if any(name == Relations.name for name, _ in (*found.checks, *found.perhaps)):
+    if any(name == Relations.name for name, _ in (*explanation.checks, *explanation.perhaps)):
         yield ""
         yield "Relations"
-        for name in found.contract.relations:
+        for name in explanation.contract.relations:
             yield from _wrapped(
                 f"{name}: {RELATIONS[name].relation}" if name in RELATIONS else f"{name}: there is no such relation."
             )
 
 
-def _what(found: Explanation) -> Iterator[str]:
-    case, contract = found.case, found.contract
+def _what(explanation: Explanation) -> Iterator[str]:
+    case, contract = explanation.case, explanation.contract
     yield "Contract"
     yield from _wrapped(f"{contract.name}: {contract.summary}.")
     recipe = contract.recipe
@@ -157,26 +157,28 @@ def _what(found: Explanation) -> Iterator[str]:
     yield ""
     yield "Case"
     yield from _wrapped(f"{case.implementation} on the mesh {case.mesh} ({case.mesh.devices} {case.devices} devices), "
-                        f"in {case.dtype}, seed {case.seed}. {found.expected}")  # fmt: skip
-    if found.fault:
-        yield from _wrapped(f"Planted fault {found.fault.id}: {found.fault.summary} It bites {found.fault.bites}.")
+                        f"in {case.dtype}, seed {case.seed}. {explanation.expected}")  # fmt: skip
+    if explanation.fault:
+        yield from _wrapped(
+            f"Planted fault {explanation.fault.id}: {explanation.fault.summary} It bites {explanation.fault.bites}."
+        )
     if case.mutation:
         yield from _wrapped(
             f"Mutation: '{case.mutation.operator}' on collective number {case.mutation.site} of the program."
         )
 
 
-def _came_out(found: Explanation) -> Iterator[str]:
+def _came_out(explanation: Explanation) -> Iterator[str]:
     yield "Last record"
-    if found.last is None:
+    if explanation.last is None:
         yield f"  none in ./{RESULTS}"
         return
-    worst = f", worst error/bound {formatting.ratio(found.last.worst.ratio)}" if found.last.worst else ""
-    yield f"  {found.last.spoken}{worst}, {formatting.seconds(found.last.seconds)} (in {found.where})"
-    for sentence in found.last.not_held:
+    worst = f", worst error/bound {formatting.ratio(explanation.last.worst.ratio)}" if explanation.last.worst else ""
+    yield f"  {explanation.last.spoken}{worst}, {formatting.seconds(explanation.last.seconds)} (in {explanation.where})"
+    for sentence in explanation.last.not_held:
         yield from _wrapped(sentence)
-    if not found.last.as_expected:
-        yield from (f"  {line}" for line in what_failed(found.last))
+    if not explanation.last.as_expected:
+        yield from (f"  {line}" for line in what_failed(explanation.last))
 
 
 def _wrapped(text: str) -> list[str]:

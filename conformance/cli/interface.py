@@ -40,19 +40,19 @@ def interface(contract: Contract) -> Interface:
         outcome = workers.run(job, TIMEOUT_SECONDS)
     if outcome.reference is None:
         raise UsageError(f"The reference of {contract.name} does not run: {outcome.reason}")
-    found = {name: value.shape for name, value in outcome.reference.oracle[0].items()}
+    shapes = {name: value.shape for name, value in outcome.reference.oracle[0].items()}
     return Interface(
         contract=contract,
-        observed={name: shape for name, shape in found.items() if not name.startswith(STATE)},
+        observed={name: shape for name, shape in shapes.items() if not name.startswith(STATE)},
         collected={
-            name.replace("updates/", "parameters/"): shape for name, shape in found.items() if name.startswith(STATE)
+            name.replace("updates/", "parameters/"): shape for name, shape in shapes.items() if name.startswith(STATE)
         },
     )
 
 
-def lines(found: Interface) -> Iterator[str]:
+def lines(interface: Interface) -> Iterator[str]:
     """The interface, line by line."""
-    contract = found.contract
+    contract = interface.contract
     yield from (contract.name, *wrap(f"{contract.summary}.", WIDTH), "")
     yield "Batch: all rows along dim 0"
     for key, value in contract.example.items():
@@ -60,9 +60,9 @@ def lines(found: Interface) -> Iterator[str]:
     yield from ("", "Parameters")
     yield from (line for name, shape in contract.shapes.items() for line in _row(name, _spoken(shape)))
     yield from ("", "A step observes")
-    yield from (line for name, shape in found.observed.items() for line in _row(name, _spoken(shape)))
+    yield from (line for name, shape in interface.observed.items() for line in _row(name, _spoken(shape)))
     yield from ("", "`collect` gives")
-    yield from (line for name, shape in found.collected.items() for line in _row(name, _spoken(shape)))
+    yield from (line for name, shape in interface.collected.items() for line in _row(name, _spoken(shape)))
     yield from ("", "Recipe")
     yield from (line for name, value in asdict(contract.recipe).items() for line in _row(name, str(value)))
     yield from ("", "Loss")
@@ -71,12 +71,12 @@ def lines(found: Interface) -> Iterator[str]:
     yield from (line for name in contract.relations for line in _row(name, RELATIONS[name].relation))
     yield from ("", "Implementations")
     entries = suites()[contract.suite].implementations
-    yield from (line for one in entries if contract.name in one.classes for line in _row(one.name, one.summary))
+    yield from (line for entry in entries if contract.name in entry.classes for line in _row(entry.name, entry.summary))
 
 
-def plain(found: Interface) -> dict[str, object]:
+def plain(interface: Interface) -> dict[str, object]:
     """The same for --json."""
-    contract = found.contract
+    contract = interface.contract
     batch = {
         key: {"dtype": str(value.dtype), "shape": value.shape, "meaning": _meaning(contract, key)}
         for key, value in contract.example.items()
@@ -86,8 +86,8 @@ def plain(found: Interface) -> dict[str, object]:
         "summary": contract.summary,
         "batch": batch,
         "parameters": dict(contract.shapes),
-        "observed": dict(found.observed),
-        "collected": dict(found.collected),
+        "observed": dict(interface.observed),
+        "collected": dict(interface.collected),
         "recipe": asdict(contract.recipe),
         "semantics": dict(contract.semantics),
         "relations": {name: RELATIONS[name].relation for name in contract.relations},

@@ -60,7 +60,7 @@ def show(what: str, wanted: Filter, *, as_json: bool) -> int:
 
 def _text(value: object) -> str:
     if isinstance(value, list | tuple):
-        return ", ".join(str(one) for one in value)
+        return ", ".join(str(item) for item in value)
     return "" if value is None else str(value)
 
 
@@ -73,7 +73,7 @@ def _suites(wanted: Filter) -> Iterator[Row]:
 
 def _contracts(wanted: Filter) -> Iterator[Row]:
     for suite in wanted.suites:
-        for contract in (one for one in suite.contracts if wanted.has(one.name)):
+        for contract in (contract for contract in suite.contracts if wanted.has(contract.name)):
             recipe = contract.recipe
             trained = f"{recipe.optimizer}, {formatting.count(recipe.steps, 'step')}"
             yield {"contract": contract.name, "recipe": trained, "summary": contract.summary}
@@ -81,7 +81,7 @@ def _contracts(wanted: Filter) -> Iterator[Row]:
 
 def _implementations(wanted: Filter) -> Iterator[Row]:
     for suite in wanted.suites:
-        for entry in (one for one in suite.implementations if wanted.has(*one.classes)):
+        for entry in (entry for entry in suite.implementations if wanted.has(*entry.classes)):
             yield {
                 "implementation": entry.name,
                 "suite": suite.name,
@@ -92,17 +92,17 @@ def _implementations(wanted: Filter) -> Iterator[Row]:
 
 
 def _meshes(wanted: Filter) -> Iterator[Row]:
-    found: dict[str, list[Case]] = {}
+    by_mesh: dict[str, list[Case]] = {}
     for case, _ in _standing(wanted).values():
-        found.setdefault(str(case.mesh), []).append(case)
-    for mesh, cases in sorted(found.items(), key=lambda item: (item[1][0].mesh.devices, item[0])):
+        by_mesh.setdefault(str(case.mesh), []).append(case)
+    for mesh, cases in sorted(by_mesh.items(), key=lambda item: (item[1][0].mesh.devices, item[0])):
         used = sorted({case.suite for case in cases})
         yield {"mesh": mesh, "devices": cases[0].mesh.devices, "standing cases": len(cases), "suites": used}
 
 
 def _faults(wanted: Filter) -> Iterator[Row]:
     for suite in wanted.suites:
-        for fault in (one for one in suite.faults if wanted.has(one.contract)):
+        for fault in (fault for fault in suite.faults if wanted.has(fault.contract)):
             yield {
                 "fault": fault.id,
                 "suite": suite.name,
@@ -121,12 +121,12 @@ def _cases(wanted: Filter) -> Iterator[Row]:
 
 def _standing(wanted: Filter) -> dict[str, tuple[Case, list[str]]]:
     """Every standing case and the profiles that it is in."""
-    found: dict[str, tuple[Case, list[str]]] = {}
+    by_id: dict[str, tuple[Case, list[str]]] = {}
     for suite in wanted.suites:
         for profile in wanted.profiles:
-            for case in (one for one in suite.cases(profile) if wanted.has(one.contract)):
-                found.setdefault(case.id, (case, []))[1].append(profile)
-    return found
+            for case in (case for case in suite.cases(profile) if wanted.has(case.contract)):
+                by_id.setdefault(case.id, (case, []))[1].append(profile)
+    return by_id
 
 
 LISTS: Mapping[str, Callable[[Filter], Iterator[Row]]] = {

@@ -30,23 +30,19 @@ def _option(name: str, metavar: str, text: str) -> Any:
 
 
 def _status(command: Callable[..., int]) -> Callable[..., None]:
-    """Turn what a command returns into the exit status; wrong usage, a disk that refuses and Ctrl-C into a sentence."""
+    """Turn what a command returns into the exit status; what shardproof raises, and Ctrl-C, into a sentence."""
 
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
-        from conformance.cases.usage import UsageError
         from conformance.cli.interruption import STATUS, interruptible
-        from conformance.records.files import WriteFailed
+        from conformance.contract.errors import ShardproofError
 
         try:
             with interruptible():
                 status = command(*args, **kwargs)
-        except UsageError as wrong:
+        except ShardproofError as wrong:
             typer.echo(str(wrong), err=True)
-            status = 2
-        except WriteFailed as failed:
-            typer.echo(str(failed), err=True)
-            status = 1
+            status = wrong.status
         except KeyboardInterrupt:
             typer.echo("Interrupted.", err=True)
             status = STATUS

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from conformance.cases.external import framework_of, is_external
 from conformance.cases.suite import suites
 from conformance.cases.usage import UsageError, choose
-from conformance.contract.mesh import Mesh, MeshError, too_large
+from conformance.contract.mesh import Mesh, too_large
 from conformance.records import formatting
 from conformance.records.recorder import RESULTS
 
@@ -58,12 +58,12 @@ def _measured(asked: Asked, folder: Path) -> tuple[PowerTable, Path]:
     theirs = asked.implementation is not None and is_external(asked.implementation)
     table, page = PowerTable.of(()), folder
     for names in [chosen] if theirs else [(name,) for name in chosen]:
-        found = measure(
+        measured = measure(
             names, implementation=asked.implementation, contracts=asked.contracts, mesh=mesh, on_progress=_progress
         )
-        if found.rows or found.left_out:
-            page = found.beside(PowerTable.read(folder)).write(folder)
-        table = found.beside(table)
+        if measured.rows or measured.left_out:
+            page = measured.beside(PowerTable.read(folder)).write(folder)
+        table = measured.beside(table)
     if not table.rows and not table.left_out:
         raise UsageError("Nothing was planted: no fault and no mutation of these suites is for this implementation.")
     return table, page
@@ -84,10 +84,7 @@ def _suites(asked: Asked) -> tuple[str, ...]:
 def _mesh(asked: Asked) -> Mesh | None:
     if asked.mesh is None or asked.implementation is None:
         return None
-    try:
-        mesh = Mesh.parse(asked.mesh)
-    except MeshError as wrong:
-        raise UsageError(str(wrong)) from None
+    mesh = Mesh.parse(asked.mesh)
     if sentence := too_large(mesh, framework_of(asked.implementation)):
         raise UsageError(sentence)
     return mesh

@@ -106,8 +106,8 @@ def _contract(case: Case) -> Contract:
 def _check_parameters(cases: Sequence[Case]) -> None:
     """Refuse a contract whose parameters are not numbers: NaN compares with nothing."""
     for contract, seed in dict.fromkeys((case.contract, case.seed) for case in cases):
-        found = suites()[contract.partition("/")[0]].contract(contract).parameters(seed)
-        for name, values in found.items():
+        parameters = suites()[contract.partition("/")[0]].contract(contract).parameters(seed)
+        for name, values in parameters.items():
             if not np.isfinite(values).all():
                 raise UsageError(
                     f"The parameter '{name}' of {contract} with seed {seed} has values that are not finite."

@@ -138,7 +138,9 @@ class Contract:
     def features(self) -> tuple[str, ...]:
         """What the recipe has that a plain one has not; any of it can be left out without changing the model."""
         plain = Recipe()
-        return tuple(one for one, fields in FEATURES.items() if any(_differ(self.recipe, plain, f) for f in fields))
+        return tuple(
+            feature for feature, fields in FEATURES.items() if any(_differ(self.recipe, plain, f) for f in fields)
+        )
 
     def without(self, feature: str) -> Contract:
         """The same contract without one of its features, under a name that says so: `tensor/layer~accumulation`.
@@ -161,5 +163,5 @@ FEATURES = {
 }
 
 
-def _differ(one: Recipe, other: Recipe, name: str) -> bool:
-    return bool(getattr(one, name) != getattr(other, name))
+def _differ(recipe: Recipe, other: Recipe, name: str) -> bool:
+    return bool(getattr(recipe, name) != getattr(other, name))

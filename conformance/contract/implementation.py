@@ -6,18 +6,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from conformance.contract.alteration import Alteration
 from conformance.contract.contract import Contract
+from conformance.contract.errors import ShardproofError
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import Placements
 from conformance.contract.timeline import Timeline
 
+Framework = Literal["jax", "torch"]
+Phase = Literal["forward", "backward", "update"]  # of one training step; update: everything after the gradients
 
-class Unsupported(Exception):  # noqa: N818 - a refusal, not an error
+FRAMEWORKS: tuple[Framework, ...] = get_args(Framework)
+
+
+class Unsupported(ShardproofError):  # noqa: N818 - a refusal, not an error
     """Raised by an implementation that refuses a contract, a mesh or a dtype; the message says why in one sentence."""
 
 
@@ -104,7 +110,7 @@ class Implementation(ABC):
     step. Raise `Unsupported` with one sentence for what you refuse.
     """
 
-    framework: ClassVar[str]  # "jax" or "torch"
+    framework: ClassVar[Framework]
 
     def __init__(self, contract: Contract, mesh: Mesh, dtype: str) -> None:
         self.contract = contract

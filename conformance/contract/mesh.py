@@ -9,12 +9,14 @@ from functools import cached_property
 
 import numpy as np
 
+from conformance.contract.errors import ShardproofError
+
 AXIS = r"[A-Za-z](?:\w*?[A-Za-z_])??"  # with its size behind it a name must be read back: `data2_tensor4`
 MOST_DEVICES = {"jax": 64, "torch": 16}  # emulated: host devices of one process, rank processes on one machine
 ORDERS = ("canonical", "reversed", "shuffled")
 
 
-class MeshError(ValueError):
+class MeshError(ShardproofError, ValueError):
     """A mesh that cannot be: the message is one sentence for the person who wrote it."""
 
 

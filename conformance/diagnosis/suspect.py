@@ -10,7 +10,7 @@ import numpy as np
 from conformance.contract.mesh import Mesh
 from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.evidence.evidence import Block
-from conformance.evidence.gather import complete, deviation, selector
+from conformance.evidence.gather import deviation, selector, sum_partials
 from conformance.evidence.tolerance import yardsticks
 
 SLACK = 32.0  # an explanation may leave this many yardsticks unexplained: candidates multiply their own rounding
@@ -48,7 +48,7 @@ class DivergedTensor:
     @cached_property
     def blocks(self) -> dict[int, Block]:
         """rank -> its block."""
-        return {rank: block for block in complete(self.comparison.observed, self.mesh) for rank in block.ranks}
+        return {rank: block for block in sum_partials(self.comparison.observed, self.mesh) for rank in block.ranks}
 
     @cached_property
     def unexplained(self) -> float:

@@ -37,6 +37,8 @@ def is_narrow(dtype: str) -> bool:
 def distinct(operations: list[Operation]) -> tuple[Operation, ...]:
     """One of each kind, the first that was met, wherever the others stand."""
     met: dict[tuple[Any, ...], Operation] = {}
-    for one in operations:
-        met.setdefault((one.role, one.tensor, one.operation, one.dtype, one.axes), one)
+    for operation in operations:
+        met.setdefault(
+            (operation.role, operation.tensor, operation.operation, operation.dtype, operation.axes), operation
+        )
     return tuple(met.values())

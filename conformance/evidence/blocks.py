@@ -21,21 +21,23 @@ def merged(blocks: Sequence[Block]) -> tuple[Block, ...]:
     same: dict[Place, list[Block]] = {}
     for block in blocks:
         same.setdefault((place(block), block.value.dtype.str, block.value.tobytes()), []).append(block)
-    found = [
+    groups = [
         replace(group[0], ranks=tuple(sorted(rank for block in group for rank in block.ranks)))
         for group in same.values()
     ]
-    return tuple(sorted(found, key=lambda block: block.ranks))
+    return tuple(sorted(groups, key=lambda block: block.ranks))
 
 
-def same_bits(one: Observed, other: Observed) -> bool:
+def same_bits(observed: Observed, other: Observed) -> bool:
     """Whether the same ranks hold the same bits of the same elements."""
-    return _content(one) == _content(other)
+    return _content(observed) == _content(other)
 
 
-def all_same_bits(one: Observations, other: Observations) -> bool:
+def all_same_bits(observations: Observations, other: Observations) -> bool:
     """Whether two sets of observations have the same names and the same bits."""
-    return one.keys() == other.keys() and all(same_bits(one[name], other[name]) for name in one)
+    return observations.keys() == other.keys() and all(
+        same_bits(observations[name], other[name]) for name in observations
+    )
 
 
 def _content(observed: Observed) -> list[Place]:

@@ -23,9 +23,9 @@ def computed_alike(evidence: Evidence, mesh: Mesh, axis: str) -> Division | None
         return None
     groups = [_of_group([evidence.computed[rank] for rank in group]) for group in mesh.groups(axis)]
     return Division(
-        alike=min(one.alike for one in groups),
-        own=max(one.own for one in groups),
-        own_products=max(one.own_products for one in groups),
+        alike=min(group.alike for group in groups),
+        own=max(group.own for group in groups),
+        own_products=max(group.own_products for group in groups),
     )
 
 

@@ -26,7 +26,7 @@ def _elements(part: slice | np.ndarray) -> np.ndarray:
     return np.arange(part.start, part.stop) if isinstance(part, slice) else part
 
 
-def complete(observed: Observed, mesh: Mesh) -> tuple[Block, ...]:
+def sum_partials(observed: Observed, mesh: Mesh) -> tuple[Block, ...]:
     """The blocks with every pending partial sum carried out, in float64, in axis order.
 
     A sum to which some rank hands nothing over is not known: NaN.
@@ -54,7 +54,7 @@ def _summed(blocks: tuple[Block, ...], mesh: Mesh, axis: str) -> tuple[Block, ..
 def gathered(observed: Observed, mesh: Mesh) -> np.ndarray:
     """The whole tensor in float64; the lowest rank's copy where copies differ, NaN where no rank holds anything."""
     whole = np.full(observed.shape, np.nan)
-    for block in sorted(complete(observed, mesh), key=lambda block: block.ranks, reverse=True):
+    for block in sorted(sum_partials(observed, mesh), key=lambda block: block.ranks, reverse=True):
         whole[selector(block.index)] = block.value
     return whole
 
@@ -70,7 +70,7 @@ def covered(observed: Observed) -> np.ndarray:
 def deviation(observed: Observed, expected: np.ndarray, mesh: Mesh) -> np.ndarray:
     """Elementwise largest |copy - expected| over every rank's copy; infinite where one is not finite or is missing."""
     worst = np.where(covered(observed), 0.0, np.inf)
-    for block in complete(observed, mesh):
+    for block in sum_partials(observed, mesh):
         where = selector(block.index)
         with np.errstate(invalid="ignore"):
             error = np.abs(block.value.astype(np.float64) - expected[where])
@@ -81,7 +81,7 @@ def deviation(observed: Observed, expected: np.ndarray, mesh: Mesh) -> np.ndarra
 def ranks_beyond(observed: Observed, expected: np.ndarray, allowed: np.ndarray, mesh: Mesh) -> tuple[int, ...]:
     """The ranks that hold an element farther from the expected value than is allowed."""
     beyond: set[int] = set()
-    for block in complete(observed, mesh):
+    for block in sum_partials(observed, mesh):
         where = selector(block.index)
         with np.errstate(invalid="ignore"):
             within = np.abs(block.value.astype(np.float64) - expected[where]) <= allowed[where]

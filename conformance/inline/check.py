@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conformance.cases.case import DTYPES, Case
+from conformance.cases.case import DTYPES, Case, Dtype
 from conformance.cases.functions import PREFIX, Functions, contract
 from conformance.cases.importing import standard_first
 from conformance.cases.resolve import Target
+from conformance.contract.implementation import FRAMEWORKS, Framework
 from conformance.contract.mesh import Mesh, MeshError, too_large
 from conformance.contract.roles import ROLES
 from conformance.inline.inputs import batch_in, parameters_in
@@ -45,10 +46,10 @@ class Judgement:
         case = self.result.case
         lines = [f"{case.implementation} on {case.mesh} in {case.dtype}: {self.result.spoken}"]
         lines += [self.result.reason, self.result.stack]
-        for one in self.result.checks:
-            said = " ".join(filter(None, dict.fromkeys([one.detail, one.not_held])))
-            lines.append(f"  {one.check}: {one.verdict}, {one.compared} compared. {said}".rstrip())
-            for cause in one.diagnosis:
+        for result in self.result.checks:
+            said = " ".join(filter(None, dict.fromkeys([result.detail, result.not_held])))
+            lines.append(f"  {result.check}: {result.verdict}, {result.compared} compared. {said}".rstrip())
+            for cause in result.diagnosis:
                 said = formatting.cause(cause.cause, cause.axis, cause.confidence, cause.axis_confidence)
                 lines += [f"    {said}", f"        because {cause.basis}" if cause.basis else ""]
         return "\n".join(line for line in lines if line)
@@ -61,8 +62,8 @@ def check(
     parameters: Mapping[str, Any],
     batch: Mapping[str, Any],
     mesh: str,
-    dtype: str = "float64",
-    framework: str | None = None,
+    dtype: Dtype = "float64",
+    framework: Framework | None = None,
     roles: Mapping[str, str] | None = None,
     replicated_axes: Sequence[str] = (),
     still: Sequence[str] = (),
@@ -82,10 +83,12 @@ def check(
     Both functions stand at the top level of a module, since the workers import them. Raises ValueError with one
     sentence for functions that cannot be found again, a bad mesh, dtype or role, and for inputs that are no numbers.
     """
+    if framework not in (None, *FRAMEWORKS):
+        raise ValueError(f"Unknown framework '{framework}': the frameworks are {', '.join(FRAMEWORKS)}.")
     if dtype not in DTYPES:
         raise ValueError(f"Unknown dtype '{dtype}': the dtypes are {', '.join(DTYPES)}.")
     functions = Functions(
-        framework=framework or _framework(candidate),
+        framework=_framework(candidate) if framework is None else framework,
         reference=where(reference),
         candidate=where(candidate),
         parameters=parameters_in(dtype, parameters),
@@ -98,7 +101,7 @@ def check(
         return Judgement(result=_judged(functions, candidate.__name__, _mesh(mesh, functions), dtype))
 
 
-def _judged(functions: Functions, name: str, mesh: Mesh, dtype: str) -> CaseResult:
+def _judged(functions: Functions, name: str, mesh: Mesh, dtype: Dtype) -> CaseResult:
     """By the workers of earlier checks; what goes wrong there is run once more by new ones, whose word counts."""
     from conformance.workers.kept import close, kept
 
@@ -114,14 +117,14 @@ def _judged(functions: Functions, name: str, mesh: Mesh, dtype: str) -> CaseResu
     return replace(again, reason=DEPENDS) if again.verdict == "pass" else again
 
 
-def _run(functions: Functions, name: str, mesh: Mesh, dtype: str, workers: Workers) -> CaseResult:
+def _run(functions: Functions, name: str, mesh: Mesh, dtype: Dtype, workers: Workers) -> CaseResult:
     from conformance.runner.run import CaseRunner
 
     with tempfile.TemporaryDirectory(prefix="shardproof-") as folder:
         return CaseRunner(workers=workers).judge_case(*posed(functions, name, mesh, dtype, Path(folder)))
 
 
-def posed(functions: Functions, name: str, mesh: Mesh, dtype: str, folder: Path) -> tuple[Case, Target]:
+def posed(functions: Functions, name: str, mesh: Mesh, dtype: Dtype, folder: Path) -> tuple[Case, Target]:
     """The functions as a case and what it runs; the folder must stay until it is judged."""
     path = folder / "functions.pickle"
     path.write_bytes(pickle.dumps(functions))
@@ -153,12 +156,12 @@ def _mesh(text: str, functions: Functions) -> Mesh:
     return mesh
 
 
-def _framework(candidate: Callable[..., Any]) -> str:
+def _framework(candidate: Callable[..., Any]) -> Framework:
     """The framework of which the candidate's module has something."""
     values = vars(sys.modules[candidate.__module__]).values()
     names = [value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None) for value in values]
     tops = {str(name).partition(".")[0].replace("jaxlib", "jax") for name in names}
-    found = [framework for framework in ("jax", "torch") if framework in tops]
-    if len(found) != 1:
+    frameworks = [framework for framework in FRAMEWORKS if framework in tops]
+    if len(frameworks) != 1:
         raise ValueError("Say framework='jax' or framework='torch': the candidate's module imports neither or both.")
-    return found[0]
+    return frameworks[0]

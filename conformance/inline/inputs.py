@@ -23,16 +23,16 @@ def parameters_in(dtype: str, given: Mapping[str, Any]) -> Arrays:
 
 def batch_in(dtype: str, given: Mapping[str, Any]) -> Arrays:
     """A batch likewise; whole numbers and truth values stay as they are."""
-    found = {name: _array("batch entry", name, value) for name, value in given.items()}
+    arrays = {name: _array("batch entry", name, value) for name, value in given.items()}
     return {
         name: array if array.dtype.kind in "biu" else _rounded(f"The batch entry '{name}'", array, dtype)
-        for name, array in found.items()
+        for name, array in arrays.items()
     }
 
 
-def refuse_complex(found: Mapping[str, bool]) -> None:
+def refuse_complex(are_complex: Mapping[str, bool]) -> None:
     """Outputs of a reference by name: whether they are complex. Raises ValueError in one sentence."""
-    for name, is_complex in found.items():
+    for name, is_complex in are_complex.items():
         if is_complex:
             raise ValueError(f"The reference's output '{name}' is complex: return its real and imaginary part as two.")
 

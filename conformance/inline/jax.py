@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from conformance.contract.contract import Contract
 from conformance.contract.implementation import Implementation
 from conformance.inline.inputs import refuse_complex
 from conformance.workers.lookup import load
+
+_LOG = logging.getLogger("shardproof.inline")
 
 
 class Reference:
@@ -36,6 +39,7 @@ class Reference:
             try:
                 return self.compiled(state, batch)
             except Exception:
+                _LOG.debug("The function does not compile, and runs as it stands.", exc_info=True)
                 self.compiled = None
         return self.differentiated(state, batch)
 
@@ -62,14 +66,14 @@ class Candidate(Implementation):
 
 def observations(loss: Any, outputs: Mapping[str, Any], gradients: Mapping[str, Any]) -> dict[str, Any]:
     """In data-flow order: outputs, loss, gradients from the last parameter to the first."""
-    found = {f"outputs/{name}": value for name, value in outputs.items()} | {"loss": loss}
-    return found | {f"gradients/{name}": gradients[name] for name in reversed(list(gradients))}
+    observed = {f"outputs/{name}": value for name, value in outputs.items()} | {"loss": loss}
+    return observed | {f"gradients/{name}": gradients[name] for name in reversed(list(gradients))}
 
 
 def _with_outputs(function: Any) -> Any:
     def returning_both(parameters: Any, batch: Any) -> tuple[Any, Mapping[str, Any]]:
-        found = function(parameters, batch)
-        loss, outputs = found if isinstance(found, tuple) else (found, {})
+        returned = function(parameters, batch)
+        loss, outputs = returned if isinstance(returned, tuple) else (returned, {})
         outputs = outputs if isinstance(outputs, Mapping) else {"y": outputs}
         refuse_complex({name: jnp.iscomplexobj(value) for name, value in outputs.items()})
         return loss, outputs

@@ -26,8 +26,8 @@ class Reference:
 
     def step(self, state: dict[str, Any], batch: dict[str, np.ndarray]) -> tuple[dict[str, Any], Mapping[str, Any]]:
         leaves = {name: value.clone().requires_grad_() for name, value in state.items()}
-        found = self.function(leaves, _cast(batch, self.dtype))
-        loss, outputs = found if isinstance(found, tuple) else (found, {})
+        returned = self.function(leaves, _cast(batch, self.dtype))
+        loss, outputs = returned if isinstance(returned, tuple) else (returned, {})
         outputs = outputs if isinstance(outputs, Mapping) else {"y": outputs}
         refuse_complex({name: value.is_complex() for name, value in outputs.items()})
         gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from conformance.contract.implementation import FRAMEWORKS
 from conformance.programs.judged import Judged, judged
-from conformance.programs.program import FRAMEWORKS, drawn
+from conformance.programs.program import drawn
 from conformance.programs.table import counts, write, wrong
 from conformance.records.formatting import seconds
 
@@ -25,26 +26,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.count < 2:
         parser.error(f"--count {given.count}: give 2 or more, at least one for each framework.")
-    found, started = [], time.perf_counter()
+    results, started = [], time.perf_counter()
 
-    def done(one: Judged) -> None:
-        found.append(one)
-        if wrong([one]):
-            print(f"judged wrongly: {one.program}{', planted' if one.planted else ''}: {one.said}", file=sys.stderr)
-        if len(found) % TOLD_EVERY == 0:
-            print(f"{len(found)} judged in {seconds(time.perf_counter() - started)}", file=sys.stderr)
+    def done(result: Judged) -> None:
+        results.append(result)
+        if wrong([result]):
+            print(
+                f"judged wrongly: {result.program}{', planted' if result.planted else ''}: {result.said}",
+                file=sys.stderr,
+            )
+        if len(results) % TOLD_EVERY == 0:
+            print(f"{len(results)} judged in {seconds(time.perf_counter() - started)}", file=sys.stderr)
 
     with ThreadPoolExecutor(len(FRAMEWORKS)) as lanes:
         running = [lanes.submit(judged, drawn(given.count, framework), done) for framework in FRAMEWORKS]
         for lane in running:
             lane.result()
-    found.sort(key=lambda one: (one.program.framework, one.program.seed, one.planted))
-    write(found, given.folder)
-    table = counts(found)
-    alarms, caught = sum(one.false_alarms for one in table), sum(one.caught for one in table)
-    programs, planted = sum(one.programs for one in table), sum(one.planted for one in table)
+    results.sort(key=lambda result: (result.program.framework, result.program.seed, result.planted))
+    write(results, given.folder)
+    table = counts(results)
+    alarms, caught = sum(count.false_alarms for count in table), sum(count.caught for count in table)
+    programs, planted = sum(count.programs for count in table), sum(count.planted for count in table)
     print(f"{programs} right programs: {alarms} false alarms; {caught} of {planted} planted errors caught")
-    return 1 if wrong(found) else 0
+    return 1 if wrong(results) else 0
 
 
 if __name__ == "__main__":

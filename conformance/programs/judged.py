@@ -40,8 +40,8 @@ def judged(programs: Sequence[Program], done: Callable[[Judged], None]) -> None:
     for start in range(0, len(programs), TOGETHER):
         with Workers() as workers:
             for program in programs[start : start + TOGETHER]:
-                for one in judge(program, workers):
-                    done(one)
+                for result in judge(program, workers):
+                    done(result)
 
 
 def judge(program: Program, workers: Workers) -> Iterator[Judged]:

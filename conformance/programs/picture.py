@@ -14,7 +14,7 @@ RIGHT, PLANTED = "#4c78a8", "#e45756"
 LOWEST = 1e-3  # what is exact is drawn here
 
 
-def draw(found: Sequence[Judged], path: Path) -> None:
+def draw(results: Sequence[Judged], path: Path) -> None:
     """A row per framework and dtype, each program a dot at its error / bound, scattered over the height of the row."""
     import matplotlib as mpl
 
@@ -22,13 +22,17 @@ def draw(found: Sequence[Judged], path: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "shardproof"  # the same picture has the same bytes
     from matplotlib import pyplot
 
-    rows = counts(found)
+    rows = counts(results)
     figure, axes = pyplot.subplots(figsize=(8, 1.2 + 0.55 * len(rows)))
     rng = np.random.default_rng(0)
     for place, row in enumerate(rows):
-        own = [one for one in found if (one.program.framework, one.program.dtype) == (row.framework, row.dtype)]
+        own = [
+            result
+            for result in results
+            if (result.program.framework, result.program.dtype) == (row.framework, row.dtype)
+        ]
         for planted, colour in ((False, RIGHT), (True, PLANTED)):
-            ratios = np.array([max(one.ratio, LOWEST) for one in own if one.planted == planted])
+            ratios = np.array([max(result.ratio, LOWEST) for result in own if result.planted == planted])
             heights = place + rng.uniform(-0.32, 0.32, len(ratios))
             axes.scatter(ratios, heights, s=7, color=colour, alpha=0.45, linewidths=0, rasterized=False)
     axes.axvline(1, color="black", linestyle="--", linewidth=1)

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from conformance.cases.case import Dtype
+from conformance.cases.usage import choose
 from conformance.contract.contract import Arrays
+from conformance.contract.implementation import FRAMEWORKS, Framework
 from conformance.contract.mesh import Mesh
 from conformance.inline.inputs import batch_in, parameters_in
 
-FRAMEWORKS = ("jax", "torch")
 KINDS = ("sum", "mean", "norm", "softmax", "product", "scan")
 ORDERS = ("pairwise", "sequential", "chunked", "reversed")
 MESHES = ("data=2", "data=4", "tensor=2", "tensor=4", "sequence=2", "sequence=4", "data=2,tensor=2",
           "sequence=2,tensor=2")  # fmt: skip
-DTYPES = ("float64", "float64", "float32", "bfloat16", "float16")
+DTYPES: tuple[Dtype, ...] = ("float64", "float64", "float32", "bfloat16", "float16")
 FEATURES = (1, 3, 8, 24)
 MOST_TERMS = 10_000
 PLANTED = 1e-11  # relative error of one gradient
@@ -30,11 +32,11 @@ class Program:
     """
 
     seed: int
-    framework: str
+    framework: Framework
     kind: str
     order: str
     mesh: str
-    dtype: str
+    dtype: Dtype
     terms: int
     features: int
     spoiled: str
@@ -64,7 +66,7 @@ class Program:
         )
 
 
-def draw(seed: int, framework: str) -> Program:
+def draw(seed: int, framework: Framework) -> Program:
     """The program of a seed: 2 to 10,000 terms, evenly drawn on a logarithmic scale."""
     rng = np.random.default_rng(seed)
     mesh = str(rng.choice(MESHES))
@@ -77,14 +79,14 @@ def draw(seed: int, framework: str) -> Program:
         kind=kind,
         order=str(rng.choice(ORDERS)),
         mesh=mesh,
-        dtype=str(rng.choice(DTYPES)),
+        dtype=choose("dtype", str(rng.choice(DTYPES)), DTYPES),
         terms=per_device * devices,
         features=int(rng.choice(FEATURES)),
         spoiled=str(rng.choice(["w", "v"])) if kind == "product" else "w",
     )
 
 
-def drawn(count: int, framework: str) -> list[Program]:
+def drawn(count: int, framework: Framework) -> list[Program]:
     """The share of a framework in so many programs: both frameworks write the same ones."""
     place = FRAMEWORKS.index(framework)
     return [draw(number // len(FRAMEWORKS), framework) for number in range(place, count, len(FRAMEWORKS))]

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from conformance.cases.case import DTYPES, Dtype
+from conformance.contract.implementation import FRAMEWORKS, Framework
 from conformance.programs.judged import Judged
-from conformance.programs.program import FRAMEWORKS, PLANTED
+from conformance.programs.program import PLANTED
 from conformance.records.formatting import number, share
-
-DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,8 @@ class Count:
     `smallest` is that of the faintest planted error; without planted errors it is None.
     """
 
-    framework: str
-    dtype: str
+    framework: Framework
+    dtype: Dtype
     programs: int
     false_alarms: int
     median: float
@@ -36,10 +36,10 @@ class Count:
     smallest: float | None
 
 
-def counts(found: Sequence[Judged]) -> list[Count]:
+def counts(results: Sequence[Judged]) -> list[Count]:
     """In the order of frameworks and dtypes; those without a program are left out."""
     groups = [
-        [one for one in found if (one.program.framework, one.program.dtype) == (framework, dtype)]
+        [result for result in results if (result.program.framework, result.program.dtype) == (framework, dtype)]
         for framework in FRAMEWORKS
         for dtype in DTYPES
     ]
@@ -47,38 +47,39 @@ def counts(found: Sequence[Judged]) -> list[Count]:
 
 
 def _count(group: Sequence[Judged]) -> Count:
-    right, planted = [one for one in group if not one.planted], [one for one in group if one.planted]
-    ratios = [one.ratio for one in right]
+    right, planted = [result for result in group if not result.planted], [result for result in group if result.planted]
+    ratios = [result.ratio for result in right]
     return Count(
         framework=group[0].program.framework,
         dtype=group[0].program.dtype,
         programs=len(right),
-        false_alarms=sum(not one.passed for one in right),
+        false_alarms=sum(not result.passed for result in right),
         median=float(np.median(ratios)),
         largest=max(ratios),
         planted=len(planted),
-        caught=sum(one.rightly for one in planted),
-        smallest=min((one.ratio for one in planted), default=None),
+        caught=sum(result.rightly for result in planted),
+        smallest=min((result.ratio for result in planted), default=None),
     )
 
 
-def wrong(found: Sequence[Judged]) -> list[Judged]:
+def wrong(results: Sequence[Judged]) -> list[Judged]:
     """Right programs that did not pass, and planted errors that were not caught."""
-    return [one for one in found if not one.rightly]
+    return [result for result in results if not result.rightly]
 
 
-def content(found: Sequence[Judged]) -> dict[str, Any]:
+def content(results: Sequence[Judged]) -> dict[str, Any]:
     """As JSON. A program is drawn again from its seed and framework."""
     named = [
-        {"planted": one.planted, "said": one.said, "ratio": one.ratio} | asdict(one.program) for one in wrong(found)
+        {"planted": result.planted, "said": result.said, "ratio": result.ratio} | asdict(result.program)
+        for result in wrong(results)
     ]
-    return {"relative_error": PLANTED, "counts": [asdict(one) for one in counts(found)], "wrong": named}
+    return {"relative_error": PLANTED, "counts": [asdict(count) for count in counts(results)], "wrong": named}
 
 
-def page(found: Sequence[Judged]) -> str:
-    table, misjudged = counts(found), wrong(found)
-    programs, planted = sum(one.programs for one in table), sum(one.planted for one in table)
-    alarms, caught = sum(one.false_alarms for one in table), sum(one.caught for one in table)
+def page(results: Sequence[Judged]) -> str:
+    table, misjudged = counts(results), wrong(results)
+    programs, planted = sum(count.programs for count in table), sum(count.planted for count in table)
+    alarms, caught = sum(count.false_alarms for count in table), sum(count.caught for count in table)
     lines = [
         "# Right programs drawn at random",
         "",
@@ -97,11 +98,11 @@ def page(found: Sequence[Judged]) -> str:
         "",
         "| kind | 2 to 99 terms | 100 to 999 | 1,000 to 10,000 |",
         "| --- | ---: | ---: | ---: |",
-        *_by_kind(found),
+        *_by_kind(results),
     ]
     if misjudged:
         lines += ["", "Judged wrongly:", ""]
-        lines += [f"* {one.program}{', planted' if one.planted else ''}: {one.said}" for one in misjudged]
+        lines += [f"* {result.program}{', planted' if result.planted else ''}: {result.said}" for result in misjudged]
     return "\n".join(lines) + "\n"
 
 
@@ -109,36 +110,39 @@ def _caught(caught: int, planted: int) -> str:
     return f"{caught:,} of {planted:,} ({share(caught / planted)})" if planted else "none of none"
 
 
-def _row(one: Count) -> str:
-    planted = f"{one.planted} | {one.caught} | {number(one.smallest)}" if one.smallest is not None else " | | "
+def _row(count: Count) -> str:
+    planted = f"{count.planted} | {count.caught} | {number(count.smallest)}" if count.smallest is not None else " | | "
     return (
-        f"| {one.framework} | {one.dtype} | {one.programs} | {one.false_alarms} | {one.median:.2f} | {one.largest:.2f} "
-        f"| {planted} |"
+        f"| {count.framework} | {count.dtype} | {count.programs} | {count.false_alarms} "
+        f"| {count.median:.2f} | {count.largest:.2f} | {planted} |"
     )
 
 
-def _by_kind(found: Sequence[Judged]) -> list[str]:
-    right = [one for one in found if not one.planted]
+def _by_kind(results: Sequence[Judged]) -> list[str]:
+    right = [result for result in results if not result.planted]
     rows = []
-    for kind in sorted({one.program.kind for one in right}):
+    for kind in sorted({result.program.kind for result in right}):
         worst = {
-            digits: max((one.ratio for one in right if one.program.kind == kind and _size(one) == digits), default=None)
+            digits: max(
+                (result.ratio for result in right if result.program.kind == kind and _size(result) == digits),
+                default=None,
+            )
             for digits in (2, 3, 4)
         }
         rows.append(f"| {kind} | {' | '.join('' if most is None else f'{most:.2f}' for most in worst.values())} |")
     return rows
 
 
-def _size(one: Judged) -> int:
+def _size(result: Judged) -> int:
     """2, 3 or 4: the class of its number of terms."""
-    return min(max(int(math.log10(one.program.terms)) + 1, 2), 4)
+    return min(max(int(math.log10(result.program.terms)) + 1, 2), 4)
 
 
-def write(found: Sequence[Judged], folder: Path) -> None:
+def write(results: Sequence[Judged], folder: Path) -> None:
     """programs.json, programs.md and programs.svg."""
     from conformance.programs.picture import draw
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "programs.json").write_text(json.dumps(content(found), indent=2, sort_keys=True) + "\n")
-    (folder / "programs.md").write_text(page(found))
-    draw(found, folder / "programs.svg")
+    (folder / "programs.json").write_text(json.dumps(content(results), indent=2, sort_keys=True) + "\n")
+    (folder / "programs.md").write_text(page(results))
+    draw(results, folder / "programs.svg")

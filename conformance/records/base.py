@@ -41,9 +41,9 @@ def writable(value: Any) -> Any:
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
-        return {writable(key): writable(one) for key, one in value.items()}
+        return {writable(key): writable(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [writable(one) for one in value]
+        return [writable(item) for item in value]
     if isinstance(value, tuple):
-        return tuple(writable(one) for one in value)
+        return tuple(writable(item) for item in value)
     return value

@@ -46,19 +46,19 @@ class Fit:
 
 def excesses(records: Sequence[CaseRecord]) -> dict[str, dict[str, dict[str, float]]]:
     """dtype -> observable group -> case -> largest excess error, over the conforming (unchanged, passing) cases."""
-    found: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    measured: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for record in records:
         if record.verdict == "pass" and not record.fault and not record.mutation:
             for check in record.checks:
                 for group, ratio in check.ratios.items() if check.check in EXCESS_CHECKS else ():
-                    of_case = found[record.dtype][group]
+                    of_case = measured[record.dtype][group]
                     of_case[record.case] = max(of_case.get(record.case, 0.0), ratio * BOUNDS[record.dtype])
-    return found
+    return measured
 
 
-def fits(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[Fit]:
+def fits(measured: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[Fit]:
     """One fit per dtype, over the largest value of each case."""
-    return [_fit(dtype, _per_case(found[dtype])) for dtype in EPSILON if dtype in found]
+    return [_fit(dtype, _per_case(measured[dtype])) for dtype in EPSILON if dtype in measured]
 
 
 def _per_case(groups: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -89,14 +89,14 @@ def _fit(dtype: str, cases: Mapping[str, float]) -> Fit:
 
 def write(records: Sequence[CaseRecord], directory: Path) -> list[Fit]:
     """calibration.json, calibration.md and calibration.svg."""
-    found = excesses(records)
-    made = fits(found)
+    measured = excesses(records)
+    made = fits(measured)
     directory.mkdir(parents=True, exist_ok=True)
-    groups = {dtype: {group: max(cases.values()) for group, cases in of.items()} for dtype, of in found.items()}
+    groups = {dtype: {group: max(cases.values()) for group, cases in of.items()} for dtype, of in measured.items()}
     content = {"rare": RARE, "fits": [asdict(fit) for fit in made], "largest_by_group": groups}
     (directory / "calibration.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
     (directory / "calibration.md").write_text(_page(made, groups))
-    _draw(found, made, directory / "calibration.svg")
+    _draw(measured, made, directory / "calibration.svg")
     return made
 
 
@@ -120,7 +120,7 @@ def _page(made: Sequence[Fit], groups: Mapping[str, Mapping[str, float]]) -> str
     return "\n".join(lines) + "\n"
 
 
-def _draw(found: Mapping[str, Mapping[str, Mapping[str, float]]], made: Sequence[Fit], path: Path) -> None:
+def _draw(measured: Mapping[str, Mapping[str, Mapping[str, float]]], made: Sequence[Fit], path: Path) -> None:
     """A histogram per dtype, with the fitted law and the bound."""
     import matplotlib as mpl
 
@@ -130,7 +130,7 @@ def _draw(found: Mapping[str, Mapping[str, Mapping[str, float]]], made: Sequence
 
     figure, axes = pyplot.subplots(len(made), 1, figsize=(7, 2.4 * len(made)), sharex=True, squeeze=False)
     for fit, pane in zip(made, axes[:, 0], strict=True):
-        values = np.array(list(_per_case(found[fit.dtype]).values()))
+        values = np.array(list(_per_case(measured[fit.dtype]).values()))
         pane.hist(values, bins=np.linspace(0, max(fit.bound * 1.1, fit.largest), 60), color="#4c78a8")
         grid = np.linspace(0, fit.bound * 1.1, 300)
         z = (grid - fit.gumbel_location) / max(fit.gumbel_scale, 1e-12)

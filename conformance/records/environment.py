@@ -69,12 +69,12 @@ def file_hashes(implementations: Iterable[str]) -> dict[str, str]:
 
 
 def _judging_packages() -> list[str]:
-    found = {__name__.partition(".")[0]}
+    names = {__name__.partition(".")[0]}
     for entry in entry_points(group="shardproof.suites"):
-        found.add(entry.module.partition(".")[0])
+        names.add(entry.module.partition(".")[0])
         top_level = entry.dist.read_text("top_level.txt") if entry.dist else None
-        found.update((top_level or "").split())
-    return sorted(found)
+        names.update((top_level or "").split())
+    return sorted(names)
 
 
 def _folder(package: str) -> Path | None:

@@ -6,9 +6,13 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from conformance.contract.errors import ShardproofError
 
-class WriteFailed(Exception):  # noqa: N818 - a fact about the disk
+
+class WriteFailed(ShardproofError):  # noqa: N818 - a fact about the disk
     """Something could not be written; the message is one sentence."""
+
+    status = 1
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -63,11 +63,11 @@ def ranks(numbers: Sequence[int]) -> str:
 def spans(numbers: Iterable[int]) -> str:
     """0-3, 5: whole numbers with runs of three and more drawn together."""
     runs: list[list[int]] = []
-    for one in sorted(numbers):
-        if runs and one == runs[-1][-1] + 1:
-            runs[-1].append(one)
+    for value in sorted(numbers):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
         else:
-            runs.append([one])
+            runs.append([value])
     spoken = (f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
     return ", ".join(spoken)
 

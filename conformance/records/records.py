@@ -15,11 +15,13 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from pydantic.json_schema import models_json_schema
 
-from conformance.cases.case import Case, Mutation
+from conformance.cases.case import DTYPES, Case, Mutation
+from conformance.cases.usage import choose
+from conformance.contract.implementation import FRAMEWORKS
 from conformance.contract.mesh import Mesh
 from conformance.contract.timeline import Bar, Lane, Timeline
 from conformance.records.base import SCHEMA_VERSION, Devices, Number, Record, Verdict
-from conformance.records.results import CaseResult, Cause, CheckResult, Worst, spoken
+from conformance.records.results import VERDICTS, CaseResult, Cause, CheckResult, Worst, spoken
 from conformance.records.run_record import RunRecord
 
 NOT_HERE = "not here"
@@ -92,7 +94,7 @@ class TimelineRecord(Record):
 
     def timeline(self) -> Timeline:
         """The timeline that was recorded."""
-        lanes = tuple(Lane(name=one.name, bars=tuple(Bar(**dict(bar)) for bar in one.bars)) for one in self.lanes)
+        lanes = tuple(Lane(name=lane.name, bars=tuple(Bar(**dict(bar)) for bar in lane.bars)) for lane in self.lanes)
         return Timeline(title=self.title, unit=self.unit, lanes=lanes)
 
 
@@ -153,8 +155,8 @@ class CaseRecord(Record):
     @property
     def worst(self) -> WorstRecord | None:
         """The worst comparison of all checks that bound an error."""
-        found = [check.worst for check in self.checks if check.worst is not None and check.ratios]
-        return max(found, key=lambda worst: worst.ratio, default=None)
+        held = [check.worst for check in self.checks if check.worst is not None and check.ratios]
+        return max(held, key=lambda worst: worst.ratio, default=None)
 
     @property
     def layout(self) -> Mesh:
@@ -200,17 +202,17 @@ class CaseRecord(Record):
             contract=self.contract,
             implementation=self.implementation,
             mesh=self.layout,
-            dtype=self.dtype,
+            dtype=choose("dtype", self.dtype, DTYPES),
             seed=self.seed,
             devices=self.devices,
             fault=self.fault,
-            expect=self.expected,
+            expect=choose("verdict", self.expected, VERDICTS),
             mutation=Mutation(operator=operator, site=int(site)) if self.mutation else None,
         )
         return CaseResult(
             case=case,
-            framework=self.framework,
-            verdict=self.verdict,
+            framework=choose("framework", self.framework, FRAMEWORKS),
+            verdict=choose("verdict", self.verdict, VERDICTS),
             seconds=self.seconds,
             phases=self.phases,
             checks=tuple(_check_result(check) for check in self.checks),
@@ -252,7 +254,7 @@ def _check_result(check: CheckRecord) -> CheckResult:
     causes = tuple(Cause(**cause.model_dump()) for cause in check.diagnosis)
     return CheckResult(
         check=check.check,
-        verdict=check.verdict,
+        verdict=choose("verdict", check.verdict, VERDICTS),
         compared=check.compared,
         worst=worst,
         first=check.first,

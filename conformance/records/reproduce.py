@@ -27,8 +27,8 @@ def reproduce(case: Case, checks: Iterable[str] = ()) -> str:
 def reproduce_after(earlier: Iterable[str], case: Case, checks: Iterable[str] = ()) -> str:
     """The one command that runs some cases, given by their ids, and then this one, all in the same worker."""
     words = ["shardproof", "run"]
-    for one in (*earlier, anywhere(case).id):
-        words += ["--case", one]
+    for case_id in (*earlier, anywhere(case).id):
+        words += ["--case", case_id]
     for check in checks:
         words += ["--check", check]
     return shlex.join(words)

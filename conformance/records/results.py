@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, get_args
 
-from conformance.cases.case import Case
+from conformance.cases.case import Case, Verdict
+from conformance.contract.implementation import Framework
 from conformance.contract.timeline import Timeline
 
 INSIDE = ("place", "compile", "step", "collect", "reference")  # the candidate's work, and the same of its reference
 LESS = "below "
-VERDICTS = ("pass", "fail", "error", "hang", "crash", "unsupported", "waived")
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ class CheckResult:
     """
 
     check: str
-    verdict: str
+    verdict: Verdict
     compared: int
     worst: Worst | None = None
     first: str | None = None
@@ -85,7 +86,7 @@ class CaseResult:
     """
 
     case: Case
-    framework: str
+    framework: Framework
     verdict: str
     checks: tuple[CheckResult, ...] = ()
     seconds: float = 0.0

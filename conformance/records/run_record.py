@@ -84,18 +84,18 @@ def mixture(parts: Sequence[PartRecord], records: Iterable[Numbered]) -> str:
     return f"This is a mixed run: {shares}. What differs: {', '.join(differing)}."
 
 
-def _differing(one: PartRecord, other: PartRecord) -> Iterator[str]:
-    if one.version != other.version:
+def _differing(part: PartRecord, other: PartRecord) -> Iterator[str]:
+    if part.version != other.version:
         yield "the version of shardproof"
-    if one.hash != other.hash:
+    if part.hash != other.hash:
         yield "the code of shardproof or of a suite"
-    if one.checks != other.checks:
+    if part.checks != other.checks:
         yield "the checks that were asked for"
-    for title, before, after in (("", one.packages, other.packages), ("", one.flags, other.flags)):
+    for title, before, after in (("", part.packages, other.packages), ("", part.flags, other.flags)):
         yield from (f"{title}{name} ({before.get(name)}, then {after.get(name)})" for name in _changed(before, after))
-    known = one.files.keys() & other.files.keys()
-    yield from (f"the file {name}" for name in sorted(known) if one.files[name] != other.files[name])
-    yield from (f"the machine's {name.replace('_', ' ')}" for name in _changed(one.machine, other.machine))
+    known = part.files.keys() & other.files.keys()
+    yield from (f"the file {name}" for name in sorted(known) if part.files[name] != other.files[name])
+    yield from (f"the machine's {name.replace('_', ' ')}" for name in _changed(part.machine, other.machine))
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

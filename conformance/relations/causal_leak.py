@@ -73,11 +73,11 @@ def _label(cut: int) -> str:
 
 def cuts(length: int, mesh: Mesh) -> list[int]:
     """Places in a row; a sequence may lie in equal chunks, one per rank, or in two per rank (zigzag)."""
-    found = {1, length // 2, length - 1}
+    positions = {1, length // 2, length - 1}
     for parts in (mesh.size("sequence"), 2 * mesh.size("sequence")):
         edge = -(-length // parts)
-        found |= {edge - 1, edge, edge + 1} if parts > 1 else set()
-    return sorted(cut for cut in found if 0 < cut < length)
+        positions |= {edge - 1, edge, edge + 1} if parts > 1 else set()
+    return sorted(cut for cut in positions if 0 < cut < length)
 
 
 def changed_from(batch: Arrays, cut: int) -> Arrays:

@@ -42,8 +42,8 @@ def _chosen(folder: Path, files: list[Path]) -> list[Path]:
 
 def _busiest(folder: Path, files: list[Path]) -> tuple[Path, float]:
     """Where numbers lie, and how far into the file: no padding, header or text has so many different bytes."""
-    found = [(variety, file, place) for file in files for variety, place in _varieties(folder / file)]
-    return max(found, key=lambda one: one[0])[1:] if found else (files[0], 0.5)
+    candidates = [(variety, file, place) for file in files for variety, place in _varieties(folder / file)]
+    return max(candidates, key=lambda candidate: candidate[0])[1:] if candidates else (files[0], 0.5)
 
 
 def _varieties(path: Path) -> Iterator[tuple[int, float]]:

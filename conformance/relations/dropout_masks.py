@@ -87,9 +87,11 @@ def _rows(label: str, mask_BSD: np.ndarray, rate: float) -> str:
 
 def _shards(label: str, observed: Observed, rate: float) -> str:
     """Blocks of different places, as the ranks hold them: equal ones were drawn after the split."""
-    for one, other in combinations([block for block in observed.blocks if _telling(block.value.size, rate)], 2):
-        if place(one) != place(other) and np.array_equal(one.value, other.value):
-            return f"{label} is the same on rank {one.ranks[0]} and rank {other.ranks[0]}, which hold different shards."
+    for block, other in combinations([block for block in observed.blocks if _telling(block.value.size, rate)], 2):
+        if place(block) != place(other) and np.array_equal(block.value, other.value):
+            return (
+                f"{label} is the same on rank {block.ranks[0]} and rank {other.ranks[0]}, which hold different shards."
+            )
     return ""
 
 
@@ -99,17 +101,17 @@ def _chunks(label: str, mask_BSD: np.ndarray, rate: float, mesh: Mesh) -> Iterat
         for dim in range(1, mask_BSD.ndim):
             if size > 1 and mask_BSD.shape[dim] % size == 0 and _telling(mask_BSD.size // size, rate):
                 chunks = np.split(mask_BSD, size, axis=dim)
-                same = any(np.array_equal(one, other) for one, other in combinations(chunks, 2))
+                same = any(np.array_equal(chunk, other) for chunk, other in combinations(chunks, 2))
                 sentence = f"{label} repeats itself along dim {dim}, as axis {axis} divides it." if same else ""
                 yield f"{label}, dim {dim} over {axis}", sentence
 
 
 def _pairs(wholes: Mapping[str, np.ndarray], rate: float) -> Iterator[Finding]:
     """Masks of other sites and steps."""
-    for one, other in combinations(wholes, 2):
-        if wholes[one].shape == wholes[other].shape and _telling(wholes[one].size, rate):
-            same = np.array_equal(wholes[one], wholes[other])
-            yield f"{one} and {other}", f"{one} and {other} are the same mask." if same else ""
+    for name, other in combinations(wholes, 2):
+        if wholes[name].shape == wholes[other].shape and _telling(wholes[name].size, rate):
+            same = np.array_equal(wholes[name], wholes[other])
+            yield f"{name} and {other}", f"{name} and {other} are the same mask." if same else ""
 
 
 def _telling(elements: int, rate: float) -> bool:

@@ -84,10 +84,10 @@ def _randomness(case_run: CaseRun, drawn: ExtraRun, other: ExtraRun) -> Iterator
             yield f"seeds of {name}", _seedless(name, wholes[name], again, other.mesh)
             yield f"shards of {name}", _repeated(name, observed)
             yield f"deviation of {name}", _deviating(name, wholes[name], canonical)
-    for one, two in combinations(wholes, 2):
-        if wholes[one].shape == wholes[two].shape and wholes[one].size >= FEWEST:
-            same = np.array_equal(wholes[one], wholes[two])
-            yield f"{one} and {two}", f"'{one}' and '{two}' have the same initial values." if same else ""
+    for first, second in combinations(wholes, 2):
+        if wholes[first].shape == wholes[second].shape and wholes[first].size >= FEWEST:
+            same = np.array_equal(wholes[first], wholes[second])
+            yield f"{first} and {second}", f"'{first}' and '{second}' have the same initial values." if same else ""
 
 
 def _seedless(name: str, whole: np.ndarray, again: Observed | None, mesh: Mesh) -> str:
@@ -99,10 +99,10 @@ def _seedless(name: str, whole: np.ndarray, again: Observed | None, mesh: Mesh) 
 def _repeated(name: str, observed: Observed) -> str:
     """Different shards with the same numbers: every shard was drawn from the same key."""
     blocks = [block for block in observed.blocks if block.value.size >= FEWEST]
-    for one, other in combinations(blocks, 2):
-        if place(one) != place(other) and np.array_equal(one.value, other.value):
+    for block, other in combinations(blocks, 2):
+        if place(block) != place(other) and np.array_equal(block.value, other.value):
             return (
-                f"Rank {one.ranks[0]} and rank {other.ranks[0]} hold different blocks of '{name}' with the same "
+                f"Rank {block.ranks[0]} and rank {other.ranks[0]} hold different blocks of '{name}' with the same "
                 "initial values: they were drawn from the same key."
             )
     return ""

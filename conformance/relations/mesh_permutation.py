@@ -38,8 +38,8 @@ class MeshPermutation(Relation):
 
 def other_orders(mesh: Mesh) -> list[Mesh]:
     """The same sizes over devices in other orders, each order once."""
-    found = {mesh.device_order: mesh}
+    orders = {mesh.device_order: mesh}
     for order in ORDERS:
         other = replace(mesh, order=order)
-        found.setdefault(other.device_order, other)
-    return list(found.values())[1:]
+        orders.setdefault(other.device_order, other)
+    return list(orders.values())[1:]

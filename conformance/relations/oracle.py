@@ -25,8 +25,8 @@ def first_step_holds(
         yield extra_run.label, refusal(extra_run)
         return
     compared = case_run.against_oracle(extra_run.observations, extra_run.mesh, arranged)
-    for one in compared:
-        yield f"{extra_run.label}: {one.tensor}", _beyond(case_run, extra_run, one)
+    for comparison in compared:
+        yield f"{extra_run.label}: {comparison.tensor}", _beyond(case_run, extra_run, comparison)
     for name in _lost(case_run, compared):
         yield f"{extra_run.label}: {name}", f"With {extra_run.label}, '{name}' is missing or has another shape."
     yield from copies_agree(extra_run)
@@ -37,8 +37,8 @@ def copies_agree(extra_run: ExtraRun) -> Iterator[Finding]:
     for name, observed in extra_run.observations.items():
         pair, sentence = next(disagreements(observed), None), ""
         if pair is not None:
-            one, other = (block.ranks[0] for block in pair)
-            sentence = f"With {extra_run.label}, {name} differs between rank {one} and rank {other}."
+            rank, other = (block.ranks[0] for block in pair)
+            sentence = f"With {extra_run.label}, {name} differs between rank {rank} and rank {other}."
         yield f"{extra_run.label}: copies of {name}", sentence
 
 
@@ -47,18 +47,18 @@ def refusal(extra_run: ExtraRun) -> str:
     return f"With {extra_run.label} the implementation fails: {extra_run.refused.rstrip('.')}."
 
 
-def _beyond(case_run: CaseRun, extra_run: ExtraRun, one: TensorComparison) -> str:
-    if one.excess.ratio <= case_run.bound:
+def _beyond(case_run: CaseRun, extra_run: ExtraRun, comparison: TensorComparison) -> str:
+    if comparison.excess.ratio <= case_run.bound:
         return ""
-    rows = "" if one.excess.blocks == 1 else f" rows {one.excess.rows[0]}-{one.excess.rows[1] - 1}"
+    rows = "" if comparison.excess.blocks == 1 else f" rows {comparison.excess.rows[0]}-{comparison.excess.rows[1] - 1}"
     return (
-        f"With {extra_run.label}, {one.tensor}{rows} is off by {one.excess.error:.3g}; rounding explains "
-        f"{one.excess.yardstick:.3g}, the bound is {case_run.bound:g} times that."
+        f"With {extra_run.label}, {comparison.tensor}{rows} is off by {comparison.excess.error:.3g}; rounding explains "
+        f"{comparison.excess.yardstick:.3g}, the bound is {case_run.bound:g} times that."
     )
 
 
 def _lost(case_run: CaseRun, compared: Sequence[TensorComparison]) -> list[str]:
     """What the case and the oracle both have, and the run has not."""
-    found = {one.tensor for one in compared}
-    known = {one.tensor for one in case_run.comparisons if one.step == 0}
-    return sorted(known - found)
+    observed = {comparison.tensor for comparison in compared}
+    known = {comparison.tensor for comparison in case_run.comparisons if comparison.step == 0}
+    return sorted(known - observed)

@@ -73,7 +73,9 @@ def _first_batch(runs: Runs, second: Model) -> Arrays:
 def _second_holds(case_run: CaseRun, extra_run: ExtraRun) -> Iterator[Finding]:
     """Where the case itself is wrong by itself, so may the other model be: that says nothing of the two together."""
     known = case_run.others.get(extra_run.label)
-    if known is None or any(one.excess.ratio > case_run.bound for one in case_run.comparisons if one.step == 0):
+    if known is None or any(
+        comparison.excess.ratio > case_run.bound for comparison in case_run.comparisons if comparison.step == 0
+    ):
         return
     contract, reference = known
     evidence = replace(case_run.evidence, initial={}, steps=(extra_run.observations,))

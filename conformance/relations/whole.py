@@ -28,11 +28,11 @@ def difference(name: str, expected: ExtraRun, extra_run: ExtraRun) -> str:
         return ""
     if before.shape != after.shape:
         return f"With {extra_run.label}, {name} has shape {after.shape} instead of {before.shape}."
-    one, other = gathered(before, expected.mesh), gathered(after, extra_run.mesh)
-    if one.tobytes() == other.tobytes():
+    whole, other = gathered(before, expected.mesh), gathered(after, extra_run.mesh)
+    if whole.tobytes() == other.tobytes():
         return ""
-    wrong = int((one.reshape(-1).view("u8") != other.reshape(-1).view("u8")).sum())
-    return f"With {extra_run.label}, {wrong} of {one.size} elements of {name} have other bits."
+    wrong = int((whole.reshape(-1).view("u8") != other.reshape(-1).view("u8")).sum())
+    return f"With {extra_run.label}, {wrong} of {whole.size} elements of {name} have other bits."
 
 
 def one_axis(expected: ExtraRun, extra_run: ExtraRun) -> str | None:
@@ -43,5 +43,5 @@ def one_axis(expected: ExtraRun, extra_run: ExtraRun) -> str | None:
         if before is not after and before.shape == after.shape:
             wrong |= {*ranks_beyond(after, gathered(before, mesh), np.zeros(before.shape), mesh)}
     positions = {axis: {mesh.coordinates(rank)[axis] for rank in wrong} for axis in mesh.axes}
-    found = [axis for axis in mesh.axes if 0 < len(positions[axis]) < mesh.size(axis)]
-    return found[0] if len(found) == 1 else None
+    axes = [axis for axis in mesh.axes if 0 < len(positions[axis]) < mesh.size(axis)]
+    return axes[0] if len(axes) == 1 else None

@@ -91,24 +91,28 @@ def show(before: Path, after: Path, *, as_json: bool) -> int:
     old, new = read(before), read(after)
     for complaint in (*old.complaints, *new.complaints):
         print(complaint, file=sys.stderr)
-    found = compare(old, new)
+    comparison = compare(old, new)
     if as_json:
-        print(json.dumps(_finite(asdict(found))))
+        print(json.dumps(_finite(asdict(comparison))))
     else:
-        _show(found)
-    if not found.common:
+        _show(comparison)
+    if not comparison.common:
         print(f"{before} and {after} have no case in common: nothing was compared.", file=sys.stderr)
-    return 1 if found.worse or not found.common else 0
+    return 1 if comparison.worse or not comparison.common else 0
 
 
-def _show(found: RunComparison) -> None:
-    if found.changes:
-        show_table(("change", "verdict", "error/bound", "case"), [_row(change) for change in found.changes])
-    took = f"; they took {found.seconds_factor:.2f} times as long (median)" if found.seconds_factor is not None else ""
-    nothing = "" if found.changes else ", nothing changed"
-    print(f"{formatting.count(found.common, 'case')} in both runs{nothing}{took}.")
-    if found.worse:
-        print(f"{formatting.count(len(found.worse), 'verdict')} got worse.")
+def _show(comparison: RunComparison) -> None:
+    if comparison.changes:
+        show_table(("change", "verdict", "error/bound", "case"), [_row(change) for change in comparison.changes])
+    took = (
+        f"; they took {comparison.seconds_factor:.2f} times as long (median)"
+        if comparison.seconds_factor is not None
+        else ""
+    )
+    nothing = "" if comparison.changes else ", nothing changed"
+    print(f"{formatting.count(comparison.common, 'case')} in both runs{nothing}{took}.")
+    if comparison.worse:
+        print(f"{formatting.count(len(comparison.worse), 'verdict')} got worse.")
 
 
 def _row(change: Change) -> tuple[str, str, str, str]:
@@ -126,9 +130,9 @@ def _row(change: Change) -> tuple[str, str, str, str]:
 def _finite(value: object) -> object:
     """JSON knows no infinity: written as in the records."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

@@ -49,11 +49,11 @@ class Histogram:
 
 def histograms(records: Sequence[CaseRecord]) -> list[Histogram]:
     """One histogram per dtype: each check's worst error/bound of each group of observables."""
-    found: dict[str, list[float]] = {}
+    by_dtype: dict[str, list[float]] = {}
     for record in records:
         for check in record.checks:
-            found.setdefault(record.dtype, []).extend(check.ratios.values())
-    return [_histogram(dtype, sorted(found[dtype], key=_order)) for dtype in DTYPES if found.get(dtype)]
+            by_dtype.setdefault(record.dtype, []).extend(check.ratios.values())
+    return [_histogram(dtype, sorted(by_dtype[dtype], key=_order)) for dtype in DTYPES if by_dtype.get(dtype)]
 
 
 def _order(ratio: float) -> float:

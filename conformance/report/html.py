@@ -53,7 +53,7 @@ def html(results: Results) -> str:
         run=results.run,
         complaints=[*results.complaints, *notes(records, results.run)],
         records=records,
-        counts=[(one, number) for one in (*VERDICTS, NOT_HERE) if (number := _outcomes(records)[one])],
+        counts=[(outcome, number) for outcome in (*VERDICTS, NOT_HERE) if (number := _outcomes(records)[outcome])],
         unexpected=[record for record in records if not record.as_expected],
         refused=[record for record in records if record.as_expected and record.outcome == "unsupported"],
         not_held=list(not_held(records)),
@@ -132,7 +132,11 @@ def _shares(spent: dict[str, Any], total: float) -> list[tuple[str, float]]:
     whole = max(total, sum(spent.values()))
     if not whole or not math.isfinite(whole):
         return []
-    return [(name, one / whole) for name, one in {**spent, "other": whole - sum(spent.values())}.items() if one > 0]
+    return [
+        (name, seconds / whole)
+        for name, seconds in {**spent, "other": whole - sum(spent.values())}.items()
+        if seconds > 0
+    ]
 
 
 def write_html(results: Results) -> Path:

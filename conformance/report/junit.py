@@ -61,21 +61,21 @@ def _case(record: CaseRecord) -> Element:
 
 def properties_of(record: CaseRecord) -> dict[str, str]:
     """The figures of a case, by name: its axes of the matrix, then error, bound and ratio of each check."""
-    found = {
+    properties = {
         "verdict": record.verdict, "implementation": record.implementation, "framework": record.framework,
         "mesh": str(record.layout), "dtype": record.dtype, "seed": str(record.seed),
     }  # fmt: skip
     if record.not_held:
-        found["not_held"] = " ".join(record.not_held)
+        properties["not_held"] = " ".join(record.not_held)
     for check in record.checks:
-        found[f"{check.check}.compared"] = str(check.compared)
+        properties[f"{check.check}.compared"] = str(check.compared)
         if check.worst is not None:
-            found[f"{check.check}.error"] = f"{check.worst.error:.6g}"
-            found[f"{check.check}.bound"] = f"{check.worst.bound:.6g}"
-            found[f"{check.check}.ratio"] = f"{check.worst.ratio:.6g}"
+            properties[f"{check.check}.error"] = f"{check.worst.error:.6g}"
+            properties[f"{check.check}.bound"] = f"{check.worst.bound:.6g}"
+            properties[f"{check.check}.ratio"] = f"{check.worst.ratio:.6g}"
     for phase, seconds in record.phases.items():
-        found[f"{phase}_seconds"] = f"{seconds:.6g}"
-    return found
+        properties[f"{phase}_seconds"] = f"{seconds:.6g}"
+    return properties
 
 
 def write_junit(results: Results) -> Path:

@@ -48,8 +48,8 @@ class Cell:
 
 def shade(record: CaseRecord) -> int:
     """Which of the shades a record has; a failure is never shaded as a pass."""
-    found = sum(_ratio(record) > limit for limit in SHADES)
-    return found if record.verdict in ("pass", "waived") else max(found, 4)
+    shaded = sum(_ratio(record) > limit for limit in SHADES)
+    return shaded if record.verdict in ("pass", "waived") else max(shaded, 4)
 
 
 def _worst(record: CaseRecord) -> float | None:
@@ -97,7 +97,7 @@ def matrices(records: Sequence[CaseRecord]) -> list[Matrix]:
     for record in records:
         planted = [f"with {name}" for name in (record.fault, record.mutation) if name]
         groups.setdefault((" ".join([record.implementation, *planted]), record.framework), []).append(record)
-    return [_matrix(name, framework, found) for (name, framework), found in sorted(groups.items())]
+    return [_matrix(name, framework, group) for (name, framework), group in sorted(groups.items())]
 
 
 def _matrix(name: str, framework: str, records: Sequence[CaseRecord]) -> Matrix:
@@ -107,7 +107,10 @@ def _matrix(name: str, framework: str, records: Sequence[CaseRecord]) -> Matrix:
     for record in records:
         cells.setdefault((record.contract, record.dtype, record.layout), []).append(record)
     rows = tuple(
-        (contract, tuple(Cell(records=tuple(cells.get((contract, one.dtype, one.mesh), ()))) for one in columns))
+        (
+            contract,
+            tuple(Cell(records=tuple(cells.get((contract, column.dtype, column.mesh), ()))) for column in columns),
+        )
         for contract in contracts
     )
     unexpected = sum(not record.as_expected for record in records)
@@ -117,8 +120,10 @@ def _matrix(name: str, framework: str, records: Sequence[CaseRecord]) -> Matrix:
 
 def _columns(records: Iterable[CaseRecord]) -> tuple[Column, ...]:
     """Widest dtype first, then small meshes before large ones."""
-    found = {(record.dtype, record.layout) for record in records}
-    ordered = sorted(found, key=lambda one: (DTYPES.index(one[0]), one[1].devices, len(one[1].sizes), str(one[1])))
+    columns = {(record.dtype, record.layout) for record in records}
+    ordered = sorted(
+        columns, key=lambda column: (DTYPES.index(column[0]), column[1].devices, len(column[1].sizes), str(column[1]))
+    )
     before = (None, *(dtype for dtype, _ in ordered))
     return tuple(
         Column(dtype=dtype, mesh=mesh, first=dtype != last)

@@ -58,10 +58,11 @@ def markdown(results: Results) -> Iterator[str]:
     yield f"| contract | {' | '.join(_escaped(name) for name in names)} |"
     yield f"|{' --- |' * (len(names) + 1)}"
     for contract in sorted({record.contract for record in records}):
-        found = [
-            cell([one for one in records if one.contract == contract and one.implementation == name]) for name in names
+        cells = [
+            cell([record for record in records if record.contract == contract and record.implementation == name])
+            for name in names
         ]
-        yield f"| {contract} | {' | '.join(found)} |"
+        yield f"| {contract} | {' | '.join(cells)} |"
     unexpected = [record for record in records if not record.as_expected]
     for record in unexpected[:MOST_FAILURES]:
         yield f"\n## {record.verdict}: `{record.case}`\n"

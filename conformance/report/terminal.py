@@ -113,7 +113,7 @@ def not_held(records: Sequence[CaseRecord]) -> Iterator[str]:
         name
         for record in records
         if record.verdict == "pass"
-        for name in {one.partition(":")[0] for one in record.not_held}
+        for name in {said.partition(":")[0] for said in record.not_held}
     )
     for name, number in sorted(counts.items()):
         yield f"{number:,} of those that pass {'has' if number == 1 else 'have'} {name}."

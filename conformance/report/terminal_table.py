@@ -38,9 +38,9 @@ class Block:
 
 def show_blocks(records: Sequence[CaseRecord]) -> None:
     """Print all of them: coloured on a terminal, plain in a pipe."""
-    found = blocks(records)
-    rooms = _rooms(found, _width())
-    for block in found:
+    shown = blocks(records)
+    rooms = _rooms(shown, _width())
+    for block in shown:
         print()
         for number, line in enumerate(_lines(block, rooms)):
             _print(block, number, line)
@@ -50,7 +50,9 @@ def blocks(records: Sequence[CaseRecord]) -> list[Block]:
     """One block per suite, all with the same columns: those in which there is something to count."""
     outcomes = {record.outcome for record in records}
     counted = [title for title, those in COUNTED.items() if outcomes.intersection(those)]
-    return [_block(suite, [one for one in records if one.suite == suite], counted) for suite in _suites(records)]
+    return [
+        _block(suite, [record for record in records if record.suite == suite], counted) for suite in _suites(records)
+    ]
 
 
 def _suites(records: Sequence[CaseRecord]) -> list[str]:
@@ -62,8 +64,8 @@ def _block(suite: str, records: Sequence[CaseRecord], counted: Sequence[str]) ->
     ordered = sorted(keys, key=lambda key: (key[0], DTYPES.index(key[1])))
     rows, red, last = [], set(), ""
     for number, (implementation, dtype) in enumerate(ordered):
-        own = [one for one in records if (one.implementation, one.dtype) == (implementation, dtype)]
-        counts = [sum(one.outcome in COUNTED[title] for one in own) for title in counted]
+        own = [record for record in records if (record.implementation, record.dtype) == (implementation, dtype)]
+        counts = [sum(record.outcome in COUNTED[title] for record in own) for title in counted]
         name = "" if implementation == last else implementation
         rows.append((name, dtype, *(str(count or "") for count in counts), *_worst(own)))
         red |= {(number, 2 + i) for i, title in enumerate(counted) if counts[i] and title in BAD}
@@ -82,17 +84,17 @@ def _worst(records: Sequence[CaseRecord]) -> tuple[str, str]:
     held = [record for record in records if record.worst is not None]
     if not held:
         return "", ""
-    found = max(held, key=lambda record: record.worst.ratio if record.worst else 0.0)
-    return formatting.ratio(found.worst.ratio if found.worst else None), found.contract.partition("/")[2]
+    farthest = max(held, key=lambda record: record.worst.ratio if record.worst else 0.0)
+    return formatting.ratio(farthest.worst.ratio if farthest.worst else None), farthest.contract.partition("/")[2]
 
 
 def _width() -> int:
     return min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
 
 
-def _rooms(found: Sequence[Block], width: int) -> list[int]:
+def _rooms(shown: Sequence[Block], width: int) -> list[int]:
     """The width of each column. Where all of it would not fit, contracts give way, then paths, then other names."""
-    lines = [row for block in found for row in (block.head, *block.rows)]
+    lines = [row for block in shown for row in (block.head, *block.rows)]
     rooms = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     last, registered = len(rooms) - 1, max(len(row[0]) for row in lines if "/" not in row[0])
     for column, least in ((last, NAMES), (0, registered), (last, 0), (0, NAMES)):

@@ -54,11 +54,11 @@ class Drawing:
 
 def drawings(records: Sequence[CaseRecord]) -> list[Drawing]:
     """Every timeline of the records once, in the order of their titles."""
-    found: dict[TimelineRecord, int] = {}
+    counts: dict[TimelineRecord, int] = {}
     for record in records:
         if record.timeline is not None:
-            found[record.timeline] = found.get(record.timeline, 0) + 1
-    return [_drawn(timeline, found[timeline]) for timeline in sorted(found, key=lambda one: one.title)]
+            counts[record.timeline] = counts.get(record.timeline, 0) + 1
+    return [_drawn(timeline, counts[timeline]) for timeline in sorted(counts, key=lambda timeline: timeline.title)]
 
 
 def _drawn(timeline: TimelineRecord, cases: int) -> Drawing:

@@ -53,13 +53,13 @@ class Node:
 
 def narrow_arithmetic(nodes: list[Node], observed: Mapping[str, Node]) -> tuple[Operation, ...]:
     """All narrow arithmetic of a step: `nodes` are those of its operations, `observed` those of its observations."""
-    found = list(statistics(nodes))
+    operations = list(statistics(nodes))
     for name, node in observed.items():
         if name.startswith("gradients/"):
-            found += gradient_sums(name, node)
+            operations += gradient_sums(name, node)
         elif name == "loss":
-            found += loss_sums(name, node)
-    return distinct(found)
+            operations += loss_sums(name, node)
+    return distinct(operations)
 
 
 def gradient_sums(tensor: str, root: Node) -> Iterator[Operation]:
@@ -137,29 +137,29 @@ def _exchanged(node: Node) -> tuple[str, ...]:
     """The axes over which one of the terms of a sum has just travelled."""
     pending, seen = [(source, LONGEST) for source in node.sources], set()
     while pending:
-        one, left = pending.pop()
-        if one.kind == COLLECTIVE and one.name in EXCHANGES:
-            return one.axes
-        if one.kind == MOVE and left and id(one) not in seen:
-            seen.add(id(one))
-            pending += [(source, left - 1) for source in one.sources]
+        term, left = pending.pop()
+        if term.kind == COLLECTIVE and term.name in EXCHANGES:
+            return term.axes
+        if term.kind == MOVE and left and id(term) not in seen:
+            seen.add(id(term))
+            pending += [(source, left - 1) for source in term.sources]
     return ()
 
 
 def _differentiations(node: Node) -> set[int | None]:
     """Those that have made the terms of a sum."""
-    found: set[int | None] = set()
+    tasks: set[int | None] = set()
     pending, seen = [node], set()
     while pending:
-        one = pending.pop()
-        if id(one) in seen:
+        term = pending.pop()
+        if id(term) in seen:
             continue
-        seen.add(id(one))
-        if one.kind in (MOVE, ADD, COLLECTIVE) or one is node:
-            pending += one.sources
-        elif one.derived:
-            found.add(one.backward)
-    return found
+        seen.add(id(term))
+        if term.kind in (MOVE, ADD, COLLECTIVE) or term is node:
+            pending += term.sources
+        elif term.derived:
+            tasks.add(term.backward)
+    return tasks
 
 
 def _down_to_sum(node: Node) -> list[Node]:
@@ -167,8 +167,8 @@ def _down_to_sum(node: Node) -> list[Node]:
     pending: list[tuple[Node, tuple[Node, ...]]] = [(node, (node,))]
     seen: set[int] = set()
     while pending:
-        one, path = pending.pop()
-        for source in one.sources:
+        reached, path = pending.pop()
+        for source in reached.sources:
             if source.kind == REDUCE:
                 return [*path, source]
             if source.kind in (MOVE, ADD, COLLECTIVE) and len(path) < LONGEST and id(source) not in seen:
@@ -181,10 +181,10 @@ def _exponential(node: Node) -> list[Node]:
     """The exponentials that a sum adds up and the sum itself; empty where it adds up something else."""
     pending, seen = [(source, LONGEST) for source in node.sources], set()
     while pending:
-        one, left = pending.pop()
-        if one.kind == EXP:
-            return [one, node]
-        if one.kind == MOVE and left and id(one) not in seen:
-            seen.add(id(one))
-            pending += [(source, left - 1) for source in one.sources]
+        term, left = pending.pop()
+        if term.kind == EXP:
+            return [term, node]
+        if term.kind == MOVE and left and id(term) not in seen:
+            seen.add(id(term))
+            pending += [(source, left - 1) for source in term.sources]
     return []

@@ -127,9 +127,9 @@ class JaxFlow:
         eqn, name = place.eqn, place.eqn.primitive.name
         result = eqn.outvars[number]
         dtype = version.rounded_to(eqn) or _dtype(result)
-        uniform = _is_scalar(result) or (kind == MOVE and bool(sources) and all(one.uniform for one in sources))
+        uniform = _is_scalar(result) or (kind == MOVE and bool(sources) and all(source.uniform for source in sources))
         node = Node(kind=kind, name=name, dtype=dtype, sources=sources, uniform=uniform)
-        node.derived = is_backward(place) or any(one.derived for one in sources)
+        node.derived = is_backward(place) or any(source.derived for source in sources)
         node.backward = 0 if is_backward(place) else None
         moves = name in _MOVES or name in _CONTROL or (name in KINDS and name not in version.REDUCTIONS)
         drawn = name.startswith(_DRAWS)
@@ -154,7 +154,7 @@ def _holds_whole(value: Any) -> bool:
 
 def _scaled(sources: list[Node], backward: bool) -> list[Node]:
     """What a product or quotient with one number scales; nothing where both operands vary."""
-    varying = [one for one in sources if not one.uniform]
+    varying = [source for source in sources if not source.uniform]
     if varying:
         return varying if len(varying) == 1 else []
     return [] if backward else sources[:1]

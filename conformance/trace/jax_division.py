@@ -46,7 +46,7 @@ def divisions(
     products = sum(place.frame.trips * product_flops(place.eqn) for place in places)
     outside = sum(place.frame.trips * operations(place.eqn) for place in places if place.frame.sizes is None)
     named = frozenset(_sharded_axes(places, state))
-    found, own = {}, _Varying()
+    by_axis, own = {}, _Varying()
     own.program(program, [NONE] * len(program.jaxpr.invars), Frame())
     everything, nothing = (
         Division(alike=0, own=total, own_products=products),
@@ -56,14 +56,14 @@ def divisions(
     for axis in (axis for axis in mesh.axes if mesh.size(axis) > 1):
         mine = own.operations.get(axis, 0)
         if mine or (axis in manual and outside <= LITTLE * total):
-            found[axis] = Division(alike=max(total - mine, 0), own=mine, own_products=own.products.get(axis, 0))
+            by_axis[axis] = Division(alike=max(total - mine, 0), own=mine, own_products=own.products.get(axis, 0))
         elif axis in named:
-            found[axis] = everything
+            by_axis[axis] = everything
         else:
             text = compiled() if text is None else text
             if text is not None:
-                found[axis] = everything if axis in spanned_axes(text, mesh) else nothing
-    return found
+                by_axis[axis] = everything if axis in spanned_axes(text, mesh) else nothing
+    return by_axis
 
 
 def operations(eqn: JaxprEqn) -> int:
@@ -138,11 +138,13 @@ class _Varying:
     def shard_map(self, place: Place, given: list[Axes]) -> list[Axes]:
         ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
         manual, nested = frozenset(version.manual_axes(place.eqn)), place.frame.sizes is not None
-        pairs = [(one, frozenset(_named(spec)) & manual) for one, spec in zip(given, params["in_specs"], strict=True)]
-        outs = self.program(program, [one | named if nested else named - one for one, named in pairs], frame)
+        pairs = [(axes, frozenset(_named(spec)) & manual) for axes, spec in zip(given, params["in_specs"], strict=True)]
+        outs = self.program(program, [axes | named if nested else named - axes for axes, named in pairs], frame)
         if nested:
-            return [one - manual | frozenset(_named(spec)) for one, spec in zip(outs, params["out_specs"], strict=True)]
-        return [frozenset(_named(spec)) - one for one, spec in zip(outs, params["out_specs"], strict=True)]
+            return [
+                axes - manual | frozenset(_named(spec)) for axes, spec in zip(outs, params["out_specs"], strict=True)
+            ]
+        return [frozenset(_named(spec)) - axes for axes, spec in zip(outs, params["out_specs"], strict=True)]
 
     def scan(self, place: Place, given: list[Axes]) -> list[Axes]:
         ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
@@ -158,7 +160,7 @@ class _Varying:
         settled = self._settled(lambda now: self.program(body, now, body_frame), inner, slice(n_body, None), body_frame)
         stops = NONE.union(*self.program(cond, [*given[:n_cond], *settled[n_body:]], cond_frame))
         outs = self.program(body, settled, body_frame)
-        return outs if body_frame.sizes is None else [one | stops for one in outs]
+        return outs if body_frame.sizes is None else [axes | stops for axes in outs]
 
     def cond(self, place: Place, given: list[Axes]) -> list[Axes]:
         index, *operands = given
@@ -183,7 +185,7 @@ class _Varying:
         while True:
             outs = run(given)
             pairs = zip(given[carry], outs, strict=True)
-            wider = [one & out if frame.sizes is None else one | out for one, out in pairs]
+            wider = [before & out if frame.sizes is None else before | out for before, out in pairs]
             if wider == given[carry]:
                 self._counting = counting
                 return given
@@ -211,11 +213,11 @@ def _communicated(place: Place, given: list[Axes]) -> list[Axes]:
         return [axes] * len(eqn.outvars)
     apart = eqn.params.get("axis_index_groups") is not None
     if name in version.REDUCTIONS or name in version.GATHERS:
-        return [one | axes if apart else one - axes for one in given]
+        return [varies | axes if apart else varies - axes for varies in given]
     if name == "ppermute":
         whole = len(eqn.params["perm"]) == math.prod((place.frame.sizes or {}).get(axis, 1) for axis in axes)
-        return [one if whole and not one & axes else one | axes for one in given]
-    return [one | axes for one in given]
+        return [varies if whole and not varies & axes else varies | axes for varies in given]
+    return [varies | axes for varies in given]
 
 
 def _named(spec: Any) -> Iterator[str]:
@@ -231,7 +233,7 @@ def _sharded_axes(places: Iterable[Place], state: Any) -> Iterator[str]:
     for place in places:
         if place.frame.sizes is None and place.eqn.primitive.name != "shard_map":
             for value in place.eqn.params.values():
-                for one in value if isinstance(value, (tuple, list)) else (value,):
-                    yield from _named(getattr(one, "spec", ()))
+                for item in value if isinstance(value, (tuple, list)) else (value,):
+                    yield from _named(getattr(item, "spec", ()))
             for atom in place.eqn.outvars:
                 yield from _named(getattr(getattr(atom.aval, "sharding", None), "spec", ()))

@@ -19,11 +19,11 @@ def spanned_axes(text: str, mesh: Mesh) -> frozenset[str]:
 
     Devices are numbered as in the mesh. A program for one device has no collectives, and spans none.
     """
-    found: set[str] = set()
+    spanned: set[str] = set()
     for group in _groups(text, mesh.devices):
         places = [mesh.coordinates(rank) for rank in group if rank < mesh.devices]
-        found |= {axis for axis in mesh.axes if len({place[axis] for place in places}) > 1}
-    return frozenset(found)
+        spanned |= {axis for axis in mesh.axes if len({place[axis] for place in places}) > 1}
+    return frozenset(spanned)
 
 
 def _groups(text: str, devices: int) -> Iterator[list[int]]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 
+from conformance.contract.errors import ShardproofError
+from conformance.contract.implementation import Phase
 from conformance.trace import jax_version as version
 from conformance.trace.jax_collectives import Call, perform, read_call
 from conformance.trace.jax_version import ClosedJaxpr, Jaxpr, JaxprEqn
@@ -37,7 +39,7 @@ class Frame:
     trips: int = 1
 
     @property
-    def phase(self) -> str:
+    def phase(self) -> Phase:
         """`update` in a scope of that name, `backward` in a transposition or a scope `backward`, else `forward`."""
         if re.search(r"\bupdate\b", self.names):
             return "update"
@@ -260,7 +262,7 @@ _CONTROL: dict[str, Callable[[Place, list[Any], Owner], Any]] = {
 }
 
 
-class UnreadableCollectiveError(TypeError):
+class UnreadableCollectiveError(ShardproofError, TypeError):
     """A collective that this module does not know; the message is one sentence."""
 
 

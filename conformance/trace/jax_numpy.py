@@ -42,10 +42,10 @@ def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _integer_pow(eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
     power = eqn.params["y"]
-    found = np.ones_like(x)
+    product = np.ones_like(x)
     for _ in range(abs(power)):
-        found = found * x
-    return 1 / found if power < 0 else found
+        product = product * x
+    return 1 / product if power < 0 else product
 
 
 def _select_n(eqn: JaxprEqn, *values: np.ndarray) -> np.ndarray:
@@ -69,7 +69,7 @@ def _to_result(eqn: JaxprEqn, x: np.ndarray, *_: Any) -> np.ndarray:
 def _slice(eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
     starts, limits = eqn.params["start_indices"], eqn.params["limit_indices"]
     strides = eqn.params["strides"] or [1] * len(starts)
-    return x[(slice(None), *(slice(*one) for one in zip(starts, limits, strides, strict=True)))]
+    return x[(slice(None), *(slice(*bounds) for bounds in zip(starts, limits, strides, strict=True)))]
 
 
 def _within(dims: Any) -> tuple[int, ...]:

@@ -48,7 +48,7 @@ class StochasticStep:
         with np.errstate(all="ignore"):
             results = _Evaluation(arithmetic, len(members)).run(program, stacked)
         results = [_numpy(result, len(members)) for result in results]
-        return [jax.tree_util.tree_unflatten(out, [one[n] for one in results]) for n in range(len(members))]
+        return [jax.tree_util.tree_unflatten(out, [result[n] for result in results]) for n in range(len(members))]
 
     def _program(self, state: Any, batch: Any, leaves: Leaves) -> tuple[ClosedJaxpr, Any]:
         key = tuple((np.shape(leaf), str(np.asarray(leaf).dtype)) for leaf in leaves)
@@ -125,14 +125,14 @@ class _Evaluation:
         """Members that take the same branch go through it together."""
         branches = eqn.params["branches"]
         taken = np.clip(np.asarray(values[0]).astype(int), 0, len(branches) - 1)
-        found: list[np.ndarray] | None = None
+        merged: list[np.ndarray] | None = None
         for branch in sorted(set(taken.tolist())):
             chosen = taken == branch
             outs = self._of_some(branches[branch], values[1:], chosen)
-            found = found or [np.zeros((self.members, *out.shape[1:]), out.dtype) for out in outs]
-            for whole, out in zip(found, outs, strict=True):
+            merged = merged or [np.zeros((self.members, *out.shape[1:]), out.dtype) for out in outs]
+            for whole, out in zip(merged, outs, strict=True):
                 whole[chosen] = out
-        return found or []
+        return merged or []
 
     def _of_some(self, program: ClosedJaxpr, values: Leaves, chosen: np.ndarray) -> Leaves:
         some = _Evaluation(self.arithmetic, int(chosen.sum()))
@@ -189,9 +189,9 @@ def _size(program: ClosedJaxpr) -> int:
 
 def _programs(eqn: JaxprEqn) -> Iterator[ClosedJaxpr]:
     for value in eqn.params.values():
-        for one in value if isinstance(value, tuple | list) else [value]:
-            if isinstance(one, ClosedJaxpr):
-                yield one
+        for item in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(item, ClosedJaxpr):
+                yield item
 
 
 def _is_key(value: Any) -> bool:
@@ -255,27 +255,27 @@ def _scatter_add(arithmetic: Stochastic, eqn: JaxprEqn, *values: np.ndarray) -> 
     """Updates in another order: those that meet in one place are added up in it."""
     numbers = eqn.params["dimension_numbers"]
     free = [dim for dim in range(values[2].ndim - 1) if dim not in numbers.update_window_dims]
-    found = []
+    sums = []
     for x, where, y in zip(*values, strict=True):
         if free and not numbers.scatter_indices_batching_dims:
             longest = max(range(len(free)), key=lambda n: y.shape[free[n]])
             [order] = arithmetic.orders(1, y.shape[free[longest]])
             where, y = where.take(order, longest), y.take(order, free[longest])
-        found.append(np.asarray(bound(eqn, [x, where, y])[0]))
-    return arithmetic.rounded(np.stack(found))
+        sums.append(np.asarray(bound(eqn, [x, where, y])[0]))
+    return arithmetic.rounded(np.stack(sums))
 
 
 def _convolution(arithmetic: Stochastic, eqn: JaxprEqn, *values: np.ndarray) -> np.ndarray:
     """Input channels in another order, every term rounded."""
     numbers = eqn.params["dimension_numbers"]
     grouped = eqn.params["feature_group_count"] > 1 or eqn.params["batch_group_count"] > 1
-    found = []
+    convolved = []
     for x, kernel in zip(*map(arithmetic.rounded, values), strict=True):
         [order] = arithmetic.orders(1, x.shape[numbers.lhs_spec[1]])
         if not grouped:
             x, kernel = x.take(order, numbers.lhs_spec[1]), kernel.take(order, numbers.rhs_spec[1])
-        found.append(np.asarray(bound(eqn, [x, kernel])[0]))
-    return arithmetic.rounded(np.stack(found))
+        convolved.append(np.asarray(bound(eqn, [x, kernel])[0]))
+    return arithmetic.rounded(np.stack(convolved))
 
 
 _ORDERED: dict[str, Callable[..., np.ndarray]] = {

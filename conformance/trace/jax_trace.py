@@ -70,13 +70,15 @@ class Program:
 
     @cached_property
     def _collectives(self) -> tuple[Numbered, ...]:
-        found: list[Numbered] = []
+        collectives: list[Numbered] = []
         for place in walk(self._jaxpr.jaxpr, Frame()):
             if place.call is not None:
-                earlier = _earlier(place, found)
+                earlier = _earlier(place, collectives)
                 what = _describe(place, place.call, self.mesh, any(earlier))
-                found.append(Numbered(number=len(found), place=place, call=place.call, what=what, earlier=earlier))
-        return tuple(found)
+                collectives.append(
+                    Numbered(number=len(collectives), place=place, call=place.call, what=what, earlier=earlier)
+                )
+        return tuple(collectives)
 
     def sites(self) -> tuple[Site, ...]:
         """Every collective in program order, the transposed ones too, with the operators that apply to it."""
@@ -213,14 +215,14 @@ class _Mutant(Owner):
         return [x if where is None else self._operands[where[0]][where[1]] for x, where in pairs]
 
 
-def _earlier(place: Place, found: list[Numbered]) -> tuple[tuple[Path, int] | None, ...]:
+def _earlier(place: Place, collectives: list[Numbered]) -> tuple[tuple[Path, int] | None, ...]:
     """For each operand, the latest earlier operand of that shape and dtype whose value can be seen from here."""
 
     def alike(left: Any, right: Any) -> bool:
         return (version.shape(left), version.dtype(left)) == (version.shape(right), version.dtype(right))
 
     def latest(wanted: Any) -> tuple[Path, int] | None:
-        for site in reversed(found):
+        for site in reversed(collectives):
             visible = place.frame.scope[: len(site.place.frame.scope)] == site.place.frame.scope
             for number, atom in enumerate(site.place.eqn.invars):
                 if visible and alike(atom, wanted):

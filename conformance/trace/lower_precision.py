@@ -26,16 +26,16 @@ def lower_precision(nodes: Sequence[Node], results: Iterable[Node]) -> tuple[Ope
     A conversion is named only where nothing is computed with what it leaves.
     """
     reached = _reached(results)
-    found = [one for one in nodes if one.rounds and BITS.get(one.dtype, 64) < 64 and id(one) in reached]
-    narrowest = min((BITS[one.dtype] for one in found), default=0)
-    found = [one for one in found if BITS[one.dtype] == narrowest]
-    computing = [one for one in found if one.name not in CONVERSIONS] or found
+    narrow = [node for node in nodes if node.rounds and BITS.get(node.dtype, 64) < 64 and id(node) in reached]
+    narrowest = min((BITS[node.dtype] for node in narrow), default=0)
+    narrow = [node for node in narrow if BITS[node.dtype] == narrowest]
+    computing = [node for node in narrow if node.name not in CONVERSIONS] or narrow
     first: dict[str, Node] = {}
-    for one in computing:
-        first.setdefault(one.place or one.name, one)
+    for node in computing:
+        first.setdefault(node.place or node.name, node)
     return tuple(
-        Operation(role=COMPUTATION, tensor="", operation=one.name, dtype=one.dtype, place=one.place)
-        for one in list(first.values())[:MOST]
+        Operation(role=COMPUTATION, tensor="", operation=node.name, dtype=node.dtype, place=node.place)
+        for node in list(first.values())[:MOST]
     )
 
 
@@ -47,11 +47,11 @@ def settle(node: Node, operands: Sequence[Node], *, moves: bool, whole: bool, dr
     drawn   it draws random bits
     """
     node.operands = list(operands)
-    floating = [one for one in operands if one.dtype in BITS]
-    varying = [one for one in operands if one.name != CONSTANT]
-    node.drawn = node.dtype != "bool" and (drawn or (bool(varying) and all(one.drawn for one in varying)))
-    node.exact = whole and all(one.exact for one in floating)
-    widest = max((BITS[one.dtype] for one in floating), default=0)
+    floating = [operand for operand in operands if operand.dtype in BITS]
+    varying = [operand for operand in operands if operand.name != CONSTANT]
+    node.drawn = node.dtype != "bool" and (drawn or (bool(varying) and all(operand.drawn for operand in varying)))
+    node.exact = whole and all(operand.exact for operand in floating)
+    widest = max((BITS[operand.dtype] for operand in floating), default=0)
     converts = widest > BITS.get(node.dtype, 64)
     node.rounds = (converts or not moves) and not node.exact and not node.drawn
 

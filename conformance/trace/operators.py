@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from conformance.contract.errors import ShardproofError
 from conformance.contract.mesh import Mesh
 
 
-class MutationError(Exception):
+class MutationError(ShardproofError):
     """A mutation that cannot be carried out on this program; the message is one sentence."""
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conformance.contract.implementation import Phase
+
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
@@ -17,7 +19,7 @@ class Site:
     number: int
     kind: str
     axes: tuple[str, ...]
-    phase: str
+    phase: Phase
     shape: tuple[int, ...]
     operators: tuple[str, ...]
     reduction: str | None = None

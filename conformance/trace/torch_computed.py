@@ -83,8 +83,8 @@ def calculated(func: Any, args: Any, kwargs: Any, out: Any) -> int:
 
 def _results(args: Any, out: Any) -> list[torch.Tensor]:
     """What a call returned; where it returned nothing, what it changed: its first argument."""
-    found = [x for x in leaves(out) if isinstance(x, torch.Tensor)]
-    return found or [x for x in leaves(args[:1]) if isinstance(x, torch.Tensor)]
+    tensors = [x for x in leaves(out) if isinstance(x, torch.Tensor)]
+    return tensors or [x for x in leaves(args[:1]) if isinstance(x, torch.Tensor)]
 
 
 def _is_floating(x: Any) -> bool:

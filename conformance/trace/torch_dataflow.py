@@ -5,6 +5,7 @@ A tensor is known by its storage: what is written in place, or through a view, b
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ from conformance.evidence.arithmetic import BITS
 from conformance.trace.dataflow import ADD, COLLECTIVE, EXP, LOG, MOVE, OTHER, REDUCE, ROOT, Node
 from conformance.trace.lower_precision import is_exact, settle
 from conformance.trace.torch_leaves import is_mutable, leaves
+
+_LOG = logging.getLogger("shardproof.trace")
 
 _KINDS = {"add": ADD, "sub": ADD, "rsub": ADD, "exp": EXP, "exp2": EXP, "log": LOG, "rsqrt": ROOT, "sqrt": ROOT}
 _KINDS |= dict.fromkeys(("sum", "mean", "var", "var_mean"), REDUCE)
@@ -92,26 +95,29 @@ class TorchFlow:
     def collective(self, name: str, axes: tuple[str, ...], sums: bool, given: Any, outputs: Any) -> None:
         """One collective: `given` are all arguments, `outputs` the tensors that hold what came back."""
         results = results_of(outputs)
-        written = {_storage(one) for one in results}
-        sent = [one for one in results_of(given) if name == "all_reduce" or _storage(one) not in written]
-        sources = [self.node(one) for one in sent]
+        written = {_storage(tensor) for tensor in results}
+        sent = [tensor for tensor in results_of(given) if name == "all_reduce" or _storage(tensor) not in written]
+        sources = [self.node(tensor) for tensor in sent]
         for result in results:
             node = self._made(COLLECTIVE, name, result, sources)
             node.axes, node.sums = axes, sums
 
     def _note(self, name: str, given: Any, results: Sequence[torch.Tensor], mutated: bool) -> None:
-        found = leaves(given)
-        tensors, whole = results_of(found), all(is_exact(np.asarray(one)) for one in found if type(one) is float)
-        held = {_storage(one) for one in tensors}
+        values = leaves(given)
+        tensors, whole = (
+            results_of(values),
+            all(is_exact(np.asarray(value)) for value in values if type(value) is float),
+        )
+        held = {_storage(tensor) for tensor in tensors}
         for result in results:
             if _storage(result) in held and not mutated:
                 continue  # a view
             overwritten = mutated and name in ("copy", "fill", "zero") and _is_whole(result)
-            terms = [one for one in tensors if not overwritten or _storage(one) != _storage(result)]
+            terms = [tensor for tensor in tensors if not overwritten or _storage(tensor) != _storage(result)]
             self._operation(name, result, terms, whole and name in _WHOLE)
 
     def _operation(self, name: str, result: torch.Tensor, terms: list[torch.Tensor], whole: bool) -> None:
-        sources = [self.node(one) for one in terms]
+        sources = [self.node(tensor) for tensor in terms]
         if name in _SCALES:
             scaled = _scaled(sources)
             self._made(MOVE if scaled else OTHER, name, result, scaled, sources, whole)
@@ -137,7 +143,7 @@ class TorchFlow:
             dtype=_dtype(result),
             sources=sources,
             uniform=_is_uniform(result),
-            derived=task != -1 or any(one.derived for one in terms or sources),
+            derived=task != -1 or any(source.derived for source in terms or sources),
             backward=task,
         )
         moves = name in _MOVES or (kind == COLLECTIVE and name not in _REDUCING)
@@ -153,17 +159,17 @@ class TorchFlow:
 
 def _scaled(sources: list[Node]) -> list[Node]:
     """What a product or quotient scales: what varies, or else what autograd made; nothing inside of autograd."""
-    varying = [one for one in sources if not one.uniform] or sources
+    varying = [source for source in sources if not source.uniform] or sources
     if len(varying) == 1:
         return varying
-    derived = [one for one in varying if one.derived]
+    derived = [source for source in varying if source.derived]
     return derived if len(derived) == 1 and torch._C._current_graph_task_id() == -1 else []
 
 
 def results_of(values: Any) -> list[torch.Tensor]:
     """The plain tensors in arguments or results."""
-    found = (one.elem if isinstance(one, AsyncCollectiveTensor) else one for one in leaves(values))
-    return [one for one in found if isinstance(one, torch.Tensor) and not isinstance(one, DTensor)]
+    plain = (leaf.elem if isinstance(leaf, AsyncCollectiveTensor) else leaf for leaf in leaves(values))
+    return [leaf for leaf in plain if isinstance(leaf, torch.Tensor) and not isinstance(leaf, DTensor)]
 
 
 def _transposed(args: Sequence[Any]) -> Iterator[list[Any]]:
@@ -190,6 +196,7 @@ def _holds_whole(tensor: torch.Tensor) -> bool:
         flat = torch.as_strided(tensor.detach(), (elements,), (1,), 0)
         return is_exact(flat.to(torch.float64, copy=True).numpy())  # what numpy has seen cannot be resized any more
     except Exception:  # a tensor without a memory that can be read
+        _LOG.debug("A tensor cannot be read, and counts as no whole numbers.", exc_info=True)
         return False
 
 

@@ -9,9 +9,9 @@ from typing import Any
 def leaves(value: Any) -> list[Any]:
     """All of them, in order: what torch's own pytree gives, in a fraction of its time."""
     if isinstance(value, (tuple, list)):
-        return [leaf for one in value for leaf in leaves(one)]
+        return [leaf for item in value for leaf in leaves(item)]
     if isinstance(value, dict):
-        return [leaf for one in value.values() for leaf in leaves(one)]
+        return [leaf for item in value.values() for leaf in leaves(item)]
     return [value]
 
 

@@ -5,6 +5,7 @@ Operations that hold a sum of their own (softmax, norms, losses) are taken apart
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from conformance.evidence.arithmetic import Operation
 from conformance.trace.lower_precision import lower_precision
 from conformance.trace.stochastic import Stochastic
 from conformance.trace.torch_dataflow import TorchFlow
+
+_LOG = logging.getLogger("shardproof.trace")
 
 aten = torch.ops.aten
 Step = Callable[[Any, Any], tuple[Any, Any]]
@@ -46,9 +49,9 @@ class StochasticStep:
             return self._step(state, batch)
         self._followed, follower = True, _Follower()
         with follower:
-            found = self._step(state, batch)
-        self.lower = follower.lower(found)
-        return found
+            returned = self._step(state, batch)
+        self.lower = follower.lower(returned)
+        return returned
 
 
 class _Follower(TorchDispatchMode):
@@ -64,13 +67,14 @@ class _Follower(TorchDispatchMode):
             if self._flow is not None and isinstance(func, torch._ops.OpOverload):
                 self._flow.operation(func, args, kwargs or {}, out)
         except Exception:  # a tensor without a memory of its own ends the following, and never the step
+            _LOG.debug("The reference's step is followed no further than %s.", func, exc_info=True)
             self._flow = None
         return out
 
     def lower(self, returned: Any) -> tuple[Operation, ...]:
         flow = self._flow
-        results = [one for one in tree_leaves(returned) if isinstance(one, torch.Tensor)]
-        return () if flow is None else lower_precision(flow.nodes, [flow.node(one) for one in results])
+        results = [leaf for leaf in tree_leaves(returned) if isinstance(leaf, torch.Tensor)]
+        return () if flow is None else lower_precision(flow.nodes, [flow.node(result) for result in results])
 
 
 class _Mode(TorchDispatchMode):
@@ -143,8 +147,8 @@ def _dims(asked: Any, rank: int) -> list[int]:
 
 def _reduced(operation: Callable[..., np.ndarray], x: torch.Tensor, dims: Any, keep: bool) -> torch.Tensor:
     asked = _dims(dims, x.ndim)
-    found = _tensor(operation(_array(x), [dim + 1 for dim in asked]))
-    return found.reshape([1 if dim in asked else size for dim, size in enumerate(x.shape)]) if keep else found
+    reduced = _tensor(operation(_array(x), [dim + 1 for dim in asked]))
+    return reduced.reshape([1 if dim in asked else size for dim, size in enumerate(x.shape)]) if keep else reduced
 
 
 def _sum(arithmetic: Stochastic, func: Any, args: Any, kwargs: Any) -> Any:
@@ -211,7 +215,7 @@ def _convolution(arithmetic: Stochastic, func: Any, args: Any, kwargs: Any) -> A
     if more[-1] == 1:  # one group
         order = torch.from_numpy(arithmetic.orders(1, kernel.shape[0 if more[4] else 1])[0])
         x, kernel = x.index_select(1, order), kernel.index_select(0 if more[4] else 1, order)
-    x, kernel = (_tensor(arithmetic.rounded(_array(one))) for one in (x, kernel))
+    x, kernel = (_tensor(arithmetic.rounded(_array(operand))) for operand in (x, kernel))
     return _rounded_result(arithmetic, func, (x, kernel, *more), kwargs)
 
 

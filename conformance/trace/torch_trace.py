@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map_only
 
 from conformance.cases.case import Mutation
 from conformance.cases.raised import said
-from conformance.contract.implementation import Traffic
+from conformance.contract.implementation import Phase, Traffic
 from conformance.contract.mesh import Mesh
 from conformance.evidence.arithmetic import Operation
 from conformance.evidence.evidence import Computed
@@ -112,7 +112,7 @@ class Recorder(Watcher):
         self._follow(lambda flow: flow.collective(call.kind, what.axes, sums, (args, kwargs), outputs))
         return out
 
-    def _phase(self, number: int) -> str:
+    def _phase(self, number: int) -> Phase:
         """`backward` when autograd issued it, `update` after the last work of autograd in the step, else `forward`."""
         if self._seen[number].backward:
             return "backward"

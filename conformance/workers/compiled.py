@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 import jax
+
+_LOG = logging.getLogger("shardproof.workers")
 
 LARGEST_BYTES = 2**29  # beyond that the folder starts afresh
 
@@ -18,7 +20,7 @@ def keep_compiled() -> None:
     """Use the folder that JAX was told to use, else our own; where none can be written, every run compiles."""
     if jax.config.values.get("jax_compilation_cache_dir") is not None:
         return
-    with suppress(OSError, RuntimeError):  # a folder that cannot be written, a user without a home
+    try:
         folder = _home() / "shardproof" / f"jax-{jax.__version__}-{_machine()}"
         folder.mkdir(parents=True, exist_ok=True)
         _limit(folder)
@@ -26,6 +28,8 @@ def keep_compiled() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    except (OSError, RuntimeError):  # a folder that cannot be written, a user without a home
+        _LOG.debug("No compiled program is kept.", exc_info=True)
 
 
 def _home() -> Path:

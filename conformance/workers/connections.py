@@ -8,11 +8,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Client, Connection, Listener
 
+from conformance.contract.errors import ShardproofError
+
 START_SECONDS = 120.0
 
 
-class WorkerFailed(RuntimeError):  # noqa: N818
+class WorkerFailed(ShardproofError, RuntimeError):  # noqa: N818
     """A worker did not start; the message says what it printed."""
+
+    status = 1
 
 
 class ConnectionListener:

@@ -51,7 +51,7 @@ def _arithmetic(parts: Sequence[Evidence]) -> tuple[Operation, ...] | None:
     """What any rank has done; None where one of them was not watched."""
     if any(part.arithmetic is None for part in parts):
         return None
-    return distinct([one for part in parts for one in part.arithmetic or ()])
+    return distinct([operation for part in parts for operation in part.arithmetic or ()])
 
 
 def _repeated(parts: Sequence[Evidence], first: Observations) -> Observations | None:
@@ -59,10 +59,12 @@ def _repeated(parts: Sequence[Evidence], first: Observations) -> Observations | 
     again = [part.repeated for part in parts if part.repeated is not None]
     if not again:
         return None
-    names = dict.fromkeys(name for one in again for name in one)
+    names = dict.fromkeys(name for observations in again for name in observations)
     pairs = [(part.steps[0], part.repeated or {}) for part in parts]
-    differing = {name for name in names for one, other in pairs if one.get(name) is not other.get(name)}
-    other = _joined([{name: one[name] for name in one if name in differing} for one in again])
+    differing = {name for name in names for repeated, other in pairs if repeated.get(name) is not other.get(name)}
+    other = _joined(
+        [{name: observations[name] for name in observations if name in differing} for observations in again]
+    )
     return {name: other[name] if name in differing else first[name] for name in names}
 
 
@@ -106,8 +108,8 @@ def _one(name: str, parts: Sequence[Observed]) -> Observed:
 def busiest(parts: Sequence[tuple[Traffic, ...]]) -> tuple[Traffic, ...]:
     """Of every kind, over the same axes in the same phase, the most that any rank has."""
     most: dict[tuple[Any, ...], Traffic] = {}
-    for one in (one for part in parts for one in part):
-        key = (one.kind, one.axes, one.phase)
-        known = most.get(key, one)
-        most[key] = replace(one, calls=max(one.calls, known.calls), bytes=max(one.bytes, known.bytes))
+    for traffic in (traffic for part in parts for traffic in part):
+        key = (traffic.kind, traffic.axes, traffic.phase)
+        known = most.get(key, traffic)
+        most[key] = replace(traffic, calls=max(traffic.calls, known.calls), bytes=max(traffic.bytes, known.bytes))
     return tuple(most.values())

@@ -7,6 +7,7 @@ lock that the kernel frees tells a folder in use from one whose owner was killed
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
@@ -17,6 +18,8 @@ from pathlib import Path
 import psutil
 
 from conformance.cases.usage import UsageError
+
+_LOG = logging.getLogger("shardproof.workers")
 
 PREFIX = "shardproof-workers-"
 VARIABLE = "SHARDPROOF_WORKERS"
@@ -54,11 +57,13 @@ def shared_parent() -> str | None:
 def remove_abandoned() -> None:
     """Remove the folders of pools that were killed, and end what their workers have started."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(OSError):
+        try:
             if folder.stat().st_uid == os.getuid() and (lock := _abandoned(folder)) is not None:
                 end_processes(folder)
                 shutil.rmtree(folder, ignore_errors=True)
                 os.close(lock)
+        except OSError:
+            _LOG.debug("'%s' is left where it is.", folder, exc_info=True)
 
 
 def _locked(folder: Path) -> int:
@@ -127,9 +132,9 @@ def _descendants(pids: set[int]) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             children.setdefault(process.ppid(), []).append(process)
-    found: list[psutil.Process] = []
+    descendants: list[psutil.Process] = []
     queue = [child for pid in pids for child in children.get(pid, ())]
     while queue:
-        found.append(queue.pop())
-        queue += children.get(found[-1].pid, ())
-    return [process for process in found if process.pid not in pids]
+        descendants.append(queue.pop())
+        queue += children.get(descendants[-1].pid, ())
+    return [process for process in descendants if process.pid not in pids]

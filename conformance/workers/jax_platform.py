@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ from conformance.workers.observe import Unreadable, arranged, plain, widened
 from conformance.workers.platform import Platform, Step, TracedStep, Work
 
 ONE_DEVICE = Mesh.parse("data=1")
+_LOG = logging.getLogger("shardproof.workers")
 
 
 class JaxPlatform(Platform):
@@ -85,9 +86,11 @@ class JaxPlatform(Platform):
     def peak_bytes(self, step: Step, state: Any, batch: Arrays) -> int | None:
         """Arguments, results and temporaries of one device, less what they share; the process's own peak counts all
         emulated devices at once."""
-        memory = None
-        with suppress(Exception):  # a step that cannot be traced has no compiled program
+        try:
             memory = jax.jit(step).lower(state, batch).compile().memory_analysis()
+        except Exception:  # a step that cannot be traced has no compiled program
+            _LOG.debug("The step does not compile as a whole: its peak is not known.", exc_info=True)
+            return None
         if memory is None:
             return None
         held = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
@@ -110,13 +113,15 @@ class JaxPlatform(Platform):
 
 def work(step: Step, state: Any, batch: Arrays) -> Work:
     """What a step of one device calculates; None where it cannot be traced."""
-    with suppress(Exception):
+    try:
         places = list(walk(jax.make_jaxpr(step)(state, batch).jaxpr, Frame(), every_branch=False))
         return (
             sum(place.frame.trips * product_flops(place.eqn) for place in places),
             sum(place.frame.trips * operations(place.eqn) for place in places),
         )
-    return None, None
+    except Exception:
+        _LOG.debug("The reference's step cannot be traced: its work is not known.", exc_info=True)
+        return None, None
 
 
 def _shards(value: jax.Array, case: Case) -> Iterator[tuple[int, Any]]:

@@ -39,12 +39,12 @@ _kept: list[Kept] = []  # one or none
 def kept(devices: int) -> Iterator[Kept]:
     """Workers for one caller at a time: those of earlier checks, unless what they have imported or seen has changed."""
     with _lock:
-        found = _sources()
-        if _kept and (_kept[0].surroundings != _surroundings() or _changed(_kept[0].sources, found)):
+        sources = _sources()
+        if _kept and (_kept[0].surroundings != _surroundings() or _changed(_kept[0].sources, sources)):
             close()
         if not _kept:
             _kept.append(Kept(workers=Workers(jax_devices=devices), surroundings=_surroundings()))
-        _kept[0].sources |= found
+        _kept[0].sources |= sources
         yield _kept[0]
 
 
@@ -53,9 +53,9 @@ def close() -> None:
     """End them; the next check starts others. In a forked process they are its parent's."""
     with _lock:
         while _kept:
-            one = _kept.pop()
-            if one.surroundings[0] == os.getpid():
-                one.workers.close()
+            last = _kept.pop()
+            if last.surroundings[0] == os.getpid():
+                last.workers.close()
 
 
 def _surroundings() -> tuple[Any, ...]:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from conformance.cases import functions
-from conformance.cases.importing import module_at, shadowing
+from conformance.cases.importing import module_at, module_named, shadowing
 from conformance.cases.raised import said
 from conformance.cases.suite import suites
 from conformance.contract.contract import Contract
+from conformance.contract.errors import ShardproofError
 from conformance.workers.jobs import Job
 
 METHODS = ("place", "step", "collect")
 
 
-class LookupFailed(Exception):  # noqa: N818
+class LookupFailed(ShardproofError):  # noqa: N818
     """A name that leads nowhere; the message is one sentence for the person who wrote it."""
 
 
@@ -28,7 +28,7 @@ def load(path: str) -> Any:
     where, _, name = path.rpartition(":")
     hint, _, file = where.partition("@") if re.match(r"[\w.]+@/", where) else ("", "", where)
     try:
-        module = module_at(Path(file), hint) if file.endswith(".py") else import_module(file)
+        module = module_at(Path(file), hint) if file.endswith(".py") else module_named(file)
     except Exception as failure:
         raise LookupFailed(f"'{file}' does not import: {said(failure)}.{shadowing(failure)}") from failure
     if not hasattr(module, name):
@@ -48,7 +48,7 @@ def contract(name: str) -> Contract:
     if feature:
         return contract(name).without(feature)
     suite = suites().get(name.partition("/")[0])
-    known = {one.name: one for one in suite.contracts} if suite is not None else {}
+    known = {listed.name: listed for listed in suite.contracts} if suite is not None else {}
     if name not in known:
         raise LookupFailed(f"No installed suite has the contract '{name}'.")
     return known[name]
@@ -56,12 +56,12 @@ def contract(name: str) -> Contract:
 
 def implementation_class(job: Job) -> type:
     """The class of a job, with the mixin of its fault in front."""
-    found = load(job.target)
-    if not isinstance(found, type):
-        raise LookupFailed(f"'{job.target}' is a {type(found).__name__}, not a class.")
-    missing = [method for method in METHODS if not callable(getattr(found, method, None))]
-    missing = missing or sorted(getattr(found, "__abstractmethods__", ()))
+    target = load(job.target)
+    if not isinstance(target, type):
+        raise LookupFailed(f"'{job.target}' is a {type(target).__name__}, not a class.")
+    missing = [method for method in METHODS if not callable(getattr(target, method, None))]
+    missing = missing or sorted(getattr(target, "__abstractmethods__", ()))
     if missing:
         raise LookupFailed(f"'{job.target}' lacks {' and '.join(missing)}: an implementation has {', '.join(METHODS)}.")
     fault = getattr(job, "fault", None)
-    return found if fault is None else type(found.__name__, (load(fault), found), {})
+    return target if fault is None else type(target.__name__, (load(fault), target), {})

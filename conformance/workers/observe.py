@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from conformance.contract.errors import ShardproofError
 from conformance.contract.implementation import Reordered
 from conformance.evidence.blocks import merged, same_bits
 from conformance.evidence.evidence import Block, Index, Observations, Observed
 
 
-class Unreadable(Exception):  # noqa: N818
+class Unreadable(ShardproofError):  # noqa: N818
     """An observation that cannot be read; the message is one sentence for the person who wrote the implementation."""
 
 
@@ -69,8 +70,10 @@ def _canonical(block: Block, index_map: Mapping[int, np.ndarray]) -> Block:
 
 def shared(again: Observations, first: Observations) -> Observations:
     """What was observed again: the very objects observed first where nothing differs, which are sent only once."""
-    return {name: first[name] if _alike(one, first.get(name)) else one for name, one in again.items()}
+    return {name: first[name] if _alike(observed, first.get(name)) else observed for name, observed in again.items()}
 
 
-def _alike(one: Observed, other: Observed | None) -> bool:
-    return other is not None and replace(one, blocks=()) == replace(other, blocks=()) and same_bits(one, other)
+def _alike(observed: Observed, other: Observed | None) -> bool:
+    return (
+        other is not None and replace(observed, blocks=()) == replace(other, blocks=()) and same_bits(observed, other)
+    )

@@ -100,8 +100,8 @@ class Platform(ABC):
         case = job.case
         key = (case.contract, job.target, getattr(job, "fault", None), case.mesh, case.dtype)
         if key not in self._warm:
-            found = contract(case.contract)
-            self._warm[key] = CachedProgram(found, implementation_class(job)(found, case.mesh, case.dtype))
+            claimed = contract(case.contract)
+            self._warm[key] = CachedProgram(claimed, implementation_class(job)(claimed, case.mesh, case.dtype))
         self._warm.move_to_end(key)
         while len(self._warm) > PROGRAMS_KEPT:
             self._warm.popitem(last=False)

@@ -81,8 +81,8 @@ class Workers:
             if self._ended:
                 return
             self._starter.shutdown()
-            for one in (*self._beside, self):
-                one._end()
+            for workers in (*self._beside, self):
+                workers._end()
             for server in self._servers:
                 server.stop()
             self._switchboard.close()
@@ -130,7 +130,7 @@ class Workers:
         """The cases that the processes of the case that was run last had been given before it, in that order."""
         crew = self._crews.get(_processes(framework, case.mesh.devices))
         given = crew.cases if crew is not None else []
-        return tuple(dict.fromkeys(one for one in given if one != case))
+        return tuple(dict.fromkeys(earlier for earlier in given if earlier != case))
 
     def run(self, job: Task, timeout_seconds: float) -> Outcome:
         """Run one job on a warm worker; whatever goes wrong there comes back as an outcome."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,10 +15,12 @@ from conformance.contract.contract import Arrays, Contract
 from conformance.evidence.evidence import ReferenceResult
 from conformance.evidence.tolerance import EPSILON, bounded_as
 from conformance.trace.stochastic import Stochastic
+from conformance.workers import lookup
 from conformance.workers.altered import altered, real_inputs
 from conformance.workers.jobs import ReferenceJob, ReferenceValuesJob
-from conformance.workers.lookup import contract, load
 from conformance.workers.platform import Clock, Work
+
+_LOG = logging.getLogger("shardproof.workers")
 
 MEMBERS = 8
 TRAINERS_KEPT = 6
@@ -60,18 +62,18 @@ class References:
 
     def reference(self, job: ReferenceJob) -> ReferenceResult:
         """The oracle and the noise around it."""
-        clock, found = Clock(), contract(job.contract)
-        parameters = found.parameters(job.seed)
-        batches = found.batches(job.seed, found.recipe.steps)
+        clock, contract = Clock(), lookup.contract(job.contract)
+        parameters = contract.parameters(job.seed)
+        batches = contract.batches(job.seed, contract.recipe.steps)
         with clock("reference"):
-            oracle = self.run(found, "float64", parameters, batches)
-            decisions = tuple(_decisions(found, step) if job.dtype != "float64" else {} for step in oracle)
+            oracle = self.run(contract, "float64", parameters, batches)
+            decisions = tuple(_decisions(contract, step) if job.dtype != "float64" else {} for step in oracle)
             given = [batch | replayed for batch, replayed in zip(batches, decisions, strict=True)]
-            noise = self.noise(found, job.dtype, parameters, given, oracle)
-            kept = self.kept(found, "float64")
+            noise = self.noise(contract, job.dtype, parameters, given, oracle)
+            kept = self.kept(contract, "float64")
             lower = kept.stochastic.lower if job.dtype == "float64" else ()
             if lower:  # good to that rounding only: what it does to the results is the yardstick
-                noise = self.noise(found, "float64", parameters, given, oracle, bounded_as(lower[0].dtype))
+                noise = self.noise(contract, "float64", parameters, given, oracle, bounded_as(lower[0].dtype))
             trainer = kept.trainer
             unmoved = self.unmoved(trainer, parameters, batches[0], oracle[0])
             flops, operations = self.work(trainer.step, trainer.place(parameters), batches[0])
@@ -90,7 +92,7 @@ class References:
 
     def noise(
         self,
-        found: Contract,
+        contract: Contract,
         dtype: str,
         parameters: Arrays,
         batches: list[Arrays],
@@ -104,23 +106,23 @@ class References:
         """
         farthest = tuple({name: np.zeros_like(value) for name, value in step.items()} for step in oracle)
         first = 0 if dtype != "float64" else 1
-        rounding = moved_as or _coarsest(found, dtype)
+        rounding = moved_as or _coarsest(contract, dtype)
         given = [_perturbed(parameters, batches, rounding, n) for n in range(first, MEMBERS + 1)]
-        for formulation in _formulations(found):
+        for formulation in _formulations(contract):
             for (moved, _), run in zip(given, self._members(formulation, dtype, given), strict=True):
                 farthest = _farthest(farthest, _begun_at(parameters, moved, run), oracle)
         return farthest
 
-    def _members(self, found: Contract, dtype: str, given: list[Given]) -> list[Steps]:
+    def _members(self, contract: Contract, dtype: str, given: list[Given]) -> list[Steps]:
         if dtype == "float64":
             try:
-                return self._stochastic(found, given)
+                return self._stochastic(contract, given)
             except Exception as failure:  # one that cannot be traced, say
-                self.kept(found, "float64").unevaluated = said(failure)
-        return [self.run(found, dtype, *one) for one in given]
+                self.kept(contract, "float64").unevaluated = said(failure)
+        return [self.run(contract, dtype, *inputs) for inputs in given]
 
-    def _stochastic(self, found: Contract, given: list[Given]) -> list[Steps]:
-        kept, arithmetic = self.kept(found, "float64"), Stochastic(MEMBERS)
+    def _stochastic(self, contract: Contract, given: list[Given]) -> list[Steps]:
+        kept, arithmetic = self.kept(contract, "float64"), Stochastic(MEMBERS)
         parameters, batches = given[0]
         elements = sum(value.size for arrays in (parameters, batches[0]) for value in arrays.values())
         width = len(given) if elements <= MOST_ELEMENTS else 1
@@ -133,13 +135,13 @@ class References:
 
     def first_step(self, job: ReferenceValuesJob) -> tuple[Any, Any, Arrays]:
         """Step, state and batch of the first step in float64."""
-        found = contract(job.contract)
-        trainer = self.trainer(found, "float64")
-        return trainer.step, trainer.place(found.parameters(job.seed)), found.batches(job.seed, found.recipe.steps)[0]
+        contract = lookup.contract(job.contract)
+        trainer, batches = self.trainer(contract, "float64"), contract.batches(job.seed, contract.recipe.steps)
+        return trainer.step, trainer.place(contract.parameters(job.seed)), batches[0]
 
-    def run(self, found: Contract, dtype: str, parameters: Arrays, batches: list[Arrays]) -> Steps:
+    def run(self, contract: Contract, dtype: str, parameters: Arrays, batches: list[Arrays]) -> Steps:
         """All steps of the recipe on one device: observations, then changes of parameters and optimizer state."""
-        trainer = self.trainer(found, dtype)
+        trainer = self.trainer(contract, dtype)
         [run] = self._runs(trainer, lambda states, batches: [trainer.step(*states, *batches)], [(parameters, batches)])
         return run
 
@@ -158,21 +160,23 @@ class References:
     def unmoved(self, trainer: Any, parameters: Arrays, batch: Arrays, oracle: Arrays) -> tuple[str, ...]:
         """The loss, if all keys of the batch were given other values and none of them moved it by a bit."""
         stayed = set()
-        with suppress(Exception):  # the reference refuses such values, and nothing is known
+        try:
             for key, other in altered(batch) if "loss" in oracle else ():
                 _, seen = trainer.step(trainer.place(parameters), other)
                 if not np.array_equal(self.to_numpy(seen["loss"]), oracle["loss"]):
                     return ()
                 stayed.add(key)
+        except Exception:  # the reference refuses such values, and nothing is known
+            _LOG.debug("The reference refuses a batch with other values.", exc_info=True)
         return ("loss",) if stayed and stayed == set(batch) else ()
 
-    def trainer(self, found: Contract, dtype: str) -> Any:
-        return self.kept(found, dtype).trainer
+    def trainer(self, contract: Contract, dtype: str) -> Any:
+        return self.kept(contract, dtype).trainer
 
-    def kept(self, found: Contract, dtype: str) -> Kept:
-        key = (found.name, dtype)
+    def kept(self, contract: Contract, dtype: str) -> Kept:
+        key = (contract.name, dtype)
         if key not in self._kept:
-            trainer = load(found.references[self.framework])(found, dtype)
+            trainer = lookup.load(contract.references[self.framework])(contract, dtype)
             self._kept[key] = Kept(trainer=trainer, stochastic=self.stochastic(trainer.step))
         self._kept.move_to_end(key)
         while len(self._kept) > TRAINERS_KEPT:
@@ -183,15 +187,17 @@ class References:
         return {name: self.to_numpy(value) for name, value in values.items()}
 
 
-def _formulations(found: Contract) -> list[Contract]:
+def _formulations(contract: Contract) -> list[Contract]:
     """The contract, and the same with each of the models that are equal to its own in exact arithmetic."""
-    others = (replace(found, name=f"{found.name}~{n}", model=model) for n, model in enumerate(found.formulations))
-    return [found, *others]
+    others = (
+        replace(contract, name=f"{contract.name}~{n}", model=model) for n, model in enumerate(contract.formulations)
+    )
+    return [contract, *others]
 
 
-def _decisions(found: Contract, observed: Arrays) -> Arrays:
+def _decisions(contract: Contract, observed: Arrays) -> Arrays:
     """What the oracle decided in a step, and all others are told, by batch key; what can be chosen is numbered."""
-    return {key: observed[name].astype(np.int32) for name, key in found.replayed.items()}
+    return {key: observed[name].astype(np.int32) for name, key in contract.replayed.items()}
 
 
 def _changes(state: Arrays, start: Arrays) -> Arrays:
@@ -224,10 +230,10 @@ def _begun_at(parameters: Arrays, moved: Arrays, run: Steps) -> Steps:
     )
 
 
-def _coarsest(found: Contract, dtype: str) -> str:
+def _coarsest(contract: Contract, dtype: str) -> str:
     """The dtype to which the policy of a contract rounds what a step begins with."""
     roles = ("compute", "parameters")
-    return max((found.recipe.precision.dtype(role, dtype) for role in roles), key=EPSILON.__getitem__)
+    return max((contract.recipe.precision.dtype(role, dtype) for role in roles), key=EPSILON.__getitem__)
 
 
 def _perturbed(parameters: Arrays, batches: list[Arrays], dtype: str, member: int) -> tuple[Arrays, list[Arrays]]:

@@ -93,9 +93,9 @@ class TorchPlatform(Platform):
     def _distributed(self, value: DTensor, mesh: Mesh) -> Observed:
         """By its own mesh; where this rank has no part in it, no block."""
         local, part = _finished(value), held(value, mesh)
-        found = Observed(shape=tuple(value.shape), dtype=str(local.dtype).removeprefix("torch."), blocks=())
+        observed = Observed(shape=tuple(value.shape), dtype=str(local.dtype).removeprefix("torch."), blocks=())
         if part is None:
-            return found
+            return observed
         rank, wanted = self.rank(mesh), tuple(map(_length, part.index))
         if tuple(local.shape) != wanted:
             raise Unreadable(
@@ -104,7 +104,7 @@ class TorchPlatform(Platform):
             )
         array = _array(local) if part.factor == 1 else _array(local).astype(np.float64) * part.factor
         block = Block(ranks=(rank,), index=part.index, value=array, partial=part.partial)
-        return replace(found, blocks=(block,), stored_bytes={rank: local.numel() * local.element_size()})
+        return replace(observed, blocks=(block,), stored_bytes={rank: local.numel() * local.element_size()})
 
     def _sharded(self, value: Sharded, mesh: Mesh) -> Observed:
         (rank, index, owed_by), local = self._place(value, mesh), value.local.detach()
@@ -174,8 +174,8 @@ class TorchPlatform(Platform):
 def _local_values(returned: Any) -> dict[str, torch.Tensor]:
     """The tensors of this rank behind the observations of a step; whatever else they are is told elsewhere."""
     observed = returned[1] if isinstance(returned, tuple) and len(returned) == 2 else {}
-    found = {name: _local(value) for name, value in observed.items()} if isinstance(observed, Mapping) else {}
-    return {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    local_values = {name: _local(value) for name, value in observed.items()} if isinstance(observed, Mapping) else {}
+    return {name: value for name, value in local_values.items() if isinstance(value, torch.Tensor)}
 
 
 def _local(value: Any) -> Any:

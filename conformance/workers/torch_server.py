@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gc
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,8 @@ from pathlib import Path
 from conformance.cases.importing import take_folders
 from conformance.cases.suite import ImplementationEntry, suites
 from conformance.workers.process import answer_jobs, connect, die_with_parent, importing, log_to
+
+_LOG = logging.getLogger("shardproof.workers")
 
 COLLECTIVE_TIMEOUT = datetime.timedelta(hours=2)  # the parent's timeout comes first, and tells more
 
@@ -77,8 +80,10 @@ def _preload() -> None:
     paths = {contract.references.get("torch", "") for suite in known for contract in suite.contracts}
     paths |= {path for suite in known for entry in suite.implementations for path in _classes(entry)}
     for module in sorted({path.partition(":")[0] for path in paths} - {""}):
-        with suppress(Exception):
+        try:
             import_module(module)
+        except Exception:
+            _LOG.debug("'%s' does not import in the fork server.", module, exc_info=True)
 
 
 def _classes(entry: ImplementationEntry) -> list[str]:
@@ -128,10 +133,10 @@ def _forked(connection: Connection, address: str, rank: Rank, folder: str) -> in
 def _ended(pid: int) -> int | None:
     """Exit code of a rank (negative: the signal that ended it), None while it lives."""
     try:
-        found, status = os.waitpid(pid, os.WNOHANG)
+        ended, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
         return None
-    return os.waitstatus_to_exitcode(status) if found else None
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def _rank(address: str, rank: Rank, folder: str) -> None:

@@ -92,7 +92,7 @@ def test_what_is_not_there_under_its_name_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_named_like_a_standard_module_is_not_imported_by_ours(tmp_path: Path) -> None:
     """Neither by the process that calls us, whose own imports stay its own, nor by those that it starts."""
-    names = ("queue", "subprocess", "tempfile", "socket", "multiprocessing")
+    names = ("queue", "subprocess", "tempfile", "socket", "multiprocessing", "logging")
     written(tmp_path, **{name: f"OWN = '{name}'" for name in names})
     script = """
 import queue
@@ -107,7 +107,8 @@ with standard_first():
     code += "queue.Queue, tempfile.mkdtemp; import socket; socket.socket; import mine"
     subprocess.run([sys.executable, "-P", "-c", code], env=environment(), check=True)
 assert queue.OWN == "queue"
-import tempfile
+import logging, tempfile
+assert logging.OWN == "logging"
 assert tempfile.OWN == "tempfile"
 """
     written(tmp_path, script=script, mine="")
@@ -139,17 +140,40 @@ def test_an_error_names_their_own_line_first_and_ours_last(tmp_path: Path) -> No
     assert told.index("broken.py") < told.index("Called by shardproof") if "Called by" in told else "broken.py" in told
 
 
+INSTALLED = f"""
+import sys
+sys.path.insert(1, {str(ROOT)!r})  # as installed, without the finder of an editable install
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
+from conformance.cases.suite import suites
+from conformance.cases.usage import UsageError
+from conformance.workers.lookup import LookupFailed, load
+"""
+
+
+def printed(folder: Path, code: str) -> str:
+    command = [sys.executable, "-c", INSTALLED + code]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert not done.stderr, done.stderr
+    return done.stdout
+
+
 @pytest.mark.parametrize("name", ["suites", "reference"])
-def test_a_package_that_shadows_ours_is_named(tmp_path: Path, name: str) -> None:
+def test_a_package_with_the_name_of_one_of_ours_does_no_harm(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("raise ValueError('theirs')")
+    assert printed(tmp_path, "print(*suites())").split() == ["data", "hybrid", "moe", "pipeline", "sequence", "tensor"]
+    assert printed(tmp_path, "print(load('suites.tensor.matrix:__name__'))") == "suites.tensor.matrix\n"
+
+
+@pytest.mark.parametrize("name", ["suites", "reference"])
+def test_where_both_are_needed_one_sentence_names_theirs(tmp_path: Path, name: str) -> None:
+    written(tmp_path, mine=f"from {name}.own import VALUE", **{f"{name}__own": "VALUE = 3"})
     (tmp_path / name / "__init__.py").write_text("")
-    root = Path(__file__).parents[2]
-    code = f"import sys; sys.path.insert(1, {str(root)!r})\n"  # as installed, without the finder of an editable install
-    code += "sys.meta_path[:] = [one for one in sys.meta_path if 'editable' not in repr(one).lower()]\n"
-    code += "from conformance.cases.suite import suites; from conformance.cases.usage import UsageError\n"
-    code += "try: suites()\nexcept UsageError as wrong: print(wrong)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert f"The package '{name}' is imported from {tmp_path / name}, which shadows ours" in done.stdout, done.stderr
+    assert printed(tmp_path, "print(load('mine:VALUE'))") == "3\n", "ours is not needed"
+    said = printed(tmp_path, "load('mine:VALUE')\ntry: suites()\nexcept UsageError as wrong: print(wrong)")
+    assert f"The package '{name}' is imported from {tmp_path / name}, which shadows ours" in said
+    said = printed(tmp_path, "suites()\ntry: load('mine:VALUE')\nexcept LookupFailed as wrong: print(wrong)")
+    assert f"The package '{name}' is ours, which shadows the one in {tmp_path}: rename that." in said
 
 
 def test_every_public_name_is_there() -> None:

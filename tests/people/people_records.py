@@ -7,6 +7,8 @@ import random
 from pathlib import Path
 
 from conformance.cases.case import Case
+from conformance.cases.selection import Selection, select
+from conformance.contract.implementation import Framework
 from conformance.contract.mesh import Mesh
 from conformance.records.recorder import Recorder
 from conformance.records.records import CaseRecord, RunRecord
@@ -17,6 +19,7 @@ CONTRACTS = ("column_linear", "row_linear", "vocabulary", "attention_gqa_headnor
 IMPLEMENTATIONS = ("jax-shard_map", "jax-automatic", "torch-collectives", "torch-dtensor")
 UNDECLARED = "The implementation does not declare what it communicates."
 BOUNDS = {"float64": 8.0, "float32": 4.0, "bfloat16": 4.0}
+ONE = ("--contract", "tensor/mlp", "--implementation", "jax-shard_map", "--mesh", "tensor=2", "--dtype", "float64")
 
 
 def case(
@@ -28,6 +31,16 @@ def case(
     return Case(contract=contract, implementation=implementation, mesh=Mesh.parse(mesh), dtype=dtype)
 
 
+def one_case() -> Case:
+    """The case that the options ONE select."""
+    return select(Selection(contracts=(ONE[1],), implementation=ONE[3], mesh=ONE[5], dtype=ONE[7]))[0]
+
+
+def framework_of(of: Case) -> Framework:
+    """Of a registered implementation by its name; a file is made up to be in JAX."""
+    return "torch" if of.implementation.startswith("torch-") else "jax"
+
+
 def passing(of: Case, ratio: float = 0.3, seconds: float = 0.4) -> CaseResult:
     worst = Worst(tensor="step 1: gradients/up.weight rows 0-8", error=ratio * 1e-15, bound=1e-15)
     name = "logic" if of.dtype == "float64" else "numerics"
@@ -35,7 +48,7 @@ def passing(of: Case, ratio: float = 0.3, seconds: float = 0.4) -> CaseResult:
     later = Worst(tensor="step 3: updates/up.weight", error=ratio * 0.8e-15, bound=1e-15)
     return CaseResult(
         case=of,
-        framework=of.implementation.partition("-")[0],
+        framework=framework_of(of),
         verdict="pass",
         checks=(
             CheckResult(check="census", verdict="pass", compared=61),
@@ -69,7 +82,7 @@ def failing(of: Case, ratio: float = 4e5) -> CaseResult:
     replicas = CheckResult(check="replicas", verdict="fail", compared=920, first=first, ranks=(0, 1), detail=copies,
                            diagnosis=causes)  # fmt: skip
     census = CheckResult(check="census", verdict="pass", compared=61)
-    return CaseResult(case=of, framework=of.implementation.partition("-")[0], verdict="fail",
+    return CaseResult(case=of, framework=framework_of(of), verdict="fail",
                       checks=(census, logic, replicas), seconds=0.8, phases={"step": 0.3})  # fmt: skip
 
 
@@ -88,7 +101,7 @@ def broken(of: Case, verdict: str) -> CaseResult:
             + "\x1b[31mlast\x1b[0m"
         )
     )
-    return CaseResult(case=of, framework=of.implementation.partition("-")[0], verdict=verdict, reason=reasons[verdict],
+    return CaseResult(case=of, framework=framework_of(of), verdict=verdict, reason=reasons[verdict],
                       stack=stack, output="rank 0: started\nrank 3: started", seconds=20.4)  # fmt: skip
 
 

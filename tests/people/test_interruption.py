@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from people_records import broken, case, passing, run_record, write
+from people_records import ONE, broken, case, passing, run_record, write
 
 from conformance.cases.case import Case
 from conformance.cases.resolve import resolve
@@ -21,7 +21,6 @@ from conformance.records.recorder import Recorder, read
 from conformance.records.records import CaseRecord
 from conformance.runner.lanes import Kept, Lane, until_done
 
-ONE = ("--contract", "tensor/mlp", "--implementation", "jax-shard_map", "--mesh", "tensor=2", "--dtype", "float64")
 CASES = select(Selection(profile="smoke", suites=("tensor",), framework="jax"))
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from conformance.contract.implementation import FRAMEWORKS
 from conformance.programs.judged import Judged, judge
-from conformance.programs.program import FRAMEWORKS, Program, draw, drawn
+from conformance.programs.program import Program, draw, drawn
 from conformance.programs.table import counts, page, write, wrong
 from conformance.workers.pool import Workers
 
