@@ -39,8 +39,8 @@ class Architecture:
     channels: tuple[int, ...] = ()  # convolution: output channels of every convolution
     strides: tuple[int, ...] = ()  # convolution: of every convolution, over height and width
     layers: int = 0
-    heads: int = 0
-    kv_heads: int = 0
+    num_heads: int = 0
+    num_kv_heads: int = 0
     head_size: int = 0
     ffn: int = 0
     vocabulary: int = 0
@@ -49,12 +49,14 @@ class Architecture:
     positions: str = "rotary"  # or "sinusoidal" (added to the embedding) or "none"
     fused_qkv: bool = False
     fused_gate_up: bool = False
-    head_norm: bool = False  # RMS norm over each query and key head, one gain shared by all heads
+    head_norm: bool = False  # RMS norm over each query and key head, one scale shared by all heads
     bias: bool = True
     tied: bool = False
     causal: bool = True  # attention: a query sees no later key
     fused_gradient: bool = False  # attention is differentiated as fused kernels do it: equal, but rounded elsewhere
-    documents: bool = False  # rows hold several documents, begun where `starts` of the batch is 1; none sees another
+    documents: bool = (
+        False  # rows hold several documents (`document_starts` of the batch); none sees another
+    )
     shift_labels: bool = False  # language_model: the target of a token is the next token of its row, not a batch key
     dropout: float = 0.0  # rate, of what joins a residual stream: embedding and blocks; from the `seeds` of the batch
     adapter: int = 0  # feedforward: rank of a low-rank adapter beside the last linear map
@@ -104,7 +106,7 @@ def shapes(model: Architecture) -> Shapes:
     if model.kind == "convolution":
         return _convolution(model)
     if model.kind == "contrastive":
-        return _feedforward("left", model) | _feedforward("right", model) | {"logit_scale.gain": (1,)}
+        return _feedforward("left", model) | _feedforward("right", model) | {"logit_scale.scale": (1,)}
     raise ValueError(
         f"Unknown kind of model '{model.kind}': linear, attention, feedforward, moe, layer, language_model, "
         "perceptron, convolution or contrastive."
@@ -151,7 +153,7 @@ def is_router_bias(name: str) -> bool:
 
 
 def is_weight(name: str) -> bool:
-    """Is this parameter a matrix, an embedding or a kernel, alone or stacked, and neither a bias nor a gain?"""
+    """Is this parameter a matrix, an embedding or a kernel, alone or stacked, and neither a bias nor a scale?"""
     return name.endswith(".weight")
 
 
@@ -160,13 +162,13 @@ def _linear(name: str, inputs: int, outputs: int, bias: bool) -> Shapes:
 
 
 def _norm(name: str, model: Architecture) -> Shapes:
-    gain: Shapes = {f"{name}.gain": (model.hidden,)}
-    return gain | {f"{name}.bias": (model.hidden,)} if model.norm == "layer" else gain
+    scale: Shapes = {f"{name}.scale": (model.hidden,)}
+    return scale | {f"{name}.bias": (model.hidden,)} if model.norm == "layer" else scale
 
 
 def _attention(name: str, model: Architecture) -> Shapes:
     """Fused QKV holds [query heads | key heads | value heads] along its output dim."""
-    query, key = model.heads * model.head_size, model.kv_heads * model.head_size
+    query, key = model.num_heads * model.head_size, model.num_kv_heads * model.head_size
     if model.fused_qkv:
         found = _linear(f"{name}.qkv", model.hidden, query + 2 * key, model.bias)
     else:
@@ -174,7 +176,7 @@ def _attention(name: str, model: Architecture) -> Shapes:
         found |= _linear(f"{name}.key", model.hidden, key, model.bias)
         found |= _linear(f"{name}.value", model.hidden, key, model.bias)
     if model.head_norm:
-        found |= {f"{name}.query_norm.gain": (model.head_size,), f"{name}.key_norm.gain": (model.head_size,)}
+        found |= {f"{name}.query_norm.scale": (model.head_size,), f"{name}.key_norm.scale": (model.head_size,)}
     return found | _linear(f"{name}.output", query, model.hidden, model.bias)
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from reference.architecture import CLASSIFIERS, Architecture
-from reference.cancelling import cancelling_batches
+from reference.byte_corpus import text_batches
+from reference.cancellation import cancelling_batches
 from reference.edges import shard_edges, with_shard_edges
 from reference.packing import completed
 from reference.parameters import Arrays, dyadic_numbers, generator, to_float32_values
-from reference.rows import RAGGED, SKEWED, Valid
-from reference.text import text_batches
+from reference.valid_masks import RAGGED, SKEWED, Valid
 
 __all__ = [
     "cancelling_batches",
@@ -40,7 +40,7 @@ def random_batches(
 ) -> list[Arrays]:
     """One batch per step, all different. `length` counts the tokens of a row, where a row has tokens.
 
-    Law: all rows differ; floats are float64 arrays of float32 values, or k/4 with `dyadic`; mask and padding hold 0
+    Law: all rows differ; floats are float64 arrays of float32 values, or k/4 with `dyadic`; masks hold 0
     and 1. At least one element of a batch is valid. A row of a linear model or a classifier is valid or not (of two or
     more at least one is not), and a power of two are, so that the division of the loss is exact. Elsewhere valid tokens
     are ragged (see `ragged`) and never on padding.
@@ -90,15 +90,15 @@ def _batch(model: Architecture, rows: int, length: int, rng: np.random.Generator
         return {"inputs": _floats(rng, (rows, 2, model.hidden), dyadic), "mask": valid.whole(rng, rows)}
     if model.kind in CLASSIFIERS:
         return _classified(model, rows, rng, valid, dyadic)
-    mask_BS, padding_BS = valid.tokens(rng, rows, length)
+    mask_BS, attention_mask_BS = valid.tokens(rng, rows, length)
     if model.kind == "language_model":
-        tokens_BS = _ids(rng, model.vocabulary, padding_BS)
+        tokens_BS = _ids(rng, model.vocabulary, attention_mask_BS)
         targets_BS = _ids(rng, model.vocabulary, mask_BS)
         batch = {"tokens": tokens_BS, "targets": targets_BS, "mask": mask_BS}
-        return batch | {"padding": padding_BS} if model.layers else batch
+        return batch | {"attention_mask": attention_mask_BS} if model.layers else batch
     shape = (rows, length, model.hidden)
     batch = {"inputs": _floats(rng, shape, dyadic), "targets": _floats(rng, shape, dyadic), "mask": mask_BS}
-    return batch if model.kind == "feedforward" else batch | {"padding": padding_BS}
+    return batch if model.kind == "feedforward" else batch | {"attention_mask": attention_mask_BS}
 
 
 def _classified(model: Architecture, rows: int, rng: np.random.Generator, valid: Valid, dyadic: bool) -> Arrays:

@@ -26,7 +26,7 @@ def with_shard_edges(model: Architecture, batch: Arrays, seed: int, step: int) -
     keeps it in step.
     """
     tokens_BS = batch["tokens"].copy()
-    both_BS = (np.roll(batch["mask"], 1, axis=1) > 0) & (batch.get("padding", np.ones_like(batch["mask"])) > 0)
+    both_BS = (np.roll(batch["mask"], 1, axis=1) > 0) & (batch.get("attention_mask", np.ones_like(batch["mask"])) > 0)
     both_BS[:, 0] = False
     places = generator(seed, f"edges {step}").permutation(np.flatnonzero(both_BS)).tolist()
     _put(_edges(model.vocabulary)[: len(places)], tokens_BS.reshape(-1), places)

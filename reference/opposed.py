@@ -41,9 +41,13 @@ def _batch(dim: int, model: Architecture, rows: int, length: int, rng: np.random
     batch = {key: _alike(ids, dim) for key, ids in batch.items()} | {"mask": _weights(shape, dim)}
     if not model.layers:
         return batch
-    starts_BS = np.zeros(shape)
-    starts_BS[:, :: length // 4 if dim == _TOKENS else length] = 1
-    return batch | {"padding": np.ones(shape)} | ({"starts": starts_BS} if model.documents else {})
+    document_starts_BS = np.zeros(shape)
+    document_starts_BS[:, :: length // 4 if dim == _TOKENS else length] = 1
+    return (
+        batch
+        | {"attention_mask": np.ones(shape)}
+        | ({"document_starts": document_starts_BS} if model.documents else {})
+    )
 
 
 def _alike(ids: np.ndarray, dim: int) -> np.ndarray:

@@ -154,22 +154,22 @@ class PowerTotals:
 class PowerTable:
     """All rows, what is not as expected first, in an order that depends on nothing but names.
 
-    absent    suite -> mechanism -> why it cannot exist there
-    left_out  contract and mesh -> why nothing was planted there in somebody's own class
+    not_applicable  suite -> mechanism -> why it cannot exist there
+    left_out        contract and mesh -> why nothing was planted there in somebody's own class
     """
 
     rows: tuple[PowerRow, ...]
-    absent: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    not_applicable: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
         rows: Iterable[PowerRow],
-        absent: Mapping[str, Mapping[str, str]] | None = None,
+        not_applicable: Mapping[str, Mapping[str, str]] | None = None,
         left_out: Mapping[str, str] | None = None,
     ) -> PowerTable:
-        return cls(rows=tuple(sorted(rows, key=_place)), absent=absent or {}, left_out=left_out or {})
+        return cls(rows=tuple(sorted(rows, key=_place)), not_applicable=not_applicable or {}, left_out=left_out or {})
 
     @property
     def totals(self) -> PowerTotals:
@@ -177,7 +177,8 @@ class PowerTable:
 
     def suite(self, name: str) -> PowerTable:
         return PowerTable(
-            rows=tuple(row for row in self.rows if row.suite == name), absent={name: self.absent.get(name, {})}
+            rows=tuple(row for row in self.rows if row.suite == name),
+            not_applicable={name: self.not_applicable.get(name, {})},
         )
 
     @property
@@ -197,7 +198,7 @@ class PowerTable:
         """This table, with the rows of those implementations in each suite that only the other one has measured."""
         measured = {(row.suite, row.implementation) for row in self.rows}
         kept = [row for row in other.rows if (row.suite, row.implementation) not in measured]
-        return PowerTable.of((*self.rows, *kept), {**other.absent, **self.absent}, self.left_out)
+        return PowerTable.of((*self.rows, *kept), {**other.not_applicable, **self.not_applicable}, self.left_out)
 
     def write(self, directory: Path) -> Path:
         """Write power.json and power.md, and beside them one table per suite; the page to read is returned."""
@@ -205,7 +206,7 @@ class PowerTable:
         content = {
             "totals": self.totals.record(),
             "suites": {name: self.suite(name).totals.record() for name in self.suites},
-            "absent": self.absent,
+            "absent": self.not_applicable,
             "left_out": self.left_out,
         }
         (directory / "power.json").write_text(_json(content, self.rows), encoding="utf-8")
@@ -271,9 +272,11 @@ def _page(title: str, table: PowerTable) -> Iterator[str]:
         yield from (f"## {heading}", "")
         yield from _markdown(COLUMNS, map(_cells, rows)) if rows else ("none",)
         yield ""
-    absent = [one for reasons in table.absent.values() for one in reasons.items()]
+    not_applicable = [one for reasons in table.not_applicable.values() for one in reasons.items()]
     yield from ("## Not planted here", "")
-    yield from _markdown(("mechanism", "why it cannot exist in this suite"), absent) if absent else ("none",)
+    yield from (
+        _markdown(("mechanism", "why it cannot exist in this suite"), not_applicable) if not_applicable else ("none",)
+    )
 
 
 def _cells(row: PowerRow) -> Sequence[object]:

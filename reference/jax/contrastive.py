@@ -21,11 +21,11 @@ class LogitScale(nnx.Module):
     """The logarithm of what similarities are multiplied by."""
 
     def __init__(self) -> None:
-        self.gain = unset(1)
+        self.scale = unset(1)
 
 
 class TwoTowers(nnx.Module):
-    """Outputs of two towers, normalized; the mean of the cross-entropies of exp(gain) left @ right' by row and column.
+    """Outputs of two towers, normalized; the mean of the cross-entropies of exp(scale) left @ right' by row and column.
 
     Law: row b is to choose right b among the right halves of all valid rows, and right b the left half of row b. A row
     that is not valid is nobody's negative but its own. All of it but the towers is computed in `statistics`.
@@ -43,10 +43,10 @@ class TwoTowers(nnx.Module):
     def __call__(self, batch: Tensors) -> Forward:
         left_BD = self.embedded(self.left, batch["inputs"][:, 0])
         right_BD = self.embedded(self.right, batch["inputs"][:, 1])
-        mask_B, scale = batch["mask"], jnp.exp(self.logit_scale.gain[...].astype(self.statistics))
+        mask_B, inverse_temperature = batch["mask"], jnp.exp(self.logit_scale.scale[...].astype(self.statistics))
         seen_BB = (mask_B > 0)[None, :] | jnp.eye(len(mask_B), dtype=bool)
-        of_left_B = _entropy(scale * (left_BD @ right_BD.T), seen_BB)
-        of_right_B = _entropy(scale * (right_BD @ left_BD.T), seen_BB)
+        of_left_B = _entropy(inverse_temperature * (left_BD @ right_BD.T), seen_BB)
+        of_right_B = _entropy(inverse_temperature * (right_BD @ left_BD.T), seen_BB)
         losses_B = mask_B * (of_left_B + of_right_B) / 2
         observed = OrderedDict({"outputs/left": left_BD, "outputs/right": right_BD, "outputs/row_losses": losses_B})
         rows = jnp.sum(mask_B)

@@ -91,8 +91,8 @@ class Mixture(nnx.Module):
 
         asked_BSE = routing.spread(jnp.ones_like(choices_BSK, self.statistics), choices_BSK, self.model.experts)
         terms[f"load/{name}"] = jnp.sum(asked_BSE, axis=(0, 1))
-        terms[f"balance_loss/{name}"] = routing.balance(asked_BSE, scores_BSE, batch["padding"], self.model)
-        terms[f"router_z_loss/{name}"] = routing.router_z(logits_BSE, batch["padding"])
+        terms[f"balance_loss/{name}"] = routing.balance(asked_BSE, scores_BSE, batch["attention_mask"], self.model)
+        terms[f"router_z_loss/{name}"] = routing.router_z(logits_BSE, batch["attention_mask"])
 
         gates_BSK = routing.gates(scores_BSE, choices_BSK, self.model.normalized_gates)
         y_BSD = self.mixed(x_BSD, gates_BSK, admitted_BSK)
@@ -100,7 +100,7 @@ class Mixture(nnx.Module):
 
     def asked(self, choices_BSK: jax.Array, batch: Tensors) -> jax.Array:
         """-1 for padding, which asks nobody."""
-        return jnp.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+        return jnp.where(batch["attention_mask"][..., None] > 0, choices_BSK, -1)
 
     def admitted(self, choices_BSK: jax.Array) -> jax.Array:
         """The choices that find a place; where they are counted over a slice, it is one long row."""

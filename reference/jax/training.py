@@ -152,7 +152,7 @@ class Trainer:
         return forward._replace(slopes=slopes), gradients
 
     def _cast(self, batch: Tensors) -> Tensors:
-        """Inputs in the compute dtype; float targets, mask and padding in `statistics`; ids as they are."""
+        """Inputs in the compute dtype; float targets, mask and attention mask in `statistics`; ids as they are."""
         wanted = {"inputs": self.policy.compute}
         return {
             key: value.astype(wanted.get(key, self.policy.statistics))

@@ -19,11 +19,11 @@ class LogitScale(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gain = unset(1)
+        self.scale = unset(1)
 
 
 class TwoTowers(nn.Module):
-    """Outputs of two towers, normalized; the mean of the cross-entropies of exp(gain) left @ right' by row and column.
+    """Outputs of two towers, normalized; the mean of the cross-entropies of exp(scale) left @ right' by row and column.
 
     Law: row b is to choose right b among the right halves of all valid rows, and right b the left half of row b. A row
     that is not valid is nobody's negative but its own. All of it but the towers is computed in `statistics`.
@@ -42,10 +42,10 @@ class TwoTowers(nn.Module):
     def forward(self, batch: Tensors) -> Forward:
         left_BD = self.embedded(self.left, batch["inputs"][:, 0])
         right_BD = self.embedded(self.right, batch["inputs"][:, 1])
-        mask_B, scale = batch["mask"], self.logit_scale.gain.to(self.statistics).exp()
+        mask_B, inverse_temperature = batch["mask"], self.logit_scale.scale.to(self.statistics).exp()
         seen_BB = (mask_B > 0)[None, :] | torch.eye(len(mask_B), dtype=torch.bool)
-        of_left_B = _entropy(scale * (left_BD @ right_BD.T), seen_BB)
-        of_right_B = _entropy(scale * (right_BD @ left_BD.T), seen_BB)
+        of_left_B = _entropy(inverse_temperature * (left_BD @ right_BD.T), seen_BB)
+        of_right_B = _entropy(inverse_temperature * (right_BD @ left_BD.T), seen_BB)
         losses_B = mask_B * (of_left_B + of_right_B) / 2
         observed = {"outputs/left": left_BD, "outputs/right": right_BD, "outputs/row_losses": losses_B}
         rows = mask_B.sum()

@@ -98,8 +98,8 @@ class Mixture(nn.Module):
 
         asked_BSE = routing.fallen(choices_BSK, self.model.experts).sum(dim=2).to(self.statistics)
         terms[f"load/{name}"] = asked_BSE.sum(dim=(0, 1))
-        terms[f"balance_loss/{name}"] = routing.balance(asked_BSE, scores_BSE, batch["padding"], self.model)
-        terms[f"router_z_loss/{name}"] = routing.router_z(logits_BSE, batch["padding"])
+        terms[f"balance_loss/{name}"] = routing.balance(asked_BSE, scores_BSE, batch["attention_mask"], self.model)
+        terms[f"router_z_loss/{name}"] = routing.router_z(logits_BSE, batch["attention_mask"])
 
         gates_BSK = routing.gates(scores_BSE, choices_BSK, self.model.normalized_gates)
         y_BSD = self.mixed(x_BSD, gates_BSK, admitted_BSK)
@@ -107,7 +107,7 @@ class Mixture(nn.Module):
 
     def asked(self, choices_BSK: Tensor, batch: Tensors) -> Tensor:
         """-1 for padding, which asks nobody."""
-        return torch.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+        return torch.where(batch["attention_mask"][..., None] > 0, choices_BSK, -1)
 
     def admitted(self, choices_BSK: Tensor) -> Tensor:
         """The choices that find a place; where they are counted over a slice, it is one long row."""

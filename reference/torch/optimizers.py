@@ -65,7 +65,7 @@ def update(
 
 
 def _of_group(name: str, recipe: Any) -> Any:
-    """The recipe of the group that a parameter is in: biases and gains may be one that is not decayed."""
+    """The recipe of the group that a parameter is in: biases and scales may be one that is not decayed."""
     return recipe if recipe.decays == "all" or is_weight(name) else replace(recipe, weight_decay=0.0)
 
 

@@ -144,7 +144,7 @@ class Trainer:
         return detached, {name: found[name] for name in leaves}
 
     def _cast(self, batch: Mapping[str, np.ndarray]) -> Tensors:
-        """Inputs in the compute dtype; float targets, mask and padding in `statistics`; ids as they are."""
+        """Inputs in the compute dtype; float targets, mask and attention mask in `statistics`; ids as they are."""
         wanted = {"inputs": dtype_of(self.policy.compute)}
         tensors = {key: torch.tensor(value) for key, value in batch.items()}
         return {

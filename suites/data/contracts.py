@@ -23,8 +23,8 @@ _MODEL = Architecture(  # no size divides by 8, or by all of 2, 3 and 4
     kind="language_model",
     hidden=20,
     layers=1,
-    heads=4,
-    kv_heads=2,
+    num_heads=4,
+    num_kv_heads=2,
     head_size=6,
     ffn=26,
     vocabulary=29,
@@ -108,14 +108,14 @@ CONTRACTS = (
         rows=16,
     ),
     _contract(
-        "language_model", "tied decoder language model, AdamW, clipping", recipe=ADAMW, rows=48, laws=_EVERYTHING
+        "language_model", "tied decoder language model, AdamW, clipping", recipe=ADAMW, rows=48, relations=_EVERYTHING
     ),
     _contract("language_model_sgd", "two layers, own head, layer norm, SGD, clipping", _TWO_LAYERS),
     _contract("muon", "whole matrices are orthogonalised, wherever their rows lie", recipe=MUON),
     _contract("lamb", "steps as long as the whole tensor that they move, wherever its elements lie", recipe=LAMB),
     _contract(
         "decay_groups",
-        "biases and gains of norms are not decayed, however the state is cut or laid end to end",
+        "biases and scales of norms are not decayed, however the state is cut or laid end to end",
         _TWO_LAYERS,
         replace(ADAMW, decays="weights", weight_decay=0.25),
     ),
@@ -147,7 +147,7 @@ CONTRACTS = (
         master="float32",
     ),
     _policy("bfloat16_reduction", "gradients are summed over devices in bfloat16", reduction="bfloat16"),
-    _contract("dropout", "masks are those of the rows, on whatever device", _DROPOUT, laws=("accumulation",)),
+    _contract("dropout", "masks are those of the rows, on whatever device", _DROPOUT, relations=("accumulation",)),
     replace(
         _contract(
             "evaluation",
@@ -162,7 +162,7 @@ CONTRACTS = (
         "a layer that is computed again drops the same elements again",
         _DROPOUT,
         replace(SGD, recompute="layer"),
-        laws=("recompute",),
+        relations=("recompute",),
     ),
     _contract(
         "checkpoint",
@@ -170,6 +170,6 @@ CONTRACTS = (
         _DROPOUT,
         replace(ADAMW, accumulation=3, steps=4),
         rows=48,
-        laws=_SAVED,
+        relations=_SAVED,
     ),
 )

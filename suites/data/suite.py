@@ -5,7 +5,7 @@ from __future__ import annotations
 from conformance.cases.suite import ImplementationEntry, Suite
 from conformance.contract.contract import Contract
 from suites.data.contracts import CONTRACTS
-from suites.data.faults.table import ABSENT, FAULTS
+from suites.data.faults.table import FAULTS, NOT_APPLICABLE
 from suites.data.matrix import MATRIX, MUTATED
 
 
@@ -41,5 +41,5 @@ SUITE = Suite(
     matrix=MATRIX,
     faults=FAULTS,
     mutated=MUTATED,
-    absent=ABSENT,
+    not_applicable=NOT_APPLICABLE,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance.cases.suite import ImplementationEntry, Suite
 from suites.hybrid.contracts import CONTRACTS
-from suites.hybrid.faults.table import ABSENT, FAULTS
+from suites.hybrid.faults.table import FAULTS, NOT_APPLICABLE
 from suites.hybrid.matrix import MATRIX
 
 _MIXTURES = ("mixture", "routed", "saved")
@@ -38,5 +38,5 @@ SUITE = Suite(
     ),
     matrix=MATRIX,
     faults=FAULTS,
-    absent=ABSENT,
+    not_applicable=NOT_APPLICABLE,
 )

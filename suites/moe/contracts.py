@@ -48,8 +48,8 @@ _MODEL = Architecture(
     kind="language_model",
     hidden=20,
     layers=2,
-    heads=4,
-    kv_heads=2,
+    num_heads=4,
+    num_kv_heads=2,
     head_size=6,
     ffn=26,
     vocabulary=29,
@@ -122,7 +122,7 @@ CONTRACTS = (
         "a decoder layer, computed again in the backward pass",
         replace(_MODEL, kind="layer", moe_every=1),
         replace(SGD, recompute="layer"),
-        laws=("recompute",),
+        relations=("recompute",),
     ),
     _contract("language_model", "a mixture in every other layer, tied embedding, AdamW, clipping", recipe=ADAMW),
     _contract(
@@ -164,7 +164,7 @@ CONTRACTS = (
         _OPPOSED,
         batches=opposed_rows,
     ),
-    replace(  # 34 million parameters: laws that cost a step each are kept on smaller ones
+    replace(  # 34 million parameters: relations that cost a step each are kept on smaller ones
         _contract("wide", "widths 1024 and 2048, eight experts", _WIDE, replace(SGD, steps=1), rows=32, length=2),
         relations=(),
     ),

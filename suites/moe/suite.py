@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance.cases.suite import ImplementationEntry, Suite
 from suites.moe.contracts import CONTRACTS
-from suites.moe.faults.table import ABSENT, FAULTS
+from suites.moe.faults.table import FAULTS, NOT_APPLICABLE
 from suites.moe.matrix import MATRIX, MUTATED
 
 _CLASSES = {"moe": "Mixture", "layer": "Layer", "language_model": "LanguageModel"}  # by the kind of the model
@@ -27,5 +27,5 @@ SUITE = Suite(
     matrix=MATRIX,
     faults=FAULTS,
     mutated=MUTATED,
-    absent=ABSENT,
+    not_applicable=NOT_APPLICABLE,
 )

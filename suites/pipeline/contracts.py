@@ -31,8 +31,8 @@ _MODEL = Architecture(
     kind="language_model",
     hidden=20,
     layers=6,
-    heads=4,
-    kv_heads=2,
+    num_heads=4,
+    num_kv_heads=2,
     head_size=6,
     ffn=28,
     vocabulary=29,
@@ -76,7 +76,7 @@ CONTRACTS = (
         _MODEL,
         ADAMW,
         batches=skewed_batches,
-        laws=("accumulation",),
+        relations=("accumulation",),
     ),
     _contract("language_model_untied", "own head, layer norm, seven layers over uneven stages", _UNTIED),
     *(
@@ -90,13 +90,15 @@ CONTRACTS = (
         for number in (2, 8, 12)
     ),
     _contract("documents", "packed documents, labels shifted; their bounds ride along", _DOCUMENTS),
-    _contract("dropout", "masks are those of the rows, whatever their microbatch", _DROPOUT, laws=("accumulation",)),
+    _contract(
+        "dropout", "masks are those of the rows, whatever their microbatch", _DROPOUT, relations=("accumulation",)
+    ),
     _contract(
         "dropout_recomputed",
         "a layer that is computed again drops the same elements again",
         _DROPOUT,
         replace(SGD, recompute="layer"),
-        laws=("recompute",),
+        relations=("recompute",),
     ),
     _contract(
         "accumulation",
@@ -123,7 +125,7 @@ CONTRACTS = (
         _MODEL,
         replace(ADAMW, precision=Precision(master="float32")),
         rows=48,
-        laws=("initial values", "checkpoint", "damaged checkpoint"),
+        relations=("initial values", "checkpoint", "damaged checkpoint"),
     ),
     _contract(
         "replicas",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance.cases.suite import ImplementationEntry, Suite
 from suites.pipeline.contracts import CONTRACTS
-from suites.pipeline.faults.table import ABSENT, FAULTS
+from suites.pipeline.faults.table import FAULTS, NOT_APPLICABLE
 from suites.pipeline.matrix import MATRIX, MUTATED
 
 _CLASSES = {"perceptron": "Perceptron", "convolution": "Convolution", "language_model": "LanguageModel"}
@@ -53,5 +53,5 @@ SUITE = Suite(
     matrix=MATRIX,
     faults=FAULTS,
     mutated=MUTATED,
-    absent=ABSENT,
+    not_applicable=NOT_APPLICABLE,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance.cases.suite import ImplementationEntry, Suite
 from suites.sequence.contracts import CONTRACTS
-from suites.sequence.faults.table import ABSENT, FAULTS
+from suites.sequence.faults.table import FAULTS, NOT_APPLICABLE
 from suites.sequence.matrix import MATRIX, MUTATED
 
 # Where, inside an implementation's folder or file, the class for a contract is: by the kind of its model.
@@ -63,5 +63,5 @@ SUITE = Suite(
     matrix=MATRIX,
     faults=FAULTS,
     mutated=MUTATED,
-    absent=ABSENT,
+    not_applicable=NOT_APPLICABLE,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from suites.tensor.faults import Conforming
-from suites.training.stored import OF_INPUTS
+from suites.training.state_layout import OF_INPUTS
 
 
 class MeanOfMeans(Conforming):

@@ -8,7 +8,7 @@ from suites.tensor.faults import Conforming
 
 
 class OneGroup(Conforming):
-    """The optimizer is built of one group: biases and gains of norms are decayed too."""
+    """The optimizer is built of one group: biases and scales of norms are decayed too."""
 
     def weight_decay(self, name):
         return self.contract.recipe.weight_decay

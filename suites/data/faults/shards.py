@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from suites.data.arrangement import in_chunks
+from suites.data.layout import in_chunks
 from suites.tensor.faults import Conforming
 
 
@@ -61,7 +61,7 @@ class ReducedBeforeLastSlice(Conforming):
 
     def slice_gradients(self, parameters, batch):
         gradients, sums, rows = super().slice_gradients(parameters, batch)
-        name = "final_norm.gain"
+        name = "final_norm.scale"
         return gradients | {name: gradients[name] * (not self.is_last(len(batch["mask"])))}, sums, rows
 
     def is_last(self, rows):

@@ -43,10 +43,10 @@ class CoarseInBackward(OtherwiseInBackward):
 
 
 class GradientOfGainsDropped(OtherwiseInBackward):
-    """What enters by keyword is a constant for a layer that is computed again: gains get no gradient."""
+    """What enters by keyword is a constant for a layer that is computed again: scales get no gradient."""
 
     def parameters_again(self, p):
-        return {name: jax.lax.stop_gradient(value) for name, value in p.items() if name.endswith(".gain")}
+        return {name: jax.lax.stop_gradient(value) for name, value in p.items() if name.endswith(".scale")}
 
 
 class GatheredOverDataInBackward(OtherwiseInBackward):

@@ -45,13 +45,13 @@ class CoarseInBackward(OtherwiseInBackward):
 
 
 class GradientOfGainsDropped(Conforming):
-    """What enters by keyword is a constant for a layer that is computed again: gains get no gradient."""
+    """What enters by keyword is a constant for a layer that is computed again: scales get no gradient."""
 
     def recomputed(self, layer):
         twice = super().recomputed(layer)
 
         def run(x, batch, name, p, observed):
-            constant = {one: value.detach() + 0 * value for one, value in p.items() if one.endswith(".gain")}
+            constant = {one: value.detach() + 0 * value for one, value in p.items() if one.endswith(".scale")}
             return twice(x, batch, name, p | constant, observed)
 
         return run if self.recomputes else twice

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.data.faults.planting import HYBRID, both, each
+from suites.data.faults.targets import HYBRID, both, each
 
 _ROWS = ("data=4,tensor=2",)  # rows over one axis, and something else over the other
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.cases.fault import NO_AXIS, Fault
-from suites.data.faults.planting import HYBRID, SMALL, both, each
+from suites.data.faults.targets import HYBRID, SMALL, both, each
 
 EVALUATION = (
     Fault(

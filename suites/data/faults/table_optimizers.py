@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from conformance.cases.fault import NO_AXIS, Fault
-from suites.data.faults.planting import HYBRID, SMALL, both, in_torch
+from suites.data.faults.targets import HYBRID, SMALL, both, in_torch
 
 GROUPS = (
     Fault(
         id="norms-and-biases-decayed",
-        summary="A sharded optimizer is built of one group: biases and gains of norms are decayed too.",
+        summary="A sharded optimizer is built of one group: biases and scales of norms are decayed too.",
         bites="decay groups",
         planted=both("zero1", "optimizers:OneGroup")
         | both("zero3", "optimizers:OneGroup")

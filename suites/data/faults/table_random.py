@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.data.faults.planting import CROSSED, SMALL, both
-from suites.tensor.faults.planting import github
+from suites.data.faults.targets import CROSSED, SMALL, both
+from suites.tensor.faults.targets import github
 
 _FOLDER = "suites.data.faults"
 
@@ -75,7 +75,7 @@ RECOMPUTED = (
     ),
     Fault(
         id="recompute-drops-kwarg-tensors",
-        summary="What enters a recomputed layer by keyword is a constant to it: gains get no gradient.",
+        summary="What enters a recomputed layer by keyword is a constant to it: scales get no gradient.",
         bites="recompute; the loss is exact",
         sources=github("NVIDIA/Megatron-LM#4765"),
         planted=_each("data_parallel", "GradientOfGainsDropped"),
@@ -229,7 +229,7 @@ UNUSUAL = (
 )
 
 CHANCE = RANDOM + RECOMPUTED + ROUNDED + RESUMED + UNUSUAL
-CHANCE_ABSENT = {
+CHANCE_NOT_APPLICABLE = {
     "fp8-grad-amax-not-reduced-under-recompute": "nothing here computes in float8, so that nothing has a scale",
     "shard-read-scaled-by-host-count": "one host holds all devices",
     "pp-tied-head-not-loaded": "needs pipeline stages",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.data.faults.planting import HYBRID, SMALL, in_torch
-from suites.tensor.faults.planting import github
+from suites.data.faults.targets import HYBRID, SMALL, in_torch
+from suites.tensor.faults.targets import github
 
 TORCH = (
     Fault(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from conformance.contract.placements import Placements
-from suites.data.arrangement import Positions, ShardedState, in_chunks
 from suites.data.jax_automatic.contrastive import ContrastiveTowers
+from suites.data.layout import Positions, ShardedState, in_chunks
 from suites.tensor.jax_automatic import linear, transformer
 
 

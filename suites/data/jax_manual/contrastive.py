@@ -29,9 +29,9 @@ class ContrastiveTowers(FeedForwardBlock):
         lefts_BD, rights_BD, mask_B = self.gather_rows(left_bD), self.gather_rows(right_bD), self.gather_rows(mask_b)
         place_b = self.first_row(len(mask_b)) + jnp.arange(len(mask_b))
         seen_bB = (mask_B > 0)[None, :] | (place_b[:, None] == jnp.arange(len(mask_B))[None, :])
-        scale = jnp.exp(p["logit_scale.gain"].astype(self.master))
-        of_left_b = _entropy(scale * (left_bD @ rights_BD.T), seen_bB, place_b)
-        of_right_b = _entropy(scale * (right_bD @ lefts_BD.T), seen_bB, place_b)
+        inverse_temperature = jnp.exp(p["logit_scale.scale"].astype(self.master))
+        of_left_b = _entropy(inverse_temperature * (left_bD @ rights_BD.T), seen_bB, place_b)
+        of_right_b = _entropy(inverse_temperature * (right_bD @ lefts_BD.T), seen_bB, place_b)
         losses_b = mask_b * (of_left_b + of_right_b) / 2
         observed = {"outputs/left": left_bD, "outputs/right": right_bD, "outputs/row_losses": losses_b}
         return jnp.sum(losses_b), jnp.sum(mask_b), observed

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 
 from conformance.contract.implementation import Unsupported
 from reference.held_out import ROWS, apart
-from suites.data.arrangement import Conforming
+from suites.data.layout import Conforming
 from suites.training.jax.state import Named, pad_to_multiple
 from suites.training.traffic import Transfer
 

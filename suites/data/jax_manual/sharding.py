@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from conformance.contract.placements import Placements
-from suites.data.arrangement import Positions, ShardedState
+from suites.data.layout import Positions, ShardedState
 from suites.training.jax.state import Named, pad_to_multiple
 from suites.training.traffic import Transfer
 

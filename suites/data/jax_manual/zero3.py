@@ -16,10 +16,10 @@ from typing import Any
 import jax
 
 from conformance.contract.placements import Placements
-from suites.data.arrangement import Positions
 from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.evaluation import Evaluation
 from suites.data.jax_manual.sharding import ShardedGradients
+from suites.data.layout import Positions
 from suites.tensor.jax_manual import linear, transformer
 from suites.training.jax.state import Named
 from suites.training.traffic import Transfer

@@ -28,7 +28,7 @@ from suites.data.torch_fsdp2.optimizers import updated
 from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.tensor.torch_manual import linear, transformer
-from suites.training.stored import OF_INPUTS
+from suites.training.state_layout import OF_INPUTS
 from suites.training.torch.manual import CollectiveTraining
 from suites.training.torch.recompute import Layer as RecomputedLayer
 from suites.training.torch.recompute import recomputing

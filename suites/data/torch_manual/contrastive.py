@@ -44,9 +44,9 @@ class ContrastiveTowers(FeedForwardBlock):
         lefts_BD, rights_BD, mask_B = self.gather_rows(left_bD), self.gather_rows(right_bD), self.gather_rows(mask_b)
         place_b = self.first_row(len(mask_b)) + torch.arange(len(mask_b))
         seen_bB = (mask_B > 0)[None, :] | (place_b[:, None] == torch.arange(len(mask_B))[None, :])
-        scale = p["logit_scale.gain"].to(self.master).exp()
-        of_left_b = _entropy(scale * (left_bD @ rights_BD.T), seen_bB, place_b)
-        of_right_b = _entropy(scale * (right_bD @ lefts_BD.T), seen_bB, place_b)
+        inverse_temperature = p["logit_scale.scale"].to(self.master).exp()
+        of_left_b = _entropy(inverse_temperature * (left_bD @ rights_BD.T), seen_bB, place_b)
+        of_right_b = _entropy(inverse_temperature * (right_bD @ lefts_BD.T), seen_bB, place_b)
         losses_b = mask_b * (of_left_b + of_right_b) / 2
         observed = {"outputs/left": left_bD, "outputs/right": right_bD, "outputs/row_losses": losses_b}
         return losses_b.sum(), mask_b.sum(), observed

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from conformance.contract.implementation import Unsupported
 from reference.held_out import ROWS, apart
-from suites.data.arrangement import Conforming
+from suites.data.layout import Conforming
 from suites.training.torch.state import Named, State, pad_to_multiple
 from suites.training.traffic import Transfer
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from conformance.contract.placements import Placements
-from suites.data.arrangement import Positions, ShardedState, in_chunks
+from suites.data.layout import Positions, ShardedState, in_chunks
 from suites.training.torch.collectives import MeshAxis
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer

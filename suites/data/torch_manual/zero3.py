@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from conformance.contract.placements import Placements
-from suites.data.arrangement import Positions
+from suites.data.layout import Positions
 from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.data.torch_manual.sharding import ShardedGradients
@@ -105,9 +105,9 @@ class Zero3(ShardedGradients):
     def is_gathered_again(self, name: str) -> bool:
         """Whether the backward pass of its layer asks for a parameter.
 
-        No gradient depends on a bias, and a gain that was widened is kept wide; what is computed again needs them all.
+        No gradient depends on a bias, and a scale that was widened is kept wide; what is computed again needs them all.
         """
-        is_kept = name.endswith(".bias") or (name.endswith(".gain") and self.compute != self.master)
+        is_kept = name.endswith(".bias") or (name.endswith(".scale") and self.compute != self.master)
         return in_layer(name) and (self.recomputes or not is_kept)
 
     def transfers(self) -> Iterator[Transfer]:

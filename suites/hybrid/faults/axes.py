@@ -32,8 +32,8 @@ class InsertedPaddingRouted(Conforming):
     """Padding that was inserted to divide a row over the axes is a token to the router."""
 
     def mixture(self, x, batch, name, p, observed):
-        padding = batch["padding"] + (self.block_positions() < 0)
-        return super().mixture(x, {**batch, "padding": padding}, name, p, observed)
+        attention_mask = batch["attention_mask"] + (self.block_positions() < 0)
+        return super().mixture(x, {**batch, "attention_mask": attention_mask}, name, p, observed)
 
 
 class RouterGradientPerTensorRank(Conforming):
@@ -54,4 +54,4 @@ class TermsOfMicrobatch(Conforming):
     """Auxiliary losses are means over the rows of a microbatch, and are added up as if they were shares of a mean."""
 
     def real_rows(self, batch):
-        return (batch["padding"] > 0).any(1).sum()
+        return (batch["attention_mask"] > 0).any(1).sum()

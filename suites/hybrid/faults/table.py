@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.cases.fault import NO_AXIS, Fault
-from suites.tensor.faults.planting import github
+from suites.tensor.faults.targets import github
 
 _FIVE = ("jax-five_axes-capacity", "torch-five_axes")
 _STAGED = ("jax-pipelined", "torch-pipelined")
@@ -158,7 +158,7 @@ CONTROLS = (
 
 FAULTS = AXES + NORMS + STAGES + SAVED + CONTROLS
 
-ABSENT = {
+NOT_APPLICABLE = {
     "matmul-shard-order-mismatch": "needs a contraction over two axes: for the tensor suite, whose 2-D layer has one",
     "padding-mask-not-sharded-with-activations": "a mask of another length than its activations does not compute here",
 }

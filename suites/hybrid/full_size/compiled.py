@@ -118,7 +118,7 @@ def _share(branch: int, branches: int, made: Any, rank: int) -> float:
     work = made.ticks.branches
     if branches == len(work):
         kind, stage = work[branch]
-        return made.order.microbatches / made.ticks.number if kind and made.order.holders[stage] == rank else 0
+        return made.schedule.microbatches / made.ticks.number if kind and made.schedule.holders[stage] == rank else 0
     return float(branch == rank) if branches == made.ranks else 1 / branches
 
 

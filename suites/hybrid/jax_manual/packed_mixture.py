@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from reference.architecture import is_router_bias
 from reference.jax.rounding import rounded
-from suites.moe.arrangement import is_expert
+from suites.moe.layout import is_expert
 from suites.pipeline.jax_manual.packing import PACKED
 from suites.training.jax.state import Named
 

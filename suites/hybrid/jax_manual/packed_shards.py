@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from conformance.contract.placements import Placements
-from suites.data.arrangement import Positions
 from suites.data.jax_manual.sharding import ShardedGradients
+from suites.data.layout import Positions
 from suites.pipeline.jax_manual.packing import PACKED
 from suites.pipeline.jax_manual.vector import Vector
 from suites.training.jax.state import Named

@@ -18,7 +18,7 @@ from suites.sequence.jax_manual import ulysses
 class LanguageModel(Composed, ContextInStages, models.LanguageModel, ulysses.LanguageModel):
     """A dense decoder language model."""
 
-    schedule = "1f1b"
+    schedule_name = "1f1b"
 
     def sum_gradient(self, name: str, g: jax.Array) -> jax.Array:
         """Elements of what meets other tokens on each device of the tensor axis are summed over it first."""

@@ -10,4 +10,4 @@ from suites.pipeline.jax_manual import models
 class LanguageModel(Composed, PackedShards, models.LanguageModel):
     """A dense decoder language model."""
 
-    schedule = "1f1b"
+    schedule_name = "1f1b"

@@ -11,4 +11,4 @@ from suites.sequence.torch_manual import ring
 class LanguageModel(Composed, ContextInStages, models.LanguageModel, ring.LanguageModel):
     """A dense decoder language model."""
 
-    schedule = "1f1b"
+    schedule_name = "1f1b"

@@ -10,4 +10,4 @@ from suites.pipeline.torch_manual import models
 class LanguageModel(Composed, Zero1, models.LanguageModel):
     """A dense decoder language model."""
 
-    schedule = "1f1b"
+    schedule_name = "1f1b"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from suites.moe.arrangement import is_expert
+from suites.moe.layout import is_expert
 from suites.tensor.faults import Conforming
 
 

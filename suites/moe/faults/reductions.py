@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from suites.moe.arrangement import is_expert
+from suites.moe.layout import is_expert
 from suites.tensor.faults import Conforming
 
 

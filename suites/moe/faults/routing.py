@@ -28,7 +28,7 @@ class PaddingRouted(Conforming):
     """Padding asks experts, takes places and counts in the load."""
 
     def mixture(self, x, batch, name, p, observed):
-        return super().mixture(x, {**batch, "padding": batch["padding"] * 0 + 1}, name, p, observed)
+        return super().mixture(x, {**batch, "attention_mask": batch["attention_mask"] * 0 + 1}, name, p, observed)
 
 
 class BiasInGates(Conforming):

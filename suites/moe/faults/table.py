@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from conformance.cases.fault import NO_AXIS, Fault
-from suites.moe.faults.planting import (
+from suites.moe.faults.table_routing import BALANCE, ROUTING
+from suites.moe.faults.targets import (
     CAPACITY,
     CROSSED,
     CROSSED_WAYS,
@@ -14,8 +15,7 @@ from suites.moe.faults.planting import (
     each,
     sorted_ways,
 )
-from suites.moe.faults.table_routing import BALANCE, ROUTING
-from suites.tensor.faults.planting import github
+from suites.tensor.faults.targets import github
 
 GRADIENTS = (
     Fault(
@@ -210,7 +210,7 @@ PRECISION = (
 
 FAULTS = GRADIENTS + EXCHANGE + PRECISION + ROUTING + BALANCE + CONTROLS
 
-ABSENT = {
+NOT_APPLICABLE = {
     "padding-mask-not-sharded-with-activations": "needs pipeline stages whose activations are divided",
     "rank-taken-from-wrong-mesh-axis": "no text here asks for its rank: chunks are cut by the placements alone",
 }

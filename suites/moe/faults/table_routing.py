@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from conformance.cases.fault import NO_AXIS, Fault
-from suites.moe.faults.planting import CROSSED, TENSOR, all_ways, both, sorted_ways
-from suites.tensor.faults.planting import github
+from suites.moe.faults.targets import CROSSED, TENSOR, all_ways, both, sorted_ways
+from suites.tensor.faults.targets import github
 
 ROUTING = (
     Fault(

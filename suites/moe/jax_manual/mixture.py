@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 
 from reference.jax.rounding import rounded
-from suites.moe.arrangement import TERMS, ExpertArrangement
 from suites.moe.jax_manual import routing
+from suites.moe.layout import TERMS, ExpertLayout
 from suites.tensor.jax_manual.transformer import DecoderLayers
 from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
 
-class MixtureBlock(ExpertArrangement, DecoderLayers):
+class MixtureBlock(ExpertLayout, DecoderLayers):
     """Takes the place of a feed-forward block; its shared expert, if there is one, is a block like any other."""
 
     def fed(self, x_BSD: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
@@ -58,7 +58,7 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
 
     def asked(self, choices_BSK: jax.Array, batch: Named) -> jax.Array:
         """-1 for padding, which asks nobody."""
-        return jnp.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+        return jnp.where(batch["attention_mask"][..., None] > 0, choices_BSK, -1)
 
     def ranked(self, scores_BSE: jax.Array, name: str, p: Named) -> jax.Array:
         """What experts are chosen by: the score, plus the bias where there is one."""
@@ -130,7 +130,7 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         observed: Named,
     ) -> None:
         """This device's share of the terms: over the whole slice they add up to its means."""
-        experts, real_BS = self.contract.model.experts, batch["padding"].astype(self.master)
+        experts, real_BS = self.contract.model.experts, batch["attention_mask"].astype(self.master)
         asked_BSE = jnp.sum(choices_BSK[..., None] == jnp.arange(experts), axis=2).astype(self.master)
         observed[f"metrics/load/{name}"] = asked_BSE.sum((0, 1))
         observed[f"terms/balance_loss/{name}"] = self.balance_share(asked_BSE, scores_BSE, batch)
@@ -139,15 +139,15 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
 
     def real_tokens(self, batch: Named) -> jax.Array:
         """Real tokens of the whole slice."""
-        return self.sum_over_data(batch["padding"].astype(self.master).sum())
+        return self.sum_over_data(batch["attention_mask"].astype(self.master).sum())
 
     def real_rows(self, batch: Named) -> jax.Array:
         """Rows of the whole slice that have a real token."""
-        return self.sum_over_data(jnp.sum((batch["padding"] > 0).any(1).astype(self.master)))
+        return self.sum_over_data(jnp.sum((batch["attention_mask"] > 0).any(1).astype(self.master)))
 
     def balance_share(self, asked_BSE: jax.Array, scores_BSE: jax.Array, batch: Named) -> jax.Array:
         """E x sum over experts of (share of choices) x (mean score), of the slice on all devices, or row by row."""
-        model, real_BS = self.contract.model, batch["padding"].astype(self.master)
+        model, real_BS = self.contract.model, batch["attention_mask"].astype(self.master)
         shares_BSE = scores_BSE / scores_BSE.sum(-1, keepdims=True) * real_BS[..., None]
         if model.balance_scope == "row":
             tokens_B1 = jnp.maximum(real_BS.sum(1), 1)[:, None]

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from conformance.contract.implementation import Declarations
-from suites.moe.arrangement import TERMS, ExpertArrangement
+from suites.moe.layout import TERMS, ExpertLayout
 from suites.moe.torch_manual import routing
 from suites.tensor.torch_manual.transformer import DecoderLayers
 from suites.training.torch.state import Named, State, dtype_of
 
 
-class MixtureBlock(ExpertArrangement, DecoderLayers):
+class MixtureBlock(ExpertLayout, DecoderLayers):
     """Takes the place of a feed-forward block; its shared expert, if there is one, is a block like any other."""
 
     def fed(self, x_BSD: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
@@ -55,7 +55,7 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
 
     def asked(self, choices_BSK: Tensor, batch: Named) -> Tensor:
         """-1 for padding, which asks nobody."""
-        return torch.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+        return torch.where(batch["attention_mask"][..., None] > 0, choices_BSK, -1)
 
     def ranked(self, scores_BSE: Tensor, name: str, p: Named) -> Tensor:
         """What experts are chosen by: the score, plus the bias where there is one."""
@@ -121,7 +121,7 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         self, name: str, logits_BSE: Tensor, scores_BSE: Tensor, choices_BSK: Tensor, batch: Named, observed: Named
     ) -> None:
         """This rank's share of the terms: over the whole slice they add up to its means."""
-        experts, real_BS = torch.arange(self.contract.model.experts), batch["padding"].to(self.master)
+        experts, real_BS = torch.arange(self.contract.model.experts), batch["attention_mask"].to(self.master)
         asked_BSE = (choices_BSK[..., None] == experts).sum(2).to(self.master)
         observed[f"metrics/load/{name}"] = asked_BSE.sum((0, 1))
         observed[f"terms/balance_loss/{name}"] = self.balance_share(asked_BSE, scores_BSE, batch)
@@ -130,15 +130,15 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
 
     def real_tokens(self, batch: Named) -> Tensor:
         """Real tokens of the whole slice."""
-        return self.sum_over_data(batch["padding"].to(self.master).sum())
+        return self.sum_over_data(batch["attention_mask"].to(self.master).sum())
 
     def real_rows(self, batch: Named) -> Tensor:
         """Rows of the whole slice that have a real token."""
-        return self.sum_over_data((batch["padding"] > 0).any(1).to(self.master).sum())
+        return self.sum_over_data((batch["attention_mask"] > 0).any(1).to(self.master).sum())
 
     def balance_share(self, asked_BSE: Tensor, scores_BSE: Tensor, batch: Named) -> Tensor:
         """E x sum over experts of (share of choices) x (mean score), of the slice on all ranks, or row by row."""
-        model, real_BS = self.contract.model, batch["padding"].to(self.master)
+        model, real_BS = self.contract.model, batch["attention_mask"].to(self.master)
         shares_BSE = scores_BSE / scores_BSE.sum(-1, keepdim=True) * real_BS[..., None]
         if model.balance_scope == "row":
             tokens_B1 = real_BS.sum(1).clamp(min=1)[:, None]

@@ -8,7 +8,7 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 
-from suites.pipeline.timetable import FORWARD
+from suites.pipeline.schedule import FORWARD
 from suites.tensor.faults import Conforming
 
 
@@ -49,14 +49,14 @@ class ChunksSwapped(Conforming):
     """Microbatches beyond the first round pass the two chunks of a rank in the wrong order."""
 
     @cached_property
-    def timetable(self):
-        table = super().timetable
+    def timed_schedule(self):
+        table = super().timed_schedule
         return replace(table, events=tuple(self.swapped(event) for event in table.events))
 
     def swapped(self, event):
         if event.kind != FORWARD or event.microbatch < self.ranks:
             return event
-        return replace(event, stage=(event.stage + self.ranks) % self.order.stages)
+        return replace(event, stage=(event.stage + self.ranks) % self.schedule.stages)
 
 
 class SkipGradientDropped(Conforming):

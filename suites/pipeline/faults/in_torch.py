@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from suites.pipeline.timetable import ACTIVATION
+from suites.pipeline.schedule import ACTIVATION
 from suites.tensor.faults import Conforming
 
 

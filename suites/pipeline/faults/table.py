@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from conformance.cases.fault import NO_AXIS, Fault
-from suites.pipeline.faults.absent import ABSENT as ABSENT
-from suites.pipeline.faults.planting import CROSSED, CROSSED_WAYS, UNEVEN, both, each, in_jax
-from suites.tensor.faults.planting import github
+from suites.pipeline.faults.not_applicable import NOT_APPLICABLE as NOT_APPLICABLE
+from suites.pipeline.faults.targets import CROSSED, CROSSED_WAYS, UNEVEN, both, each, in_jax
+from suites.tensor.faults.targets import github
 
 STAGES = (
     Fault(
@@ -94,7 +94,7 @@ MICROBATCHES = (
         id="pp-mask-of-another-row-rides-along",
         summary="The padding that travels with an activation belongs to the next row of its microbatch.",
         bites="padding that differs by row",
-        planted=both("1f1b", "steps:RidingRollsOn"),
+        planted=both("1f1b", "steps:PassthroughRollsOn"),
         contract="pipeline/language_model_untied",
         meshes=CROSSED,
         axis="pipeline",
@@ -223,7 +223,7 @@ CONTROLS = (
     ),
     Fault(
         id="control-first-stages-short",
-        summary="Every stage but the last has one segment.",
+        summary="Every stage but the last has one stage unit.",
         bites="never",
         planted=both("interleaved", "controls:FirstStagesShort"),
         contract="pipeline/language_model",

@@ -22,7 +22,7 @@ from suites.pipeline.jax_manual.vector import Vector
 from suites.pipeline.stages import Stages
 from suites.training.jax.manual import ShardMapTraining
 from suites.training.jax.state import Named, arranged
-from suites.training.stored import Positions, arrange
+from suites.training.state_layout import Positions, arrange
 
 PACKED = "packed"  # the name of the one vector
 

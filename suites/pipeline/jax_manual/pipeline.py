@@ -42,7 +42,7 @@ class Pipeline(Executor):
         """Gradients of inputs, of a sum of losses so far, become those of the mean; a dim for every mesh axis."""
         found, (start, shape) = rows[PACKED], self.plan.observed[0].get(INPUT_GRADIENTS, (0, (0,)))
         end = start + math.prod(shape)
-        on_first = jnp.asarray(self.pipeline_rank() == self.order.holders[0])
+        on_first = jnp.asarray(self.pipeline_rank() == self.schedule.holders[0])
         mean = jnp.where(on_first, found[:, start:end] / weight, found[:, start:end])
         found = found.at[:, start:end].set(mean)
         return {PACKED: found.reshape((1,) * len(self.mesh.axes) + found.shape)}
@@ -68,7 +68,7 @@ class Pipeline(Executor):
                 yield name, arranged(piece, self.positions(name))
 
     def observed_placements(self, name: str, stage: int) -> Placements:
-        owner = owned_by(self.order.holders[stage])
+        owner = owned_by(self.schedule.holders[stage])
         return {**self.output_placements().get(name, self.row_placements()), self.pipeline_axis: owner}
 
     # Sums.
@@ -128,7 +128,7 @@ class Pipeline(Executor):
             Transfer(kind="permute", axes=(self.pipeline_axis,), phase="forward", elements=0, dtype=""),
         )
         for size in self.device_slices:
-            rows = size // self.order.microbatches
+            rows = size // self.schedule.microbatches
             for elements, dtype in ((plan.wire.floats, plan.wire.dtype), (plan.wire.wholes, "int32")):
                 calls = 2 * self.ticks.number if elements else 0
                 yield replace(one, elements=elements // plan.rows * rows, dtype=dtype, calls=calls)

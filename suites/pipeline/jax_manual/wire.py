@@ -45,12 +45,12 @@ class Wire:
     """What crosses each cut, and how long that makes every message.
 
     activations   stage -> name -> shape of a floating-point tensor that enters it
-    riding        name -> shape of a whole-number tensor that every message to a later stage carries along
+    passthrough   name -> shape of a whole-number tensor that every message to a later stage carries along
     dtype         of the floating-point numbers
     """
 
     activations: tuple[Shapes, ...]
-    riding: Shapes
+    passthrough: Shapes
     dtype: str
 
     @property
@@ -59,4 +59,4 @@ class Wire:
 
     @property
     def wholes(self) -> int:
-        return length(self.riding)
+        return length(self.passthrough)

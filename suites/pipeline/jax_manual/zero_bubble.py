@@ -6,12 +6,12 @@ from suites.pipeline.jax_manual import models
 
 
 class Perceptron(models.Perceptron):
-    schedule = "zb-h1"
+    schedule_name = "zb-h1"
 
 
 class Convolution(models.Convolution):
-    schedule = "zb-h1"
+    schedule_name = "zb-h1"
 
 
 class LanguageModel(models.LanguageModel):
-    schedule = "zb-h1"
+    schedule_name = "zb-h1"

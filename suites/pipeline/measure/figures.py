@@ -12,11 +12,11 @@ from conformance.contract.mesh import Mesh
 from conformance.evidence.evidence import Observations
 from conformance.workers.jobs import CaseJob, MeasureJob
 from conformance.workers.pool import Workers
+from suites.pipeline.expected_bubble import bubble_share, live_microbatches
 from suites.pipeline.laws import live
+from suites.pipeline.schedule import COSTS, TICKS, WORK, timed
 from suites.pipeline.schedules import SCHEDULES
-from suites.pipeline.theory import bubble_share, live_microbatches
 from suites.pipeline.ticks import ticks
-from suites.pipeline.timetable import COSTS, TICKS, WORK, timetable
 
 SECONDS = 300
 CLASSES = {"gpipe": "GPipe", "1f1b": "OneFOneB", "interleaved": "Interleaved", "zb-h1": "ZeroBubble", "zbv": "ZBV"}
@@ -31,8 +31,8 @@ CUTS = {"as many layers each": "CutEvenly", "by cost model": "OneFOneB", "by mea
 class Memory:
     """One schedule with so many microbatches on RANKS ranks.
 
-    live         rank -> microbatches live at once, counted by chunk, as the theory says (ZBV: at most)
-    planned      the same, counted in the timetable
+    live         rank -> microbatches live at once, counted by chunk, as the papers say (ZBV: at most)
+    planned      the same, counted in the timed schedule
     held         the same, counted while torch ran it
     kept_bytes   rank -> most bytes that autograd kept at once in torch
     slots        messages that the JAX program keeps at once
@@ -72,8 +72,8 @@ class Balance:
 
 
 def memory(workers: Workers, schedule: str, microbatches: int) -> Memory:
-    order = SCHEDULES[schedule](RANKS, microbatches)
-    table, ranks = timetable(order), range(RANKS)
+    planned = SCHEDULES[schedule](RANKS, microbatches)
+    table, ranks = timed(planned), range(RANKS)
     where = f"m{microbatches}"
     seen = _watched(workers, CLASSES[schedule], where, RANKS)[-1]
     case, target = _case(where, RANKS), f"suites.pipeline.measure.quiet_jax:{CLASSES[schedule]}"
@@ -87,13 +87,13 @@ def memory(workers: Workers, schedule: str, microbatches: int) -> Memory:
         planned=tuple(live(table, rank) for rank in ranks),
         held=tuple(int(_value(seen, f"watched/held/{rank}")) for rank in ranks),
         kept_bytes=tuple(int(_value(seen, f"watched/bytes/{rank}")) for rank in ranks),
-        slots=ticks(timetable(order, TICKS)).slots,
+        slots=ticks(timed(planned, TICKS)).slots,
         peak_bytes=found.measured.peak_bytes,
     )
 
 
 def bubble(workers: Workers, schedule: str, microbatches: int) -> Bubble:
-    order = SCHEDULES[schedule](TIMED_RANKS, microbatches)
+    planned = SCHEDULES[schedule](TIMED_RANKS, microbatches)
     lanes = [_times(seen) for seen in _watched(workers, CLASSES[schedule], f"timed{microbatches}", TIMED_RANKS)]
     found = min(lanes, key=_span)  # another process may take a core away for a while
     costs = {kind: _cost(found, number) for number, kind in enumerate(WORK)}
@@ -101,8 +101,8 @@ def bubble(workers: Workers, schedule: str, microbatches: int) -> Bubble:
         schedule=schedule,
         microbatches=microbatches,
         formula=bubble_share(schedule, TIMED_RANKS, microbatches),
-        simulated=timetable(order, COSTS).bubble(),
-        simulated_at_measured=timetable(order, costs).bubble(),
+        simulated=timed(planned, COSTS).bubble(),
+        simulated_at_measured=timed(planned, costs).bubble(),
         measured=_idle(found),
     )
 

@@ -11,7 +11,7 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 class Schedule(TorchPipelining):
     """What torch is asked for."""
 
-    schedule = "dualpipev"
+    schedule_name = "dualpipev"
     schedule_class = ScheduleDualPipeV
     chunks = 2
     style = "v"

@@ -11,7 +11,7 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 class Schedule(TorchPipelining):
     """What torch is asked for."""
 
-    schedule = "gpipe"
+    schedule_name = "gpipe"
     schedule_class = ScheduleGPipe
     takes_list = False
 

@@ -11,7 +11,7 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 class Schedule(TorchPipelining):
     """What torch is asked for."""
 
-    schedule = "interleaved"
+    schedule_name = "interleaved"
     schedule_class = ScheduleInterleaved1F1B
     chunks = 2
 

@@ -11,7 +11,7 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 class Schedule(TorchPipelining):
     """What torch is asked for."""
 
-    schedule = "interleaved-zb"
+    schedule_name = "interleaved-zb"
     schedule_class = ScheduleInterleavedZeroBubble
     chunks = 2
 

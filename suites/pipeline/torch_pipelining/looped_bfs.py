@@ -11,7 +11,7 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 class Schedule(TorchPipelining):
     """What torch is asked for."""
 
-    schedule = "looped-bfs"
+    schedule_name = "looped-bfs"
     schedule_class = ScheduleLoopedBFS
     chunks = 2
 

@@ -50,15 +50,15 @@ class StageModule(nn.Module):
 
     def forward(self, *entered: Tensor, **microbatch: Tensor) -> tuple[Tensor, ...] | Tensor:
         model, stage = self.model, self.stage
-        x, riding = self.first(entered[0], microbatch) if stage == 0 else self.arrived(entered, microbatch)
+        x, passthrough = self.first(entered[0], microbatch) if stage == 0 else self.arrived(entered, microbatch)
         p = model.to_compute(dict(zip(self.names, self.leaves, strict=True)))
-        out, observed, sums = model.stage(stage, p, x, riding | model.at_ends(stage, microbatch))
+        out, observed, sums = model.stage(stage, p, x, passthrough | model.at_ends(stage, microbatch))
         self.seen[int(microbatch[ROWS][0])] = Seen(
             observed={name: value.detach() for name, value in observed.items()},
             sums={name: value.detach() for name, value in sums.items()},
             entered=x.get("x") if stage == 0 else None,
         )
-        return sums["loss"] if sums else tuple(value for _, value in sorted(out.items()) + sorted(riding.items()))
+        return sums["loss"] if sums else tuple(value for _, value in sorted(out.items()) + sorted(passthrough.items()))
 
     def observed_rows(self) -> Named:
         """What all microbatches showed, in the order of the rows, with the gradients of the leaves."""
@@ -77,12 +77,12 @@ class StageModule(nn.Module):
 
     def first(self, handed: Tensor, microbatch: Named) -> tuple[Named, Named]:
         """(leaves, whole numbers) of the first stage: torch takes away the gradients of what it hands over itself."""
-        x, riding = self.model.from_batch(microbatch | {entrance(microbatch): handed})
-        return {name: value.detach().requires_grad_() for name, value in x.items()}, riding
+        x, passthrough = self.model.from_batch(microbatch | {entrance(microbatch): handed})
+        return {name: value.detach().requires_grad_() for name, value in x.items()}, passthrough
 
     def arrived(self, entered: Sequence[Tensor], microbatch: Named) -> tuple[Named, Named]:
         """(activations, whole numbers) that have crossed the cut."""
-        names = sorted(self.model.stage_segments(self.stage)[0].enters)
+        names = sorted(self.model.units_of_stage(self.stage)[0].enters)
         numbers = sorted(self.model.from_batch(microbatch)[1])
         x = dict(zip(names, entered[: len(names)], strict=True))
         return x, dict(zip(numbers, entered[len(names) :], strict=True))

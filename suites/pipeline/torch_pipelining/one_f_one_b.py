@@ -11,7 +11,7 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 class Schedule(TorchPipelining):
     """What torch is asked for."""
 
-    schedule = "1f1b"
+    schedule_name = "1f1b"
     schedule_class = Schedule1F1B
     takes_list = False
 

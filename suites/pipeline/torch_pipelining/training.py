@@ -80,15 +80,15 @@ class TorchPipelining(TorchPlacement, Pipeline):
         if rows not in self.schedules:
             self.schedules[rows] = self.new_schedule(self.modules)
         args = (batch[entrance(batch)],) if 0 in self.modules else ()
-        target = batch["mask"] if self.order.stages - 1 in self.modules else None  # torch wants one
+        target = batch["mask"] if self.schedule.stages - 1 in self.modules else None  # torch wants one
         self.schedules[rows].step(*args, target=target, return_outputs=False, **batch, **{ROWS: torch.arange(rows)})
 
     def new_schedule(self, modules: Mapping[int, nn.Module]) -> Any:
         """torch's schedule over the stages of this rank, in ascending order. Gradients stay those of the sum."""
-        number, device, group = self.order.stages, torch.device("cpu"), self.axis(self.pipeline_axis).group
+        number, device, group = self.schedule.stages, torch.device("cpu"), self.axis(self.pipeline_axis).group
         stages = [PipelineStage(module, stage, number, device, group=group) for stage, module in modules.items()]
         over = stages if self.takes_list else stages[0]
-        return self.schedule_class(over, self.order.microbatches, loss_fn=as_it_is, scale_grads=False)
+        return self.schedule_class(over, self.schedule.microbatches, loss_fn=as_it_is, scale_grads=False)
 
     # What is refused, and what is said.
 

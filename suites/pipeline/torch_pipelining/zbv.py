@@ -11,7 +11,7 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 class Schedule(TorchPipelining):
     """What torch is asked for."""
 
-    schedule = "zbv"
+    schedule_name = "zbv"
     schedule_class = ScheduleZBVZeroBubble
     chunks = 2
     style = "v"

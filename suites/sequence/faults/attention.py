@@ -57,7 +57,7 @@ class FirstOfNextShardSeen(Conforming):
         seen = super().visible_block(queries, keys)
         follows = keys.positions[None, :] == queries.positions[:, None] + 1
         edge = (keys.positions == keys.positions[0])[None, :] & (queries.positions == queries.positions[-1])[:, None]
-        return seen | ((follows & edge)[None] & (keys.padding > 0)[:, None, :])
+        return seen | ((follows & edge)[None] & (keys.attention_mask > 0)[:, None, :])
 
 
 class DocumentsOfOwnShardOnly(Conforming):
@@ -73,7 +73,7 @@ class PaddingStaysAtHome(Conforming):
     """Keys travel, and which of them are padding is read off the own shard."""
 
     def visible_block(self, queries, keys):
-        return super().visible_block(queries, keys._replace(padding=queries.padding))
+        return super().visible_block(queries, keys._replace(attention_mask=queries.attention_mask))
 
 
 class RestOfRowUnseen(Conforming):

@@ -66,8 +66,8 @@ class LabelsShiftedInsideShard(Conforming):
 class StartsCountedPerShard(Conforming):
     """The running count of documents begins anew on every shard."""
 
-    def count_before(self, starts):
-        return starts.cumsum(1)
+    def count_before(self, document_starts):
+        return document_starts.cumsum(1)
 
 
 class RankOfTensorAxis(Conforming):

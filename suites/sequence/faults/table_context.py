@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.sequence.faults.planting import CUBE, LONG, each, ring, ulysses, zigzag
-from suites.tensor.faults.planting import github
+from suites.sequence.faults.targets import CUBE, LONG, each, ring, ulysses, zigzag
+from suites.tensor.faults.targets import github
 
 NOT_ALONE = "goes away when the axis has size 1"
 SEAMS = "wrong only where shards meet"

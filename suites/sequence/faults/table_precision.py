@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.sequence.faults.planting import FLAT, LONG, each
+from suites.sequence.faults.targets import FLAT, LONG, each
 
 PRECISION = (
     Fault(

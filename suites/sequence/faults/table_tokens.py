@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.sequence.faults.planting import CUBE, FLAT, each, in_jax, ring, tokens
-from suites.tensor.faults.planting import github
+from suites.sequence.faults.targets import CUBE, FLAT, each, in_jax, ring, tokens
+from suites.tensor.faults.targets import github
 
 PARTIAL, SUMMED_OFTEN = "copies are partial sums", "summed twice"
 

@@ -6,7 +6,7 @@ from suites.tensor.faults import Conforming
 
 
 def _norm(name: str) -> str:
-    """`layers.0.attention_norm.gain` -> `attention_norm`; empty for what is not a norm of the residual stream."""
+    """`layers.0.attention_norm.scale` -> `attention_norm`; empty for what is not a norm of the residual stream."""
     module = name.split(".")[-2]
     return module if module in ("attention_norm", "feedforward_norm", "final_norm") else ""
 

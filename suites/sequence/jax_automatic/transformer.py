@@ -10,7 +10,7 @@ import jax
 
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements
-from suites.sequence.arrangement import CONTEXT
+from suites.sequence.token_layout import CONTEXT
 from suites.tensor.jax_automatic import attention, feedforward, transformer
 from suites.tensor.jax_automatic.annotations import TensorAnnotations
 

@@ -36,7 +36,7 @@ class Tokens(NamedTuple):
     """What one must know of the tokens of a block to tell who sees whom. It travels with keys and values."""
 
     positions: jax.Array  # [T]
-    padding: jax.Array  # [B, T]
+    attention_mask: jax.Array  # [B, T]
     documents: jax.Array | None  # [B, T]
 
 
@@ -57,7 +57,7 @@ class Ring(ContextParallel):
         documents_BS = self.documents(batch)
         own = Tokens(
             self.block_positions(),
-            batch["padding"].astype(self.master),
+            batch["attention_mask"].astype(self.master),
             None if documents_BS is None else documents_BS.astype(jnp.int32),
         )
         q_BSKGE = q_BSHE.reshape(*q_BSHE.shape[:2], k_BTKE.shape[2], -1, q_BSHE.shape[3])
@@ -97,7 +97,7 @@ class Ring(ContextParallel):
         """[B, S, T]: which keys of a block the queries see."""
         documents = None if queries.documents is None else (queries.documents, keys.documents)
         positions = (queries.positions, keys.positions)
-        return layers.visible(*positions, keys.padding, documents, self.contract.model.causal)  # type: ignore[arg-type]
+        return layers.visible(*positions, keys.attention_mask, documents, self.contract.model.causal)  # type: ignore[arg-type]
 
     def block_attention(
         self, q_BSKGE: jax.Array, k_BTKE: jax.Array, v_BTKE: jax.Array, visible_BST: jax.Array
@@ -172,7 +172,7 @@ class Ring(ContextParallel):
         if self.context_size() == 1 or not self.attentions():
             return
         hops, model = self.context_size() - 1, self.contract.model
-        key = max(model.kv_heads // self.tensor_size(), 1) * model.head_size
+        key = max(model.num_kv_heads // self.tensor_size(), 1) * model.head_size
         for phase in (*self.attention_phases(), "backward"):
             calls = hops * self.attentions()
             yield self.each_row("permute", phase, key, self.compute, 2 * calls)

@@ -16,18 +16,18 @@ import jax
 import jax.numpy as jnp
 
 from conformance.contract.placements import Placements
-from suites.sequence.arrangement import Positions, TokenArrangement
 from suites.sequence.jax_manual.collectives import gather_along, scatter_along
+from suites.sequence.token_layout import Positions, TokenLayout
 from suites.tensor.jax_manual import attention, feedforward, linear, transformer
 from suites.tensor.jax_manual.collectives import TensorParallel
 from suites.training.jax.state import Named
-from suites.training.stored import OBSERVED
+from suites.training.state_layout import OBSERVED
 from suites.training.traffic import Transfer
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss
 
 
-class SequenceParallel(TokenArrangement, TensorParallel):
+class SequenceParallel(TokenLayout, TensorParallel):
     """Enter by a gather along tokens, leave by a reduce-scatter. Put it in front of a class of tensor parallelism."""
 
     def enter_block(self, x: jax.Array) -> jax.Array:

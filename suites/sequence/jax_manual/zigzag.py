@@ -9,9 +9,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from suites.sequence.arrangement import ZigzagOrder
 from suites.sequence.jax_manual import sequence_parallel
 from suites.sequence.jax_manual.ring import Ring
+from suites.sequence.token_layout import ZigzagOrder
 
 
 class Zigzag(ZigzagOrder, Ring):

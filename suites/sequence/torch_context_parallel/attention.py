@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from conformance.contract.implementation import Declarations, Unsupported
 from conformance.contract.placements import Placements
-from suites.sequence.arrangement import CONTEXT, Positions, ZigzagOrder
+from suites.sequence.token_layout import CONTEXT, Positions, ZigzagOrder
 from suites.tensor.torch_manual import attention
 from suites.training.torch import layers
 from suites.training.torch.state import Named, State
@@ -71,13 +71,13 @@ class Attention(ZigzagOrder, attention.Attention):
 
     def mask(self, batch: Named) -> Named:
         """[B, 1, S, T] whom this rank's tokens see, where the rows have padding or documents."""
-        model, padding_BT = self.contract.model, batch["padding"]
-        if not self.is_divided or (padding_BT.all() and not model.documents):
+        model, attention_mask_BT = self.contract.model, batch["attention_mask"]
+        if not self.is_divided or (attention_mask_BT.all() and not model.documents):
             return {}
-        starts_BT = batch["starts"].cumsum(1) if model.documents else None
+        document_starts_BT = batch["document_starts"].cumsum(1) if model.documents else None
         own_S, whole_T = self.block_positions(), torch.arange(self.row_length)
-        documents = None if starts_BT is None else (starts_BT[:, own_S], starts_BT)
-        return {"visible": layers.visible(own_S, whole_T, padding_BT, documents, model.causal)[:, None]}
+        documents = None if document_starts_BT is None else (document_starts_BT[:, own_S], document_starts_BT)
+        return {"visible": layers.visible(own_S, whole_T, attention_mask_BT, documents, model.causal)[:, None]}
 
     # How torch divides rows.
 
@@ -161,7 +161,7 @@ class Attention(ZigzagOrder, attention.Attention):
         yield from super().transfers()
         model = self.contract.model
         row = self.slice_tokens * self.context_size()
-        elements = row * max(model.kv_heads // self.tensor_size(), 1) * model.head_size
+        elements = row * max(model.num_kv_heads // self.tensor_size(), 1) * model.head_size
         for phase in ("forward", "backward"):
             yield self.slice_transfer("sequence", "all_gather", phase, elements, self.master, calls=2)
         yield self.slice_transfer("sequence", "reduce_scatter", "backward", elements, self.compute, calls=2)

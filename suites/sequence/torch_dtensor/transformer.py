@@ -17,7 +17,7 @@ from torch.distributed.tensor.parallel import ParallelStyle
 from torch.distributed.tensor.parallel import SequenceParallel as DividedTokens
 
 from conformance.contract.placements import Placements
-from suites.sequence.arrangement import Positions
+from suites.sequence.token_layout import Positions
 from suites.sequence.torch_manual.stream import StreamTokens
 from suites.tensor.torch_dtensor import attention, feedforward, transformer
 from suites.tensor.torch_dtensor.division import TensorByDTensor

@@ -35,7 +35,7 @@ class Tokens(NamedTuple):
     """What one must know of the tokens of a block to tell who sees whom. It travels with keys and values."""
 
     positions: Tensor  # [T]
-    padding: Tensor  # [B, T]
+    attention_mask: Tensor  # [B, T]
     documents: Tensor | None  # [B, T]
 
 
@@ -55,7 +55,7 @@ class Ring(ContextParallel):
             return super().attend(q_BSHE, k_BTKE, v_BTKE, batch)  # type: ignore[misc]
         documents_BS = self.documents(batch)
         documents_BS = None if documents_BS is None else documents_BS.int()
-        own = Tokens(self.block_positions().int(), batch["padding"], documents_BS)
+        own = Tokens(self.block_positions().int(), batch["attention_mask"], documents_BS)
         q_BSKGE = q_BSHE.unflatten(2, (k_BTKE.shape[2], -1))
         out_BSKGE = RingAttention.apply(self, q_BSKGE, k_BTKE, v_BTKE, own)
         return out_BSKGE.flatten(2, 3).to(q_BSHE.dtype)
@@ -96,7 +96,7 @@ class Ring(ContextParallel):
         if queries.documents is not None and keys.documents is not None:
             documents = (queries.documents, keys.documents)
         positions = (queries.positions, keys.positions)
-        return layers.visible(*positions, keys.padding, documents, self.contract.model.causal)
+        return layers.visible(*positions, keys.attention_mask, documents, self.contract.model.causal)
 
     def block_attention(self, q_BSKGE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, visible_BST: Tensor) -> Partial:
         """Attention to one block by itself; a query that sees none of it gets zeros, and a log-sum-exp of -infinity."""
@@ -167,7 +167,7 @@ class Ring(ContextParallel):
         yield from super().transfers()
         if self.context_size() == 1 or not self.attentions():
             return
-        key = max(self.contract.model.kv_heads // self.tensor_size(), 1) * self.contract.model.head_size
+        key = max(self.contract.model.num_kv_heads // self.tensor_size(), 1) * self.contract.model.head_size
         for phase in (*self.attention_phases(), "backward"):
             yield from self.round_transfers(phase, key)
         calls = 2 * self.context_size() * self.attentions()  # gradients of keys and of values, all the way home
@@ -177,7 +177,7 @@ class Ring(ContextParallel):
         """One way of all blocks round the ring."""
         calls = (self.context_size() - 1) * self.attentions()
         yield self.each_row("permute", phase, key, self.compute, 2 * calls)
-        yield self.each_row("permute", phase, 1, self.master, calls)  # padding
+        yield self.each_row("permute", phase, 1, self.master, calls)  # attention mask
         if self.contract.model.documents:
             yield self.each_row("permute", phase, 1, torch.int32, calls)
         tokens = self.chunks() * self.chunk_width()
@@ -196,8 +196,8 @@ class RingAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[None, Tensor, Tensor, Tensor, None]:  # type: ignore[override]
-        q, k, v, positions, padding, documents, out, *lse = ctx.saved_tensors
-        block = Block(k, v, Tokens(positions, padding, documents))
+        q, k, v, positions, attention_mask, documents, out, *lse = ctx.saved_tensors
+        block = Block(k, v, Tokens(positions, attention_mask, documents))
         gradients = ctx.ring.ring_backward(q, block, (out, LogSumExp(*lse)), g)
         gq, gk, gv = (gradient.to(q.dtype) for gradient in gradients)
         return None, gq, gk, gv, None

@@ -14,12 +14,12 @@ from dataclasses import replace
 from torch import Tensor
 
 from conformance.contract.placements import Placements
-from suites.sequence.arrangement import Positions
+from suites.sequence.token_layout import Positions
 from suites.sequence.torch_manual.collectives import GatherAlong, ScatterAlong
 from suites.sequence.torch_manual.stream import StreamTokens
 from suites.tensor.torch_manual import attention, feedforward, linear, transformer
 from suites.tensor.torch_manual.collectives import TensorParallel
-from suites.training.stored import OBSERVED
+from suites.training.state_layout import OBSERVED
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from conformance.contract.placements import Placements
-from suites.sequence.arrangement import Positions, TokenArrangement
-from suites.training.stored import OBSERVED
+from suites.sequence.token_layout import Positions, TokenLayout
+from suites.training.state_layout import OBSERVED
 from suites.training.torch.state import TorchTraining
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss
 
 
-class StreamTokens(TokenArrangement, TorchTraining):
+class StreamTokens(TokenLayout, TorchTraining):
     """The stream is divided over the tensor axis, whatever carries tokens into blocks and out of them."""
 
     def axis_rank(self, axis: str) -> int:

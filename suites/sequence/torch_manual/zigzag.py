@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from suites.sequence.arrangement import ZigzagOrder
+from suites.sequence.token_layout import ZigzagOrder
 from suites.sequence.torch_manual import sequence_parallel
 from suites.sequence.torch_manual.ring import Ring
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from suites.tensor.arrangement import positions
 from suites.tensor.faults import Conforming
+from suites.tensor.layout import positions
 
 
 class EveryRankLoadsFirstShard(Conforming):

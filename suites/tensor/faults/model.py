@@ -26,7 +26,7 @@ class PaddingIgnored(Conforming):
     """Attention takes every key for a real one."""
 
     def attend(self, q, k, v, batch):
-        return super().attend(q, k, v, batch | {"padding": 0 * batch["padding"] + 1})
+        return super().attend(q, k, v, batch | {"attention_mask": 0 * batch["attention_mask"] + 1})
 
 
 class MaskIgnored(Conforming):

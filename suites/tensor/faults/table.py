@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.tensor.faults.planting import BOTH_AXES, BOTH_WAYS, JAX, TORCH, both, each
 from suites.tensor.faults.table_inputs import INPUTS
 from suites.tensor.faults.table_reductions import LAYOUT, REDUCTIONS
 from suites.tensor.faults.table_training import LOSSES, MODEL, NORMS, UPDATES
+from suites.tensor.faults.targets import BOTH_AXES, BOTH_WAYS, JAX, TORCH, both, each
 
 CONTROLS = (
     Fault(
@@ -93,7 +93,7 @@ HOLLOW = (
 FAULTS = REDUCTIONS + INPUTS + LAYOUT + LOSSES + NORMS + UPDATES + MODEL + SAVED + HOLLOW + CONTROLS
 
 _SEQUENCE = "needs activations divided along the sequence: for the sequence suite"
-ABSENT = {
+NOT_APPLICABLE = {
     "sp-norm-grad-not-reduced": _SEQUENCE,
     "sp-flag-missing-on-one-norm": _SEQUENCE,
     "fix-valid-only-for-one-flag": _SEQUENCE,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.tensor.faults.planting import BOTH_AXES, BOTH_WAYS, both, each, github, in_torch
+from suites.tensor.faults.targets import BOTH_AXES, BOTH_WAYS, both, each, github, in_torch
 
 SUMMED_OFTEN, NOT_SUMMED = "summed twice", "reduction missing"
 
 REDUCTIONS = (
     Fault(
         id="shared-per-head-norm-grad-partial",
-        summary="The gain of a head norm keeps the gradient from one rank's heads.",
+        summary="The scale of a head norm keeps the gradient from one rank's heads.",
         bites="always, with tensor > 1 and head norms on; forward exact",
         sources=github("NVIDIA/Megatron-LM#7452", "NVIDIA-NeMo/RL#3788", "NVIDIA-NeMo/Automodel#3822"),
         planted=both("reductions:HeadNormGradientPartial"),

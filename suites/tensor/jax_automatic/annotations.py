@@ -5,11 +5,11 @@ from __future__ import annotations
 import jax
 
 from conformance.contract.placements import Placements
-from suites.tensor.arrangement import Positions, TensorArrangement, positions
+from suites.tensor.layout import Positions, TensorLayout, positions
 from suites.training.jax.automatic import AutomaticTraining
 
 
-class TensorAnnotations(TensorArrangement, AutomaticTraining):
+class TensorAnnotations(TensorLayout, AutomaticTraining):
     """Stored in canonical order: fused sections and heads are the partitioner's business; padding stands at the end.
 
     Key heads that are fewer than the devices are replicated, not repeated.
@@ -20,7 +20,7 @@ class TensorAnnotations(TensorArrangement, AutomaticTraining):
 
     def placements(self, name: str) -> Placements:
         is_key = name.rpartition(".")[0].endswith((".key", ".value"))
-        if is_key and self.contract.model.kv_heads % self.tensor_size():
+        if is_key and self.contract.model.num_kv_heads % self.tensor_size():
             return {}
         return super().placements(name)
 

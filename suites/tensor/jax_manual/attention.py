@@ -48,12 +48,12 @@ class AttentionBlock(LinearLayers, Tokens):
     def split_fused(self, qkv: jax.Array) -> list[jax.Array]:
         """[query heads | key heads | value heads] of this device."""
         model = self.contract.model
-        query = model.heads // self.tensor_size() * model.head_size
+        query = model.num_heads // self.tensor_size() * model.head_size
         key = (qkv.shape[-1] - query) // 2
         return jnp.split(qkv, [query, query + key], axis=-1)
 
     def head_norm(self, x_BSHE: jax.Array, name: str, p: Named) -> jax.Array:
-        return layers.rms_norm(x_BSHE, p[f"{name}.gain"], self.contract.model.norm_epsilon, self.master)
+        return layers.rms_norm(x_BSHE, p[f"{name}.scale"], self.contract.model.norm_epsilon, self.master)
 
     def rotate(self, x_BSHE: jax.Array) -> jax.Array:
         return layers.rotary(x_BSHE, self.block_positions(), self.contract.model.rotary_base)
@@ -70,7 +70,7 @@ class AttentionBlock(LinearLayers, Tokens):
 
     def is_partial(self, name: str) -> bool:
         """Whether a replicated parameter meets other heads on each device."""
-        return name.endswith((".query_norm.gain", ".key_norm.gain"))
+        return name.endswith((".query_norm.scale", ".key_norm.scale"))
 
     def require_supported(self) -> None:
         super().require_supported()

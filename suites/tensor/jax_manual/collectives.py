@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from suites.tensor.arrangement import TensorArrangement
+from suites.tensor.layout import TensorLayout
 from suites.training.jax.manual import ShardMapTraining
 from suites.training.jax.state import pad_to_multiple
-from suites.training.stored import first_copies
+from suites.training.state_layout import first_copies
 from suites.training.traffic import Transfer
 
 
@@ -61,7 +61,7 @@ split_to.defvjp(
 )
 
 
-class TensorParallel(TensorArrangement, ShardMapTraining):
+class TensorParallel(TensorLayout, ShardMapTraining):
     """A training step with parameters divided over the tensor axis; an axis of size 1 communicates nothing."""
 
     model_axes: ClassVar[tuple[str, ...]] = ("tensor",)  # the axes that divide parameters

@@ -12,8 +12,8 @@ import jax
 
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements
-from suites.tensor.arrangement import Positions, positions
 from suites.tensor.jax_manual.collectives import TensorParallel
+from suites.tensor.layout import Positions, positions
 from suites.training.jax.losses import QuadraticLoss
 from suites.training.jax.state import Named
 from suites.training.traffic import Transfer

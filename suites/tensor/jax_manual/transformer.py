@@ -43,10 +43,10 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
 
     def norm(self, x: jax.Array, name: str, p: Named) -> jax.Array:
         """Over the hidden dim, which every device holds whole: no collective."""
-        gain, epsilon = p[f"{name}.gain"], self.contract.model.norm_epsilon
+        scale, epsilon = p[f"{name}.scale"], self.contract.model.norm_epsilon
         if self.contract.model.norm == "rms":
-            return layers.rms_norm(x, gain, epsilon, self.master)
-        return layers.layer_norm(x, gain, p[f"{name}.bias"], epsilon, self.master)
+            return layers.rms_norm(x, scale, epsilon, self.master)
+        return layers.layer_norm(x, scale, p[f"{name}.bias"], epsilon, self.master)
 
     @property
     def dense_blocks(self) -> int:

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from conformance.contract.placements import Placements
-from suites.tensor.arrangement import Positions, positions
 from suites.tensor.jax_manual.linear import LinearLayers
+from suites.tensor.layout import Positions, positions
 from suites.training.jax.state import Named
 
 

@@ -14,7 +14,7 @@ from torch.distributed.tensor.parallel import ParallelStyle, parallelize_module
 
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, sharded_dim
-from suites.tensor.arrangement import Positions, TensorArrangement
+from suites.tensor.layout import Positions, TensorLayout
 from suites.training.torch.dtensor import DTensorTraining
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named
@@ -50,7 +50,7 @@ class ReplicatedParameters(ParallelStyle):
         return distribute_module(module, device_mesh)
 
 
-class TensorByDTensor(TensorArrangement, DTensorTraining, Tokens):
+class TensorByDTensor(TensorLayout, DTensorTraining, Tokens):
     """Parameters are DTensors on the submesh of the tensor axis, cut as torch does it: nothing padded or repeated."""
 
     model_axes: ClassVar[tuple[str, ...]] = ("tensor",)
@@ -79,7 +79,7 @@ class TensorByDTensor(TensorArrangement, DTensorTraining, Tokens):
 
     @property
     def keys_are_replicated(self) -> bool:
-        return self.contract.model.kv_heads % self.tensor_size() != 0
+        return self.contract.model.num_kv_heads % self.tensor_size() != 0
 
     def positions(self, name: str) -> Positions:
         """A fused projection is stored so that equal chunks hold equal parts of its sections; all else as it is."""

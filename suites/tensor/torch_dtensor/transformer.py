@@ -29,14 +29,14 @@ class Norm(nn.Module):
 
     def __init__(self, model: Architecture, wide: torch.dtype) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.empty(model.hidden))
+        self.scale = nn.Parameter(torch.empty(model.hidden))
         self.bias = nn.Parameter(torch.empty(model.hidden)) if model.norm == "layer" else None
         self.epsilon, self.wide = model.norm_epsilon, wide
 
     def forward(self, x: Tensor) -> Tensor:
         if self.bias is None:
-            return layers.rms_norm(x, self.gain, self.epsilon, self.wide)
-        return layers.layer_norm(x, self.gain, self.bias, self.epsilon, self.wide)
+            return layers.rms_norm(x, self.scale, self.epsilon, self.wide)
+        return layers.layer_norm(x, self.scale, self.bias, self.epsilon, self.wide)
 
 
 class DecoderLayer(nn.Module):

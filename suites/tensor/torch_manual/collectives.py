@@ -16,8 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from suites.tensor.arrangement import Positions, TensorArrangement
-from suites.training.stored import first_copies
+from suites.tensor.layout import Positions, TensorLayout
+from suites.training.state_layout import first_copies
 from suites.training.torch.collectives import MeshAxis
 from suites.training.torch.manual import CollectiveTraining
 from suites.training.traffic import Transfer
@@ -74,7 +74,7 @@ class SplitTo(torch.autograd.Function):
         return ctx.axis.all_gather(g, ctx.dim), None, None
 
 
-class TensorParallel(TensorArrangement, CollectiveTraining):
+class TensorParallel(TensorLayout, CollectiveTraining):
     """A training step whose parameters are divided over the tensor axis; of size 1, it communicates nothing."""
 
     model_axes: ClassVar[tuple[str, ...]] = ("tensor",)

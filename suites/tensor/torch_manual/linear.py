@@ -11,7 +11,7 @@ from torch import Tensor
 
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements
-from suites.tensor.arrangement import Positions, positions
+from suites.tensor.layout import Positions, positions
 from suites.tensor.torch_manual.collectives import TensorParallel
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named

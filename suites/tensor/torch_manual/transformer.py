@@ -41,8 +41,8 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
     def norm(self, x: Tensor, name: str, p: Named) -> Tensor:
         epsilon = self.contract.model.norm_epsilon
         if self.contract.model.norm == "rms":
-            return layers.rms_norm(x, p[f"{name}.gain"], epsilon, self.master)
-        return layers.layer_norm(x, p[f"{name}.gain"], p[f"{name}.bias"], epsilon, self.master)
+            return layers.rms_norm(x, p[f"{name}.scale"], epsilon, self.master)
+        return layers.layer_norm(x, p[f"{name}.scale"], p[f"{name}.bias"], epsilon, self.master)
 
     def layer_transfers(self, number: int) -> Iterator[Transfer]:
         """Each of two blocks enters with a sum of gradients and leaves with a sum; some layers are computed twice."""

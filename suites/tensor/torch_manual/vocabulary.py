@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from conformance.contract.placements import Placements
-from suites.tensor.arrangement import Positions, positions
+from suites.tensor.layout import Positions, positions
 from suites.tensor.torch_manual.linear import LinearLayers
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer

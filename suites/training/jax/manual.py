@@ -22,7 +22,7 @@ from conformance.contract.placements import Placements, sharded_dim
 from suites.training.jax.matrices import WholeMatrices
 from suites.training.jax.norms import TensorNorms
 from suites.training.jax.state import Named, pad_to_multiple, reordered
-from suites.training.stored import OF_INPUTS
+from suites.training.state_layout import OF_INPUTS
 from suites.training.traffic import Transfer, total
 
 

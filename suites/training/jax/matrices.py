@@ -11,7 +11,7 @@ from conformance.contract.placements import Placements, sharded_dim
 from suites.training.jax import optimizers
 from suites.training.jax.state import reordered
 from suites.training.jax.step import TrainingStep
-from suites.training.stored import canonical
+from suites.training.state_layout import canonical
 from suites.training.traffic import Transfer
 
 

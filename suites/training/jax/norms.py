@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from conformance.contract.placements import sharded_dim
 from suites.training.jax.state import Named
 from suites.training.jax.step import TrainingStep
-from suites.training.stored import first_copies
+from suites.training.state_layout import first_copies
 from suites.training.traffic import Transfer
 
 

@@ -14,13 +14,13 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from conformance.contract.implementation import Packed, Reordered
 from conformance.contract.placements import Placements, sharded_dim
 from reference.jax.rounding import rounded
-from suites.training.stored import Positions, StoredTraining, arrange
+from suites.training.state_layout import Positions, ShardedTraining, arrange
 
 Named = dict[str, jax.Array]
 Value = TypeVar("Value", jax.Array, Packed)
 
 
-class JaxTraining(StoredTraining):
+class JaxTraining(ShardedTraining):
     """A training step whose state is {parameters, optimizer, count}: sharded arrays, as they are stored."""
 
     framework = "jax"

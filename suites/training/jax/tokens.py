@@ -32,11 +32,11 @@ class Tokens(JaxTraining):
         """[B, S, T]: which keys each query sees."""
         positions, documents_BS = self.block_positions(), self.documents(batch)
         documents = None if documents_BS is None else (documents_BS, documents_BS)
-        return layers.visible(positions, positions, batch["padding"], documents, self.contract.model.causal)
+        return layers.visible(positions, positions, batch["attention_mask"], documents, self.contract.model.causal)
 
     def documents(self, batch: Named) -> jax.Array | None:
         """[B, S]: number of the document of every token of a block; None where a row is one document."""
-        return jnp.cumsum(batch["starts"], axis=1) if self.contract.model.documents else None
+        return jnp.cumsum(batch["document_starts"], axis=1) if self.contract.model.documents else None
 
     def targets(self, batch: Named) -> jax.Array:
         """[B, S]: the id that each token shall predict."""

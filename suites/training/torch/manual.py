@@ -19,7 +19,7 @@ from torch import Tensor
 
 from conformance.contract.implementation import Declarations
 from conformance.contract.placements import Placements
-from suites.training.stored import OF_INPUTS
+from suites.training.state_layout import OF_INPUTS
 from suites.training.torch import optimizers
 from suites.training.torch.checkpoint import Checkpointed
 from suites.training.torch.recompute import Recomputed

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from conformance.contract.placements import sharded_dim
-from suites.training.stored import first_copies
+from suites.training.state_layout import first_copies
 from suites.training.torch.state import Named, TorchTraining, name_of
 from suites.training.traffic import Transfer
 

@@ -14,14 +14,14 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from conformance.contract.implementation import Reordered, Sharded
 from conformance.contract.placements import Placements, sharded_dim
-from suites.training.stored import Positions, StoredTraining, arrange
+from suites.training.state_layout import Positions, ShardedTraining, arrange
 from suites.training.torch.collectives import MeshAxis
 
 Named = dict[str, Tensor]
 State = dict[str, Any]
 
 
-class TorchTraining(StoredTraining):
+class TorchTraining(ShardedTraining):
     """A training step whose state is {parameters, optimizer, count}: the blocks that this rank stores."""
 
     framework = "torch"

@@ -31,11 +31,11 @@ class Tokens(TorchTraining):
         """[B, S, T]: which keys each query sees."""
         positions, documents_BS = self.block_positions(), self.documents(batch)
         documents = None if documents_BS is None else (documents_BS, documents_BS)
-        return layers.visible(positions, positions, batch["padding"], documents, self.contract.model.causal)
+        return layers.visible(positions, positions, batch["attention_mask"], documents, self.contract.model.causal)
 
     def documents(self, batch: Named) -> Tensor | None:
         """[B, S]: number of the document of every token of a block; None where a row is one document."""
-        return batch["starts"].cumsum(1) if self.contract.model.documents else None
+        return batch["document_starts"].cumsum(1) if self.contract.model.documents else None
 
     def targets(self, batch: Named) -> Tensor:
         """[B, S]: the id that each token shall predict."""

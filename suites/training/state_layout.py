@@ -20,7 +20,7 @@ Positions = Mapping[int, np.ndarray]
 Array = TypeVar("Array", bound=Any)
 
 
-class StoredTraining(Implementation):
+class ShardedTraining(Implementation):
     """A training step whose parameters and rows are divided over mesh axes, once a suite says how."""
 
     row_axes: ClassVar[tuple[str, ...]] = ("data",)  # the axes that divide the rows of a batch
@@ -69,7 +69,7 @@ class StoredTraining(Implementation):
         return (*self.zero_slots, *(("master",) if self.master_dtype else ()))
 
     def weight_decay(self, name: str) -> Any:
-        """Of a parameter: none, where the recipe has a group of its own for biases and gains."""
+        """Of a parameter: none, where the recipe has a group of its own for biases and scales."""
         recipe = self.contract.recipe
         return recipe.weight_decay if recipe.decays == "all" or is_weight(name) else 0.0
 

@@ -16,14 +16,14 @@ import numpy as np
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, sharded_dim
 from reference.architecture import has_mixture, mixtures, places
-from suites.tensor.arrangement import Positions, positions
-from suites.training.stored import OBSERVED
+from suites.tensor.layout import Positions, positions
+from suites.training.state_layout import OBSERVED
 
 TERMS = ("balance_loss", "router_z_loss")  # of the loss: means over all mixtures of a model
 Conforming: Any = object  # a training step, in either framework, whose parameters may be divided over other axes
 
 
-class ExpertArrangement(Conforming):
+class ExpertLayout(Conforming):
     """Put in front of a training step: dim 0 of every stack of experts is divided over the expert axis."""
 
     expert_axis: ClassVar[str] = "expert"

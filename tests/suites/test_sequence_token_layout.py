@@ -10,17 +10,17 @@ import pytest
 
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import local_index
-from suites.sequence.arrangement import CONTEXT, TokenArrangement, ZigzagOrder
+from suites.sequence.token_layout import CONTEXT, TokenLayout, ZigzagOrder
 
 MESHES = ("sequence=4", "data=2,tensor=2,sequence=2", "tensor=2,sequence=3", "sequence=2,tensor=3", "tensor=4")
 LENGTHS = (1, 7, 13, 16)
 EACH = [(mesh, length) for mesh in MESHES for length in LENGTHS]
 
 
-ORDERS = (TokenArrangement, ZigzagOrder)
+ORDERS = (TokenLayout, ZigzagOrder)
 
 
-def _arrangement(mesh: str, length: int, order: type = TokenArrangement) -> Any:
+def _arrangement(mesh: str, length: int, order: type = TokenLayout) -> Any:
     names = {"token_axes": CONTEXT, "tensor_axis": "tensor", "row_axes": ("data",)}
     found: Any = type("Arrangement", (order,), names)()
     found.mesh, found.row_length = Mesh.parse(mesh), length

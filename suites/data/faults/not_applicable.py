@@ -5,7 +5,7 @@ from __future__ import annotations
 _EXPERTS = "needs experts: for the mixture-of-experts suite"
 _STAGES = "needs pipeline stages: for the pipeline suite"
 
-ABSENT = {
+NOT_APPLICABLE = {
     # Losses and norms.
     "pp-scale-grads-compounds-under-accumulation": _STAGES,
     "split-backward-wgrad-not-scaled": _STAGES,

@@ -20,7 +20,7 @@ Positions = dict[int, np.ndarray]
 CONTEXT = ("sequence",)  # the token axes of context parallelism
 
 
-class TokenArrangement:
+class TokenLayout:
     """Where tokens lie. The rows of a linear model are its tokens: they have no order, and dim 0 is divided."""
 
     contract: Contract
@@ -94,7 +94,7 @@ class TokenArrangement:
             raise Unsupported(f"{rows} rows, here the tokens, cannot be divided over {parts} devices.")
 
 
-class ZigzagOrder(TokenArrangement):
+class ZigzagOrder(TokenLayout):
     """Of 2n chunks device i holds chunk i and chunk 2n-1-i: with a causal mask all have the same work.
 
     Source: Grattafiori et al., The Llama 3 Herd of Models, section 3.3.2 (context parallelism).

@@ -55,7 +55,10 @@ def _batch(rows: int, length: int, rng: np.random.Generator) -> Arrays:
             if _repeats(row, made):
                 row = shapes[number % len(shapes)](rng, length)
         made.append(row)
-    return {key: np.stack([row[key] for row in made]) for key in ("tokens", "targets", "mask", "padding", "starts")}
+    return {
+        key: np.stack([row[key] for row in made])
+        for key in ("tokens", "targets", "mask", "attention_mask", "document_starts")
+    }
 
 
 def _document(rng: np.random.Generator, length: int) -> np.ndarray:
@@ -87,10 +90,16 @@ def _short(rng: np.random.Generator, length: int) -> Arrays:
 
 def _shifted(text: np.ndarray, *, last_of_document: int | None, real: int) -> Arrays:
     """Tokens and their successors from length + 1 bytes; the last byte of a document and the padding do not count."""
-    padding = (np.arange(len(text) - 1) < real).astype(np.float64)
-    mask, starts = padding.copy(), np.zeros(len(text))
-    starts[0] = 1
+    attention_mask = (np.arange(len(text) - 1) < real).astype(np.float64)
+    mask, document_starts = attention_mask.copy(), np.zeros(len(text))
+    document_starts[0] = 1
     if last_of_document is not None:
         mask[last_of_document] = 0
-        starts[last_of_document + 1] = 1
-    return {"tokens": text[:-1], "targets": text[1:], "mask": mask, "padding": padding, "starts": starts[:-1]}
+        document_starts[last_of_document + 1] = 1
+    return {
+        "tokens": text[:-1],
+        "targets": text[1:],
+        "mask": mask,
+        "attention_mask": attention_mask,
+        "document_starts": document_starts[:-1],
+    }

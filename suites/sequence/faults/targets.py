@@ -1,4 +1,4 @@
-"""Short words for the rows of the table: where a mixin is planted, and on which meshes."""
+"""Targets of faults: which mixin of which module is planted in which implementation, and on which meshes."""
 
 from __future__ import annotations
 
