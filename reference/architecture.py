@@ -54,9 +54,7 @@ class Architecture:
     tied: bool = False
     causal: bool = True  # attention: a query sees no later key
     fused_gradient: bool = False  # attention is differentiated as fused kernels do it: equal, but rounded elsewhere
-    documents: bool = (
-        False  # rows hold several documents (`document_starts` of the batch); none sees another
-    )
+    documents: bool = False  # rows hold several documents (`document_starts` of the batch); none sees another
     shift_labels: bool = False  # language_model: the target of a token is the next token of its row, not a batch key
     dropout: float = 0.0  # rate, of what joins a residual stream: embedding and blocks; from the `seeds` of the batch
     adapter: int = 0  # feedforward: rank of a low-rank adapter beside the last linear map

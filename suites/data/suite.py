@@ -1,4 +1,4 @@
-"""Data parallelism and sharded state: rows, and parameters, gradients and optimizer slots, divided over devices."""
+"""Data parallelism and sharded state: rows, and parameters, gradients and optimizer slots, sharded over devices."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ EVALUATION = "data/evaluation"  # by annotation there is nothing to it: nobody c
 _CLASSES = {"linear": "Linear", "language_model": "LanguageModel", "contrastive": "Contrastive"}
 _WAYS = {
     "data_parallel": "state replicated, gradients all-reduced",
-    "zero1": "optimizer slots divided over fsdp",
-    "zero2": "gradients and optimizer slots divided over fsdp",
-    "zero3": "parameters, gradients and optimizer slots divided over fsdp, gathered layer by layer",
+    "zero1": "optimizer slots sharded over fsdp",
+    "zero2": "gradients and optimizer slots sharded over fsdp",
+    "zero3": "parameters, gradients and optimizer slots sharded over fsdp, gathered layer by layer",
 }
 
 SUITE = Suite(

@@ -1,4 +1,4 @@
-"""Stages of a pipeline whose tokens are divided over the sequence and the tensor axis. Framework-neutral."""
+"""Stages of a pipeline whose tokens are sharded over the sequence and the tensor axis. Framework-neutral."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-Conforming: Any = object  # a pipeline in front of a language model with divided tokens
+Conforming: Any = object  # a pipeline in front of a language model with sharded tokens
 
 
 class ContextInStages(Conforming):

@@ -1,7 +1,7 @@
 """How expert parallelism stores a mixture: its experts in chunks over the expert axis, in the order of their numbers.
 
-Framework-neutral. Where there is a tensor axis too, the hidden features of every expert are divided over it, as those
-of a dense block are. Tokens are divided over the data and the expert axis alike: every device routes its own rows, and
+Framework-neutral. Where there is a tensor axis too, the hidden features of every expert are sharded over it, as those
+of a dense block are. Tokens are sharded over the data and the expert axis alike: every device routes its own rows, and
 an exchange over the expert axis brings each token to the devices of its experts and back.
 Source: Lepikhin et al., GShard, section 3.2.
 """
@@ -20,11 +20,11 @@ from suites.tensor.layout import Positions, positions
 from suites.training.state_layout import OBSERVED
 
 TERMS = ("balance_loss", "router_z_loss")  # of the loss: means over all mixtures of a model
-Conforming: Any = object  # a training step, in either framework, whose parameters may be divided over other axes
+Conforming: Any = object  # a training step, in either framework, whose parameters may be sharded over other axes
 
 
 class ExpertLayout(Conforming):
-    """Put in front of a training step: dim 0 of every stack of experts is divided over the expert axis."""
+    """Put in front of a training step: dim 0 of every stack of experts is sharded over the expert axis."""
 
     expert_axis: ClassVar[str] = "expert"
     row_axes: ClassVar[tuple[str, ...]] = ("data", "expert")

@@ -94,7 +94,7 @@ class PipelineLayout:
         return tuple(sorted(names, key=lambda name: name not in self.tied))
 
     def placements(self, name: str) -> Placements:
-        """A parameter is owned by the ranks of its stages, and divided there as other axes divide it."""
+        """A parameter is owned by the ranks of its stages, and sharded there as other axes divide it."""
         own = super().placements(name)  # type: ignore[misc]
         if self.ranks == 1 or name not in self.contract.shapes:
             return own

@@ -1,6 +1,6 @@
 """The contracts of sequence and context parallelism.
 
-Those of tensor parallelism hold with the tokens divided too, so they stand here again, row by row. The others are about
+Those of tensor parallelism hold with the tokens sharded too, so they stand here again, row by row. The others are about
 attention across shards of a row: documents and padding that cross them, labels and positions, masks of dropout.
 """
 
@@ -31,7 +31,7 @@ SAVED = ("initial values", "checkpoint")
 def _renamed(name: str) -> Contract:
     """A contract of tensor parallelism, which holds here too."""
     [origin] = (contract for contract in TENSOR if contract.name == f"tensor/{name}")
-    return replace(origin, name=f"sequence/{name}", summary=f"{origin.summary}; between blocks the tokens are divided")
+    return replace(origin, name=f"sequence/{name}", summary=f"{origin.summary}; between blocks the tokens are sharded")
 
 
 def _contract(
@@ -184,11 +184,11 @@ CONTRACTS = (
     ),
     _contract(
         "mlp_adapter",
-        "feed-forward with a low-rank adapter, whose second factor meets divided tokens",
+        "feed-forward with a low-rank adapter, whose second factor meets sharded tokens",
         _ADAPTER,
         length=7,
     ),
-    _contract("attention", "grouped-query attention, causal, rotary, over a divided row of 16 tokens", _GQA),
+    _contract("attention", "grouped-query attention, causal, rotary, over a sharded row of 16 tokens", _GQA),
     _contract("attention_uneven", "the same over 13 tokens, with 12 heads over 2", _HEADS_12, length=UNEVEN),
     _contract(
         "attention_documents",
@@ -237,7 +237,7 @@ CONTRACTS = (
     ),
     _contract(
         "context_layer",
-        "a decoder layer over a divided row: documents, dropout",
+        "a decoder layer over a sharded row: documents, dropout",
         replace(_LAYER, documents=True),
         SGD_ACCUMULATED,
         relations=RERUN,
@@ -250,14 +250,14 @@ CONTRACTS = (
     ),
     _contract(
         "context_language_model",
-        "decoder language model over divided rows: shifted labels, documents, dropout, accumulation, every loss term",
+        "decoder language model over sharded rows: shifted labels, documents, dropout, accumulation, every loss term",
         _MODEL,
         SGD_ACCUMULATED,
         batches=_late_tokens,
     ),
     _contract(
         "context_language_model_sinusoidal",
-        "decoder language model over divided rows of 13 tokens: sinusoidal positions, own head, AdamW",
+        "decoder language model over sharded rows of 13 tokens: sinusoidal positions, own head, AdamW",
         _SINUSOIDAL,
         ADAMW,
         length=UNEVEN,

@@ -1,4 +1,4 @@
-"""Sequence and context parallelism: the tokens of a row are divided over the `tensor` and the `sequence` axis."""
+"""Sequence and context parallelism: the tokens of a row are sharded over the `tensor` and the `sequence` axis."""
 
 from __future__ import annotations
 

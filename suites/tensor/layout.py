@@ -21,7 +21,7 @@ Positions = dict[int, np.ndarray]
 
 
 class TensorLayout:
-    """Where the elements of a parameter lie. `columns` and `rows` name the modules divided by outputs or by inputs."""
+    """Where the elements of a parameter lie. `columns` and `rows` name the modules sharded by outputs or by inputs."""
 
     contract: Contract
     mesh: Mesh

@@ -21,7 +21,7 @@ Array = TypeVar("Array", bound=Any)
 
 
 class ShardedTraining(Implementation):
-    """A training step whose parameters and rows are divided over mesh axes, once a suite says how."""
+    """A training step whose parameters and rows are sharded over mesh axes, once a suite says how."""
 
     row_axes: ClassVar[tuple[str, ...]] = ("data",)  # the axes that divide the rows of a batch
     token_axes: ClassVar[tuple[str, ...]] = ()  # the axes that divide the tokens of a row
@@ -100,11 +100,11 @@ class ShardedTraining(Implementation):
     def slot_axes(self, name: str) -> tuple[str, ...]:
         """The axes that divide the optimizer slots of a parameter."""
         placements = self.slot_placements(name)
-        divided = (axis for axis in self.mesh.axes if sharded_dim(placements.get(axis, "R")) is not None)
-        return tuple(axis for axis in divided if self.mesh.size(axis) > 1)
+        sharded = (axis for axis in self.mesh.axes if sharded_dim(placements.get(axis, "R")) is not None)
+        return tuple(axis for axis in sharded if self.mesh.size(axis) > 1)
 
     def row_placements(self) -> Placements:
-        """How rows, and the tokens in them, are divided: those of the batch, and of every observation that has rows."""
+        """How rows, and the tokens in them, are sharded: those of the batch, and of every observation that has rows."""
         return dict.fromkeys(self.row_axes, "S(0)") | dict.fromkeys(self.token_axes, "S(1)")
 
     def batch_placements(self, key: str) -> Placements:
@@ -160,7 +160,7 @@ class ShardedTraining(Implementation):
         return self.positions(name)
 
     def output_placements(self) -> Mapping[str, Placements]:
-        """The observations that are divided by more than rows."""
+        """The observations that are sharded by more than rows."""
         return {}
 
     def arranged_shape(self, name: str, positions: Positions) -> tuple[int, ...]:

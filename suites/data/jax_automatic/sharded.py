@@ -1,4 +1,4 @@
-"""Full sharding by annotation: parameters, gradients and slots lie divided over fsdp, and the program is that of one.
+"""Full sharding by annotation: parameters, gradients and slots lie sharded over fsdp, and the program is that of one.
 
 Where a parameter does not divide, it is stored with zeros at its end and cut for use.
 Source: Xu et al., Automatic Cross-Replica Sharding of Weight Update in Data-Parallel Training.

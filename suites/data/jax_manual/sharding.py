@@ -76,7 +76,7 @@ class ShardedSlots(Sharding):
 
 
 class ShardedGradients(Sharding):
-    """Gradients are summed and divided over the shard axis in one, and then summed over the other axes of the data."""
+    """A reduce-scatter of gradients over the shard axis, then a sum over the other axes of the data."""
 
     model_axes: ClassVar[tuple[str, ...]] = ("fsdp", "tensor")  # the squares of their shards are summed over both
 

@@ -1,4 +1,4 @@
-"""ZeRO stage 1: optimizer slots are divided over the shard axis; parameters and gradients are whole on every device.
+"""ZeRO stage 1: optimizer slots are sharded over the shard axis; parameters and gradients are whole on every device.
 
 Law: the update of an element depends on nothing but its own gradient, parameter and slots, so whoever has them may do
 it for all; the updated shards, gathered, are the parameters of the next step on every device.

@@ -74,7 +74,7 @@ class ContrastiveTowers(FeedForwardBlock):
         return place * rows
 
     def compute_axes(self) -> tuple[str, ...]:
-        """Similarities are divided by rows alone."""
+        """Similarities are sharded by rows alone."""
         return self.data_axes
 
     def transfers(self) -> Iterator[Transfer]:

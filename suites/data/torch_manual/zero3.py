@@ -1,4 +1,4 @@
-"""ZeRO stage 3, full sharding: parameters too are divided over the shard axis, and whole only where they are used.
+"""ZeRO stage 3, full sharding: parameters too are sharded over the shard axis, and whole only where they are used.
 
 Law: a gather in the forward pass is a reduce-scatter of the gradient in the backward pass. The parameters of a decoder
 layer are gathered when the layer begins and forgotten when it ends; its backward pass gathers them again. What belongs

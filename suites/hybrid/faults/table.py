@@ -31,7 +31,7 @@ AXES = (
     Fault(
         id="moe-aux-loss-scale-depends-on-topology",
         summary="Auxiliary losses are means over all rows, but over one shard of each row only.",
-        bites="tokens divided over the sequence axis",
+        bites="tokens sharded over the sequence axis",
         sources=github("NVIDIA/Megatron-LM#5047", "NVIDIA/Megatron-LM#3768", "NVIDIA/Megatron-LM#5007"),
         planted=_planted(_FIVE, "TermsWithoutSequence"),
         contract="hybrid/mixture",
@@ -51,7 +51,7 @@ AXES = (
     Fault(
         id="router-gradient-per-tensor-rank",
         summary="The gradient of the router, whole on every rank of the tensor axis, is summed over it.",
-        bites="a stream divided over the tensor axis, and a router that sees whole rows",
+        bites="a stream sharded over the tensor axis, and a router that sees whole rows",
         planted=_planted(_FIVE, "RouterGradientPerTensorRank"),
         contract="hybrid/mixture",
         meshes=("expert=3,tensor=2",),

@@ -1,4 +1,4 @@
-"""data x pipeline x sequence x tensor: stages under 1F1B, Ulysses inside them, a divided stream between blocks.
+"""data x pipeline x sequence x tensor: stages under 1F1B, Ulysses inside them, a sharded stream between blocks.
 
 An all-to-all waits for the devices of its own group, which all do the same work. A permute, as of a ring, is one
 operation of all devices of the program on a CPU: in a stage, which only some of them compute, it would wait for ever.

@@ -1,4 +1,4 @@
-"""data x fsdp x pipeline x tensor: stages under 1F1B, everything that is stored of them divided over fsdp."""
+"""data x fsdp x pipeline x tensor: stages under 1F1B, everything that is stored of them sharded over fsdp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""data x pipeline x sequence x tensor: stages under 1F1B, a ring inside them, a divided stream between blocks."""
+"""data x pipeline x sequence x tensor: stages under 1F1B, a ring inside them, a sharded stream between blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""data x fsdp x pipeline x tensor: stages under 1F1B, the optimizer slots of each divided over fsdp."""
+"""data x fsdp x pipeline x tensor: stages under 1F1B, the optimizer slots of each sharded over fsdp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""data x tensor x pipeline: every stage divided over the tensor axis, rows over data."""
+"""data x tensor x pipeline: every stage sharded over the tensor axis, rows over data."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class ExpertNormAveraged(Conforming):
 
 
 class ExpertEntryWithoutGradientSum(Conforming):
-    """Features of an expert are divided; what reads them in the backward pass gets this rank's part of its gradient."""
+    """Features of an expert are sharded; what reads them in the backward pass gets this rank's part of its gradient."""
 
     def copy_to_tensor(self, x):
         return x

@@ -21,7 +21,7 @@ GRADIENTS = (
     Fault(
         id="router-partial-grad-marked-replicated",
         summary="Gates meet partial sums over features, and the gradient of the router stays a partial one.",
-        bites="features of experts divided, gates that act behind them; forward exact",
+        bites="features of experts sharded, gates that act behind them; forward exact",
         sources=github("pytorch/torchtitan#2387", "pytorch/torchtitan#2388", "pytorch/torchtitan#2416"),
         planted=all_ways("reductions:RouterGradientPartial"),
         contract="moe/dropless",
@@ -32,8 +32,8 @@ GRADIENTS = (
     ),
     Fault(
         id="expert-entry-without-gradient-sum",
-        summary="Experts with divided features are entered by the identity, in the backward pass too.",
-        bites="features of experts divided and something before the mixture trained; forward exact",
+        summary="Experts with sharded features are entered by the identity, in the backward pass too.",
+        bites="features of experts sharded and something before the mixture trained; forward exact",
         planted=all_ways("reductions:ExpertEntryWithoutGradientSum"),
         contract="moe/dropless",
         meshes=TENSOR,
@@ -101,7 +101,7 @@ EXCHANGE = (
     Fault(
         id="ep-psum-mixes-different-tokens",
         summary="What experts say is summed over an axis on which each rank has other tokens at the same place.",
-        bites="tokens divided over the expert axis",
+        bites="tokens sharded over the expert axis",
         sources=github("vllm-project/tpu-inference#2248"),
         planted=both("reductions:CombineOverTokens"),
         contract="moe/dropless",
@@ -139,7 +139,7 @@ EXCHANGE = (
     Fault(
         id="adapter-output-in-wrong-parallel-state",
         summary="The shared expert, whole on every rank, is counted by each of them.",
-        bites="a shared expert beside experts whose features are divided",
+        bites="a shared expert beside experts whose features are sharded",
         sources=github("NVIDIA-NeMo/Megatron-Bridge#5634", "NVIDIA-NeMo/Megatron-Bridge#5635"),
         planted=both("reductions:SharedExpertCountedPerRank"),
         contract="moe/balanced",
@@ -211,6 +211,6 @@ PRECISION = (
 FAULTS = GRADIENTS + EXCHANGE + PRECISION + ROUTING + BALANCE + CONTROLS
 
 NOT_APPLICABLE = {
-    "padding-mask-not-sharded-with-activations": "needs pipeline stages whose activations are divided",
+    "padding-mask-not-sharded-with-activations": "needs pipeline stages whose activations are sharded",
     "rank-taken-from-wrong-mesh-axis": "no text here asks for its rank: chunks are cut by the placements alone",
 }

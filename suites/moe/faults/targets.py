@@ -7,7 +7,7 @@ _FOLDER = "suites.moe.faults"
 
 CROSSED = ("data=2,expert=4",)  # to name the axis is a test only where there are two
 CROSSED_WAYS = ("data=2,expert=4", "data=3,expert=2@shuffled")
-TENSOR = ("expert=2,tensor=4",)  # experts, and the features of each, divided
+TENSOR = ("expert=2,tensor=4",)  # experts, and the features of each, sharded
 
 
 def all_ways(mixin: str) -> dict[str, str]:

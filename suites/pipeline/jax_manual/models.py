@@ -17,7 +17,7 @@ from suites.training.jax.state import Named
 
 
 class LanguageModel(Pipeline, tensor.LanguageModel):
-    """Embedding, decoder layers, and the head with the final norm; with a tensor axis each of them is divided too."""
+    """Embedding, decoder layers, and the head with the final norm; with a tensor axis each of them is sharded too."""
 
     def require_supported(self) -> None:
         super().require_supported()

@@ -36,7 +36,7 @@ class Pipeline(Executor):
 
     def output_specs(self) -> dict[str, Any]:
         rows = {PACKED: PartitionSpec(*self.mesh.axes)}
-        return {"rows": rows, "divided": {}, "scalars": PartitionSpec(), "gradients": self.gradient_specs()}
+        return {"rows": rows, "sharded": {}, "scalars": PartitionSpec(), "gradients": self.gradient_specs()}
 
     def finished_rows(self, rows: Named, weight: jax.Array) -> Named:
         """Gradients of inputs, of a sum of losses so far, become those of the mean; a dim for every mesh axis."""

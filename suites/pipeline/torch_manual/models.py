@@ -18,7 +18,7 @@ from suites.training.torch.state import Named
 
 
 class LanguageModel(Pipeline, tensor.LanguageModel):
-    """Embedding, decoder layers, and the head with the final norm; with a tensor axis each of them is divided too."""
+    """Embedding, decoder layers, and the head with the final norm; with a tensor axis each of them is sharded too."""
 
     def stage_unit(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
         if name == "embedding":

@@ -1,4 +1,4 @@
-"""Losses of divided rows: counted by shard, or scaled with the size of an axis."""
+"""Losses of sharded rows: counted by shard, or scaled with the size of an axis."""
 
 from __future__ import annotations
 

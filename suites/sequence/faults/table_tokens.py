@@ -1,4 +1,4 @@
-"""The table of faults, first part: tokens over the tensor axis, and losses of divided rows."""
+"""The table of faults, first part: tokens over the tensor axis, and losses of sharded rows."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class AdapterGradientPartial(Conforming):
 
 
 class BiasGradientPartial(Conforming):
-    """A bias that is added to divided tokens keeps the gradient from this rank's tokens."""
+    """A bias that is added to sharded tokens keeps the gradient from this rank's tokens."""
 
     def sum_gradient(self, name, g):
         return self.sum_over_data(g) if name.endswith(".output.bias") else super().sum_gradient(name, g)

@@ -1,4 +1,4 @@
-"""Tensor parallelism whose residual stream is divided along its tokens.
+"""Tensor parallelism whose residual stream is sharded along its tokens.
 
 Between blocks every rank of the tensor axis holds its part of the tokens; norms, dropout and residual sums run there.
 A block is entered by a gather and left by a reduce-scatter, which together move as much as one all-reduce. What is
@@ -92,7 +92,7 @@ class QuadraticSums(SequenceParallel):
 
 
 class ColumnLinear(SequenceParallel, linear.ColumnLinear):
-    """Tokens are gathered, features are divided, and features are gathered: what comes out is whole everywhere."""
+    """Tokens are gathered, features are sharded, and features are gathered: what comes out is whole everywhere."""
 
     def is_tokenwise(self, key: str) -> bool:
         return key == "inputs"

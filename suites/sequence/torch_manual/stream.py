@@ -16,7 +16,7 @@ TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a
 
 
 class StreamTokens(TokenLayout, TorchTraining):
-    """The stream is divided over the tensor axis, whatever carries tokens into blocks and out of them."""
+    """The stream is sharded over the tensor axis, whatever carries tokens into blocks and out of them."""
 
     def axis_rank(self, axis: str) -> int:
         """This rank's place along a mesh axis."""
@@ -55,7 +55,7 @@ class StreamTokens(TokenLayout, TorchTraining):
         return {}
 
     def positions(self, name: str) -> Positions:
-        """Observations are in the order of the stream, unless they are divided otherwise."""
+        """Observations are in the order of the stream, unless they are sharded otherwise."""
         return self.stream_order() if name.startswith(OBSERVED) else dict(super().positions(name))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Checkpoints of parameters that are divided over the tensor axis."""
+"""Checkpoints of parameters that are sharded over the tensor axis."""
 
 from __future__ import annotations
 

@@ -92,13 +92,13 @@ HOLLOW = (
 
 FAULTS = REDUCTIONS + INPUTS + LAYOUT + LOSSES + NORMS + UPDATES + MODEL + SAVED + HOLLOW + CONTROLS
 
-_SEQUENCE = "needs activations divided along the sequence: for the sequence suite"
+_SEQUENCE = "needs activations sharded along the sequence: for the sequence suite"
 NOT_APPLICABLE = {
     "sp-norm-grad-not-reduced": _SEQUENCE,
     "sp-flag-missing-on-one-norm": _SEQUENCE,
     "fix-valid-only-for-one-flag": _SEQUENCE,
-    "lora-replicated-factor-partial-grad": "needs low-rank adapters on activations divided along the sequence",
-    "padding-mask-not-sharded-with-activations": "needs pipeline stages whose activations are divided",
+    "lora-replicated-factor-partial-grad": "needs low-rank adapters on activations sharded along the sequence",
+    "padding-mask-not-sharded-with-activations": "needs pipeline stages whose activations are sharded",
     "collective-matmul-wrong-chunk-order": "needs a product overlapped with a ring of permutes; no layer here has one",
     "expert-norm-averaged-over-dp": "needs experts: for the mixture-of-experts suite",
     "clip-norm-after-wrong-stage": "needs pipeline stages",

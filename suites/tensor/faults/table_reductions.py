@@ -165,7 +165,7 @@ REDUCTIONS = (
 LAYOUT = (
     Fault(
         id="all-ranks-load-shard-zero",
-        summary="Every rank loads the first shard of each divided parameter.",
+        summary="Every rank loads the first shard of each sharded parameter.",
         bites="always; shapes are right",
         sources=github("vllm-project/vllm-gguf-plugin#103"),
         planted=both("layout:EveryRankLoadsFirstShard"),
@@ -264,7 +264,7 @@ LAYOUT = (
     ),
     Fault(
         id="divided-weight-stored-whole",
-        summary="Right values, wasted memory: a weight declared divided is stored whole on every rank.",
+        summary="Right values, wasted memory: a weight declared sharded is stored whole on every rank.",
         bites="always; no value changes",
         planted=both("layout:StoredWhole"),
         contract="tensor/mlp",

@@ -109,7 +109,7 @@ NORMS = (
     ),
     Fault(
         id="norm-misses-sharded-params",
-        summary="One divided parameter is taken for a replicated one: only the first rank's shard counts.",
+        summary="One sharded parameter is taken for a replicated one: only the first rank's shard counts.",
         bites="clipping active, or the norm reported",
         sources=github("NVIDIA/Megatron-LM#5916", "NVIDIA/Megatron-LM#7530", "NVIDIA/Megatron-LM#7452"),
         planted=both("norms:ShardsMissedInNorm"),

@@ -25,7 +25,7 @@ class TensorAnnotations(TensorLayout, AutomaticTraining):
         return super().placements(name)
 
     def positions(self, name: str) -> Positions:
-        """Padding of a parameter, or of an output that is divided along its last dim."""
+        """Padding of a parameter, or of an output that is sharded along its last dim."""
         if not name.startswith("outputs/"):
             return super().positions(name) if name in self.contract.shapes else {}
         if name not in self.output_placements():
@@ -35,5 +35,5 @@ class TensorAnnotations(TensorLayout, AutomaticTraining):
         return {dim: positions([(size, 1)], self.tensor_size())} if size % self.tensor_size() else {}
 
     def on_tensor(self, x: jax.Array, dim: int) -> jax.Array:
-        """x divided by rows, and along dim over the tensor axis."""
+        """x sharded by rows, and along dim over the tensor axis."""
         return self.constrain(x, {**self.row_placements(), self.tensor_axis: f"S({dim})"})

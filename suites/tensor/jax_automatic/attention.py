@@ -1,4 +1,4 @@
-"""Attention by annotation: heads are divided over the tensor axis.
+"""Attention by annotation: heads are sharded over the tensor axis.
 
 B: rows  S: query tokens  T: key tokens  D: hidden  H: query heads  K: key heads  E: head size
 """

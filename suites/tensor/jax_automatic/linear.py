@@ -38,7 +38,7 @@ class Linear(QuadraticLoss, LinearLayers):
 
 
 class ColumnLinear(Linear):
-    """Columns divided; the output is gathered, or stays divided if the contract asks for that."""
+    """Columns sharded; the output is gathered, or stays sharded if the contract asks for that."""
 
     columns = ("linear",)
 
@@ -48,7 +48,7 @@ class ColumnLinear(Linear):
 
 
 class RowLinear(Linear):
-    """Rows divided; the features of the input are divided alike, before it arrives if the contract asks for that."""
+    """Rows sharded; the features of the input are sharded alike, before it arrives if the contract asks for that."""
 
     rows = ("linear",)
 
@@ -80,7 +80,7 @@ class Linear2D(Linear):
 
 
 class LinearSubmesh(ColumnLinear):
-    """Columns divided over the data axis alone; the tensor axis, and the batch, are replicated."""
+    """Columns sharded over the data axis alone; the tensor axis, and the batch, are replicated."""
 
     tensor_axis = "data"
     row_axes = ()

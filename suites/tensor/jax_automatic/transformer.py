@@ -1,4 +1,4 @@
-"""A decoder layer and a decoder language model by annotation; the residual stream is divided by rows alone.
+"""A decoder layer and a decoder language model by annotation; the residual stream is sharded by rows alone.
 
 B: rows  S: tokens  D: hidden  V: vocabulary
 """

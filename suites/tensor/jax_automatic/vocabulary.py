@@ -1,4 +1,4 @@
-"""Embedding, head and cross-entropy by annotation: the vocabulary is divided over the tensor axis.
+"""Embedding, head and cross-entropy by annotation: the vocabulary is sharded over the tensor axis.
 
 B: rows  S: tokens  D: hidden  V: vocabulary
 """

@@ -62,7 +62,7 @@ split_to.defvjp(
 
 
 class TensorParallel(TensorLayout, ShardMapTraining):
-    """A training step with parameters divided over the tensor axis; an axis of size 1 communicates nothing."""
+    """A training step with parameters sharded over the tensor axis; an axis of size 1 communicates nothing."""
 
     model_axes: ClassVar[tuple[str, ...]] = ("tensor",)  # the axes that divide parameters
 
@@ -142,8 +142,8 @@ class TensorParallel(TensorLayout, ShardMapTraining):
         return self.sum_over_tensor(whole)[index] * real
 
     def compute_axes(self) -> tuple[str, ...]:
-        divided = self.divides_evenly() and not self.repeats_products
-        return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if divided else super().compute_axes()
+        sharded = self.divides_evenly() and not self.repeats_products
+        return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if sharded else super().compute_axes()
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()

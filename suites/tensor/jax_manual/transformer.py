@@ -1,4 +1,4 @@
-"""A decoder layer and a decoder language model, made of the divided blocks; norms and residual stream are replicated.
+"""A decoder layer and a decoder language model, made of the sharded blocks; norms and residual stream are replicated.
 
 B: rows  S: tokens  D: hidden  V: ids of the vocabulary on this device
 """

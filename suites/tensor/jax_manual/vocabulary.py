@@ -1,4 +1,4 @@
-"""Embedding, head and cross-entropy with the vocabulary divided over the tensor axis; no device ever holds all logits.
+"""Embedding, head and cross-entropy with the vocabulary sharded over the tensor axis; no device ever holds all logits.
 
 B: rows  S: tokens  D: hidden  V: ids of the vocabulary on this device, the last ones of the last devices being padding
 """
@@ -15,7 +15,7 @@ from suites.training.jax.state import Named
 
 
 class VocabularyParallel(LinearLayers):
-    """What deals with token ids. A tied head is the transposed embedding, so both are divided alike."""
+    """What deals with token ids. A tied head is the transposed embedding, so both are sharded alike."""
 
     def embed(self, tokens_BS: jax.Array, p: Named) -> jax.Array:
         return self.leave_block(self.look_up(tokens_BS, p))

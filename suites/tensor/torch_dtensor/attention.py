@@ -14,7 +14,7 @@ from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, PrepareModuleInput, RowwiseParallel
 
 from reference.architecture import Architecture
-from suites.tensor.torch_dtensor.division import (
+from suites.tensor.torch_dtensor.sharding import (
     Quadratic,
     ReplicatedParallel,
     ReplicatedParameters,
@@ -85,7 +85,7 @@ class AttentionModule(nn.Module):
         return k_BSKE.index_select(2, heads)
 
 
-class DividedAttention(TensorByDTensor):
+class ShardedAttention(TensorByDTensor):
     """Query, key and value by columns, output by rows; key heads that are fewer than the ranks are held whole."""
 
     def attention_plan(self, path: str) -> Mapping[str, ParallelStyle]:
@@ -127,11 +127,11 @@ class OneAttention(nn.Module):
         return {"outputs/y": self.attention(batch["inputs"], batch)}
 
 
-class Attention(Quadratic, DividedAttention):
+class Attention(Quadratic, ShardedAttention):
     """The attention block by itself."""
 
     def build(self) -> nn.Module:
-        return self.divided(OneAttention(AttentionModule(self)))
+        return self.sharded(OneAttention(AttentionModule(self)))
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         return self.attention_plan("attention")

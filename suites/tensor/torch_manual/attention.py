@@ -1,4 +1,4 @@
-"""Self-attention whose heads are divided over the tensor axis.
+"""Self-attention whose heads are sharded over the tensor axis.
 
 B: rows  S: query tokens  T: key tokens  D: hidden  H: this rank's query heads  K: its key heads  E: head size
 """

@@ -75,7 +75,7 @@ class SplitTo(torch.autograd.Function):
 
 
 class TensorParallel(TensorLayout, CollectiveTraining):
-    """A training step whose parameters are divided over the tensor axis; of size 1, it communicates nothing."""
+    """A training step whose parameters are sharded over the tensor axis; of size 1, it communicates nothing."""
 
     model_axes: ClassVar[tuple[str, ...]] = ("tensor",)
 
@@ -168,8 +168,8 @@ class TensorParallel(TensorLayout, CollectiveTraining):
                 yield self.gradient_transfer(self.tensor_axis, self.local_elements(name))
 
     def compute_axes(self) -> tuple[str, ...]:
-        divided = self.divides_evenly() and not self.repeats_products
-        return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if divided else super().compute_axes()
+        sharded = self.divides_evenly() and not self.repeats_products
+        return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if sharded else super().compute_axes()
 
     def tensor_transfer(self, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1) -> Transfer:
         return self.slice_transfer(self.tensor_axis, kind, phase, elements, dtype, calls)

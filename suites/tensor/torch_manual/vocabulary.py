@@ -1,4 +1,4 @@
-"""Embedding, head and cross-entropy with the vocabulary divided over the tensor axis.
+"""Embedding, head and cross-entropy with the vocabulary sharded over the tensor axis.
 
 B: rows  S: tokens  D: hidden  V: this rank's part of the vocabulary, filled up to the same size on every rank
 """

@@ -66,7 +66,7 @@ class AutomaticTraining(TrainingStep):
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.device_mesh, self.spec(placements)))
 
     def on_rows(self, x: jax.Array) -> jax.Array:
-        """x divided by rows and by nothing else."""
+        """x sharded by rows and by nothing else."""
         return self.constrain(x, self.row_placements())
 
     def observation(self, name: str, value: jax.Array) -> jax.Array:

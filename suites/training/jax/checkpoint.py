@@ -26,7 +26,7 @@ class Checkpointed(JaxTraining):
     """Draws, saves and loads the state of a training step."""
 
     def initialize(self, seed: int, mesh: Any) -> dict:
-        """Every parameter is drawn whole, from a key of its own, and then divided."""
+        """Every parameter is drawn whole, from a key of its own, and then sharded."""
         return self.place({name: drawn(name, shape, seed) for name, shape in self.contract.shapes.items()}, mesh)
 
     def save(self, state: dict, folder: Path) -> None:

@@ -53,17 +53,17 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
         """How what `device_step` has observed lies on the devices."""
         return {
             "rows": self.spec(self.row_placements()),
-            "divided": {name: self.spec(self.observation_placements(name)) for name in self.divided_otherwise()},
+            "sharded": {name: self.spec(self.observation_placements(name)) for name in self.sharded_otherwise()},
             "scalars": PartitionSpec(),
             "gradients": self.gradient_specs(),
         }
 
-    def divided_otherwise(self) -> tuple[str, ...]:
-        """The observations with rows that are not divided as these."""
+    def sharded_otherwise(self) -> tuple[str, ...]:
+        """The observations with rows that are not sharded as these."""
         return (*self.output_placements(), *(f"{OF_INPUTS}{key}" for key in self.real_inputs))
 
     def padded(self, batch: Named) -> Named:
-        """The batch in the order in which it is divided; zeros where a dim does not divide over its axis."""
+        """The batch in the order in which it is sharded; zeros where a dim does not divide over its axis."""
         padded = {key: reordered(value, self.batch_positions(key)) for key, value in batch.items()}
         for key in batch:
             for axis, placement in self.batch_placements(key).items():
@@ -85,8 +85,8 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
         rows = self.finished_rows(rows, weight)
         scalars = self.finished_sums(sums, weight)
         scalars |= {"metrics/tokens": elements / self.weight_per_token, "metrics/grad_norm": norm}
-        divided = {name: rows.pop(name) for name in self.divided_otherwise() if name in rows}
-        return state, {"rows": rows, "divided": divided, "scalars": scalars, "gradients": gradients}
+        sharded = {name: rows.pop(name) for name in self.sharded_otherwise() if name in rows}
+        return state, {"rows": rows, "sharded": sharded, "scalars": scalars, "gradients": gradients}
 
     def finished_rows(self, rows: Named, weight: jax.Array) -> Named:
         """What is observed of rows, once the weight of the whole batch is known."""
@@ -158,7 +158,7 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
         return parameters | {f"optimizer/{slot}/{name}": self.slot_placements(name) for slot, name in slots}
 
     def compute_axes(self) -> tuple[str, ...]:
-        """The axes over which the matrix products are divided, where none is done twice."""
+        """The axes over which the matrix products are sharded, where none is done twice."""
         return () if self.repeats_products else self.data_axes
 
     @property

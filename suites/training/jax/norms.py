@@ -18,7 +18,7 @@ class TensorNorms(TrainingStep):
     """Law: every element of a tensor counts once, on whatever devices it is stored, and padding not at all."""
 
     def tensor_norms(self, values: Named) -> Named:
-        """Those divided over the same axes are summed together."""
+        """Those sharded over the same axes are summed together."""
         found: Named = {}
         for axes, names in self.by_slot_axes().items():
             squares = jnp.stack([self.own_squares(name, values[name]) for name in names])

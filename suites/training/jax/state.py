@@ -146,7 +146,7 @@ def pad_to_multiple(x: jax.Array, dim: int, parts: int) -> jax.Array:
 
 
 def reordered(x: jax.Array, positions: Positions) -> jax.Array:
-    """Canonical array -> as it is divided: permuted along some dims, zero where padded."""
+    """Canonical array -> as it is sharded: permuted along some dims, zero where padded."""
     for dim, stored in positions.items():
         real = np.expand_dims(stored >= 0, tuple(d for d in range(x.ndim) if d != dim))
         x = jnp.where(real, jnp.take(x, np.maximum(stored, 0), axis=dim), 0)

@@ -27,7 +27,7 @@ class Checkpointed(WholeMatrices, TensorNorms):
     """Draws, saves and loads the state of a training step. No rank holds more than one whole tensor at a time."""
 
     def initialize(self, seed: int, mesh: DeviceMesh) -> State:
-        """Every parameter is drawn whole, by a generator of its own, and then divided."""
+        """Every parameter is drawn whole, by a generator of its own, and then sharded."""
         return self.place({name: drawn(name, shape, seed) for name, shape in self.contract.shapes.items()}, mesh)
 
     def save(self, state: State, folder: Path) -> None:

@@ -192,7 +192,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
         return parameters | {f"optimizer/{slot}/{name}": self.slot_placements(name) for slot, name in slots}
 
     def compute_axes(self) -> tuple[str, ...]:
-        """The axes over which the matrix products are divided, where none is done twice."""
+        """The axes over which the matrix products are sharded, where none is done twice."""
         return () if self.repeats_products else self.data_axes
 
     @property

@@ -1,4 +1,4 @@
-"""How the modules of one model are divided over the tensor axis, and what DTensor cannot divide."""
+"""How the modules of one model are sharded over the tensor axis, and what DTensor cannot divide."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class TensorByDTensor(TensorLayout, DTensorTraining, Tokens):
         return self.axis(self.tensor_axis).rank
 
     def plan(self) -> Mapping[str, ParallelStyle]:
-        """Path of a module (with * for any name) -> how it is divided."""
+        """Path of a module (with * for any name) -> how it is sharded."""
         return {}
 
-    def divided(self, module: nn.Module) -> nn.Module:
+    def sharded(self, module: nn.Module) -> nn.Module:
         if self.submesh is not None:
             parallelize_module(module, self.submesh, dict(self.plan()), src_data_rank=None)
         return module
@@ -147,8 +147,8 @@ class TensorByDTensor(TensorLayout, DTensorTraining, Tokens):
         return not uneven and (self.contract.model.fused_qkv or not self.keys_are_replicated)
 
     def compute_axes(self) -> tuple[str, ...]:
-        divided = self.divides_evenly() and not self.repeats_products
-        return (*self.data_axes, self.tensor_axis) if divided else super().compute_axes()
+        sharded = self.divides_evenly() and not self.repeats_products
+        return (*self.data_axes, self.tensor_axis) if sharded else super().compute_axes()
 
 
 class Quadratic(QuadraticLoss, TensorByDTensor):
