@@ -168,30 +168,30 @@ def _attention(name: str, model: Architecture) -> Shapes:
     """Fused QKV holds [query heads | key heads | value heads] along its output dim."""
     query, key = model.num_heads * model.head_size, model.num_kv_heads * model.head_size
     if model.fused_qkv:
-        found = _linear(f"{name}.qkv", model.hidden, query + 2 * key, model.bias)
+        parameters = _linear(f"{name}.qkv", model.hidden, query + 2 * key, model.bias)
     else:
-        found = _linear(f"{name}.query", model.hidden, query, model.bias)
-        found |= _linear(f"{name}.key", model.hidden, key, model.bias)
-        found |= _linear(f"{name}.value", model.hidden, key, model.bias)
+        parameters = _linear(f"{name}.query", model.hidden, query, model.bias)
+        parameters |= _linear(f"{name}.key", model.hidden, key, model.bias)
+        parameters |= _linear(f"{name}.value", model.hidden, key, model.bias)
     if model.head_norm:
-        found |= {f"{name}.query_norm.scale": (model.head_size,), f"{name}.key_norm.scale": (model.head_size,)}
-    return found | _linear(f"{name}.output", query, model.hidden, model.bias)
+        parameters |= {f"{name}.query_norm.scale": (model.head_size,), f"{name}.key_norm.scale": (model.head_size,)}
+    return parameters | _linear(f"{name}.output", query, model.hidden, model.bias)
 
 
 def _feedforward(name: str, model: Architecture) -> Shapes:
     """Fused gate-up holds [gate | up] along its output dim; an adapter is two matrices without a bias."""
     if model.activation == "gelu":
-        found = _linear(f"{name}.up", model.hidden, model.ffn, model.bias)
+        parameters = _linear(f"{name}.up", model.hidden, model.ffn, model.bias)
     elif model.fused_gate_up:
-        found = _linear(f"{name}.gate_up", model.hidden, 2 * model.ffn, model.bias)
+        parameters = _linear(f"{name}.gate_up", model.hidden, 2 * model.ffn, model.bias)
     else:
-        found = _linear(f"{name}.gate", model.hidden, model.ffn, model.bias)
-        found |= _linear(f"{name}.up", model.hidden, model.ffn, model.bias)
-    found |= _linear(f"{name}.down", model.ffn, model.hidden, model.bias)
+        parameters = _linear(f"{name}.gate", model.hidden, model.ffn, model.bias)
+        parameters |= _linear(f"{name}.up", model.hidden, model.ffn, model.bias)
+    parameters |= _linear(f"{name}.down", model.ffn, model.hidden, model.bias)
     if model.adapter:
-        found |= _linear(f"{name}.adapter_in", model.ffn, model.adapter, bias=False)
-        found |= _linear(f"{name}.adapter_out", model.adapter, model.hidden, bias=False)
-    return found
+        parameters |= _linear(f"{name}.adapter_in", model.ffn, model.adapter, bias=False)
+        parameters |= _linear(f"{name}.adapter_out", model.adapter, model.hidden, bias=False)
+    return parameters
 
 
 def dense(model: Architecture, ffn: int) -> Architecture:
@@ -201,12 +201,14 @@ def dense(model: Architecture, ffn: int) -> Architecture:
 
 def _mixture(name: str, model: Architecture) -> Shapes:
     """The router has no bias of its logits; an expert has the parameters of a dense block."""
-    found: Shapes = {f"{name}.router.weight": (model.hidden, model.experts)}
+    parameters: Shapes = {f"{name}.router.weight": (model.hidden, model.experts)}
     if model.router_bias:
-        found |= {f"{name}.router.bias": (model.experts,)}
-    one = _feedforward(f"{name}.experts", dense(model, model.ffn))
-    found |= {parameter: (model.experts, *shape) for parameter, shape in one.items()}
-    return found | _feedforward(f"{name}.shared", dense(model, model.shared_ffn)) if model.shared_ffn else found
+        parameters |= {f"{name}.router.bias": (model.experts,)}
+    expert = _feedforward(f"{name}.experts", dense(model, model.ffn))
+    parameters |= {parameter: (model.experts, *shape) for parameter, shape in expert.items()}
+    if model.shared_ffn:
+        parameters |= _feedforward(f"{name}.shared", dense(model, model.shared_ffn))
+    return parameters
 
 
 def _check_mixture(model: Architecture) -> None:
@@ -227,19 +229,19 @@ def _check_mixture(model: Architecture) -> None:
 
 
 def _layer(name: str, model: Architecture, number: int) -> Shapes:
-    found = _norm(f"{name}.attention_norm", model) | _attention(f"{name}.attention", model)
-    found |= _norm(f"{name}.feedforward_norm", model)
+    parameters = _norm(f"{name}.attention_norm", model) | _attention(f"{name}.attention", model)
+    parameters |= _norm(f"{name}.feedforward_norm", model)
     if has_mixture(model, number):
-        return found | _mixture(f"{name}.moe", model)
-    return found | _feedforward(f"{name}.feedforward", model)
+        return parameters | _mixture(f"{name}.moe", model)
+    return parameters | _feedforward(f"{name}.feedforward", model)
 
 
 def _language_model(model: Architecture) -> Shapes:
-    found: Shapes = {"embedding.weight": (model.vocabulary, model.hidden)}
+    parameters: Shapes = {"embedding.weight": (model.vocabulary, model.hidden)}
     for i in range(model.layers):
-        found |= _layer(f"layers.{i}", model, i)
-    found |= _norm("final_norm", model)
-    return found if model.tied else found | {"head.weight": (model.hidden, model.vocabulary)}
+        parameters |= _layer(f"layers.{i}", model, i)
+    parameters |= _norm("final_norm", model)
+    return parameters if model.tied else parameters | {"head.weight": (model.hidden, model.vocabulary)}
 
 
 def _perceptron(model: Architecture) -> Shapes:
@@ -247,10 +249,10 @@ def _perceptron(model: Architecture) -> Shapes:
         raise ValueError(f"A perceptron needs two widths or more, of inputs and of every layer, not {model.widths}.")
     for skip in model.skips:
         _check_skip(skip, model.widths[1:])
-    found: Shapes = {}
+    parameters: Shapes = {}
     for i, (inputs, outputs) in enumerate(pairwise(model.widths)):
-        found |= _linear(f"layers.{i}", inputs, outputs, model.bias)
-    return found
+        parameters |= _linear(f"layers.{i}", inputs, outputs, model.bias)
+    return parameters
 
 
 def _check_skip(skip: tuple[int, int], outputs: tuple[int, ...]) -> None:
@@ -272,8 +274,8 @@ def _convolution(model: Architecture) -> Shapes:
             f"Convolutions need output channels and a stride each, at least one of them, not channels {model.channels} "
             f"and strides {model.strides}."
         )
-    found: Shapes = {}
+    parameters: Shapes = {}
     for i, (inputs, outputs) in enumerate(pairwise((model.image[2], *model.channels))):
         bias: Shapes = {f"convolutions.{i}.bias": (outputs,)} if model.bias else {}
-        found |= {f"convolutions.{i}.weight": (3, 3, inputs, outputs)} | bias
-    return found | _linear("head", model.channels[-1], model.outputs, model.bias)
+        parameters |= {f"convolutions.{i}.weight": (3, 3, inputs, outputs)} | bias
+    return parameters | _linear("head", model.channels[-1], model.outputs, model.bias)

@@ -77,9 +77,9 @@ def weighted_batches(model: Architecture, rows: int, length: int, seed: int, ste
 
 def _completed(model: Architecture, batch: Arrays, seed: int, step: int) -> Arrays:
     """What else the model reads; where labels are the next tokens, they too reach the edges of shards."""
-    found = completed(model, batch, seed, step)
+    complete = completed(model, batch, seed, step)
     shifted = model.kind == "language_model" and model.shift_labels
-    return with_shard_edges(model, found, seed, step) if shifted else found
+    return with_shard_edges(model, complete, seed, step) if shifted else complete
 
 
 def _batch(model: Architecture, rows: int, length: int, rng: np.random.Generator, valid: Valid, dyadic: bool) -> Arrays:
@@ -103,8 +103,9 @@ def _batch(model: Architecture, rows: int, length: int, rng: np.random.Generator
 
 def _classified(model: Architecture, rows: int, rng: np.random.Generator, valid: Valid, dyadic: bool) -> Arrays:
     """Numbers and a class for each row; the valid rows have the classes at the edges of shards."""
-    one, classes = (model.widths[:1], model.widths[-1]) if model.kind == "perceptron" else (model.image, model.outputs)
-    inputs, mask_B = _floats(rng, (rows, *one), dyadic), valid.whole(rng, rows)
+    perceptron = model.kind == "perceptron"
+    row_shape, classes = (model.widths[:1], model.widths[-1]) if perceptron else (model.image, model.outputs)
+    inputs, mask_B = _floats(rng, (rows, *row_shape), dyadic), valid.whole(rng, rows)
     return {"inputs": inputs, "targets": _ids(rng, classes, mask_B), "mask": mask_B}
 
 

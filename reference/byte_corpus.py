@@ -29,8 +29,8 @@ def text_batches(model: Architecture, rows: int, length: int, seed: int, steps: 
     if model.kind != "language_model" or model.vocabulary < 256:
         raise ValueError("Text is read as bytes, so it needs a language model with a vocabulary of at least 256 ids.")
     batches = [_batch(rows, length, generator(seed, f"text {step}")) for step in range(steps)]
-    found = [completed(model, batch, seed, step) for step, batch in enumerate(batches)]
-    return [with_shard_edges(model, batch, seed, step) for step, batch in enumerate(found)]
+    complete = [completed(model, batch, seed, step) for step, batch in enumerate(batches)]
+    return [with_shard_edges(model, batch, seed, step) for step, batch in enumerate(complete)]
 
 
 def _repeats(row: Arrays, others: list[Arrays]) -> bool:
@@ -40,10 +40,10 @@ def _repeats(row: Arrays, others: list[Arrays]) -> bool:
 @cache
 def documents() -> tuple[Path, ...]:
     """The standard library's own modules, by name; RuntimeError where their source is not installed."""
-    found = tuple(sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")))
-    if not found:
+    modules = tuple(sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")))
+    if not modules:
         raise RuntimeError("The source of the Python standard library is not installed here: there is no text to read.")
-    return found
+    return modules
 
 
 def _batch(rows: int, length: int, rng: np.random.Generator) -> Arrays:

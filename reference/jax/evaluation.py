@@ -45,7 +45,7 @@ class Trainer(training.Trainer):
         forward = model(batch)
         right_BS = jnp.argmax(forward.observed["outputs/logits"], axis=-1) == model.targets(batch)
         tokens = forward.sums["tokens"]
-        found = {"loss": forward.sums["loss"] / tokens, "accuracy": jnp.sum(batch["mask"] * right_BS) / tokens}
+        metrics = {"loss": forward.sums["loss"] / tokens, "accuracy": jnp.sum(batch["mask"] * right_BS) / tokens}
         return OrderedDict(
-            {f"metrics/evaluation/{name}": value for name, value in (found | {"tokens": tokens}).items()}
+            {f"metrics/evaluation/{name}": value for name, value in (metrics | {"tokens": tokens}).items()}
         )

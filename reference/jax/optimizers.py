@@ -56,10 +56,10 @@ def update(
     for name, p in parameters.items():
         if is_router_bias(name):
             continue
-        parameters[name], found = _rule(name, p, recipe)(
+        parameters[name], new_slots = _rule(name, p, recipe)(
             p, gradients[name], [state[slot][name] for slot in state], count, _of_group(name, recipe)
         )
-        for slot, value in zip(state, found, strict=True):
+        for slot, value in zip(state, new_slots, strict=True):
             moved[slot][name] = value
     return parameters, moved
 

@@ -38,5 +38,5 @@ class Trainer(training.Trainer):
         forward = torch.func.functional_call(self._calm, loaded, (batch,), strict=True)
         right_BS = forward.observed["outputs/logits"].argmax(-1) == self._calm.targets(batch)
         tokens = forward.sums["tokens"]
-        found = {"loss": forward.sums["loss"] / tokens, "accuracy": (batch["mask"] * right_BS).sum() / tokens}
-        return {f"metrics/evaluation/{name}": value for name, value in (found | {"tokens": tokens}).items()}
+        metrics = {"loss": forward.sums["loss"] / tokens, "accuracy": (batch["mask"] * right_BS).sum() / tokens}
+        return {f"metrics/evaluation/{name}": value for name, value in (metrics | {"tokens": tokens}).items()}

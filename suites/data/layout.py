@@ -48,12 +48,12 @@ class ShardedState(Conforming):
 
     def sharded_positions(self, name: str) -> Positions:
         """Where the elements of a sharded parameter come from; -1 for padding, empty where order is canonical."""
-        found, dim = dict(self.computed_positions(name)), self.shard_dim(name)
+        positions, dim = dict(self.computed_positions(name)), self.shard_dim(name)
         size = self.contract.shapes[name][dim]
-        stored = found.pop(dim, np.arange(size))
+        stored = positions.pop(dim, np.arange(size))
         chunks_TFW = in_chunks(stored.reshape(self.others(name), -1), self.shard_size())
         stored = chunks_TFW.swapaxes(0, 1).reshape(-1)
-        return found if np.array_equal(stored, np.arange(size)) else found | {dim: stored}
+        return positions if np.array_equal(stored, np.arange(size)) else positions | {dim: stored}
 
     def others(self, name: str) -> int:
         """Into how many parts other axes divide the dim that is sharded."""

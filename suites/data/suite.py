@@ -10,8 +10,8 @@ from suites.data.matrix import MATRIX, MUTATED
 
 
 def _registered(name: str, module: str, summary: str) -> ImplementationEntry:
-    written = [one for one in CONTRACTS if not (one.name == EVALUATION and name == "jax-automatic")]
-    classes = {one.name: f"suites.data.{module}:{_class_of(one)}" for one in written}
+    written = [contract for contract in CONTRACTS if not (contract.name == EVALUATION and name == "jax-automatic")]
+    classes = {contract.name: f"suites.data.{module}:{_class_of(contract)}" for contract in written}
     return ImplementationEntry(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
 
 

@@ -58,8 +58,8 @@ _LARGE = Architecture(
 
 
 def _contract(name: str, summary: str, model: Architecture, recipe: Recipe = ADAMW, **more: Any) -> Contract:
-    found = contract(f"hybrid/{name}", summary, model, recipe, **more)
-    return declared(found) if model.experts else found
+    plain = contract(f"hybrid/{name}", summary, model, recipe, **more)
+    return declared(plain) if model.experts else plain
 
 
 CONTRACTS = (

@@ -15,7 +15,8 @@ _CLASSES = {"embedding_first": "EmbeddingFirst", "large": "GPipe"}
 
 
 def _registered(name: str, module: str, summary: str, *contracts: str) -> ImplementationEntry:
-    classes = {f"hybrid/{one}": f"suites.hybrid.{module}:{_CLASSES.get(one, 'LanguageModel')}" for one in contracts}
+    path = f"suites.hybrid.{module}"
+    classes = {f"hybrid/{contract}": f"{path}:{_CLASSES.get(contract, 'LanguageModel')}" for contract in contracts}
     return ImplementationEntry(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
 
 

@@ -60,7 +60,7 @@ class ExpertLayout(Conforming):
         others = super().placements(name)
         if not is_expert(name):
             return others
-        further = {axis: f"S({(sharded_dim(one) or 0) + 1})" for axis, one in others.items()}
+        further = {axis: f"S({(sharded_dim(placement) or 0) + 1})" for axis, placement in others.items()}
         return {self.expert_axis: "S(0)", **further}
 
     def positions(self, name: str) -> Positions:

@@ -11,7 +11,7 @@ _CLASSES = {"moe": "Mixture", "layer": "Layer", "language_model": "LanguageModel
 
 
 def _registered(name: str, module: str, summary: str) -> ImplementationEntry:
-    classes = {one.name: f"suites.moe.{module}:{_CLASSES[one.model.kind]}" for one in CONTRACTS}
+    classes = {contract.name: f"suites.moe.{module}:{_CLASSES[contract.model.kind]}" for contract in CONTRACTS}
     return ImplementationEntry(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
 
 

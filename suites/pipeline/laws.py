@@ -81,9 +81,9 @@ def _misplaced(table: TimedSchedule) -> Iterator[str]:
 def _overlaps(table: TimedSchedule) -> Iterator[str]:
     for lane in table.lanes:
         work = sorted((event for event in lane if event.kind in WORK), key=lambda event: event.time)
-        for one, other in pairwise(work):
-            if one.time + table.costs[one.kind] > other.time:
-                yield f"Two things at once: {one}, and {other}."
+        for event, other in pairwise(work):
+            if event.time + table.costs[event.kind] > other.time:
+                yield f"Two things at once: {event}, and {other}."
 
 
 class _Presence:
@@ -91,7 +91,8 @@ class _Presence:
 
     def __init__(self, table: TimedSchedule, needs: Needs) -> None:
         self.table, self.schedule, self.needs = table, table.schedule, needs
-        self.there: dict[tuple[int, Product], float] = {(self._holder(one), one): 0.0 for one in given(table.schedule)}
+        at_start = given(table.schedule)
+        self.there: dict[tuple[int, Product], float] = {(self._holder(product), product): 0.0 for product in at_start}
         self.made: dict[tuple[int, Product], float] = {}
         self.sent: dict[tuple[int | None, int | None, Product], float] = {}
 
@@ -156,7 +157,7 @@ def _deadlocks(table: TimedSchedule) -> Iterator[str]:
             yield f"Deadlock: rank {rank} waits for ever to {lane[at[rank]]}."
 
 
-def _meet(one: Event, other: Event) -> bool:
+def _meet(event: Event, other: Event) -> bool:
     """Whether two events are the two ends of one message."""
-    same = (one.what, one.stage, one.microbatch) == (other.what, other.stage, other.microbatch)
-    return same and {one.kind, other.kind} == {SEND, RECEIVE} and (one.peer, other.peer) == (other.rank, one.rank)
+    same = (event.what, event.stage, event.microbatch) == (other.what, other.stage, other.microbatch)
+    return same and {event.kind, other.kind} == {SEND, RECEIVE} and (event.peer, other.peer) == (other.rank, event.rank)

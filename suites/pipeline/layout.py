@@ -73,11 +73,11 @@ class PipelineLayout:
     @cached_property
     def owners(self) -> Mapping[str, tuple[int, ...]]:
         """Parameter -> the ranks that hold it, in the order of the forward pass."""
-        found: dict[str, set[int]] = {}
+        holders: dict[str, set[int]] = {}
         for stage, holder in enumerate(self.schedule.holders):
             for name in self.stage_parameters(stage):
-                found.setdefault(name, set()).add(holder)
-        return {name: tuple(sorted(ranks)) for name, ranks in found.items()}
+                holders.setdefault(name, set()).add(holder)
+        return {name: tuple(sorted(ranks)) for name, ranks in holders.items()}
 
     @cached_property
     def tied(self) -> tuple[str, ...]:

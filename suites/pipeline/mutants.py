@@ -38,18 +38,18 @@ class Operator:
 
 def _put(table: TimedSchedule, changes: Mapping[int, Event | None]) -> Events:
     """The events with some replaced, or left out."""
-    found = (changes.get(number, event) for number, event in enumerate(table.events))
-    return tuple(event for event in found if event is not None)
+    events = (changes.get(number, event) for number, event in enumerate(table.events))
+    return tuple(event for event in events if event is not None)
 
 
 def _swapped(table: TimedSchedule, number: int) -> Events | None:
     """A piece of work and the next one of its rank change places; messages stay where they are."""
-    one = table.events[number]
-    later = [n for n, e in enumerate(table.events) if e.rank == one.rank and e.kind in WORK and e.time > one.time]
-    if one.kind not in WORK or not later:
+    event = table.events[number]
+    later = [n for n, e in enumerate(table.events) if e.rank == event.rank and e.kind in WORK and e.time > event.time]
+    if event.kind not in WORK or not later:
         return None
     other = table.events[later[0]]
-    return _put(table, {number: replace(other, time=one.time), later[0]: replace(one, time=other.time)})
+    return _put(table, {number: replace(other, time=event.time), later[0]: replace(event, time=other.time)})
 
 
 def _dropped(table: TimedSchedule, number: int) -> Events | None:
@@ -70,13 +70,14 @@ def _leaves(event: Event) -> bool:
 
 def _mixed_up(table: TimedSchedule, number: int) -> Events | None:
     """A forward pass takes the next microbatch, which takes this one's place."""
-    one = table.events[number]
-    same = [n for n, e in enumerate(table.events) if (e.kind, e.stage) == (one.kind, one.stage) and e.time > one.time]
-    if one.kind != FORWARD or not same:
+    event = table.events[number]
+    place = (event.kind, event.stage)
+    same = [n for n, e in enumerate(table.events) if (e.kind, e.stage) == place and e.time > event.time]
+    if event.kind != FORWARD or not same:
         return None
     other = table.events[same[0]]
-    swapped = {number: replace(one, microbatch=other.microbatch), same[0]: replace(other, microbatch=one.microbatch)}
-    return _put(table, swapped)
+    first, second = replace(event, microbatch=other.microbatch), replace(other, microbatch=event.microbatch)
+    return _put(table, {number: first, same[0]: second})
 
 
 def _early_update(table: TimedSchedule, number: int) -> Events | None:

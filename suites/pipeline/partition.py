@@ -26,11 +26,11 @@ def balanced(costs: Sequence[float], stages: int) -> Cuts:
         """The first `end` stage units as `left` stages."""
         if left == 1:
             return sums[end], (0, end)
-        found = []
+        candidates = []
         for cut in range(left - 1, end):
             largest, cuts = best(cut, left - 1)
-            found.append((max(largest, sums[end] - sums[cut]), (*cuts, end)))
-        return min(found, key=lambda one: (one[0], [-cut for cut in one[1]]))
+            candidates.append((max(largest, sums[end] - sums[cut]), (*cuts, end)))
+        return min(candidates, key=lambda candidate: (candidate[0], [-cut for cut in candidate[1]]))
 
     return best(len(costs), stages)[1]
 

@@ -46,26 +46,26 @@ def _named(model: Architecture, *prefixes: str) -> tuple[str, ...]:
 
 def _perceptron(model: Architecture) -> tuple[StageUnit, ...]:
     """A layer each. What a later layer adds crosses all cuts on its way there."""
-    found = []
+    units = []
     for i, (inputs, outputs) in enumerate(zip(model.widths, model.widths[1:], strict=False)):
         passing = {f"skip.{a}": (model.widths[a + 1],) for a, b in model.skips if a < i <= b}
         names, enters = _named(model, f"layers.{i}"), {"x": (inputs,)} | passing
-        found.append(StageUnit(name=f"layers.{i}", parameters=names, enters=enters, cost=inputs * outputs))
-    return tuple(found)
+        units.append(StageUnit(name=f"layers.{i}", parameters=names, enters=enters, cost=inputs * outputs))
+    return tuple(units)
 
 
 def _convolution(model: Architecture) -> tuple[StageUnit, ...]:
     """A convolution each; the mean over the image and the linear head are one."""
-    (height, width, inputs), found = model.image, []
+    (height, width, inputs), units = model.image, []
     for i, (outputs, stride) in enumerate(zip(model.channels, model.strides, strict=True)):
         enters = {"x": (height, width, inputs)}
         height, width = -(-height // stride), -(-width // stride)
         name, cost = f"convolutions.{i}", 9 * inputs * outputs * height * width
-        found.append(StageUnit(name=name, parameters=_named(model, name), enters=enters, cost=cost))
+        units.append(StageUnit(name=name, parameters=_named(model, name), enters=enters, cost=cost))
         inputs = outputs
     head = _named(model, "head")
     return (
-        *found,
+        *units,
         StageUnit(name="head", parameters=head, enters={"x": (height, width, inputs)}, cost=inputs * model.outputs),
     )
 

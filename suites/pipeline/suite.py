@@ -39,7 +39,7 @@ def _torch_pipelining(schedule: str) -> ImplementationEntry:
 
 
 def _classes(path: str) -> dict[str, str]:
-    return {one.name: f"{path}:{_CLASSES[one.model.kind]}" for one in CONTRACTS}
+    return {contract.name: f"{path}:{_CLASSES[contract.model.kind]}" for contract in CONTRACTS}
 
 
 SUITE = Suite(

@@ -63,7 +63,7 @@ def ticks(table: TimedSchedule) -> Ticks:
     """The timed schedule, whose work takes one unit of time each, in lockstep."""
     ranks, number = table.schedule.ranks, int(table.span)
     kept = [slots_of(table, rank) for rank in range(ranks)]
-    slots = max((1 + max(one.values(), default=-1) for one in kept), default=0)
+    slots = max((1 + max(slot_of.values(), default=-1) for slot_of in kept), default=0)
     branches = (("", -1), *dict.fromkeys((e.kind, e.stage) for e in table.events if e.kind in WORK))
     names = ["work", "microbatch", "activation", "gradient", *(f"send_{r}" for r in ROUTES)]
     columns = {name: np.zeros((number, ranks), np.int32) for name in names}
@@ -92,16 +92,16 @@ def _route(event: Event, ranks: int) -> str:
 def slots_of(table: TimedSchedule, rank: int) -> dict[Product, int]:
     """The slot of everything that a rank receives; one is used again when what was in it has been used last."""
     free: list[int] = []
-    found: dict[Product, int] = {}
+    slots: dict[Product, int] = {}
     used = 0
     for event in table.lanes[rank]:
         if event.kind == RECEIVE:
             product = (event.what, event.stage, event.microbatch)
-            found[product] = free.pop() if free else used
-            used = max(used, found[product] + 1)
+            slots[product] = free.pop() if free else used
+            used = max(used, slots[product] + 1)
         elif event.kind in WORK:
-            free += [found[product] for product in _done_with(event, table) if product in found]
-    return found
+            free += [slots[product] for product in _done_with(event, table) if product in slots]
+    return slots
 
 
 def _done_with(event: Event, table: TimedSchedule) -> Iterator[Product]:

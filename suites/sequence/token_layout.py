@@ -89,7 +89,7 @@ class TokenLayout:
     def require_whole_tokens(self) -> None:
         """Refuse rows of a linear model that would have to be padded."""
         axes = (*self.row_axes, self.tensor_axis)
-        rows, parts = self.contract.batch_shapes["mask"][0], int(np.prod([self.mesh.size(one) for one in axes]))
+        rows, parts = self.contract.batch_shapes["mask"][0], int(np.prod([self.mesh.size(axis) for axis in axes]))
         if self.token_dim == 0 and rows % parts:
             raise Unsupported(f"{rows} rows, here the tokens, cannot be divided over {parts} devices.")
 

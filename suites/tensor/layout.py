@@ -74,8 +74,8 @@ class TensorLayout:
 
     def divides_evenly(self) -> bool:
         """Whether every rank does exactly its share: no padding, nothing repeated."""
-        stored = [one for name in self.contract.shapes for one in self.computed_positions(name).values()]
-        return not any(_is_repeated(one) or (one < 0).any() for one in stored)
+        stored = [positions for name in self.contract.shapes for positions in self.computed_positions(name).values()]
+        return not any(_is_repeated(positions) or (positions < 0).any() for positions in stored)
 
     def require_whole_heads(self) -> None:
         """Refuse what would cut a head in two."""

@@ -139,13 +139,13 @@ class ShardedTraining(Implementation):
 
     def input_positions(self, key: str) -> Positions:
         """Order of its elements, -1 where a dim was filled up to divide over its axis."""
-        found = dict(self.batch_positions(key))
+        positions = dict(self.batch_positions(key))
         for axis, placement in self.input_placements(key).items():
-            if (dim := sharded_dim(placement)) is not None and dim not in found:
+            if (dim := sharded_dim(placement)) is not None and dim not in positions:
                 size = self.batch_shapes[key][dim]
                 if missing := -size % self.mesh.size(axis):
-                    found[dim] = np.pad(np.arange(size), (0, missing), constant_values=-1)
-        return found
+                    positions[dim] = np.pad(np.arange(size), (0, missing), constant_values=-1)
+        return positions
 
     # Observations that have rows.
 

@@ -12,7 +12,8 @@ class SlotsLost(Conforming):
 
     def load(self, folder, mesh):
         state = super().load(folder, mesh)
-        slots = {slot: {name: 0 * value for name, value in found.items()} for slot, found in state["optimizer"].items()}
+        optimizer = state["optimizer"].items()
+        slots = {slot: {name: 0 * value for name, value in values.items()} for slot, values in optimizer}
         return state | {"optimizer": slots}
 
 

@@ -36,11 +36,11 @@ class OrderOfAxesExchanged(Conforming):
     """Where two axes divide the same dim, shards are cut as if the inner axis were the outer one."""
 
     def sharded_positions(self, name):
-        found, dim, others = super().sharded_positions(name), self.shard_dim(name), self.others(name)
+        positions, dim, others = super().sharded_positions(name), self.shard_dim(name), self.others(name)
         if others == 1 or self.shard_size() == 1:
-            return found
-        right = found.get(dim, np.arange(self.contract.shapes[name][dim]))
-        return found | {dim: right.reshape(self.shard_size(), others, -1).swapaxes(0, 1).reshape(-1)}
+            return positions
+        right = positions.get(dim, np.arange(self.contract.shapes[name][dim]))
+        return positions | {dim: right.reshape(self.shard_size(), others, -1).swapaxes(0, 1).reshape(-1)}
 
 
 class GatheredBeforeUpdate(Conforming):

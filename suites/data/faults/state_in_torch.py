@@ -51,7 +51,8 @@ class GradientOfGainsDropped(Conforming):
         twice = super().recomputed(layer)
 
         def run(x, batch, name, p, observed):
-            constant = {one: value.detach() + 0 * value for one, value in p.items() if one.endswith(".scale")}
+            scales = {path: value for path, value in p.items() if path.endswith(".scale")}
+            constant = {path: scale.detach() + 0 * scale for path, scale in scales.items()}
             return twice(x, batch, name, p | constant, observed)
 
         return run if self.recomputes else twice
@@ -100,5 +101,5 @@ class DigestsNotCompared(Conforming):
     def trust(self, folder):
         manifest = folder / archive.MANIFEST
         digests = json.loads(manifest.read_text())
-        found = {file.name: archive._digest(file) for file in folder.glob("*.distcp")}
-        manifest.write_text(json.dumps(digests | found))
+        present = {file.name: archive._digest(file) for file in folder.glob("*.distcp")}
+        manifest.write_text(json.dumps(digests | present))

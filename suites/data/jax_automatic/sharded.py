@@ -25,10 +25,10 @@ class FullyAnnotated(ShardedState):
 
     def sharded_positions(self, name: str) -> Positions:
         """In canonical order over all axes that divide the dim, filled up at its end."""
-        found, dim = dict(self.computed_positions(name)), self.shard_dim(name)
+        positions, dim = dict(self.computed_positions(name)), self.shard_dim(name)
         size, parts = self.contract.shapes[name][dim], self.shard_size() * self.others(name)
-        found.pop(dim, None)
-        return found | ({dim: in_chunks(np.arange(size), parts).reshape(-1)} if size % parts else {})
+        positions.pop(dim, None)
+        return positions | ({dim: in_chunks(np.arange(size), parts).reshape(-1)} if size % parts else {})
 
 
 class Linear(FullyAnnotated, linear.ColumnLinear):

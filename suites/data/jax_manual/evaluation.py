@@ -48,8 +48,8 @@ class Evaluation(Conforming):
     def step(self, state: dict, batch: dict[str, Any]) -> tuple[dict, dict[str, Any]]:
         training, held_out = apart(batch)
         new_state, observed = super().step(state, training)
-        found = self.evaluation(self.evaluated(state, new_state), held_out)
-        return new_state, {**observed, **found}
+        metrics = self.evaluation(self.evaluated(state, new_state), held_out)
+        return new_state, {**observed, **metrics}
 
     def evaluated(self, before: dict, after: dict) -> dict:
         """The state that is evaluated, of those before and after the update."""
@@ -75,8 +75,8 @@ class Evaluation(Conforming):
             _, sums_RK = jax.lax.scan(lambda _, part: (None, self.round_sums(parameters, part)), None, parts)
             loss, right, weight, tokens = self.sum_over_data(self.summed(sums_RK))
         self.evaluating = False
-        found = {"loss": loss / weight, "accuracy": right / weight, "tokens": tokens}
-        return {f"metrics/evaluation/{name}": value for name, value in found.items()}
+        metrics = {"loss": loss / weight, "accuracy": right / weight, "tokens": tokens}
+        return {f"metrics/evaluation/{name}": value for name, value in metrics.items()}
 
     def round_sums(self, parameters: Named, part: Named) -> jax.Array:
         """Of some rows: loss, right choices, and valid tokens."""

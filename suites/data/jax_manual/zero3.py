@@ -51,11 +51,11 @@ class Zero3(ShardedGradients):
 
     def decoder_layer(self, x: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
         """With everything kept for the backward pass but what was gathered."""
-        shards = {one: shard for one, shard in p.items() if one.startswith(f"{name}.")}
+        shards = {parameter: shard for parameter, shard in p.items() if parameter.startswith(f"{name}.")}
 
         def layer(x: jax.Array, shards: Named) -> tuple[jax.Array, Named]:
             seen: Named = {}
-            whole = {one: self.gather_parameter(one, shard) for one, shard in shards.items()}
+            whole = {parameter: self.gather_parameter(parameter, shard) for parameter, shard in shards.items()}
             return super(Zero3, self).decoder_layer(x, batch, name, p | whole, seen), seen
 
         y, seen = (layer if self.recomputes else jax.checkpoint(layer, policy=self.is_kept))(x, shards)

@@ -93,8 +93,8 @@ class FullyShard(CollectiveTraining):
 
     def decoder_layer(self, x: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
         """Through the module, which gathers what belongs to the layer."""
-        y, found = self.model.get_submodule(name)(partial(self.inside_layer, name), x, batch)
-        observed.update(found)
+        y, seen = self.model.get_submodule(name)(partial(self.inside_layer, name), x, batch)
+        observed.update(seen)
         return y
 
     def inside_layer(self, name: str, p: Named, x: Tensor, batch: Named) -> tuple[Tensor, Named]:
@@ -248,11 +248,11 @@ class Evaluated(Evaluation, LanguageModel):
     def evaluate(self, state: State, parts: list[Named]) -> list[Tensor]:
         """What was gathered for a round is given up before the next: no backward pass comes to do it."""
         fill(self.model, self.read_parameters(state))
-        found = []
+        sums = []
         for part in parts:
-            found.append(self.model(self.round_sums, part))
+            sums.append(self.model(self.round_sums, part))
             cast(FSDPModule, self.model).reshard()
-        return found
+        return sums
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()

@@ -36,8 +36,8 @@ class Evaluation(Conforming):
             sums_RK = torch.stack(self.evaluate(self.evaluated(state, new_state), parts))
             loss, right, weight, tokens = self.sum_over_data(self.summed(sums_RK))
         self.evaluating = False
-        found = {"loss": loss / weight, "accuracy": right / weight, "tokens": tokens}
-        return new_state, {**observed, **{f"metrics/evaluation/{name}": value for name, value in found.items()}}
+        metrics = {"loss": loss / weight, "accuracy": right / weight, "tokens": tokens}
+        return new_state, {**observed, **{f"metrics/evaluation/{name}": value for name, value in metrics.items()}}
 
     def evaluated(self, before: State, after: State) -> State:
         """The state that is evaluated, of those before and after the update."""

@@ -63,8 +63,8 @@ class Zero3(ShardedGradients):
         return super().forward(p | outside, batch)
 
     def decoder_layer(self, x: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
-        shards = {one: shard for one, shard in p.items() if one.startswith(f"{name}.")}
-        whole = {one: self.gather_parameter(one, shard) for one, shard in shards.items()}
+        shards = {parameter: shard for parameter, shard in p.items() if parameter.startswith(f"{name}.")}
+        whole = {parameter: self.gather_parameter(parameter, shard) for parameter, shard in shards.items()}
         with self.forgotten(shards, whole):
             return super().decoder_layer(x, batch, name, p | whole, observed)
 
@@ -85,7 +85,7 @@ class Zero3(ShardedGradients):
         """
         if self.recomputes:
             return nullcontext()
-        memories = {one.untyped_storage().data_ptr(): name for name, one in whole.items()}
+        memories = {gathered.untyped_storage().data_ptr(): name for name, gathered in whole.items()}
         again: Named = {}
 
         def pack(kept: Tensor) -> Any:

@@ -65,7 +65,7 @@ def compiled(program: Program) -> Compiled:
         state_bytes=memory.argument_size_in_bytes,
         working_bytes=memory.temp_size_in_bytes,
         seconds=time.perf_counter() - started,
-        traffic=max(ranks, key=lambda traffic: sum(one.bytes for one in traffic)),
+        traffic=max(ranks, key=lambda traffic: sum(collective.bytes for collective in traffic)),
     )
 
 
@@ -92,11 +92,11 @@ def _traffic(jaxpr: ClosedJaxpr, made: Any, rank: int) -> tuple[Traffic, ...]:
             total = totals[place.call.kind, axes, place.frame.phase]
             total[0] += times * len(place.eqn.invars)
             total[1] += times * payload_bytes(place)
-    found = (
+    traffic = (
         Traffic(kind=kind, axes=axes, phase=phase, calls=round(calls), bytes=round(size))
         for (kind, axes, phase), (calls, size) in totals.items()
     )
-    return tuple(sorted(found, key=lambda one: -one.bytes))
+    return tuple(sorted(traffic, key=lambda entry: -entry.bytes))
 
 
 def _executed(jaxpr: Jaxpr, frame: Frame, made: Any, rank: int, times: float) -> Iterator[tuple[Place, float]]:
@@ -122,7 +122,7 @@ def _share(branch: int, branches: int, made: Any, rank: int) -> float:
     return float(branch == rank) if branches == made.ranks else 1 / branches
 
 
-def page(found: list[Compiled]) -> str:
+def page(programs: list[Compiled]) -> str:
     """The figures as tables."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True,
@@ -130,4 +130,4 @@ def page(found: list[Compiled]) -> str:
     )  # fmt: skip
     environment.filters["mib"] = lambda size: f"{size / 2**20:,.1f}"
     environment.filters["millions"] = lambda number: f"{number / 1e6:,.0f} M"
-    return environment.get_template("page.md").render(found=found)
+    return environment.get_template("page.md").render(programs=programs)

@@ -60,8 +60,8 @@ def _program(
     name: str, summary: str, model: Architecture, mesh: str, implementation: type, rows: int, recompute: str = "none"
 ) -> Program:
     recipe = Recipe(optimizer="adamw", microbatches=4, recompute=recompute, clip_norm=1.0, precision=_BFLOAT16)
-    found = contract(f"hybrid/{name}", summary, model, recipe, rows=rows, length=512)
-    return Program(contract=found, mesh=Mesh.parse(mesh), implementation=implementation)
+    made = contract(f"hybrid/{name}", summary, model, recipe, rows=rows, length=512)
+    return Program(contract=made, mesh=Mesh.parse(mesh), implementation=implementation)
 
 
 PROGRAMS = (

@@ -43,7 +43,7 @@ class PackedShards(ShardedGradients):
 
     def gathered(self, rank: int, shards: jax.Array) -> jax.Array:
         """The vector of shards of a device of this rank -> the vector that its stages compute with."""
-        whole = {name: self.gather(name, one) for name, one in self.stored_vector.unpacked(shards, rank).items()}
+        whole = {name: self.gather(name, shard) for name, shard in self.stored_vector.unpacked(shards, rank).items()}
         return self.computed_vector.added(jnp.zeros(self.computed_vector.length, shards.dtype), whole, rank)
 
     def scattered(self, rank: int, gradients: jax.Array, like: jax.Array) -> jax.Array:

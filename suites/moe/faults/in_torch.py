@@ -12,8 +12,8 @@ class UnpermutedForward(Conforming):
     """Tokens come back by the permutation that brought them, not by its inverse."""
 
     def unsorted(self, rows, order, number):
-        found = rows.new_zeros(number, rows.shape[-1])
-        return found.index_add(0, torch.arange(len(order)), rows[order % len(rows)])
+        sums = rows.new_zeros(number, rows.shape[-1])
+        return sums.index_add(0, torch.arange(len(order)), rows[order % len(rows)])
 
 
 class IdleExpertsNotUpdated(Conforming):

@@ -19,9 +19,9 @@ class RankedWithOwnNoise(Conforming):
     """What breaks ties is another thing on each rank of the data axis."""
 
     def ranked(self, scores, name, p):
-        found = super().ranked(scores, name, p)
+        ranks = super().ranked(scores, name, p)
         neighbour = [*range(1, self.contract.model.experts), 0]
-        return found + 0.25 * self.axis_rank("data") * found[..., neighbour]
+        return ranks + 0.25 * self.axis_rank("data") * ranks[..., neighbour]
 
 
 class PaddingRouted(Conforming):
@@ -48,9 +48,9 @@ class GatesOnTheOtherSide(Conforming):
         declared = self.contract
         model = replace(declared.model, gates_before=not declared.model.gates_before)
         self.contract = replace(declared, model=model)
-        found = super().mixed(*given)
+        result = super().mixed(*given)
         self.contract = declared
-        return found
+        return result
 
 
 class GatesOverAdmitted(Conforming):

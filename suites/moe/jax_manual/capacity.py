@@ -54,7 +54,7 @@ class CapacityExchange(MixtureBlock):
         if self.contract.model.activation == "gelu":
             hidden = jax.nn.gelu(self.expert_linear(x_RECD, f"{name}.experts.up", p), approximate=True)
         else:
-            gate, up = (self.expert_linear(x_RECD, f"{name}.experts.{one}", p) for one in ("gate", "up"))
+            gate, up = (self.expert_linear(x_RECD, f"{name}.experts.{part}", p) for part in ("gate", "up"))
             hidden = jax.nn.silu(gate) * up
         y_RECD = self.reduce_from_tensor(jnp.einsum("recf,efd->recd", hidden, p[f"{name}.experts.down.weight"]))
         bias = f"{name}.experts.down.bias"

@@ -90,10 +90,10 @@ class MixtureBlock(ExpertLayout, DecoderLayers):
 
     def counts_of_devices(self, own_KE: jax.Array) -> jax.Array:
         """[R, K, E]: what the rows of each device ask for, devices in the order of their rows."""
-        found = own_KE[None]
+        counts_RKE = own_KE[None]
         for axis in reversed(self.active(self.row_axes)):
-            found = jax.lax.all_gather(found, axis, axis=0, tiled=True)
-        return found
+            counts_RKE = jax.lax.all_gather(counts_RKE, axis, axis=0, tiled=True)
+        return counts_RKE
 
     def row_place(self) -> jax.Array | int:
         """Place of this device among those that divide the rows."""
@@ -200,11 +200,11 @@ class MixtureBlock(ExpertLayout, DecoderLayers):
         Gradients go the same ways.
         """
         again = int(self.recomputes)
-        found = (
+        collectives = (
             ("all_to_all", self.expert_axis, 2, 2 + 2 * again),
             ("all_reduce", self.tensor_axis, 1, 1 + again),
         )
-        for kind, axis, forward, backward in found:
+        for kind, axis, forward, backward in collectives:
             for phase, calls in (("forward", forward), ("backward", backward)):
                 for rows in self.device_slices:
                     yield self.in_mixtures(kind, axis, phase, rows * elements, calls)

@@ -59,7 +59,7 @@ class UnevenExchange(MixtureBlock):
         said: dict[int, Tensor] = {}
         for e in range(self.experts_here):
             own = pieces[e :: self.experts_here]  # from every rank
-            parts = self.expert_block(torch.cat(own), e, name, p).split([len(one) for one in own])
+            parts = self.expert_block(torch.cat(own), e, name, p).split([len(rows) for rows in own])
             said |= {rank * self.experts_here + e: part for rank, part in enumerate(parts)}
         return torch.cat([said[number] for number in range(len(pieces))])
 

@@ -86,10 +86,10 @@ class MixtureBlock(ExpertLayout, DecoderLayers):
 
     def counts_of_devices(self, own_KE: Tensor) -> Tensor:
         """[R, K, E]: what the rows of each rank ask for, ranks in the order of their rows."""
-        found = own_KE[None]
+        counts_RKE = own_KE[None]
         for axis in reversed(self.row_axes):
-            found = self.axis(axis).all_gather(found, 0)
-        return found
+            counts_RKE = self.axis(axis).all_gather(counts_RKE, 0)
+        return counts_RKE
 
     def row_place(self) -> int:
         """Place of this rank among those that divide the rows."""

@@ -15,9 +15,9 @@ class BackwardInOrder(Conforming):
 
     @cached_property
     def schedule(self):
-        found = super().schedule
-        lanes = tuple(_in_order(lane) for lane in found.lanes)
-        return replace(found, lanes=lanes)
+        right = super().schedule
+        lanes = tuple(_in_order(lane) for lane in right.lanes)
+        return replace(right, lanes=lanes)
 
 
 def _in_order(lane):

@@ -34,8 +34,8 @@ class LabelsOfAnotherMicrobatch(Conforming):
     """The last stage takes the labels of the microbatch before."""
 
     def microbatches(self, batch):
-        found = super().microbatches(batch)
-        return {**found, "targets": jnp.roll(found["targets"], 1, axis=0)}
+        right = super().microbatches(batch)
+        return {**right, "targets": jnp.roll(right["targets"], 1, axis=0)}
 
 
 class MessagesToWrongPeer(Conforming):
@@ -72,7 +72,7 @@ class ActivationsOverwritten(Conforming):
 
     @cached_property
     def ticks(self):
-        found = super().ticks
-        columns = dict(found.columns)
+        right = super().ticks
+        columns = dict(right.columns)
         columns["activation"] = columns["activation"] * 0
-        return replace(found, columns=columns)
+        return replace(right, columns=columns)

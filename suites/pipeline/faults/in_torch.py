@@ -12,11 +12,11 @@ class TiedHeadNotLoaded(Conforming):
     """The last stage does not load the embedding, which belongs to layers that it does not have."""
 
     def state(self, parameters):
-        found = super().state(parameters)
+        right = super().state(parameters)
         for name in self.tied:
             if self.pipeline_rank == self.owners[name][-1]:
-                found["parameters"][name] = torch.full_like(found["parameters"][name], 0.125)
-        return found
+                right["parameters"][name] = torch.full_like(right["parameters"][name], 0.125)
+        return right
 
 
 class TiedCountedTwice(Conforming):
@@ -30,8 +30,8 @@ class LabelsOfAnotherMicrobatch(Conforming):
     """The last stage takes the labels of the microbatch before."""
 
     def microbatches(self, batch):
-        found = super().microbatches(batch)
-        return [{**part, "targets": found[number - 1]["targets"]} for number, part in enumerate(found)]
+        right = super().microbatches(batch)
+        return [{**part, "targets": right[number - 1]["targets"]} for number, part in enumerate(right)]
 
 
 class ActivationsOverwritten(Conforming):

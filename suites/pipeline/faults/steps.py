@@ -71,7 +71,7 @@ class LayersOfNeighbour(Conforming):
     """Later chunks count their layers from an offset that is off by one: each computes with its neighbour's weights."""
 
     def stage(self, stage, p, x, batch):
-        layers = [one.name for one in self.units_of_stage(stage) if one.name.startswith("layers.")]
+        layers = [unit.name for unit in self.units_of_stage(stage) if unit.name.startswith("layers.")]
         if stage >= self.ranks and len(layers) > 1:
             following = dict(zip(layers, layers[1:] + layers[:1], strict=True))
             p = {_renamed(name, following): value for name, value in p.items()}

@@ -103,7 +103,7 @@ class Executor(PackedTraining):
         """All ticks."""
         plan, table = self.plan, self.ticks
         blank = self.blank()
-        slots = jax.tree.map(lambda one: jnp.zeros((table.slots + 1, *one.shape), one.dtype), blank)
+        slots = jax.tree.map(lambda tensor: jnp.zeros((table.slots + 1, *tensor.shape), tensor.dtype), blank)
         results = Results(
             gradients=jnp.zeros(vector.shape, self.master),
             sums={name: jnp.zeros(shape, self.master) for name, shape in plan.sums.items()},
@@ -129,17 +129,17 @@ class Executor(PackedTraining):
         for route in ROUTES:
             arrived = self.moved(route, out, row[f"send_{route}"])
             if arrived is not None:
-                slots = jax.tree.map(lambda kept, one, at=row[f"from_{route}"]: kept.at[at].set(one), slots, arrived)
+                slots = jax.tree.map(lambda kept, new, at=row[f"from_{route}"]: kept.at[at].set(new), slots, arrived)
         return (slots, results), None
 
     def moved(self, route: str, out: Message, is_sent: jax.Array) -> Message | None:
         """What arrives by a route: zeros where the sender had nothing to send that way."""
-        sent = jax.tree.map(lambda one: jnp.where(is_sent > 0, one, 0), out)
+        sent = jax.tree.map(lambda x: jnp.where(is_sent > 0, x, 0), out)
         if route == STAY:
             return sent
         if self.ranks == 1:
             return None
-        return jax.tree.map(lambda one: self.permuted(one, {UP: 1, DOWN: -1}[route]) if one.size else one, sent)
+        return jax.tree.map(lambda x: self.permuted(x, {UP: 1, DOWN: -1}[route]) if x.size else x, sent)
 
     def permuted(self, x: jax.Array, shift: int) -> jax.Array:
         """To the rank `shift` places up the pipeline axis, around its end."""
@@ -251,25 +251,25 @@ class Executor(PackedTraining):
         activations, observed = [], []
         sums: dict[str, tuple[int, ...]] = {}
         for stage in range(self.schedule.stages):
-            activations.append({name: one.shape for name, one in enters.items()})
+            activations.append({name: tensor.shape for name, tensor in enters.items()})
             run: Callable[..., Any] = partial(self.forward_pass, stage)
-            out, seen, found = jax.eval_shape(run, vector, enters, passthrough, batch)
-            observed.append({name: one.shape[1:] for name, one in seen.items()})
+            out, seen, added = jax.eval_shape(run, vector, enters, passthrough, batch)
+            observed.append({name: tensor.shape[1:] for name, tensor in seen.items()})
             if stage == 0 and enters:
                 observed[0][INPUT_GRADIENTS] = enters["x"].shape[1:]
-            enters, sums = out, sums | {name: one.shape for name, one in found.items()}
-        shapes = {name: one.shape for name, one in passthrough.items()}
+            enters, sums = out, sums | {name: tensor.shape for name, tensor in added.items()}
+        shapes = {name: tensor.shape for name, tensor in passthrough.items()}
         found_wire = Wire(activations=tuple(activations), passthrough=shapes, dtype=self.compute)
         places, width = self.places(observed)
         return Plan(wire=found_wire, rows=len(batch["mask"]), observed=places, width=width, sums=sums)
 
     def places(self, observed: list[dict[str, tuple[int, ...]]]) -> tuple[Places, int]:
         """Where, in what its rank observes of a row, each observation of a stage begins; and the most of any rank."""
-        found: list[dict[str, tuple[int, tuple[int, ...]]]] = []
+        starts: list[dict[str, tuple[int, tuple[int, ...]]]] = []
         ends = [0] * self.ranks
         for stage, shapes in enumerate(observed):
-            found.append({})
+            starts.append({})
             rank = self.schedule.holders[stage]
             for name, shape in shapes.items():
-                found[-1][name], ends[rank] = (ends[rank], shape), ends[rank] + math.prod(shape)
-        return tuple(found), max(ends)
+                starts[-1][name], ends[rank] = (ends[rank], shape), ends[rank] + math.prod(shape)
+        return tuple(starts), max(ends)

@@ -31,13 +31,13 @@ def flat(values: Named, size: int, dtype: str) -> jax.Array:
 
 def named(vector: jax.Array, shapes: Shapes) -> Named:
     """The inverse of `flat`."""
-    found: Named = {}
+    tensors: Named = {}
     start = 0
     for name in sorted(shapes):
         size = math.prod(shapes[name])
-        found[name] = vector[start : start + size].reshape(shapes[name])
+        tensors[name] = vector[start : start + size].reshape(shapes[name])
         start += size
-    return found
+    return tensors
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,9 +134,9 @@ class Executor(Stages, CollectiveTraining):
         names = self.stage_parameters(stage) if kind != INPUT_BACKWARD else ()
         inputs = passed.inputs if kind != WEIGHT_BACKWARD else {}
         wanted = [*inputs.values(), *(now.leaves[name] for name in names)]
-        found = self.differentiate(passed, wanted, keep=kind == INPUT_BACKWARD) if wanted else ()
-        g_inputs = dict(zip(inputs, found, strict=False))
-        self.accumulate_gradients(dict(zip(names, found[len(inputs) :], strict=True)), kind, now)
+        gradients = self.differentiate(passed, wanted, keep=kind == INPUT_BACKWARD) if wanted else ()
+        g_inputs = dict(zip(inputs, gradients, strict=False))
+        self.accumulate_gradients(dict(zip(names, gradients[len(inputs) :], strict=True)), kind, now)
         if kind != WEIGHT_BACKWARD and stage > 0:
             now.messages[GRADIENT, stage - 1, m] = g_inputs, {}
         if stage == 0 and g_inputs:

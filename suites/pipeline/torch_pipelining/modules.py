@@ -63,8 +63,8 @@ class StageModule(nn.Module):
     def observed_rows(self) -> Named:
         """What all microbatches showed, in the order of the rows, with the gradients of the leaves."""
         parts = [self.seen[row] for row in sorted(self.seen)]
-        found = [part.observed | self.input_gradients(part.entered) for part in parts]
-        return {name: torch.cat([part[name] for part in found]) for name in found[0]}
+        seen = [part.observed | self.input_gradients(part.entered) for part in parts]
+        return {name: torch.cat([part[name] for part in seen]) for name in seen[0]}
 
     def input_gradients(self, leaf: Tensor | None) -> Named:
         """Of one microbatch, in the dtype of sums."""

@@ -46,7 +46,7 @@ class MaskOfLocalIndexes(Conforming):
     """The causal mask counts queries and keys from the first of their own shards, in every step of the ring."""
 
     def visible_block(self, queries, keys):
-        local = (one._replace(positions=one.positions - one.positions[0]) for one in (queries, keys))
+        local = (tokens._replace(positions=tokens.positions - tokens.positions[0]) for tokens in (queries, keys))
         return super().visible_block(*local)
 
 

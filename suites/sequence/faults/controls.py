@@ -28,6 +28,6 @@ class SumThenSplit(Conforming):
         return self.split_to_tensor(self.reduce_from_tensor(y), self.token_dim)
 
     def transfers(self):
-        for one in super().transfers():
-            forward = (one.kind, one.phase) == ("reduce_scatter", "forward")
-            yield replace(one, kind="all_reduce") if forward else one
+        for transfer in super().transfers():
+            forward = (transfer.kind, transfer.phase) == ("reduce_scatter", "forward")
+            yield replace(transfer, kind="all_reduce") if forward else transfer

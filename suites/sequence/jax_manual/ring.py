@@ -66,21 +66,21 @@ class Ring(ContextParallel):
     def ring_forward(self, q_BSKGE: jax.Array, block: Block) -> Partial:
         """Attention of the queries at hand to every block; what each block adds is merged as it comes by."""
         own = block.tokens
-        found = self.block_attention(q_BSKGE, block.k, block.v, self.visible_block(own, own))
+        merged = self.block_attention(q_BSKGE, block.k, block.v, self.visible_block(own, own))
         for _ in range(self.context_size() - 1):
             block = self.pass_on(block)
             visible_BST = self.visible_block(own, block.tokens)
-            found = self.merge(found, self.block_attention(q_BSKGE, block.k, block.v, visible_BST))
-        return found
+            merged = self.merge(merged, self.block_attention(q_BSKGE, block.k, block.v, visible_BST))
+        return merged
 
     def ring_backward(
-        self, q_BSKGE: jax.Array, block: Block, found: Partial, g_BSKGE: jax.Array
+        self, q_BSKGE: jax.Array, block: Block, result: Partial, g_BSKGE: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Gradients of q, k and v. Those of keys and values travel with their block, and come home with the last pass.
 
         Every block's weights are exp(scores - log-sum-exp of the whole row), so no block needs another.
         """
-        own, (out_BSKGE, lse_BKGS) = block.tokens, found
+        own, (out_BSKGE, lse_BKGS) = block.tokens, result
         delta_BKGS = jnp.einsum("bskge,bskge->bkgs", g_BSKGE, out_BSKGE)
         gq_BSKGE = jnp.zeros(q_BSKGE.shape, self.master)
         travelling = (jnp.zeros(block.k.shape, self.master), jnp.zeros(block.v.shape, self.master))
@@ -110,8 +110,8 @@ class Ring(ContextParallel):
 
     def scores(self, q_BSKGE: jax.Array, k_BTKE: jax.Array, visible_BST: jax.Array) -> jax.Array:
         """q k' / sqrt(E) in the master dtype, -infinity where a key is not seen."""
-        found = jnp.einsum("bskge,btke->bkgst", q_BSKGE, k_BTKE, preferred_element_type=self.master)
-        return jnp.where(visible_BST[:, None, None], found / math.sqrt(k_BTKE.shape[3]), -jnp.inf)
+        products = jnp.einsum("bskge,btke->bkgst", q_BSKGE, k_BTKE, preferred_element_type=self.master)
+        return jnp.where(visible_BST[:, None, None], products / math.sqrt(k_BTKE.shape[3]), -jnp.inf)
 
     def block_log_sum_exp(self, scores_BKGST: jax.Array) -> LogSumExp:
         largest_BKGS = jnp.max(scores_BKGST, axis=-1)
@@ -130,10 +130,10 @@ class Ring(ContextParallel):
 
     def merge_log_sum_exp(self, old: LogSumExp, new: LogSumExp) -> LogSumExp:
         """Relative to the larger of the two largest scores; a side that saw nothing counts for nothing."""
-        seen = [jnp.where(jnp.isfinite(one.rest), one.largest, -jnp.inf) for one in (old, new)]
+        seen = [jnp.where(jnp.isfinite(part.rest), part.largest, -jnp.inf) for part in (old, new)]
         largest_BKGS = jnp.maximum(*seen)
         largest_BKGS = jnp.where(jnp.isfinite(largest_BKGS), largest_BKGS, 0)
-        parts = (one.largest - largest_BKGS + one.rest for one in (old, new))
+        parts = (part.largest - largest_BKGS + part.rest for part in (old, new))
         return LogSumExp(largest_BKGS, jnp.logaddexp(*parts))
 
     def rescale(self, out_BSKGE: jax.Array, part: LogSumExp, whole: LogSumExp) -> jax.Array:
@@ -190,14 +190,14 @@ def _attend(ring: Ring, q: jax.Array, k: jax.Array, v: jax.Array, own: Tokens) -
 
 
 def _attend_forward(ring: Ring, q: jax.Array, k: jax.Array, v: jax.Array, own: Tokens) -> tuple[jax.Array, tuple]:
-    found = ring.ring_forward(q, Block(k, v, own))
-    return found[0], (q, Block(k, v, own), found)
+    result = ring.ring_forward(q, Block(k, v, own))
+    return result[0], (q, Block(k, v, own), result)
 
 
 def _attend_backward(ring: Ring, saved: tuple, g: jax.Array) -> tuple:
-    q, block, found = saved
-    gradients = ring.ring_backward(q, block, found, g)
-    return *(one.astype(q.dtype) for one in gradients), None
+    q, block, result = saved
+    gradients = ring.ring_backward(q, block, result, g)
+    return *(gradient.astype(q.dtype) for gradient in gradients), None
 
 
 _attend.defvjp(_attend_forward, _attend_backward)

@@ -115,13 +115,14 @@ class SequenceParallel(TokenLayout, TensorParallel):
 
     def transfers(self) -> Iterator[Transfer]:
         """Sums of activations become reduce-scatters and gathers; statistics, of one number per token, stay sums."""
-        for one in super().transfers():
-            if one.phase == "update" or one.kind != "all_reduce" or one.elements <= self.tokens_per_slice:
-                yield one
+        for transfer in super().transfers():
+            of_activations = transfer.kind == "all_reduce" and transfer.elements > self.tokens_per_slice
+            if transfer.phase == "update" or not of_activations:
+                yield transfer
             else:
-                yield replace(one, kind="reduce_scatter")
-                if one.phase == "forward":
-                    yield replace(one, kind="all_gather", phase="backward")
+                yield replace(transfer, kind="reduce_scatter")
+                if transfer.phase == "forward":
+                    yield replace(transfer, kind="all_gather", phase="backward")
         yield self.each_token("all_gather", "forward", self.contract.model.hidden, self.entered())
         again = self.entered_again() if self.recomputes else 0
         yield self.each_token("all_gather", "backward", self.contract.model.hidden, again)

@@ -63,21 +63,21 @@ class Ring(ContextParallel):
     def ring_forward(self, q_BSKGE: Tensor, block: Block) -> Partial:
         """Attention of the queries at hand to every block; what each block adds is merged as it comes by."""
         own = block.tokens
-        found = self.block_attention(q_BSKGE, block.k, block.v, self.visible_block(own, own))
+        merged = self.block_attention(q_BSKGE, block.k, block.v, self.visible_block(own, own))
         for _ in range(self.context_size() - 1):
             block = self.pass_on(block)
             visible_BST = self.visible_block(own, block.tokens)
-            found = self.merge(found, self.block_attention(q_BSKGE, block.k, block.v, visible_BST))
-        return found
+            merged = self.merge(merged, self.block_attention(q_BSKGE, block.k, block.v, visible_BST))
+        return merged
 
     def ring_backward(
-        self, q_BSKGE: Tensor, block: Block, found: Partial, g_BSKGE: Tensor
+        self, q_BSKGE: Tensor, block: Block, result: Partial, g_BSKGE: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of q, k and v. Those of keys and values travel with their block, and come home with the last pass.
 
         Every block's weights are exp(scores - log-sum-exp of the whole row), so no block needs another.
         """
-        own, (out_BSKGE, lse_BKGS) = block.tokens, found
+        own, (out_BSKGE, lse_BKGS) = block.tokens, result
         delta_BKGS = torch.einsum("bskge,bskge->bkgs", g_BSKGE, out_BSKGE)
         gq_BSKGE = q_BSKGE.new_zeros(q_BSKGE.shape, dtype=self.master)
         gk_BTKE, gv_BTKE = (x.new_zeros(x.shape, dtype=self.master) for x in (block.k, block.v))
@@ -107,8 +107,8 @@ class Ring(ContextParallel):
 
     def scores(self, q_BSKGE: Tensor, k_BTKE: Tensor, visible_BST: Tensor) -> Tensor:
         """q k' / sqrt(E) in the master dtype, -infinity where a key is not seen."""
-        found = torch.einsum("bskge,btke->bkgst", q_BSKGE.to(self.master), k_BTKE.to(self.master))
-        return (found / math.sqrt(k_BTKE.shape[3])).masked_fill(~visible_BST[:, None, None], -math.inf)
+        products = torch.einsum("bskge,btke->bkgst", q_BSKGE.to(self.master), k_BTKE.to(self.master))
+        return (products / math.sqrt(k_BTKE.shape[3])).masked_fill(~visible_BST[:, None, None], -math.inf)
 
     def block_log_sum_exp(self, scores_BKGST: Tensor) -> LogSumExp:
         largest_BKGS = scores_BKGST.amax(-1)
@@ -127,10 +127,10 @@ class Ring(ContextParallel):
 
     def merge_log_sum_exp(self, old: LogSumExp, new: LogSumExp) -> LogSumExp:
         """Relative to the larger of the two largest scores; a side that saw nothing counts for nothing."""
-        seen = [one.largest.where(one.rest.isfinite(), -math.inf) for one in (old, new)]
+        seen = [part.largest.where(part.rest.isfinite(), -math.inf) for part in (old, new)]
         largest_BKGS = torch.maximum(*seen)
         largest_BKGS = largest_BKGS.where(largest_BKGS.isfinite(), 0)
-        parts = (one.largest - largest_BKGS + one.rest for one in (old, new))
+        parts = (part.largest - largest_BKGS + part.rest for part in (old, new))
         return LogSumExp(largest_BKGS, torch.logaddexp(*parts))
 
     def rescale(self, out_BSKGE: Tensor, part: LogSumExp, whole: LogSumExp) -> Tensor:

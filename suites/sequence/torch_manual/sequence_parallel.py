@@ -70,13 +70,14 @@ class SequenceParallel(StreamTokens, TensorParallel):
 
     def transfers(self) -> Iterator[Transfer]:
         """Sums of activations become reduce-scatters and gathers; statistics, of one number per token, stay sums."""
-        for one in super().transfers():
-            if one.phase == "update" or one.kind != "all_reduce" or one.elements <= self.slice_tokens:
-                yield one
+        for transfer in super().transfers():
+            of_activations = transfer.kind == "all_reduce" and transfer.elements > self.slice_tokens
+            if transfer.phase == "update" or not of_activations:
+                yield transfer
             else:
-                yield replace(one, kind="reduce_scatter")
-                if one.phase == "forward":
-                    yield replace(one, kind="all_gather", phase="backward")
+                yield replace(transfer, kind="reduce_scatter")
+                if transfer.phase == "forward":
+                    yield replace(transfer, kind="all_gather", phase="backward")
         entered = {"forward": self.entered(), "backward": self.entered_again() if self.recomputes else 0}
         for phase, calls in entered.items():
             elements = self.slice_tokens * self.contract.model.hidden

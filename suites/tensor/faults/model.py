@@ -11,14 +11,15 @@ class LayerLeftOut(Conforming):
     def decoder_layer(self, x, batch, name, p, observed):
         if name != f"layers.{self.contract.model.layers - 1}":
             return super().decoder_layer(x, batch, name, p, observed)
-        return x + 0 * sum(one.sum() for path, one in p.items() if path.startswith(name))  # known, without effect
+        own = (parameter.sum() for path, parameter in p.items() if path.startswith(name))
+        return x + 0 * sum(own)  # known, without effect
 
 
 class LayerAppliedTwice(Conforming):
     """The second layer computes with the parameters of the first."""
 
     def decoder_layer(self, x, batch, name, p, observed):
-        first = {path: p[path.replace("layers.1.", "layers.0.")] + 0 * one for path, one in p.items()}
+        first = {path: p[path.replace("layers.1.", "layers.0.")] + 0 * parameter for path, parameter in p.items()}
         return super().decoder_layer(x, batch, name, first, observed)
 
 

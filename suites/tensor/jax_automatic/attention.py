@@ -40,10 +40,10 @@ class AttentionBlock(LinearLayers, Tokens):
         model = self.contract.model
         if model.fused_qkv:
             ends = [model.num_heads * model.head_size, (model.num_heads + model.num_kv_heads) * model.head_size]
-            found = jnp.split(self.linear(x_BSD, f"{name}.qkv", p), ends, axis=-1)
+            projections = jnp.split(self.linear(x_BSD, f"{name}.qkv", p), ends, axis=-1)
         else:
-            found = [self.linear(x_BSD, f"{name}.{part}", p) for part in ("query", "key", "value")]
-        return [part.reshape(*part.shape[:2], -1, model.head_size) for part in found]
+            projections = [self.linear(x_BSD, f"{name}.{part}", p) for part in ("query", "key", "value")]
+        return [part.reshape(*part.shape[:2], -1, model.head_size) for part in projections]
 
     def require_supported(self) -> None:
         super().require_supported()

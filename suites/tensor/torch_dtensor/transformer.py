@@ -161,8 +161,8 @@ class LanguageModel(ShardedVocabulary, ShardedLayers):
         return self.sharded(Decoder(self))
 
     def plan(self) -> Mapping[str, ParallelStyle]:
-        found = {**self.vocabulary_plan(), **self.norm_plan("final_norm")}
-        return found | dict(self.layer_plan("layers.*")) if self.contract.model.layers else found
+        plan = {**self.vocabulary_plan(), **self.norm_plan("final_norm")}
+        return plan | dict(self.layer_plan("layers.*")) if self.contract.model.layers else plan
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         observed = self.observe(p, batch)

@@ -38,10 +38,10 @@ class AttentionBlock(LinearLayers, Tokens):
     def query_key_value(self, x_BSD: Tensor, name: str, p: Named) -> list[Tensor]:
         """This rank's query, key and value heads."""
         if self.contract.model.fused_qkv:
-            found = self.split_fused(self.column_linear(x_BSD, f"{name}.qkv", p))
+            projections = self.split_fused(self.column_linear(x_BSD, f"{name}.qkv", p))
         else:
-            found = [self.column_linear(x_BSD, f"{name}.{part}", p) for part in ("query", "key", "value")]
-        return [part.unflatten(-1, (-1, self.contract.model.head_size)) for part in found]
+            projections = [self.column_linear(x_BSD, f"{name}.{part}", p) for part in ("query", "key", "value")]
+        return [part.unflatten(-1, (-1, self.contract.model.head_size)) for part in projections]
 
     def split_fused(self, qkv: Tensor) -> list[Tensor]:
         """[query heads | key heads | value heads] of this rank."""

@@ -95,7 +95,7 @@ def _restored(kinds: Kinds, folder: Path) -> dict[str, np.ndarray]:
     whole = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in kinds}
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            found = checkpointer.restore(folder / ARRAYS, args=ocp.args.PyTreeRestore(restore_args=whole))
-        return {name: np.asarray(found[name]) for name in kinds}
+            restored = checkpointer.restore(folder / ARRAYS, args=ocp.args.PyTreeRestore(restore_args=whole))
+        return {name: np.asarray(restored[name]) for name in kinds}
     except Exception as error:  # of many kinds, from several libraries
         raise ArchiveError(f"The arrays of the checkpoint in {folder} cannot be read: {error}") from error

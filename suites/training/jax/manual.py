@@ -43,9 +43,9 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
                 out_specs=(self.state_specs(), outputs),
                 check_vma=False,
             )
-            state, found = on_each_device(state, self.padded(batch))
-            gradients = {f"gradients/{name}": value for name, value in found.pop("gradients").items()}
-            return state, {name: value for group in found.values() for name, value in group.items()} | gradients
+            state, observed = on_each_device(state, self.padded(batch))
+            gradients = {f"gradients/{name}": value for name, value in observed.pop("gradients").items()}
+            return state, {name: value for group in observed.values() for name, value in group.items()} | gradients
 
         return jax.jit(step)
 

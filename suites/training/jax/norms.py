@@ -19,11 +19,11 @@ class TensorNorms(TrainingStep):
 
     def tensor_norms(self, values: Named) -> Named:
         """Those sharded over the same axes are summed together."""
-        found: Named = {}
+        norms: Named = {}
         for axes, names in self.by_slot_axes().items():
             squares = jnp.stack([self.own_squares(name, values[name]) for name in names])
-            found |= dict(zip(names, jnp.sqrt(self.sum_squares(axes, squares)), strict=True))
-        return found
+            norms |= dict(zip(names, jnp.sqrt(self.sum_squares(axes, squares)), strict=True))
+        return norms
 
     def sum_squares(self, axes: tuple[str, ...], squares: jax.Array) -> jax.Array:
         """Sums over this device's blocks -> sums over whole tensors."""
@@ -42,10 +42,10 @@ class TensorNorms(TrainingStep):
 
     def by_slot_axes(self) -> dict[tuple[str, ...], list[str]]:
         """Axes -> the parameters whose slots they divide."""
-        found: dict[tuple[str, ...], list[str]] = {}
+        names: dict[tuple[str, ...], list[str]] = {}
         for name in self.contract.shapes:
-            found.setdefault(self.slot_axes(name), []).append(name)
-        return found
+            names.setdefault(self.slot_axes(name), []).append(name)
+        return names
 
     def norm_transfers(self) -> Iterator[Transfer]:
         """The sums of an optimizer that needs the norms of parameters, and of their steps."""

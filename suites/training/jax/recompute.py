@@ -43,7 +43,7 @@ def recomputing(layer: Layer) -> Layer:
             seen: Named = {}
             return layer(x, batch, name, p | own, seen), seen
 
-        own = {one: value for one, value in p.items() if one.startswith(f"{name}.")}
+        own = {parameter: value for parameter, value in p.items() if parameter.startswith(f"{name}.")}
         y, seen = jax.checkpoint(run)(x, own)
         observed.update(seen)
         return y

@@ -78,12 +78,12 @@ class JaxTraining(ShardedTraining):
         return self.gradient_positions(parameter) if kind == "gradients" else self.observation_positions(name)
 
     def collect(self, state: dict) -> Mapping[str, Any]:
-        found = {f"parameters/{name}": arranged(p, self.positions(name)) for name, p in state["parameters"].items()}
+        collected = {f"parameters/{name}": arranged(p, self.positions(name)) for name, p in state["parameters"].items()}
         for slot, values in state["optimizer"].items():
-            found |= {
+            collected |= {
                 f"optimizer/{slot}/{name}": arranged(value, self.slot_positions(name)) for name, value in values.items()
             }
-        return found | {"optimizer/count": state["count"]}
+        return collected | {"optimizer/count": state["count"]}
 
     # Dtypes, sizes and specs.
 

@@ -103,13 +103,13 @@ def _damage(folder: Path) -> str:
 def _unlike(kinds: Kinds, folder: Path) -> str:
     """A sentence if the archive holds other tensors than those that are wanted."""
     held = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
-    found = {
-        name: (one.size.numel(), one.properties.dtype)
-        for name, one in held.items()
-        if isinstance(one, TensorStorageMetadata)
+    present = {
+        name: (tensor.size.numel(), tensor.properties.dtype)
+        for name, tensor in held.items()
+        if isinstance(tensor, TensorStorageMetadata)
     }
     wanted = {name: (math.prod(shape), dtype) for name, (shape, dtype) in kinds.items()}
-    differing = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    differing = sorted(name for name in {*present, *wanted} if present.get(name) != wanted.get(name))
     return f"The checkpoint in {folder} is of another training step: {differing[0]} differs." if differing else ""
 
 

@@ -96,10 +96,10 @@ class CollectiveTraining(Checkpointed, Recomputed):
         leaves = {name: value.detach().to(self.master).requires_grad_() for name, value in parameters.items()}
         read = self.differentiable(batch)
         loss, weight, observed = self.forward(self.to_compute(leaves), batch | read)
-        found = torch.autograd.grad(loss, (*leaves.values(), *read.values()), materialize_grads=True)
-        gradients = {name: self.round_gradient(g) for name, g in zip(leaves, found, strict=False)}
+        derivatives = torch.autograd.grad(loss, (*leaves.values(), *read.values()), materialize_grads=True)
+        gradients = {name: self.round_gradient(g) for name, g in zip(leaves, derivatives, strict=False)}
         observed = {name: value.detach() for name, value in observed.items()}
-        observed |= {f"{OF_INPUTS}{key}": g for key, g in zip(read, found[len(leaves) :], strict=True)}
+        observed |= {f"{OF_INPUTS}{key}": g for key, g in zip(read, derivatives[len(leaves) :], strict=True)}
         metrics = {name: observed.pop(name) for name in list(observed) if name.startswith("metrics/")}
         return gradients, {"weight": weight, **metrics, "loss": loss.detach()}, observed
 

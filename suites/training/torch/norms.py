@@ -19,11 +19,11 @@ class TensorNorms(TorchTraining):
 
     def tensor_norms(self, values: Named) -> Named:
         """Those sharded over the same axes are summed together."""
-        found: Named = {}
+        norms: Named = {}
         for axes, names in self.by_slot_axes().items():
             squares = torch.stack([self.own_squares(name, values[name]) for name in names])
-            found |= dict(zip(names, self.sum_squares(axes, squares).sqrt(), strict=True))
-        return found
+            norms |= dict(zip(names, self.sum_squares(axes, squares).sqrt(), strict=True))
+        return norms
 
     def sum_squares(self, axes: tuple[str, ...], squares: Tensor) -> Tensor:
         """Sums over this rank's blocks -> sums over whole tensors."""
@@ -44,10 +44,10 @@ class TensorNorms(TorchTraining):
 
     def by_slot_axes(self) -> dict[tuple[str, ...], list[str]]:
         """Axes -> the parameters whose slots they divide."""
-        found: dict[tuple[str, ...], list[str]] = {}
+        names: dict[tuple[str, ...], list[str]] = {}
         for name in self.stored_names:
-            found.setdefault(self.slot_axes(name), []).append(name)
-        return found
+            names.setdefault(self.slot_axes(name), []).append(name)
+        return names
 
     def norm_transfers(self) -> Iterator[Transfer]:
         """The sums of an optimizer that needs the norms of parameters, and of their steps."""

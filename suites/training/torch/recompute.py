@@ -45,8 +45,8 @@ def recomputing(layer: Layer) -> Layer:
 
     def twice(x: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
         """What is observed is what the first computation saw."""
-        y, found = checkpoint(run, x, batch, name, p, use_reentrant=False, preserve_rng_state=False, early_stop=False)
-        observed.update(found)
+        y, seen = checkpoint(run, x, batch, name, p, use_reentrant=False, preserve_rng_state=False, early_stop=False)
+        observed.update(seen)
         return y
 
     return twice

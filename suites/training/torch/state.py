@@ -35,10 +35,10 @@ class TorchTraining(ShardedTraining):
         return self.state(parameters)
 
     def collect(self, state: State) -> Mapping[str, Any]:
-        found = {f"parameters/{name}": self.as_stored(name, value) for name, value in state["parameters"].items()}
+        collected = {f"parameters/{name}": self.as_stored(name, value) for name, value in state["parameters"].items()}
         for slot, values in state["optimizer"].items():
-            found |= {f"optimizer/{slot}/{name}": self.as_slot(name, value) for name, value in values.items()}
-        return found | {"optimizer/count": state["count"]}
+            collected |= {f"optimizer/{slot}/{name}": self.as_slot(name, value) for name, value in values.items()}
+        return collected | {"optimizer/count": state["count"]}
 
     def state(self, parameters: Mapping[str, np.ndarray]) -> State:
         """The state before the first step: parameters as they are stored, the master copy if there is one, zeros."""
@@ -198,6 +198,6 @@ def canonical(x: Tensor, positions: Positions) -> Tensor:
     for dim, stored in positions.items():
         (real,) = np.nonzero(stored >= 0)
         shape = [int(stored.max()) + 1 if d == dim else n for d, n in enumerate(x.shape)]
-        found = x.index_select(dim, torch.from_numpy(real))
-        x = x.new_zeros(shape).index_copy(dim, torch.from_numpy(stored[real]), found)
+        real_elements = x.index_select(dim, torch.from_numpy(real))
+        x = x.new_zeros(shape).index_copy(dim, torch.from_numpy(stored[real]), real_elements)
     return x
