@@ -27,7 +27,7 @@ class Architecture:
 
     With experts, the feed-forward block of decoder layer i is a mixture where i % moe_every == moe_every - 1; the layer
     of kind `layer` has number 0. `fused_gate_up` and `adapter` are of dense blocks only. What the fields of a mixture
-    mean, `reference/{jax,torch}/routing.py` says law by law.
+    mean, `reference/{jax,torch}/routing.py` defines.
     """
 
     kind: str
@@ -68,7 +68,7 @@ class Architecture:
     shared_ffn: int = 0  # width of one more expert that serves every token; 0: there is none
     scores: str = "softmax"  # of the router's logits over experts, or "sigmoid" of each
     normalized_gates: bool = False  # a gate is the score by the sum of the scores of the chosen, not the score itself
-    gates_before: bool = False  # a gate multiplies what its expert reads, not what it says
+    gates_before: bool = False  # a gate multiplies the input of its expert, not its output
     capacity_factor: float = 0.0  # an expert has ceil(factor * tokens * top_k / experts) places; 0: no limit
     capacity_scope: str = "row"  # tokens and places are those of each row by itself, or of the whole "batch" (a slice)
     router_bias: bool = False  # a number per expert that joins the scores in the choice and nowhere else
@@ -137,7 +137,7 @@ def mixtures(model: Architecture) -> tuple[str, ...]:
 def places(model: Architecture, length: int) -> int | None:
     """How many of so many tokens an expert takes, those of a row or of a whole slice of a batch; None: all of them.
 
-    Counted by rows it knows nothing of a mesh; counted over a slice it needs all devices that have rows of it.
+    A capacity per row is independent of the mesh; one per slice needs the counts of all devices with rows of the slice.
     Source: Fedus et al., Switch Transformers, equation 3.
     """
     if not model.capacity_factor:
@@ -146,7 +146,7 @@ def places(model: Architecture, length: int) -> int | None:
 
 
 def is_router_bias(name: str) -> bool:
-    """Is this parameter one that no gradient, optimizer or weight decay moves, but the load of the experts?"""
+    """Whether this parameter is a router bias, which is updated by the load of the experts instead of gradients."""
     return name.endswith(".router.bias")
 
 

@@ -57,7 +57,7 @@ def skewed_batches(
     """As `random_batches`, but valid tokens lie so that contiguous shards of the rows differ extremely.
 
     Law: of 3 shards or more the first has no valid token at all; of 2 shards the first has few and the second most (see
-    `skewed`): whoever divides by the tokens of a shard divides by zero, and a mean of means is far off.
+    `skewed`): dividing by the valid tokens of a shard divides by zero, and a mean of means is far off.
     """
     names = [f"skewed {step}" for step in range(steps)]
     made = [_batch(model, rows, length, generator(seed, name), SKEWED, dyadic) for name in names]

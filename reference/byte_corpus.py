@@ -1,4 +1,4 @@
-"""Real text that is present on every machine: the source of the Python standard library, byte by byte."""
+"""Text that is available on every machine: the source of the Python standard library, byte by byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ids at the edges of vocabulary shards, where a comparison that is off by one shows and nowhere else.
+"""Ids at the edges of vocabulary shards, where an off-by-one comparison shows.
 
 B: rows  S: tokens of a row
 """

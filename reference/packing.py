@@ -1,4 +1,4 @@
-"""What some models read besides their inputs: where documents start, and seeds; and targets that go unsaid.
+"""Optional batch keys: document starts, seeds, and targets that follow from the tokens.
 
 B: rows  S: tokens of a row
 """
@@ -14,7 +14,7 @@ _SEEDS = 2**31  # seeds are int32
 
 
 def completed(model: Architecture, batch: Arrays, seed: int, step: int) -> Arrays:
-    """The batch as this model reads it; every draw is from a generator of its own, so that the others stay.
+    """The batch as this model reads it; every key has its own generator, so that a new key does not change the others.
 
     `document_starts` is added (or kept) where the model attends within documents, `seeds` where it has dropout. With
     `shift_labels` the `targets` are left out, and the last token of a row or document, which has none, does not count.
@@ -61,7 +61,7 @@ def last_tokens(shape: tuple[int, ...], document_starts_BS: np.ndarray | None) -
 def _with_targets_only(batch: Arrays, last_BS: np.ndarray) -> Arrays:
     """Mask (and attention mask) with which no last token counts.
 
-    A row that has thereby lost its only valid tokens gets another one, real if it can be: no row falls silent.
+    A row that has thereby lost its only valid tokens gets another one, real if it can be, so every row keeps one.
     """
     mask_BS, attention_mask_BS = (
         np.where(last_BS, 0, batch["mask"]),

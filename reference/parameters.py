@@ -1,7 +1,7 @@
 """Canonical parameters: dotted name -> numpy array, drawn once, the same for every framework and mesh.
 
-Nothing is zero or one by default. A zero bias, a unit scale or a symmetric weight hides a fault that adds a bias twice,
-forgets a scale or transposes a shard.
+No parameter is drawn as zero or one. A zero bias, a unit scale or a symmetric weight hides a fault that adds a bias
+twice, forgets a scale or transposes a shard.
 """
 
 from __future__ import annotations

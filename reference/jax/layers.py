@@ -1,7 +1,7 @@
 """Linear, embedding, norms and sinusoidal positions.
 
 B: rows  S: tokens of a row  D: hidden  F: output features  V: vocabulary
-A new module holds NaN: a parameter that nobody loaded shows in every output.
+A new module holds NaN, so that a parameter that was never loaded makes every output NaN.
 """
 
 from __future__ import annotations

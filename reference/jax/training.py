@@ -1,4 +1,4 @@
-"""The single-device training step in JAX: the truth that sharded programs are measured against."""
+"""The single-device training step in JAX: the reference that sharded programs are compared with."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from reference.precision import policy
 State = dict[str, Any]
 
 _DEVICES = 8  # for which a sum of gradients over devices stands, at most, when it is said to be rounded
-_TERMS = ("cross_entropy", "z_loss", "balance_loss", "router_z_loss")  # of the loss, by their coefficients
+_TERMS = ("cross_entropy", "z_loss", "balance_loss", "router_z_loss")  # terms of the loss, named as their coefficients
 
 
 class Trainer:
-    """Place parameters, train step by step, collect: `contract` gives model, shapes and recipe (duck-typed).
+    """Places parameters, trains and collects the state: `contract` gives model, shapes and recipe (duck-typed).
 
     The step is compiled once per Trainer and batch shape; parameters and batches are its arguments.
     Raises RuntimeError for float64 where JAX was started without it, and ValueError for a loss of experts under a
@@ -77,7 +77,7 @@ class Trainer:
         return new_state, OrderedDict(forward | backward | {"metrics/grad_norm": norm})
 
     def _state(self, wide: Tensors, slots: dict[str, Tensors], count: jax.Array) -> State:
-        """Parameters as they lie between steps, rounded from the master copy where there is one."""
+        """The parameters between steps, rounded from the master copy where there is one."""
         master = {name: rounded(p, self.policy.master) for name, p in wide.items()} if self.policy.master else {}
         stored = {name: rounded(p, self.policy.parameters) for name, p in (master or wide).items()}
         return {"parameters": stored, "master": master, "optimizer": slots, "count": count}
@@ -164,7 +164,7 @@ class Trainer:
 
 
 def _observed(forwards: list[Forward], sums: Tensors, weight: jax.Array, mixtures: tuple[str, ...]) -> Tensors:
-    """What the model saw of every row, in data-flow order, then metrics and the loss."""
+    """Per-row observations in data-flow order, then metrics and the loss."""
     names = forwards[0].observed
     observed = {name: jnp.concatenate([forward.observed[name] for forward in forwards]) for name in names}
     observed["metrics/tokens"] = sums["tokens"]

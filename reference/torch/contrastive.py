@@ -1,4 +1,4 @@
-"""A batch-coupled loss: every row is told from all other rows of the batch.
+"""A batch-coupled loss: the loss of a row depends on all other rows of the batch.
 
 B: rows  D: hidden
 """
@@ -15,7 +15,7 @@ from reference.torch.layers import Tensors, dtype_of, unset
 
 
 class LogitScale(nn.Module):
-    """The logarithm of what similarities are multiplied by."""
+    """The logarithm of the factor (inverse temperature) that multiplies the similarities."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,8 +25,8 @@ class LogitScale(nn.Module):
 class TwoTowers(nn.Module):
     """Outputs of two towers, normalized; the mean of the cross-entropies of exp(scale) left @ right' by row and column.
 
-    Law: row b is to choose right b among the right halves of all valid rows, and right b the left half of row b. A row
-    that is not valid is nobody's negative but its own. All of it but the towers is computed in `statistics`.
+    Law: row b is to choose right b among the right halves of all valid rows, and right b the left half of row b. For
+    other rows an invalid row is no negative. All of it but the towers is computed in `statistics`.
     Sources: van den Oord et al., Representation Learning with Contrastive Predictive Coding, section 2.3; Radford et
     al., Learning Transferable Visual Models From Natural Language Supervision, figure 3.
     """
@@ -52,12 +52,12 @@ class TwoTowers(nn.Module):
         return Forward(observed, {"loss": losses_B.sum(), "weight": rows, "tokens": rows}, {})
 
     def embedded(self, tower: FeedForward, x_BD: Tensor) -> Tensor:
-        """What a tower says of each row, of length 1."""
+        """The normalized (unit-length) embedding of each row."""
         y_BD = tower(x_BD).to(self.statistics)
         value: Tensor = y_BD * ((y_BD * y_BD).sum(-1, keepdim=True) + self.model.norm_epsilon).rsqrt()
         return value
 
 
 def _entropy(logits_BB: Tensor, seen_BB: Tensor) -> Tensor:
-    """[B]: of choosing what stands on the diagonal."""
+    """[B]: cross-entropy of each row of the logits against the diagonal entry."""
     return logits_BB.masked_fill(~seen_BB, -torch.inf).logsumexp(-1) - logits_BB.diagonal()

@@ -50,7 +50,7 @@ def update(
 ) -> tuple[Tensors, dict[str, Tensors]]:
     """One update with clipped gradients; `count` is the number of this update, from 1. -> (parameters, slots).
 
-    A router bias and its slots stay: no optimizer moves it, and no decay shrinks it.
+    The optimizer neither updates nor decays a router bias; its slots stay zero.
     """
     parameters, moved = dict(parameters), {slot: dict(values) for slot, values in state.items()}
     for name, p in parameters.items():

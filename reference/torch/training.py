@@ -1,4 +1,4 @@
-"""The single-device training step in PyTorch: the truth that sharded programs are measured against."""
+"""The single-device training step in PyTorch: the reference that sharded programs are compared with."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from reference.torch.transformer import build
 State = dict[str, Any]
 
 _DEVICES = 8  # for which a sum of gradients over devices stands, at most, when it is said to be rounded
-_TERMS = ("cross_entropy", "z_loss", "balance_loss", "router_z_loss")  # of the loss, by their coefficients
+_TERMS = ("cross_entropy", "z_loss", "balance_loss", "router_z_loss")  # terms of the loss, named as their coefficients
 
 
 class Trainer:
-    """Place parameters, train step by step, collect: `contract` gives model, shapes and recipe (duck-typed).
+    """Places parameters, trains and collects the state: `contract` gives model, shapes and recipe (duck-typed).
 
     A step never changes the state it is given. Tensors are made on torch's default device.
     Raises ValueError for a loss of experts under a declared reduction.
@@ -66,7 +66,7 @@ class Trainer:
         return collected | {"optimizer/count": state["count"]}
 
     def _state(self, wide: Tensors, slots: dict[str, Tensors], count: torch.Tensor) -> State:
-        """Parameters as they lie between steps, rounded from the master copy where there is one."""
+        """The parameters between steps, rounded from the master copy where there is one."""
         master = {name: rounded(p, self.policy.master) for name, p in wide.items()} if self.policy.master else {}
         stored = {name: rounded(p, self.policy.parameters) for name, p in (master or wide).items()}
         return {"parameters": stored, "master": master, "optimizer": slots, "count": count}
@@ -155,7 +155,7 @@ class Trainer:
 
 
 def _observed(forwards: list[Forward], sums: Tensors, weight: torch.Tensor, mixtures: tuple[str, ...]) -> Tensors:
-    """What the model saw of every row, in data-flow order, then metrics and the loss."""
+    """Per-row observations in data-flow order, then metrics and the loss."""
     names = forwards[0].observed
     observed = {name: torch.cat([forward.observed[name] for forward in forwards]) for name in names}
     observed["metrics/tokens"] = sums["tokens"]

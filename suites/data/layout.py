@@ -20,7 +20,7 @@ Conforming: Any = object  # a training step, in either framework, whose paramete
 
 
 class ShardedState(Conforming):
-    """Put in front of a training step: rows are sharded over `data` and `fsdp`, and state over `fsdp` where asked."""
+    """A mixin for a training step: rows are sharded over `data` and `fsdp`, and state over `fsdp` where asked."""
 
     row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
     shard_axis: ClassVar[str] = "fsdp"

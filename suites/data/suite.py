@@ -19,7 +19,7 @@ def _class_of(contract: Contract) -> str:
     return "Evaluated" if contract.name == EVALUATION else _CLASSES[contract.model.kind]
 
 
-EVALUATION = "data/evaluation"  # by annotation there is nothing to it: nobody cuts rows
+EVALUATION = "data/evaluation"  # with annotations there is nothing to test: XLA handles uneven rows
 _CLASSES = {"linear": "Linear", "language_model": "LanguageModel", "contrastive": "Contrastive"}
 _WAYS = {
     "data_parallel": "state replicated, gradients all-reduced",

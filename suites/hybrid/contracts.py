@@ -1,4 +1,4 @@
-"""The contracts of hybrid parallelism: one step's truth where several axes divide the same model."""
+"""The contracts of hybrid parallelism: the expected step where several axes shard the same model."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The contracts of mixtures of experts: one step's truth for every way to route, gate, drop and balance.
+"""The contracts of mixtures of experts: the expected step for every way to route, gate, drop and balance.
 
-All of it is declared by the model of the contract. Two that differ there are both right.
+All of it is declared by the model of the contract. Two contracts that differ there are both right.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from suites.training.contracts import contract
 SGD = Recipe(optimizer="sgd", clip_norm=0.75, learning_rate=0.5)
 ADAMW = Recipe(optimizer="adamw", clip_norm=0.75, learning_rate=0.03125)
 
-_SWITCH = Architecture(  # first come, first served; a raw gate; losses large enough to be seen
+_SWITCH = Architecture(  # capacity by token order; unnormalized gates; auxiliary losses large enough to be seen
     kind="moe",
     hidden=20,
     ffn=26,
@@ -32,7 +32,7 @@ _SWITCH = Architecture(  # first come, first served; a raw gate; losses large en
 _GSHARD = replace(_SWITCH, top_k=2, capacity_factor=1.25, normalized_gates=True, activation="swiglu")
 _OF_BATCH = replace(_GSHARD, capacity_factor=1.0, capacity_scope="batch")
 _DROPLESS = replace(_GSHARD, capacity_factor=0.0, bias=False)
-_BALANCED = replace(  # after DeepSeek-V3: a bias steers the choice, and moves by the load alone
+_BALANCED = replace(  # after DeepSeek-V3: a router bias, updated by the load alone
     _DROPLESS,
     scores="sigmoid",
     top_k=3,
@@ -96,7 +96,7 @@ def _gates(scores: str, before: bool, normalized: bool) -> Contract:
 CONTRACTS = (
     _contract(
         "switch",
-        "one expert per token with a capacity; what comes later in a row is dropped",
+        "one expert per token with a capacity; later tokens of a row are dropped",
         _SWITCH,
         replace(SGD, clip_norm=0.25),
     ),

@@ -24,7 +24,7 @@ Conforming: Any = object  # a training step, in either framework, whose paramete
 
 
 class ExpertLayout(Conforming):
-    """Put in front of a training step: dim 0 of every stack of experts is sharded over the expert axis."""
+    """A mixin for a training step: dim 0 of every stack of experts is sharded over the expert axis."""
 
     expert_axis: ClassVar[str] = "expert"
     row_axes: ClassVar[tuple[str, ...]] = ("data", "expert")
@@ -96,7 +96,7 @@ class ExpertLayout(Conforming):
         order = self.row_order
         return {} if np.array_equal(order, np.arange(len(order))) else {0: order}
 
-    # Gradients, and what is refused.
+    # Gradients and refusals.
 
     def axes_of_gradient(self, name: str) -> tuple[str, ...]:
         """The gradient of an expert is of all tokens that came to it, from wherever along the expert axis."""
@@ -115,7 +115,7 @@ class ExpertLayout(Conforming):
         return places(self.contract.model, tokens) or tokens
 
     def compute_axes(self) -> tuple[str, ...]:
-        """How much an expert computes depends on what it is asked for."""
+        """How much an expert computes depends on how many tokens are routed to it."""
         return ()
 
     def require_supported(self) -> None:

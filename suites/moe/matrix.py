@@ -68,7 +68,7 @@ MATRIX = (
         dtypes=DTYPES,
         profiles=CORE,
     ),
-    MatrixRow(  # choices of the oracle, replayed
+    MatrixRow(  # choices of the reference, replayed
         contracts=_names("gshard", "capacity_of_batch", "language_model"),
         implementations=ALL,
         meshes=(CROSSED,),

@@ -72,7 +72,7 @@ CONTRACTS = (
     _contract("convolution", "images shrink on their way through the stages", _IMAGES),
     _contract(
         "language_model",
-        "tied over first and last stage; masks differ by microbatch; padding rides along as whole numbers",
+        "tied over first and last stage; masks differ by microbatch; the attention mask is passed through all stages",
         _MODEL,
         ADAMW,
         batches=skewed_batches,
@@ -89,7 +89,9 @@ CONTRACTS = (
         )
         for number in (2, 8, 12)
     ),
-    _contract("documents", "packed documents, labels shifted; their bounds ride along", _DOCUMENTS),
+    _contract(
+        "documents", "packed documents, labels shifted; document starts are passed through all stages", _DOCUMENTS
+    ),
     _contract(
         "dropout", "masks are those of the rows, whatever their microbatch", _DROPOUT, relations=("accumulation",)
     ),

@@ -1,4 +1,4 @@
-"""The laws of a timed schedule, checked on nothing but its events: whoever made it, and however it was changed since.
+"""The laws of a timed schedule, checked on its events alone, whoever made or changed it.
 
 complete     every stage passes every microbatch forward once and backward once, in whichever kinds of work
 causal       work begins when all that it needs is finished, and is there: made on that rank, or received
@@ -87,7 +87,7 @@ def _overlaps(table: TimedSchedule) -> Iterator[str]:
 
 
 class _Presence:
-    """What is where at which time: made on a rank, on its way from one rank to another, or there to be used."""
+    """Tracks where every product is over time: made on a rank, in transit, or available for use."""
 
     def __init__(self, table: TimedSchedule, needs: Needs) -> None:
         self.table, self.schedule, self.needs = table, table.schedule, needs

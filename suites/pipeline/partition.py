@@ -1,4 +1,4 @@
-"""Balance: which stage units make which stage, so that the slowest stage is as fast as can be."""
+"""Load balancing: how stage units are grouped into stages so that the slowest stage is as fast as possible."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Stages(PipelineLayout, ABC):
 
     @abstractmethod
     def from_batch(self, batch: Named) -> tuple[Named, Named]:
-        """What enters the first stage: floating-point inputs, and the whole numbers that ride along to all others."""
+        """What enters the first stage: floating-point inputs, and integer tensors that pass through all others."""
 
     def stage(self, stage: int, p: Named, x: Named, batch: Named) -> tuple[Named, Named, Named]:
         """(activations, observations with rows, sums); the last stage has sums in place of activations."""

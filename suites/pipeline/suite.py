@@ -13,7 +13,7 @@ _SCHEDULES = {
     "1f1b": ("one_f_one_b", "one forward and one backward pass in turns"),
     "interleaved": ("interleaved", "two chunks of the model on every rank"),
     "zb-h1": ("zero_bubble", "gradients of weights put off"),
-    "zbv": ("zbv", "two chunks on every rank, laid out as a V, gradients of weights put off"),
+    "zbv": ("zbv", "two chunks on every rank, laid out as a V, weight gradients deferred"),
 }
 _TORCH_SCHEDULES = {
     "gpipe": ("gpipe", "torch's own ScheduleGPipe"),

@@ -1,4 +1,4 @@
-"""Which tokens of a row lie where. Framework-neutral: numpy only.
+"""Which device holds which tokens of a row. Framework-neutral: numpy only.
 
 Two layouts. *Block*: what attention, feed-forward and loss compute with; the row sharded over the sequence axis, alike
 on all devices of the tensor axis. *Stream*: the residual stream between blocks; the tokens of a block sharded once more

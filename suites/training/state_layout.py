@@ -1,4 +1,4 @@
-"""How a training step lies on the devices, in either framework: what a suite says of parameters, rows and outputs."""
+"""The layout of a training step's state on the devices: placements of parameters, slots, batch and outputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Array = TypeVar("Array", bound=Any)
 
 
 class ShardedTraining(Implementation):
-    """A training step whose parameters and rows are sharded over mesh axes, once a suite says how."""
+    """A training step whose parameters and rows are sharded over mesh axes. A suite overrides the placements."""
 
     row_axes: ClassVar[tuple[str, ...]] = ("data",)  # the axes that divide the rows of a batch
     token_axes: ClassVar[tuple[str, ...]] = ()  # the axes that divide the tokens of a row
@@ -130,7 +130,7 @@ class ShardedTraining(Implementation):
 
     @property
     def real_inputs(self) -> tuple[str, ...]:
-        """Keys of the batch that are differentiated by."""
+        """Keys of the batch with respect to which the loss is differentiated."""
         return real_inputs(self.contract.model)
 
     def input_placements(self, key: str) -> Placements:

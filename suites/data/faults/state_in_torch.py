@@ -1,4 +1,4 @@
-"""Faults of recomputation and of loading that need torch's own words."""
+"""Faults of recomputation and of loading, written with torch's own API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from suites.training.torch import archive
 
 
 class OtherwiseInBackward(Conforming):
-    """A layer that is computed again is another function: its value is that of the first, its gradient the second's."""
+    """The recomputed layer is another function: the value is the original's, the gradient the other one's."""
 
     def recomputed(self, layer):
         return super().recomputed(self.of_two(layer) if self.recomputes else layer)
@@ -45,7 +45,7 @@ class CoarseInBackward(OtherwiseInBackward):
 
 
 class GradientOfGainsDropped(Conforming):
-    """What enters by keyword is a constant for a layer that is computed again: scales get no gradient."""
+    """Keyword arguments of a recomputed layer are treated as constants: scales get no gradient."""
 
     def recomputed(self, layer):
         twice = super().recomputed(layer)
@@ -89,7 +89,7 @@ class DealtOut(resuming.DealtOut, Loading):
 
 
 class DigestsNotCompared(Conforming):
-    """Digests of what holds numbers are made of what is read, and not of what was written."""
+    """Digests of the data files are computed from the data that was read, not from the data that was written."""
 
     def load(self, folder, mesh):
         if dist.get_rank() == 0:

@@ -145,7 +145,7 @@ NORMS = (
     ),
     Fault(
         id="padding-counted-in-norm",
-        summary="What fills up the last shards was never cleared, and is counted in the norm.",
+        summary="The padding of the last shards is uninitialized memory and is counted in the norm.",
         bites="sizes that the shard axis does not divide",
         planted=both("zero3", "norms:PaddingEntersNorm"),
         contract="data/language_model_sgd",

@@ -32,7 +32,7 @@ TORCH = (
     ),
     Fault(
         id="fsdp2-mean-of-ranks",
-        summary="FSDP2 divides sums of losses by the ranks that it sums over, unless it is told otherwise.",
+        summary="FSDP2 divides the gradients of loss sums by the number of ranks, which is its default.",
         bites="always; Adam hides it",
         planted=in_torch("fsdp2", "MeanOfRanks"),
         contract="data/language_model_sgd",

@@ -27,11 +27,11 @@ class ContrastiveTowers(FeedForwardBlock):
         return jnp.sum(losses_B), jnp.sum(mask_B), observed
 
     def embedded(self, x_B1D: jax.Array, name: str, p: Named) -> jax.Array:
-        """What a tower says of each row, of length 1, in the master dtype."""
+        """The normalized (unit-length) embedding of each row, in the master dtype."""
         y_BD = self.feedforward(x_B1D, name, p)[:, 0].astype(self.master)
         return y_BD * jax.lax.rsqrt(jnp.sum(y_BD * y_BD, axis=-1, keepdims=True) + self.contract.model.norm_epsilon)
 
 
 def _entropy(logits_BB: jax.Array, seen_BB: jax.Array) -> jax.Array:
-    """[B]: of choosing what stands on the diagonal."""
+    """[B]: cross-entropy of each row of the logits against the diagonal entry."""
     return jax.nn.logsumexp(jnp.where(seen_BB, logits_BB, -jnp.inf), axis=-1) - jnp.diagonal(logits_BB)

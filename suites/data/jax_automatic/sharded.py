@@ -15,7 +15,7 @@ from suites.tensor.jax_automatic import linear, transformer
 
 
 class FullyAnnotated(ShardedState):
-    """In front of a training step by annotation."""
+    """A mixin for a training step by annotation."""
 
     def placements(self, name: str) -> Placements:
         return self.sharded_placements(name) if name in self.contract.shapes else super().placements(name)

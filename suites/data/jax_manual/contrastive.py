@@ -37,7 +37,7 @@ class ContrastiveTowers(FeedForwardBlock):
         return jnp.sum(losses_b), jnp.sum(mask_b), observed
 
     def embedded(self, x_b1D: jax.Array, name: str, p: Named) -> jax.Array:
-        """What a tower says of each row, of length 1, in the master dtype."""
+        """The normalized (unit-length) embedding of each row, in the master dtype."""
         y_bD = self.feedforward(x_b1D, name, p)[:, 0].astype(self.master)
         return y_bD * jax.lax.rsqrt(jnp.sum(y_bD * y_bD, axis=-1, keepdims=True) + self.contract.model.norm_epsilon)
 
@@ -88,6 +88,6 @@ class ContrastiveTowers(FeedForwardBlock):
 
 
 def _entropy(logits_bB: jax.Array, seen_bB: jax.Array, place_b: jax.Array) -> jax.Array:
-    """[b]: of choosing what stands in one's own place."""
+    """[b]: cross-entropy of each row of the logits against its own pair."""
     own_b = jnp.take_along_axis(logits_bB, place_b[:, None], axis=1)[:, 0]
     return jax.nn.logsumexp(jnp.where(seen_bB, logits_bB, -jnp.inf), axis=-1) - own_b

@@ -24,7 +24,7 @@ ROUND = 2  # rows of a device that are evaluated at once
 
 
 class Evaluation(Conforming):
-    """In front of a language model."""
+    """A mixin for a language model."""
 
     evaluating = False
 

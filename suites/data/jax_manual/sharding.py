@@ -1,4 +1,4 @@
-"""Between a tensor as the model computes with it and the shard of it that a device keeps."""
+"""Conversions between a tensor that the model computes with and the shard that a device keeps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from suites.training.traffic import Transfer
 
 
 class Sharding(ShardedState):
-    """Shards are chunks of one size along one dim; behind the end of what does not divide are zeros."""
+    """Shards are chunks of one size along one dim; the last ones are zero-padded where the size does not divide."""
 
     def own_shard(self, name: str, whole: jax.Array) -> jax.Array:
         if self.shard_size() == 1:

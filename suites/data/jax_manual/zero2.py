@@ -18,7 +18,7 @@ from suites.training.traffic import Transfer
 
 
 class Zero2(ShardedSlots, ShardedGradients):
-    """In front of any training step."""
+    """A mixin for any training step."""
 
     def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         gradients, sums, rows = super().slice_gradients(parameters, batch)

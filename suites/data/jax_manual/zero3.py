@@ -29,7 +29,7 @@ LAYERS = ("layers", "layer")  # the first word in the name of a parameter of a d
 
 
 class Zero3(ShardedGradients):
-    """In front of any training step."""
+    """A mixin for any training step."""
 
     def placements(self, name: str) -> Placements:
         return self.sharded_placements(name) if name in self.contract.shapes else super().placements(name)
@@ -50,7 +50,7 @@ class Zero3(ShardedGradients):
         return super().forward(p | outside, batch)
 
     def decoder_layer(self, x: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
-        """With everything kept for the backward pass but what was gathered."""
+        """Keeps everything for the backward pass except the gathered parameters."""
         shards = {parameter: shard for parameter, shard in p.items() if parameter.startswith(f"{name}.")}
 
         def layer(x: jax.Array, shards: Named) -> tuple[jax.Array, Named]:

@@ -39,7 +39,7 @@ AXES = ("data", "fsdp")
 
 
 class FullyShard(CollectiveTraining):
-    """In front of a training step whose model is a function of named parameters."""
+    """A mixin for a training step whose model is a function of named parameters."""
 
     row_axes: ClassVar[tuple[str, ...]] = AXES
 
@@ -110,7 +110,7 @@ class FullyShard(CollectiveTraining):
     # Gradients come reduced and sharded from FSDP2.
 
     def read_parameters(self, state: State) -> Named:
-        """FSDP2 rounds on the way to being gathered what it holds: master copies, where there are any."""
+        """FSDP2 casts its shards before the all-gather; they are the master copies where there are any."""
         return state["optimizer"].get("master") or state["parameters"]
 
     def mean_gradient(self, name: str, g: Tensor, weight: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class FullyShard(CollectiveTraining):
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def update(self, state: State, gradients: Named, factor: Tensor) -> State:
-        """By torch's own optimizer, where its rule is that of the recipe."""
+        """By torch's own optimizer, where that has the recipe's update rule."""
         if self.contract.recipe.optimizer in ("muon", "lamb"):
             return super().update(state, gradients, factor)
         slots, count = dict(state["optimizer"]), state["count"] + 1
@@ -154,13 +154,13 @@ class FullyShard(CollectiveTraining):
         return distribute_tensor(whole, self.state_mesh, [Replicate(), Shard(0)], src_data_rank=None)
 
     def part_of(self, name: str, value: Tensor, *_: Any) -> Tensor:
-        """A DTensor says itself what it is a part of."""
+        """A DTensor carries its own placements."""
         return value
 
     def gathered(self, x: Tensor, *_: Any) -> Tensor:
         return cast(DTensor, x).full_tensor()
 
-    # What is refused, and what is said.
+    # Refusals and declarations.
 
     def require_supported(self) -> None:
         super().require_supported()
@@ -246,7 +246,7 @@ class Evaluated(Evaluation, LanguageModel):
     """The same, and an evaluation after every step."""
 
     def evaluate(self, state: State, parts: list[Named]) -> list[Tensor]:
-        """What was gathered for a round is given up before the next: no backward pass comes to do it."""
+        """Reshards the parameters after each round, since there is no backward pass that would do it."""
         fill(self.model, self.read_parameters(state))
         sums = []
         for part in parts:

@@ -52,7 +52,7 @@ class ContrastiveTowers(FeedForwardBlock):
         return losses_b.sum(), mask_b.sum(), observed
 
     def embedded(self, x_b1D: Tensor, name: str, p: Named) -> Tensor:
-        """What a tower says of each row, of length 1, in the master dtype."""
+        """The normalized (unit-length) embedding of each row, in the master dtype."""
         y_bD = self.feedforward(x_b1D, name, p)[:, 0].to(self.master)
         return y_bD * ((y_bD * y_bD).sum(-1, keepdim=True) + self.contract.model.norm_epsilon).rsqrt()
 
@@ -96,6 +96,6 @@ class ContrastiveTowers(FeedForwardBlock):
 
 
 def _entropy(logits_bB: Tensor, seen_bB: Tensor, place_b: Tensor) -> Tensor:
-    """[b]: of choosing what stands in one's own place."""
+    """[b]: cross-entropy of each row of the logits against its own pair."""
     own_b = logits_bB.gather(1, place_b[:, None])[:, 0]
     return logits_bB.masked_fill(~seen_bB, -torch.inf).logsumexp(-1) - own_b

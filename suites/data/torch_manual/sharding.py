@@ -1,4 +1,4 @@
-"""Between a tensor as the model computes with it and the shard of it that a rank keeps."""
+"""Conversions between a tensor that the model computes with and the shard that a rank keeps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from suites.training.traffic import Transfer
 
 
 class Sharding(ShardedState):
-    """Shards are chunks of one size along one dim; behind the end of what does not divide are zeros."""
+    """Shards are chunks of one size along one dim; the last ones are zero-padded where the size does not divide."""
 
     @property
     def shards(self) -> MeshAxis:

@@ -46,7 +46,7 @@ class GatherParameter(torch.autograd.Function):
 
 
 class Zero3(ShardedGradients):
-    """In front of any training step."""
+    """A mixin for any training step."""
 
     def placements(self, name: str) -> Placements:
         return self.sharded_placements(name) if name in self.contract.shapes else super().placements(name)

@@ -11,7 +11,7 @@ _CONTEXT = ("jax-pipelined_context", "torch-pipelined_context")
 
 
 def _planted(implementations: tuple[str, ...], mixin: str) -> dict[str, str]:
-    """A text of this suite, or `suite.module:Class` of another one."""
+    """A mixin of this suite, or `suite.module:Class` of another one."""
     where = mixin if ":" in mixin else f"hybrid.faults.axes:{mixin}"
     return dict.fromkeys(implementations, f"suites.{where}")
 
@@ -19,7 +19,7 @@ def _planted(implementations: tuple[str, ...], mixin: str) -> dict[str, str]:
 AXES = (
     Fault(
         id="rank-taken-from-wrong-mesh-axis",
-        summary="Which tokens of a row a rank has is asked of the expert axis.",
+        summary="A rank finds its tokens by its place along the expert axis instead of the sequence axis.",
         bites="two axes that are not alike on every rank",
         sources=github("pytorch/torchtitan#2842", "NVIDIA/Megatron-LM#7452"),
         planted=_planted(_FIVE, "RankOfAnotherAxis"),
@@ -40,7 +40,7 @@ AXES = (
     ),
     Fault(
         id="inserted-padding-counted-by-router",
-        summary="Padding that was inserted to divide a row over the axes is a token to the router.",
+        summary="Padding that was inserted to divide a row over the axes is routed like a token.",
         bites="a length that the axes do not divide",
         sources=github("NVIDIA/Megatron-LM#7238"),
         planted=_planted(_FIVE, "InsertedPaddingRouted"),
@@ -121,7 +121,7 @@ STAGES = (
 SAVED = (
     Fault(
         id="pp-only-first-stage-saved",
-        summary="What only later stages hold is not written: it comes back as zeros.",
+        summary="Parameters of later stages are not written and are loaded as zeros.",
         bites="pipeline > 1",
         sources=github("pytorch/torchtitan#474", "Lightning-AI/pytorch-lightning#5567"),
         planted=_planted(_STAGED, "pipeline.faults.checkpoints:OnlyFirstStageSaved"),

@@ -25,7 +25,7 @@ from suites.pipeline.jax_manual.packing import PACKED
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """What the compiler says of one program; bytes are of one device.
+    """Figures of one compiled program; bytes are per device.
 
     parameters     of the model, all devices together
     state_bytes    parameters and optimizer slots as they are stored
@@ -70,7 +70,7 @@ def compiled(program: Program) -> Compiled:
 
 
 def _state(made: Any) -> dict:
-    """The shapes of the state, lying where it would lie."""
+    """The shapes and shardings of the state."""
     sizes = [made.mesh.size(axis) for axis in made.pack_axes]
     specs = made.state_specs()
 
@@ -114,7 +114,7 @@ def _executed(jaxpr: Jaxpr, frame: Frame, made: Any, rank: int, times: float) ->
 
 
 def _share(branch: int, branches: int, made: Any, rank: int) -> float:
-    """How often a rank takes a branch, of all times it comes by: its own work in a tick, or what is its own alone."""
+    """The share of executions in which a rank takes a branch of a `switch`."""
     work = made.ticks.branches
     if branches == len(work):
         kind, stage = work[branch]

@@ -21,7 +21,7 @@ from suites.training.jax.state import Named
 
 
 class PackedShards(ShardedGradients):
-    """In front of a pipeline."""
+    """A mixin for a pipeline."""
 
     def placements(self, name: str) -> Placements:
         return self.sharded_placements(name) if name in self.contract.shapes else super().placements(name)

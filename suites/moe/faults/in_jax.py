@@ -1,4 +1,4 @@
-"""Faults that are planted in another text in JAX than in torch."""
+"""Faults whose mixin in JAX differs from that in torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults that are planted in another text in torch than in JAX."""
+"""Faults whose mixin in torch differs from that in JAX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is summed, scaled and counted over the axes: one text for both frameworks."""
+"""What is summed, scaled and counted over the axes: the same mixins for both frameworks."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class SharedExpertCountedPerRank(Conforming):
 
 
 class CombineOverTokens(Conforming):
-    """What experts say is summed over the expert axis, where each rank has other tokens at the same place."""
+    """Expert outputs are summed over the expert axis, although each rank has other tokens at the same place."""
 
     def mixed(self, x, gates, admitted, name, p):
         return self.reduce_from(super().mixed(x, gates, admitted, name, p), self.expert_axis)

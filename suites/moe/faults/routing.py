@@ -1,4 +1,4 @@
-"""Which experts are chosen, and with which gates: one text for both frameworks."""
+"""Which experts are chosen, and with which gates: the same mixins for both frameworks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from suites.tensor.faults import Conforming
 
 
 class BestOfOwnShard(Conforming):
-    """The best are taken among the experts of one shard, and their places there pass for numbers."""
+    """Top-k runs over the experts of one shard, and local indices are used as global expert numbers."""
 
     def best(self, ranked):
         return super().best(ranked) % self.experts_here
 
 
 class RankedWithOwnNoise(Conforming):
-    """What breaks ties is another thing on each rank of the data axis."""
+    """Ties are broken by noise that differs between the ranks of the data axis."""
 
     def ranked(self, scores, name, p):
         ranks = super().ranked(scores, name, p)
@@ -25,7 +25,7 @@ class RankedWithOwnNoise(Conforming):
 
 
 class PaddingRouted(Conforming):
-    """Padding asks experts, takes places and counts in the load."""
+    """Padding tokens are routed: they take capacity and count in the load."""
 
     def mixture(self, x, batch, name, p, observed):
         return super().mixture(x, {**batch, "attention_mask": batch["attention_mask"] * 0 + 1}, name, p, observed)
@@ -40,7 +40,7 @@ class BiasInGates(Conforming):
 
 
 class GatesOnTheOtherSide(Conforming):
-    """Gates multiply what experts say where declared is that they multiply what experts read, and the reverse."""
+    """Gates multiply the expert outputs where the contract declares inputs, and the reverse."""
 
     contract: Any
 
@@ -54,7 +54,7 @@ class GatesOnTheOtherSide(Conforming):
 
 
 class GatesOverAdmitted(Conforming):
-    """Gates are normalized over the choices that found a place."""
+    """Gates are normalized over the choices that were not dropped."""
 
     def mixed(self, x, gates, admitted, name, p):
         gates = gates * (admitted >= 0)
@@ -88,7 +88,7 @@ class RemoteServedHere(Conforming):
 
 
 class DroppedGoToFirstExpert(Conforming):
-    """A choice that found no place is clamped to a number that has one."""
+    """A dropped choice is clamped to the first expert, which serves it."""
 
     def exchanged(self, read, admitted, name, p):
         return super().exchanged(read, admitted.clip(0), name, p)

@@ -100,7 +100,7 @@ GRADIENTS = (
 EXCHANGE = (
     Fault(
         id="ep-psum-mixes-different-tokens",
-        summary="What experts say is summed over an axis on which each rank has other tokens at the same place.",
+        summary="Expert outputs are summed over an axis on which each rank has other tokens at the same place.",
         bites="tokens sharded over the expert axis",
         sources=github("vllm-project/tpu-inference#2248"),
         planted=both("reductions:CombineOverTokens"),
@@ -120,7 +120,7 @@ EXCHANGE = (
     ),
     Fault(
         id="dropped-choices-served",
-        summary="A choice that found no place is clamped to the first expert, which serves it.",
+        summary="A dropped choice is clamped to the first expert, which serves it.",
         bites="dropped tokens, padding",
         planted=sorted_ways("routing:DroppedGoToFirstExpert"),
         contract="moe/gshard",
@@ -196,7 +196,7 @@ CONTROLS = (
 PRECISION = (
     Fault(
         id="expert-axis-gradients-in-bfloat16",
-        summary="Gradients of what is no expert are summed over the expert axis in bfloat16, and nobody said so.",
+        summary="Gradients of dense parameters are summed over the expert axis in bfloat16 without declaring it.",
         bites="products in bfloat16; ranks whose gradients cancel",
         planted=each("ReducedInBfloat16", "suites.data.faults"),
         contract="moe/opposed",
@@ -212,5 +212,5 @@ FAULTS = GRADIENTS + EXCHANGE + PRECISION + ROUTING + BALANCE + CONTROLS
 
 NOT_APPLICABLE = {
     "padding-mask-not-sharded-with-activations": "needs pipeline stages whose activations are sharded",
-    "rank-taken-from-wrong-mesh-axis": "no text here asks for its rank: chunks are cut by the placements alone",
+    "rank-taken-from-wrong-mesh-axis": "nothing here computes its shard from its rank: placements alone cut chunks",
 }

@@ -21,7 +21,7 @@ from suites.training.traffic import Transfer
 
 
 class CapacityExchange(MixtureBlock):
-    """All-to-all of whole buffers, there and back. A place that nobody takes holds zeros, and nobody reads it again."""
+    """All-to-all of whole buffers, there and back. Unused places hold zeros and are never read back."""
 
     def exchanged(self, read_BSKD: jax.Array, admitted_BSK: jax.Array, name: str, p: Named) -> jax.Array:
         places_N = self.buffer_places(admitted_BSK).reshape(-1)

@@ -57,11 +57,11 @@ class MixtureBlock(ExpertLayout, DecoderLayers):
         return routing.chosen(ranked_BSE, self.contract.model.top_k)
 
     def asked(self, choices_BSK: jax.Array, batch: Named) -> jax.Array:
-        """-1 for padding, which asks nobody."""
+        """Choices with -1 for padding tokens, which are not routed."""
         return jnp.where(batch["attention_mask"][..., None] > 0, choices_BSK, -1)
 
     def ranked(self, scores_BSE: jax.Array, name: str, p: Named) -> jax.Array:
-        """What experts are chosen by: the score, plus the bias where there is one."""
+        """The values that top-k selects by: the scores, plus the router bias where there is one."""
         bias = f"{name}.router.bias"
         return scores_BSE + p[bias].astype(self.master) if bias in p else scores_BSE
 
@@ -116,7 +116,7 @@ class MixtureBlock(ExpertLayout, DecoderLayers):
 
     @abstractmethod
     def exchanged(self, read_BSKD: jax.Array, admitted_BSK: jax.Array, name: str, p: Named) -> jax.Array:
-        """What the experts say of what is read to them; zeros, or anything finite, for a choice of -1."""
+        """The expert outputs for the given inputs; zeros, or anything finite, for a choice of -1."""
 
     # Terms of the loss.
 

@@ -60,7 +60,7 @@ class RaggedExchange(MixtureBlock):
         return jax.lax.all_to_all(x, self.expert_axis, 0, 0) if self.expert_size() > 1 else x
 
     def grouped(self, arrived_RND: jax.Array, counts_RE: jax.Array, name: str, p: Named) -> jax.Array:
-        """What the experts here say of what has arrived, in the order in which it came."""
+        """The outputs of this device's experts for the received rows, in the order of arrival."""
         ends_RE, place_N = jnp.cumsum(counts_RE, axis=1), jnp.arange(arrived_RND.shape[1])
         experts_RN = jnp.sum(place_N[None, :, None] >= ends_RE[:, None], axis=-1)  # as many as there are: padding
         order = jnp.argsort(experts_RN.reshape(-1), stable=True)

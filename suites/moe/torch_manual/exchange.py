@@ -54,7 +54,7 @@ class UnevenExchange(MixtureBlock):
         return Exchange.apply(x, self.axis(self.expert_axis), sends, receives) if self.expert_size() > 1 else x
 
     def grouped(self, arrived: Tensor, here_RE: Tensor, name: str, p: Named) -> Tensor:
-        """What the experts here say of what has arrived, in the order in which it came: by rank, then by expert."""
+        """The outputs of this rank's experts for the received rows, in their order: by rank, then by expert."""
         pieces = arrived.split(here_RE.reshape(-1).tolist())
         said: dict[int, Tensor] = {}
         for e in range(self.experts_here):

@@ -54,11 +54,11 @@ class MixtureBlock(ExpertLayout, DecoderLayers):
         return routing.chosen(ranked_BSE, self.contract.model.top_k)
 
     def asked(self, choices_BSK: Tensor, batch: Named) -> Tensor:
-        """-1 for padding, which asks nobody."""
+        """Choices with -1 for padding tokens, which are not routed."""
         return torch.where(batch["attention_mask"][..., None] > 0, choices_BSK, -1)
 
     def ranked(self, scores_BSE: Tensor, name: str, p: Named) -> Tensor:
-        """What experts are chosen by: the score, plus the bias where there is one."""
+        """The values that top-k selects by: the scores, plus the router bias where there is one."""
         bias = f"{name}.router.bias"
         return scores_BSE + p[bias].to(self.master) if bias in p else scores_BSE
 
@@ -113,7 +113,7 @@ class MixtureBlock(ExpertLayout, DecoderLayers):
 
     @abstractmethod
     def exchanged(self, read_BSKD: Tensor, admitted_BSK: Tensor, name: str, p: Named) -> Tensor:
-        """What the experts say of what is read to them; zeros, or anything finite, for a choice of -1."""
+        """The expert outputs for the given inputs; zeros, or anything finite, for a choice of -1."""
 
     # Terms of the loss.
 
@@ -183,5 +183,5 @@ class MixtureBlock(ExpertLayout, DecoderLayers):
         return {**state, "parameters": parameters, "optimizer": slots}
 
     def declare(self) -> Declarations:
-        """How much is sent depends on what tokens ask for: no one can say before."""
+        """How much is sent depends on the routing, so it is not declared."""
         return Declarations(layout=self.layout(), reduction_dtype=self.reduction_dtype)

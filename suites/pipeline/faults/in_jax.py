@@ -1,4 +1,4 @@
-"""Faults that are planted in another text in JAX than in torch, or in JAX only."""
+"""Faults whose mixin differs between JAX and torch, or that exist in JAX only."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ChunksSwapped(Conforming):
 
 
 class SkipGradientDropped(Conforming):
-    """What passes through a stage beside its activation has no gradient on the way back."""
+    """Skip tensors that pass through a stage get no gradient."""
 
     def stage(self, stage, p, x, batch):
         passing = {name: jax.lax.stop_gradient(value) for name, value in x.items() if name != "x"}
@@ -68,7 +68,7 @@ class SkipGradientDropped(Conforming):
 
 
 class ActivationsOverwritten(Conforming):
-    """A stage keeps one activation for all microbatches: what arrives later is not stored."""
+    """A stage keeps one activation for all microbatches: later activations are not stored."""
 
     @cached_property
     def ticks(self):

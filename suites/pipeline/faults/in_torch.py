@@ -1,4 +1,4 @@
-"""Faults that are planted in another text in torch than in JAX, or in torch only."""
+"""Faults whose mixin differs between torch and JAX, or that exist in torch only."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ActivationsOverwritten(Conforming):
 
 
 class SkipGradientDropped(Conforming):
-    """What passes through a stage beside its activation has no gradient on the way back."""
+    """Skip tensors that pass through a stage get no gradient."""
 
     def output_gradients(self, passed, arrived):
         dropped = {name: g if name == "x" else torch.zeros_like(g) for name, g in arrived.items()}

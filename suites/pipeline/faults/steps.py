@@ -1,4 +1,4 @@
-"""What is summed, scaled and counted over stages, microbatches and slices: one text for both frameworks."""
+"""What is summed, scaled and counted over stages, microbatches and slices: the same mixins for both frameworks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ScaledAgainBySlice(Conforming):
 
 
 class WeightGradientsNotScaled(Conforming):
-    """Gradients are scaled to a mean over microbatches, but not those of weights that were put off."""
+    """Gradients are scaled to a mean over microbatches, but not the deferred weight gradients."""
 
     def accumulated(self, gradients, new, kind, rank):
         return super().accumulated(gradients, self.unscaled(new, kind), kind, rank)
@@ -84,7 +84,7 @@ def _renamed(name, layers):
 
 
 class PassthroughRollsOn(Conforming):
-    """The mask that rides along belongs to the next row of the microbatch."""
+    """The attention mask that is passed through belongs to the next row of the microbatch."""
 
     def stage(self, stage, p, x, batch):
         if stage > 0 and "attention_mask" in batch:

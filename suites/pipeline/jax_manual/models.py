@@ -74,7 +74,7 @@ class Classifier(Pipeline):
 
 
 class Perceptron(Classifier):
-    """Linear layers with GELU between them; what a later layer adds rides along as a second activation."""
+    """Linear layers with GELU between them; a skip tensor is passed through as a second activation."""
 
     def stage_unit(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
         number, model = int(name.rpartition(".")[2]), self.contract.model

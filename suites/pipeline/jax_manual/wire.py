@@ -1,4 +1,4 @@
-"""The wire: whatever crosses a cut, as one vector of floating-point numbers and one of whole numbers.
+"""Messages between stages: all tensors that cross a cut, as one floating-point vector and one integer vector.
 
 Stages hand over tensors of different number, shape and kind (tuples, skip tensors, whole numbers); a message between
 any two ranks must have one shape in one program. So all messages are as long as the longest.

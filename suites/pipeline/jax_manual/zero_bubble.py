@@ -1,4 +1,4 @@
-"""ZB-H1: gradients of weights are put off until there is nothing better to do."""
+"""ZB-H1: weight gradients are deferred until a rank has no other work."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def memory(workers: Workers, schedule: str, microbatches: int) -> Memory:
 def bubble(workers: Workers, schedule: str, microbatches: int) -> Bubble:
     planned = SCHEDULES[schedule](TIMED_RANKS, microbatches)
     lanes = [_times(seen) for seen in _watched(workers, CLASSES[schedule], f"timed{microbatches}", TIMED_RANKS)]
-    shortest = min(lanes, key=_span)  # another process may take a core away for a while
+    shortest = min(lanes, key=_span)  # another process may use a core for a while
     costs = {kind: _cost(shortest, number) for number, kind in enumerate(WORK)}
     return Bubble(
         schedule=schedule,

@@ -50,7 +50,7 @@ class Meter:
 
 
 class TracedStep(Perceptron):
-    """Its events with their times in seconds, the most microbatches that it held at once, the most bytes."""
+    """Records the times of its events in seconds, and the peak number of live microbatches and of bytes."""
 
     def step(self, state: State, batch: dict[str, np.ndarray]) -> tuple[State, Mapping[str, Any]]:
         self.times: list[tuple[float, ...]] = []

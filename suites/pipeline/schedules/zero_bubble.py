@@ -1,4 +1,4 @@
-"""ZB-H1: 1F1B with the backward pass cut in two; gradients of weights, which nobody waits for, fill the bubble."""
+"""ZB-H1: 1F1B with the backward pass cut in two; weight gradients, which no other rank needs, fill the bubble."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from suites.pipeline.schedule import FORWARD, INPUT_BACKWARD, WEIGHT_BACKWARD, S
 
 
 def zero_bubble(ranks: int, microbatches: int) -> Schedule:
-    """One stage per rank; rank r puts off the gradients of weights by r microbatches. At most p microbatches are live.
+    """One stage per rank; rank r defers the weight gradients by r microbatches. At most p microbatches are live.
 
     Bubble (p - 1)(F + I - W) against (p - 1)(F + I + W) of 1F1B, in the times of the three kinds of work.
     Source: Qi et al., Zero Bubble Pipeline Parallelism, section 2.1 (ZB-H1).

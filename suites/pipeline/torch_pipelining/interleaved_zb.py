@@ -1,4 +1,4 @@
-"""Interleaved zero bubble: two chunks on every rank, gradients of weights put off."""
+"""Interleaved zero bubble: two chunks on every rank, weight gradients deferred."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 
 
 class Schedule(TorchPipelining):
-    """What torch is asked for."""
+    """The options of torch's schedule."""
 
     schedule_name = "interleaved-zb"
     schedule_class = ScheduleInterleavedZeroBubble

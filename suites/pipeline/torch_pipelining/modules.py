@@ -1,4 +1,4 @@
-"""A stage as torch wants it: an `nn.Module` from the tensors that crossed the cut before it to those that leave it."""
+"""A stage for torch: an `nn.Module` from the tensors that enter a stage to those that leave it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ROWS = "rows"  # row numbers of the slice, which torch cuts like everything else
 
 
 def entrance(batch: Named) -> str:
-    """What torch hands to the first stage as its positional argument."""
+    """The batch key that torch passes to the first stage as its positional argument."""
     return "inputs" if "inputs" in batch else "tokens"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What one forward pass of a stage showed; `entered` is the leaf of the first stage, whose gradient is wanted."""
+    """Observations of one forward pass of a stage; `entered` is the leaf of the first stage that gets a gradient."""
 
     observed: Named
     sums: Named
@@ -33,8 +33,8 @@ class Seen:
 class StageModule(nn.Module):
     """One stage of a model.
 
-    Its inputs and outputs are the activations at a cut in the order of their names, and after them the whole numbers
-    that ride along: torch sends integers like other tensors, and knows that they have no gradient. By keyword a stage
+    Its inputs and outputs are the activations at a cut in the order of their names, and after them the integer tensors
+    that pass through: torch sends integers like other tensors, and knows that they have no gradient. By keyword a stage
     takes from its own rank's microbatch what only the ends of the pipeline read. The last stage returns its loss.
 
     Law: a forward pass is known by its first row, so that what is seen does not depend on the order in which a

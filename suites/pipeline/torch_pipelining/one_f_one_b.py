@@ -9,7 +9,7 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 
 
 class Schedule(TorchPipelining):
-    """What torch is asked for."""
+    """The options of torch's schedule."""
 
     schedule_name = "1f1b"
     schedule_class = Schedule1F1B

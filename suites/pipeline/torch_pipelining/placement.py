@@ -24,7 +24,7 @@ class TorchPlacement(PipelineLayout):
 
     @cached_property
     def schedule(self) -> Schedule:
-        """Holders and microbatches; what a rank does when is torch's business, so the lanes are empty."""
+        """Holders and microbatches; torch decides when a rank does what, so the lanes are empty."""
         microbatches, lanes = self.contract.recipe.microbatches, ((),) * self.ranks
         return Schedule(name=self.schedule_name, holders=self.holders, microbatches=microbatches, lanes=lanes)
 

@@ -33,7 +33,7 @@ def as_it_is(loss: Tensor, target: Tensor) -> Tensor:
 
 
 class TorchPipelining(TorchPlacement, Pipeline):
-    """In front of a model that is cut into stages. A class of an implementation names torch's schedule.
+    """A mixin for a model that is cut into stages. A class of an implementation names torch's schedule.
 
     Modules live as long as their implementation. So does a schedule, one for each number of rows in a slice, because
     torch keeps the shapes of its first step.
@@ -90,7 +90,7 @@ class TorchPipelining(TorchPlacement, Pipeline):
         over = stages if self.takes_list else stages[0]
         return self.schedule_class(over, self.schedule.microbatches, loss_fn=as_it_is, scale_grads=False)
 
-    # What is refused, and what is said.
+    # Refusals and declarations.
 
     def place(self, parameters: dict[str, np.ndarray], mesh: DeviceMesh) -> State:
         state = super().place(parameters, mesh)
@@ -117,7 +117,7 @@ class TorchPipelining(TorchPlacement, Pipeline):
         super().require_supported()
 
     def require_microbatches(self, rows: int) -> None:
-        """One slice is for torch to cut, and what comes of microbatches of unequal size is for the run to say.
+        """Torch cuts a single slice itself; what it does with microbatches of unequal size is left to the run.
 
         Of several slices they are refused: torch fails on one rank, and the others wait for it.
         """

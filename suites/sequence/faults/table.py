@@ -21,7 +21,7 @@ CONTROLS = (
     ),
     Fault(
         id="merged-in-other-order",
-        summary="What is there is merged into what comes by.",
+        summary="The arriving partial result is the first operand of the merge instead of the second.",
         bites="never",
         planted=zigzag("controls:MergedInOtherOrder"),
         contract="sequence/attention_wide",

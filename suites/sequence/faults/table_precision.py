@@ -20,7 +20,7 @@ PRECISION = (
     ),
     Fault(
         id="token-gradients-summed-in-bfloat16",
-        summary="Gradients travel in bfloat16 over the axes of rows and tokens, and nobody said so.",
+        summary="Gradients are reduced in bfloat16 over the axes of rows and tokens without declaring it.",
         bites="products in bfloat16; parts of the row whose gradients cancel",
         planted=each("ring", "ReducedInBfloat16", "suites.data.faults"),
         contract="sequence/opposed",
@@ -39,7 +39,7 @@ PRECISION = (
         meshes=LONG,
         dtype="bfloat16",
         axis="sequence",
-        causes=("goes away when the axis has size 1", "backward permute of another size"),
+        causes=("disappears when the axis has size 1", "backward permute of another size"),
         seen_by=("numerics", "trajectory"),
     ),
 )

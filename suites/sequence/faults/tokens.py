@@ -76,7 +76,7 @@ class ScatterGradientSummed(Conforming):
 
 
 class ChunksCountedForwards(Conforming):
-    """After i hops a device takes the chunk at hand for that of the rank i places further: right for two ranks."""
+    """After i hops a device takes the chunk at hand for that of the rank i places further: right for two ranks only."""
 
     def chunk_at_hand(self, step):
         return (self.tensor_rank() + step) % self.tensor_size()

@@ -33,7 +33,7 @@ Partial = tuple[jax.Array, LogSumExp]  # output [B, S, K, G, E] of some blocks, 
 
 
 class Tokens(NamedTuple):
-    """What one must know of the tokens of a block to tell who sees whom. It travels with keys and values."""
+    """Positions, attention mask and documents of the tokens of a block, sent round the ring with keys and values."""
 
     positions: jax.Array  # [T]
     attention_mask: jax.Array  # [B, T]
@@ -119,7 +119,7 @@ class Ring(ContextParallel):
         return LogSumExp(largest_BKGS, jnp.log(jnp.sum(jnp.exp(scores_BKGST - largest_BKGS[..., None]), axis=-1)))
 
     def weights(self, scores_BKGST: jax.Array, lse_BKGS: LogSumExp) -> jax.Array:
-        """The softmax: exp(scores - log-sum-exp), exactly zero where there is nothing to see."""
+        """The softmax: exp(scores - log-sum-exp), exactly zero where a query sees no key."""
         rest_BKGS = jnp.where(jnp.isfinite(lse_BKGS.rest), lse_BKGS.rest, 0)
         return jnp.exp(scores_BKGST - lse_BKGS.largest[..., None] - rest_BKGS[..., None])
 
@@ -129,7 +129,7 @@ class Ring(ContextParallel):
         return self.rescale(*old, lse_BKGS) + self.rescale(*new, lse_BKGS), lse_BKGS
 
     def merge_log_sum_exp(self, old: LogSumExp, new: LogSumExp) -> LogSumExp:
-        """Relative to the larger of the two largest scores; a side that saw nothing counts for nothing."""
+        """Relative to the larger of the two largest scores; a side without visible keys contributes nothing."""
         seen = [jnp.where(jnp.isfinite(part.rest), part.largest, -jnp.inf) for part in (old, new)]
         largest_BKGS = jnp.maximum(*seen)
         largest_BKGS = jnp.where(jnp.isfinite(largest_BKGS), largest_BKGS, 0)

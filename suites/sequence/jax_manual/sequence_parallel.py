@@ -28,7 +28,7 @@ TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a
 
 
 class SequenceParallel(TokenLayout, TensorParallel):
-    """Enter by a gather along tokens, leave by a reduce-scatter. Put it in front of a class of tensor parallelism."""
+    """Enter by a gather along tokens, leave by a reduce-scatter. A mixin for the classes of tensor parallelism."""
 
     def enter_block(self, x: jax.Array) -> jax.Array:
         return self.gather_tokens(x)

@@ -26,7 +26,7 @@ from suites.training.traffic import Transfer
 
 
 class SequenceParallel(StreamTokens, TensorByDTensor):
-    """Put it in front of a class of tensor parallelism by DTensor."""
+    """A mixin for the classes of tensor parallelism by DTensor."""
 
     stream: ClassVar[Placement] = Shard(1)
 

@@ -1,4 +1,4 @@
-"""Rows sharded over the sequence axis: what a token must learn from the shards of others, whatever attention does.
+"""Rows sharded over the sequence axis: what a token needs from other shards besides attention.
 
 B: rows  S: tokens at hand  T: tokens of all shards  C: runs of tokens at hand
 Gradients and losses are summed over the sequence axis as over the data axis.

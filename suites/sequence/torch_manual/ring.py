@@ -32,7 +32,7 @@ Partial = tuple[Tensor, LogSumExp]  # output [B, S, K, G, E] of some blocks, in 
 
 
 class Tokens(NamedTuple):
-    """What one must know of the tokens of a block to tell who sees whom. It travels with keys and values."""
+    """Positions, attention mask and documents of the tokens of a block, sent round the ring with keys and values."""
 
     positions: Tensor  # [T]
     attention_mask: Tensor  # [B, T]
@@ -116,7 +116,7 @@ class Ring(ContextParallel):
         return LogSumExp(largest_BKGS, (scores_BKGST - largest_BKGS[..., None]).exp().sum(-1).log())
 
     def weights(self, scores_BKGST: Tensor, lse_BKGS: LogSumExp) -> Tensor:
-        """The softmax: exp(scores - log-sum-exp), exactly zero where there is nothing to see."""
+        """The softmax: exp(scores - log-sum-exp), exactly zero where a query sees no key."""
         rest_BKGS = lse_BKGS.rest.where(lse_BKGS.rest.isfinite(), 0)
         return (scores_BKGST - lse_BKGS.largest[..., None] - rest_BKGS[..., None]).exp()
 
@@ -126,7 +126,7 @@ class Ring(ContextParallel):
         return self.rescale(*old, lse_BKGS) + self.rescale(*new, lse_BKGS), lse_BKGS
 
     def merge_log_sum_exp(self, old: LogSumExp, new: LogSumExp) -> LogSumExp:
-        """Relative to the larger of the two largest scores; a side that saw nothing counts for nothing."""
+        """Relative to the larger of the two largest scores; a side without visible keys contributes nothing."""
         seen = [part.largest.where(part.rest.isfinite(), -math.inf) for part in (old, new)]
         largest_BKGS = torch.maximum(*seen)
         largest_BKGS = largest_BKGS.where(largest_BKGS.isfinite(), 0)

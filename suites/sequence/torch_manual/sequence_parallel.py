@@ -25,7 +25,7 @@ from suites.training.traffic import Transfer
 
 
 class SequenceParallel(StreamTokens, TensorParallel):
-    """Enter by a gather along tokens, leave by a reduce-scatter. Put it in front of a class of tensor parallelism."""
+    """Enter by a gather along tokens, leave by a reduce-scatter. A mixin for the classes of tensor parallelism."""
 
     def enter_block(self, x: Tensor) -> Tensor:
         return self.gather_tokens(x)

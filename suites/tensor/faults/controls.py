@@ -1,4 +1,4 @@
-"""Negative controls: unusual, and right."""
+"""Negative controls: unusual but correct programs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class SumInTwoParts(Conforming):
 
 
 class GradientsSummedInBfloat16(Conforming):
-    """Gradients travel in bfloat16, the dtype that the case computes in, and this is declared."""
+    """Gradients are reduced in bfloat16, the dtype that the case computes in, and this is declared."""
 
     @property
     def reduction_dtype(self):

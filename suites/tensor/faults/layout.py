@@ -74,7 +74,7 @@ class AliasedFromFourDevices(Conforming):
 
 
 class StoredWhole(Conforming):
-    """Right values, wasted memory: a weight declared sharded is stored whole and cut where it is used."""
+    """Right values, redundant memory: a weight declared sharded is stored whole and cut where it is used."""
 
     def placements(self, name):
         return {} if name.endswith(".down.weight") else super().placements(name)

@@ -1,4 +1,4 @@
-"""Parts of the model that are left out, taken twice, or see less than they should."""
+"""Parts of the model that are left out, applied twice, or masked wrongly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LayerAppliedTwice(Conforming):
 
 
 class PaddingIgnored(Conforming):
-    """Attention takes every key for a real one."""
+    """Attention ignores the attention mask."""
 
     def attend(self, q, k, v, batch):
         return super().attend(q, k, v, batch | {"attention_mask": 0 * batch["attention_mask"] + 1})

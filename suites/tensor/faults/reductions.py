@@ -81,7 +81,7 @@ class BlockOutputNotSummed(Conforming):
 
 
 class WholeGradientAveragedOnceMore(Conforming):
-    """Right values, wasted traffic: a gradient that is whole on every rank is summed and divided by their number."""
+    """Right values, redundant communication: a whole gradient on every rank is summed and divided by their number."""
 
     def sum_gradient(self, name, g):
         g = super().sum_gradient(name, g)

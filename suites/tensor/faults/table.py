@@ -51,7 +51,7 @@ CONTROLS = (
     ),
     Fault(
         id="gradients-summed-in-bfloat16",
-        summary="In a bfloat16 case gradients travel in bfloat16, and this is declared.",
+        summary="In a bfloat16 case gradients are reduced in bfloat16, and this is declared.",
         bites="never",
         planted=both("controls:GradientsSummedInBfloat16"),
         contract="tensor/mlp",

@@ -40,7 +40,7 @@ LOSSES = (
     ),
     Fault(
         id="vocab-padding-rows-enter-softmax",
-        summary="The ids that only fill up the last ranks take part in the softmax.",
+        summary="The padding ids of the last ranks take part in the softmax.",
         bites="a vocabulary that the axis does not divide",
         sources=github("NVIDIA/Megatron-LM#1754"),
         planted=both("losses:PaddingEntersSoftmax"),
@@ -209,7 +209,7 @@ UPDATES = (
     ),
     Fault(
         id="replicated-update-not-broadcast",
-        summary="The first data rank updates the parameters, and nobody sends them to the others.",
+        summary="The first data rank updates the parameters, but they are not broadcast to the others.",
         bites="data > 1; the first rank looks right",
         planted=both("updates:UpdateOfFirstRankOnly"),
         contract="tensor/mlp",
@@ -220,7 +220,7 @@ UPDATES = (
     ),
     Fault(
         id="forward-uses-stale-gathered-params",
-        summary="From the second step on one layer computes with its weight of the step before.",
+        summary="From the second step on one layer computes with the stale weight of the step before.",
         bites="the second step",
         sources=github("NVIDIA/Megatron-LM#950", "NVIDIA/Megatron-LM#663"),
         planted=both("updates:StaleParameter"),
@@ -253,7 +253,7 @@ MODEL = (
     ),
     Fault(
         id="padding-ignored",
-        summary="Attention takes every key for a real one.",
+        summary="Attention ignores the attention mask.",
         bites="a padding mask that masks",
         planted=both("model:PaddingIgnored"),
         contract="tensor/attention_mha_fused",

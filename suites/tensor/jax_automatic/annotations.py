@@ -10,7 +10,7 @@ from suites.training.jax.automatic import AutomaticTraining
 
 
 class TensorAnnotations(TensorLayout, AutomaticTraining):
-    """Stored in canonical order: fused sections and heads are the partitioner's business; padding stands at the end.
+    """Stored in canonical order: the partitioner handles fused sections and heads; padding is at the end.
 
     Key heads that are fewer than the devices are replicated, not repeated.
     """

@@ -1,4 +1,4 @@
-"""Linear layers by annotation: the same line of code, and other placements of its weight.
+"""Linear layers by annotation: one program, whose weight has different placements.
 
 B: rows of the batch  I: input features  O: output features
 """
@@ -23,7 +23,7 @@ class LinearLayers(TensorAnnotations):
 
 
 class Linear(QuadraticLoss, LinearLayers):
-    """One linear layer by itself; what divides it is in the annotations alone."""
+    """One linear layer by itself; only its annotations say how it is sharded."""
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         x_BI = self.annotated_input(batch["inputs"].astype(self.compute))

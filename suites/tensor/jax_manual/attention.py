@@ -1,4 +1,4 @@
-"""Attention with its heads sharded over the tensor axis: each device attends with its own heads, no one asks another.
+"""Attention with its heads sharded over the tensor axis: between the projections nothing is communicated.
 
 B: rows  S: query tokens  T: key tokens  D: hidden  H: query heads of this device  K: its key heads  E: head size
 """

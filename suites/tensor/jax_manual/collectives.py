@@ -165,5 +165,5 @@ class TensorParallel(TensorLayout, ShardMapTraining):
 
 
 def along(dim: int, elements: jax.Array, like: jax.Array) -> jax.Array:
-    """A number for each element along a dim, to multiply an array with."""
+    """Reshapes one number per element of a dim so that it broadcasts against an array."""
     return jnp.expand_dims(elements, tuple(d for d in range(like.ndim) if d != dim)).astype(like.dtype)

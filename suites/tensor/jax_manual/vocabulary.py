@@ -15,7 +15,7 @@ from suites.training.jax.state import Named
 
 
 class VocabularyParallel(LinearLayers):
-    """What deals with token ids. A tied head is the transposed embedding, so both are sharded alike."""
+    """Embedding, head and loss. A tied head is the transposed embedding, so both are sharded alike."""
 
     def embed(self, tokens_BS: jax.Array, p: Named) -> jax.Array:
         return self.leave_block(self.look_up(tokens_BS, p))
@@ -36,7 +36,7 @@ class VocabularyParallel(LinearLayers):
         return -(-self.contract.model.vocabulary // self.tensor_size())
 
     def real_ids(self) -> jax.Array:
-        """[V]: False for the ids that only fill up the last devices."""
+        """[V]: False for the padding ids of the last devices."""
         ids_V = jnp.arange(self.local_vocabulary) + self.tensor_rank() * self.local_vocabulary
         return ids_V < self.contract.model.vocabulary
 

@@ -117,7 +117,7 @@ class TensorParallel(TensorLayout, CollectiveTraining):
     # What the training step must know of the axis.
 
     def positions(self, name: str) -> Positions:
-        """Asked for in every step, worked out once."""
+        """Cached, since every step asks for it."""
         if name not in self.known_positions:
             self.known_positions[name] = super().positions(name)
         return self.known_positions[name]
@@ -176,5 +176,5 @@ class TensorParallel(TensorLayout, CollectiveTraining):
 
 
 def along(dim: int, elements: np.ndarray, like: Tensor) -> Tensor:
-    """A number for each element along a dim, to multiply a tensor with."""
+    """Reshapes one number per element of a dim so that it broadcasts against a tensor."""
     return torch.tensor(elements).reshape([-1 if d == dim else 1 for d in range(like.dim())])

@@ -31,11 +31,11 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
         return x_BSD + self.dropout(fed_BSD, block, batch, observed)
 
     def second_block(self, layer: str) -> str:
-        """What stands behind attention in a layer."""
+        """The name of the block that follows attention in a layer."""
         return "feedforward"
 
     def fed(self, x_BSD: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
-        """The block behind attention, of this name."""
+        """Runs the block that follows attention, which has this name."""
         return self.feedforward(x_BSD, name, p)
 
     def norm(self, x: Tensor, name: str, p: Named) -> Tensor:

@@ -40,7 +40,7 @@ class VocabularyParallel(LinearLayers):
         return -(-self.contract.model.vocabulary // self.tensor_size())
 
     def real_ids(self) -> Tensor:
-        """[V]: False for the ids that only fill up the last ranks."""
+        """[V]: False for the padding ids of the last ranks."""
         ids_V = torch.arange(self.local_vocabulary) + self.tensor_rank() * self.local_vocabulary
         return ids_V < self.contract.model.vocabulary
 

@@ -1,4 +1,4 @@
-"""Checkpoints and initial values of a training step in JAX, in terms that know no mesh.
+"""Checkpoints and initial values of a training step in JAX, independent of the mesh.
 
 Law: a state is saved as canonical arrays, without padding, repeats or device order, so that it loads on any mesh to
 the same bits, and what it draws itself does not depend on the mesh either.

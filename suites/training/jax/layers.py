@@ -1,4 +1,4 @@
-"""The arithmetic of a decoder that knows no mesh: norms, rotary positions, causal attention, sinusoidal positions.
+"""The local arithmetic of a decoder: norms, rotary positions, causal attention, sinusoidal positions.
 
 B: rows  S: query tokens  T: key tokens  H: heads  E: head size  D: hidden
 Statistics (norms, softmax) are computed in the dtype `wide` and returned in the dtype of the input.

@@ -2,7 +2,7 @@
 
 Each device differentiates its own sum of losses. Then gradients and sums are reduced, divided once by the global number
 of valid elements, clipped by their global norm, and every device updates the blocks of the parameters that it stores.
-A suite supplies the model (`forward`), the arrangement of the parameters, and what must be summed over its own axis.
+A suite supplies the model (`forward`), the layout of the parameters, and the reductions over its own axis.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
         return jax.jit(step)
 
     def output_specs(self) -> dict[str, Any]:
-        """How what `device_step` has observed lies on the devices."""
+        """The partition specs of the observations of `device_step`."""
         return {
             "rows": self.spec(self.row_placements()),
             "sharded": {name: self.spec(self.observation_placements(name)) for name in self.sharded_otherwise()},
@@ -59,7 +59,7 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
         }
 
     def sharded_otherwise(self) -> tuple[str, ...]:
-        """The observations with rows that are not sharded as these."""
+        """The per-row observations whose sharding is not that of the rows."""
         return (*self.output_placements(), *(f"{OF_INPUTS}{key}" for key in self.real_inputs))
 
     def padded(self, batch: Named) -> Named:
@@ -89,19 +89,19 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
         return state, {"rows": rows, "sharded": sharded, "scalars": scalars, "gradients": gradients}
 
     def finished_rows(self, rows: Named, weight: jax.Array) -> Named:
-        """What is observed of rows, once the weight of the whole batch is known."""
+        """The per-row observations, once the weight of the whole batch is known."""
         return self.mean_inputs(rows, weight)
 
     def finished_sums(self, sums: Named, weight: jax.Array) -> Named:
-        """What is observed of sums over the whole batch: means."""
+        """Sums over the whole batch -> the means that are reported."""
         return {name: value / weight for name, value in sums.items()}
 
     def stored_part(self, name: str, whole: jax.Array) -> jax.Array:
-        """Of something that is as large as a parameter and known everywhere, what belongs to the part stored here."""
+        """A replicated array with the shape of a parameter -> the block of it that this device stores."""
         return whole
 
     def adjusted(self, state: dict, sums: Named) -> dict:
-        """The state after what moves by sums over the whole batch, and not by gradients."""
+        """The state after updates that use sums over the whole batch instead of gradients (router biases)."""
         return state
 
     # Reductions.

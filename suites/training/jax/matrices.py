@@ -1,4 +1,4 @@
-"""What an optimizer does to a whole matrix of which each device stores a block."""
+"""Optimizers that need whole matrices, where each device stores a block."""
 
 from __future__ import annotations
 

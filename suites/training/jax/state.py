@@ -1,4 +1,4 @@
-"""What both JAX styles share: how state and batch lie on the devices, and how observations are handed back."""
+"""What both JAX styles share: the placement of state and batch on the devices, and how observations are returned."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class JaxTraining(ShardedTraining):
 
     @property
     def weight_per_token(self) -> int:
-        """Elements of the loss per valid token: what the loss is divided by is their number."""
+        """Loss elements per valid token: the loss is divided by the number of valid elements."""
         return 1
 
     @property
@@ -43,7 +43,7 @@ class JaxTraining(ShardedTraining):
         return self.laid_out(self.state(parameters))
 
     def settle(self, mesh: Any) -> None:
-        """Take the devices on which all that follows happens."""
+        """Sets the device mesh that all later calls use."""
         self.require_supported()
         automatic = (AxisType.Auto,) * mesh.devices.ndim
         self.device_mesh = jax.sharding.Mesh(mesh.devices, mesh.axis_names, axis_types=automatic)
@@ -106,7 +106,7 @@ class JaxTraining(ShardedTraining):
         return self.round_gradient(sum(rounded(g, self.reduction_dtype)))
 
     def active(self, axes: tuple[str, ...]) -> tuple[str, ...]:
-        """The axes over which there is anything to communicate."""
+        """The axes with more than one device."""
         return tuple(axis for axis in axes if self.mesh.size(axis) > 1)
 
     def spec(self, placements: Placements) -> PartitionSpec:
@@ -131,7 +131,7 @@ class JaxTraining(ShardedTraining):
 
 
 def arranged(value: Value, positions: Positions) -> Value | Reordered:
-    """Say how a value is stored, unless that is canonical."""
+    """Wrap a value in `Reordered` unless its stored order is canonical."""
     if not positions:
         return value
     shape = tuple(int(positions[dim].max()) + 1 if dim in positions else n for dim, n in enumerate(value.shape))

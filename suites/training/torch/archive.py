@@ -1,4 +1,4 @@
-"""Named tensors in a folder, through torch.distributed.checkpoint (DCP), and the proof that it is whole.
+"""Named tensors in a folder, through torch.distributed.checkpoint (DCP), and a check for missing or damaged data.
 
 Law: what is read is what was written, or ArchiveError is raised by all ranks together. DCP by itself notices a missing
 or shortened file, but reads flipped bytes as numbers, on the ranks that need them. So a manifest with the digest of
@@ -70,7 +70,7 @@ def _share(whole: Tensor, world: DeviceMesh) -> DTensor:
 
 
 def _seal(folder: Path) -> None:
-    """The manifest appears in one instant, when all else is there."""
+    """Writes the manifest atomically, after everything else is written."""
     digests = {
         path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()
     }

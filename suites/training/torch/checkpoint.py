@@ -1,4 +1,4 @@
-"""Checkpoints of a training step in torch, in terms that know no mesh.
+"""Checkpoints of a training step in torch, independent of the mesh.
 
 Law: a state is saved as canonical tensors, without padding, repeats or device order, so that it loads on any mesh to
 the same bits, and what it draws itself does not depend on the mesh either.

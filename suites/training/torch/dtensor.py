@@ -1,4 +1,4 @@
-"""The training step whose model is made of nn.Modules that torch's own DTensor divides.
+"""The training step of a model made of nn.Modules whose parameters are DTensors.
 
 Each rank keeps its local blocks, as everywhere; for a step they become DTensors, and modules that `parallelize_module`
 has prepared compute with them. DTensor decides what is communicated in forward and backward, and hands back gradients

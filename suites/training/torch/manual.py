@@ -2,7 +2,7 @@
 
 Each rank differentiates its own sum of losses. Then gradients and sums are reduced, divided once by the global number
 of valid elements, clipped by their global norm, and every rank updates the blocks of the parameters that it stores.
-A suite supplies the model (`forward`), the arrangement of the parameters, and what must be summed over its own axis.
+A suite supplies the model (`forward`), the layout of the parameters, and the reductions over its own axis.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
         return gradients, sums, rows
 
     def finished_rows(self, rows: Named, weight: Tensor) -> Named:
-        """What is observed of rows, once the weight of the whole batch is known: the gradients of its mean loss."""
+        """Per-row observations of the whole batch: gradients of inputs become those of the mean loss."""
 
         def mean(g: Tensor) -> Tensor:
             return self.round_gradient(g.to(self.master) / weight)
@@ -77,15 +77,15 @@ class CollectiveTraining(Checkpointed, Recomputed):
         return {name: mean(value) if name.startswith(OF_INPUTS) else value for name, value in rows.items()}
 
     def finished_sums(self, sums: Named, weight: Tensor) -> Named:
-        """What is observed of sums over the whole batch: means."""
+        """Sums over the whole batch -> the means that are reported."""
         return {name: value / weight for name, value in sums.items()}
 
     def stored_part(self, name: str, whole: Tensor) -> Tensor:
-        """Of something that is as large as a parameter and known everywhere, what belongs to the part stored here."""
+        """A replicated array with the shape of a parameter -> the block of it that this device stores."""
         return whole
 
     def adjusted(self, state: State, sums: Named) -> State:
-        """The state after what moves by sums over the whole batch, and not by gradients."""
+        """The state after updates that use sums over the whole batch instead of gradients (router biases)."""
         return state
 
     def add_gradients(self, summed: Named, new: Named) -> Named:

@@ -1,4 +1,4 @@
-"""What both torch styles share: how parameters, optimizer and batch lie on the ranks, and how that is said."""
+"""What both torch styles share: the placement of parameters, optimizer state and batch on the ranks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TorchTraining(ShardedTraining):
     framework = "torch"
     device_mesh: DeviceMesh
 
-    # The protocol, but for the step.
+    # The implementation protocol, except the step.
 
     def place(self, parameters: dict[str, np.ndarray], mesh: DeviceMesh) -> State:
         self.require_supported()
@@ -82,7 +82,7 @@ class TorchTraining(ShardedTraining):
             return torch.int64
         return self.compute if key == "inputs" else self.master
 
-    # From canonical to local, and back in words.
+    # From canonical arrays to local blocks, and back as `Sharded` and `Reordered`.
 
     @cached_property
     def axes(self) -> Mapping[str, MeshAxis]:
