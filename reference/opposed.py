@@ -23,8 +23,8 @@ def _batches(dim: int, model: Architecture, rows: int, length: int, seed: int, s
     """One batch per step. Along `dim` the first and the last quarter are alike and weigh HEAVY and -HEAVY.
 
     Law: a device with at most a quarter of them has rows of one weight only, so its gradients are ordinary
-    products. A sum over the quarters, in the order of places or in pairs one or two places apart, adds a light part to a
-    heavy one before the heavy ones meet. All tokens are valid.
+    products. A sum over the quarters, in the order of places or in pairs one or two places apart, adds a light part to
+    a heavy one before the heavy ones meet. All tokens are valid.
     Raises ValueError for another kind of model, for dropout, and for what does not divide into four.
     """
     if model.kind != "language_model" or model.dropout or model.shift_labels or (rows, length)[dim] % 4:

@@ -42,7 +42,7 @@ class CoarseInBackward(OtherwiseInBackward):
         return {name: self.again(value) for name, value in p.items()}
 
 
-class GradientOfGainsDropped(OtherwiseInBackward):
+class GradientOfScalesDropped(OtherwiseInBackward):
     """Keyword arguments of a recomputed layer are treated as constants: scales get no gradient."""
 
     def parameters_again(self, p):

@@ -44,7 +44,7 @@ class CoarseInBackward(OtherwiseInBackward):
         return {name: self.again(value) for name, value in p.items()}
 
 
-class GradientOfGainsDropped(Conforming):
+class GradientOfScalesDropped(Conforming):
     """Keyword arguments of a recomputed layer are treated as constants: scales get no gradient."""
 
     def recomputed(self, layer):
