@@ -1,4 +1,4 @@
-"""A case, judged before it is measured, and the series that its figures make."""
+"""Judges a case before it is measured, and makes benchmark series of its figures."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _figures(result: CaseResult, measurement: Measured, tokens: float, dtype: st
 
 
 class Series(ABC):
-    """A benchmark as asv wants it: its runs, one per implementation and dtype, are judged, measured, and shared."""
+    """An asv benchmark: one judged and measured run per implementation and dtype, shared by its series."""
 
     contract: ClassVar[str]
     mesh: ClassVar[str]

@@ -1,4 +1,4 @@
-"""How the state of training is sharded over the axis that shards it: dim 0 of every tensor, in equal chunks.
+"""The layout of sharded training state (ZeRO): dim 0 of every tensor in equal chunks over the shard axis.
 
 Framework-neutral: numpy only. What does not divide is padded with zeros. A dim that tensor parallelism divides too is
 sharded by the shard axis first: rank (f, t) holds chunk f of what tensor rank t would hold by itself, so that a gather
@@ -32,10 +32,10 @@ class ShardedState(Conforming):
         """The dim of a parameter that is sharded over the shard axis."""
         return 0
 
-    # What lies whole on every rank of the shard axis.
+    # Layouts that are replicated over the shard axis.
 
     def computed_placements(self, name: str) -> Placements:
-        """How a parameter lies when the model computes with it."""
+        """Placements of a parameter when the model computes with it."""
         return super().placements(name)
 
     def computed_positions(self, name: str) -> Positions:

@@ -90,7 +90,7 @@ CONTRACTS = (
     ),
     _contract(
         "staged_context_saved",
-        "dense stages, saved from whatever divides their tokens or their state, loaded into other stages, continued",
+        "dense stages with sharded tokens or state, saved, loaded into other stages, continued",
         _STAGED_DENSE,
         STAGED,
         rows=48,

@@ -103,14 +103,16 @@ CONTRACTS = (
     _contract("gshard", "two experts per token with a capacity: first choices come before second ones", _GSHARD),
     _contract(
         "capacity_of_batch",
-        "places are counted over all rows of the batch, in their order, on whatever devices they lie",
+        "capacity is counted over all rows of the batch in their order, across devices",
         _OF_BATCH,
     ),
     _contract("dropless", "no capacity: every choice is admitted", _DROPLESS),
     _contract("balanced", "a shared expert; a router bias that the load moves; losses row by row", _BALANCED),
-    _contract("uneven", "six experts, on axes that do not divide them too", _UNEVEN),
+    _contract("uneven", "six experts, also on axes that do not divide six", _UNEVEN),
     *(_gates("softmax", before, normalized) for before in (False, True) for normalized in (False, True)),
-    _contract("gates_sigmoid_raw_before", "raw sigmoid gates before the experts, and a shared one", _BEFORE),
+    _contract(
+        "gates_sigmoid_raw_before", "unnormalized sigmoid gates before the experts, and a shared expert", _BEFORE
+    ),
     _contract(
         "routed",
         "the routing is prescribed: experts overloaded, idle, with one token",

@@ -93,11 +93,14 @@ CONTRACTS = (
         "documents", "packed documents, labels shifted; document starts are passed through all stages", _DOCUMENTS
     ),
     _contract(
-        "dropout", "masks are those of the rows, whatever their microbatch", _DROPOUT, relations=("accumulation",)
+        "dropout",
+        "dropout masks depend on the seed of a row, not on its microbatch",
+        _DROPOUT,
+        relations=("accumulation",),
     ),
     _contract(
         "dropout_recomputed",
-        "a layer that is computed again drops the same elements again",
+        "a recomputed layer applies the same dropout mask",
         _DROPOUT,
         replace(SGD, recompute="layer"),
         relations=("recompute",),
@@ -111,7 +114,7 @@ CONTRACTS = (
     ),
     _contract(
         "decay_groups",
-        "biases are not decayed, on whatever rank and in whatever vector they lie",
+        "biases are not decayed, on any rank and in any packed vector",
         _SMALL,
         replace(ADAMW, decays="weights", weight_decay=0.25, clip_norm=0.125),
     ),
@@ -123,7 +126,7 @@ CONTRACTS = (
     ),
     _contract(
         "saved",
-        "every stage is saved with its slots and master weights, loaded into other stages, and training goes on",
+        "every stage is saved with its slots and master weights, loaded into other stages, and training continues",
         _MODEL,
         replace(ADAMW, precision=Precision(master="float32")),
         rows=48,
@@ -138,7 +141,7 @@ CONTRACTS = (
     ),
     _contract(
         "refused",
-        "rows that make no equal microbatches are refused by name of both numbers",
+        "rows that make no equal microbatches are refused, and the message has both numbers",
         _SMALL,
         _microbatches(6, SGD),
         rows=8,

@@ -171,7 +171,7 @@ CONTRACTS = (
     *_SAME,
     _contract(
         "layer_dropout",
-        "a decoder layer that drops out: every device draws its own tokens' masks",
+        "a decoder layer with dropout: every device draws the masks of its own tokens",
         _LAYER,
         length=7,
     ),
@@ -231,7 +231,7 @@ CONTRACTS = (
     ),
     _contract(
         "opposed_queries",
-        "queries that move keys and values apart: their gradients, summed round the ring in bfloat16, lose the rest",
+        "gradients of keys and values that cancel: a sum round the ring in bfloat16 loses the rest",
         _OPPOSED_QUERIES,
         batches=opposed_tokens,
     ),
@@ -244,7 +244,7 @@ CONTRACTS = (
     ),
     _contract(
         "context_layer_recomputed",
-        "the same, computed again in the backward pass: the row goes round once more",
+        "the same with recomputation: keys and values go round the ring once more",
         replace(_LAYER, documents=True),
         RECOMPUTED,
     ),

@@ -40,14 +40,20 @@ SUITE = Suite(
     contracts=CONTRACTS,
     implementations=(
         _registered("jax-shard_map", "jax_manual.sequence_parallel", "Megatron sequence parallelism under shard_map"),
-        _registered("jax-ring_matmul", "jax_manual.ring_matmul", "the same, gathered round a ring of products"),
+        _registered(
+            "jax-ring_matmul", "jax_manual.ring_matmul", "the same, gathers overlapped with products in a ring"
+        ),
         _registered("jax-ring", "jax_manual.ring", "ring attention, contiguous shards", *_ROWS),
-        _registered("jax-zigzag", "jax_manual.zigzag", "ring attention, an early and a late chunk each", *_ROWS),
+        _registered(
+            "jax-zigzag", "jax_manual.zigzag", "zigzag ring attention, an early and a late chunk per device", *_ROWS
+        ),
         _registered("jax-ulysses", "jax_manual.ulysses", "all-to-all between tokens and heads", *_ROWS),
         _registered("jax-automatic", "jax_automatic.transformer", "sharding annotations, partitioned by XLA", *_ROWS),
         _registered("torch-collectives", "torch_manual.sequence_parallel", "Megatron sequence parallelism"),
         _registered("torch-ring", "torch_manual.ring", "ring attention, contiguous shards", *_ROWS),
-        _registered("torch-zigzag", "torch_manual.zigzag", "ring attention, an early and a late chunk each", *_ROWS),
+        _registered(
+            "torch-zigzag", "torch_manual.zigzag", "zigzag ring attention, an early and a late chunk per device", *_ROWS
+        ),
         _registered("torch-ulysses", "torch_manual.ulysses", "all-to-all between tokens and heads", *_ROWS),
         _registered(
             "torch-dtensor",

@@ -200,7 +200,7 @@ CONTRACTS = (
     _contract("language_model_untied", "decoder language model, own head, fused QKV, AdamW", _UNTIED, ADAMW),
     _contract(
         "language_model_saved",
-        "fused projections are saved from one number of ranks, loaded on another, and training goes on",
+        "fused projections are saved from one number of ranks, loaded on another, and training continues",
         _FUSED,
         replace(ADAMW, accumulation=3, steps=4),
         relations=("initial values", "checkpoint"),

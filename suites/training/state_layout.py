@@ -23,35 +23,35 @@ Array = TypeVar("Array", bound=Any)
 class ShardedTraining(Implementation):
     """A training step whose parameters and rows are sharded over mesh axes. A suite overrides the placements."""
 
-    row_axes: ClassVar[tuple[str, ...]] = ("data",)  # the axes that divide the rows of a batch
-    token_axes: ClassVar[tuple[str, ...]] = ()  # the axes that divide the tokens of a row
-    model_axes: ClassVar[tuple[str, ...]] = ()  # the axes that divide parameters
+    row_axes: ClassVar[tuple[str, ...]] = ("data",)  # the axes that shard the rows of a batch
+    token_axes: ClassVar[tuple[str, ...]] = ()  # the axes that shard the tokens of a row
+    model_axes: ClassVar[tuple[str, ...]] = ()  # the axes that shard parameters
 
     @property
     def data_axes(self) -> tuple[str, ...]:
-        """The axes that divide the data: losses and gradients are summed over them."""
+        """The axes that shard the data: losses and gradients are summed over them."""
         return (*self.row_axes, *self.token_axes)
 
     # Dtypes, by name. In a float64 case everything is float64.
 
     @property
     def stored_dtype(self) -> str:
-        """In which parameters lie between steps."""
+        """Dtype of the stored parameters between steps."""
         return self.contract.recipe.precision.dtype("parameters", self.dtype)
 
     @property
     def gradient_dtype(self) -> str:
-        """In which gradients are added up over slices, and reported."""
+        """Dtype in which gradients are accumulated over slices and reported."""
         return self.contract.recipe.precision.dtype("gradients", self.dtype)
 
     @property
     def reduction_dtype(self) -> str:
-        """In which gradients are summed over devices."""
+        """Dtype of the reduction of gradients over devices."""
         return self.contract.recipe.precision.dtype("reduction", self.dtype)
 
     @property
     def master_dtype(self) -> str | None:
-        """Of the copy of the parameters that the optimizer updates; None where it updates the parameters themselves."""
+        """Dtype of the master copy that the optimizer updates; None where it updates the parameters themselves."""
         declared = self.contract.recipe.precision.master
         return "float64" if declared and self.dtype == "float64" else declared
 
@@ -76,7 +76,7 @@ class ShardedTraining(Implementation):
     # Where things lie.
 
     def placements(self, name: str) -> Placements:
-        """How a parameter is stored."""
+        """Placements of a stored parameter."""
         return {}
 
     def positions(self, name: str) -> Positions:
@@ -84,31 +84,31 @@ class ShardedTraining(Implementation):
         return {}
 
     def gradient_placements(self, name: str) -> Placements:
-        """How the gradient of a parameter lies when it is reduced, clipped and reported."""
+        """Placements of the gradient of a parameter after its reduction: for clipping and reporting."""
         return self.placements(name)
 
     def gradient_positions(self, name: str) -> Positions:
         return self.positions(name)
 
     def slot_placements(self, name: str) -> Placements:
-        """How the optimizer slots of a parameter are stored."""
+        """Placements of the optimizer slots of a parameter."""
         return self.placements(name)
 
     def slot_positions(self, name: str) -> Positions:
         return self.positions(name)
 
     def slot_axes(self, name: str) -> tuple[str, ...]:
-        """The axes that divide the optimizer slots of a parameter."""
+        """The axes that shard the optimizer slots of a parameter."""
         placements = self.slot_placements(name)
         sharded = (axis for axis in self.mesh.axes if sharded_dim(placements.get(axis, "R")) is not None)
         return tuple(axis for axis in sharded if self.mesh.size(axis) > 1)
 
     def row_placements(self) -> Placements:
-        """How rows, and the tokens in them, are sharded: those of the batch, and of every observation that has rows."""
+        """Placements of rows and their tokens: of the batch, and of every observation that has rows."""
         return dict.fromkeys(self.row_axes, "S(0)") | dict.fromkeys(self.token_axes, "S(1)")
 
     def batch_placements(self, key: str) -> Placements:
-        """How a key of the batch arrives; a seed belongs to a row as a whole."""
+        """Placements of a key of the batch; seeds are per row and not sharded by token."""
         return dict.fromkeys(self.row_axes, "S(0)") if key == "seeds" else self.row_placements()
 
     def batch_positions(self, key: str) -> Positions:
@@ -126,7 +126,7 @@ class ShardedTraining(Implementation):
         shape = self.batch_shapes["mask"]
         return shape[1] if len(shape) > 1 else 1
 
-    # Real numbers that enter the model, for the loss has a gradient with respect to them.
+    # Floating-point inputs: the loss has a gradient with respect to them.
 
     @property
     def real_inputs(self) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ class ShardedTraining(Implementation):
         return real_inputs(self.contract.model)
 
     def input_placements(self, key: str) -> Placements:
-        """How the gradient with respect to a key of the batch lies: as the key arrives."""
+        """Placements of the gradient with respect to a key of the batch: those of the key."""
         return self.batch_placements(key)
 
     def input_positions(self, key: str) -> Positions:

@@ -1,4 +1,4 @@
-"""The table of faults, third part: what torch makes easy to get wrong, FSDP2 above all."""
+"""The table of faults, third part: mistakes in the use of torch's own tools, mostly of FSDP2."""
 
 from __future__ import annotations
 

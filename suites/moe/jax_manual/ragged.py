@@ -1,4 +1,4 @@
-"""Dropless exchange: choices in the order of their experts, and every expert computes what came to it and no more.
+"""Dropless exchange: choices are sorted by expert, and an expert computes the tokens sent to it and no others.
 
 A program has fixed shapes: a device sends every other one as many rows as it could have at most, and the numbers of
 those that count. On arrival they are put in the order of the experts here, for one grouped product.

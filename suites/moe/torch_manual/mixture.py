@@ -1,4 +1,4 @@
-"""A mixture of experts: router, gates and auxiliary losses. How tokens come to their experts, a subclass says.
+"""A mixture of experts: router, gates and auxiliary losses. Subclasses define the exchange of tokens.
 
 B: rows  S: tokens of a row  D: hidden  E: experts  K: choices of a token
 """
@@ -156,7 +156,7 @@ class MixtureBlock(ExpertLayout, DecoderLayers):
             observed[f"metrics/{term}"], loss = share, loss + share
         return loss, weight, observed
 
-    # What the training step must know.
+    # Overrides of the training step.
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         return self.with_terms(*super().forward(p, batch))  # type: ignore[safe-super]

@@ -1,7 +1,7 @@
 """The executor: runs any schedule in one program, tick after tick, forward and backward passes alike.
 
 In every tick each device does its piece of work (a branch of one `switch`), then the results move along the pipeline
-axis (`ppermute`). A stage keeps what entered it, and computes its forward pass again in its backward pass, as GPipe
+axis (`ppermute`). A stage keeps its input and recomputes its forward pass in the backward pass, as GPipe
 does (Huang et al., section 2.3): what is kept of a microbatch is one slot.
 
 b: rows of a microbatch  M: microbatches  L: length of a parameter vector

@@ -34,12 +34,12 @@ class PackedTraining(Stages, ShardMapTraining):
 
     @cached_property
     def stored_vector(self) -> Vector:
-        """As parameters, optimizer slots and finished gradients lie."""
+        """The layout of parameters, optimizer slots and reduced gradients."""
         return self.vector(self.placements, self.positions)
 
     @cached_property
     def computed_vector(self) -> Vector:
-        """As stages compute with parameters."""
+        """The layout of the parameters that stages compute with."""
         return self.stored_vector
 
     def vector(self, placements: Callable[[str], Placements], positions: Callable[[str], Positions]) -> Vector:

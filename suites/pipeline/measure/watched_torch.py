@@ -1,4 +1,4 @@
-"""Torch pipelines that watch themselves: when each piece of work ran, and how much autograd kept for it.
+"""Torch pipelines that record when each piece of work ran, and how much autograd kept for it.
 
 The figures leave as observations `watched/<what>/<rank>`, which only the rank that they belong to has.
 """

@@ -1,7 +1,7 @@
 """The executor: every rank carries out its own lane of the schedule, one event after the other.
 
-Messages block: who sends waits until it is taken, who receives until it is there. A forward pass leaves its graph
-behind; the backward pass of the same microbatch uses it up.
+Messages block: a send until it is received, a receive until the message arrives. A forward pass keeps its autograd
+graph until the backward pass of the same microbatch.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class OtherMaskInBackward(Conforming):
 
 
 class GradientNotCollected(Conforming):
-    """The gradient that enters the projections is the one before the all-to-all that should bring it home."""
+    """The gradient of the projections is taken from before the all-to-all that returns it to its rank."""
 
     def tokens_to_heads(self, x):
         return _ExchangeForwards.apply(x, super().tokens_to_heads)

@@ -69,7 +69,7 @@ TOKENS = (
     ),
     Fault(
         id="fix-valid-only-for-one-flag",
-        summary="A sum of gradients that is needed without sequence parallelism is done besides the gather's own.",
+        summary="The gradient sum of plain tensor parallelism is kept although the gather already sums.",
         bites="sequence parallelism on; right with it off",
         sources=github("NVIDIA/Megatron-LM#6839"),
         planted=tokens("tokens:GradientSummedAtBothGates"),

@@ -48,7 +48,7 @@ class NormGradientSummedTwice(Conforming):
 
 
 class GradientSummedAtBothGates(Conforming):
-    """What enters a block is gathered, which sums its gradient, and its gradient is summed besides."""
+    """The input of a block is gathered, which already sums its gradient, and the gradient is summed again."""
 
     def enter_block(self, x):
         return self.copy_to_tensor(super().enter_block(x))

@@ -23,7 +23,7 @@ from suites.training.traffic import Transfer
 
 
 class LogSumExp(NamedTuple):
-    """log(sum(exp(scores))) [B, K, G, S] as an unevaluated sum: added up, scores in the hundreds would cost digits."""
+    """log(sum(exp(scores))) [B, K, G, S] as an unevaluated sum: adding it up would lose digits of large scores."""
 
     largest: jax.Array  # of the scores; 0 where there are none
     rest: jax.Array  # the log of the sum relative to it; -infinity where there are none
@@ -64,7 +64,7 @@ class Ring(ContextParallel):
         return _attend(self, q_BSKGE, k_BTKE, v_BTKE, own).reshape(q_BSHE.shape).astype(q_BSHE.dtype)
 
     def ring_forward(self, q_BSKGE: jax.Array, block: Block) -> Partial:
-        """Attention of the queries at hand to every block; what each block adds is merged as it comes by."""
+        """Attention of the queries at hand to every block; the partial result of each block is merged as it arrives."""
         own = block.tokens
         merged = self.block_attention(q_BSKGE, block.k, block.v, self.visible_block(own, own))
         for _ in range(self.context_size() - 1):
@@ -76,7 +76,7 @@ class Ring(ContextParallel):
     def ring_backward(
         self, q_BSKGE: jax.Array, block: Block, result: Partial, g_BSKGE: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Gradients of q, k and v. Those of keys and values travel with their block, and come home with the last pass.
+        """Gradients of q, k and v. Those of keys and values travel with their block, and return with the last pass.
 
         Every block's weights are exp(scores - log-sum-exp of the whole row), so no block needs another.
         """

@@ -26,7 +26,7 @@ class RingMatmul(SequenceParallel):
     """Law: y = gather(x) w; the gradient of x is reduce-scatter(g w'), that of w is gather(x)' g."""
 
     def enter_block(self, x: jax.Array) -> jax.Array:
-        """Nothing yet: each product gathers for itself."""
+        """No gather here: each product gathers its own tokens."""
         return x
 
     def column_linear(self, x: jax.Array, name: str, p: Named) -> jax.Array:

@@ -45,7 +45,7 @@ class SequenceParallel(TokenLayout, TensorParallel):
         return scatter_along(y, self.tensor_axis, self.token_dim) if self.tensor_size() > 1 else y
 
     def is_partial(self, name: str) -> bool:
-        """Whatever is replicated over the axis meets other tokens, or other heads, on each device."""
+        """Replicated parameters are applied to other tokens or heads on each device, so their gradients are partial."""
         return self.tensor_size() > 1 and self.tensor_axis not in self.placements(name)
 
     # Where tokens stand.

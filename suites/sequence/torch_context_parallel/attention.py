@@ -121,7 +121,7 @@ class Attention(ZigzagOrder, attention.Attention):
             )
 
     def require_causal(self) -> None:
-        """Ask torch itself, with a small example: what it says depends on the device."""
+        """Runs a small example, since torch's support depends on the device."""
         size = self.context_size()
         x = torch.zeros(1, 1, 2 * size, 8, dtype=self.compute, device=self.device_mesh.device_type)
         with self.sharded([x], dim=2):
@@ -136,7 +136,7 @@ class Attention(ZigzagOrder, attention.Attention):
         return dict.fromkeys(self.row_axes, "S(0)")
 
     def input_placements(self, key: str) -> Placements:
-        """Where torch has put it by then."""
+        """The placements that torch's context_parallel gives it."""
         return self.row_placements()
 
     def input_positions(self, key: str) -> Positions:

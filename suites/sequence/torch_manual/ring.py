@@ -22,7 +22,7 @@ from suites.training.traffic import Transfer
 
 
 class LogSumExp(NamedTuple):
-    """log(sum(exp(scores))) [B, K, G, S] as an unevaluated sum: added up, scores in the hundreds would cost digits."""
+    """log(sum(exp(scores))) [B, K, G, S] as an unevaluated sum: adding it up would lose digits of large scores."""
 
     largest: Tensor  # of the scores; 0 where there are none
     rest: Tensor  # the log of the sum relative to it; -infinity where there are none
@@ -61,7 +61,7 @@ class Ring(ContextParallel):
         return out_BSKGE.flatten(2, 3).to(q_BSHE.dtype)
 
     def ring_forward(self, q_BSKGE: Tensor, block: Block) -> Partial:
-        """Attention of the queries at hand to every block; what each block adds is merged as it comes by."""
+        """Attention of the queries at hand to every block; the partial result of each block is merged as it arrives."""
         own = block.tokens
         merged = self.block_attention(q_BSKGE, block.k, block.v, self.visible_block(own, own))
         for _ in range(self.context_size() - 1):
@@ -73,7 +73,7 @@ class Ring(ContextParallel):
     def ring_backward(
         self, q_BSKGE: Tensor, block: Block, result: Partial, g_BSKGE: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of q, k and v. Those of keys and values travel with their block, and come home with the last pass.
+        """Gradients of q, k and v. Those of keys and values travel with their block, and return with the last pass.
 
         Every block's weights are exp(scores - log-sum-exp of the whole row), so no block needs another.
         """
@@ -170,7 +170,7 @@ class Ring(ContextParallel):
         key = max(self.contract.model.num_kv_heads // self.tensor_size(), 1) * self.contract.model.head_size
         for phase in (*self.attention_phases(), "backward"):
             yield from self.round_transfers(phase, key)
-        calls = 2 * self.context_size() * self.attentions()  # gradients of keys and of values, all the way home
+        calls = 2 * self.context_size() * self.attentions()  # gradients of keys and of values, back to their rank
         yield self.each_row("permute", "backward", key, self.master, calls)
 
     def round_transfers(self, phase: str, key: int) -> Iterator[Transfer]:

@@ -42,7 +42,7 @@ class SequenceParallel(StreamTokens, TensorParallel):
         return ScatterAlong.apply(y, self.axis(self.tensor_axis), self.token_dim) if self.tensor_size() > 1 else y
 
     def is_partial(self, name: str) -> bool:
-        """Whatever is replicated over the axis meets other tokens, or other heads, on each rank."""
+        """Replicated parameters are applied to other tokens or heads on each rank, so their gradients are partial."""
         return self.tensor_size() > 1 and self.tensor_axis not in self.placements(name)
 
     def require_supported(self) -> None:

@@ -69,7 +69,7 @@ class AttentionBlock(LinearLayers, Tokens):
         return super().sum_gradient(name, g)
 
     def is_partial(self, name: str) -> bool:
-        """Whether a replicated parameter meets other heads on each device."""
+        """Whether a replicated parameter is applied to other heads on each device, so that its gradient is partial."""
         return name.endswith((".query_norm.scale", ".key_norm.scale"))
 
     def require_supported(self) -> None:

@@ -64,7 +64,7 @@ split_to.defvjp(
 class TensorParallel(TensorLayout, ShardMapTraining):
     """A training step with parameters sharded over the tensor axis; an axis of size 1 communicates nothing."""
 
-    model_axes: ClassVar[tuple[str, ...]] = ("tensor",)  # the axes that divide parameters
+    model_axes: ClassVar[tuple[str, ...]] = ("tensor",)  # the axes that shard parameters
 
     def axis_rank(self, axis: str) -> jax.Array | int:
         """This device's place along a mesh axis."""
@@ -100,7 +100,7 @@ class TensorParallel(TensorLayout, ShardMapTraining):
         x = jax.lax.stop_gradient(x)
         return jax.lax.pmax(x, self.tensor_axis) if self.tensor_size() > 1 else x
 
-    # What the training step must know of the axis.
+    # Overrides of the training step for the axis.
 
     def sum_over_model(self, x: jax.Array) -> jax.Array:
         return self.sum_over(self.model_axes, x)
@@ -129,7 +129,7 @@ class TensorParallel(TensorLayout, ShardMapTraining):
         return super().sum_gradient(name, g)
 
     def is_partial(self, name: str) -> bool:
-        """Whether a replicated parameter meets other activations on each device of the axis."""
+        """Whether a replicated parameter is applied to other activations on each device: its gradient is partial."""
         return False
 
     def sum_repeats(self, name: str, g: jax.Array) -> jax.Array:

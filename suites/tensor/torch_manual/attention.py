@@ -68,7 +68,7 @@ class AttentionBlock(LinearLayers, Tokens):
         return super().sum_gradient(name, g)
 
     def is_partial(self, name: str) -> bool:
-        """The scale of a head norm meets other heads on each rank."""
+        """The scale of a head norm is applied to other heads on each rank."""
         return super().is_partial(name) or name.endswith((".query_norm.scale", ".key_norm.scale"))
 
     def require_supported(self) -> None:

@@ -114,7 +114,7 @@ class TensorParallel(TensorLayout, CollectiveTraining):
         """Maximum, a constant to differentiation."""
         return self.axis(self.tensor_axis).all_reduce(x.detach(), dist.ReduceOp.MAX)
 
-    # What the training step must know of the axis.
+    # Overrides of the training step for the axis.
 
     def positions(self, name: str) -> Positions:
         """Cached, since every step asks for it."""
@@ -158,7 +158,7 @@ class TensorParallel(TensorLayout, CollectiveTraining):
         return super().sum_gradient(name, g)
 
     def is_partial(self, name: str) -> bool:
-        """Whether a replicated parameter meets other activations on each rank of the axis."""
+        """Whether a replicated parameter is applied to other activations on each rank: its gradient is partial."""
         return False
 
     def transfers(self) -> Iterator[Transfer]:
