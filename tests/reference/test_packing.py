@@ -52,12 +52,12 @@ def test_new_keys_leave_the_others_alone():
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(rows=st.integers(1, 12), length=st.integers(2, 11), seed=st.integers(0, 10**6))
 def test_documents(rows, length, seed):
-    starts = document_starts(generator(seed, "documents"), rows, length)
-    counts = starts.sum(axis=1)
-    assert set(np.unique(starts)) <= {0, 1}
-    assert starts[:, 0].all()
+    document_starts_BS = document_starts(generator(seed, "documents"), rows, length)
+    counts = document_starts_BS.sum(axis=1)
+    assert set(np.unique(document_starts_BS)) <= {0, 1}
+    assert document_starts_BS[:, 0].all()
     assert counts[0] == 2
-    assert starts[0, length // 2] == 1
+    assert document_starts_BS[0, length // 2] == 1
     assert counts.max() <= 4
     assert rows == 1 or counts.min() == 1
 
