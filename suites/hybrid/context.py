@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-Conforming: Any = object  # a pipeline in front of a language model with sharded tokens
+Conforming: Any = object  # a pipelined language model with sharded tokens
 
 
 class ContextInStages(Conforming):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from conformance.contract.implementation import Unsupported
 from suites.moe.layout import TERMS
 
-Conforming: Any = object  # a pipeline in front of an exchange of tokens, in front of a language model
+Conforming: Any = object  # a pipelined language model with expert parallelism
 
 
 class MixtureInStages(Conforming):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from conformance.contract.placements import Placements
 
-Conforming: Any = object  # fully sharded state, in front of an exchange, in front of a model with a sharded stream
+Conforming: Any = object  # full sharding and expert parallelism of a model with a sharded stream
 
 
 class MixtureInStream(Conforming):

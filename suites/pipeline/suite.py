@@ -12,7 +12,7 @@ _SCHEDULES = {
     "gpipe": ("gpipe", "all forward passes, then all backward passes"),
     "1f1b": ("one_f_one_b", "one forward and one backward pass in turns"),
     "interleaved": ("interleaved", "two chunks of the model on every rank"),
-    "zb-h1": ("zero_bubble", "gradients of weights put off"),
+    "zb-h1": ("zero_bubble", "weight gradients deferred"),
     "zbv": ("zbv", "two chunks on every rank, laid out as a V, weight gradients deferred"),
 }
 _TORCH_SCHEDULES = {

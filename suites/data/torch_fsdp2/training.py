@@ -1,6 +1,6 @@
 """Fully sharded data parallelism by torch's `fully_shard` (FSDP2), hybrid sharding on a mesh of data x fsdp.
 
-The law is that of ZeRO stage 3; FSDP2 decides when to gather and to reduce. State lies as DTensor cuts it: chunks along
+The law is that of ZeRO stage 3; FSDP2 decides when to gather and to reduce. State is cut as by DTensor: chunks along
 dim 0, the last ones shorter or empty, none padded. Slices before the last are not reduced (`no_sync`): their gradients
 are added up whole on each rank.
 Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html

@@ -14,7 +14,7 @@ from suites.moe.layout import is_expert
 from suites.pipeline.jax_manual.packing import PACKED
 from suites.training.jax.state import Named
 
-Conforming: Any = object  # a pipeline in front of an exchange of tokens
+Conforming: Any = object  # a pipeline with expert parallelism
 
 
 class PackedMixture(Conforming):
