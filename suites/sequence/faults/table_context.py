@@ -6,7 +6,7 @@ from conformance.cases.fault import Fault
 from suites.sequence.faults.targets import CUBE, LONG, each, ring, ulysses, zigzag
 from suites.tensor.faults.targets import github
 
-NOT_ALONE = "disappears when the axis has size 1"
+NOT_ALONE = "goes away when the axis has size 1"
 SEAMS = "wrong only where shards meet"
 
 ATTENTION = (

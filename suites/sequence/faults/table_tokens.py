@@ -141,7 +141,7 @@ TOKENS = (
         contract="sequence/swiglu",
         meshes=("data=2,tensor=4", "data=2,tensor=3"),
         axis="tensor",
-        causes=("disappears when the axis has size 1",),
+        causes=("goes away when the axis has size 1",),
     ),
     Fault(
         id="dropout-mask-per-tensor-rank",
