@@ -27,7 +27,7 @@ class Architecture:
 
     With experts, the feed-forward block of decoder layer i is a mixture where i % moe_every == moe_every - 1; the layer
     of kind `layer` has number 0. `fused_gate_up` and `adapter` are of dense blocks only. What the fields of a mixture
-    mean, `reference/{jax,torch}/routing.py` says law by law.
+    mean, `reference/{jax,torch}/routing.py` defines.
     """
 
     kind: str
@@ -39,8 +39,8 @@ class Architecture:
     channels: tuple[int, ...] = ()  # convolution: output channels of every convolution
     strides: tuple[int, ...] = ()  # convolution: of every convolution, over height and width
     layers: int = 0
-    heads: int = 0
-    kv_heads: int = 0
+    num_heads: int = 0
+    num_kv_heads: int = 0
     head_size: int = 0
     ffn: int = 0
     vocabulary: int = 0
@@ -49,12 +49,12 @@ class Architecture:
     positions: str = "rotary"  # or "sinusoidal" (added to the embedding) or "none"
     fused_qkv: bool = False
     fused_gate_up: bool = False
-    head_norm: bool = False  # RMS norm over each query and key head, one gain shared by all heads
+    head_norm: bool = False  # RMS norm over each query and key head, one scale shared by all heads
     bias: bool = True
     tied: bool = False
     causal: bool = True  # attention: a query sees no later key
     fused_gradient: bool = False  # attention is differentiated as fused kernels do it: equal, but rounded elsewhere
-    documents: bool = False  # rows hold several documents, begun where `starts` of the batch is 1; none sees another
+    documents: bool = False  # rows hold several documents (`document_starts` of the batch); none sees another
     shift_labels: bool = False  # language_model: the target of a token is the next token of its row, not a batch key
     dropout: float = 0.0  # rate, of what joins a residual stream: embedding and blocks; from the `seeds` of the batch
     adapter: int = 0  # feedforward: rank of a low-rank adapter beside the last linear map
@@ -68,7 +68,7 @@ class Architecture:
     shared_ffn: int = 0  # width of one more expert that serves every token; 0: there is none
     scores: str = "softmax"  # of the router's logits over experts, or "sigmoid" of each
     normalized_gates: bool = False  # a gate is the score by the sum of the scores of the chosen, not the score itself
-    gates_before: bool = False  # a gate multiplies what its expert reads, not what it says
+    gates_before: bool = False  # a gate multiplies the input of its expert, not its output
     capacity_factor: float = 0.0  # an expert has ceil(factor * tokens * top_k / experts) places; 0: no limit
     capacity_scope: str = "row"  # tokens and places are those of each row by itself, or of the whole "batch" (a slice)
     router_bias: bool = False  # a number per expert that joins the scores in the choice and nowhere else
@@ -104,7 +104,7 @@ def shapes(model: Architecture) -> Shapes:
     if model.kind == "convolution":
         return _convolution(model)
     if model.kind == "contrastive":
-        return _feedforward("left", model) | _feedforward("right", model) | {"logit_scale.gain": (1,)}
+        return _feedforward("left", model) | _feedforward("right", model) | {"logit_scale.scale": (1,)}
     raise ValueError(
         f"Unknown kind of model '{model.kind}': linear, attention, feedforward, moe, layer, language_model, "
         "perceptron, convolution or contrastive."
@@ -137,7 +137,7 @@ def mixtures(model: Architecture) -> tuple[str, ...]:
 def places(model: Architecture, length: int) -> int | None:
     """How many of so many tokens an expert takes, those of a row or of a whole slice of a batch; None: all of them.
 
-    Counted by rows it knows nothing of a mesh; counted over a slice it needs all devices that have rows of it.
+    A capacity per row is independent of the mesh; one per slice needs the counts of all devices with rows of the slice.
     Source: Fedus et al., Switch Transformers, equation 3.
     """
     if not model.capacity_factor:
@@ -146,12 +146,12 @@ def places(model: Architecture, length: int) -> int | None:
 
 
 def is_router_bias(name: str) -> bool:
-    """Is this parameter one that no gradient, optimizer or weight decay moves, but the load of the experts?"""
+    """Whether this parameter is a router bias, which is updated by the load of the experts instead of gradients."""
     return name.endswith(".router.bias")
 
 
 def is_weight(name: str) -> bool:
-    """Is this parameter a matrix, an embedding or a kernel, alone or stacked, and neither a bias nor a gain?"""
+    """Is this parameter a matrix, an embedding or a kernel, alone or stacked, and neither a bias nor a scale?"""
     return name.endswith(".weight")
 
 
@@ -160,38 +160,38 @@ def _linear(name: str, inputs: int, outputs: int, bias: bool) -> Shapes:
 
 
 def _norm(name: str, model: Architecture) -> Shapes:
-    gain: Shapes = {f"{name}.gain": (model.hidden,)}
-    return gain | {f"{name}.bias": (model.hidden,)} if model.norm == "layer" else gain
+    scale: Shapes = {f"{name}.scale": (model.hidden,)}
+    return scale | {f"{name}.bias": (model.hidden,)} if model.norm == "layer" else scale
 
 
 def _attention(name: str, model: Architecture) -> Shapes:
     """Fused QKV holds [query heads | key heads | value heads] along its output dim."""
-    query, key = model.heads * model.head_size, model.kv_heads * model.head_size
+    query, key = model.num_heads * model.head_size, model.num_kv_heads * model.head_size
     if model.fused_qkv:
-        found = _linear(f"{name}.qkv", model.hidden, query + 2 * key, model.bias)
+        parameters = _linear(f"{name}.qkv", model.hidden, query + 2 * key, model.bias)
     else:
-        found = _linear(f"{name}.query", model.hidden, query, model.bias)
-        found |= _linear(f"{name}.key", model.hidden, key, model.bias)
-        found |= _linear(f"{name}.value", model.hidden, key, model.bias)
+        parameters = _linear(f"{name}.query", model.hidden, query, model.bias)
+        parameters |= _linear(f"{name}.key", model.hidden, key, model.bias)
+        parameters |= _linear(f"{name}.value", model.hidden, key, model.bias)
     if model.head_norm:
-        found |= {f"{name}.query_norm.gain": (model.head_size,), f"{name}.key_norm.gain": (model.head_size,)}
-    return found | _linear(f"{name}.output", query, model.hidden, model.bias)
+        parameters |= {f"{name}.query_norm.scale": (model.head_size,), f"{name}.key_norm.scale": (model.head_size,)}
+    return parameters | _linear(f"{name}.output", query, model.hidden, model.bias)
 
 
 def _feedforward(name: str, model: Architecture) -> Shapes:
     """Fused gate-up holds [gate | up] along its output dim; an adapter is two matrices without a bias."""
     if model.activation == "gelu":
-        found = _linear(f"{name}.up", model.hidden, model.ffn, model.bias)
+        parameters = _linear(f"{name}.up", model.hidden, model.ffn, model.bias)
     elif model.fused_gate_up:
-        found = _linear(f"{name}.gate_up", model.hidden, 2 * model.ffn, model.bias)
+        parameters = _linear(f"{name}.gate_up", model.hidden, 2 * model.ffn, model.bias)
     else:
-        found = _linear(f"{name}.gate", model.hidden, model.ffn, model.bias)
-        found |= _linear(f"{name}.up", model.hidden, model.ffn, model.bias)
-    found |= _linear(f"{name}.down", model.ffn, model.hidden, model.bias)
+        parameters = _linear(f"{name}.gate", model.hidden, model.ffn, model.bias)
+        parameters |= _linear(f"{name}.up", model.hidden, model.ffn, model.bias)
+    parameters |= _linear(f"{name}.down", model.ffn, model.hidden, model.bias)
     if model.adapter:
-        found |= _linear(f"{name}.adapter_in", model.ffn, model.adapter, bias=False)
-        found |= _linear(f"{name}.adapter_out", model.adapter, model.hidden, bias=False)
-    return found
+        parameters |= _linear(f"{name}.adapter_in", model.ffn, model.adapter, bias=False)
+        parameters |= _linear(f"{name}.adapter_out", model.adapter, model.hidden, bias=False)
+    return parameters
 
 
 def dense(model: Architecture, ffn: int) -> Architecture:
@@ -201,12 +201,14 @@ def dense(model: Architecture, ffn: int) -> Architecture:
 
 def _mixture(name: str, model: Architecture) -> Shapes:
     """The router has no bias of its logits; an expert has the parameters of a dense block."""
-    found: Shapes = {f"{name}.router.weight": (model.hidden, model.experts)}
+    parameters: Shapes = {f"{name}.router.weight": (model.hidden, model.experts)}
     if model.router_bias:
-        found |= {f"{name}.router.bias": (model.experts,)}
-    one = _feedforward(f"{name}.experts", dense(model, model.ffn))
-    found |= {parameter: (model.experts, *shape) for parameter, shape in one.items()}
-    return found | _feedforward(f"{name}.shared", dense(model, model.shared_ffn)) if model.shared_ffn else found
+        parameters |= {f"{name}.router.bias": (model.experts,)}
+    expert = _feedforward(f"{name}.experts", dense(model, model.ffn))
+    parameters |= {parameter: (model.experts, *shape) for parameter, shape in expert.items()}
+    if model.shared_ffn:
+        parameters |= _feedforward(f"{name}.shared", dense(model, model.shared_ffn))
+    return parameters
 
 
 def _check_mixture(model: Architecture) -> None:
@@ -227,19 +229,19 @@ def _check_mixture(model: Architecture) -> None:
 
 
 def _layer(name: str, model: Architecture, number: int) -> Shapes:
-    found = _norm(f"{name}.attention_norm", model) | _attention(f"{name}.attention", model)
-    found |= _norm(f"{name}.feedforward_norm", model)
+    parameters = _norm(f"{name}.attention_norm", model) | _attention(f"{name}.attention", model)
+    parameters |= _norm(f"{name}.feedforward_norm", model)
     if has_mixture(model, number):
-        return found | _mixture(f"{name}.moe", model)
-    return found | _feedforward(f"{name}.feedforward", model)
+        return parameters | _mixture(f"{name}.moe", model)
+    return parameters | _feedforward(f"{name}.feedforward", model)
 
 
 def _language_model(model: Architecture) -> Shapes:
-    found: Shapes = {"embedding.weight": (model.vocabulary, model.hidden)}
+    parameters: Shapes = {"embedding.weight": (model.vocabulary, model.hidden)}
     for i in range(model.layers):
-        found |= _layer(f"layers.{i}", model, i)
-    found |= _norm("final_norm", model)
-    return found if model.tied else found | {"head.weight": (model.hidden, model.vocabulary)}
+        parameters |= _layer(f"layers.{i}", model, i)
+    parameters |= _norm("final_norm", model)
+    return parameters if model.tied else parameters | {"head.weight": (model.hidden, model.vocabulary)}
 
 
 def _perceptron(model: Architecture) -> Shapes:
@@ -247,10 +249,10 @@ def _perceptron(model: Architecture) -> Shapes:
         raise ValueError(f"A perceptron needs two widths or more, of inputs and of every layer, not {model.widths}.")
     for skip in model.skips:
         _check_skip(skip, model.widths[1:])
-    found: Shapes = {}
+    parameters: Shapes = {}
     for i, (inputs, outputs) in enumerate(pairwise(model.widths)):
-        found |= _linear(f"layers.{i}", inputs, outputs, model.bias)
-    return found
+        parameters |= _linear(f"layers.{i}", inputs, outputs, model.bias)
+    return parameters
 
 
 def _check_skip(skip: tuple[int, int], outputs: tuple[int, ...]) -> None:
@@ -272,8 +274,8 @@ def _convolution(model: Architecture) -> Shapes:
             f"Convolutions need output channels and a stride each, at least one of them, not channels {model.channels} "
             f"and strides {model.strides}."
         )
-    found: Shapes = {}
+    parameters: Shapes = {}
     for i, (inputs, outputs) in enumerate(pairwise((model.image[2], *model.channels))):
         bias: Shapes = {f"convolutions.{i}.bias": (outputs,)} if model.bias else {}
-        found |= {f"convolutions.{i}.weight": (3, 3, inputs, outputs)} | bias
-    return found | _linear("head", model.channels[-1], model.outputs, model.bias)
+        parameters |= {f"convolutions.{i}.weight": (3, 3, inputs, outputs)} | bias
+    return parameters | _linear("head", model.channels[-1], model.outputs, model.bias)

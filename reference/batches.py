@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from reference.architecture import CLASSIFIERS, Architecture
-from reference.cancelling import cancelling_batches
+from reference.byte_corpus import text_batches
+from reference.cancellation import cancelling_batches
 from reference.edges import shard_edges, with_shard_edges
 from reference.packing import completed
 from reference.parameters import Arrays, dyadic_numbers, generator, to_float32_values
-from reference.rows import RAGGED, SKEWED, Valid
-from reference.text import text_batches
+from reference.valid_masks import RAGGED, SKEWED, Valid
 
 __all__ = [
     "cancelling_batches",
@@ -40,7 +40,7 @@ def random_batches(
 ) -> list[Arrays]:
     """One batch per step, all different. `length` counts the tokens of a row, where a row has tokens.
 
-    Law: all rows differ; floats are float64 arrays of float32 values, or k/4 with `dyadic`; mask and padding hold 0
+    Law: all rows differ; floats are float64 arrays of float32 values, or k/4 with `dyadic`; masks hold 0
     and 1. At least one element of a batch is valid. A row of a linear model or a classifier is valid or not (of two or
     more at least one is not), and a power of two are, so that the division of the loss is exact. Elsewhere valid tokens
     are ragged (see `ragged`) and never on padding.
@@ -57,7 +57,7 @@ def skewed_batches(
     """As `random_batches`, but valid tokens lie so that contiguous shards of the rows differ extremely.
 
     Law: of 3 shards or more the first has no valid token at all; of 2 shards the first has few and the second most (see
-    `skewed`): whoever divides by the tokens of a shard divides by zero, and a mean of means is far off.
+    `skewed`): dividing by the valid tokens of a shard divides by zero, and a mean of means is far off.
     """
     names = [f"skewed {step}" for step in range(steps)]
     made = [_batch(model, rows, length, generator(seed, name), SKEWED, dyadic) for name in names]
@@ -77,9 +77,9 @@ def weighted_batches(model: Architecture, rows: int, length: int, seed: int, ste
 
 def _completed(model: Architecture, batch: Arrays, seed: int, step: int) -> Arrays:
     """What else the model reads; where labels are the next tokens, they too reach the edges of shards."""
-    found = completed(model, batch, seed, step)
+    complete = completed(model, batch, seed, step)
     shifted = model.kind == "language_model" and model.shift_labels
-    return with_shard_edges(model, found, seed, step) if shifted else found
+    return with_shard_edges(model, complete, seed, step) if shifted else complete
 
 
 def _batch(model: Architecture, rows: int, length: int, rng: np.random.Generator, valid: Valid, dyadic: bool) -> Arrays:
@@ -90,21 +90,22 @@ def _batch(model: Architecture, rows: int, length: int, rng: np.random.Generator
         return {"inputs": _floats(rng, (rows, 2, model.hidden), dyadic), "mask": valid.whole(rng, rows)}
     if model.kind in CLASSIFIERS:
         return _classified(model, rows, rng, valid, dyadic)
-    mask_BS, padding_BS = valid.tokens(rng, rows, length)
+    mask_BS, attention_mask_BS = valid.tokens(rng, rows, length)
     if model.kind == "language_model":
-        tokens_BS = _ids(rng, model.vocabulary, padding_BS)
+        tokens_BS = _ids(rng, model.vocabulary, attention_mask_BS)
         targets_BS = _ids(rng, model.vocabulary, mask_BS)
         batch = {"tokens": tokens_BS, "targets": targets_BS, "mask": mask_BS}
-        return batch | {"padding": padding_BS} if model.layers else batch
+        return batch | {"attention_mask": attention_mask_BS} if model.layers else batch
     shape = (rows, length, model.hidden)
     batch = {"inputs": _floats(rng, shape, dyadic), "targets": _floats(rng, shape, dyadic), "mask": mask_BS}
-    return batch if model.kind == "feedforward" else batch | {"padding": padding_BS}
+    return batch if model.kind == "feedforward" else batch | {"attention_mask": attention_mask_BS}
 
 
 def _classified(model: Architecture, rows: int, rng: np.random.Generator, valid: Valid, dyadic: bool) -> Arrays:
     """Numbers and a class for each row; the valid rows have the classes at the edges of shards."""
-    one, classes = (model.widths[:1], model.widths[-1]) if model.kind == "perceptron" else (model.image, model.outputs)
-    inputs, mask_B = _floats(rng, (rows, *one), dyadic), valid.whole(rng, rows)
+    perceptron = model.kind == "perceptron"
+    row_shape, classes = (model.widths[:1], model.widths[-1]) if perceptron else (model.image, model.outputs)
+    inputs, mask_B = _floats(rng, (rows, *row_shape), dyadic), valid.whole(rng, rows)
     return {"inputs": inputs, "targets": _ids(rng, classes, mask_B), "mask": mask_B}
 
 

@@ -1,4 +1,4 @@
-"""Ids at the edges of vocabulary shards, where a comparison that is off by one shows and nowhere else.
+"""Ids at the edges of vocabulary shards, where an off-by-one comparison shows.
 
 B: rows  S: tokens of a row
 """
@@ -26,7 +26,7 @@ def with_shard_edges(model: Architecture, batch: Arrays, seed: int, step: int) -
     keeps it in step.
     """
     tokens_BS = batch["tokens"].copy()
-    both_BS = (np.roll(batch["mask"], 1, axis=1) > 0) & (batch.get("padding", np.ones_like(batch["mask"])) > 0)
+    both_BS = (np.roll(batch["mask"], 1, axis=1) > 0) & (batch.get("attention_mask", np.ones_like(batch["mask"])) > 0)
     both_BS[:, 0] = False
     places = generator(seed, f"edges {step}").permutation(np.flatnonzero(both_BS)).tolist()
     _put(_edges(model.vocabulary)[: len(places)], tokens_BS.reshape(-1), places)
@@ -40,17 +40,17 @@ def with_shard_edges(model: Architecture, batch: Arrays, seed: int, step: int) -
 def _put(wanted: list[int], tokens: np.ndarray, places: list[int]) -> None:
     """Write the ids that none of these places holds, and leave one of each that some do hold."""
     held = {int(tokens[place]): place for place in places}
-    free = iter([place for place in places if place not in {held.get(one) for one in wanted}])
-    for one in wanted:
-        if one not in held:
-            tokens[next(free)] = one
+    free = iter([place for place in places if place not in {held.get(token) for token in wanted}])
+    for token in wanted:
+        if token not in held:
+            tokens[next(free)] = token
 
 
 def _edges(vocabulary: int) -> list[int]:
     """The first and the last id of every shard, each once, by axis size."""
-    found = [0, vocabulary - 1]
+    edges = [0, vocabulary - 1]
     for size in _AXIS_SIZES:
         for part in range(1, size):
             cuts = (part * -(-vocabulary // size), part * vocabulary // size)
-            found += [edge for cut in cuts for edge in (cut - 1, cut) if 0 < edge < vocabulary - 1]
-    return list(dict.fromkeys(found))
+            edges += [edge for cut in cuts for edge in (cut - 1, cut) if 0 < edge < vocabulary - 1]
+    return list(dict.fromkeys(edges))

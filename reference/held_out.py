@@ -31,6 +31,6 @@ def evaluated_batches(model: Architecture, rows: int, length: int, seed: int, st
 
 
 def apart(batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(what is trained on, what is evaluated on under its plain keys)."""
+    """(the training batch, the evaluation batch under its plain keys)."""
     training = {key: value for key, value in batch.items() if not key.startswith(PREFIX)}
     return training, {key.removeprefix(PREFIX): value for key, value in batch.items() if key.startswith(PREFIX)}

@@ -22,8 +22,8 @@ _ROWS, _TOKENS = 0, 1  # dims
 def _batches(dim: int, model: Architecture, rows: int, length: int, seed: int, steps: int) -> list[Arrays]:
     """One batch per step. Along `dim` the first and the last quarter are alike and weigh HEAVY and -HEAVY.
 
-    Law: whoever holds no more than a quarter of them sees one weight only, so that its gradients are products like any
-    others. A sum over the quarters, in the order of places or in pairs of places one or two apart, adds a light part to
+    Law: a device with at most a quarter of them has rows of one weight only, so its gradients are ordinary
+    products. A sum over the quarters, in the order of places or in pairs one or two places apart, adds a light part to
     a heavy one before the heavy ones meet. All tokens are valid.
     Raises ValueError for another kind of model, for dropout, and for what does not divide into four.
     """
@@ -41,9 +41,13 @@ def _batch(dim: int, model: Architecture, rows: int, length: int, rng: np.random
     batch = {key: _alike(ids, dim) for key, ids in batch.items()} | {"mask": _weights(shape, dim)}
     if not model.layers:
         return batch
-    starts_BS = np.zeros(shape)
-    starts_BS[:, :: length // 4 if dim == _TOKENS else length] = 1
-    return batch | {"padding": np.ones(shape)} | ({"starts": starts_BS} if model.documents else {})
+    document_starts_BS = np.zeros(shape)
+    document_starts_BS[:, :: length // 4 if dim == _TOKENS else length] = 1
+    return (
+        batch
+        | {"attention_mask": np.ones(shape)}
+        | ({"document_starts": document_starts_BS} if model.documents else {})
+    )
 
 
 def _alike(ids: np.ndarray, dim: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Canonical parameters: dotted name -> numpy array, drawn once, the same for every framework and mesh.
 
-Nothing is zero or one by default. A zero bias, a unit gain or a symmetric weight hides a fault that adds a bias twice,
-forgets a gain or transposes a shard.
+No parameter is drawn as zero or one. A zero bias, a unit scale or a symmetric weight hides a fault that adds a bias
+twice, forgets a scale or transposes a shard.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def draw(shapes: Mapping[str, tuple[int, ...]], seed: int, dyadic: bool = False)
     """Draw every parameter from a generator of its own, so that no draw depends on which other names there are.
 
     Law: float64 arrays whose values float32 holds exactly. Weights are skewed, of mean 0 and deviation 1/sqrt(fan in);
-    biases lie in +-[0.1, 0.5], those of a router in a fiftieth of that; gains lie in [0.5, 1.5]. `dyadic` draws k/4
+    biases lie in +-[0.1, 0.5], those of a router in a fiftieth of that; scales lie in [0.5, 1.5]. `dyadic` draws k/4
     with 1 <= |k| <= 4 instead: sums of products of such numbers are exact in float32 in every order, as long as they
     stay below 2**20.
     """
@@ -61,7 +61,7 @@ def _draw(name: str, shape: tuple[int, ...], seed: int, dyadic: bool) -> np.ndar
     rng = generator(seed, name)
     if dyadic:
         return dyadic_numbers(rng, shape)
-    if name.endswith(".gain"):
+    if name.endswith(".scale"):
         values = rng.uniform(0.5, 1.5, shape)
     elif name.endswith(".bias"):
         values = rng.uniform(0.1, 0.5, shape) * rng.choice([-1.0, 1.0], shape)

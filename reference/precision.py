@@ -36,13 +36,13 @@ def policy(dtype: str, precision: Any) -> Policy:
     A float64 case is all float64, whatever the precision says; it has a master copy where the precision has one.
     Raises ValueError for a dtype without rules.
     """
-    found = _declared(dtype, precision)
-    for name in (dtype, *vars(found).values()):
+    declared = _declared(dtype, precision)
+    for name in (dtype, *vars(declared).values()):
         if name is not None and name not in _BITS:
             raise ValueError(f"No precision rules for dtype '{name}': use one of {', '.join(_BITS)}.")
     if dtype != "float64":
-        return found
-    everything = {field: None if name is None else "float64" for field, name in vars(found).items()}
+        return declared
+    everything = {field: None if name is None else "float64" for field, name in vars(declared).items()}
     return Policy(**everything | {"reduction": None})  # type: ignore[arg-type] # what is not optional is never None
 
 

@@ -32,7 +32,7 @@ class Case:
     contract: str
     implementation: str
     mesh: Mesh
-    dtype: str
+    dtype: Dtype
     seed: int = 0
     devices: str = "emulated"
     fault: str | None = None

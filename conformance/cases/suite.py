@@ -58,8 +58,8 @@ class MatrixRow:
 class Suite:
     """One parallelism: its contracts, implementations, standing matrix and faults.
 
-    mutated   the cases whose collectives are mutated, one by one, to measure the power of the suite
-    absent    known mechanisms that this suite cannot have -> why
+    mutated         the cases whose collectives are mutated, one by one, to measure the power of the suite
+    not_applicable  known mechanisms that this suite cannot have -> why
     """
 
     name: str
@@ -69,7 +69,7 @@ class Suite:
     matrix: tuple[MatrixRow, ...]
     faults: tuple[Fault, ...] = ()
     mutated: tuple[MatrixRow, ...] = ()
-    absent: Mapping[str, str] = field(default_factory=dict)
+    not_applicable: Mapping[str, str] = field(default_factory=dict)
 
     def contract(self, name: str) -> Contract:
         return {contract.name: contract for contract in self.contracts}[name]

@@ -63,7 +63,7 @@ class Recipe:
     betas: tuple[float, float] = (0.875, 0.96875)
     epsilon: float = 1e-2
     weight_decay: float = 0.0625
-    decays: str = "all"  # or "weights": biases and gains (of norms) are a group of their own, which is not decayed
+    decays: str = "all"  # or "weights": biases and scales (of norms) are a group of their own, which is not decayed
     clip_norm: float | None = None
     accumulation: int = 1
     shares: tuple[int, ...] = ()  # relative sizes of the slices of a batch where they are not equal

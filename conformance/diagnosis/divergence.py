@@ -63,7 +63,8 @@ class _Compared:
 
     def first(self, tensor: str | None) -> Intermediate | None:
         """The first wrong value on the way to a tensor that is made of right ones alone."""
-        way = self._way(self.wide.observed[tensor]) if tensor in self.wide.observed else set(self.values)
+        ends = self.wide.observed.get(tensor or "")
+        way = set(self.values) if ends is None else self._way(ends)
         for number in sorted(way):
             value = self.values[number]
             if self._exchanged(value):

@@ -88,8 +88,8 @@ def power(
             planted += _mutations(suite, implementation, used, on_progress)
         asked_last = sorted(planted, key=lambda one: bool(ASKED & {*one.planned}))
         planted = list({one.case.id: one for one in asked_last}.values())
-        absent = {suite.name: dict(suite.absent) for suite in chosen}
-        return PowerTable.of(_rows(planted, _judged(planted, used, on_progress), used), absent)
+        not_applicable = {suite.name: dict(suite.not_applicable) for suite in chosen}
+        return PowerTable.of(_rows(planted, _judged(planted, used, on_progress), used), not_applicable)
 
 
 def _measured_of_theirs(found: Found, workers: Workers, on_progress: Progress) -> PowerTable:

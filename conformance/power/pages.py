@@ -59,9 +59,9 @@ def page(title: str, table: PowerTable) -> Iterator[str]:
         yield from (f"## {heading}", "")
         yield from markdown(COLUMNS, map(_cells, rows)) if rows else ("none",)
         yield ""
-    absent = [one for reasons in table.absent.values() for one in reasons.items()]
+    reasons = [entry for entries in table.not_applicable.values() for entry in entries.items()]
     yield from ("## Not planted here", "")
-    yield from markdown(("mechanism", "why it cannot exist in this suite"), absent) if absent else ("none",)
+    yield from markdown(("mechanism", "why it cannot exist in this suite"), reasons) if reasons else ("none",)
 
 
 def _cells(row: PowerRow) -> Sequence[object]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from conformance.cases.case import Case
+from conformance.cases.case import Case, Dtype
 from conformance.cases.external import framework_of
 from conformance.cases.resolve import resolve
 from conformance.cases.suite import PROFILES, Suite
@@ -21,7 +21,7 @@ from conformance.runner.run import TIMEOUT_SECONDS, run
 from conformance.workers.jobs import Outcome, SitesJob
 from conformance.workers.pool import Workers
 
-DTYPE = "float64"
+DTYPE: Dtype = "float64"
 WITHOUT_LAWS = tuple(check for check in CHECKS if check.name != "relations")
 BY_ANNOTATION = (
     "its program has no collective: what is divided by annotations alone gets its collectives from XLA's partitioner, "

@@ -193,22 +193,22 @@ class PowerTotals:
 class PowerTable:
     """All rows, what is not as expected first, in an order that depends on nothing but names.
 
-    absent    suite -> mechanism -> why it cannot exist there
-    left_out  contract and mesh -> why nothing was planted there in somebody's own class
+    not_applicable  suite -> mechanism -> why it cannot exist there
+    left_out        contract and mesh -> why nothing was planted there in somebody's own class
     """
 
     rows: tuple[PowerRow, ...]
-    absent: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    not_applicable: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
         rows: Iterable[PowerRow],
-        absent: Mapping[str, Mapping[str, str]] | None = None,
+        not_applicable: Mapping[str, Mapping[str, str]] | None = None,
         left_out: Mapping[str, str] | None = None,
     ) -> PowerTable:
-        return cls(rows=tuple(sorted(rows, key=_place)), absent=absent or {}, left_out=left_out or {})
+        return cls(rows=tuple(sorted(rows, key=_place)), not_applicable=not_applicable or {}, left_out=left_out or {})
 
     @property
     def totals(self) -> PowerTotals:
@@ -216,7 +216,8 @@ class PowerTable:
 
     def suite(self, name: str) -> PowerTable:
         return PowerTable(
-            rows=tuple(row for row in self.rows if row.suite == name), absent={name: self.absent.get(name, {})}
+            rows=tuple(row for row in self.rows if row.suite == name),
+            not_applicable={name: self.not_applicable.get(name, {})},
         )
 
     @property
@@ -236,12 +237,17 @@ class PowerTable:
         """This table, with the rows of those implementations in each suite that only the other one has measured."""
         measured = {(row.suite, row.implementation) for row in self.rows}
         kept = [row for row in other.rows if (row.suite, row.implementation) not in measured]
-        return PowerTable.of((*self.rows, *kept), {**other.absent, **self.absent}, self.left_out)
+        return PowerTable.of((*self.rows, *kept), {**other.not_applicable, **self.not_applicable}, self.left_out)
 
     def record(self) -> dict[str, object]:
         """All but the rows."""
         suites = {name: self.suite(name).totals.record() for name in self.suites}
-        return {"totals": self.totals.record(), "suites": suites, "absent": self.absent, "left_out": self.left_out}
+        return {
+            "totals": self.totals.record(),
+            "suites": suites,
+            "absent": self.not_applicable,
+            "left_out": self.left_out,
+        }
 
     def write(self, directory: Path) -> Path:
         """Write power.json, power.md, a page per suite, and how reliable the diagnosis is; power.md is returned."""

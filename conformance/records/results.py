@@ -87,7 +87,7 @@ class CaseResult:
 
     case: Case
     framework: Framework
-    verdict: str
+    verdict: Verdict
     checks: tuple[CheckResult, ...] = ()
     seconds: float = 0.0
     phases: Mapping[str, float] = field(default_factory=dict)

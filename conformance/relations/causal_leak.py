@@ -19,7 +19,7 @@ from conformance.relations.oracle import refusal
 from conformance.relations.relation import Finding, Relation
 from conformance.relations.runs import Runs
 
-SEEN = ("tokens", "inputs", "starts", "padding")  # batch keys that a token brings to later ones
+SEEN = ("tokens", "inputs", "document_starts", "attention_mask")  # batch keys that a token brings to later ones
 OUTPUTS = ("outputs/y", "outputs/logits")
 
 

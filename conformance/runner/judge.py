@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from conformance.cases.case import Verdict
 from conformance.checks import CHECKS, Check
 from conformance.diagnosis import diagnose
 from conformance.evidence.comparison import CaseRun, TensorComparison
@@ -24,7 +25,7 @@ def judge(case_run: CaseRun, checks: Sequence[Check] = CHECKS) -> tuple[CheckRes
     return tuple(replace(result, diagnosis=causes) if result.verdict == "fail" else result for result in results)
 
 
-def verdict_of(results: Sequence[CheckResult]) -> str:
+def verdict_of(results: Sequence[CheckResult]) -> Verdict:
     """`pass` if a check passed and none failed; a case that no check could judge has not passed."""
     if any(result.verdict == "fail" for result in results):
         return "fail"

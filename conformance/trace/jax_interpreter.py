@@ -201,7 +201,7 @@ def _shard_map(place: Place, values: list[Any], owner: Owner) -> Any:
         axis_names=frozenset(params["newly_manual_axes"]),
         check_vma=False,
     )
-    outs, extra = mapped(*values)  # type: ignore[no-untyped-call]
+    outs, extra = mapped(*values)
     owner.left(place, list(outs), list(extra))
     return outs
 

@@ -113,7 +113,7 @@ class Execution:
 
     def finished(self, initial: Observations, step: Step, state: Any) -> tuple[Observations, ...]:
         """The steps, each of which is kept until the case ends: a later one may end this process."""
-        kept, steps = FinishedSteps.of_this_process(), ()
+        kept, steps = FinishedSteps.of_this_process(), tuple[Observations, ...]()
         for observed in self.trained(step, state):
             steps = (*steps, observed)
             kept.keep(

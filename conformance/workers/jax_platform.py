@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from conformance.cases.case import Case
+from conformance.cases.case import Case, Mutation
 from conformance.cases.raised import said
 from conformance.contract.contract import Arrays
 from conformance.contract.implementation import Packed, Reordered
@@ -98,17 +98,23 @@ class JaxPlatform(Platform):
         return value
 
     def values(self, step: Step, state: Any, batch: Arrays, case: Case) -> Intermediates | None:
-        with suppress(Exception):  # a step that cannot be traced shows none
-            return Program(step, state, batch, case.mesh).intermediates(state, batch, case.mutation)
-        return None
+        return _intermediates(step, state, batch, case.mesh, case.mutation)
 
     def reference_values(self, step: Step, state: Any, batch: Arrays) -> Intermediates | None:
-        with suppress(Exception):
-            return Program(step, state, batch, ONE_DEVICE).intermediates(state, batch, None)
-        return None
+        return _intermediates(step, state, batch, ONE_DEVICE, None)
 
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
         return Program(step, state, batch, case.mesh).mutated(case.mutation)
+
+
+def _intermediates(
+    step: Step, state: Any, batch: Arrays, mesh: Mesh, mutation: Mutation | None
+) -> Intermediates | None:
+    try:
+        return Program(step, state, batch, mesh).intermediates(state, batch, mutation)
+    except Exception:  # a step that cannot be traced shows none
+        _LOG.debug("The values inside the step are not known.", exc_info=True)
+        return None
 
 
 def work(step: Step, state: Any, batch: Arrays) -> Work:

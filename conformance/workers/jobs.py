@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from conformance.cases.case import Case
+from conformance.cases.case import Case, Verdict
 from conformance.contract.alteration import Alteration
 from conformance.contract.contract import Arrays
 from conformance.evidence.evidence import Evidence, ReferenceResult
@@ -117,7 +117,7 @@ class Outcome:
     alterations: tuple[Alteration, ...] = ()
     unwatched: str = ""
     measured: Measured | None = None
-    failure: str | None = None
+    failure: Verdict | None = None
     reason: str = ""
     stack: str = ""
     output: str = ""

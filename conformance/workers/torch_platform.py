@@ -151,12 +151,14 @@ class TorchPlatform(Platform):
         run = step if case.mutation is None else self.mutated(step, state, batch, case)
         with ValueRecorder(case.mesh, self.device_mesh(case), self.rank(case.mesh)) as recorder:
             returned = run(state, batch)
-        return recorder.intermediates(_local_values(returned))
+        seen: Intermediates = recorder.intermediates(_local_values(returned))
+        return seen
 
     def reference_values(self, step: Step, state: Any, batch: Arrays) -> Intermediates:
         with ValueRecorder(ONE_DEVICE, None, 0) as recorder:
             returned = step(state, batch)
-        return recorder.intermediates(_local_values(returned))
+        seen: Intermediates = recorder.intermediates(_local_values(returned))
+        return seen
 
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
         assert case.mutation is not None

@@ -33,14 +33,14 @@ def rotary(x_BSHE: jax.Array, base: float) -> jax.Array:
 def visible(batch: Tensors, model: Architecture) -> jax.Array:
     """[B, S, T]: query i sees key j when key j is real, of the same document and, with `causal`, j <= i; always itself.
 
-    With `documents` one begins wherever `starts` is 1; else a row is one document.
+    With `documents` one begins wherever `document_starts` is 1; else a row is one document.
     """
-    length = batch["padding"].shape[1]
-    seen_BST = (batch["padding"] > 0)[:, None, :]
+    length = batch["attention_mask"].shape[1]
+    seen_BST = (batch["attention_mask"] > 0)[:, None, :]
     if model.causal:
         seen_BST = seen_BST & jnp.tril(jnp.ones((length, length), dtype=bool))
     if model.documents:
-        document_BS = jnp.cumsum(batch["starts"], axis=1)
+        document_BS = jnp.cumsum(batch["document_starts"], axis=1)
         seen_BST = seen_BST & (document_BS[:, :, None] == document_BS[:, None, :])
     return seen_BST | jnp.eye(length, dtype=bool)
 
@@ -78,7 +78,7 @@ class Attention(nnx.Module):
     def __init__(self, model: Architecture, statistics: str) -> None:
         self.model = model
         self.statistics = statistics
-        query, key = model.heads * model.head_size, model.kv_heads * model.head_size
+        query, key = model.num_heads * model.head_size, model.num_kv_heads * model.head_size
         if model.fused_qkv:
             self.qkv = Linear(model.hidden, query + 2 * key, model.bias)
         else:
@@ -103,7 +103,7 @@ class Attention(nnx.Module):
     def heads(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Query, key and value heads of every token."""
         if self.model.fused_qkv:
-            query, key = self.model.heads * self.model.head_size, self.model.kv_heads * self.model.head_size
+            query, key = self.model.num_heads * self.model.head_size, self.model.num_kv_heads * self.model.head_size
             q, k, v = jnp.split(self.qkv(x_BSD), [query, query + key], axis=-1)
         else:
             q, k, v = self.query(x_BSD), self.key(x_BSD), self.value(x_BSD)

@@ -1,4 +1,4 @@
-"""A training step, and an evaluation of the model that it leaves behind."""
+"""A training step followed by an evaluation of the updated model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Trainer(training.Trainer):
         self._evaluation = jax.jit(self._evaluate)
 
     def step(self, state: State, batch: Mapping[str, np.ndarray]) -> tuple[State, dict[str, jax.Array]]:
-        """As without evaluation, and then metrics/evaluation/{loss, accuracy, tokens}."""
+        """The observations of a plain step, and after them metrics/evaluation/{loss, accuracy, tokens}."""
         rows, held_out = apart(batch)
         new_state, observations = super().step(state, rows)
         return new_state, observations | dict(self._evaluation(new_state["parameters"], held_out))
@@ -45,7 +45,7 @@ class Trainer(training.Trainer):
         forward = model(batch)
         right_BS = jnp.argmax(forward.observed["outputs/logits"], axis=-1) == model.targets(batch)
         tokens = forward.sums["tokens"]
-        found = {"loss": forward.sums["loss"] / tokens, "accuracy": jnp.sum(batch["mask"] * right_BS) / tokens}
+        metrics = {"loss": forward.sums["loss"] / tokens, "accuracy": jnp.sum(batch["mask"] * right_BS) / tokens}
         return OrderedDict(
-            {f"metrics/evaluation/{name}": value for name, value in (found | {"tokens": tokens}).items()}
+            {f"metrics/evaluation/{name}": value for name, value in (metrics | {"tokens": tokens}).items()}
         )

@@ -42,7 +42,7 @@ class FeedForward(nnx.Module):
         return self.down(h_BSF) + self.adapter_out(self.adapter_in(h_BSF))
 
     def activated(self, x_BSD: jax.Array) -> jax.Array:
-        """What the last linear map reads."""
+        """The input of the last linear map."""
         if self.model.activation == "gelu":
             return jax.nn.gelu(self.up(x_BSD), approximate=True)
         if self.model.fused_gate_up:

@@ -1,7 +1,7 @@
 """Linear, embedding, norms and sinusoidal positions.
 
 B: rows  S: tokens of a row  D: hidden  F: output features  V: vocabulary
-A new module holds NaN: a parameter that nobody loaded shows in every output.
+A new module holds NaN, so that a parameter that was never loaded makes every output NaN.
 """
 
 from __future__ import annotations
@@ -45,30 +45,30 @@ class Embedding(nnx.Module):
 
 
 class RMSNorm(nnx.Module):
-    """x / sqrt(mean(x^2) + epsilon) * gain over the last dim, computed in `statistics`, returned in the dtype of x.
+    """x / sqrt(mean(x^2) + epsilon) * scale over the last dim, computed in `statistics`, returned in the dtype of x.
 
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization, section 3.
     """
 
     def __init__(self, size: int, epsilon: float, statistics: str) -> None:
-        self.gain = unset(size)
+        self.scale = unset(size)
         self.epsilon = epsilon
         self.statistics = statistics
 
     def __call__(self, x: jax.Array) -> jax.Array:
         wide = x.astype(self.statistics)
-        scale = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
-        return (wide * scale * self.gain[...]).astype(x.dtype)
+        inverse_rms = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
+        return (wide * inverse_rms * self.scale[...]).astype(x.dtype)
 
 
 class LayerNorm(nnx.Module):
-    """(x - mean) / sqrt(variance + epsilon) * gain + bias over the last dim, computed in `statistics`.
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the last dim, computed in `statistics`.
 
     Source: Ba, Kiros and Hinton, Layer Normalization, section 3.
     """
 
     def __init__(self, size: int, epsilon: float, statistics: str) -> None:
-        self.gain = unset(size)
+        self.scale = unset(size)
         self.bias = unset(size)
         self.epsilon = epsilon
         self.statistics = statistics
@@ -76,8 +76,8 @@ class LayerNorm(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         wide = x.astype(self.statistics)
         centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
-        scale = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + self.epsilon)
-        return (centred * scale * self.gain[...] + self.bias[...]).astype(x.dtype)
+        inverse_deviation = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + self.epsilon)
+        return (centred * inverse_deviation * self.scale[...] + self.bias[...]).astype(x.dtype)
 
 
 def norm(model: Architecture, statistics: str) -> RMSNorm | LayerNorm:

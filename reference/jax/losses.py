@@ -1,4 +1,4 @@
-"""Losses as sums over valid elements; who adds up a whole batch divides once.
+"""Losses as sums over valid elements; the sum over a whole batch is divided once, at the end.
 
 B: rows  S: tokens of a row  V: vocabulary, or classes (which have no S)
 """

@@ -1,7 +1,7 @@
 """The mixture of experts, which takes the place of a feed-forward block.
 
 B: rows  S: tokens of a row  D: hidden  E: experts  K: choices of a token  I, O: input and output features
-Clarity over speed: every expert reads every token, and what it was not asked for is multiplied by zero.
+For clarity every expert computes every token; the outputs that were not routed to it are multiplied by zero.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from reference.jax.layers import Tensors, unset
 
 
 class Router(nnx.Module):
-    """Logits over experts, x w; the bias is no part of them but of the choice."""
+    """Logits over experts, x w; the router bias is not added to the logits, only to the scores that choose experts."""
 
     def __init__(self, model: Architecture) -> None:
         self.weight = unset(model.hidden, model.experts)
@@ -76,7 +76,7 @@ class Mixture(nnx.Module):
     def __call__(self, x_BSD: jax.Array, batch: Tensors, name: str, observed: Tensors, terms: Tensors) -> jax.Array:
         """Adds to `observed` logits, choices and the admitted ones, to `terms` load/<name> [E] and the losses.
 
-        Under scores/<name> are the ranks of the choices that the router makes itself: of near ties either is right.
+        Under scores/<name> are the ranks of the router's own choices: either choice is right in a near tie.
         """
         logits_BSE = observed[f"activations/{name}.router"] = self.router(x_BSD)
         logits_BSE = logits_BSE.astype(self.statistics)
@@ -91,19 +91,19 @@ class Mixture(nnx.Module):
 
         asked_BSE = routing.spread(jnp.ones_like(choices_BSK, self.statistics), choices_BSK, self.model.experts)
         terms[f"load/{name}"] = jnp.sum(asked_BSE, axis=(0, 1))
-        terms[f"balance_loss/{name}"] = routing.balance(asked_BSE, scores_BSE, batch["padding"], self.model)
-        terms[f"router_z_loss/{name}"] = routing.router_z(logits_BSE, batch["padding"])
+        terms[f"balance_loss/{name}"] = routing.balance(asked_BSE, scores_BSE, batch["attention_mask"], self.model)
+        terms[f"router_z_loss/{name}"] = routing.router_z(logits_BSE, batch["attention_mask"])
 
         gates_BSK = routing.gates(scores_BSE, choices_BSK, self.model.normalized_gates)
         y_BSD = self.mixed(x_BSD, gates_BSK, admitted_BSK)
         return y_BSD if self.shared is None else y_BSD + self.shared(x_BSD)
 
     def asked(self, choices_BSK: jax.Array, batch: Tensors) -> jax.Array:
-        """-1 for padding, which asks nobody."""
-        return jnp.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+        """Choices with -1 for padding tokens, which are not routed."""
+        return jnp.where(batch["attention_mask"][..., None] > 0, choices_BSK, -1)
 
     def admitted(self, choices_BSK: jax.Array) -> jax.Array:
-        """The choices that find a place; where they are counted over a slice, it is one long row."""
+        """The choices within the capacity; a capacity of a whole slice is counted as if the slice were one long row."""
         of_batch, top_k = self.model.capacity_scope == "batch", self.model.top_k
         queues_BSK = choices_BSK.reshape(1, -1, top_k) if of_batch else choices_BSK
         limit = places(self.model, queues_BSK.shape[1])

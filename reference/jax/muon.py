@@ -1,4 +1,4 @@
-"""Muon: the momentum of a matrix made orthogonal.
+"""Muon: SGD with an orthogonalized momentum for weight matrices.
 
 I, O: input and output features
 Source: Jordan et al., Muon: An optimizer for hidden layers in neural networks (2024).
@@ -14,11 +14,11 @@ import jax.numpy as jnp
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
-_OTHERS = ("embedding.weight", "head.weight")  # matrices that are no hidden layers
+_OTHERS = ("embedding.weight", "head.weight")  # matrices that are not hidden layers
 
 
 def is_hidden(name: str, p: jax.Array) -> bool:
-    """Is this parameter one that Muon makes orthogonal? All others follow SGD."""
+    """Whether Muon orthogonalizes the update of this parameter. All others are updated by SGD."""
     return p.ndim in (2, 3) and name.endswith(".weight") and name not in _OTHERS  # stacked biases have two dims too
 
 

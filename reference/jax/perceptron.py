@@ -1,4 +1,4 @@
-"""A classifier of nothing but linear maps with an activation between them.
+"""A multilayer perceptron classifier.
 
 B: rows  I, O: input and output features of a layer
 """

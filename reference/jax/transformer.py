@@ -44,7 +44,7 @@ class Dropout(nnx.Module):
 class DecoderLayer(nnx.Module):
     """x + attention(norm(x)), then x + feedforward(norm(x)), with dropout of what is added.
 
-    The feed-forward block is dense, or a mixture of experts: the number of the layer says.
+    The feed-forward block is dense or a mixture of experts, depending on the number of the layer.
     """
 
     def __init__(self, model: Architecture, statistics: str, number: int) -> None:

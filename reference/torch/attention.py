@@ -32,15 +32,15 @@ def rotary(x_BSHE: Tensor, base: float) -> Tensor:
 def visible(batch: Tensors, model: Architecture) -> Tensor:
     """[B, S, T]: query i sees key j when key j is real, of the same document and, with `causal`, j <= i; always itself.
 
-    With `documents` one begins wherever `starts` is 1; else a row is one document.
+    With `documents` one begins wherever `document_starts` is 1; else a row is one document.
     """
-    token = torch.arange(batch["padding"].shape[1], device=batch["padding"].device)
+    token = torch.arange(batch["attention_mask"].shape[1], device=batch["attention_mask"].device)
     query_S1, key_1T = token[:, None], token[None, :]
-    seen_BST = batch["padding"][:, None, :] > 0
+    seen_BST = batch["attention_mask"][:, None, :] > 0
     if model.causal:
         seen_BST = seen_BST & (key_1T <= query_S1)
     if model.documents:
-        document_BS = batch["starts"].cumsum(dim=1)
+        document_BS = batch["document_starts"].cumsum(dim=1)
         seen_BST = seen_BST & (document_BS[:, :, None] == document_BS[:, None, :])
     return seen_BST | (key_1T == query_S1)
 
@@ -79,7 +79,7 @@ class Attention(nn.Module):
         super().__init__()
         self.model = model
         self.statistics = dtype_of(statistics)
-        query, key = model.heads * model.head_size, model.kv_heads * model.head_size
+        query, key = model.num_heads * model.head_size, model.num_kv_heads * model.head_size
         if model.fused_qkv:
             self.qkv = Linear(model.hidden, query + 2 * key, model.bias)
         else:
@@ -105,7 +105,7 @@ class Attention(nn.Module):
     def heads(self, x_BSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value heads of every token."""
         if self.model.fused_qkv:
-            query, key = self.model.heads * self.model.head_size, self.model.kv_heads * self.model.head_size
+            query, key = self.model.num_heads * self.model.head_size, self.model.num_kv_heads * self.model.head_size
             q, k, v = self.qkv(x_BSD).split([query, key, key], dim=-1)
         else:
             q, k, v = self.query(x_BSD), self.key(x_BSD), self.value(x_BSD)

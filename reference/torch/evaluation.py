@@ -1,4 +1,4 @@
-"""A training step, and an evaluation of the model that it leaves behind."""
+"""A training step followed by an evaluation of the updated model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Trainer(training.Trainer):
         self._calm = cast(LanguageModel, build(replace(self.model, dropout=0.0), self.policy.statistics))
 
     def step(self, state: State, batch: Mapping[str, np.ndarray]) -> tuple[State, Tensors]:
-        """As without evaluation, and then metrics/evaluation/{loss, accuracy, tokens}."""
+        """The observations of a plain step, and after them metrics/evaluation/{loss, accuracy, tokens}."""
         rows, held_out = apart(batch)
         new_state, observations = super().step(state, rows)
         with torch.no_grad():
@@ -38,5 +38,5 @@ class Trainer(training.Trainer):
         forward = torch.func.functional_call(self._calm, loaded, (batch,), strict=True)
         right_BS = forward.observed["outputs/logits"].argmax(-1) == self._calm.targets(batch)
         tokens = forward.sums["tokens"]
-        found = {"loss": forward.sums["loss"] / tokens, "accuracy": (batch["mask"] * right_BS).sum() / tokens}
-        return {f"metrics/evaluation/{name}": value for name, value in (found | {"tokens": tokens}).items()}
+        metrics = {"loss": forward.sums["loss"] / tokens, "accuracy": (batch["mask"] * right_BS).sum() / tokens}
+        return {f"metrics/evaluation/{name}": value for name, value in (metrics | {"tokens": tokens}).items()}

@@ -40,7 +40,7 @@ class FeedForward(nn.Module):
         return y_BSD + self.adapter_out(self.adapter_in(h_BSF)) if self.model.adapter else y_BSD
 
     def activated(self, x_BSD: Tensor) -> Tensor:
-        """What the last linear map reads."""
+        """The input of the last linear map."""
         if self.model.activation == "gelu":
             return nn.functional.gelu(self.up(x_BSD), approximate="tanh")
         if self.model.fused_gate_up:

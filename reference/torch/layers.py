@@ -50,32 +50,32 @@ class Embedding(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + epsilon) * gain over the last dim, computed in `statistics`, returned in the dtype of x.
+    """x / sqrt(mean(x^2) + epsilon) * scale over the last dim, computed in `statistics`, returned in the dtype of x.
 
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization, section 3.
     """
 
     def __init__(self, size: int, epsilon: float, statistics: str) -> None:
         super().__init__()
-        self.gain = unset(size)
+        self.scale = unset(size)
         self.epsilon = epsilon
         self.statistics = dtype_of(statistics)
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.to(self.statistics)
-        scale = torch.rsqrt(torch.mean(wide * wide, dim=-1, keepdim=True) + self.epsilon)
-        return (wide * scale * self.gain).to(x.dtype)
+        inverse_rms = torch.rsqrt(torch.mean(wide * wide, dim=-1, keepdim=True) + self.epsilon)
+        return (wide * inverse_rms * self.scale).to(x.dtype)
 
 
 class LayerNorm(nn.Module):
-    """(x - mean) / sqrt(variance + epsilon) * gain + bias over the last dim, computed in `statistics`.
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the last dim, computed in `statistics`.
 
     Source: Ba, Kiros and Hinton, Layer Normalization, section 3.
     """
 
     def __init__(self, size: int, epsilon: float, statistics: str) -> None:
         super().__init__()
-        self.gain = unset(size)
+        self.scale = unset(size)
         self.bias = unset(size)
         self.epsilon = epsilon
         self.statistics = dtype_of(statistics)
@@ -83,8 +83,8 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         wide = x.to(self.statistics)
         centred = wide - torch.mean(wide, dim=-1, keepdim=True)
-        scale = torch.rsqrt(torch.mean(centred * centred, dim=-1, keepdim=True) + self.epsilon)
-        return (centred * scale * self.gain + self.bias).to(x.dtype)
+        inverse_deviation = torch.rsqrt(torch.mean(centred * centred, dim=-1, keepdim=True) + self.epsilon)
+        return (centred * inverse_deviation * self.scale + self.bias).to(x.dtype)
 
 
 def norm(model: Architecture, statistics: str) -> RMSNorm | LayerNorm:

@@ -1,7 +1,7 @@
 """The mixture of experts, which takes the place of a feed-forward block.
 
 B: rows  S: tokens of a row  D: hidden  E: experts  K: choices of a token  I, O: input and output features
-Clarity over speed: every expert reads every token, and what it was not asked for is multiplied by zero.
+For clarity every expert computes every token; the outputs that were not routed to it are multiplied by zero.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reference.torch.layers import Tensors, dtype_of, unset
 
 
 class Router(nn.Module):
-    """Logits over experts, x w; the bias is no part of them but of the choice."""
+    """Logits over experts, x w; the router bias is not added to the logits, only to the scores that choose experts."""
 
     def __init__(self, model: Architecture) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Mixture(nn.Module):
     def forward(self, x_BSD: Tensor, batch: Tensors, name: str, observed: Tensors, terms: Tensors) -> Tensor:
         """Adds to `observed` logits, choices and the admitted ones, to `terms` load/<name> [E] and the losses.
 
-        Under scores/<name> are the ranks of the choices that the router makes itself: of near ties either is right.
+        Under scores/<name> are the ranks of the router's own choices: either choice is right in a near tie.
         """
         logits_BSE = observed[f"activations/{name}.router"] = self.router(x_BSD)
         logits_BSE = logits_BSE.to(self.statistics)
@@ -98,19 +98,19 @@ class Mixture(nn.Module):
 
         asked_BSE = routing.fallen(choices_BSK, self.model.experts).sum(dim=2).to(self.statistics)
         terms[f"load/{name}"] = asked_BSE.sum(dim=(0, 1))
-        terms[f"balance_loss/{name}"] = routing.balance(asked_BSE, scores_BSE, batch["padding"], self.model)
-        terms[f"router_z_loss/{name}"] = routing.router_z(logits_BSE, batch["padding"])
+        terms[f"balance_loss/{name}"] = routing.balance(asked_BSE, scores_BSE, batch["attention_mask"], self.model)
+        terms[f"router_z_loss/{name}"] = routing.router_z(logits_BSE, batch["attention_mask"])
 
         gates_BSK = routing.gates(scores_BSE, choices_BSK, self.model.normalized_gates)
         y_BSD = self.mixed(x_BSD, gates_BSK, admitted_BSK)
         return y_BSD if self.shared is None else y_BSD + self.shared(x_BSD)
 
     def asked(self, choices_BSK: Tensor, batch: Tensors) -> Tensor:
-        """-1 for padding, which asks nobody."""
-        return torch.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+        """Choices with -1 for padding tokens, which are not routed."""
+        return torch.where(batch["attention_mask"][..., None] > 0, choices_BSK, -1)
 
     def admitted(self, choices_BSK: Tensor) -> Tensor:
-        """The choices that find a place; where they are counted over a slice, it is one long row."""
+        """The choices within the capacity; a capacity of a whole slice is counted as if the slice were one long row."""
         of_batch, top_k = self.model.capacity_scope == "batch", self.model.top_k
         queues_BSK = choices_BSK.reshape(1, -1, top_k) if of_batch else choices_BSK
         limit = places(self.model, queues_BSK.shape[1])

@@ -50,22 +50,22 @@ def update(
 ) -> tuple[Tensors, dict[str, Tensors]]:
     """One update with clipped gradients; `count` is the number of this update, from 1. -> (parameters, slots).
 
-    A router bias and its slots stay: no optimizer moves it, and no decay shrinks it.
+    The optimizer neither updates nor decays a router bias; its slots stay zero.
     """
     parameters, moved = dict(parameters), {slot: dict(values) for slot, values in state.items()}
     for name, p in parameters.items():
         if is_router_bias(name):
             continue
-        parameters[name], found = _rule(name, p, recipe)(
+        parameters[name], new_slots = _rule(name, p, recipe)(
             p, gradients[name], [state[slot][name] for slot in state], count, _of_group(name, recipe)
         )
-        for slot, value in zip(state, found, strict=True):
+        for slot, value in zip(state, new_slots, strict=True):
             moved[slot][name] = value
     return parameters, moved
 
 
 def _of_group(name: str, recipe: Any) -> Any:
-    """The recipe of the group that a parameter is in: biases and gains may be one that is not decayed."""
+    """The recipe of the group that a parameter is in: biases and scales may be one that is not decayed."""
     return recipe if recipe.decays == "all" or is_weight(name) else replace(recipe, weight_decay=0.0)
 
 

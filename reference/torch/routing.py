@@ -1,4 +1,4 @@
-"""Which experts a token goes to, with which gates, and the terms of the loss that keep experts busy.
+"""Routing: which experts a token goes to, with which gates, and the auxiliary losses that balance their load.
 
 B: rows  S: tokens of a row  E: experts  K: choices of a token
 A choice is the number of an expert, or -1 for none. Everything here is in `statistics`, and `real_BS` is 1 for a token
@@ -22,7 +22,7 @@ def scores(logits_BSE: Tensor, kind: str) -> Tensor:
 
 
 def ranked(scores_BSE: Tensor, bias_E: Tensor | None) -> Tensor:
-    """What experts are chosen by: the score, plus the bias where there is one.
+    """The values that top-k selects by: the scores, plus the router bias where there is one.
 
     Law: the choice has no gradient, neither for the scores nor for the bias.
     """
@@ -53,7 +53,7 @@ def spread(values_BSK: Tensor, choices_BSK: Tensor, experts: int) -> Tensor:
 
 
 def admitted(choices_BSK: Tensor, places: int, experts: int) -> Tensor:
-    """The choices that find a place, -1 for those that do not: an expert takes `places` tokens of a row.
+    """The choices within the capacity, -1 for those that are dropped: an expert takes `places` tokens of a row.
 
     Law: first choices come before second ones, and so on; among equals the earlier token; -1 takes no place.
     """
@@ -71,7 +71,7 @@ def admitted(choices_BSK: Tensor, places: int, experts: int) -> Tensor:
 def gates(scores_BSE: Tensor, choices_BSK: Tensor, normalized: bool) -> Tensor:
     """[B, S, K]: the score of each choice, 0 for none; normalized: by their sum over the choices of the token.
 
-    Law: choices that will find no place count in that sum, so that nobody's gate depends on who else is in the row.
+    Law: dropped choices count in that sum, so that a gate does not depend on the other tokens of the row.
     """
     gates_BSK = of_choices(scores_BSE, choices_BSK)
     if not normalized:
@@ -81,7 +81,7 @@ def gates(scores_BSE: Tensor, choices_BSK: Tensor, normalized: bool) -> Tensor:
 
 
 def balance(asked_BSE: Tensor, scores_BSE: Tensor, real_BS: Tensor, model: Architecture) -> Tensor:
-    """E * sum over experts of f_E P_E; it is 1 where all experts are asked alike.
+    """E * sum over experts of f_E P_E; it is 1 where all experts have the same load.
 
     f_E is the share of expert E in the choices of real tokens, before any finds no place, and P_E the mean over them of
     its share in the scores. Scope `row`: of every row by itself, averaged over rows with a real token.

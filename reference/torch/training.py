@@ -1,4 +1,4 @@
-"""The single-device training step in PyTorch: the truth that sharded programs are measured against."""
+"""The single-device training step in PyTorch: the reference that sharded programs are compared with."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from reference.torch.transformer import build
 State = dict[str, Any]
 
 _DEVICES = 8  # for which a sum of gradients over devices stands, at most, when it is said to be rounded
-_TERMS = ("cross_entropy", "z_loss", "balance_loss", "router_z_loss")  # of the loss, by their coefficients
+_TERMS = ("cross_entropy", "z_loss", "balance_loss", "router_z_loss")  # terms of the loss, named as their coefficients
 
 
 class Trainer:
-    """Place parameters, train step by step, collect: `contract` gives model, shapes and recipe (duck-typed).
+    """Places parameters, trains and collects the state: `contract` gives model, shapes and recipe (duck-typed).
 
     A step never changes the state it is given. Tensors are made on torch's default device.
     Raises ValueError for a loss of experts under a declared reduction.
@@ -58,15 +58,15 @@ class Trainer:
 
     def collect(self, state: State) -> Tensors:
         """State -> parameters/<name>, optimizer/<slot>/<name> (`master` too, where there is one), optimizer/count."""
-        found = {f"parameters/{name}": state["parameters"][name] for name in self.shapes}
+        collected = {f"parameters/{name}": state["parameters"][name] for name in self.shapes}
         for slot in optimizers.SLOTS[self.recipe.optimizer]:
-            found |= {f"optimizer/{slot}/{name}": state["optimizer"][slot][name] for name in self.shapes}
+            collected |= {f"optimizer/{slot}/{name}": state["optimizer"][slot][name] for name in self.shapes}
         if state["master"]:
-            found |= {f"optimizer/master/{name}": state["master"][name] for name in self.shapes}
-        return found | {"optimizer/count": state["count"]}
+            collected |= {f"optimizer/master/{name}": state["master"][name] for name in self.shapes}
+        return collected | {"optimizer/count": state["count"]}
 
     def _state(self, wide: Tensors, slots: dict[str, Tensors], count: torch.Tensor) -> State:
-        """Parameters as they lie between steps, rounded from the master copy where there is one."""
+        """The parameters between steps, rounded from the master copy where there is one."""
         master = {name: rounded(p, self.policy.master) for name, p in wide.items()} if self.policy.master else {}
         stored = {name: rounded(p, self.policy.parameters) for name, p in (master or wide).items()}
         return {"parameters": stored, "master": master, "optimizer": slots, "count": count}
@@ -87,14 +87,14 @@ class Trainer:
         The sign is that of sum of loads - experts * load, whole numbers all: where the load is even, it is zero.
         Source: DeepSeek-V3, section 2.1.2.
         """
-        found = {}
+        biases = {}
         for name in self._mixtures if self.model.router_bias else ():
             load_E, bias_E = observations[f"metrics/load/{name}"], moved[f"{name}.router.bias"]
             sign_E = torch.sign(torch.sum(load_E) - self.model.experts * load_E)
-            found[f"{name}.router.bias"] = bias_E + self.model.bias_update_rate * sign_E.to(
+            biases[f"{name}.router.bias"] = bias_E + self.model.bias_update_rate * sign_E.to(
                 dtype_of(self.policy.optimizer)
             )
-        return found
+        return biases
 
     def _accumulate(self, parameters: Tensors, batch: Tensors) -> tuple[Tensors, Tensors]:
         """(forward, backward): what is observed in either, over the slices of a batch; sums of all are divided once.
@@ -102,13 +102,13 @@ class Trainer:
         Backward: gradients/<parameter> from the last parameter to the first, then input_gradients/<key>.
         """
         loaded = {name: p.to(dtype_of(self.policy.compute)) for name, p in parameters.items()}
-        found = [self._slice(loaded, part) for part in slices(batch, self.recipe.accumulation, self.recipe.shares)]
-        forwards = [forward for pieces, _ in found for forward in pieces]
+        results = [self._slice(loaded, part) for part in slices(batch, self.recipe.accumulation, self.recipe.shares)]
+        forwards = [forward for pieces, _ in results for forward in pieces]
         sums = {name: total(forward.sums[name] for forward in forwards) for name in forwards[0].sums}
         weight = torch.where(sums["weight"] == 0, 1, sums["weight"])  # a batch without a valid element: zero gradients
         observed = _observed(forwards, sums, weight, self._mixtures)
         means = {
-            name: self._mean([gradients[name] for _, gradients in found], weight) for name in reversed(self.shapes)
+            name: self._mean([gradients[name] for _, gradients in results], weight) for name in reversed(self.shapes)
         }
         backward = {f"gradients/{name}": g for name, g in means.items()}
         for key in self._sloped:
@@ -119,10 +119,11 @@ class Trainer:
     def _slice(self, loaded: Tensors, batch: Tensors) -> tuple[list[Forward], Tensors]:
         """Gradients of a slice, summed. With a declared reduction it is cut as if for devices, to round as they do."""
         pieces = parts(batch, _DEVICES) if self.policy.reduction else [batch]
-        found = [self._differentiate(loaded, piece) for piece in pieces]
+        results = [self._differentiate(loaded, piece) for piece in pieces]
         dtype = self.policy.reduction or self.policy.gradients
-        sums = {name: rounded_total((gradients[name] for _, gradients in found), dtype) for name in loaded}
-        return [forward for forward, _ in found], {name: rounded(g, self.policy.gradients) for name, g in sums.items()}
+        sums = {name: rounded_total((gradients[name] for _, gradients in results), dtype) for name in loaded}
+        gradients = {name: rounded(g, self.policy.gradients) for name, g in sums.items()}
+        return [forward for forward, _ in results], gradients
 
     def _mean(self, terms: list[torch.Tensor], weight: torch.Tensor) -> torch.Tensor:
         """The gradient as it is kept and reported: the sum over slices by the weight of the whole batch."""
@@ -138,13 +139,13 @@ class Trainer:
         slopes = torch.autograd.grad(
             forward.sums["loss"], list(asked.values()), materialize_grads=True
         )  # a router bias
-        found = dict(zip(asked, slopes, strict=True))
-        forward = forward._replace(slopes={key: found[key] for key in read})
+        gradients = dict(zip(asked, slopes, strict=True))
+        forward = forward._replace(slopes={key: gradients[key] for key in read})
         detached = Forward(*({name: value.detach() for name, value in part.items()} for part in forward))
-        return detached, {name: found[name] for name in leaves}
+        return detached, {name: gradients[name] for name in leaves}
 
     def _cast(self, batch: Mapping[str, np.ndarray]) -> Tensors:
-        """Inputs in the compute dtype; float targets, mask and padding in `statistics`; ids as they are."""
+        """Inputs in the compute dtype; float targets, mask and attention mask in `statistics`; ids as they are."""
         wanted = {"inputs": dtype_of(self.policy.compute)}
         tensors = {key: torch.tensor(value) for key, value in batch.items()}
         return {
@@ -154,7 +155,7 @@ class Trainer:
 
 
 def _observed(forwards: list[Forward], sums: Tensors, weight: torch.Tensor, mixtures: tuple[str, ...]) -> Tensors:
-    """What the model saw of every row, in data-flow order, then metrics and the loss."""
+    """Per-row observations in data-flow order, then metrics and the loss."""
     names = forwards[0].observed
     observed = {name: torch.cat([forward.observed[name] for forward in forwards]) for name in names}
     observed["metrics/tokens"] = sums["tokens"]

@@ -43,7 +43,7 @@ class Dropout(nn.Module):
 class DecoderLayer(nn.Module):
     """x + attention(norm(x)), then x + feedforward(norm(x)), with dropout of what is added.
 
-    The feed-forward block is dense, or a mixture of experts: the number of the layer says.
+    The feed-forward block is dense or a mixture of experts, depending on the number of the layer.
     """
 
     def __init__(self, model: Architecture, statistics: str, number: int) -> None:

@@ -6,7 +6,7 @@ from suites.benchmarks import judged
 
 
 class ShardedLanguageModel(judged.Series):
-    """A decoder language model under AdamW, its state divided over the fsdp axis and replicated over data."""
+    """A decoder language model under AdamW, its state sharded over the fsdp axis and replicated over data."""
 
     contract = "data/language_model"
     mesh = "data=2,fsdp=4"

@@ -6,7 +6,7 @@ from suites.benchmarks import judged
 
 
 class ShardedMixture(judged.Series):
-    """Full sharding, an exchange of tokens, and a divided stream between blocks."""
+    """Full sharding, an exchange of tokens, and a sharded stream between blocks."""
 
     contract = "hybrid/mixture"
     mesh = "data=2,expert=2,tensor=2"

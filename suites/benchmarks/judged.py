@@ -1,4 +1,4 @@
-"""A case, judged before it is measured, and the series that its figures make."""
+"""Judges a case before it is measured, and makes benchmark series of its figures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from itertools import product
 from statistics import median
 from typing import ClassVar
 
-from conformance.cases.case import Case
+from conformance.cases.case import DTYPES, Case
 from conformance.cases.resolve import resolve
+from conformance.cases.usage import choose
 from conformance.contract.mesh import Mesh
 from conformance.evidence.tolerance import BOUNDS
 from conformance.records.results import CaseResult, overhead
@@ -32,7 +33,9 @@ def measured(contract: str, implementation: str, mesh: str, dtype: str) -> dict[
     error_over_bound    the worst of all comparisons
     overhead            share of the case's time outside place, compile, step and collect
     """
-    case = Case(contract=contract, implementation=implementation, mesh=Mesh.parse(mesh), dtype=dtype)
+    case = Case(
+        contract=contract, implementation=implementation, mesh=Mesh.parse(mesh), dtype=choose("dtype", dtype, DTYPES)
+    )
     target = resolve(case)
     with Workers(jax_devices=case.mesh.devices) as workers:
         bench = CaseRunner(workers=workers)
@@ -40,24 +43,24 @@ def measured(contract: str, implementation: str, mesh: str, dtype: str) -> dict[
         if result.verdict != "pass":
             raise NotConforming(f"{case.id} is {result.verdict}: its figures mean nothing.")
         job = MeasureJob(case=case, framework=target.framework, target=target.path)
-        found = workers.run(job, TIMEOUT_SECONDS).measured
-    assert found is not None
+        measurement = workers.run(job, TIMEOUT_SECONDS).measured
+    assert measurement is not None
     [batch] = target.contract.batches(0, 1)
-    return _figures(result, found, float(batch["mask"].sum()), dtype)
+    return _figures(result, measurement, float(batch["mask"].sum()), dtype)
 
 
-def _figures(result: CaseResult, found: Measured, tokens: float, dtype: str) -> dict[str, float]:
+def _figures(result: CaseResult, measurement: Measured, tokens: float, dtype: str) -> dict[str, float]:
     figures = {
-        "seconds_per_token": median(found.step_seconds) / tokens,
+        "seconds_per_token": median(measurement.step_seconds) / tokens,
         "error_over_bound": max(max(check.ratios.values(), default=0.0) for check in result.checks),
         "bound": BOUNDS[dtype],
         "overhead": overhead([result]) or 0.0,
     }
-    return figures | ({"peak_bytes": float(found.peak_bytes)} if found.peak_bytes is not None else {})
+    return figures | ({"peak_bytes": float(measurement.peak_bytes)} if measurement.peak_bytes is not None else {})
 
 
 class Series(ABC):
-    """A benchmark as asv wants it: its runs, one per implementation and dtype, are judged, measured, and shared."""
+    """An asv benchmark: one judged and measured run per implementation and dtype, shared by its series."""
 
     contract: ClassVar[str]
     mesh: ClassVar[str]
@@ -70,22 +73,22 @@ class Series(ABC):
         """`self.measured()`: asv knows a cache by its place in the source, so that each series has its own."""
 
     def measured(self) -> dict:
-        return {one: measured(self.contract, one[0], self.mesh, one[1]) for one in product(*self.params)}
+        return {pair: measured(self.contract, pair[0], self.mesh, pair[1]) for pair in product(*self.params)}
 
-    def setup(self, found: dict, implementation: str, dtype: str) -> None:
-        self.figures = found[implementation, dtype]
+    def setup(self, measurements: dict, implementation: str, dtype: str) -> None:
+        self.figures = measurements[implementation, dtype]
 
-    def track_seconds_per_token(self, found: dict, implementation: str, dtype: str) -> float:
+    def track_seconds_per_token(self, measurements: dict, implementation: str, dtype: str) -> float:
         return self.figures["seconds_per_token"]
 
-    def track_peak_bytes(self, found: dict, implementation: str, dtype: str) -> float:
+    def track_peak_bytes(self, measurements: dict, implementation: str, dtype: str) -> float:
         """Not a number for torch: nothing is compiled there."""
         return self.figures.get("peak_bytes", NOT_KNOWN)
 
-    def track_error_over_bound(self, found: dict, implementation: str, dtype: str) -> float:
+    def track_error_over_bound(self, measurements: dict, implementation: str, dtype: str) -> float:
         return self.figures["error_over_bound"]
 
-    def track_overhead(self, found: dict, implementation: str, dtype: str) -> float:
+    def track_overhead(self, measurements: dict, implementation: str, dtype: str) -> float:
         return self.figures["overhead"]
 
 

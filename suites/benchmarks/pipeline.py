@@ -12,7 +12,7 @@ class PipelinedLanguageModel(judged.Series):
     contract = "pipeline/language_model"
     mesh = "data=2,pipeline=4"
     params = (
-        [f"{one}-{name}" for one in ("jax", "torch") for name in SCHEDULES],
+        [f"{framework}-{name}" for framework in ("jax", "torch") for name in SCHEDULES],
         ["float32"],
     )
 

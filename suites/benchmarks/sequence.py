@@ -6,7 +6,7 @@ from suites.benchmarks import judged
 
 
 class ContextLanguageModel(judged.Series):
-    """A decoder language model over packed documents, with dropout, its tokens divided over two axes."""
+    """A decoder language model over packed documents, with dropout, its tokens sharded over two axes."""
 
     contract = "sequence/context_language_model"
     mesh = "data=2,tensor=2,sequence=2"

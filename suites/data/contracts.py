@@ -23,8 +23,8 @@ _MODEL = Architecture(  # no size divides by 8, or by all of 2, 3 and 4
     kind="language_model",
     hidden=20,
     layers=1,
-    heads=4,
-    kv_heads=2,
+    num_heads=4,
+    num_kv_heads=2,
     head_size=6,
     ffn=26,
     vocabulary=29,
@@ -67,7 +67,9 @@ CONTRACTS = (
     ),
     _contract("weighted", "the mean weighted over the whole batch; weights from 1/2 to 4", batches=weighted_batches),
     _contract(
-        "contrastive", "every row is told from the valid rows of all ranks, whose gradients it has part in", _TOWERS
+        "contrastive",
+        "every row is contrasted with the valid rows of all ranks, and contributes to their gradients",
+        _TOWERS,
     ),
     _contract(
         "contrastive_skewed",
@@ -108,14 +110,14 @@ CONTRACTS = (
         rows=16,
     ),
     _contract(
-        "language_model", "tied decoder language model, AdamW, clipping", recipe=ADAMW, rows=48, laws=_EVERYTHING
+        "language_model", "tied decoder language model, AdamW, clipping", recipe=ADAMW, rows=48, relations=_EVERYTHING
     ),
     _contract("language_model_sgd", "two layers, own head, layer norm, SGD, clipping", _TWO_LAYERS),
-    _contract("muon", "whole matrices are orthogonalised, wherever their rows lie", recipe=MUON),
-    _contract("lamb", "steps as long as the whole tensor that they move, wherever its elements lie", recipe=LAMB),
+    _contract("muon", "Muon: whole matrices are orthogonalised, however they are sharded", recipe=MUON),
+    _contract("lamb", "LAMB: steps are scaled by the norms of whole tensors, however they are sharded", recipe=LAMB),
     _contract(
         "decay_groups",
-        "biases and gains of norms are not decayed, however the state is cut or laid end to end",
+        "biases and scales of norms are not decayed, however the state is sharded or flattened",
         _TWO_LAYERS,
         replace(ADAMW, decays="weights", weight_decay=0.25),
     ),
@@ -140,18 +142,20 @@ CONTRACTS = (
     ),
     _policy(
         "small_updates",
-        "what is below the last bit of a bfloat16 parameter adds up in its float32 master weights",
+        "updates below the last bit of a bfloat16 parameter accumulate in its float32 master weights",
         replace(SGD, learning_rate=2.0**-10),
         parameters="bfloat16",
         compute="bfloat16",
         master="float32",
     ),
     _policy("bfloat16_reduction", "gradients are summed over devices in bfloat16", reduction="bfloat16"),
-    _contract("dropout", "masks are those of the rows, on whatever device", _DROPOUT, laws=("accumulation",)),
+    _contract(
+        "dropout", "dropout masks depend on the seed of a row, not on its device", _DROPOUT, relations=("accumulation",)
+    ),
     replace(
         _contract(
             "evaluation",
-            "after every step, an evaluation on 29 rows: none twice, none left out, nothing that fills up counts",
+            "after every step, an evaluation on 29 rows: no row twice or left out, no padding row counted",
             _DROPOUT,
             batches=evaluated_batches,
         ),
@@ -159,17 +163,17 @@ CONTRACTS = (
     ),
     _contract(
         "dropout_recomputed",
-        "a layer that is computed again drops the same elements again",
+        "a recomputed layer applies the same dropout mask",
         _DROPOUT,
         replace(SGD, recompute="layer"),
-        laws=("recompute",),
+        relations=("recompute",),
     ),
     _contract(
         "checkpoint",
-        "what is saved on one mesh is loaded on another, and training goes on as if nothing had been",
+        "a checkpoint of one mesh is loaded on another, and training continues with the same values",
         _DROPOUT,
         replace(ADAMW, accumulation=3, steps=4),
         rows=48,
-        laws=_SAVED,
+        relations=_SAVED,
     ),
 )

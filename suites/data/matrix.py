@@ -1,7 +1,7 @@
 """The standing matrix of data parallelism and sharded state: which contract runs where, on which mesh, in which dtype.
 
-On a mesh with both axes parameters, gradients or optimizer slots are divided over `fsdp` and replicated over `data`:
-hybrid sharding (HSDP). The rows of a batch are divided over both.
+On a mesh with both axes parameters, gradients or optimizer slots are sharded over `fsdp` and replicated over `data`:
+hybrid sharding (HSDP). The rows of a batch are sharded over both.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Data parallelism and sharded state: rows, and parameters, gradients and optimizer slots, divided over devices."""
+"""Data parallelism and sharded state: rows, and parameters, gradients and optimizer slots, sharded over devices."""
 
 from __future__ import annotations
 
 from conformance.cases.suite import ImplementationEntry, Suite
 from conformance.contract.contract import Contract
 from suites.data.contracts import CONTRACTS
-from suites.data.faults.table import ABSENT, FAULTS
+from suites.data.faults.table import FAULTS, NOT_APPLICABLE
 from suites.data.matrix import MATRIX, MUTATED
 
 
 def _registered(name: str, module: str, summary: str) -> ImplementationEntry:
-    written = [one for one in CONTRACTS if not (one.name == EVALUATION and name == "jax-automatic")]
-    classes = {one.name: f"suites.data.{module}:{_class_of(one)}" for one in written}
+    written = [contract for contract in CONTRACTS if not (contract.name == EVALUATION and name == "jax-automatic")]
+    classes = {contract.name: f"suites.data.{module}:{_class_of(contract)}" for contract in written}
     return ImplementationEntry(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
 
 
@@ -19,13 +19,13 @@ def _class_of(contract: Contract) -> str:
     return "Evaluated" if contract.name == EVALUATION else _CLASSES[contract.model.kind]
 
 
-EVALUATION = "data/evaluation"  # by annotation there is nothing to it: nobody cuts rows
+EVALUATION = "data/evaluation"  # with annotations there is nothing to test: XLA handles uneven rows
 _CLASSES = {"linear": "Linear", "language_model": "LanguageModel", "contrastive": "Contrastive"}
 _WAYS = {
     "data_parallel": "state replicated, gradients all-reduced",
-    "zero1": "optimizer slots divided over fsdp",
-    "zero2": "gradients and optimizer slots divided over fsdp",
-    "zero3": "parameters, gradients and optimizer slots divided over fsdp, gathered layer by layer",
+    "zero1": "optimizer slots sharded over fsdp",
+    "zero2": "gradients and optimizer slots sharded over fsdp",
+    "zero3": "parameters, gradients and optimizer slots sharded over fsdp, gathered layer by layer",
 }
 
 SUITE = Suite(
@@ -41,5 +41,5 @@ SUITE = Suite(
     matrix=MATRIX,
     faults=FAULTS,
     mutated=MUTATED,
-    absent=ABSENT,
+    not_applicable=NOT_APPLICABLE,
 )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-Conforming: Any = object  # parts of several suites, in front of each other
+Conforming: Any = object  # mixins of several suites, combined by multiple inheritance
 
 
 class Composed(Conforming):
-    """The communication of each part is declared, and checked, in its own suite; what it comes to together is not."""
+    """Communication is declared and checked in the suites of the parts; that of the composition is not declared."""
 
     def declare(self):
         return replace(super().declare(), traffic=None)

@@ -1,4 +1,4 @@
-"""The contracts of hybrid parallelism: one step's truth where several axes divide the same model."""
+"""The contracts of hybrid parallelism: the expected step where several axes shard the same model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MIXED = Architecture(
     kind="language_model",
     hidden=20,
     layers=2,
-    heads=4,
-    kv_heads=2,
+    num_heads=4,
+    num_kv_heads=2,
     head_size=6,
     ffn=26,
     vocabulary=29,
@@ -42,13 +42,13 @@ _DENSE = replace(_MIXED, experts=0, shared_ffn=0, router_bias=False, bias_update
 _STAGED_MIXED = replace(_MIXED, layers=4, balance_scope="row")
 _STAGED_DENSE = replace(_DENSE, layers=4)
 _EMBEDDING_FIRST = replace(_DENSE, layers=1, tied=False)
-_DEEP = replace(_DENSE, layers=24, hidden=16, kv_heads=4, head_size=4, ffn=32, activation="gelu", tied=False)
+_DEEP = replace(_DENSE, layers=24, hidden=16, num_kv_heads=4, head_size=4, ffn=32, activation="gelu", tied=False)
 _LARGE = Architecture(
     kind="language_model",
     hidden=32,
     layers=4,
-    heads=4,
-    kv_heads=4,
+    num_heads=4,
+    num_kv_heads=4,
     head_size=8,
     ffn=128,
     vocabulary=50,
@@ -58,14 +58,14 @@ _LARGE = Architecture(
 
 
 def _contract(name: str, summary: str, model: Architecture, recipe: Recipe = ADAMW, **more: Any) -> Contract:
-    found = contract(f"hybrid/{name}", summary, model, recipe, **more)
-    return declared(found) if model.experts else found
+    plain = contract(f"hybrid/{name}", summary, model, recipe, **more)
+    return declared(plain) if model.experts else plain
 
 
 CONTRACTS = (
     _contract("mixture", "dense and mixed layers, tied embedding, router bias, AdamW, clipping", _MIXED),
     _contract("routed", "the same with routing that the batch prescribes", _MIXED, batches=routed_batches),
-    _contract("saved", "saved on all axes at once, loaded, continued", _MIXED, laws=("checkpoint",)),
+    _contract("saved", "saved on all axes at once, loaded, continued", _MIXED, relations=("checkpoint",)),
     _contract(
         "staged_mixture",
         "the same in four layers and four microbatches, balanced row by row",
@@ -86,15 +86,15 @@ CONTRACTS = (
         _STAGED_MIXED,
         STAGED,
         rows=48,
-        laws=("initial values", "checkpoint"),
+        relations=("initial values", "checkpoint"),
     ),
     _contract(
         "staged_context_saved",
-        "dense stages, saved from whatever divides their tokens or their state, loaded into other stages, continued",
+        "dense stages with sharded tokens or state, saved, loaded into other stages, continued",
         _STAGED_DENSE,
         STAGED,
         rows=48,
-        laws=("initial values", "checkpoint"),
+        relations=("initial values", "checkpoint"),
     ),
     _contract(
         "embedding_first",

@@ -44,12 +44,13 @@ def crossings(cases: Iterable[Case]) -> Iterator[Crossing]:
 
 
 def main(profile: str) -> None:
-    found = list(crossings(case for suite in suites().values() for case in suite.cases(profile)))
+    crossed = list(crossings(case for suite in suites().values() for case in suite.cases(profile)))
     table = Table(title=f"Pairs of axes in the profile {profile}: cases with unequal sizes, of all that cross the pair")
     for column in ("pair", *FRAMEWORKS):
         table.add_column(column)
     for pair in combinations(AXES, 2):
-        table.add_row(" x ".join(pair), *(f"{one.unequal} of {one.cases}" for one in found if one.pair == pair))
+        of_pair = (crossing for crossing in crossed if crossing.pair == pair)
+        table.add_row(" x ".join(pair), *(f"{crossing.unequal} of {crossing.cases}" for crossing in of_pair))
     Console().print(table)
 
 

@@ -93,7 +93,7 @@ PAIRS = (  # of data, fsdp, expert, sequence and tensor; and all of them
         meshes=("data=2,fsdp=2,expert=2,sequence=2,tensor=2",),
         profiles=CORE,
     ),
-    MatrixRow(  # choices of the oracle, replayed
+    MatrixRow(  # choices of the reference, replayed
         contracts=_names("mixture"),
         implementations=FIVE,
         meshes=("fsdp=2,expert=4", "expert=2,sequence=3", "data=3,expert=2,tensor=2"),

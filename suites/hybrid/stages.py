@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from conformance.contract.implementation import Unsupported
-from suites.moe.arrangement import TERMS
+from suites.moe.layout import TERMS
 
-Conforming: Any = object  # a pipeline in front of an exchange of tokens, in front of a language model
+Conforming: Any = object  # a pipelined language model with expert parallelism
 
 
 class MixtureInStages(Conforming):
@@ -29,7 +29,7 @@ class MixtureInStages(Conforming):
 
     def microbatches(self, batch):
         """With what is known of the whole slice, beside every row."""
-        real, mask = batch["padding"] > 0, batch["mask"]
+        real, mask = batch["attention_mask"] > 0, batch["mask"]
         counts = {"weight": mask.sum(), "tokens": real.sum(), "rows": real.any(1).sum()}
         known = {f"slice.{name}": self.sum_over(self.data_axes, self.wide(n)) for name, n in counts.items()}
         return super().microbatches(batch | {name: self.wide(mask[:, 0]) * 0 + n for name, n in known.items()})

@@ -1,4 +1,4 @@
-"""A mixture of experts between blocks whose residual stream is divided along its tokens. Framework-neutral.
+"""A mixture of experts between blocks whose residual stream is sharded along its tokens. Framework-neutral.
 
 All five axes that divide a layer at once: rows over data, fsdp and expert, tokens over sequence and tensor, features
 over tensor, experts over expert, and what is stored of all parameters over fsdp.
@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from conformance.contract.placements import Placements
 
-Conforming: Any = object  # fully sharded state, in front of an exchange, in front of a model with a divided stream
+Conforming: Any = object  # full sharding and expert parallelism of a model with a sharded stream
 
 
 class MixtureInStream(Conforming):
-    """Tokens of the stream are brought together over the tensor axis to be routed, and divided again behind it."""
+    """Tokens of the stream are brought together over the tensor axis to be routed, and sharded again behind it."""
 
     row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp", "expert")
     model_axes: ClassVar[tuple[str, ...]] = ("fsdp", "expert", "tensor")

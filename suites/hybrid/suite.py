@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance.cases.suite import ImplementationEntry, Suite
 from suites.hybrid.contracts import CONTRACTS
-from suites.hybrid.faults.table import ABSENT, FAULTS
+from suites.hybrid.faults.table import FAULTS, NOT_APPLICABLE
 from suites.hybrid.matrix import MATRIX
 
 _MIXTURES = ("mixture", "routed", "saved")
@@ -15,7 +15,8 @@ _CLASSES = {"embedding_first": "EmbeddingFirst", "large": "GPipe"}
 
 
 def _registered(name: str, module: str, summary: str, *contracts: str) -> ImplementationEntry:
-    classes = {f"hybrid/{one}": f"suites.hybrid.{module}:{_CLASSES.get(one, 'LanguageModel')}" for one in contracts}
+    path = f"suites.hybrid.{module}"
+    classes = {f"hybrid/{contract}": f"{path}:{_CLASSES.get(contract, 'LanguageModel')}" for contract in contracts}
     return ImplementationEntry(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
 
 
@@ -24,8 +25,8 @@ SUITE = Suite(
     summary="Hybrid parallelism: data, fsdp, expert, sequence, tensor and pipeline axes at once",
     contracts=CONTRACTS,
     implementations=(
-        _registered("jax-three_axes", "jax_manual.three_axes", "stages divided over a tensor axis", *_THREE),
-        _registered("torch-three_axes", "torch_manual.three_axes", "stages divided over a tensor axis", *_THREE),
+        _registered("jax-three_axes", "jax_manual.three_axes", "stages sharded over a tensor axis", *_THREE),
+        _registered("torch-three_axes", "torch_manual.three_axes", "stages sharded over a tensor axis", *_THREE),
         _registered("jax-five_axes-capacity", "jax_manual.five_axes_capacity", "all-to-all of buffers", *_MIXTURES),
         _registered("jax-five_axes-ragged", "jax_manual.five_axes_ragged", "all-to-all of sorted tokens", *_MIXTURES),
         _registered("torch-five_axes", "torch_manual.five_axes", "all_to_all_single with uneven splits", *_MIXTURES),
@@ -33,10 +34,10 @@ SUITE = Suite(
         _registered("torch-pipelined", "torch_manual.pipelined_mixture", "1F1B, uneven splits", *_STAGED),
         _registered("jax-pipelined_context", "jax_manual.pipelined_context", "1F1B, Ulysses", *_DENSE),
         _registered("torch-pipelined_context", "torch_manual.pipelined_context", "1F1B, ring", *_DENSE),
-        _registered("jax-pipelined_zero3", "jax_manual.pipelined_zero3", "1F1B, divided state", *_DENSE),
-        _registered("torch-pipelined_zero1", "torch_manual.pipelined_zero1", "1F1B, divided slots", *_DENSE),
+        _registered("jax-pipelined_zero3", "jax_manual.pipelined_zero3", "1F1B, sharded state", *_DENSE),
+        _registered("torch-pipelined_zero1", "torch_manual.pipelined_zero1", "1F1B, sharded slots", *_DENSE),
     ),
     matrix=MATRIX,
     faults=FAULTS,
-    absent=ABSENT,
+    not_applicable=NOT_APPLICABLE,
 )

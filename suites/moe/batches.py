@@ -1,4 +1,4 @@
-"""Batches that prescribe the routing: which experts every token goes to, whatever its router says.
+"""Batches that prescribe the routing: the experts of every token, independent of its router.
 
 Two runs that round differently may choose differently where two experts score almost alike, and both are right. Where
 the choice is prescribed, all that hangs on it can be compared in any dtype. It is as uneven as can be: one expert that

@@ -1,6 +1,6 @@
-"""The contracts of mixtures of experts: one step's truth for every way to route, gate, drop and balance.
+"""The contracts of mixtures of experts: the expected step for every way to route, gate, drop and balance.
 
-All of it is declared by the model of the contract. Two that differ there are both right.
+All of it is declared by the model of the contract. Two contracts that differ there are both right.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from suites.training.contracts import contract
 SGD = Recipe(optimizer="sgd", clip_norm=0.75, learning_rate=0.5)
 ADAMW = Recipe(optimizer="adamw", clip_norm=0.75, learning_rate=0.03125)
 
-_SWITCH = Architecture(  # first come, first served; a raw gate; losses large enough to be seen
+_SWITCH = Architecture(  # capacity by token order; unnormalized gates; auxiliary losses large enough to be seen
     kind="moe",
     hidden=20,
     ffn=26,
@@ -32,7 +32,7 @@ _SWITCH = Architecture(  # first come, first served; a raw gate; losses large en
 _GSHARD = replace(_SWITCH, top_k=2, capacity_factor=1.25, normalized_gates=True, activation="swiglu")
 _OF_BATCH = replace(_GSHARD, capacity_factor=1.0, capacity_scope="batch")
 _DROPLESS = replace(_GSHARD, capacity_factor=0.0, bias=False)
-_BALANCED = replace(  # after DeepSeek-V3: a bias steers the choice, and moves by the load alone
+_BALANCED = replace(  # after DeepSeek-V3: a router bias, updated by the load alone
     _DROPLESS,
     scores="sigmoid",
     top_k=3,
@@ -48,8 +48,8 @@ _MODEL = Architecture(
     kind="language_model",
     hidden=20,
     layers=2,
-    heads=4,
-    kv_heads=2,
+    num_heads=4,
+    num_kv_heads=2,
     head_size=6,
     ffn=26,
     vocabulary=29,
@@ -96,21 +96,23 @@ def _gates(scores: str, before: bool, normalized: bool) -> Contract:
 CONTRACTS = (
     _contract(
         "switch",
-        "one expert per token with a capacity; what comes later in a row is dropped",
+        "one expert per token with a capacity; later tokens of a row are dropped",
         _SWITCH,
         replace(SGD, clip_norm=0.25),
     ),
     _contract("gshard", "two experts per token with a capacity: first choices come before second ones", _GSHARD),
     _contract(
         "capacity_of_batch",
-        "places are counted over all rows of the batch, in their order, on whatever devices they lie",
+        "capacity is counted over all rows of the batch in their order, across devices",
         _OF_BATCH,
     ),
     _contract("dropless", "no capacity: every choice is admitted", _DROPLESS),
     _contract("balanced", "a shared expert; a router bias that the load moves; losses row by row", _BALANCED),
-    _contract("uneven", "six experts, on axes that do not divide them too", _UNEVEN),
+    _contract("uneven", "six experts, also on axes that do not divide six", _UNEVEN),
     *(_gates("softmax", before, normalized) for before in (False, True) for normalized in (False, True)),
-    _contract("gates_sigmoid_raw_before", "raw sigmoid gates before the experts, and a shared one", _BEFORE),
+    _contract(
+        "gates_sigmoid_raw_before", "unnormalized sigmoid gates before the experts, and a shared expert", _BEFORE
+    ),
     _contract(
         "routed",
         "the routing is prescribed: experts overloaded, idle, with one token",
@@ -122,7 +124,7 @@ CONTRACTS = (
         "a decoder layer, computed again in the backward pass",
         replace(_MODEL, kind="layer", moe_every=1),
         replace(SGD, recompute="layer"),
-        laws=("recompute",),
+        relations=("recompute",),
     ),
     _contract("language_model", "a mixture in every other layer, tied embedding, AdamW, clipping", recipe=ADAMW),
     _contract(
@@ -164,7 +166,7 @@ CONTRACTS = (
         _OPPOSED,
         batches=opposed_rows,
     ),
-    replace(  # 34 million parameters: laws that cost a step each are kept on smaller ones
+    replace(  # 34 million parameters: relations that cost a step each are kept on smaller ones
         _contract("wide", "widths 1024 and 2048, eight experts", _WIDE, replace(SGD, steps=1), rows=32, length=2),
         relations=(),
     ),

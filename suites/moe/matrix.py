@@ -1,6 +1,6 @@
 """The standing matrix of expert parallelism: which contract runs where, on which mesh and in which dtype.
 
-Tokens are divided over `data` and `expert`. One expert on each device of expert=8, several on all others; expert=4
+Tokens are sharded over `data` and `expert`. One expert on each device of expert=8, several on all others; expert=4
 stores the six of `uneven` in chunks of two, and one device has none.
 """
 
@@ -68,7 +68,7 @@ MATRIX = (
         dtypes=DTYPES,
         profiles=CORE,
     ),
-    MatrixRow(  # choices of the oracle, replayed
+    MatrixRow(  # choices of the reference, replayed
         contracts=_names("gshard", "capacity_of_batch", "language_model"),
         implementations=ALL,
         meshes=(CROSSED,),

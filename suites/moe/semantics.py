@@ -8,14 +8,15 @@ from conformance.contract.contract import Contract
 from reference.architecture import Architecture, is_router_bias, mixtures
 
 
-def declared(found: Contract) -> Contract:
+def declared(contract: Contract) -> Contract:
     """A contract that says what it means by its mixtures; in narrow dtypes their choices are those of the oracle.
 
     No gradient reaches the bias of a router: it only joins in the choice.
     """
-    still = tuple(f"gradients/{name}" for name in found.shapes if is_router_bias(name))
-    replayed = {f"choices/{name}": f"routing.{name}" for name in mixtures(found.model)}
-    return replace(found, semantics={**found.semantics, **_semantics(found.model)}, replayed=replayed, still=still)
+    still = tuple(f"gradients/{name}" for name in contract.shapes if is_router_bias(name))
+    replayed = {f"choices/{name}": f"routing.{name}" for name in mixtures(contract.model)}
+    semantics = {**contract.semantics, **_semantics(contract.model)}
+    return replace(contract, semantics=semantics, replayed=replayed, still=still)
 
 
 def _semantics(model: Architecture) -> dict[str, str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from conformance.cases.suite import ImplementationEntry, Suite
 from suites.moe.contracts import CONTRACTS
-from suites.moe.faults.table import ABSENT, FAULTS
+from suites.moe.faults.table import FAULTS, NOT_APPLICABLE
 from suites.moe.matrix import MATRIX, MUTATED
 
 _CLASSES = {"moe": "Mixture", "layer": "Layer", "language_model": "LanguageModel"}  # by the kind of the model
 
 
 def _registered(name: str, module: str, summary: str) -> ImplementationEntry:
-    classes = {one.name: f"suites.moe.{module}:{_CLASSES[one.model.kind]}" for one in CONTRACTS}
+    classes = {contract.name: f"suites.moe.{module}:{_CLASSES[contract.model.kind]}" for contract in CONTRACTS}
     return ImplementationEntry(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
 
 
@@ -27,5 +27,5 @@ SUITE = Suite(
     matrix=MATRIX,
     faults=FAULTS,
     mutated=MUTATED,
-    absent=ABSENT,
+    not_applicable=NOT_APPLICABLE,
 )

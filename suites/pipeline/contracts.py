@@ -31,8 +31,8 @@ _MODEL = Architecture(
     kind="language_model",
     hidden=20,
     layers=6,
-    heads=4,
-    kv_heads=2,
+    num_heads=4,
+    num_kv_heads=2,
     head_size=6,
     ffn=28,
     vocabulary=29,
@@ -72,11 +72,11 @@ CONTRACTS = (
     _contract("convolution", "images shrink on their way through the stages", _IMAGES),
     _contract(
         "language_model",
-        "tied over first and last stage; masks differ by microbatch; padding rides along as whole numbers",
+        "tied over first and last stage; masks differ by microbatch; the attention mask is passed through all stages",
         _MODEL,
         ADAMW,
         batches=skewed_batches,
-        laws=("accumulation",),
+        relations=("accumulation",),
     ),
     _contract("language_model_untied", "own head, layer norm, seven layers over uneven stages", _UNTIED),
     *(
@@ -89,14 +89,21 @@ CONTRACTS = (
         )
         for number in (2, 8, 12)
     ),
-    _contract("documents", "packed documents, labels shifted; their bounds ride along", _DOCUMENTS),
-    _contract("dropout", "masks are those of the rows, whatever their microbatch", _DROPOUT, laws=("accumulation",)),
+    _contract(
+        "documents", "packed documents, labels shifted; document starts are passed through all stages", _DOCUMENTS
+    ),
+    _contract(
+        "dropout",
+        "dropout masks depend on the seed of a row, not on its microbatch",
+        _DROPOUT,
+        relations=("accumulation",),
+    ),
     _contract(
         "dropout_recomputed",
-        "a layer that is computed again drops the same elements again",
+        "a recomputed layer applies the same dropout mask",
         _DROPOUT,
         replace(SGD, recompute="layer"),
-        laws=("recompute",),
+        relations=("recompute",),
     ),
     _contract(
         "accumulation",
@@ -107,7 +114,7 @@ CONTRACTS = (
     ),
     _contract(
         "decay_groups",
-        "biases are not decayed, on whatever rank and in whatever vector they lie",
+        "biases are not decayed, on any rank and in any packed vector",
         _SMALL,
         replace(ADAMW, decays="weights", weight_decay=0.25, clip_norm=0.125),
     ),
@@ -119,11 +126,11 @@ CONTRACTS = (
     ),
     _contract(
         "saved",
-        "every stage is saved with its slots and master weights, loaded into other stages, and training goes on",
+        "every stage is saved with its slots and master weights, loaded into other stages, and training continues",
         _MODEL,
         replace(ADAMW, precision=Precision(master="float32")),
         rows=48,
-        laws=("initial values", "checkpoint", "damaged checkpoint"),
+        relations=("initial values", "checkpoint", "damaged checkpoint"),
     ),
     _contract(
         "replicas",
@@ -134,7 +141,7 @@ CONTRACTS = (
     ),
     _contract(
         "refused",
-        "rows that make no equal microbatches are refused by name of both numbers",
+        "rows that make no equal microbatches are refused, and the message has both numbers",
         _SMALL,
         _microbatches(6, SGD),
         rows=8,

@@ -1,4 +1,4 @@
-"""The laws of a timetable, checked on nothing but its events: whoever made it, and however it was changed since.
+"""The laws of a timed schedule, checked on its events alone, whoever made or changed it.
 
 complete     every stage passes every microbatch forward once and backward once, in whichever kinds of work
 causal       work begins when all that it needs is finished, and is there: made on that rank, or received
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from suites.pipeline.timetable import (
+from suites.pipeline.schedule import (
     ACTIVATION,
     BACKWARD,
     FORWARD,
@@ -24,7 +24,7 @@ from suites.pipeline.timetable import (
     WORK,
     Event,
     Product,
-    Timetable,
+    TimedSchedule,
     Work,
     given,
     gives,
@@ -34,8 +34,8 @@ from suites.pipeline.timetable import (
 Needs = Callable[[Work], tuple[Product, ...]]
 
 
-def violations(table: Timetable, needs: Needs = needs) -> list[str]:
-    """A sentence for every broken law; empty for a timetable that can be carried out.
+def violations(table: TimedSchedule, needs: Needs = needs) -> list[str]:
+    """A sentence for every broken law; empty for a timed schedule that can be carried out.
 
     `needs` says what must be there before a piece of work, where an executor asks for other things than most do.
     """
@@ -48,7 +48,7 @@ def needs_when_recomputed(work: Work) -> tuple[Product, ...]:
     return (entered,) if work.kind == FORWARD else (entered, (GRADIENT, work.stage, work.microbatch))
 
 
-def live(table: Timetable, rank: int) -> int:
+def live(table: TimedSchedule, rank: int) -> int:
     """The most microbatches, counted by stage, that are live on a rank at once."""
     most = now = 0
     for event in table.lanes[rank]:
@@ -58,11 +58,11 @@ def live(table: Timetable, rank: int) -> int:
     return most
 
 
-def _incomplete(table: Timetable) -> Iterator[str]:
-    order = table.order
+def _incomplete(table: TimedSchedule) -> Iterator[str]:
+    schedule = table.schedule
     done = Counter(event.work for event in table.events if event.kind in WORK)
-    for stage in range(order.stages):
-        for microbatch in range(order.microbatches):
+    for stage in range(schedule.stages):
+        for microbatch in range(schedule.microbatches):
             counts = {kind: done[Work(kind=kind, stage=stage, microbatch=microbatch)] for kind in WORK}
             whole, halves = counts[BACKWARD], (counts[INPUT_BACKWARD], counts[WEIGHT_BACKWARD])
             if counts[FORWARD] != 1:
@@ -72,31 +72,32 @@ def _incomplete(table: Timetable) -> Iterator[str]:
                 yield f"Microbatch {microbatch} passes stage {stage} backward wrongly: {kinds}."
 
 
-def _misplaced(table: Timetable) -> Iterator[str]:
+def _misplaced(table: TimedSchedule) -> Iterator[str]:
     for event in table.events:
-        if event.kind in WORK and table.order.holders[event.stage] != event.rank:
-            yield f"Stage {event.stage} lies on rank {table.order.holders[event.stage]}, but: {event}."
+        if event.kind in WORK and table.schedule.holders[event.stage] != event.rank:
+            yield f"Stage {event.stage} lies on rank {table.schedule.holders[event.stage]}, but: {event}."
 
 
-def _overlaps(table: Timetable) -> Iterator[str]:
+def _overlaps(table: TimedSchedule) -> Iterator[str]:
     for lane in table.lanes:
         work = sorted((event for event in lane if event.kind in WORK), key=lambda event: event.time)
-        for one, other in pairwise(work):
-            if one.time + table.costs[one.kind] > other.time:
-                yield f"Two things at once: {one}, and {other}."
+        for event, other in pairwise(work):
+            if event.time + table.costs[event.kind] > other.time:
+                yield f"Two things at once: {event}, and {other}."
 
 
 class _Presence:
-    """What is where at which time: made on a rank, on its way from one rank to another, or there to be used."""
+    """Tracks where every product is over time: made on a rank, in transit, or available for use."""
 
-    def __init__(self, table: Timetable, needs: Needs) -> None:
-        self.table, self.order, self.needs = table, table.order, needs
-        self.there: dict[tuple[int, Product], float] = {(self._holder(one), one): 0.0 for one in given(table.order)}
+    def __init__(self, table: TimedSchedule, needs: Needs) -> None:
+        self.table, self.schedule, self.needs = table, table.schedule, needs
+        at_start = given(table.schedule)
+        self.there: dict[tuple[int, Product], float] = {(self._holder(product), product): 0.0 for product in at_start}
         self.made: dict[tuple[int, Product], float] = {}
         self.sent: dict[tuple[int | None, int | None, Product], float] = {}
 
     def _holder(self, product: Product) -> int:
-        return self.order.holders[product[1]]
+        return self.schedule.holders[product[1]]
 
     def broken_by(self, event: Event) -> Iterator[str]:
         """Why an event cannot happen at its time; and what is there after it."""
@@ -122,7 +123,7 @@ class _Presence:
                 self.there[event.rank, product] = end
 
 
-def _acausal(table: Timetable, needs: Needs) -> Iterator[str]:
+def _acausal(table: TimedSchedule, needs: Needs) -> Iterator[str]:
     presence = _Presence(table, needs)
     for event in sorted(table.events, key=lambda e: (e.time, e.kind in WORK, e.kind == RECEIVE)):
         yield from presence.broken_by(event)
@@ -136,9 +137,9 @@ def _late(time: float | None, event: Event) -> bool:
     return time is None or time > event.time
 
 
-def _deadlocks(table: Timetable) -> Iterator[str]:
+def _deadlocks(table: TimedSchedule) -> Iterator[str]:
     """Every rank goes through its own events; one end of a message waits until the other end is there too."""
-    at = [0] * table.order.ranks
+    at = [0] * table.schedule.ranks
     lanes = [[event for event in lane if event.kind in WORK or event.peer != event.rank] for lane in table.lanes]
     moved = True
     while moved:
@@ -156,7 +157,7 @@ def _deadlocks(table: Timetable) -> Iterator[str]:
             yield f"Deadlock: rank {rank} waits for ever to {lane[at[rank]]}."
 
 
-def _meet(one: Event, other: Event) -> bool:
+def _meet(event: Event, other: Event) -> bool:
     """Whether two events are the two ends of one message."""
-    same = (one.what, one.stage, one.microbatch) == (other.what, other.stage, other.microbatch)
-    return same and {one.kind, other.kind} == {SEND, RECEIVE} and (one.peer, other.peer) == (other.rank, one.rank)
+    same = (event.what, event.stage, event.microbatch) == (other.what, other.stage, other.microbatch)
+    return same and {event.kind, other.kind} == {SEND, RECEIVE} and (event.peer, other.peer) == (other.rank, event.rank)

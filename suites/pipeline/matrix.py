@@ -179,7 +179,7 @@ REFUSED = (
         profiles=CORE,
         expect="unsupported",
     ),
-    MatrixRow(  # four microbatches on three ranks; eight segments, ten stages
+    MatrixRow(  # four microbatches on three ranks; eight stage units, ten stages
         contracts=_names("perceptron"),
         implementations=INTERLEAVED,
         meshes=("pipeline=3", "pipeline=5"),

@@ -1,4 +1,4 @@
-"""Mutants of a timetable: one event changed, as a scheduler with a bug would have made it.
+"""Mutants of a timed schedule: one event changed, as a scheduler with a bug would have made it.
 
 Each operator takes the events and the number of the event that it changes, in the order of the table.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from conformance.contract.alteration import Alteration
 from suites.pipeline.laws import Needs, violations
-from suites.pipeline.timetable import (
+from suites.pipeline.schedule import (
     ACTIVATION,
     BACKWARD,
     FORWARD,
@@ -21,7 +21,7 @@ from suites.pipeline.timetable import (
     WORK,
     Event,
     ScheduleError,
-    Timetable,
+    TimedSchedule,
     needs,
 )
 
@@ -30,38 +30,38 @@ Events = tuple[Event, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """One way to spoil a timetable. `change` gives the new events; None where it does not apply to that event.
+    """One way to spoil a timed schedule. `change` gives the new events; None where it does not apply to that event.
 
     causes   words of which a right diagnosis has one
     """
 
     law: str
     causes: tuple[str, ...]
-    change: Callable[[Timetable, int], Events | None]
+    change: Callable[[TimedSchedule, int], Events | None]
 
 
-def _put(table: Timetable, changes: Mapping[int, Event | None]) -> Events:
+def _put(table: TimedSchedule, changes: Mapping[int, Event | None]) -> Events:
     """The events with some replaced, or left out."""
-    found = (changes.get(number, event) for number, event in enumerate(table.events))
-    return tuple(event for event in found if event is not None)
+    events = (changes.get(number, event) for number, event in enumerate(table.events))
+    return tuple(event for event in events if event is not None)
 
 
-def _swapped(table: Timetable, number: int) -> Events | None:
+def _swapped(table: TimedSchedule, number: int) -> Events | None:
     """A piece of work and the next one of its rank change places; messages stay where they are."""
-    one = table.events[number]
-    later = [n for n, e in enumerate(table.events) if e.rank == one.rank and e.kind in WORK and e.time > one.time]
-    if one.kind not in WORK or not later:
+    event = table.events[number]
+    later = [n for n, e in enumerate(table.events) if e.rank == event.rank and e.kind in WORK and e.time > event.time]
+    if event.kind not in WORK or not later:
         return None
     other = table.events[later[0]]
-    return _put(table, {number: replace(other, time=one.time), later[0]: replace(one, time=other.time)})
+    return _put(table, {number: replace(other, time=event.time), later[0]: replace(event, time=other.time)})
 
 
-def _dropped(table: Timetable, number: int) -> Events | None:
+def _dropped(table: TimedSchedule, number: int) -> Events | None:
     return _put(table, {number: None}) if _leaves(table.events[number]) else None
 
 
-def _misdirected(table: Timetable, number: int) -> Events | None:
-    event, ranks = table.events[number], table.order.ranks
+def _misdirected(table: TimedSchedule, number: int) -> Events | None:
+    event, ranks = table.events[number], table.schedule.ranks
     if not _leaves(event) or ranks < 3 or event.peer is None:
         return None
     wrong = next(rank for rank in range(ranks) if rank not in (event.rank, event.peer))
@@ -72,18 +72,19 @@ def _leaves(event: Event) -> bool:
     return event.kind == SEND and event.peer != event.rank
 
 
-def _mixed_up(table: Timetable, number: int) -> Events | None:
+def _mixed_up(table: TimedSchedule, number: int) -> Events | None:
     """A forward pass takes the next microbatch, which takes this one's place."""
-    one = table.events[number]
-    same = [n for n, e in enumerate(table.events) if (e.kind, e.stage) == (one.kind, one.stage) and e.time > one.time]
-    if one.kind != FORWARD or not same:
+    event = table.events[number]
+    place = (event.kind, event.stage)
+    same = [n for n, e in enumerate(table.events) if (e.kind, e.stage) == place and e.time > event.time]
+    if event.kind != FORWARD or not same:
         return None
     other = table.events[same[0]]
-    swapped = {number: replace(one, microbatch=other.microbatch), same[0]: replace(other, microbatch=one.microbatch)}
-    return _put(table, swapped)
+    first, second = replace(event, microbatch=other.microbatch), replace(other, microbatch=event.microbatch)
+    return _put(table, {number: first, same[0]: second})
 
 
-def _early_update(table: Timetable, number: int) -> Events | None:
+def _early_update(table: TimedSchedule, number: int) -> Events | None:
     """The last gradient of a stage's weights is not there yet when the weights are updated."""
     event = table.events[number]
     final = [e for e in table.events if e.stage == event.stage and e.kind in (BACKWARD, WEIGHT_BACKWARD)][-1]
@@ -92,7 +93,7 @@ def _early_update(table: Timetable, number: int) -> Events | None:
     return _put(table, {number: replace(event, kind=INPUT_BACKWARD) if event.kind == BACKWARD else None})
 
 
-def _stale(table: Timetable, number: int) -> Events | None:
+def _stale(table: TimedSchedule, number: int) -> Events | None:
     """An activation is not kept when it arrives: what was in its slot before is used."""
     event = table.events[number]
     arrives = event.kind == RECEIVE and event.what == ACTIVATION and event.peer != event.rank
@@ -132,26 +133,26 @@ OPERATORS: Mapping[str, Operator] = {
 }
 
 
-def mutant(table: Timetable, operator: str, site: int) -> Timetable:
-    """The timetable with one event changed. Raises ScheduleError where the operator does not apply there."""
+def mutant(table: TimedSchedule, operator: str, site: int) -> TimedSchedule:
+    """The timed schedule with one event changed. Raises ScheduleError where the operator does not apply there."""
     known = operator in OPERATORS and 0 <= site < len(table.events)
     events = OPERATORS[operator].change(table, site) if known else None
     if events is None:
-        raise ScheduleError(f"The schedule {table.order.name} has no mutant {operator}@{site}.")
+        raise ScheduleError(f"The schedule {table.schedule.name} has no mutant {operator}@{site}.")
     return replace(table, events=events)
 
 
 def alterations(
-    table: Timetable, axis: str, seen_by: tuple[str, ...] = (), needs: Needs = needs
+    table: TimedSchedule, axis: str, seen_by: tuple[str, ...] = (), needs: Needs = needs
 ) -> Iterator[Alteration]:
-    """Every mutant of a timetable; one that breaks no law of its executor is another schedule that is right."""
+    """Every mutant of a timed schedule; one that breaks no law of its executor is another schedule that is right."""
     for name, operator in OPERATORS.items():
         for site, event in enumerate(table.events):
             events = operator.change(table, site)
             if events is not None:
                 lawful = not violations(replace(table, events=events), needs)
-                neutral = "the changed timetable keeps every law of schedules" if lawful else None
-                what = f"schedule {table.order.name}: {operator.law} ({event})"
+                neutral = "the changed timed schedule keeps every law of schedules" if lawful else None
+                what = f"schedule {table.schedule.name}: {operator.law} ({event})"
                 yield Alteration(
                     operator=name,
                     site=site,

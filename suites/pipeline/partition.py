@@ -1,4 +1,4 @@
-"""Balance: which segments make which stage, so that the slowest stage is as fast as can be."""
+"""Load balancing: how stage units are grouped into stages so that the slowest stage is as fast as possible."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import accumulate, pairwise
 
-from suites.pipeline.timetable import ScheduleError
+from suites.pipeline.schedule import ScheduleError
 
-Cuts = tuple[int, ...]  # the first segment of every stage, and the number of segments at the end
+Cuts = tuple[int, ...]  # the first stage unit of every stage, and the number of stage units at the end
 
 
 def balanced(costs: Sequence[float], stages: int) -> Cuts:
-    """The cuts with the smallest maximum of stage costs, by dynamic programming; every stage has a segment or more.
+    """The cuts with the smallest maximum of stage costs, by dynamic programming; every stage has a stage unit or more.
 
-    Among equals the later stages are the shorter ones. Time O(stages * segments^2).
-    Raises ScheduleError for fewer segments than stages.
+    Among equals the later stages are the shorter ones. Time O(stages * units^2).
+    Raises ScheduleError for fewer stage units than stages.
     Source: the linear partition problem (Skiena, The Algorithm Design Manual, section 10.7); PipeDream, section 3.1.
     """
     _require(len(costs), stages)
@@ -23,22 +23,22 @@ def balanced(costs: Sequence[float], stages: int) -> Cuts:
 
     @cache
     def best(end: int, left: int) -> tuple[float, Cuts]:
-        """The first `end` segments as `left` stages."""
+        """The first `end` stage units as `left` stages."""
         if left == 1:
             return sums[end], (0, end)
-        found = []
+        candidates = []
         for cut in range(left - 1, end):
             largest, cuts = best(cut, left - 1)
-            found.append((max(largest, sums[end] - sums[cut]), (*cuts, end)))
-        return min(found, key=lambda one: (one[0], [-cut for cut in one[1]]))
+            candidates.append((max(largest, sums[end] - sums[cut]), (*cuts, end)))
+        return min(candidates, key=lambda candidate: (candidate[0], [-cut for cut in candidate[1]]))
 
     return best(len(costs), stages)[1]
 
 
 def greedy(costs: Sequence[float], stages: int) -> Cuts:
-    """Cuts made one after the other: a stage takes segments until one more would carry it farther past its share.
+    """Cuts made one after the other: a stage takes stage units until one more would carry it farther past its share.
 
-    Its share is the mean cost of the stages that are left. Raises ScheduleError for fewer segments than stages.
+    Its share is the mean cost of the stages that are left. Raises ScheduleError for fewer stage units than stages.
     """
     _require(len(costs), stages)
     cuts, start = [0], 0
@@ -56,6 +56,6 @@ def stage_costs(costs: Sequence[float], cuts: Cuts) -> list[float]:
     return [sum(costs[start:end]) for start, end in pairwise(cuts)]
 
 
-def _require(segments: int, stages: int) -> None:
-    if segments < stages:
-        raise ScheduleError(f"A model of {segments} segments cannot be cut into {stages} stages: each needs one.")
+def _require(stage_units: int, stages: int) -> None:
+    if stage_units < stages:
+        raise ScheduleError(f"A model of {stage_units} stage units cannot be cut into {stages} stages: each needs one.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance.cases.suite import ImplementationEntry, Suite
 from suites.pipeline.contracts import CONTRACTS
-from suites.pipeline.faults.table import ABSENT, FAULTS
+from suites.pipeline.faults.table import FAULTS, NOT_APPLICABLE
 from suites.pipeline.matrix import MATRIX, MUTATED
 
 _CLASSES = {"perceptron": "Perceptron", "convolution": "Convolution", "language_model": "LanguageModel"}
@@ -12,8 +12,8 @@ _SCHEDULES = {
     "gpipe": ("gpipe", "all forward passes, then all backward passes"),
     "1f1b": ("one_f_one_b", "one forward and one backward pass in turns"),
     "interleaved": ("interleaved", "two chunks of the model on every rank"),
-    "zb-h1": ("zero_bubble", "gradients of weights put off"),
-    "zbv": ("zbv", "two chunks on every rank, laid out as a V, gradients of weights put off"),
+    "zb-h1": ("zero_bubble", "weight gradients deferred"),
+    "zbv": ("zbv", "two chunks on every rank, laid out as a V, weight gradients deferred"),
 }
 _TORCH_SCHEDULES = {
     "gpipe": ("gpipe", "torch's own ScheduleGPipe"),
@@ -39,7 +39,7 @@ def _torch_pipelining(schedule: str) -> ImplementationEntry:
 
 
 def _classes(path: str) -> dict[str, str]:
-    return {one.name: f"{path}:{_CLASSES[one.model.kind]}" for one in CONTRACTS}
+    return {contract.name: f"{path}:{_CLASSES[contract.model.kind]}" for contract in CONTRACTS}
 
 
 SUITE = Suite(
@@ -53,5 +53,5 @@ SUITE = Suite(
     matrix=MATRIX,
     faults=FAULTS,
     mutated=MUTATED,
-    absent=ABSENT,
+    not_applicable=NOT_APPLICABLE,
 )

@@ -1,4 +1,4 @@
-"""A timetable in lockstep: what every rank does in every tick, and in which slots it keeps what it received.
+"""A timed schedule in lockstep: what every rank does in every tick, and in which slots it keeps what it received.
 
 All ranks of one program advance together: in a tick each does one piece of work at most, then all messages move by one
 rank, up or down the pipeline axis, or stay where they are. A slot holds one activation or gradient from its arrival
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from suites.pipeline.timetable import (
+from suites.pipeline.schedule import (
     ACTIVATION,
     BACKWARD,
     FORWARD,
@@ -24,7 +24,7 @@ from suites.pipeline.timetable import (
     WORK,
     Event,
     Product,
-    Timetable,
+    TimedSchedule,
 )
 
 UP, DOWN, STAY = "up", "down", "stay"
@@ -59,11 +59,11 @@ class Ticks:
         return len(self.columns["work"])
 
 
-def ticks(table: Timetable) -> Ticks:
-    """The timetable, whose work takes one unit of time each, in lockstep."""
-    ranks, number = table.order.ranks, int(table.span)
+def ticks(table: TimedSchedule) -> Ticks:
+    """The timed schedule, whose work takes one unit of time each, in lockstep."""
+    ranks, number = table.schedule.ranks, int(table.span)
     kept = [slots_of(table, rank) for rank in range(ranks)]
-    slots = max((1 + max(one.values(), default=-1) for one in kept), default=0)
+    slots = max((1 + max(slot_of.values(), default=-1) for slot_of in kept), default=0)
     branches = (("", -1), *dict.fromkeys((e.kind, e.stage) for e in table.events if e.kind in WORK))
     names = ["work", "microbatch", "activation", "gradient", *(f"send_{r}" for r in ROUTES)]
     columns = {name: np.zeros((number, ranks), np.int32) for name in names}
@@ -89,22 +89,22 @@ def _route(event: Event, ranks: int) -> str:
     return {0: STAY, 1: UP}.get((receiver - sender) % ranks, DOWN)
 
 
-def slots_of(table: Timetable, rank: int) -> dict[Product, int]:
+def slots_of(table: TimedSchedule, rank: int) -> dict[Product, int]:
     """The slot of everything that a rank receives; one is used again when what was in it has been used last."""
     free: list[int] = []
-    found: dict[Product, int] = {}
+    slots: dict[Product, int] = {}
     used = 0
     for event in table.lanes[rank]:
         if event.kind == RECEIVE:
             product = (event.what, event.stage, event.microbatch)
-            found[product] = free.pop() if free else used
-            used = max(used, found[product] + 1)
+            slots[product] = free.pop() if free else used
+            used = max(used, slots[product] + 1)
         elif event.kind in WORK:
-            free += [found[product] for product in _done_with(event, table) if product in found]
-    return found
+            free += [slots[product] for product in _done_with(event, table) if product in slots]
+    return slots
 
 
-def _done_with(event: Event, table: Timetable) -> Iterator[Product]:
+def _done_with(event: Event, table: TimedSchedule) -> Iterator[Product]:
     """What nothing needs after this work: a gradient of weights, where there is one, comes last."""
     if event.kind == table.last_uses[event.stage]:
         yield ACTIVATION, event.stage, event.microbatch

@@ -1,6 +1,6 @@
 """The contracts of sequence and context parallelism.
 
-Those of tensor parallelism hold with the tokens divided too, so they stand here again, row by row. The others are about
+Those of tensor parallelism hold with the tokens sharded too, so they stand here again, row by row. The others are about
 attention across shards of a row: documents and padding that cross them, labels and positions, masks of dropout.
 """
 
@@ -24,14 +24,14 @@ ROWS, LENGTH, UNEVEN = 12, 16, 13  # rows divide by data x accumulation; tokens 
 SGD_ACCUMULATED = Recipe(optimizer="sgd", clip_norm=0.25, learning_rate=0.5, accumulation=3)  # no axis has this size
 RECOMPUTED = replace(SGD, recompute="layer")
 
-RERUN = ("mesh permutation", "recompute", "accumulation")  # laws that take another program
+RERUN = ("mesh permutation", "recompute", "accumulation")  # relations that take another program
 SAVED = ("initial values", "checkpoint")
 
 
 def _renamed(name: str) -> Contract:
     """A contract of tensor parallelism, which holds here too."""
     [origin] = (contract for contract in TENSOR if contract.name == f"tensor/{name}")
-    return replace(origin, name=f"sequence/{name}", summary=f"{origin.summary}; between blocks the tokens are divided")
+    return replace(origin, name=f"sequence/{name}", summary=f"{origin.summary}; between blocks the tokens are sharded")
 
 
 def _contract(
@@ -47,16 +47,16 @@ def _contract(
     return contract(f"sequence/{name}", summary, model, recipe, rows=rows, length=length, **declared)
 
 
-_GQA = Architecture(kind="attention", hidden=20, heads=8, kv_heads=2, head_size=6, head_norm=True)
-_HEADS_12 = Architecture(kind="attention", hidden=20, heads=12, kv_heads=2, head_size=4)
+_GQA = Architecture(kind="attention", hidden=20, num_heads=8, num_kv_heads=2, head_size=6, head_norm=True)
+_HEADS_12 = Architecture(kind="attention", hidden=20, num_heads=12, num_kv_heads=2, head_size=4)
 _COINCIDENT = Architecture(  # heads, head size and the tokens of one device of four coincide
-    kind="attention", hidden=16, heads=4, kv_heads=4, head_size=4, fused_qkv=True
+    kind="attention", hidden=16, num_heads=4, num_kv_heads=4, head_size=4, fused_qkv=True
 )
 _LAYER = Architecture(
     kind="layer",
     hidden=20,
-    heads=8,
-    kv_heads=2,
+    num_heads=8,
+    num_kv_heads=2,
     head_size=6,
     ffn=24,
     activation="swiglu",
@@ -68,8 +68,8 @@ _MODEL = Architecture(
     kind="language_model",
     hidden=20,
     layers=2,
-    heads=8,
-    kv_heads=2,
+    num_heads=8,
+    num_kv_heads=2,
     head_size=6,
     ffn=24,
     vocabulary=29,
@@ -87,8 +87,8 @@ _SINUSOIDAL = Architecture(
     kind="language_model",
     hidden=20,
     layers=2,
-    heads=8,
-    kv_heads=8,
+    num_heads=8,
+    num_kv_heads=8,
     head_size=6,
     ffn=24,
     vocabulary=32,
@@ -102,8 +102,8 @@ _OPPOSED = Architecture(  # without positions, so that two documents of the same
     kind="language_model",
     hidden=20,
     layers=2,
-    heads=8,
-    kv_heads=8,
+    num_heads=8,
+    num_kv_heads=8,
     head_size=6,
     ffn=24,
     vocabulary=32,
@@ -119,7 +119,7 @@ _ADAPTER = Architecture(kind="feedforward", hidden=12, ffn=24, adapter=5)
 
 def _without_padding(*plan: Any) -> list[Arrays]:
     """Every token is a real one."""
-    return [batch | {"padding": np.ones_like(batch["padding"])} for batch in random_batches(*plan)]
+    return [batch | {"attention_mask": np.ones_like(batch["attention_mask"])} for batch in random_batches(*plan)]
 
 
 def _uneven_scores(*plan: Any) -> list[Arrays]:
@@ -171,7 +171,7 @@ CONTRACTS = (
     *_SAME,
     _contract(
         "layer_dropout",
-        "a decoder layer that drops out: every device draws its own tokens' masks",
+        "a decoder layer with dropout: every device draws the masks of its own tokens",
         _LAYER,
         length=7,
     ),
@@ -184,11 +184,11 @@ CONTRACTS = (
     ),
     _contract(
         "mlp_adapter",
-        "feed-forward with a low-rank adapter, whose second factor meets divided tokens",
+        "feed-forward with a low-rank adapter, whose second factor meets sharded tokens",
         _ADAPTER,
         length=7,
     ),
-    _contract("attention", "grouped-query attention, causal, rotary, over a divided row of 16 tokens", _GQA),
+    _contract("attention", "grouped-query attention, causal, rotary, over a sharded row of 16 tokens", _GQA),
     _contract("attention_uneven", "the same over 13 tokens, with 12 heads over 2", _HEADS_12, length=UNEVEN),
     _contract(
         "attention_documents",
@@ -198,13 +198,13 @@ CONTRACTS = (
     _contract(
         "attention_bidirectional",
         "attention without causality and without padding",
-        replace(_GQA, kv_heads=8, head_norm=False, causal=False),
+        replace(_GQA, num_kv_heads=8, head_norm=False, causal=False),
         batches=_without_padding,
     ),
     _contract(
         "attention_one_key_head",
         "multi-query attention: one key head for all, no bias",
-        replace(_GQA, kv_heads=1, head_norm=False, bias=False),
+        replace(_GQA, num_kv_heads=1, head_norm=False, bias=False),
     ),
     replace(
         _contract(
@@ -221,7 +221,7 @@ CONTRACTS = (
         "attention_coincident",
         "attention whose heads, head size and tokens of a device of four all are 4",
         _COINCIDENT,
-        laws=("second model",),
+        relations=("second model",),
     ),
     _contract(
         "opposed",
@@ -231,36 +231,36 @@ CONTRACTS = (
     ),
     _contract(
         "opposed_queries",
-        "queries that move keys and values apart: their gradients, summed round the ring in bfloat16, lose the rest",
+        "gradients of keys and values that cancel: a sum round the ring in bfloat16 loses the rest",
         _OPPOSED_QUERIES,
         batches=opposed_tokens,
     ),
     _contract(
         "context_layer",
-        "a decoder layer over a divided row: documents, dropout",
+        "a decoder layer over a sharded row: documents, dropout",
         replace(_LAYER, documents=True),
         SGD_ACCUMULATED,
-        laws=RERUN,
+        relations=RERUN,
     ),
     _contract(
         "context_layer_recomputed",
-        "the same, computed again in the backward pass: the row goes round once more",
+        "the same with recomputation: keys and values go round the ring once more",
         replace(_LAYER, documents=True),
         RECOMPUTED,
     ),
     _contract(
         "context_language_model",
-        "decoder language model over divided rows: shifted labels, documents, dropout, accumulation, every loss term",
+        "decoder language model over sharded rows: shifted labels, documents, dropout, accumulation, every loss term",
         _MODEL,
         SGD_ACCUMULATED,
         batches=_late_tokens,
     ),
     _contract(
         "context_language_model_sinusoidal",
-        "decoder language model over divided rows of 13 tokens: sinusoidal positions, own head, AdamW",
+        "decoder language model over sharded rows of 13 tokens: sinusoidal positions, own head, AdamW",
         _SINUSOIDAL,
         ADAMW,
         length=UNEVEN,
-        laws=SAVED,
+        relations=SAVED,
     ),
 )

@@ -1,10 +1,10 @@
-"""Sequence and context parallelism: the tokens of a row are divided over the `tensor` and the `sequence` axis."""
+"""Sequence and context parallelism: the tokens of a row are sharded over the `tensor` and the `sequence` axis."""
 
 from __future__ import annotations
 
 from conformance.cases.suite import ImplementationEntry, Suite
 from suites.sequence.contracts import CONTRACTS
-from suites.sequence.faults.table import ABSENT, FAULTS
+from suites.sequence.faults.table import FAULTS, NOT_APPLICABLE
 from suites.sequence.matrix import MATRIX, MUTATED
 
 # Where, inside an implementation's folder or file, the class for a contract is: by the kind of its model.
@@ -40,14 +40,20 @@ SUITE = Suite(
     contracts=CONTRACTS,
     implementations=(
         _registered("jax-shard_map", "jax_manual.sequence_parallel", "Megatron sequence parallelism under shard_map"),
-        _registered("jax-ring_matmul", "jax_manual.ring_matmul", "the same, gathered round a ring of products"),
+        _registered(
+            "jax-ring_matmul", "jax_manual.ring_matmul", "the same, gathers overlapped with products in a ring"
+        ),
         _registered("jax-ring", "jax_manual.ring", "ring attention, contiguous shards", *_ROWS),
-        _registered("jax-zigzag", "jax_manual.zigzag", "ring attention, an early and a late chunk each", *_ROWS),
+        _registered(
+            "jax-zigzag", "jax_manual.zigzag", "zigzag ring attention, an early and a late chunk per device", *_ROWS
+        ),
         _registered("jax-ulysses", "jax_manual.ulysses", "all-to-all between tokens and heads", *_ROWS),
         _registered("jax-automatic", "jax_automatic.transformer", "sharding annotations, partitioned by XLA", *_ROWS),
         _registered("torch-collectives", "torch_manual.sequence_parallel", "Megatron sequence parallelism"),
         _registered("torch-ring", "torch_manual.ring", "ring attention, contiguous shards", *_ROWS),
-        _registered("torch-zigzag", "torch_manual.zigzag", "ring attention, an early and a late chunk each", *_ROWS),
+        _registered(
+            "torch-zigzag", "torch_manual.zigzag", "zigzag ring attention, an early and a late chunk per device", *_ROWS
+        ),
         _registered("torch-ulysses", "torch_manual.ulysses", "all-to-all between tokens and heads", *_ROWS),
         _registered(
             "torch-dtensor",
@@ -63,5 +69,5 @@ SUITE = Suite(
     matrix=MATRIX,
     faults=FAULTS,
     mutated=MUTATED,
-    absent=ABSENT,
+    not_applicable=NOT_APPLICABLE,
 )

@@ -29,24 +29,40 @@ _LINEAR = Architecture(kind="linear", hidden=24, outputs=48)
 _DYADIC = Architecture(kind="linear", hidden=24, outputs=32)  # a power of two: the mean does not round
 _UNEVEN_OUT = Architecture(kind="linear", hidden=24, outputs=13)
 _UNEVEN_IN = Architecture(kind="linear", hidden=13, outputs=10)
-_MHA = Architecture(kind="attention", hidden=20, heads=8, kv_heads=8, head_size=6, fused_qkv=True)
-_GQA = replace(_MHA, kv_heads=2, fused_qkv=False, head_norm=True)
-_MQA = replace(_MHA, kv_heads=1, fused_qkv=False, positions="none", bias=False)
-_HEADS_3 = Architecture(kind="attention", hidden=20, heads=6, kv_heads=3, head_size=4, fused_qkv=True)
+_MHA = Architecture(kind="attention", hidden=20, num_heads=8, num_kv_heads=8, head_size=6, fused_qkv=True)
+_GQA = replace(_MHA, num_kv_heads=2, fused_qkv=False, head_norm=True)
+_MQA = replace(_MHA, num_kv_heads=1, fused_qkv=False, positions="none", bias=False)
+_HEADS_3 = Architecture(kind="attention", hidden=20, num_heads=6, num_kv_heads=3, head_size=4, fused_qkv=True)
 _GELU = Architecture(kind="feedforward", hidden=12, ffn=24)
 _SWIGLU = Architecture(kind="feedforward", hidden=12, ffn=24, activation="swiglu", fused_gate_up=True)
 _SWIGLU_UNEVEN = Architecture(kind="feedforward", hidden=12, ffn=13, activation="swiglu", fused_gate_up=True)
 _LAYER = Architecture(
-    kind="layer", hidden=20, heads=8, kv_heads=2, head_size=6, ffn=24, activation="swiglu", norm="rms", head_norm=True
+    kind="layer",
+    hidden=20,
+    num_heads=8,
+    num_kv_heads=2,
+    head_size=6,
+    ffn=24,
+    activation="swiglu",
+    norm="rms",
+    head_norm=True,
 )
 _COINCIDENT = Architecture(  # heads, length, head size and axis coincide: what is silent when two dims are mixed up
-    kind="layer", hidden=16, heads=4, kv_heads=4, head_size=4, ffn=16, activation="gelu", norm="layer", fused_qkv=True
+    kind="layer",
+    hidden=16,
+    num_heads=4,
+    num_kv_heads=4,
+    head_size=4,
+    ffn=16,
+    activation="gelu",
+    norm="layer",
+    fused_qkv=True,
 )
 _LARGE = Architecture(
     kind="layer",
     hidden=768,
-    heads=12,
-    kv_heads=12,
+    num_heads=12,
+    num_kv_heads=12,
     head_size=64,
     ffn=3072,
     activation="gelu",
@@ -62,8 +78,8 @@ _TIED = Architecture(
     kind="language_model",
     hidden=20,
     layers=2,
-    heads=8,
-    kv_heads=2,
+    num_heads=8,
+    num_kv_heads=2,
     head_size=6,
     ffn=24,
     vocabulary=29,
@@ -78,8 +94,8 @@ _UNTIED = Architecture(
     kind="language_model",
     hidden=20,
     layers=2,
-    heads=8,
-    kv_heads=8,
+    num_heads=8,
+    num_kv_heads=8,
     head_size=6,
     ffn=24,
     vocabulary=32,
@@ -88,13 +104,13 @@ _UNTIED = Architecture(
     positions="sinusoidal",
     fused_qkv=True,
 )
-_FUSED = replace(_TIED, layers=1, kv_heads=4, head_norm=False, fused_qkv=True, fused_gate_up=True)
+_FUSED = replace(_TIED, layers=1, num_kv_heads=4, head_norm=False, fused_qkv=True, fused_gate_up=True)
 _TEXT = Architecture(
     kind="language_model",
     hidden=24,
     layers=3,
-    heads=8,
-    kv_heads=4,
+    num_heads=8,
+    num_kv_heads=4,
     head_size=6,
     ffn=40,
     vocabulary=257,
@@ -108,7 +124,7 @@ _TEXT = Architecture(
 def _wide_logits(seed: int) -> Arrays:
     """Logits beyond a thousand: their exponentials overflow unless the largest is subtracted."""
     drawn = draw(shapes(_VOCABULARY_WIDE), seed)
-    return drawn | {"final_norm.gain": 512 * drawn["final_norm.gain"]}
+    return drawn | {"final_norm.scale": 512 * drawn["final_norm.scale"]}
 
 
 _OUT, _IN = "column-parallel: weight and bias S(out)", "row-parallel: weight S(in), bias once after the reduction"
@@ -150,7 +166,7 @@ CONTRACTS = (
     ),
     _contract("attention_mha_fused", "multi-head attention, fused QKV, rotary positions", _MHA, SGD),
     _contract("attention_gqa_headnorm", "grouped-query attention, 2 key heads, norms shared by all heads", _GQA, SGD),
-    _contract("attention_mqa", "multi-query attention: one key head, no bias", _MQA, SGD, laws=("second model",)),
+    _contract("attention_mqa", "multi-query attention: one key head, no bias", _MQA, SGD, relations=("second model",)),
     _contract(
         "attention_heads_3", "6 heads over 3 key heads, fused: for axes that 8 heads do not divide by", _HEADS_3, SGD
     ),
@@ -167,7 +183,7 @@ CONTRACTS = (
         "one pre-norm decoder layer",
         _LAYER,
         SGD_ACCUMULATED,
-        laws=("mesh permutation", "recompute", "accumulation"),
+        relations=("mesh permutation", "recompute", "accumulation"),
     ),
     _contract(
         "layer_coincident", "a decoder layer whose heads, length and head size all are 4", _COINCIDENT, ADAMW, length=4
@@ -184,10 +200,10 @@ CONTRACTS = (
     _contract("language_model_untied", "decoder language model, own head, fused QKV, AdamW", _UNTIED, ADAMW),
     _contract(
         "language_model_saved",
-        "fused projections are saved from one number of ranks, loaded on another, and training goes on",
+        "fused projections are saved from one number of ranks, loaded on another, and training continues",
         _FUSED,
         replace(ADAMW, accumulation=3, steps=4),
-        laws=("initial values", "checkpoint"),
+        relations=("initial values", "checkpoint"),
     ),
     _contract(
         "language_model_text",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance.cases.suite import ImplementationEntry, Suite
 from suites.tensor.contracts import CONTRACTS
-from suites.tensor.faults.table import ABSENT, FAULTS
+from suites.tensor.faults.table import FAULTS, NOT_APPLICABLE
 from suites.tensor.matrix import MATRIX, MUTATED
 
 
@@ -49,5 +49,5 @@ SUITE = Suite(
     matrix=MATRIX,
     faults=FAULTS,
     mutated=MUTATED,
-    absent=ABSENT,
+    not_applicable=NOT_APPLICABLE,
 )

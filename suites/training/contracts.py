@@ -41,10 +41,10 @@ def contract(
     rows: int = ROWS,
     length: int = LENGTH,
     exact: bool = False,
-    laws: tuple[str, ...] = (),
+    relations: tuple[str, ...] = (),
     **declared: Any,
 ) -> Contract:
-    """A contract of a reference model. `laws` are those of the check `relations` beyond the ones of its kind."""
+    """A contract of a reference model. `relations` are checked besides those of its kind."""
     canonical = shapes(model)
     dyadic = {"dyadic": True} if exact else {}
     return Contract(
@@ -59,13 +59,13 @@ def contract(
         semantics=_SEMANTICS.get(model.kind, QUADRATIC),
         keys=KEYS,
         exact=exact,
-        relations=(*laws_of(model, recipe), *laws),
+        relations=(*relations_of(model, recipe), *relations),
         **declared,
     )
 
 
-def laws_of(model: Architecture, recipe: Recipe) -> tuple[str, ...]:
-    """The laws that hold for every model of a kind; they cost a step each.
+def relations_of(model: Architecture, recipe: Recipe) -> tuple[str, ...]:
+    """The relations that hold for every model of a kind; they cost a step each.
 
     To the bit, a mixture of experts leaks from later tokens: how many rows are multiplied at once depends on them, and
     with a capacity what is dropped does too. And which rows a slice has matters where a loss is a mean over slices.

@@ -25,14 +25,14 @@ class Transfer:
 
 def total(transfers: Iterable[Transfer], mesh: Mesh) -> tuple[Traffic, ...]:
     """Calls and bytes per phase, kind and axes. An axis of size 1 carries nothing."""
-    found: dict[tuple[str, str, tuple[str, ...]], tuple[int, int]] = {}
-    for one in transfers:
-        axes = tuple(axis for axis in mesh.axes if axis in one.axes and mesh.size(axis) > 1)
-        if axes and one.calls:
-            calls, size = found.get((one.phase, one.kind, axes), (0, 0))
-            moved = one.calls * one.elements * BYTES[one.dtype]
-            found[one.phase, one.kind, axes] = (calls + one.calls, size + moved)
+    totals: dict[tuple[str, str, tuple[str, ...]], tuple[int, int]] = {}
+    for transfer in transfers:
+        axes = tuple(axis for axis in mesh.axes if axis in transfer.axes and mesh.size(axis) > 1)
+        if axes and transfer.calls:
+            calls, size = totals.get((transfer.phase, transfer.kind, axes), (0, 0))
+            moved = transfer.calls * transfer.elements * BYTES[transfer.dtype]
+            totals[transfer.phase, transfer.kind, axes] = (calls + transfer.calls, size + moved)
     return tuple(
         Traffic(kind=kind, axes=axes, phase=phase, calls=calls, bytes=size)
-        for (phase, kind, axes), (calls, size) in found.items()
+        for (phase, kind, axes), (calls, size) in totals.items()
     )

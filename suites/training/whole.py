@@ -1,4 +1,4 @@
-"""A hollow program: every rank holds the whole model and trains it on the whole batch, and nothing is communicated."""
+"""An unsharded program: every rank trains the whole model on the whole batch, without communication."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from conformance.contract.implementation import Declarations
 
 
 class WholeOnEveryRank:
-    """A mixin in front of any implementation of a contract with a reference: right everywhere, and parallel nowhere."""
+    """A mixin for any implementation of a contract with a reference: the values are right, but nothing is parallel."""
 
     contract: Any
     dtype: Any

@@ -70,7 +70,7 @@ def failing(of: Case, ratio: float = 4e5) -> CaseResult:
         Cause(cause="wrong on positions [1, 3] along the axis only", axis="tensor", confidence=0.41),
         Cause(cause="narrower dtype than declared", axis=None, confidence=0.08),
     )
-    first = "step 1: gradients/layers.0.attention.query_norm.gain"
+    first = "step 1: gradients/layers.0.attention.query_norm.scale"
     worst = Worst(tensor=first, error=ratio * 1e-15, bound=1e-15)
     detail = (
         f"{first} is off by {ratio * 1e-15:.3g}; rounding explains 1.25e-16, 3 of 40 tensors are beyond 8 times that."

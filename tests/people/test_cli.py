@@ -84,7 +84,7 @@ def test_a_failure_says_where_why_and_how_to_reproduce(shardproof, fake_run) -> 
     assert done.exit_code == 1
     for part in (
         "FAIL tensor/mlp[jax-shard_map-tensor2-float64]",
-        "logic: step 1: gradients/layers.0.attention.query_norm.gain is off by 4e-10",
+        "logic: step 1: gradients/layers.0.attention.query_norm.scale is off by 4e-10",
         "(rank 1)",
         "likely: reduction missing: the copies are partial sums on axis tensor (confidence 97%)",
         "reproduce: shardproof run --contract tensor/mlp --implementation jax-shard_map --mesh tensor=2 --dtype",

@@ -9,7 +9,7 @@ from reference.architecture import Architecture, places
 
 def mixture(model: Architecture, p: dict, batch: dict) -> dict[str, np.ndarray]:
     """Of a slice: logits, choices and outputs as they are observed, load [E], and the terms of the loss."""
-    x, real = batch["inputs"], batch["padding"] > 0
+    x, real = batch["inputs"], batch["attention_mask"] > 0
     logits = x @ p["moe.router.weight"]
     scores = scores_of(model, logits)
     ranked = scores + p.get("moe.router.bias", 0)

@@ -120,7 +120,7 @@ GROUPS = replace(ADAMW, decays="weights", weight_decay=0.25)
 LAMB = Recipe(optimizer="lamb", clip_norm=0.1, decays="weights")
 ADAMW_3 = replace(ADAMW, accumulation=3, clip_norm=None)
 
-_BLOCK = Architecture(kind="attention", hidden=10, heads=6, kv_heads=6, head_size=4, ffn=14)
+_BLOCK = Architecture(kind="attention", hidden=10, num_heads=6, num_kv_heads=6, head_size=4, ffn=14)
 _MODEL = replace(_BLOCK, kind="language_model", layers=1, vocabulary=29)
 
 
@@ -149,41 +149,41 @@ EXAMPLES: dict[str, Example] = {
     "linear, no bias": _block(ADAMW_3, kind="linear", outputs=9, bias=False),
     "attention": _block(SGD_2),
     "attention, fused": _block(ADAMW, fused_qkv=True, positions="none"),
-    "attention, grouped": _block(SGD_3, kv_heads=2, head_norm=True),
-    "attention, fused gradient": _block(SGD_2, kv_heads=3, fused_gradient=True),
-    "attention, one key head": _block(ADAMW_2, kv_heads=1, bias=False, fused_qkv=True, head_norm=True),
+    "attention, grouped": _block(SGD_3, num_kv_heads=2, head_norm=True),
+    "attention, fused gradient": _block(SGD_2, num_kv_heads=3, fused_gradient=True),
+    "attention, one key head": _block(ADAMW_2, num_kv_heads=1, bias=False, fused_qkv=True, head_norm=True),
     "feed-forward": _block(SGD, kind="feedforward"),
     "feed-forward, gated": _block(ADAMW_2, kind="feedforward", activation="swiglu"),
     "feed-forward, fused gate": _block(SGD_3, kind="feedforward", activation="swiglu", fused_gate_up=True),
-    "layer": _block(SGD, kind="layer", kv_heads=3),
+    "layer": _block(SGD, kind="layer", num_kv_heads=3),
     "layer, layer norm": _block(ADAMW_3, kind="layer", norm="layer", fused_qkv=True, rotary_base=100.0),
     "model": _model(SGD_2, layers=2),
-    "model, tied": _model(ADAMW, tied=True, kv_heads=2, head_norm=True, activation="swiglu"),
+    "model, tied": _model(ADAMW, tied=True, num_kv_heads=2, head_norm=True, activation="swiglu"),
     "model, sinusoidal": _model(SGD_3, positions="sinusoidal", norm="layer", tied=True, fused_qkv=True),
-    "model, no positions": _model(ADAMW_2, positions="none", kv_heads=1, bias=False),
+    "model, no positions": _model(ADAMW_2, positions="none", num_kv_heads=1, bias=False),
     "model, smoothing": _model(SGD, label_smoothing=0.2, layers=0),
     "model, z-loss": _model(SGD_2, z_loss=0.01, layers=0, tied=True, norm="layer"),
     "model, everything": _model(
-        ADAMW_2, layers=2, kv_heads=3, head_norm=True, activation="swiglu", fused_gate_up=True, fused_qkv=True,
+        ADAMW_2, layers=2, num_kv_heads=3, head_norm=True, activation="swiglu", fused_gate_up=True, fused_qkv=True,
         label_smoothing=0.1, z_loss=0.02, positions="rotary", norm="layer",
     ),
-    "attention, bidirectional": _block(SGD_2, causal=False, kv_heads=2),
-    "attention, documents": _block(SGD, causal=False, documents=True, kv_heads=3),
+    "attention, bidirectional": _block(SGD_2, causal=False, num_kv_heads=2),
+    "attention, documents": _block(SGD, causal=False, documents=True, num_kv_heads=3),
     "feed-forward, adapter": _block(ADAMW_2, kind="feedforward", activation="swiglu", adapter=3),
     "layer, dropout": _block(SGD_2, kind="layer", dropout=0.25, documents=True),
     "model, packed": _model(ADAMW_3, layers=2, documents=True, shift_labels=True, dropout=0.25, adapter=2, tied=True),
     "model, shifted": _model(SGD_2, skewed_batches, layers=0, shift_labels=True, documents=True, dropout=0.5),
     "feed-forward, orthogonal": _block(MUON, kind="feedforward", adapter=3),
     "layer, shares": _block(SGD_SHARES, kind="layer", dropout=0.25),
-    "model, orthogonal": _model(MUON_SHARES, layers=2, kv_heads=2, fused_qkv=True),
-    "model, skewed": _model(SGD_3, skewed_batches, kv_heads=1, dropout=0.125, positions="sinusoidal"),
+    "model, orthogonal": _model(MUON_SHARES, layers=2, num_kv_heads=2, fused_qkv=True),
+    "model, skewed": _model(SGD_3, skewed_batches, num_kv_heads=1, dropout=0.125, positions="sinusoidal"),
     "model, weighted": _model(ADAMW_2, weighted_batches, z_loss=0.01, causal=False, norm="layer"),
     "linear, weighted": _block(SGD_2, weighted_batches, kind="linear", outputs=9),
     "model, packed text": _model(
         SGD_2, text_batches, vocabulary=257, documents=True, shift_labels=True, dropout=0.25, tied=True, layers=2
     ),
-    "layer, decay groups": _block(GROUPS, kind="layer", norm="layer", kv_heads=3),
-    "model, trust ratio": _model(LAMB, tied=True, kv_heads=2, head_norm=True, norm="layer"),
+    "layer, decay groups": _block(GROUPS, kind="layer", norm="layer", num_kv_heads=3),
+    "model, trust ratio": _model(LAMB, tied=True, num_kv_heads=2, head_norm=True, norm="layer"),
     "contrastive": _block(SGD, kind="contrastive"),
     "contrastive, skewed": _block(ADAMW, skewed_batches, kind="contrastive", activation="swiglu", bias=False),
     "perceptron": Example(model=_PERCEPTRON, recipe=SGD_2),

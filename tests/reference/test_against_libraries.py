@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 functional = torch.nn.functional
 
 B, S, H, K, E, V = 3, 7, 6, 2, 4, 11
-MODEL = Architecture(kind="attention", hidden=10, heads=H, kv_heads=K, head_size=E)
+MODEL = Architecture(kind="attention", hidden=10, num_heads=H, num_kv_heads=K, head_size=E)
 EVERY_FRAMEWORK = pytest.mark.parametrize("framework", FRAMEWORKS)
 
 
@@ -40,12 +40,12 @@ def normal(name: str, *shape: int) -> np.ndarray:
 @pytest.mark.parametrize("fused_gradient", [False, True])
 def test_attention_is_scaled_dot_product_attention(framework, fused_gradient):
     q, k, v = normal("q", B, S, H, E), normal("k", B, S, K, E), normal("v", B, S, K, E)
-    padding = (generator(0, "padding").random((B, S)) < 0.6).astype(float)
-    visible = torch.as_tensor(np.tril(np.ones((S, S))) * padding[:, None, :] + np.eye(S) > 0)[:, None]
+    attention_mask = (generator(0, "padding").random((B, S)) < 0.6).astype(float)
+    visible = torch.as_tensor(np.tril(np.ones((S, S))) * attention_mask[:, None, :] + np.eye(S) > 0)[:, None]
     wanted = functional.scaled_dot_product_attention(
         *(torch.as_tensor(x).transpose(1, 2) for x in (q, k, v)), attn_mask=visible, enable_gqa=True
     ).transpose(1, 2)
-    seen = part(framework, "attention", "visible")({"padding": tensor(framework, padding)}, MODEL)
+    seen = part(framework, "attention", "visible")({"attention_mask": tensor(framework, attention_mask)}, MODEL)
     inputs = (tensor(framework, x) for x in (q, k, v))
     found = part(framework, "attention", "attend")(*inputs, seen, statistics(framework), fused_gradient)
     assert relative_error(to_numpy(found), to_numpy(wanted)) < 1e-14
@@ -103,7 +103,15 @@ def test_sinusoidal_positions(framework):
 def test_a_whole_layer(framework, kind):
     """A decoder layer, its loss and its gradients, from nothing but torch's own operators on torch's own layout."""
     model = Architecture(
-        kind="layer", hidden=12, heads=3, kv_heads=3, head_size=4, ffn=10, norm=kind, positions="none", fused_qkv=True
+        kind="layer",
+        hidden=12,
+        num_heads=3,
+        num_kv_heads=3,
+        head_size=4,
+        ffn=10,
+        norm=kind,
+        positions="none",
+        fused_qkv=True,
     )
     example = Example(model=model, recipe=Recipe())
     leaves = {name: torch.tensor(p, requires_grad=True) for name, p in draw(example.shapes, 2).items()}
@@ -118,13 +126,13 @@ def test_a_whole_layer(framework, kind):
 def _torch_layer(model: Architecture, p: dict, batch: dict):
     def norm(x, name):
         if model.norm == "rms":
-            return functional.rms_norm(x, (12,), p[f"{name}.gain"], eps=model.norm_epsilon)
-        return functional.layer_norm(x, (12,), p[f"{name}.gain"], p[f"{name}.bias"], eps=model.norm_epsilon)
+            return functional.rms_norm(x, (12,), p[f"{name}.scale"], eps=model.norm_epsilon)
+        return functional.layer_norm(x, (12,), p[f"{name}.scale"], p[f"{name}.bias"], eps=model.norm_epsilon)
 
     def linear(x, name):
         return functional.linear(x, p[f"{name}.weight"].T, p[f"{name}.bias"])
 
-    x, real = batch["inputs"], batch["padding"] > 0
+    x, real = batch["inputs"], batch["attention_mask"] > 0
     qkv = linear(norm(x, "layer.attention_norm"), "layer.attention.qkv")
     q, k, v = (block.reshape(*block.shape[:2], 3, 4).transpose(1, 2) for block in qkv.split(12, dim=-1))
     visible = (torch.ones(x.shape[1], x.shape[1]).tril() * real[:, None] + torch.eye(x.shape[1])) > 0

@@ -77,9 +77,9 @@ def _logits(model: Architecture, p: dict, row: dict, kept: dict) -> list[np.ndar
 
 def _norm(model: Architecture, p: dict, name: str, x: np.ndarray) -> np.ndarray:
     if model.norm == "rms":
-        return x / math.sqrt(sum(x**2) / len(x) + model.norm_epsilon) * p[f"{name}.gain"]
+        return x / math.sqrt(sum(x**2) / len(x) + model.norm_epsilon) * p[f"{name}.scale"]
     centred = x - sum(x) / len(x)
-    return centred / math.sqrt(sum(centred**2) / len(x) + model.norm_epsilon) * p[f"{name}.gain"] + p[f"{name}.bias"]
+    return centred / math.sqrt(sum(centred**2) / len(x) + model.norm_epsilon) * p[f"{name}.scale"] + p[f"{name}.bias"]
 
 
 def _linear(p: dict, name: str, x: np.ndarray) -> np.ndarray:
@@ -99,11 +99,11 @@ def _feedforward(model: Architecture, p: dict, name: str, x: np.ndarray) -> np.n
 
 def _seen(model: Architecture, row: dict, i: int) -> list[int]:
     """The tokens that token i sees, document by document."""
-    first, last = 0, len(row["padding"])
+    first, last = 0, len(row["attention_mask"])
     if model.documents:
-        first = max(j for j in range(i + 1) if row["starts"][j])
-        last = min((j for j in range(i + 1, last) if row["starts"][j]), default=last)
-    return [j for j in range(first, i + 1 if model.causal else last) if row["padding"][j] or j == i]
+        first = max(j for j in range(i + 1) if row["document_starts"][j])
+        last = min((j for j in range(i + 1, last) if row["document_starts"][j]), default=last)
+    return [j for j in range(first, i + 1 if model.causal else last) if row["attention_mask"][j] or j == i]
 
 
 def _attention(model: Architecture, p: dict, name: str, x: list[np.ndarray], row: dict) -> list[np.ndarray]:
@@ -111,8 +111,8 @@ def _attention(model: Architecture, p: dict, name: str, x: list[np.ndarray], row
     found = []
     for i in range(len(x)):
         seen, mixed = _seen(model, row, i), []
-        for h in range(model.heads):
-            shared = h // (model.heads // model.kv_heads)
+        for h in range(model.num_heads):
+            shared = h // (model.num_heads // model.num_kv_heads)
             weights = np.array([math.exp(q[i][h] @ k[j][shared] / math.sqrt(model.head_size)) for j in seen])
             mixed.append(sum(weight * v[j][shared] for weight, j in zip(weights / sum(weights), seen, strict=True)))
         found.append(_linear(p, f"{name}.output", np.concatenate(mixed)))
@@ -122,14 +122,14 @@ def _attention(model: Architecture, p: dict, name: str, x: list[np.ndarray], row
 def _heads(model: Architecture, p: dict, name: str, x: np.ndarray, position: int) -> tuple[list, list, list]:
     """Query, key and value heads of one token, normed and rotated."""
     if model.fused_qkv:
-        heads = np.split(_linear(p, f"{name}.qkv", x), model.heads + 2 * model.kv_heads)
+        heads = np.split(_linear(p, f"{name}.qkv", x), model.num_heads + 2 * model.num_kv_heads)
     else:
         parts = [
             np.split(_linear(p, f"{name}.{part}", x), n)
-            for part, n in (("query", model.heads), ("key", model.kv_heads), ("value", model.kv_heads))
+            for part, n in (("query", model.num_heads), ("key", model.num_kv_heads), ("value", model.num_kv_heads))
         ]
         heads = parts[0] + parts[1] + parts[2]
-    q, k, v = heads[: model.heads], heads[model.heads : -model.kv_heads], heads[-model.kv_heads :]
+    q, k, v = heads[: model.num_heads], heads[model.num_heads : -model.num_kv_heads], heads[-model.num_kv_heads :]
     rms = replace(model, norm="rms")
     q = [_rotate(model, _norm(rms, p, f"{name}.query_norm", head), position) for head in q]
     k = [_rotate(model, _norm(rms, p, f"{name}.key_norm", head), position) for head in k]

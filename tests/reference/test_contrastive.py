@@ -25,7 +25,7 @@ def test_losses_by_hand(framework):
     found = observe(framework, EXAMPLE, batch)
     left, right, mask = found["outputs/left"], found["outputs/right"], batch["mask"]
     assert 1 < mask.sum() < len(mask)
-    losses = by_hand(left, right, mask, np.exp(EXAMPLE.parameters()["logit_scale.gain"][0]))
+    losses = by_hand(left, right, mask, np.exp(EXAMPLE.parameters()["logit_scale.scale"][0]))
     assert relative_error(found["outputs/row_losses"], losses) < 1e-13
     assert relative_error(found["loss"], losses.sum() / mask.sum()) < 1e-13
     for half in (left, right):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from reference.architecture import CLASSIFIERS, Architecture
 from reference.batches import random_batches, shard_edges, text_batches
+from reference.byte_corpus import documents
 from reference.parameters import draw, generator
-from reference.rows import ragged
-from reference.text import documents
+from reference.valid_masks import ragged
 from tests.reference.table import EXAMPLES
 
 MODEL = Architecture(kind="language_model", hidden=8, vocabulary=29)
@@ -55,11 +55,11 @@ def test_draws_differ_by_name_and_seed_and_have_the_right_scale():
 @given(rows=st.integers(1, 12), length=st.integers(1, 9), seed=st.integers(0, 10**6))
 def test_ragged_rows(rows, length, seed):
     """One row empty, one with one token, one full; valid tokens are real; a batch is never empty."""
-    mask, padding = ragged(generator(seed, "rows"), rows, length)
+    mask, attention_mask = ragged(generator(seed, "rows"), rows, length)
     counts = sorted(mask.sum(axis=1))
-    assert mask.shape == padding.shape == (rows, length)
-    assert set(np.unique(mask)) | set(np.unique(padding)) <= {0, 1}
-    assert np.all(mask <= padding)
+    assert mask.shape == attention_mask.shape == (rows, length)
+    assert set(np.unique(mask)) | set(np.unique(attention_mask)) <= {0, 1}
+    assert np.all(mask <= attention_mask)
     assert mask.sum() > 0
     if rows >= 3 and length >= 2:
         assert counts[0] == 0
@@ -68,9 +68,9 @@ def test_ragged_rows(rows, length, seed):
 
 
 def test_padding_comes_from_every_side():
-    _, padding = ragged(generator(0, "rows"), 200, 8)
-    left, right = padding[:, 0] == 0, padding[:, -1] == 0
-    inside = np.array([np.any(np.diff(np.flatnonzero(row)) > 1) for row in padding])
+    _, attention_mask = ragged(generator(0, "rows"), 200, 8)
+    left, right = attention_mask[:, 0] == 0, attention_mask[:, -1] == 0
+    inside = np.array([np.any(np.diff(np.flatnonzero(row)) > 1) for row in attention_mask])
     for kind in (left & ~right, right & ~left, inside, ~left & ~right & ~inside):
         assert kind.sum() >= 10
 
@@ -114,7 +114,7 @@ def test_tokens_reach_the_edges_of_shards():
     """Enough room: 0, the last id and every edge are among the real tokens and among the valid targets; some repeat."""
     batch = random_batches(replace(MODEL, layers=1), 12, 16, 0, 1)[0]  # padding is for attention
     wanted = {0, 28, *shard_edges(29).tolist()}
-    assert wanted <= set(batch["tokens"][batch["padding"] > 0].tolist())
+    assert wanted <= set(batch["tokens"][batch["attention_mask"] > 0].tolist())
     assert wanted <= set(batch["targets"][batch["mask"] > 0].tolist())
     assert len(np.unique(batch["tokens"])) < batch["tokens"].size
     assert batch["tokens"].min() == batch["targets"].min() == 0
@@ -136,12 +136,12 @@ def test_text_is_the_standard_library():
             assert any(_pattern(window).search(text) for text in texts)
             assert batch["mask"][row].all()
         for row in (1, 4):  # packed: one document ends inside
-            assert batch["padding"][row].all()
+            assert batch["attention_mask"][row].all()
             assert batch["mask"][row].sum() == 23
             end = int(np.argmin(batch["mask"][row])) + 1
             assert any(_pattern(batch["tokens"][row, :end].tolist()).fullmatch(text[-end:]) for text in texts)
         for row in (2, 5):  # short: it ends, then padding
-            real = int(batch["padding"][row].sum())
+            real = int(batch["attention_mask"][row].sum())
             assert batch["mask"][row].sum() == real - 1
             assert any(_pattern(batch["tokens"][row, :real].tolist()).fullmatch(text[-real:]) for text in texts)
 
@@ -158,7 +158,7 @@ def test_text_reaches_the_edges_of_shards(shifted):
     wanted = {0, 256, *shard_edges(257).tolist()}
     for batch in text_batches(model, 8, 32, 0, 2):
         labels = np.roll(batch["tokens"], -1, axis=1) if shifted else batch["targets"]
-        assert wanted <= set(batch["tokens"][batch["padding"] > 0].tolist())
+        assert wanted <= set(batch["tokens"][batch["attention_mask"] > 0].tolist())
         assert wanted <= set(labels[batch["mask"] > 0].tolist())
 
 

@@ -12,7 +12,7 @@ from tests.reference.test_muon import drawn, ours
 
 jnp = pytest.importorskip("jax.numpy")
 EVERY_FRAMEWORK = pytest.mark.parametrize("framework", FRAMEWORKS)
-SHAPES = {"up.weight": (6, 10), "up.bias": (5,), "norm.gain": (7,)}
+SHAPES = {"up.weight": (6, 10), "up.bias": (5,), "norm.scale": (7,)}
 RECIPE = Recipe(optimizer="lamb", learning_rate=0.25, weight_decay=0.125)
 
 

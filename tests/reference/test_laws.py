@@ -52,7 +52,7 @@ def test_no_token_sees_a_later_one(framework, row, token, shift):
 @EVERY_FRAMEWORK
 def test_padding_is_seen_by_nobody_else(framework):
     batch = MODEL.batches()[0]
-    padded = batch["padding"] == 0
+    padded = batch["attention_mask"] == 0
     assert padded.any()
     tokens = np.where(padded, (batch["tokens"] + 1) % 29, batch["tokens"]).astype(np.int32)
     before, after = observe(framework, MODEL, batch), observe(framework, MODEL, batch | {"tokens": tokens})
@@ -153,10 +153,10 @@ def test_the_recipe_can_narrow_the_computation():
 @EVERY_FRAMEWORK
 def test_refusals_say_what_is_wrong(framework):
     training, parameters = trainer(framework, MODEL), MODEL.parameters()
-    with pytest.raises(ValueError, match=r"missing \['final_norm.gain'\], unknown \['final_norm.scale'\]"):
-        training.place({name.replace("final_norm.gain", "final_norm.scale"): p for name, p in parameters.items()})
+    with pytest.raises(ValueError, match=r"missing \['final_norm.scale'\], unknown \['final_norm.gain'\]"):
+        training.place({name.replace("final_norm.scale", "final_norm.gain"): p for name, p in parameters.items()})
     with pytest.raises(ValueError, match="has shape"):
-        training.place(parameters | {"final_norm.gain": np.ones(3)})
+        training.place(parameters | {"final_norm.scale": np.ones(3)})
     with pytest.raises(ValueError, match="6 rows cannot be cut into 4 equal slices"):
         observe(framework, replace(MODEL, recipe=Recipe(accumulation=4)), MODEL.batches()[0])
     with pytest.raises(ValueError, match=r"6 rows cannot be cut into 2 slices of \(3, 1\) shares"):

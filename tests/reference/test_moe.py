@@ -64,7 +64,7 @@ def test_losses_are_means_over_the_layers_that_have_them(framework):
         for block in ("layers.1.moe", "layers.3.moe"):
             counts = (found[f"choices/{block}"][rows][..., None] == np.arange(5)).sum(axis=2)
             logits = found[f"activations/{block}.router"][rows]
-            for term, value in losses(model, logits, counts, piece["padding"] > 0).items():
+            for term, value in losses(model, logits, counts, piece["attention_mask"] > 0).items():
                 terms[term] += getattr(model, term) * value / 2 * piece["mask"].sum() / batch["mask"].sum()
     for term, value in terms.items():
         assert relative_error(found[f"metrics/{term}"], np.array(value)) < 1e-13, term
@@ -78,7 +78,7 @@ def test_experts_are_imbalanced(name):
     for block in mixtures(example.model):
         asked = run("torch", example)[0][f"choices/{block}"]
         counts = (asked[..., None] == np.arange(5)).sum(axis=(1, 2))
-        real = example.batches()[0]["padding"].any(axis=1)
+        real = example.batches()[0]["attention_mask"].any(axis=1)
         assert (counts[real] == 0).any()
         assert (counts > limit).any()
         assert len(set(counts.sum(axis=0))) > 2
@@ -148,7 +148,7 @@ def test_a_router_bias_follows_the_load(framework, name):
 def test_an_even_load_moves_no_bias(framework):
     """Five experts of three choices of five tokens: the mean 3 is exact, and its sign is 0, not noise."""
     example = changed(PLAIN_MOE, router_bias=True, bias_update_rate=0.5, top_k=3)
-    batch = example.batches()[0] | {"padding": np.tile([1.0, 1, 1, 1, 1, 0, 0], (6, 1))}
+    batch = example.batches()[0] | {"attention_mask": np.tile([1.0, 1, 1, 1, 1, 0, 0], (6, 1))}
     choices = (np.arange(7)[:, None] + np.arange(3)) % 5
     batch["routing.moe"] = np.tile(choices, (6, 1, 1)).astype(np.int32)
     found = observe(framework, example, batch)
@@ -161,7 +161,7 @@ def test_padding_asks_nobody(framework):
     """Other inputs on padding: only its own logits have other bits. Its routed output is zero, it takes no place."""
     example = changed(FULL, shared_ffn=0)
     batch = example.batches()[0]
-    padded = batch["padding"] == 0
+    padded = batch["attention_mask"] == 0
     assert padded.any()
     other = batch | {"inputs": np.where(padded[..., None], 3 - batch["inputs"], batch["inputs"])}
     before, after = observe(framework, example, batch), observe(framework, example, other)
@@ -170,7 +170,7 @@ def test_padding_asks_nobody(framework):
     same(after, before, "activations/moe.router")
     assert np.all(before["outputs/y"][padded] == 0)
     assert np.all(before["choices/moe"][padded] == -1)
-    assert before["metrics/load/moe"].sum() == 2 * batch["padding"].sum()
+    assert before["metrics/load/moe"].sum() == 2 * batch["attention_mask"].sum()
 
 
 @EVERY_FRAMEWORK

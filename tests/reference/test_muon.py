@@ -109,7 +109,7 @@ def test_optax_agrees_on_the_first_update(framework):
 
 @EVERY_FRAMEWORK
 def test_all_others_follow_sgd(framework):
-    shapes = {"embedding.weight": (9, 5), "head.weight": (5, 9), "up.bias": (6,), "norm.gain": (5,)}
+    shapes = {"embedding.weight": (9, 5), "head.weight": (5, 9), "up.bias": (6,), "norm.scale": (5,)}
     parameters, gradients = drawn(shapes, 3)
     found, _ = ours(framework, parameters, gradients)
     for name, p in parameters.items():

@@ -24,9 +24,9 @@ DIGESTS = {
     ("linear", True): "853ae2350be520fc",
     ("feedforward", False): "bc4c0f07abd20313",
     ("feedforward", True): "6f4587fbd5456378",
-    ("layer", False): "ea21ee1c0e6e4add",
-    ("layer", True): "b073e39714d87c02",
-    ("language_model", False): "4519e4f6e87825c7",
+    ("layer", False): "d771c95cf29cbd62",
+    ("layer", True): "3d28597a52849f57",
+    ("language_model", False): "c49c6890676f178f",
 }
 
 
@@ -43,21 +43,21 @@ def test_old_batches_stay(kind, dyadic):
 def test_new_keys_leave_the_others_alone():
     plain, packed = random_batches(PLAIN, 6, 7, 3, 2), random_batches(PACKED, 6, 7, 3, 2)
     for old, new in zip(plain, packed, strict=True):
-        assert set(new) == {"tokens", "mask", "padding", "starts", "seeds"}
+        assert set(new) == {"tokens", "mask", "attention_mask", "document_starts", "seeds"}
         moved = old["tokens"] != new["tokens"]
         assert set(new["tokens"][moved].tolist()) <= {0, 28, *shard_edges(29).tolist()}
-        assert np.all(new["padding"] >= old["padding"])
+        assert np.all(new["attention_mask"] >= old["attention_mask"])
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(rows=st.integers(1, 12), length=st.integers(2, 11), seed=st.integers(0, 10**6))
 def test_documents(rows, length, seed):
-    starts = document_starts(generator(seed, "documents"), rows, length)
-    counts = starts.sum(axis=1)
-    assert set(np.unique(starts)) <= {0, 1}
-    assert starts[:, 0].all()
+    document_starts_BS = document_starts(generator(seed, "documents"), rows, length)
+    counts = document_starts_BS.sum(axis=1)
+    assert set(np.unique(document_starts_BS)) <= {0, 1}
+    assert document_starts_BS[:, 0].all()
     assert counts[0] == 2
-    assert starts[0, length // 2] == 1
+    assert document_starts_BS[0, length // 2] == 1
     assert counts.max() <= 4
     assert rows == 1 or counts.min() == 1
 
@@ -67,9 +67,9 @@ def test_documents(rows, length, seed):
 def test_no_last_token_counts_and_no_row_falls_silent(rows, length, seed, skewed):
     make = skewed_batches if skewed else random_batches
     plain, packed = make(PLAIN, rows, length, seed, 1)[0], make(PACKED, rows, length, seed, 1)[0]
-    mask, last = packed["mask"], np.roll(packed["starts"], -1, axis=1) > 0
+    mask, last = packed["mask"], np.roll(packed["document_starts"], -1, axis=1) > 0
     assert not mask[last].any()
-    assert np.all(mask <= packed["padding"])
+    assert np.all(mask <= packed["attention_mask"])
     heard = plain["mask"].any(axis=1) & ~last.all(axis=1)
     assert np.array_equal(mask.any(axis=1), heard)
     assert np.all(mask.sum(axis=1) <= np.maximum(plain["mask"].sum(axis=1), 0))
@@ -82,7 +82,7 @@ def test_seeds_differ_by_row_and_step():
 
 
 def test_a_model_without_attention_reads_no_documents():
-    assert "starts" not in random_batches(replace(PACKED, layers=0), 6, 7, 0, 1)[0]
+    assert "document_starts" not in random_batches(replace(PACKED, layers=0), 6, 7, 0, 1)[0]
     block = Architecture(kind="feedforward", hidden=5, documents=True, dropout=0.5)
     assert set(random_batches(block, 6, 7, 0, 1)[0]) == {"inputs", "targets", "mask"}
 
@@ -92,8 +92,8 @@ def test_packed_text_knows_its_documents():
     plain = text_batches(replace(model, documents=False, shift_labels=False), 6, 24, 0, 1)[0]
     packed = text_batches(model, 6, 24, 0, 1)[0]
     ends = np.argmin(plain["mask"][[1, 4]], axis=1)
-    assert np.array_equal(np.flatnonzero(packed["starts"][1]), [0, ends[0] + 1])
-    assert np.array_equal(np.flatnonzero(packed["starts"][4]), [0, ends[1] + 1])
+    assert np.array_equal(np.flatnonzero(packed["document_starts"][1]), [0, ends[0] + 1])
+    assert np.array_equal(np.flatnonzero(packed["document_starts"][4]), [0, ends[1] + 1])
     counted = packed["mask"][:, :-1] > 0
     assert np.array_equal(packed["tokens"][:, 1:][counted], plain["targets"][:, :-1][counted])
     assert not packed["mask"][:, -1].any()
@@ -108,7 +108,7 @@ def test_skewed_rows(rows):
         assert counts[rows // 3] == 1
         assert counts[-(rows // 3) :].min() >= 6
         assert counts[: rows // 2].sum() < counts[rows // 2 :].sum() / 3
-        assert np.all(batch["mask"] <= batch["padding"])
+        assert np.all(batch["mask"] <= batch["attention_mask"])
     mask = skewed_batches(Architecture(kind="linear", hidden=3, outputs=2), rows, 1, 1, 1)[0]["mask"]
     assert not mask[: rows // 3].any()
     assert mask[rows // 3] == mask[-1] == 1

@@ -53,7 +53,7 @@ def test_replay_of_other_choices(framework):
     said = generator(0, "choices").permuted(np.tile(np.arange(5), (6, 7, 1)), axis=2)[..., :2].astype(np.int32)
     said[::2, :, 1] = -1
     found = observe(framework, example, batch | {"routing.moe": said})
-    wanted = np.where(batch["padding"][..., None] > 0, said, -1)
+    wanted = np.where(batch["attention_mask"][..., None] > 0, said, -1)
     assert np.array_equal(found["choices/moe"], wanted)
     assert np.array_equal(found["routing/moe"], wanted)
     assert np.array_equal(found["scores/moe"], run(framework, example)[0]["scores/moe"])

@@ -48,7 +48,7 @@ def test_a_router_of_zeros_chooses_the_first_experts(framework, experts):
     training, batch = trainer(framework, example), example.batches()[0]
     parameters = example.parameters() | {"moe.router.weight": np.zeros((MODEL.hidden, experts))}
     observed = training.step(training.place(parameters), batch)[1]
-    wanted = np.where(batch["padding"][..., None] > 0, np.arange(3), -1)
+    wanted = np.where(batch["attention_mask"][..., None] > 0, np.arange(3), -1)
     assert np.array_equal(to_numpy(observed["routing/moe"]), wanted)
 
 

@@ -33,7 +33,7 @@ def moved(framework: str, example: Example, tensor: str, before: dict, after: di
 def test_documents_are_islands(framework, example, row, token):
     """All tokens of one document change: every other output has the same bits, those of the document move."""
     batch = example.batches()[0]
-    document = np.cumsum(batch["starts"], axis=1)
+    document = np.cumsum(batch["document_starts"], axis=1)
     inside = (np.arange(ROWS)[:, None] == row) & (document == document[row, token])
     data = "tokens" if "tokens" in batch else "inputs"
     other = (batch[data] + 1) % 29 if data == "tokens" else -batch[data]
@@ -46,10 +46,10 @@ def test_documents_are_islands(framework, example, row, token):
 def test_without_causality_a_token_sees_the_future(framework):
     """In a row without padding the last token moves all others; in its own document if there are several."""
     for example in (EXAMPLES["attention, bidirectional"], BOTH_WAYS):
-        batch = example.batches()[0] | {"padding": np.ones((ROWS, LENGTH))}
+        batch = example.batches()[0] | {"attention_mask": np.ones((ROWS, LENGTH))}
         inputs = batch["inputs"].copy()
         inputs[:, -1] *= -1
-        document = np.cumsum(batch.get("starts", np.zeros((ROWS, LENGTH))), axis=1)
+        document = np.cumsum(batch.get("document_starts", np.zeros((ROWS, LENGTH))), axis=1)
         wanted = document == document[:, -1:]
         assert np.array_equal(moved(framework, example, "outputs/y", batch, batch | {"inputs": inputs}), wanted)
 

@@ -65,7 +65,7 @@ def test_prescribed_routing_has_busy_and_idle_experts(contract) -> None:
     for batch in contract.batches(0, contract.recipe.steps):
         for name in mixtures(contract.model):
             choices = batch[f"routing.{name}"]
-            load = np.bincount(choices[batch["padding"] > 0].reshape(-1), minlength=contract.model.experts)
+            load = np.bincount(choices[batch["attention_mask"] > 0].reshape(-1), minlength=contract.model.experts)
             assert load[-1] == 0
             assert load[-2] == 1
             assert load[0] > 2 * load[1:-2].max()
@@ -86,7 +86,7 @@ def test_no_choice_hangs_on_rounding(contract) -> None:
     scores = (
         1 / (1 + np.exp(-logits)) if model.scores == "sigmoid" else np.exp(logits) / np.exp(logits).sum(-1)[..., None]
     )
-    ranked = np.sort(scores + parameters.get("moe.router.bias", 0.0), -1)[batch["padding"] > 0][:, ::-1]
+    ranked = np.sort(scores + parameters.get("moe.router.bias", 0.0), -1)[batch["attention_mask"] > 0][:, ::-1]
     gaps = ranked[:, : model.top_k] - ranked[:, 1 : model.top_k + 1]
     assert gaps.min() > MARGIN
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from suites.pipeline.contracts import CONTRACTS
 from suites.pipeline.partition import balanced, greedy, stage_costs
-from suites.pipeline.segments import segments
-from suites.pipeline.timetable import ScheduleError
+from suites.pipeline.schedule import ScheduleError
+from suites.pipeline.stage_units import stage_units
 
 COSTS = st.lists(st.integers(0, 50), min_size=1, max_size=9)
 
@@ -20,7 +20,7 @@ COSTS = st.lists(st.integers(0, 50), min_size=1, max_size=9)
 @given(costs=COSTS, stages=st.integers(1, 9))
 def test_no_cuts_are_better_than_the_balanced_ones(costs: list[int], stages: int):
     if stages > len(costs):
-        with pytest.raises(ScheduleError, match=f"{len(costs)} segments cannot be cut into {stages} stages"):
+        with pytest.raises(ScheduleError, match=f"{len(costs)} stage units cannot be cut into {stages} stages"):
             balanced(costs, stages)
         return
     every = [(0, *inner, len(costs)) for inner in combinations(range(1, len(costs)), stages - 1)]
@@ -37,11 +37,11 @@ def test_greedy_is_not_always_the_best():
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
-def test_segments_hold_every_parameter(contract):
-    found = segments(contract.model, 7)
-    names = [name for segment in found for name in segment.parameters]
+def test_stage_units_hold_every_parameter(contract):
+    found = stage_units(contract.model, 7)
+    names = [name for unit in found for name in unit.parameters]
     assert set(names) == set(contract.shapes)
     twice = {name for name in names if names.count(name) > 1}
     assert twice == ({"embedding.weight"} if contract.model.tied and contract.model.vocabulary else set())
-    assert all(segment.cost > 0 for segment in found)
+    assert all(unit.cost > 0 for unit in found)
     assert all(one.name != other.name for one, other in pairwise(found))

@@ -1,4 +1,4 @@
-"""Schedules keep the laws, idle and hold what theory says, and no changed schedule passes for a right one."""
+"""Schedules keep the laws, idle and hold what the formulas say, and no changed schedule passes for a right one."""
 
 from __future__ import annotations
 
@@ -7,79 +7,79 @@ from dataclasses import replace
 
 import pytest
 
+from suites.pipeline.expected_bubble import bubble_share, live_microbatches
 from suites.pipeline.laws import live, violations
 from suites.pipeline.mutants import OPERATORS, alterations, mutant
-from suites.pipeline.schedules import SCHEDULES
-from suites.pipeline.theory import bubble_share, live_microbatches
-from suites.pipeline.ticks import ticks
-from suites.pipeline.timetable import (
+from suites.pipeline.schedule import (
     COSTS,
     FORWARD,
     TICKS,
-    Order,
+    Schedule,
     ScheduleError,
-    Timetable,
+    TimedSchedule,
     Work,
-    timetable,
+    timed,
 )
+from suites.pipeline.schedules import SCHEDULES
+from suites.pipeline.ticks import ticks
 
 RANKS = (1, 2, 3, 4, 8)
 MICROBATCHES = (1, 2, 3, 4, 8, 12, 16)
 
 
-def made(costs=COSTS) -> Iterator[Timetable]:
+def made(costs=COSTS) -> Iterator[TimedSchedule]:
     for name, schedule in SCHEDULES.items():
         for ranks in RANKS:
             for microbatches in MICROBATCHES:
                 if name == "interleaved" and microbatches % min(ranks, microbatches):
                     continue
-                yield timetable(schedule(ranks, microbatches), costs)
+                yield timed(schedule(ranks, microbatches), costs)
 
 
-def named(table: Timetable) -> str:
-    return f"{table.order.name}-{table.order.ranks}-{table.order.microbatches}"
+def named(table: TimedSchedule) -> str:
+    return f"{table.schedule.name}-{table.schedule.ranks}-{table.schedule.microbatches}"
 
 
 EACH = pytest.mark.parametrize("table", list(made()), ids=named)
 
 
 @EACH
-def test_laws_hold(table: Timetable):
+def test_laws_hold(table: TimedSchedule):
     assert violations(table) == []
-    assert violations(timetable(table.order, TICKS)) == []
+    assert violations(timed(table.schedule, TICKS)) == []
 
 
 @EACH
-def test_live_microbatches_are_those_of_theory(table: Timetable):
-    order = table.order
-    for rank in range(order.ranks):
-        expected = live_microbatches(order.name, order.ranks, order.microbatches, rank)
-        assert live(table, rank) == expected if order.name != "zbv" else live(table, rank) <= expected
+def test_live_microbatches_are_those_of_the_formulas(table: TimedSchedule):
+    schedule = table.schedule
+    for rank in range(schedule.ranks):
+        expected = live_microbatches(schedule.name, schedule.ranks, schedule.microbatches, rank)
+        assert live(table, rank) == expected if schedule.name != "zbv" else live(table, rank) <= expected
 
 
 @EACH
-def test_bubbles_are_those_of_theory(table: Timetable):
-    order = table.order
-    expected = bubble_share(order.name, order.ranks, order.microbatches)
+def test_bubbles_are_those_of_the_formulas(table: TimedSchedule):
+    schedule = table.schedule
+    expected = bubble_share(schedule.name, schedule.ranks, schedule.microbatches)
     if expected is not None:
         assert table.bubble() == pytest.approx(expected, abs=1e-12)
 
 
-def test_theory_says_something_of_every_schedule():
+def test_there_is_a_formula_for_every_schedule():
     assert all(bubble_share(name, 4, 8) is not None for name in SCHEDULES)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_slots_are_reused(name: str):
     """In lockstep a slot is freed by the last use: 1F1B needs no more of them for more microbatches, GPipe does."""
-    few, many = (ticks(timetable(SCHEDULES[name](4, number), TICKS)).slots for number in (8, 16))
+    few, many = (ticks(timed(SCHEDULES[name](4, number), TICKS)).slots for number in (8, 16))
     assert (many > few) == (name == "gpipe")
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_mutants_break_a_law_or_say_why_not(name: str, operator: str):
-    table = timetable(SCHEDULES[name](3, 3 if name == "interleaved" else 4))
+    table = timed(SCHEDULES[name](3, 3 if name == "interleaved" else 4))
     found = [one for one in alterations(table, "pipeline") if one.operator == operator]
     assert found
     for one in found:
@@ -90,23 +90,23 @@ def test_mutants_break_a_law_or_say_why_not(name: str, operator: str):
 
 
 def test_a_mutant_that_is_not_there_is_refused():
-    table = timetable(SCHEDULES["gpipe"](2, 2))
+    table = timed(SCHEDULES["gpipe"](2, 2))
     with pytest.raises(ScheduleError, match="no mutant drop_send@0"):
         mutant(table, "drop_send", 0)
 
 
 def test_blocking_messages_in_the_wrong_order_are_a_deadlock():
     """Two ranks that send to each other first, and receive afterwards."""
-    table = timetable(SCHEDULES["1f1b"](2, 4))
+    table = timed(SCHEDULES["1f1b"](2, 4))
     sends_first = sorted(table.events, key=lambda event: (event.time, event.kind != "send", event.rank))
     assert any(sentence.startswith("Deadlock") for sentence in violations(replace(table, events=tuple(sends_first))))
 
 
 def test_an_order_that_waits_for_itself_is_refused():
     work = Work(kind=FORWARD, stage=1, microbatch=0), Work(kind=FORWARD, stage=0, microbatch=0)
-    order = Order(name="backwards", holders=(0, 0), microbatches=1, lanes=(work,))
+    schedule = Schedule(name="backwards", holders=(0, 0), microbatches=1, lanes=(work,))
     with pytest.raises(ScheduleError, match="backwards never ends: rank 0 waits with the forward of microbatch 0"):
-        timetable(order)
+        timed(schedule)
 
 
 def test_interleaved_refuses_what_makes_no_rounds():

@@ -11,7 +11,7 @@ import pytest
 from conformance.cases.suite import PROFILES, Suite, suites
 from conformance.contract.contract import Arrays, Contract
 from conformance.contract.mesh import Mesh
-from suites.tensor.arrangement import positions
+from suites.tensor.layout import positions
 
 MODELS = [
     (suite, contract)
@@ -43,4 +43,4 @@ def _edges(vocabulary: int, ranks: int) -> set[int]:
 def _inputs_and_labels(batch: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """Ids of real tokens, and those that valid ones shall predict."""
     labels = batch.get("targets", np.roll(batch["tokens"], -1, axis=1))
-    return batch["tokens"][batch.get("padding", np.ones_like(batch["mask"])) > 0], labels[batch["mask"] > 0]
+    return batch["tokens"][batch.get("attention_mask", np.ones_like(batch["mask"])) > 0], labels[batch["mask"] > 0]

@@ -89,7 +89,7 @@ def test_what_is_measured_later_stands_beside_those_that_were(tmp_path: Path) ->
     assert PowerTable.read(tmp_path / "nothing") == PowerTable.of([])
     both = PowerTable.of([moe], {"moe": {}}).beside(PowerTable.read(tmp_path))
     assert set(both.rows) == {tensor, moe}
-    assert both.absent == {"moe": {}, "tensor": {"y": "why"}}
+    assert both.not_applicable == {"moe": {}, "tensor": {"y": "why"}}
     other = replace(moe, implementation="torch-collectives")
     assert set(PowerTable.of([other]).beside(both).rows) == {tensor, moe, other}
 

@@ -1,4 +1,4 @@
-"""Losses that couple all rows of a batch, on ranks that have some of them."""
+"""Losses that couple all rows of a batch, where each rank holds some of the rows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from suites.tensor.faults import Conforming
 
 
 class Quiet(Conforming):
-    """What is communicated is not declared: values must tell."""
+    """Communication is not declared, so that the fault must be found by the values."""
 
     def declare(self):
         return replace(super().declare(), traffic=None)
 
 
 class OwnNegatives(Quiet):
-    """Every rank tells its rows from its own rows only."""
+    """Every rank contrasts its rows with its own rows only."""
 
     def gather_rows(self, x):
         return x
@@ -27,7 +27,7 @@ class OwnNegatives(Quiet):
 
 
 class GatheredInOtherOrder(Conforming):
-    """What two axes divide is gathered over the coarser of them first."""
+    """Rows sharded over two axes are gathered over the outer axis first."""
 
     def gather_rows(self, x):
         for axis in self.row_axes:

@@ -1,4 +1,4 @@
-"""Negative controls: unusual, and right."""
+"""Negative controls: unusual but correct programs."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ class SummedAxisByAxis(Conforming):
         return g
 
     def transfers(self):
-        for one in super().transfers():
-            if one.phase == "update" and one.elements > 1 and one.kind == "all_reduce" and len(one.axes) > 1:
-                yield from (replace(one, axes=(axis,)) for axis in one.axes)
+        for transfer in super().transfers():
+            is_reduced = transfer.phase == "update" and transfer.kind == "all_reduce" and transfer.elements > 1
+            if is_reduced and len(transfer.axes) > 1:
+                yield from (replace(transfer, axes=(axis,)) for axis in transfer.axes)
             else:
-                yield one
+                yield transfer
 
 
 class ReplicasBeforeShards(Conforming):
@@ -65,9 +66,9 @@ class GatheredTogether(Conforming):
         return nullcontext()
 
     def transfers(self):
-        for one in super().transfers():
-            if one.kind != "all_gather" or one.phase != "backward":
-                yield one
+        for transfer in super().transfers():
+            if transfer.kind != "all_gather" or transfer.phase != "backward":
+                yield transfer
 
 
 class GradientsInOneBucket(Conforming):
@@ -75,10 +76,10 @@ class GradientsInOneBucket(Conforming):
 
     def transfers(self):
         buckets: dict[tuple[str, ...], Transfer] = {}
-        for one in super().transfers():
-            if one.phase == "update" and one.kind == "all_reduce" and one.elements > 1:
-                before = buckets.get(one.axes, replace(one, elements=0))
-                buckets[one.axes] = replace(one, elements=before.elements + one.elements)
+        for transfer in super().transfers():
+            if transfer.phase == "update" and transfer.kind == "all_reduce" and transfer.elements > 1:
+                before = buckets.get(transfer.axes, replace(transfer, elements=0))
+                buckets[transfer.axes] = replace(transfer, elements=before.elements + transfer.elements)
             else:
-                yield one
+                yield transfer
         yield from buckets.values()

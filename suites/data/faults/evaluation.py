@@ -8,7 +8,7 @@ from suites.tensor.faults import Conforming
 
 
 class FillersCounted(Conforming):
-    """What fills up the last round counts as valid."""
+    """The padding rows of the last round count as valid."""
 
     def filled(self, held_out):
         full, rows = super().filled(held_out), len(held_out["mask"])
@@ -17,7 +17,7 @@ class FillersCounted(Conforming):
 
 
 class WrapsAround(Conforming):
-    """The last round is filled up with the first rows, which count twice: the sampler makes all ranks equally long."""
+    """The last round is padded with the first rows, which then count twice, as in torch's DistributedSampler."""
 
     def filled(self, held_out):
         order = np.arange(self.rounds * self.rows_at_once) % len(held_out["mask"])
@@ -33,7 +33,7 @@ class LastRoundDropped(Conforming):
 
 
 class DropsOut(Conforming):
-    """Nobody said that this is an evaluation: layers drop out."""
+    """Dropout stays active during evaluation."""
 
     evaluating = property(lambda self: False, lambda self, value: None)
 
@@ -56,7 +56,7 @@ class EvaluatedBeforeUpdate(Conforming):
 
 
 class DealtOut(Conforming):
-    """A control: rows are dealt out to the ranks one by one."""
+    """A control: rows are distributed to the ranks round-robin."""
 
     def filled(self, held_out):
         full, parts = super().filled(held_out), self.size(self.row_axes)

@@ -1,4 +1,4 @@
-"""Faults and controls that need JAX's own words."""
+"""Faults and controls written with JAX's own API."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _coarse(gradients):
 
 
 class ReducedInBfloat16(Conforming):
-    """Gradients travel in bfloat16, and nobody said so."""
+    """Gradients are reduced in bfloat16 without declaring it."""
 
     def reduced(self, g, sum):
         if self.mesh.devices == 1:  # nothing travels
@@ -51,7 +51,7 @@ class LossSummedBeforeGradient(Conforming):
 
 
 class PaddingEntersMatrix(Conforming):
-    """Muon is given the matrix as it is stored, and what fills up its last rows is not zero but 1/16."""
+    """Muon gets the matrix with its padding rows, which hold 1/16 instead of zero."""
 
     def whole_matrix(self, name, x):
         whole = super().whole_matrix(name, x)
@@ -85,7 +85,7 @@ class OtherMaskInBackward(Conforming):
         return again + jax.lax.stop_gradient(y - again)
 
     def other_seeds(self, seeds):
-        """Without restoring the generator."""
+        """Seeds of a random generator that was not restored."""
         return seeds + 1
 
 

@@ -1,4 +1,4 @@
-"""Faults and controls that need torch's own words."""
+"""Faults and controls written with torch's own API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AddedInBfloat16(Conforming):
 
 
 class ReducedInBfloat16(Conforming):
-    """Gradients travel in bfloat16, and nobody said so."""
+    """Gradients are reduced in bfloat16 without declaring it."""
 
     def reduced(self, g, sum):
         if self.mesh.devices == 1:  # nothing travels
@@ -65,7 +65,7 @@ class _Copy(torch.autograd.Function):
 
 
 class PaddingEntersMatrix(Conforming):
-    """Muon is given the matrix as it is stored, and what fills up its last rows is not zero but 1/16."""
+    """Muon gets the matrix with its padding rows, which hold 1/16 instead of zero."""
 
     def whole_matrix(self, name, x):
         return F.pad(super().whole_matrix(name, x), (0, 0, 0, self.padding_rows(name)), value=1 / 16)
@@ -135,11 +135,11 @@ class BufferScatteredTooEarly(Conforming):
         return super().scatter_gradient(name, before)
 
 
-# Of FSDP2 itself: what is easily forgotten around it.
+# Mistakes in the use of FSDP2.
 
 
 class MeanOfRanks(Conforming):
-    """FSDP2 divides gradients by the ranks that it sums over, as it does unless it is told otherwise."""
+    """FSDP2 divides gradients by the number of ranks, which is its default."""
 
     @cached_property
     def model(self):

@@ -1,11 +1,11 @@
-"""Losses that are normalised, scaled or drawn by what one device happens to have."""
+"""Losses that are normalised, scaled or seeded with the local data of one device."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from suites.tensor.faults import Conforming
-from suites.training.stored import OF_INPUTS
+from suites.training.state_layout import OF_INPUTS
 
 
 class MeanOfMeans(Conforming):
@@ -31,7 +31,7 @@ class ZTermOfLocalCount(Conforming):
         return super().loss_sums((entropy, z * whole / alike.clip(1)), mask, observed)
 
     def declare(self):
-        return replace(super().declare(), traffic=None)  # to know the whole is no part of the fault
+        return replace(super().declare(), traffic=None)  # the whole count is known; knowing it is not part of the fault
 
 
 class UnscaledWithoutScale(Conforming):
@@ -48,7 +48,7 @@ class SeedsOfFirstRank(Conforming):
         return super().keep_mask(site, self.sum_over(("data",), seeds * (self.axis_rank("data") == 0)))
 
     def declare(self):
-        return replace(super().declare(), traffic=None)  # how the seeds came there is no part of the fault
+        return replace(super().declare(), traffic=None)  # the transfer of the seeds is not part of the fault
 
 
 class MaskOfTensorRank(Conforming):

@@ -30,7 +30,7 @@ class OneParameterOfFirstShard(Conforming):
 
 
 class PaddingEntersNorm(Conforming):
-    """What fills up the last shards is memory that nobody cleared, here of the size 1/16, and it is counted."""
+    """The padding of the last shards is uninitialized memory, here 1/16, and is counted in the norm."""
 
     def squared_norm(self, name, g):
         stored = math.prod(self.arranged_shape(name, self.sharded_positions(name)))

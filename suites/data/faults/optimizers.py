@@ -8,14 +8,14 @@ from suites.tensor.faults import Conforming
 
 
 class OneGroup(Conforming):
-    """The optimizer is built of one group: biases and gains of norms are decayed too."""
+    """The optimizer is built of one group: biases and scales of norms are decayed too."""
 
     def weight_decay(self, name):
         return self.contract.recipe.weight_decay
 
 
 class GroupsOfFirstRank(Conforming):
-    """Groups are told by the names of parameters, which only the first rank of an axis knows."""
+    """Decay groups are made from parameter names, which only the first rank of an axis has."""
 
     def weight_decay(self, name):
         own, everywhere = super().weight_decay(name), self.contract.recipe.weight_decay
@@ -34,7 +34,7 @@ class GroupsOfFirstStage(GroupsOfFirstRank):
 
 
 class FlatShardsUndecayed(Conforming):
-    """What has one dim is not decayed, and every shard lies flat."""
+    """Tensors of one dim are not decayed, and every shard is flat."""
 
     def weight_decay(self, name):
         return 0.0

@@ -1,4 +1,4 @@
-"""Master weights that are bypassed, and gradients that are more accurate than they need be."""
+"""Master weights that are bypassed, and gradients that are kept wider than declared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from suites.tensor.faults import Conforming
 
 
 class MasterNotUsed(Conforming):
-    """The optimizer updates the rounded parameters; what is smaller than their last bit is lost in every step."""
+    """The optimizer updates the rounded parameters: updates below their last bit are lost in every step."""
 
     def update(self, state, gradients, factor):
         slots = {slot: values for slot, values in state["optimizer"].items() if slot != "master"}

@@ -9,14 +9,14 @@ from suites.tensor.faults import Conforming
 
 
 class OneMaskForAllSites(Conforming):
-    """The key is not split: every layer, and both blocks of it, drop the same elements."""
+    """The random key is not split: every layer, and both blocks of it, drop the same elements."""
 
     def keep_mask(self, site, seeds):
         return super().keep_mask("embedding", seeds)
 
 
 class KeptValuesNotEnlarged(Conforming):
-    """What is kept is not divided by the share that is kept."""
+    """Kept values are not divided by the keep probability."""
 
     def dropout(self, x, site, batch, observed):
         return super().dropout(x, site, batch, observed) * (1 - self.contract.model.dropout)

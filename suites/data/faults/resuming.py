@@ -1,4 +1,4 @@
-"""What is lost, or moved, between the save of one program and the load of the next."""
+"""State that is lost or permuted between the save of one program and the load of the next."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ class SlotsLost(Conforming):
 
     def load(self, folder, mesh):
         state = super().load(folder, mesh)
-        slots = {slot: {name: 0 * value for name, value in found.items()} for slot, found in state["optimizer"].items()}
+        optimizer = state["optimizer"].items()
+        slots = {slot: {name: 0 * value for name, value in values.items()} for slot, values in optimizer}
         return state | {"optimizer": slots}
 
 
@@ -36,7 +37,7 @@ class FirstShardLoaded(Conforming):
 
 
 class DealtOut(Conforming):
-    """Where the number of shards has changed, rows are taken to be dealt out over shards one by one."""
+    """Where the number of shards has changed, rows are assumed to be distributed over shards round-robin."""
 
     def save(self, state, folder):
         (folder / "shards").write_text(str(self.mesh.size(self.shard_axis)))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from suites.data.arrangement import in_chunks
+from suites.data.layout import in_chunks
 from suites.tensor.faults import Conforming
 
 
@@ -36,11 +36,11 @@ class OrderOfAxesExchanged(Conforming):
     """Where two axes divide the same dim, shards are cut as if the inner axis were the outer one."""
 
     def sharded_positions(self, name):
-        found, dim, others = super().sharded_positions(name), self.shard_dim(name), self.others(name)
+        positions, dim, others = super().sharded_positions(name), self.shard_dim(name), self.others(name)
         if others == 1 or self.shard_size() == 1:
-            return found
-        right = found.get(dim, np.arange(self.contract.shapes[name][dim]))
-        return found | {dim: right.reshape(self.shard_size(), others, -1).swapaxes(0, 1).reshape(-1)}
+            return positions
+        right = positions.get(dim, np.arange(self.contract.shapes[name][dim]))
+        return positions | {dim: right.reshape(self.shard_size(), others, -1).swapaxes(0, 1).reshape(-1)}
 
 
 class GatheredBeforeUpdate(Conforming):
@@ -61,7 +61,7 @@ class ReducedBeforeLastSlice(Conforming):
 
     def slice_gradients(self, parameters, batch):
         gradients, sums, rows = super().slice_gradients(parameters, batch)
-        name = "final_norm.gain"
+        name = "final_norm.scale"
         return gradients | {name: gradients[name] * (not self.is_last(len(batch["mask"])))}, sums, rows
 
     def is_last(self, rows):

@@ -19,7 +19,7 @@ class HeadDriftsFromEmbedding(Conforming):
 
 
 class BucketGatheredOnFirstRank(Conforming):
-    """One of the updated parameters is gathered on the first rank, and nobody else gets it."""
+    """One of the updated parameters is gathered on the first rank, and is not sent to the other ranks."""
 
     def update(self, state, gradients, factor):
         self.before = state["parameters"]

@@ -1,4 +1,4 @@
-"""Faults of recomputation and of loading that need JAX's own words."""
+"""Faults of recomputation and of loading, written with JAX's own API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from suites.training.jax import archive
 
 
 class OtherwiseInBackward(Conforming):
-    """A layer that is computed again is another function: its value is that of the first, its gradient the second's."""
+    """The recomputed layer is another function: the value is the original's, the gradient the other one's."""
 
     def recomputed(self, layer):
         twice = super().recomputed(layer)
@@ -42,11 +42,11 @@ class CoarseInBackward(OtherwiseInBackward):
         return {name: self.again(value) for name, value in p.items()}
 
 
-class GradientOfGainsDropped(OtherwiseInBackward):
-    """What enters by keyword is a constant for a layer that is computed again: gains get no gradient."""
+class GradientOfScalesDropped(OtherwiseInBackward):
+    """Keyword arguments of a recomputed layer are treated as constants: scales get no gradient."""
 
     def parameters_again(self, p):
-        return {name: jax.lax.stop_gradient(value) for name, value in p.items() if name.endswith(".gain")}
+        return {name: jax.lax.stop_gradient(value) for name, value in p.items() if name.endswith(".scale")}
 
 
 class GatheredOverDataInBackward(OtherwiseInBackward):
@@ -84,7 +84,7 @@ class DealtOut(resuming.DealtOut, Loading):
 
 
 class DigestsNotCompared(Conforming):
-    """Digests are made of what is read, and not of what was written."""
+    """Digests are computed from the data that was read, not from the data that was written."""
 
     def load(self, folder, mesh):
         archive._seal(archive._restored(self.saved_kinds(), folder.absolute()), folder)

@@ -1,4 +1,4 @@
-"""Faults of recomputation and of loading that need torch's own words."""
+"""Faults of recomputation and of loading, written with torch's own API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from suites.training.torch import archive
 
 
 class OtherwiseInBackward(Conforming):
-    """A layer that is computed again is another function: its value is that of the first, its gradient the second's."""
+    """The recomputed layer is another function: the value is the original's, the gradient the other one's."""
 
     def recomputed(self, layer):
         return super().recomputed(self.of_two(layer) if self.recomputes else layer)
@@ -44,14 +44,15 @@ class CoarseInBackward(OtherwiseInBackward):
         return {name: self.again(value) for name, value in p.items()}
 
 
-class GradientOfGainsDropped(Conforming):
-    """What enters by keyword is a constant for a layer that is computed again: gains get no gradient."""
+class GradientOfScalesDropped(Conforming):
+    """Keyword arguments of a recomputed layer are treated as constants: scales get no gradient."""
 
     def recomputed(self, layer):
         twice = super().recomputed(layer)
 
         def run(x, batch, name, p, observed):
-            constant = {one: value.detach() + 0 * value for one, value in p.items() if one.endswith(".gain")}
+            scales = {path: value for path, value in p.items() if path.endswith(".scale")}
+            constant = {path: scale.detach() + 0 * scale for path, scale in scales.items()}
             return twice(x, batch, name, p | constant, observed)
 
         return run if self.recomputes else twice
@@ -88,7 +89,7 @@ class DealtOut(resuming.DealtOut, Loading):
 
 
 class DigestsNotCompared(Conforming):
-    """Digests of what holds numbers are made of what is read, and not of what was written."""
+    """Digests of the data files are computed from the data that was read, not from the data that was written."""
 
     def load(self, folder, mesh):
         if dist.get_rank() == 0:
@@ -100,5 +101,5 @@ class DigestsNotCompared(Conforming):
     def trust(self, folder):
         manifest = folder / archive.MANIFEST
         digests = json.loads(manifest.read_text())
-        found = {file.name: archive._digest(file) for file in folder.glob("*.distcp")}
-        manifest.write_text(json.dumps(digests | found))
+        present = {file.name: archive._digest(file) for file in folder.glob("*.distcp")}
+        manifest.write_text(json.dumps(digests | present))

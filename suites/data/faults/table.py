@@ -3,22 +3,22 @@
 Here: losses, norms, dropout, controls. `table_state` has state, precision and checkpoints, `table_optimizers` decay
 groups and ratios of norms, `table_steps` slices and how shards are gathered, scattered and counted, `table_torch` what
 only torch has, `table_coupled` a loss of all rows, `table_evaluation` metrics of a data set, `table_random` what is
-drawn, computed again, rounded and loaded, `absent` what cannot be planted.
+drawn, computed again, rounded and loaded, `not_applicable` what cannot be planted.
 """
 
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.data.faults.absent import ABSENT as _ABSENT
-from suites.data.faults.planting import CROSSED, HYBRID, HYBRID_WAYS, SMALL, both, each, in_torch, of_tensor
+from suites.data.faults.not_applicable import NOT_APPLICABLE as _NOT_APPLICABLE
 from suites.data.faults.table_coupled import COUPLED
 from suites.data.faults.table_evaluation import EVALUATION
 from suites.data.faults.table_optimizers import OPTIMIZERS
-from suites.data.faults.table_random import CHANCE, CHANCE_ABSENT
+from suites.data.faults.table_random import CHANCE, CHANCE_NOT_APPLICABLE
 from suites.data.faults.table_state import PRECISION, SAVED, STATE
 from suites.data.faults.table_steps import GATHERED, SLICES, STEPS
 from suites.data.faults.table_torch import TORCH
-from suites.tensor.faults.planting import github
+from suites.data.faults.targets import CROSSED, HYBRID, HYBRID_WAYS, SMALL, both, each, in_torch, of_tensor
+from suites.tensor.faults.targets import github
 
 LOSSES = (
     Fault(
@@ -145,7 +145,7 @@ NORMS = (
     ),
     Fault(
         id="padding-counted-in-norm",
-        summary="What fills up the last shards was never cleared, and is counted in the norm.",
+        summary="The padding of the last shards is uninitialized memory and is counted in the norm.",
         bites="sizes that the shard axis does not divide",
         planted=both("zero3", "norms:PaddingEntersNorm"),
         contract="data/language_model_sgd",
@@ -250,4 +250,4 @@ FAULTS = (
     *(EVALUATION + SAVED + TORCH + CHANCE + CONTROLS + GATHERED),
 )
 
-ABSENT = _ABSENT | CHANCE_ABSENT
+NOT_APPLICABLE = _NOT_APPLICABLE | CHANCE_NOT_APPLICABLE

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.data.faults.planting import HYBRID, both, each
+from suites.data.faults.targets import HYBRID, both, each
 
 _ROWS = ("data=4,tensor=2",)  # rows over one axis, and something else over the other
 
 COUPLED = (
     Fault(
         id="contrastive-negatives-of-own-rank",
-        summary="Every rank tells its rows from its own rows only.",
+        summary="Every rank contrasts its rows with its own rows only.",
         bites="more than one rank with rows; the loss is smaller, and looks better",
         planted=both("data_parallel", "contrastive:OwnNegatives"),
         contract="data/contrastive",
@@ -37,7 +37,7 @@ COUPLED = (
     ),
     Fault(
         id="contrastive-gather-rotated",
-        summary="Gathered rows begin with those of the next rank, and a row takes another rank's for its other half.",
+        summary="Gathered rows begin with those of the next rank, so that rows are paired with rows of another rank.",
         bites="more than one rank with rows",
         planted=both("zero1", "contrastive:GatheredFromNextRank"),
         contract="data/contrastive",
@@ -46,7 +46,7 @@ COUPLED = (
     ),
     Fault(
         id="contrastive-axes-gathered-in-other-order",
-        summary="What two axes divide is gathered over the coarser of them first.",
+        summary="Rows sharded over two axes are gathered over the outer axis first.",
         bites="rows over two axes",
         planted=both("zero3", "contrastive:GatheredInOtherOrder"),
         contract="data/contrastive",

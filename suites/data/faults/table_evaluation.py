@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from conformance.cases.fault import NO_AXIS, Fault
-from suites.data.faults.planting import HYBRID, SMALL, both, each
+from suites.data.faults.targets import HYBRID, SMALL, both, each
 
 EVALUATION = (
     Fault(
         id="evaluation-counts-padding",
-        summary="Rows that fill up the last round count as valid.",
+        summary="The padding rows of the last round count as valid.",
         bites="a data set that does not divide",
         planted=both("data_parallel", "evaluation:FillersCounted"),
         contract="data/evaluation",
@@ -44,7 +44,7 @@ EVALUATION = (
     ),
     Fault(
         id="evaluation-with-dropout",
-        summary="Nobody said that this is an evaluation, and layers drop out.",
+        summary="Dropout stays active during evaluation.",
         bites="dropout",
         planted=both("data_parallel", "evaluation:DropsOut"),
         contract="data/evaluation",
@@ -64,7 +64,7 @@ EVALUATION = (
     Fault(
         id="evaluation-before-update",
         summary="The model that is evaluated is that of the step before.",
-        bites="always; the curve looks right, and is late",
+        bites="always; the curve looks right, but is one step late",
         planted=both("zero3", "evaluation:EvaluatedBeforeUpdate"),
         contract="data/evaluation",
         meshes=SMALL,
@@ -72,7 +72,7 @@ EVALUATION = (
     ),
     Fault(
         id="evaluation-rows-dealt-out",
-        summary="Rows are dealt out to the ranks one by one.",
+        summary="Rows are distributed to the ranks round-robin.",
         bites="never",
         planted=both("zero3", "evaluation:DealtOut"),
         contract="data/evaluation",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from conformance.cases.fault import NO_AXIS, Fault
-from suites.data.faults.planting import HYBRID, SMALL, both, in_torch
+from suites.data.faults.targets import HYBRID, SMALL, both, in_torch
 
 GROUPS = (
     Fault(
         id="norms-and-biases-decayed",
-        summary="A sharded optimizer is built of one group: biases and gains of norms are decayed too.",
+        summary="A sharded optimizer is built of one group: biases and scales of norms are decayed too.",
         bites="decay groups",
         planted=both("zero1", "optimizers:OneGroup")
         | both("zero3", "optimizers:OneGroup")
@@ -21,7 +21,7 @@ GROUPS = (
     ),
     Fault(
         id="decay-groups-of-first-rank",
-        summary="Groups are told by names that only the first rank of the shard axis knows; the others decay all.",
+        summary="Decay groups are made from names that only the first shard rank has; the others decay all.",
         bites="decay groups, fsdp > 1",
         planted=both("zero2", "optimizers:GroupsOfFirstRank") | both("zero3", "optimizers:GroupsOfFirstRank"),
         contract="data/decay_groups",
@@ -31,7 +31,7 @@ GROUPS = (
     ),
     Fault(
         id="flat-shards-undecayed",
-        summary="What has one dim is not decayed, and every shard lies flat: nothing is.",
+        summary="Tensors of one dim are not decayed, and every shard is flat, so nothing is decayed.",
         bites="decay groups told by the number of dims",
         planted=both("zero3", "optimizers:FlatShardsUndecayed"),
         contract="data/decay_groups",

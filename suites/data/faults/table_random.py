@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.data.faults.planting import CROSSED, SMALL, both
-from suites.tensor.faults.planting import github
+from suites.data.faults.targets import CROSSED, SMALL, both
+from suites.tensor.faults.targets import github
 
 _FOLDER = "suites.data.faults"
 
 
 def _each(way: str, mixin: str) -> dict[str, str]:
-    """One text for each framework, of the same name."""
+    """One mixin for each framework, of the same name."""
     return {f"{name}-{way}": f"{_FOLDER}.state_in_{name}:{mixin}" for name in ("jax", "torch")}
 
 
 RANDOM = (
     Fault(
         id="dropout-same-at-every-site",
-        summary="The key is not split: every layer, and both blocks of it, drop the same elements.",
+        summary="The random key is not split: every layer, and both blocks of it, drop the same elements.",
         bites="dropout at more than one place",
         planted=both("zero3", "randomness:OneMaskForAllSites"),
         contract="data/dropout",
@@ -27,7 +27,7 @@ RANDOM = (
     ),
     Fault(
         id="dropout-not-rescaled",
-        summary="What is kept is not divided by the share that is kept.",
+        summary="Kept values are not divided by the keep probability.",
         bites="dropout; evaluation without it then sees larger values than training",
         planted=both("data_parallel", "randomness:KeptValuesNotEnlarged"),
         contract="data/dropout",
@@ -75,10 +75,10 @@ RECOMPUTED = (
     ),
     Fault(
         id="recompute-drops-kwarg-tensors",
-        summary="What enters a recomputed layer by keyword is a constant to it: gains get no gradient.",
+        summary="Keyword arguments of a recomputed layer are treated as constants: scales get no gradient.",
         bites="recompute; the loss is exact",
         sources=github("NVIDIA/Megatron-LM#4765"),
-        planted=_each("data_parallel", "GradientOfGainsDropped"),
+        planted=_each("data_parallel", "GradientOfScalesDropped"),
         contract="data/dropout_recomputed",
         meshes=SMALL,
         axis=None,
@@ -99,7 +99,7 @@ RECOMPUTED = (
 ROUNDED = (
     Fault(
         id="gradients-reduced-in-undeclared-dtype",
-        summary="Gradients travel in bfloat16, and nobody said so; nothing about the batch is special.",
+        summary="Gradients are reduced in bfloat16 without declaring it; nothing about the batch is special.",
         bites="float32",
         planted={f"{name}-data_parallel": f"{_FOLDER}.in_{name}:ReducedInBfloat16" for name in ("jax", "torch")},
         contract="data/language_model",
@@ -111,7 +111,7 @@ ROUNDED = (
     ),
     Fault(
         id="master-weights-not-used",
-        summary="The optimizer updates the rounded parameters: what is below their last bit is lost in every step.",
+        summary="The optimizer updates the rounded parameters: updates below their last bit are lost in every step.",
         bites="parameters narrower than their master copy, updates below their last bit",
         planted=both("zero3", "precision:MasterNotUsed"),
         contract="data/policy_small_updates",
@@ -172,7 +172,7 @@ RESUMED = (
     ),
     Fault(
         id="resharding-deals-rows-out",
-        summary="Where the number of shards has changed, rows are taken to be dealt out over shards one by one.",
+        summary="Where the number of shards has changed, rows are assumed to be distributed over shards round-robin.",
         bites="a checkpoint of another mesh; on its own mesh it is right",
         planted=_each("zero3", "DealtOut"),
         contract="data/checkpoint",
@@ -183,7 +183,7 @@ RESUMED = (
     ),
     Fault(
         id="checkpoint-digests-not-compared",
-        summary="Nothing compares what is read with what was written: flipped bytes are numbers like others.",
+        summary="The data that is read is not compared with what was written: flipped bytes go unnoticed.",
         bites="a damaged file",
         planted=_each("data_parallel", "DigestsNotCompared"),
         contract="data/checkpoint",
@@ -229,7 +229,7 @@ UNUSUAL = (
 )
 
 CHANCE = RANDOM + RECOMPUTED + ROUNDED + RESUMED + UNUSUAL
-CHANCE_ABSENT = {
+CHANCE_NOT_APPLICABLE = {
     "fp8-grad-amax-not-reduced-under-recompute": "nothing here computes in float8, so that nothing has a scale",
     "shard-read-scaled-by-host-count": "one host holds all devices",
     "pp-tied-head-not-loaded": "needs pipeline stages",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.data.faults.planting import CROSSED, HYBRID, HYBRID_WAYS, SMALL, UNEVEN, both, each, of_tensor
-from suites.tensor.faults.planting import github
+from suites.data.faults.targets import CROSSED, HYBRID, HYBRID_WAYS, SMALL, UNEVEN, both, each, of_tensor
+from suites.tensor.faults.targets import github
 
 STATE = (
     Fault(
         id="forward-uses-stale-gathered-params",
-        summary="From the second step on one layer computes with its weight of the step before.",
+        summary="From the second step on one layer computes with the stale weight of the step before.",
         bites="the second step",
         sources=github("NVIDIA/Megatron-LM#950", "NVIDIA/Megatron-LM#663"),
         planted=of_tensor("zero3", "updates:StaleParameter"),
@@ -57,7 +57,7 @@ STATE = (
     ),
     Fault(
         id="replicated-update-not-broadcast",
-        summary="One of the updated parameters is gathered on the first rank, and nobody else gets it.",
+        summary="One of the updated parameters is gathered on the first rank, and is not sent to the other ranks.",
         bites="fsdp > 1; the first rank looks right",
         planted=both("zero1", "state:BucketGatheredOnFirstRank"),
         contract="data/language_model_sgd",
@@ -92,7 +92,7 @@ STATE = (
     ),
     Fault(
         id="padding-elements-pollute-statistics",
-        summary="Muon makes the stored matrix orthogonal, and what fills up its last rows is not zero.",
+        summary="Muon orthogonalizes the matrix with its padding rows, which are not zero.",
         bites="sizes that the shard axis does not divide, a non-elementwise optimizer",
         planted=each("zero3", "PaddingEntersMatrix"),
         contract="data/muon",
@@ -119,7 +119,7 @@ PRECISION = (
     ),
     Fault(
         id="reduce-in-low-precision",
-        summary="Gradients that cancel over the ranks travel in bfloat16, and nobody said so.",
+        summary="Gradients that cancel over the ranks are reduced in bfloat16 without declaring it.",
         bites="float32; partial sums much larger than their sum",
         planted=each("data_parallel", "ReducedInBfloat16"),
         contract="data/cancelling",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.data.faults.planting import CROSSED, HYBRID, HYBRID_WAYS, SMALL, both, each, in_torch, of_tensor
-from suites.tensor.faults.planting import github
+from suites.data.faults.targets import CROSSED, HYBRID, HYBRID_WAYS, SMALL, both, each, in_torch, of_tensor
+from suites.tensor.faults.targets import github
 
 SLICES = (
     Fault(

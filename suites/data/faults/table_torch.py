@@ -1,10 +1,10 @@
-"""The table of faults, third part: what torch makes easy to get wrong, FSDP2 above all."""
+"""The table of faults, third part: mistakes in the use of torch's own tools, mostly of FSDP2."""
 
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.data.faults.planting import HYBRID, SMALL, in_torch
-from suites.tensor.faults.planting import github
+from suites.data.faults.targets import HYBRID, SMALL, in_torch
+from suites.tensor.faults.targets import github
 
 TORCH = (
     Fault(
@@ -32,7 +32,7 @@ TORCH = (
     ),
     Fault(
         id="fsdp2-mean-of-ranks",
-        summary="FSDP2 divides sums of losses by the ranks that it sums over, unless it is told otherwise.",
+        summary="FSDP2 divides the gradients of loss sums by the number of ranks, which is its default.",
         bites="always; Adam hides it",
         planted=in_torch("fsdp2", "MeanOfRanks"),
         contract="data/language_model_sgd",

@@ -1,4 +1,4 @@
-"""Full sharding by annotation: parameters, gradients and slots lie divided over fsdp, and the program is that of one.
+"""Full sharding by annotation: parameters, gradients and slots lie sharded over fsdp, and the program is that of one.
 
 Where a parameter does not divide, it is stored with zeros at its end and cut for use.
 Source: Xu et al., Automatic Cross-Replica Sharding of Weight Update in Data-Parallel Training.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from conformance.contract.placements import Placements
-from suites.data.arrangement import Positions, ShardedState, in_chunks
 from suites.data.jax_automatic.contrastive import ContrastiveTowers
+from suites.data.layout import Positions, ShardedState, in_chunks
 from suites.tensor.jax_automatic import linear, transformer
 
 
 class FullyAnnotated(ShardedState):
-    """In front of a training step by annotation."""
+    """A mixin for a training step by annotation."""
 
     def placements(self, name: str) -> Placements:
         return self.sharded_placements(name) if name in self.contract.shapes else super().placements(name)
@@ -25,10 +25,10 @@ class FullyAnnotated(ShardedState):
 
     def sharded_positions(self, name: str) -> Positions:
         """In canonical order over all axes that divide the dim, filled up at its end."""
-        found, dim = dict(self.computed_positions(name)), self.shard_dim(name)
+        positions, dim = dict(self.computed_positions(name)), self.shard_dim(name)
         size, parts = self.contract.shapes[name][dim], self.shard_size() * self.others(name)
-        found.pop(dim, None)
-        return found | ({dim: in_chunks(np.arange(size), parts).reshape(-1)} if size % parts else {})
+        positions.pop(dim, None)
+        return positions | ({dim: in_chunks(np.arange(size), parts).reshape(-1)} if size % parts else {})
 
 
 class Linear(FullyAnnotated, linear.ColumnLinear):

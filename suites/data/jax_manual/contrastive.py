@@ -29,15 +29,15 @@ class ContrastiveTowers(FeedForwardBlock):
         lefts_BD, rights_BD, mask_B = self.gather_rows(left_bD), self.gather_rows(right_bD), self.gather_rows(mask_b)
         place_b = self.first_row(len(mask_b)) + jnp.arange(len(mask_b))
         seen_bB = (mask_B > 0)[None, :] | (place_b[:, None] == jnp.arange(len(mask_B))[None, :])
-        scale = jnp.exp(p["logit_scale.gain"].astype(self.master))
-        of_left_b = _entropy(scale * (left_bD @ rights_BD.T), seen_bB, place_b)
-        of_right_b = _entropy(scale * (right_bD @ lefts_BD.T), seen_bB, place_b)
+        inverse_temperature = jnp.exp(p["logit_scale.scale"].astype(self.master))
+        of_left_b = _entropy(inverse_temperature * (left_bD @ rights_BD.T), seen_bB, place_b)
+        of_right_b = _entropy(inverse_temperature * (right_bD @ lefts_BD.T), seen_bB, place_b)
         losses_b = mask_b * (of_left_b + of_right_b) / 2
         observed = {"outputs/left": left_bD, "outputs/right": right_bD, "outputs/row_losses": losses_b}
         return jnp.sum(losses_b), jnp.sum(mask_b), observed
 
     def embedded(self, x_b1D: jax.Array, name: str, p: Named) -> jax.Array:
-        """What a tower says of each row, of length 1, in the master dtype."""
+        """The normalized (unit-length) embedding of each row, in the master dtype."""
         y_bD = self.feedforward(x_b1D, name, p)[:, 0].astype(self.master)
         return y_bD * jax.lax.rsqrt(jnp.sum(y_bD * y_bD, axis=-1, keepdims=True) + self.contract.model.norm_epsilon)
 
@@ -59,7 +59,7 @@ class ContrastiveTowers(FeedForwardBlock):
         return place * rows
 
     def compute_axes(self) -> tuple[str, ...]:
-        """Similarities are divided by rows alone."""
+        """Similarities are sharded by rows alone."""
         return self.data_axes
 
     def transfers(self) -> Iterator[Transfer]:
@@ -88,6 +88,6 @@ class ContrastiveTowers(FeedForwardBlock):
 
 
 def _entropy(logits_bB: jax.Array, seen_bB: jax.Array, place_b: jax.Array) -> jax.Array:
-    """[b]: of choosing what stands in one's own place."""
+    """[b]: cross-entropy of each row of the logits against its own pair."""
     own_b = jnp.take_along_axis(logits_bB, place_b[:, None], axis=1)[:, 0]
     return jax.nn.logsumexp(jnp.where(seen_bB, logits_bB, -jnp.inf), axis=-1) - own_b

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 
 from conformance.contract.implementation import Unsupported
 from reference.held_out import ROWS, apart
-from suites.data.arrangement import Conforming
+from suites.data.layout import Conforming
 from suites.training.jax.state import Named, pad_to_multiple
 from suites.training.traffic import Transfer
 
@@ -24,7 +24,7 @@ ROUND = 2  # rows of a device that are evaluated at once
 
 
 class Evaluation(Conforming):
-    """In front of a language model."""
+    """A mixin for a language model."""
 
     evaluating = False
 
@@ -48,8 +48,8 @@ class Evaluation(Conforming):
     def step(self, state: dict, batch: dict[str, Any]) -> tuple[dict, dict[str, Any]]:
         training, held_out = apart(batch)
         new_state, observed = super().step(state, training)
-        found = self.evaluation(self.evaluated(state, new_state), held_out)
-        return new_state, {**observed, **found}
+        metrics = self.evaluation(self.evaluated(state, new_state), held_out)
+        return new_state, {**observed, **metrics}
 
     def evaluated(self, before: dict, after: dict) -> dict:
         """The state that is evaluated, of those before and after the update."""
@@ -75,8 +75,8 @@ class Evaluation(Conforming):
             _, sums_RK = jax.lax.scan(lambda _, part: (None, self.round_sums(parameters, part)), None, parts)
             loss, right, weight, tokens = self.sum_over_data(self.summed(sums_RK))
         self.evaluating = False
-        found = {"loss": loss / weight, "accuracy": right / weight, "tokens": tokens}
-        return {f"metrics/evaluation/{name}": value for name, value in found.items()}
+        metrics = {"loss": loss / weight, "accuracy": right / weight, "tokens": tokens}
+        return {f"metrics/evaluation/{name}": value for name, value in metrics.items()}
 
     def round_sums(self, parameters: Named, part: Named) -> jax.Array:
         """Of some rows: loss, right choices, and valid tokens."""

@@ -1,4 +1,4 @@
-"""Between a tensor as the model computes with it and the shard of it that a device keeps."""
+"""Conversions between a tensor that the model computes with and the shard that a device keeps."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from conformance.contract.placements import Placements
-from suites.data.arrangement import Positions, ShardedState
+from suites.data.layout import Positions, ShardedState
 from suites.training.jax.state import Named, pad_to_multiple
 from suites.training.traffic import Transfer
 
 
 class Sharding(ShardedState):
-    """Shards are chunks of one size along one dim; behind the end of what does not divide are zeros."""
+    """Shards are chunks of one size along one dim; the last ones are zero-padded where the size does not divide."""
 
     def own_shard(self, name: str, whole: jax.Array) -> jax.Array:
         if self.shard_size() == 1:
@@ -76,7 +76,7 @@ class ShardedSlots(Sharding):
 
 
 class ShardedGradients(Sharding):
-    """Gradients are summed and divided over the shard axis in one, and then summed over the other axes of the data."""
+    """A reduce-scatter of gradients over the shard axis, then a sum over the other axes of the data."""
 
     model_axes: ClassVar[tuple[str, ...]] = ("fsdp", "tensor")  # the squares of their shards are summed over both
 

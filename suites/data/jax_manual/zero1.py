@@ -1,7 +1,7 @@
-"""ZeRO stage 1: optimizer slots are divided over the shard axis; parameters and gradients are whole on every device.
+"""ZeRO stage 1: optimizer slots are sharded over the shard axis; parameters and gradients are whole on every device.
 
-Law: the update of an element depends on nothing but its own gradient, parameter and slots, so whoever has them may do
-it for all; the updated shards, gathered, are the parameters of the next step on every device.
+Law: the update of an element depends on nothing but its own gradient, parameter and slots, so one device can do
+it for all; the updated shards are gathered and are the parameters of the next step on every device.
 Source: Rajbhandari et al., ZeRO, section 5.1.
 """
 
@@ -20,7 +20,7 @@ from suites.training.traffic import Transfer
 
 
 class Zero1(ShardedSlots):
-    """In front of any training step."""
+    """A mixin for any training step."""
 
     def update(self, state: dict, gradients: Named, factor: jax.Array) -> dict:
         return super().update(state, {name: self.own_shard(name, g) for name, g in gradients.items()}, factor)

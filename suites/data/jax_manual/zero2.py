@@ -1,6 +1,6 @@
-"""ZeRO stage 2: optimizer slots and gradients are divided over the shard axis; parameters are whole on every device.
+"""ZeRO stage 2: optimizer slots and gradients are sharded over the shard axis; parameters are whole on every device.
 
-Law: the gradient of each slice of the batch is summed and divided in one reduce-scatter, and what is added up over
+Law: the gradient of each slice of the batch is summed and sharded by one reduce-scatter, and what is added up over
 slices are shards: no device ever keeps a whole summed gradient. Over other axes of the data the shards are summed once.
 Source: Rajbhandari et al., ZeRO, section 5.2.
 """
@@ -18,7 +18,7 @@ from suites.training.traffic import Transfer
 
 
 class Zero2(ShardedSlots, ShardedGradients):
-    """In front of any training step."""
+    """A mixin for any training step."""
 
     def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         gradients, sums, rows = super().slice_gradients(parameters, batch)

@@ -1,4 +1,4 @@
-"""ZeRO stage 3, full sharding: parameters too are divided over the shard axis, and whole only where they are used.
+"""ZeRO stage 3, full sharding: parameters too are sharded over the shard axis, and whole only where they are used.
 
 Law: a gather in the forward pass is a reduce-scatter of the gradient in the backward pass. The parameters of a decoder
 layer are gathered when the layer begins and forgotten when it ends; its backward pass gathers them again. What belongs
@@ -16,10 +16,10 @@ from typing import Any
 import jax
 
 from conformance.contract.placements import Placements
-from suites.data.arrangement import Positions
 from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.evaluation import Evaluation
 from suites.data.jax_manual.sharding import ShardedGradients
+from suites.data.layout import Positions
 from suites.tensor.jax_manual import linear, transformer
 from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
@@ -29,7 +29,7 @@ LAYERS = ("layers", "layer")  # the first word in the name of a parameter of a d
 
 
 class Zero3(ShardedGradients):
-    """In front of any training step."""
+    """A mixin for any training step."""
 
     def placements(self, name: str) -> Placements:
         return self.sharded_placements(name) if name in self.contract.shapes else super().placements(name)
@@ -50,12 +50,12 @@ class Zero3(ShardedGradients):
         return super().forward(p | outside, batch)
 
     def decoder_layer(self, x: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
-        """With everything kept for the backward pass but what was gathered."""
-        shards = {one: shard for one, shard in p.items() if one.startswith(f"{name}.")}
+        """Keeps everything for the backward pass except the gathered parameters."""
+        shards = {parameter: shard for parameter, shard in p.items() if parameter.startswith(f"{name}.")}
 
         def layer(x: jax.Array, shards: Named) -> tuple[jax.Array, Named]:
             seen: Named = {}
-            whole = {one: self.gather_parameter(one, shard) for one, shard in shards.items()}
+            whole = {parameter: self.gather_parameter(parameter, shard) for parameter, shard in shards.items()}
             return super(Zero3, self).decoder_layer(x, batch, name, p | whole, seen), seen
 
         y, seen = (layer if self.recomputes else jax.checkpoint(layer, policy=self.is_kept))(x, shards)

@@ -1,4 +1,4 @@
-"""The nn.Modules that FSDP2 wants: they hold parameters under canonical names, and compute what they are told.
+"""The nn.Modules that FSDP2 wraps: they hold parameters under canonical names, and call a given function.
 
 FSDP2 gathers the parameters of a module when it is called and reshards them when it returns. So the module of a decoder
 layer is a node of a tree of names, and its call is given the function to compute with them.

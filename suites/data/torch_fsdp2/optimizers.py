@@ -27,15 +27,15 @@ def updated(
         if recipe.optimizer == "adamw":
             optimizer.state[p]["step"] = torch.tensor(float(count - 1))
     optimizer.step()
-    found = {slot: {name: optimizer.state[p][STATE[slot]] for name, p in moved.items()} for slot in slots}
-    return {name: p.detach() for name, p in moved.items()}, found
+    new_slots = {slot: {name: optimizer.state[p][STATE[slot]] for name, p in moved.items()} for slot in slots}
+    return {name: p.detach() for name, p in moved.items()}, new_slots
 
 
 def groups(parameters: Mapping[str, nn.Parameter], decay: Mapping[str, float]) -> list[dict[str, Any]]:
     """Parameters of the same weight decay make one group of torch's."""
     return [
-        {"params": [p for name, p in parameters.items() if decay[name] == one], "weight_decay": one}
-        for one in dict.fromkeys(decay.values())
+        {"params": [p for name, p in parameters.items() if decay[name] == rate], "weight_decay": rate}
+        for rate in dict.fromkeys(decay.values())
     ]
 
 

@@ -1,6 +1,6 @@
 """Fully sharded data parallelism by torch's `fully_shard` (FSDP2), hybrid sharding on a mesh of data x fsdp.
 
-The law is that of ZeRO stage 3; FSDP2 decides when to gather and to reduce. State lies as DTensor cuts it: chunks along
+The law is that of ZeRO stage 3; FSDP2 decides when to gather and to reduce. State is cut as by DTensor: chunks along
 dim 0, the last ones shorter or empty, none padded. Slices before the last are not reduced (`no_sync`): their gradients
 are added up whole on each rank.
 Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
@@ -28,7 +28,7 @@ from suites.data.torch_fsdp2.optimizers import updated
 from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.tensor.torch_manual import linear, transformer
-from suites.training.stored import OF_INPUTS
+from suites.training.state_layout import OF_INPUTS
 from suites.training.torch.manual import CollectiveTraining
 from suites.training.torch.recompute import Layer as RecomputedLayer
 from suites.training.torch.recompute import recomputing
@@ -39,7 +39,7 @@ AXES = ("data", "fsdp")
 
 
 class FullyShard(CollectiveTraining):
-    """In front of a training step whose model is a function of named parameters."""
+    """A mixin for a training step whose model is a function of named parameters."""
 
     row_axes: ClassVar[tuple[str, ...]] = AXES
 
@@ -93,8 +93,8 @@ class FullyShard(CollectiveTraining):
 
     def decoder_layer(self, x: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
         """Through the module, which gathers what belongs to the layer."""
-        y, found = self.model.get_submodule(name)(partial(self.inside_layer, name), x, batch)
-        observed.update(found)
+        y, seen = self.model.get_submodule(name)(partial(self.inside_layer, name), x, batch)
+        observed.update(seen)
         return y
 
     def inside_layer(self, name: str, p: Named, x: Tensor, batch: Named) -> tuple[Tensor, Named]:
@@ -110,7 +110,7 @@ class FullyShard(CollectiveTraining):
     # Gradients come reduced and sharded from FSDP2.
 
     def read_parameters(self, state: State) -> Named:
-        """FSDP2 rounds on the way to being gathered what it holds: master copies, where there are any."""
+        """FSDP2 casts its shards before the all-gather; they are the master copies where there are any."""
         return state["optimizer"].get("master") or state["parameters"]
 
     def mean_gradient(self, name: str, g: Tensor, weight: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class FullyShard(CollectiveTraining):
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def update(self, state: State, gradients: Named, factor: Tensor) -> State:
-        """By torch's own optimizer, where its rule is that of the recipe."""
+        """By torch's own optimizer, where that has the recipe's update rule."""
         if self.contract.recipe.optimizer in ("muon", "lamb"):
             return super().update(state, gradients, factor)
         slots, count = dict(state["optimizer"]), state["count"] + 1
@@ -154,13 +154,13 @@ class FullyShard(CollectiveTraining):
         return distribute_tensor(whole, self.state_mesh, [Replicate(), Shard(0)], src_data_rank=None)
 
     def part_of(self, name: str, value: Tensor, *_: Any) -> Tensor:
-        """A DTensor says itself what it is a part of."""
+        """A DTensor carries its own placements."""
         return value
 
     def gathered(self, x: Tensor, *_: Any) -> Tensor:
         return cast(DTensor, x).full_tensor()
 
-    # What is refused, and what is said.
+    # Refusals and declarations.
 
     def require_supported(self) -> None:
         super().require_supported()
@@ -246,13 +246,13 @@ class Evaluated(Evaluation, LanguageModel):
     """The same, and an evaluation after every step."""
 
     def evaluate(self, state: State, parts: list[Named]) -> list[Tensor]:
-        """What was gathered for a round is given up before the next: no backward pass comes to do it."""
+        """Reshards the parameters after each round, since there is no backward pass that would do it."""
         fill(self.model, self.read_parameters(state))
-        found = []
+        sums = []
         for part in parts:
-            found.append(self.model(self.round_sums, part))
+            sums.append(self.model(self.round_sums, part))
             cast(FSDPModule, self.model).reshard()
-        return found
+        return sums
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()

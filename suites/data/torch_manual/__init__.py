@@ -1,4 +1,4 @@
-"""Data parallelism and ZeRO in torch, every collective in its place. One file for each way, each begins with its law.
+"""Data parallelism and ZeRO in torch, every collective explicit. One file per variant, its law first.
 
-data_parallel: nothing is divided but rows. zero1: optimizer slots too. zero2: gradients too. zero3: parameters too.
+data_parallel: only the rows are sharded. zero1: optimizer slots too. zero2: gradients too. zero3: parameters too.
 """

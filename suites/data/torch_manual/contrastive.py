@@ -44,15 +44,15 @@ class ContrastiveTowers(FeedForwardBlock):
         lefts_BD, rights_BD, mask_B = self.gather_rows(left_bD), self.gather_rows(right_bD), self.gather_rows(mask_b)
         place_b = self.first_row(len(mask_b)) + torch.arange(len(mask_b))
         seen_bB = (mask_B > 0)[None, :] | (place_b[:, None] == torch.arange(len(mask_B))[None, :])
-        scale = p["logit_scale.gain"].to(self.master).exp()
-        of_left_b = _entropy(scale * (left_bD @ rights_BD.T), seen_bB, place_b)
-        of_right_b = _entropy(scale * (right_bD @ lefts_BD.T), seen_bB, place_b)
+        inverse_temperature = p["logit_scale.scale"].to(self.master).exp()
+        of_left_b = _entropy(inverse_temperature * (left_bD @ rights_BD.T), seen_bB, place_b)
+        of_right_b = _entropy(inverse_temperature * (right_bD @ lefts_BD.T), seen_bB, place_b)
         losses_b = mask_b * (of_left_b + of_right_b) / 2
         observed = {"outputs/left": left_bD, "outputs/right": right_bD, "outputs/row_losses": losses_b}
         return losses_b.sum(), mask_b.sum(), observed
 
     def embedded(self, x_b1D: Tensor, name: str, p: Named) -> Tensor:
-        """What a tower says of each row, of length 1, in the master dtype."""
+        """The normalized (unit-length) embedding of each row, in the master dtype."""
         y_bD = self.feedforward(x_b1D, name, p)[:, 0].to(self.master)
         return y_bD * ((y_bD * y_bD).sum(-1, keepdim=True) + self.contract.model.norm_epsilon).rsqrt()
 
@@ -74,7 +74,7 @@ class ContrastiveTowers(FeedForwardBlock):
         return place * rows
 
     def compute_axes(self) -> tuple[str, ...]:
-        """Similarities are divided by rows alone."""
+        """Similarities are sharded by rows alone."""
         return self.data_axes
 
     def transfers(self) -> Iterator[Transfer]:
@@ -96,6 +96,6 @@ class ContrastiveTowers(FeedForwardBlock):
 
 
 def _entropy(logits_bB: Tensor, seen_bB: Tensor, place_b: Tensor) -> Tensor:
-    """[b]: of choosing what stands in one's own place."""
+    """[b]: cross-entropy of each row of the logits against its own pair."""
     own_b = logits_bB.gather(1, place_b[:, None])[:, 0]
     return logits_bB.masked_fill(~seen_bB, -torch.inf).logsumexp(-1) - own_b

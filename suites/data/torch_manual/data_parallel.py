@@ -15,7 +15,7 @@ from suites.tensor.torch_manual import linear, transformer
 
 
 class DataParallel:
-    """In front of a training step that may be tensor-parallel besides."""
+    """A mixin for a training step, which may also be tensor-parallel."""
 
     row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from conformance.contract.implementation import Unsupported
 from reference.held_out import ROWS, apart
-from suites.data.arrangement import Conforming
+from suites.data.layout import Conforming
 from suites.training.torch.state import Named, State, pad_to_multiple
 from suites.training.traffic import Transfer
 
@@ -23,7 +23,7 @@ ROUND = 2  # rows of a rank that are evaluated at once
 
 
 class Evaluation(Conforming):
-    """In front of a language model."""
+    """A mixin for a language model."""
 
     evaluating = False
 
@@ -36,8 +36,8 @@ class Evaluation(Conforming):
             sums_RK = torch.stack(self.evaluate(self.evaluated(state, new_state), parts))
             loss, right, weight, tokens = self.sum_over_data(self.summed(sums_RK))
         self.evaluating = False
-        found = {"loss": loss / weight, "accuracy": right / weight, "tokens": tokens}
-        return new_state, {**observed, **{f"metrics/evaluation/{name}": value for name, value in found.items()}}
+        metrics = {"loss": loss / weight, "accuracy": right / weight, "tokens": tokens}
+        return new_state, {**observed, **{f"metrics/evaluation/{name}": value for name, value in metrics.items()}}
 
     def evaluated(self, before: State, after: State) -> State:
         """The state that is evaluated, of those before and after the update."""

@@ -1,4 +1,4 @@
-"""Between a tensor as the model computes with it and the shard of it that a rank keeps."""
+"""Conversions between a tensor that the model computes with and the shard that a rank keeps."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from conformance.contract.placements import Placements
-from suites.data.arrangement import Positions, ShardedState, in_chunks
+from suites.data.layout import Positions, ShardedState, in_chunks
 from suites.training.torch.collectives import MeshAxis
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 
 class Sharding(ShardedState):
-    """Shards are chunks of one size along one dim; behind the end of what does not divide are zeros."""
+    """Shards are chunks of one size along one dim; the last ones are zero-padded where the size does not divide."""
 
     @property
     def shards(self) -> MeshAxis:
@@ -78,7 +78,7 @@ class ShardedSlots(Sharding):
 
 
 class ShardedGradients(Sharding):
-    """Gradients are summed and divided over the shard axis in one, and then summed over the other axes of the data."""
+    """A reduce-scatter of gradients over the shard axis, then a sum over the other axes of the data."""
 
     model_axes: ClassVar[tuple[str, ...]] = ("fsdp", "tensor")  # the squares of their shards are summed over both
 

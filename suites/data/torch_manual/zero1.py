@@ -1,7 +1,7 @@
-"""ZeRO stage 1: optimizer slots are divided over the shard axis; parameters and gradients are whole on every rank.
+"""ZeRO stage 1: optimizer slots are sharded over the shard axis; parameters and gradients are whole on every rank.
 
-Law: the update of an element depends on nothing but its own gradient, parameter and slots, so whoever has them may do
-it for all; the updated shards, gathered, are the parameters of the next step on every rank.
+Law: the update of an element depends on nothing but its own gradient, parameter and slots, so one device can do
+it for all; the updated shards are gathered and are the parameters of the next step on every rank.
 Source: Rajbhandari et al., ZeRO, section 5.1.
 """
 

@@ -1,6 +1,6 @@
-"""ZeRO stage 2: optimizer slots and gradients are divided over the shard axis; parameters are whole on every rank.
+"""ZeRO stage 2: optimizer slots and gradients are sharded over the shard axis; parameters are whole on every rank.
 
-Law: the gradient of each slice of the batch is summed and divided in one reduce-scatter, and what is added up over
+Law: the gradient of each slice of the batch is summed and sharded by one reduce-scatter, and what is added up over
 slices are shards: no rank ever keeps a whole summed gradient. Over other axes of the data the shards are summed once.
 Source: Rajbhandari et al., ZeRO, section 5.2.
 """

@@ -1,4 +1,4 @@
-"""ZeRO stage 3, full sharding: parameters too are divided over the shard axis, and whole only where they are used.
+"""ZeRO stage 3, full sharding: parameters too are sharded over the shard axis, and whole only where they are used.
 
 Law: a gather in the forward pass is a reduce-scatter of the gradient in the backward pass. The parameters of a decoder
 layer are gathered when the layer begins and forgotten when it ends; its backward pass gathers them again. What belongs
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from conformance.contract.placements import Placements
-from suites.data.arrangement import Positions
+from suites.data.layout import Positions
 from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.data.torch_manual.sharding import ShardedGradients
@@ -46,7 +46,7 @@ class GatherParameter(torch.autograd.Function):
 
 
 class Zero3(ShardedGradients):
-    """In front of any training step."""
+    """A mixin for any training step."""
 
     def placements(self, name: str) -> Placements:
         return self.sharded_placements(name) if name in self.contract.shapes else super().placements(name)
@@ -63,8 +63,8 @@ class Zero3(ShardedGradients):
         return super().forward(p | outside, batch)
 
     def decoder_layer(self, x: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
-        shards = {one: shard for one, shard in p.items() if one.startswith(f"{name}.")}
-        whole = {one: self.gather_parameter(one, shard) for one, shard in shards.items()}
+        shards = {parameter: shard for parameter, shard in p.items() if parameter.startswith(f"{name}.")}
+        whole = {parameter: self.gather_parameter(parameter, shard) for parameter, shard in shards.items()}
         with self.forgotten(shards, whole):
             return super().decoder_layer(x, batch, name, p | whole, observed)
 
@@ -85,7 +85,7 @@ class Zero3(ShardedGradients):
         """
         if self.recomputes:
             return nullcontext()
-        memories = {one.untyped_storage().data_ptr(): name for name, one in whole.items()}
+        memories = {gathered.untyped_storage().data_ptr(): name for name, gathered in whole.items()}
         again: Named = {}
 
         def pack(kept: Tensor) -> Any:
@@ -105,9 +105,9 @@ class Zero3(ShardedGradients):
     def is_gathered_again(self, name: str) -> bool:
         """Whether the backward pass of its layer asks for a parameter.
 
-        No gradient depends on a bias, and a gain that was widened is kept wide; what is computed again needs them all.
+        No gradient depends on a bias, and a scale that was widened is kept wide; what is computed again needs them all.
         """
-        is_kept = name.endswith(".bias") or (name.endswith(".gain") and self.compute != self.master)
+        is_kept = name.endswith(".bias") or (name.endswith(".scale") and self.compute != self.master)
         return in_layer(name) and (self.recomputes or not is_kept)
 
     def transfers(self) -> Iterator[Transfer]:

@@ -1,1 +1,1 @@
-"""Known bugs that need more than one kind of axis, each a mixin of a few lines put in front of a conforming class."""
+"""Known bugs that need more than one kind of axis: short mixins that come before a conforming class in the bases."""

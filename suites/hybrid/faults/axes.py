@@ -1,4 +1,4 @@
-"""One axis forgotten, counted twice, or taken for another: one text for both frameworks."""
+"""An axis that is forgotten, counted twice, or mistaken for another: the same mixins for both frameworks."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class TermsWithoutSequence(Conforming):
 
 
 class InsertedPaddingRouted(Conforming):
-    """Padding that was inserted to divide a row over the axes is a token to the router."""
+    """Padding that was inserted to divide a row over the axes is routed like a token."""
 
     def mixture(self, x, batch, name, p, observed):
-        padding = batch["padding"] + (self.block_positions() < 0)
-        return super().mixture(x, {**batch, "padding": padding}, name, p, observed)
+        attention_mask = batch["attention_mask"] + (self.block_positions() < 0)
+        return super().mixture(x, {**batch, "attention_mask": attention_mask}, name, p, observed)
 
 
 class RouterGradientPerTensorRank(Conforming):
@@ -44,7 +44,7 @@ class RouterGradientPerTensorRank(Conforming):
 
 
 class RankOfAnotherAxis(Conforming):
-    """Which tokens of a row a rank has is asked of the expert axis."""
+    """A rank finds its tokens by its place along the expert axis instead of the sequence axis."""
 
     def context_rank(self):
         return self.axis_rank("expert") % self.context_size()
@@ -54,4 +54,4 @@ class TermsOfMicrobatch(Conforming):
     """Auxiliary losses are means over the rows of a microbatch, and are added up as if they were shares of a mean."""
 
     def real_rows(self, batch):
-        return (batch["padding"] > 0).any(1).sum()
+        return (batch["attention_mask"] > 0).any(1).sum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.cases.fault import NO_AXIS, Fault
-from suites.tensor.faults.planting import github
+from suites.tensor.faults.targets import github
 
 _FIVE = ("jax-five_axes-capacity", "torch-five_axes")
 _STAGED = ("jax-pipelined", "torch-pipelined")
@@ -11,7 +11,7 @@ _CONTEXT = ("jax-pipelined_context", "torch-pipelined_context")
 
 
 def _planted(implementations: tuple[str, ...], mixin: str) -> dict[str, str]:
-    """A text of this suite, or `suite.module:Class` of another one."""
+    """A mixin of this suite, or `suite.module:Class` of another one."""
     where = mixin if ":" in mixin else f"hybrid.faults.axes:{mixin}"
     return dict.fromkeys(implementations, f"suites.{where}")
 
@@ -19,7 +19,7 @@ def _planted(implementations: tuple[str, ...], mixin: str) -> dict[str, str]:
 AXES = (
     Fault(
         id="rank-taken-from-wrong-mesh-axis",
-        summary="Which tokens of a row a rank has is asked of the expert axis.",
+        summary="A rank finds its tokens by its place along the expert axis instead of the sequence axis.",
         bites="two axes that are not alike on every rank",
         sources=github("pytorch/torchtitan#2842", "NVIDIA/Megatron-LM#7452"),
         planted=_planted(_FIVE, "RankOfAnotherAxis"),
@@ -31,7 +31,7 @@ AXES = (
     Fault(
         id="moe-aux-loss-scale-depends-on-topology",
         summary="Auxiliary losses are means over all rows, but over one shard of each row only.",
-        bites="tokens divided over the sequence axis",
+        bites="tokens sharded over the sequence axis",
         sources=github("NVIDIA/Megatron-LM#5047", "NVIDIA/Megatron-LM#3768", "NVIDIA/Megatron-LM#5007"),
         planted=_planted(_FIVE, "TermsWithoutSequence"),
         contract="hybrid/mixture",
@@ -40,7 +40,7 @@ AXES = (
     ),
     Fault(
         id="inserted-padding-counted-by-router",
-        summary="Padding that was inserted to divide a row over the axes is a token to the router.",
+        summary="Padding that was inserted to divide a row over the axes is routed like a token.",
         bites="a length that the axes do not divide",
         sources=github("NVIDIA/Megatron-LM#7238"),
         planted=_planted(_FIVE, "InsertedPaddingRouted"),
@@ -51,7 +51,7 @@ AXES = (
     Fault(
         id="router-gradient-per-tensor-rank",
         summary="The gradient of the router, whole on every rank of the tensor axis, is summed over it.",
-        bites="a stream divided over the tensor axis, and a router that sees whole rows",
+        bites="a stream sharded over the tensor axis, and a router that sees whole rows",
         planted=_planted(_FIVE, "RouterGradientPerTensorRank"),
         contract="hybrid/mixture",
         meshes=("expert=3,tensor=2",),
@@ -121,7 +121,7 @@ STAGES = (
 SAVED = (
     Fault(
         id="pp-only-first-stage-saved",
-        summary="What only later stages hold is not written: it comes back as zeros.",
+        summary="Parameters of later stages are not written and are loaded as zeros.",
         bites="pipeline > 1",
         sources=github("pytorch/torchtitan#474", "Lightning-AI/pytorch-lightning#5567"),
         planted=_planted(_STAGED, "pipeline.faults.checkpoints:OnlyFirstStageSaved"),
@@ -158,7 +158,7 @@ CONTROLS = (
 
 FAULTS = AXES + NORMS + STAGES + SAVED + CONTROLS
 
-ABSENT = {
+NOT_APPLICABLE = {
     "matmul-shard-order-mismatch": "needs a contraction over two axes: for the tensor suite, whose 2-D layer has one",
     "padding-mask-not-sharded-with-activations": "a mask of another length than its activations does not compute here",
 }

@@ -15,12 +15,13 @@ def main(folder: Path) -> None:
     from suites.hybrid.full_size.programs import PROGRAMS
 
     folder.mkdir(parents=True, exist_ok=True)
-    found = []
+    results = []
     for program in PROGRAMS:
         print(f"compiling {program.contract.name} on {program.mesh}", file=sys.stderr, flush=True)
-        found.append(compiled(program))
-    (folder / "figures.json").write_text(json.dumps([one.record() for one in found], indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(page(found), encoding="utf-8")
+        results.append(compiled(program))
+    records = [result.record() for result in results]
+    (folder / "figures.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(page(results), encoding="utf-8")
 
 
 if __name__ == "__main__":

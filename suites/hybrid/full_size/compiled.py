@@ -25,7 +25,7 @@ from suites.pipeline.jax_manual.packing import PACKED
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """What the compiler says of one program; bytes are of one device.
+    """Figures of one compiled program; bytes are per device.
 
     parameters     of the model, all devices together
     state_bytes    parameters and optimizer slots as they are stored
@@ -65,12 +65,12 @@ def compiled(program: Program) -> Compiled:
         state_bytes=memory.argument_size_in_bytes,
         working_bytes=memory.temp_size_in_bytes,
         seconds=time.perf_counter() - started,
-        traffic=max(ranks, key=lambda traffic: sum(one.bytes for one in traffic)),
+        traffic=max(ranks, key=lambda traffic: sum(collective.bytes for collective in traffic)),
     )
 
 
 def _state(made: Any) -> dict:
-    """The shapes of the state, lying where it would lie."""
+    """The shapes and shardings of the state."""
     sizes = [made.mesh.size(axis) for axis in made.pack_axes]
     specs = made.state_specs()
 
@@ -92,11 +92,11 @@ def _traffic(jaxpr: ClosedJaxpr, made: Any, rank: int) -> tuple[Traffic, ...]:
             total = totals[place.call.kind, axes, place.frame.phase]
             total[0] += times * len(place.eqn.invars)
             total[1] += times * payload_bytes(place)
-    found = (
+    traffic = (
         Traffic(kind=kind, axes=axes, phase=phase, calls=round(calls), bytes=round(size))
         for (kind, axes, phase), (calls, size) in totals.items()
     )
-    return tuple(sorted(found, key=lambda one: -one.bytes))
+    return tuple(sorted(traffic, key=lambda entry: -entry.bytes))
 
 
 def _executed(jaxpr: Jaxpr, frame: Frame, made: Any, rank: int, times: float) -> Iterator[tuple[Place, float]]:
@@ -114,15 +114,15 @@ def _executed(jaxpr: Jaxpr, frame: Frame, made: Any, rank: int, times: float) ->
 
 
 def _share(branch: int, branches: int, made: Any, rank: int) -> float:
-    """How often a rank takes a branch, of all times it comes by: its own work in a tick, or what is its own alone."""
+    """The share of executions in which a rank takes a branch of a `switch`."""
     work = made.ticks.branches
     if branches == len(work):
         kind, stage = work[branch]
-        return made.order.microbatches / made.ticks.number if kind and made.order.holders[stage] == rank else 0
+        return made.schedule.microbatches / made.ticks.number if kind and made.schedule.holders[stage] == rank else 0
     return float(branch == rank) if branches == made.ranks else 1 / branches
 
 
-def page(found: list[Compiled]) -> str:
+def page(programs: list[Compiled]) -> str:
     """The figures as tables."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True,
@@ -130,4 +130,4 @@ def page(found: list[Compiled]) -> str:
     )  # fmt: skip
     environment.filters["mib"] = lambda size: f"{size / 2**20:,.1f}"
     environment.filters["millions"] = lambda number: f"{number / 1e6:,.0f} M"
-    return environment.get_template("page.md").render(found=found)
+    return environment.get_template("page.md").render(programs=programs)

@@ -15,15 +15,15 @@ _LARGE = Architecture(
     kind="language_model",
     hidden=4096,
     layers=16,
-    heads=32,
-    kv_heads=32,
+    num_heads=32,
+    num_kv_heads=32,
     head_size=128,
     ffn=16384,
     vocabulary=50000,
     positions="sinusoidal",
     norm="layer",
 )
-_DEEP = replace(_LARGE, hidden=1024, layers=24, heads=16, kv_heads=16, head_size=64, ffn=4096)
+_DEEP = replace(_LARGE, hidden=1024, layers=24, num_heads=16, num_kv_heads=16, head_size=64, ffn=4096)
 _FIRST = replace(_LARGE, layers=1)
 
 
@@ -60,8 +60,8 @@ def _program(
     name: str, summary: str, model: Architecture, mesh: str, implementation: type, rows: int, recompute: str = "none"
 ) -> Program:
     recipe = Recipe(optimizer="adamw", microbatches=4, recompute=recompute, clip_norm=1.0, precision=_BFLOAT16)
-    found = contract(f"hybrid/{name}", summary, model, recipe, rows=rows, length=512)
-    return Program(contract=found, mesh=Mesh.parse(mesh), implementation=implementation)
+    made = contract(f"hybrid/{name}", summary, model, recipe, rows=rows, length=512)
+    return Program(contract=made, mesh=Mesh.parse(mesh), implementation=implementation)
 
 
 PROGRAMS = (

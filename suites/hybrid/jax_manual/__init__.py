@@ -1,1 +1,1 @@
-"""Hybrid parallelism in JAX: the parts of the other suites, put in front of each other."""
+"""Hybrid parallelism in JAX: mixins of the other suites, combined by multiple inheritance."""

@@ -10,15 +10,15 @@ import jax.numpy as jnp
 
 from reference.architecture import is_router_bias
 from reference.jax.rounding import rounded
-from suites.moe.arrangement import is_expert
+from suites.moe.layout import is_expert
 from suites.pipeline.jax_manual.packing import PACKED
 from suites.training.jax.state import Named
 
-Conforming: Any = object  # a pipeline in front of an exchange of tokens
+Conforming: Any = object  # a pipeline with expert parallelism
 
 
 class PackedMixture(Conforming):
-    """What is done parameter by parameter elsewhere is done to the elements of a vector that belong to it."""
+    """Operations on single parameters, applied to their elements of the packed vector."""
 
     def wide(self, x: jax.Array) -> jax.Array:
         return x.astype(self.master)
@@ -33,7 +33,7 @@ class PackedMixture(Conforming):
         return self.sum_tied(g) if self.tied else g
 
     def update(self, state: dict, gradients: Named, factor: jax.Array) -> dict:
-        """No optimizer moves a router bias."""
+        """The optimizer leaves router biases as they are."""
         new, stays = super().update(state, gradients, factor), self.own_elements(is_router_bias)
 
         def kept(old: Named, moved: Named) -> Named:

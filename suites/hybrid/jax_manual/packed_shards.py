@@ -13,15 +13,15 @@ import jax
 import jax.numpy as jnp
 
 from conformance.contract.placements import Placements
-from suites.data.arrangement import Positions
 from suites.data.jax_manual.sharding import ShardedGradients
+from suites.data.layout import Positions
 from suites.pipeline.jax_manual.packing import PACKED
 from suites.pipeline.jax_manual.vector import Vector
 from suites.training.jax.state import Named
 
 
 class PackedShards(ShardedGradients):
-    """In front of a pipeline."""
+    """A mixin for a pipeline."""
 
     def placements(self, name: str) -> Placements:
         return self.sharded_placements(name) if name in self.contract.shapes else super().placements(name)
@@ -43,7 +43,7 @@ class PackedShards(ShardedGradients):
 
     def gathered(self, rank: int, shards: jax.Array) -> jax.Array:
         """The vector of shards of a device of this rank -> the vector that its stages compute with."""
-        whole = {name: self.gather(name, one) for name, one in self.stored_vector.unpacked(shards, rank).items()}
+        whole = {name: self.gather(name, shard) for name, shard in self.stored_vector.unpacked(shards, rank).items()}
         return self.computed_vector.added(jnp.zeros(self.computed_vector.length, shards.dtype), whole, rank)
 
     def scattered(self, rank: int, gradients: jax.Array, like: jax.Array) -> jax.Array:

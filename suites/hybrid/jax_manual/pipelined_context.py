@@ -1,4 +1,4 @@
-"""data x pipeline x sequence x tensor: stages under 1F1B, Ulysses inside them, a divided stream between blocks.
+"""data x pipeline x sequence x tensor: stages under 1F1B, Ulysses inside them, a sharded stream between blocks.
 
 An all-to-all waits for the devices of its own group, which all do the same work. A permute, as of a ring, is one
 operation of all devices of the program on a CPU: in a stage, which only some of them compute, it would wait for ever.
@@ -18,7 +18,7 @@ from suites.sequence.jax_manual import ulysses
 class LanguageModel(Composed, ContextInStages, models.LanguageModel, ulysses.LanguageModel):
     """A dense decoder language model."""
 
-    schedule = "1f1b"
+    schedule_name = "1f1b"
 
     def sum_gradient(self, name: str, g: jax.Array) -> jax.Array:
         """Elements of what meets other tokens on each device of the tensor axis are summed over it first."""

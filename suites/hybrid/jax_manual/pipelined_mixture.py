@@ -15,4 +15,4 @@ class LanguageModel(
 ):
     """A decoder language model with mixtures in some of its layers."""
 
-    schedule = "1f1b"
+    schedule_name = "1f1b"

@@ -1,4 +1,4 @@
-"""data x fsdp x pipeline x tensor: stages under 1F1B, everything that is stored of them divided over fsdp."""
+"""data x fsdp x pipeline x tensor: stages under 1F1B, everything that is stored of them sharded over fsdp."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from suites.pipeline.jax_manual import models
 class LanguageModel(Composed, PackedShards, models.LanguageModel):
     """A dense decoder language model."""
 
-    schedule = "1f1b"
+    schedule_name = "1f1b"

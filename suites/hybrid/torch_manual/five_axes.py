@@ -1,4 +1,4 @@
-"""data x fsdp x expert x sequence x tensor: full sharding, uneven exchange, ring attention, a divided stream."""
+"""data x fsdp x expert x sequence x tensor: full sharding, uneven exchange, ring attention, a sharded stream."""
 
 from __future__ import annotations
 

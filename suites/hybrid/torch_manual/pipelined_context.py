@@ -1,4 +1,4 @@
-"""data x pipeline x sequence x tensor: stages under 1F1B, a ring inside them, a divided stream between blocks."""
+"""data x pipeline x sequence x tensor: stages under 1F1B, a ring inside them, a sharded stream between blocks."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ from suites.sequence.torch_manual import ring
 class LanguageModel(Composed, ContextInStages, models.LanguageModel, ring.LanguageModel):
     """A dense decoder language model."""
 
-    schedule = "1f1b"
+    schedule_name = "1f1b"

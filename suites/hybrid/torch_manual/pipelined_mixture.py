@@ -6,7 +6,7 @@ from torch import Tensor
 
 from suites.hybrid.composed import Composed
 from suites.hybrid.stages import MixtureInStages
-from suites.moe.arrangement import TERMS
+from suites.moe.layout import TERMS
 from suites.moe.torch_manual.exchange import UnevenExchange
 from suites.pipeline.torch_manual import models
 from suites.tensor.torch_manual import transformer
@@ -15,7 +15,7 @@ from suites.tensor.torch_manual import transformer
 class LanguageModel(Composed, MixtureInStages, models.LanguageModel, UnevenExchange, transformer.LanguageModel):
     """A decoder language model with mixtures in some of its layers."""
 
-    schedule = "1f1b"
+    schedule_name = "1f1b"
 
     def wide(self, x: Tensor) -> Tensor:
         return x.to(self.master)

@@ -1,4 +1,4 @@
-"""data x fsdp x pipeline x tensor: stages under 1F1B, the optimizer slots of each divided over fsdp."""
+"""data x fsdp x pipeline x tensor: stages under 1F1B, the optimizer slots of each sharded over fsdp."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from suites.pipeline.torch_manual import models
 class LanguageModel(Composed, Zero1, models.LanguageModel):
     """A dense decoder language model."""
 
-    schedule = "1f1b"
+    schedule_name = "1f1b"

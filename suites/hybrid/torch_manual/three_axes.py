@@ -1,4 +1,4 @@
-"""data x tensor x pipeline: every stage divided over the tensor axis, rows over data."""
+"""data x tensor x pipeline: every stage sharded over the tensor axis, rows over data."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from suites.pipeline.torch_manual import models
 class LanguageModel(Composed, models.LanguageModel):
     """Stages balanced by cost, under 1F1B."""
 
-    schedule = "1f1b"
+    schedule_name = "1f1b"
 
 
 class EmbeddingFirst(Composed, models.LanguageModel):
     """Stage 0 is the embedding alone."""
 
-    schedule = "1f1b"
+    schedule_name = "1f1b"
 
     @property
     def cuts(self) -> tuple[int, ...]:
-        return 0, 1, len(self.segments)
+        return 0, 1, len(self.stage_units)
 
 
 class GPipe(Composed, models.LanguageModel):
     """Stages balanced by cost, all forward passes before all backward passes."""
 
-    schedule = "gpipe"
+    schedule_name = "gpipe"

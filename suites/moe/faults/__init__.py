@@ -1,1 +1,1 @@
-"""Known bugs of expert parallelism, each a mixin of a few lines put in front of a conforming class."""
+"""Known bugs of expert parallelism, each a short mixin that comes before a conforming class in the bases."""

@@ -1,4 +1,4 @@
-"""Negative controls: unusual, and right."""
+"""Negative controls: unusual but correct programs."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Faults that are planted in another text in JAX than in torch."""
+"""Faults whose mixin in JAX differs from that in torch."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 
-from suites.moe.arrangement import is_expert
+from suites.moe.layout import is_expert
 from suites.tensor.faults import Conforming
 
 

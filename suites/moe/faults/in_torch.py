@@ -1,10 +1,10 @@
-"""Faults that are planted in another text in torch than in JAX."""
+"""Faults whose mixin in torch differs from that in JAX."""
 
 from __future__ import annotations
 
 import torch
 
-from suites.moe.arrangement import is_expert
+from suites.moe.layout import is_expert
 from suites.tensor.faults import Conforming
 
 
@@ -12,8 +12,8 @@ class UnpermutedForward(Conforming):
     """Tokens come back by the permutation that brought them, not by its inverse."""
 
     def unsorted(self, rows, order, number):
-        found = rows.new_zeros(number, rows.shape[-1])
-        return found.index_add(0, torch.arange(len(order)), rows[order % len(rows)])
+        sums = rows.new_zeros(number, rows.shape[-1])
+        return sums.index_add(0, torch.arange(len(order)), rows[order % len(rows)])
 
 
 class IdleExpertsNotUpdated(Conforming):

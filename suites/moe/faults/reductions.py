@@ -1,8 +1,8 @@
-"""What is summed, scaled and counted over the axes: one text for both frameworks."""
+"""What is summed, scaled and counted over the axes: the same mixins for both frameworks."""
 
 from __future__ import annotations
 
-from suites.moe.arrangement import is_expert
+from suites.moe.layout import is_expert
 from suites.tensor.faults import Conforming
 
 
@@ -38,7 +38,7 @@ class ExpertNormAveraged(Conforming):
 
 
 class ExpertEntryWithoutGradientSum(Conforming):
-    """Features of an expert are divided; what reads them in the backward pass gets this rank's part of its gradient."""
+    """Features of an expert are sharded; what reads them in the backward pass gets this rank's part of its gradient."""
 
     def copy_to_tensor(self, x):
         return x
@@ -66,7 +66,7 @@ class SharedExpertCountedPerRank(Conforming):
 
 
 class CombineOverTokens(Conforming):
-    """What experts say is summed over the expert axis, where each rank has other tokens at the same place."""
+    """Expert outputs are summed over the expert axis, although each rank has other tokens at the same place."""
 
     def mixed(self, x, gates, admitted, name, p):
         return self.reduce_from(super().mixed(x, gates, admitted, name, p), self.expert_axis)

@@ -1,4 +1,4 @@
-"""Which experts are chosen, and with which gates: one text for both frameworks."""
+"""Which experts are chosen, and with which gates: the same mixins for both frameworks."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from suites.tensor.faults import Conforming
 
 
 class BestOfOwnShard(Conforming):
-    """The best are taken among the experts of one shard, and their places there pass for numbers."""
+    """Top-k runs over the experts of one shard, and local indices are used as global expert numbers."""
 
     def best(self, ranked):
         return super().best(ranked) % self.experts_here
 
 
 class RankedWithOwnNoise(Conforming):
-    """What breaks ties is another thing on each rank of the data axis."""
+    """Ties are broken by noise that differs between the ranks of the data axis."""
 
     def ranked(self, scores, name, p):
-        found = super().ranked(scores, name, p)
+        ranks = super().ranked(scores, name, p)
         neighbour = [*range(1, self.contract.model.experts), 0]
-        return found + 0.25 * self.axis_rank("data") * found[..., neighbour]
+        return ranks + 0.25 * self.axis_rank("data") * ranks[..., neighbour]
 
 
 class PaddingRouted(Conforming):
-    """Padding asks experts, takes places and counts in the load."""
+    """Padding tokens are routed: they take capacity and count in the load."""
 
     def mixture(self, x, batch, name, p, observed):
-        return super().mixture(x, {**batch, "padding": batch["padding"] * 0 + 1}, name, p, observed)
+        return super().mixture(x, {**batch, "attention_mask": batch["attention_mask"] * 0 + 1}, name, p, observed)
 
 
 class BiasInGates(Conforming):
@@ -40,7 +40,7 @@ class BiasInGates(Conforming):
 
 
 class GatesOnTheOtherSide(Conforming):
-    """Gates multiply what experts say where declared is that they multiply what experts read, and the reverse."""
+    """Gates multiply the expert outputs where the contract declares inputs, and the reverse."""
 
     contract: Any
 
@@ -48,13 +48,13 @@ class GatesOnTheOtherSide(Conforming):
         declared = self.contract
         model = replace(declared.model, gates_before=not declared.model.gates_before)
         self.contract = replace(declared, model=model)
-        found = super().mixed(*given)
+        result = super().mixed(*given)
         self.contract = declared
-        return found
+        return result
 
 
 class GatesOverAdmitted(Conforming):
-    """Gates are normalized over the choices that found a place."""
+    """Gates are normalized over the choices that were not dropped."""
 
     def mixed(self, x, gates, admitted, name, p):
         gates = gates * (admitted >= 0)
@@ -88,7 +88,7 @@ class RemoteServedHere(Conforming):
 
 
 class DroppedGoToFirstExpert(Conforming):
-    """A choice that found no place is clamped to a number that has one."""
+    """A dropped choice is clamped to the first expert, which serves it."""
 
     def exchanged(self, read, admitted, name, p):
         return super().exchanged(read, admitted.clip(0), name, p)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from conformance.cases.fault import NO_AXIS, Fault
-from suites.moe.faults.planting import (
+from suites.moe.faults.table_routing import BALANCE, ROUTING
+from suites.moe.faults.targets import (
     CAPACITY,
     CROSSED,
     CROSSED_WAYS,
@@ -14,14 +15,13 @@ from suites.moe.faults.planting import (
     each,
     sorted_ways,
 )
-from suites.moe.faults.table_routing import BALANCE, ROUTING
-from suites.tensor.faults.planting import github
+from suites.tensor.faults.targets import github
 
 GRADIENTS = (
     Fault(
         id="router-partial-grad-marked-replicated",
         summary="Gates meet partial sums over features, and the gradient of the router stays a partial one.",
-        bites="features of experts divided, gates that act behind them; forward exact",
+        bites="features of experts sharded, gates that act behind them; forward exact",
         sources=github("pytorch/torchtitan#2387", "pytorch/torchtitan#2388", "pytorch/torchtitan#2416"),
         planted=all_ways("reductions:RouterGradientPartial"),
         contract="moe/dropless",
@@ -32,8 +32,8 @@ GRADIENTS = (
     ),
     Fault(
         id="expert-entry-without-gradient-sum",
-        summary="Experts with divided features are entered by the identity, in the backward pass too.",
-        bites="features of experts divided and something before the mixture trained; forward exact",
+        summary="Experts with sharded features are entered by the identity, in the backward pass too.",
+        bites="features of experts sharded and something before the mixture trained; forward exact",
         planted=all_ways("reductions:ExpertEntryWithoutGradientSum"),
         contract="moe/dropless",
         meshes=TENSOR,
@@ -100,8 +100,8 @@ GRADIENTS = (
 EXCHANGE = (
     Fault(
         id="ep-psum-mixes-different-tokens",
-        summary="What experts say is summed over an axis on which each rank has other tokens at the same place.",
-        bites="tokens divided over the expert axis",
+        summary="Expert outputs are summed over an axis on which each rank has other tokens at the same place.",
+        bites="tokens sharded over the expert axis",
         sources=github("vllm-project/tpu-inference#2248"),
         planted=both("reductions:CombineOverTokens"),
         contract="moe/dropless",
@@ -120,7 +120,7 @@ EXCHANGE = (
     ),
     Fault(
         id="dropped-choices-served",
-        summary="A choice that found no place is clamped to the first expert, which serves it.",
+        summary="A dropped choice is clamped to the first expert, which serves it.",
         bites="dropped tokens, padding",
         planted=sorted_ways("routing:DroppedGoToFirstExpert"),
         contract="moe/gshard",
@@ -139,7 +139,7 @@ EXCHANGE = (
     Fault(
         id="adapter-output-in-wrong-parallel-state",
         summary="The shared expert, whole on every rank, is counted by each of them.",
-        bites="a shared expert beside experts whose features are divided",
+        bites="a shared expert beside experts whose features are sharded",
         sources=github("NVIDIA-NeMo/Megatron-Bridge#5634", "NVIDIA-NeMo/Megatron-Bridge#5635"),
         planted=both("reductions:SharedExpertCountedPerRank"),
         contract="moe/balanced",
@@ -196,7 +196,7 @@ CONTROLS = (
 PRECISION = (
     Fault(
         id="expert-axis-gradients-in-bfloat16",
-        summary="Gradients of what is no expert are summed over the expert axis in bfloat16, and nobody said so.",
+        summary="Gradients of dense parameters are summed over the expert axis in bfloat16 without declaring it.",
         bites="products in bfloat16; ranks whose gradients cancel",
         planted=each("ReducedInBfloat16", "suites.data.faults"),
         contract="moe/opposed",
@@ -210,7 +210,7 @@ PRECISION = (
 
 FAULTS = GRADIENTS + EXCHANGE + PRECISION + ROUTING + BALANCE + CONTROLS
 
-ABSENT = {
-    "padding-mask-not-sharded-with-activations": "needs pipeline stages whose activations are divided",
-    "rank-taken-from-wrong-mesh-axis": "no text here asks for its rank: chunks are cut by the placements alone",
+NOT_APPLICABLE = {
+    "padding-mask-not-sharded-with-activations": "needs pipeline stages whose activations are sharded",
+    "rank-taken-from-wrong-mesh-axis": "nothing here computes its shard from its rank: placements alone cut chunks",
 }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from conformance.cases.fault import NO_AXIS, Fault
-from suites.moe.faults.planting import CROSSED, TENSOR, all_ways, both, sorted_ways
-from suites.tensor.faults.planting import github
+from suites.moe.faults.targets import CROSSED, TENSOR, all_ways, both, sorted_ways
+from suites.tensor.faults.targets import github
 
 ROUTING = (
     Fault(
         id="topk-or-sort-over-sharded-axis",
-        summary="The best are taken in one shard of the experts, and their places there pass for their numbers.",
+        summary="Top-k runs over the experts of one shard, and local indices are used as global expert numbers.",
         bites="experts on several devices",
         sources=github("jax-ml/jax#19271"),
         planted=all_ways("routing:BestOfOwnShard"),
@@ -19,7 +19,7 @@ ROUTING = (
     ),
     Fault(
         id="moe-tie-break-or-noise-rank-dependent",
-        summary="What breaks ties is another thing on each rank of the data axis.",
+        summary="Ties are broken by noise that differs between the ranks of the data axis.",
         bites="several ranks; the choices differ, not the scores",
         planted=both("routing:RankedWithOwnNoise"),
         contract="moe/dropless",
@@ -28,7 +28,7 @@ ROUTING = (
     ),
     Fault(
         id="wrong-choice-behind-a-replay",
-        summary="The best are taken in one shard of the experts, and choices that are replayed cover it.",
+        summary="Top-k runs over the experts of one shard; the replayed choices hide it.",
         bites="narrow dtypes, where the choices of the oracle are replayed",
         planted=all_ways("routing:BestOfOwnShard"),
         contract="moe/dropless",
@@ -39,7 +39,7 @@ ROUTING = (
     ),
     Fault(
         id="inserted-padding-counted-by-router",
-        summary="Padding asks experts, takes places and counts in their load.",
+        summary="Padding tokens are routed: they take capacity and count in the load.",
         bites="padding; the loss itself does not see it",
         sources=github("NVIDIA/Megatron-LM#7238"),
         planted=all_ways("routing:PaddingRouted"),
@@ -94,7 +94,7 @@ ROUTING = (
     ),
     Fault(
         id="gates-normalized-over-admitted",
-        summary="Gates are normalized over the choices that found a place.",
+        summary="Gates are normalized over the choices that were not dropped.",
         bites="dropped choices, normalized gates",
         planted=both("routing:GatesOverAdmitted"),
         contract="moe/gshard",
@@ -103,7 +103,7 @@ ROUTING = (
     ),
     Fault(
         id="gates-on-the-other-side",
-        summary="Gates multiply what experts say; declared is that they multiply what experts read.",
+        summary="Gates multiply the expert outputs, although the contract declares that they multiply the inputs.",
         bites="experts that are not linear",
         planted=all_ways("routing:GatesOnTheOtherSide"),
         contract="moe/gates_softmax_raw_before",

@@ -21,7 +21,7 @@ from suites.training.traffic import Transfer
 
 
 class CapacityExchange(MixtureBlock):
-    """All-to-all of whole buffers, there and back. A place that nobody takes holds zeros, and nobody reads it again."""
+    """All-to-all of whole buffers, there and back. Unused places hold zeros and are never read back."""
 
     def exchanged(self, read_BSKD: jax.Array, admitted_BSK: jax.Array, name: str, p: Named) -> jax.Array:
         places_N = self.buffer_places(admitted_BSK).reshape(-1)
@@ -54,7 +54,7 @@ class CapacityExchange(MixtureBlock):
         if self.contract.model.activation == "gelu":
             hidden = jax.nn.gelu(self.expert_linear(x_RECD, f"{name}.experts.up", p), approximate=True)
         else:
-            gate, up = (self.expert_linear(x_RECD, f"{name}.experts.{one}", p) for one in ("gate", "up"))
+            gate, up = (self.expert_linear(x_RECD, f"{name}.experts.{part}", p) for part in ("gate", "up"))
             hidden = jax.nn.silu(gate) * up
         y_RECD = self.reduce_from_tensor(jnp.einsum("recf,efd->recd", hidden, p[f"{name}.experts.down.weight"]))
         bias = f"{name}.experts.down.bias"

@@ -1,4 +1,4 @@
-"""A mixture of experts: router, gates and auxiliary losses. How tokens come to their experts, a subclass says.
+"""A mixture of experts: router, gates and auxiliary losses. Subclasses define the exchange of tokens.
 
 B: rows  S: tokens of a row  D: hidden  E: experts  K: choices of a token
 """
@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 
 from reference.jax.rounding import rounded
-from suites.moe.arrangement import TERMS, ExpertArrangement
 from suites.moe.jax_manual import routing
+from suites.moe.layout import TERMS, ExpertLayout
 from suites.tensor.jax_manual.transformer import DecoderLayers
 from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
 
-class MixtureBlock(ExpertArrangement, DecoderLayers):
+class MixtureBlock(ExpertLayout, DecoderLayers):
     """Takes the place of a feed-forward block; its shared expert, if there is one, is a block like any other."""
 
     def fed(self, x_BSD: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
@@ -57,11 +57,11 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         return routing.chosen(ranked_BSE, self.contract.model.top_k)
 
     def asked(self, choices_BSK: jax.Array, batch: Named) -> jax.Array:
-        """-1 for padding, which asks nobody."""
-        return jnp.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+        """Choices with -1 for padding tokens, which are not routed."""
+        return jnp.where(batch["attention_mask"][..., None] > 0, choices_BSK, -1)
 
     def ranked(self, scores_BSE: jax.Array, name: str, p: Named) -> jax.Array:
-        """What experts are chosen by: the score, plus the bias where there is one."""
+        """The values that top-k selects by: the scores, plus the router bias where there is one."""
         bias = f"{name}.router.bias"
         return scores_BSE + p[bias].astype(self.master) if bias in p else scores_BSE
 
@@ -90,10 +90,10 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
 
     def counts_of_devices(self, own_KE: jax.Array) -> jax.Array:
         """[R, K, E]: what the rows of each device ask for, devices in the order of their rows."""
-        found = own_KE[None]
+        counts_RKE = own_KE[None]
         for axis in reversed(self.active(self.row_axes)):
-            found = jax.lax.all_gather(found, axis, axis=0, tiled=True)
-        return found
+            counts_RKE = jax.lax.all_gather(counts_RKE, axis, axis=0, tiled=True)
+        return counts_RKE
 
     def row_place(self) -> jax.Array | int:
         """Place of this device among those that divide the rows."""
@@ -116,7 +116,7 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
 
     @abstractmethod
     def exchanged(self, read_BSKD: jax.Array, admitted_BSK: jax.Array, name: str, p: Named) -> jax.Array:
-        """What the experts say of what is read to them; zeros, or anything finite, for a choice of -1."""
+        """The expert outputs for the given inputs; zeros, or anything finite, for a choice of -1."""
 
     # Terms of the loss.
 
@@ -130,7 +130,7 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         observed: Named,
     ) -> None:
         """This device's share of the terms: over the whole slice they add up to its means."""
-        experts, real_BS = self.contract.model.experts, batch["padding"].astype(self.master)
+        experts, real_BS = self.contract.model.experts, batch["attention_mask"].astype(self.master)
         asked_BSE = jnp.sum(choices_BSK[..., None] == jnp.arange(experts), axis=2).astype(self.master)
         observed[f"metrics/load/{name}"] = asked_BSE.sum((0, 1))
         observed[f"terms/balance_loss/{name}"] = self.balance_share(asked_BSE, scores_BSE, batch)
@@ -139,15 +139,15 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
 
     def real_tokens(self, batch: Named) -> jax.Array:
         """Real tokens of the whole slice."""
-        return self.sum_over_data(batch["padding"].astype(self.master).sum())
+        return self.sum_over_data(batch["attention_mask"].astype(self.master).sum())
 
     def real_rows(self, batch: Named) -> jax.Array:
         """Rows of the whole slice that have a real token."""
-        return self.sum_over_data(jnp.sum((batch["padding"] > 0).any(1).astype(self.master)))
+        return self.sum_over_data(jnp.sum((batch["attention_mask"] > 0).any(1).astype(self.master)))
 
     def balance_share(self, asked_BSE: jax.Array, scores_BSE: jax.Array, batch: Named) -> jax.Array:
         """E x sum over experts of (share of choices) x (mean score), of the slice on all devices, or row by row."""
-        model, real_BS = self.contract.model, batch["padding"].astype(self.master)
+        model, real_BS = self.contract.model, batch["attention_mask"].astype(self.master)
         shares_BSE = scores_BSE / scores_BSE.sum(-1, keepdims=True) * real_BS[..., None]
         if model.balance_scope == "row":
             tokens_B1 = jnp.maximum(real_BS.sum(1), 1)[:, None]
@@ -165,7 +165,7 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
             loss = loss + observed[f"metrics/{term}"]
         return loss, weight, observed
 
-    # What the training step must know.
+    # Overrides of the training step.
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         return self.with_terms(*super().forward(p, batch))  # type: ignore[safe-super]
@@ -200,11 +200,11 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         Gradients go the same ways.
         """
         again = int(self.recomputes)
-        found = (
+        collectives = (
             ("all_to_all", self.expert_axis, 2, 2 + 2 * again),
             ("all_reduce", self.tensor_axis, 1, 1 + again),
         )
-        for kind, axis, forward, backward in found:
+        for kind, axis, forward, backward in collectives:
             for phase, calls in (("forward", forward), ("backward", backward)):
                 for rows in self.device_slices:
                     yield self.in_mixtures(kind, axis, phase, rows * elements, calls)

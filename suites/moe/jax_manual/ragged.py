@@ -1,4 +1,4 @@
-"""Dropless exchange: choices in the order of their experts, and every expert computes what came to it and no more.
+"""Dropless exchange: choices are sorted by expert, and an expert computes the tokens sent to it and no others.
 
 A program has fixed shapes: a device sends every other one as many rows as it could have at most, and the numbers of
 those that count. On arrival they are put in the order of the experts here, for one grouped product.
@@ -60,7 +60,7 @@ class RaggedExchange(MixtureBlock):
         return jax.lax.all_to_all(x, self.expert_axis, 0, 0) if self.expert_size() > 1 else x
 
     def grouped(self, arrived_RND: jax.Array, counts_RE: jax.Array, name: str, p: Named) -> jax.Array:
-        """What the experts here say of what has arrived, in the order in which it came."""
+        """The outputs of this device's experts for the received rows, in the order of arrival."""
         ends_RE, place_N = jnp.cumsum(counts_RE, axis=1), jnp.arange(arrived_RND.shape[1])
         experts_RN = jnp.sum(place_N[None, :, None] >= ends_RE[:, None], axis=-1)  # as many as there are: padding
         order = jnp.argsort(experts_RN.reshape(-1), stable=True)

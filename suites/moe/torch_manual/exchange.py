@@ -33,7 +33,7 @@ class Exchange(torch.autograd.Function):
 
 
 class UnevenExchange(MixtureBlock):
-    """Rows in the order of their experts; the ranks first tell each other how many there are."""
+    """Rows sorted by expert; the ranks exchange the counts of rows first."""
 
     def exchanged(self, read_BSKD: Tensor, admitted_BSK: Tensor, name: str, p: Named) -> Tensor:
         experts = admitted_BSK.reshape(-1)
@@ -54,21 +54,21 @@ class UnevenExchange(MixtureBlock):
         return Exchange.apply(x, self.axis(self.expert_axis), sends, receives) if self.expert_size() > 1 else x
 
     def grouped(self, arrived: Tensor, here_RE: Tensor, name: str, p: Named) -> Tensor:
-        """What the experts here say of what has arrived, in the order in which it came: by rank, then by expert."""
+        """The outputs of this rank's experts for the received rows, in their order: by rank, then by expert."""
         pieces = arrived.split(here_RE.reshape(-1).tolist())
         said: dict[int, Tensor] = {}
         for e in range(self.experts_here):
             own = pieces[e :: self.experts_here]  # from every rank
-            parts = self.expert_block(torch.cat(own), e, name, p).split([len(one) for one in own])
+            parts = self.expert_block(torch.cat(own), e, name, p).split([len(rows) for rows in own])
             said |= {rank * self.experts_here + e: part for rank, part in enumerate(parts)}
         return torch.cat([said[number] for number in range(len(pieces))])
 
     def unsorted(self, rows_ND: Tensor, order_N: Tensor, number: int) -> Tensor:
-        """Every row where it was taken from; zeros where none was."""
+        """Rows at their original index; zeros elsewhere."""
         return rows_ND.new_zeros(number, rows_ND.shape[-1]).index_copy(0, order_N, rows_ND)
 
     def expert_block(self, x: Tensor, expert: int, name: str, p: Named) -> Tensor:
-        """One expert on all rows that came to it, be there none."""
+        """One expert on all rows that were sent to it, possibly none."""
         own = {
             f"{name}.{key.removeprefix(f'{name}.experts.')}": value[expert]
             for key, value in p.items()

@@ -1,4 +1,4 @@
-"""A mixture of experts: router, gates and auxiliary losses. How tokens come to their experts, a subclass says.
+"""A mixture of experts: router, gates and auxiliary losses. Subclasses define the exchange of tokens.
 
 B: rows  S: tokens of a row  D: hidden  E: experts  K: choices of a token
 """
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from conformance.contract.implementation import Declarations
-from suites.moe.arrangement import TERMS, ExpertArrangement
+from suites.moe.layout import TERMS, ExpertLayout
 from suites.moe.torch_manual import routing
 from suites.tensor.torch_manual.transformer import DecoderLayers
 from suites.training.torch.state import Named, State, dtype_of
 
 
-class MixtureBlock(ExpertArrangement, DecoderLayers):
+class MixtureBlock(ExpertLayout, DecoderLayers):
     """Takes the place of a feed-forward block; its shared expert, if there is one, is a block like any other."""
 
     def fed(self, x_BSD: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
@@ -54,11 +54,11 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         return routing.chosen(ranked_BSE, self.contract.model.top_k)
 
     def asked(self, choices_BSK: Tensor, batch: Named) -> Tensor:
-        """-1 for padding, which asks nobody."""
-        return torch.where(batch["padding"][..., None] > 0, choices_BSK, -1)
+        """Choices with -1 for padding tokens, which are not routed."""
+        return torch.where(batch["attention_mask"][..., None] > 0, choices_BSK, -1)
 
     def ranked(self, scores_BSE: Tensor, name: str, p: Named) -> Tensor:
-        """What experts are chosen by: the score, plus the bias where there is one."""
+        """The values that top-k selects by: the scores, plus the router bias where there is one."""
         bias = f"{name}.router.bias"
         return scores_BSE + p[bias].to(self.master) if bias in p else scores_BSE
 
@@ -86,10 +86,10 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
 
     def counts_of_devices(self, own_KE: Tensor) -> Tensor:
         """[R, K, E]: what the rows of each rank ask for, ranks in the order of their rows."""
-        found = own_KE[None]
+        counts_RKE = own_KE[None]
         for axis in reversed(self.row_axes):
-            found = self.axis(axis).all_gather(found, 0)
-        return found
+            counts_RKE = self.axis(axis).all_gather(counts_RKE, 0)
+        return counts_RKE
 
     def row_place(self) -> int:
         """Place of this rank among those that divide the rows."""
@@ -113,7 +113,7 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
 
     @abstractmethod
     def exchanged(self, read_BSKD: Tensor, admitted_BSK: Tensor, name: str, p: Named) -> Tensor:
-        """What the experts say of what is read to them; zeros, or anything finite, for a choice of -1."""
+        """The expert outputs for the given inputs; zeros, or anything finite, for a choice of -1."""
 
     # Terms of the loss.
 
@@ -121,7 +121,7 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         self, name: str, logits_BSE: Tensor, scores_BSE: Tensor, choices_BSK: Tensor, batch: Named, observed: Named
     ) -> None:
         """This rank's share of the terms: over the whole slice they add up to its means."""
-        experts, real_BS = torch.arange(self.contract.model.experts), batch["padding"].to(self.master)
+        experts, real_BS = torch.arange(self.contract.model.experts), batch["attention_mask"].to(self.master)
         asked_BSE = (choices_BSK[..., None] == experts).sum(2).to(self.master)
         observed[f"metrics/load/{name}"] = asked_BSE.sum((0, 1))
         observed[f"terms/balance_loss/{name}"] = self.balance_share(asked_BSE, scores_BSE, batch)
@@ -130,15 +130,15 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
 
     def real_tokens(self, batch: Named) -> Tensor:
         """Real tokens of the whole slice."""
-        return self.sum_over_data(batch["padding"].to(self.master).sum())
+        return self.sum_over_data(batch["attention_mask"].to(self.master).sum())
 
     def real_rows(self, batch: Named) -> Tensor:
         """Rows of the whole slice that have a real token."""
-        return self.sum_over_data((batch["padding"] > 0).any(1).to(self.master).sum())
+        return self.sum_over_data((batch["attention_mask"] > 0).any(1).to(self.master).sum())
 
     def balance_share(self, asked_BSE: Tensor, scores_BSE: Tensor, batch: Named) -> Tensor:
         """E x sum over experts of (share of choices) x (mean score), of the slice on all ranks, or row by row."""
-        model, real_BS = self.contract.model, batch["padding"].to(self.master)
+        model, real_BS = self.contract.model, batch["attention_mask"].to(self.master)
         shares_BSE = scores_BSE / scores_BSE.sum(-1, keepdim=True) * real_BS[..., None]
         if model.balance_scope == "row":
             tokens_B1 = real_BS.sum(1).clamp(min=1)[:, None]
@@ -156,7 +156,7 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
             observed[f"metrics/{term}"], loss = share, loss + share
         return loss, weight, observed
 
-    # What the training step must know.
+    # Overrides of the training step.
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         return self.with_terms(*super().forward(p, batch))  # type: ignore[safe-super]
@@ -183,5 +183,5 @@ class MixtureBlock(ExpertArrangement, DecoderLayers):
         return {**state, "parameters": parameters, "optimizer": slots}
 
     def declare(self) -> Declarations:
-        """How much is sent depends on what tokens ask for: no one can say before."""
+        """How much is sent depends on the routing, so it is not declared."""
         return Declarations(layout=self.layout(), reduction_dtype=self.reduction_dtype)

@@ -1,4 +1,4 @@
-"""What goes into a checkpoint of stages, and what does not: one text for both frameworks."""
+"""What goes into a checkpoint of stages, and what does not: the same mixins for both frameworks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from suites.tensor.faults import Conforming
 
 
 class OnlyFirstStageSaved(Conforming):
-    """The first rank of the axis writes for all, and knows nothing of what only the others hold."""
+    """Only the first rank of the axis writes, so the parameters of other stages are not saved."""
 
     def saved(self, state):
         for key, value in super().saved(state):

@@ -1,4 +1,4 @@
-"""Negative controls: unusual, and right."""
+"""Negative controls: unusual but correct programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from suites.pipeline.partition import greedy
-from suites.pipeline.timetable import BACKWARD
+from suites.pipeline.schedule import BACKWARD
 from suites.tensor.faults import Conforming
 
 
@@ -14,10 +14,10 @@ class BackwardInOrder(Conforming):
     """Microbatches pass backward in the order in which they passed forward, not in the reverse."""
 
     @cached_property
-    def order(self):
-        found = super().order
-        lanes = tuple(_in_order(lane) for lane in found.lanes)
-        return replace(found, lanes=lanes)
+    def schedule(self):
+        right = super().schedule
+        lanes = tuple(_in_order(lane) for lane in right.lanes)
+        return replace(right, lanes=lanes)
 
 
 def _in_order(lane):
@@ -30,12 +30,12 @@ class CutGreedily(Conforming):
 
     @cached_property
     def cuts(self):
-        return greedy([segment.cost for segment in self.segments], self.order.stages)
+        return greedy([unit.cost for unit in self.stage_units], self.schedule.stages)
 
 
 class FirstStagesShort(Conforming):
-    """Every stage but the last has one segment."""
+    """Every stage but the last has one stage unit."""
 
     @cached_property
     def cuts(self):
-        return (*range(self.order.stages), len(self.segments))
+        return (*range(self.schedule.stages), len(self.stage_units))

@@ -1,4 +1,4 @@
-"""Faults that are planted in another text in JAX than in torch, or in JAX only."""
+"""Faults whose mixin differs between JAX and torch, or that exist in JAX only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 
-from suites.pipeline.timetable import FORWARD
+from suites.pipeline.schedule import FORWARD
 from suites.tensor.faults import Conforming
 
 
@@ -34,8 +34,8 @@ class LabelsOfAnotherMicrobatch(Conforming):
     """The last stage takes the labels of the microbatch before."""
 
     def microbatches(self, batch):
-        found = super().microbatches(batch)
-        return {**found, "targets": jnp.roll(found["targets"], 1, axis=0)}
+        right = super().microbatches(batch)
+        return {**right, "targets": jnp.roll(right["targets"], 1, axis=0)}
 
 
 class MessagesToWrongPeer(Conforming):
@@ -49,18 +49,18 @@ class ChunksSwapped(Conforming):
     """Microbatches beyond the first round pass the two chunks of a rank in the wrong order."""
 
     @cached_property
-    def timetable(self):
-        table = super().timetable
+    def timed_schedule(self):
+        table = super().timed_schedule
         return replace(table, events=tuple(self.swapped(event) for event in table.events))
 
     def swapped(self, event):
         if event.kind != FORWARD or event.microbatch < self.ranks:
             return event
-        return replace(event, stage=(event.stage + self.ranks) % self.order.stages)
+        return replace(event, stage=(event.stage + self.ranks) % self.schedule.stages)
 
 
 class SkipGradientDropped(Conforming):
-    """What passes through a stage beside its activation has no gradient on the way back."""
+    """Skip tensors that pass through a stage get no gradient."""
 
     def stage(self, stage, p, x, batch):
         passing = {name: jax.lax.stop_gradient(value) for name, value in x.items() if name != "x"}
@@ -68,11 +68,11 @@ class SkipGradientDropped(Conforming):
 
 
 class ActivationsOverwritten(Conforming):
-    """A stage keeps one activation for all microbatches: what arrives later is not stored."""
+    """A stage keeps one activation for all microbatches: later activations are not stored."""
 
     @cached_property
     def ticks(self):
-        found = super().ticks
-        columns = dict(found.columns)
+        right = super().ticks
+        columns = dict(right.columns)
         columns["activation"] = columns["activation"] * 0
-        return replace(found, columns=columns)
+        return replace(right, columns=columns)

@@ -1,10 +1,10 @@
-"""Faults that are planted in another text in torch than in JAX, or in torch only."""
+"""Faults whose mixin differs between torch and JAX, or that exist in torch only."""
 
 from __future__ import annotations
 
 import torch
 
-from suites.pipeline.timetable import ACTIVATION
+from suites.pipeline.schedule import ACTIVATION
 from suites.tensor.faults import Conforming
 
 
@@ -12,11 +12,11 @@ class TiedHeadNotLoaded(Conforming):
     """The last stage does not load the embedding, which belongs to layers that it does not have."""
 
     def state(self, parameters):
-        found = super().state(parameters)
+        right = super().state(parameters)
         for name in self.tied:
             if self.pipeline_rank == self.owners[name][-1]:
-                found["parameters"][name] = torch.full_like(found["parameters"][name], 0.125)
-        return found
+                right["parameters"][name] = torch.full_like(right["parameters"][name], 0.125)
+        return right
 
 
 class TiedCountedTwice(Conforming):
@@ -30,8 +30,8 @@ class LabelsOfAnotherMicrobatch(Conforming):
     """The last stage takes the labels of the microbatch before."""
 
     def microbatches(self, batch):
-        found = super().microbatches(batch)
-        return [{**part, "targets": found[number - 1]["targets"]} for number, part in enumerate(found)]
+        right = super().microbatches(batch)
+        return [{**part, "targets": right[number - 1]["targets"]} for number, part in enumerate(right)]
 
 
 class ActivationsOverwritten(Conforming):
@@ -45,7 +45,7 @@ class ActivationsOverwritten(Conforming):
 
 
 class SkipGradientDropped(Conforming):
-    """What passes through a stage beside its activation has no gradient on the way back."""
+    """Skip tensors that pass through a stage get no gradient."""
 
     def output_gradients(self, passed, arrived):
         dropped = {name: g if name == "x" else torch.zeros_like(g) for name, g in arrived.items()}

@@ -1,10 +1,10 @@
-"""What is summed, scaled and counted over stages, microbatches and slices: one text for both frameworks."""
+"""What is summed, scaled and counted over stages, microbatches and slices: the same mixins for both frameworks."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from suites.pipeline.timetable import WEIGHT_BACKWARD
+from suites.pipeline.schedule import WEIGHT_BACKWARD
 from suites.tensor.faults import Conforming
 
 
@@ -39,12 +39,12 @@ class ScaledAgainBySlice(Conforming):
     """Every slice divides all that was added up so far by the number of microbatches."""
 
     def add_gradients(self, summed, new):
-        old = {name: g / self.order.microbatches for name, g in summed.items()}
+        old = {name: g / self.schedule.microbatches for name, g in summed.items()}
         return super().add_gradients(old, new)
 
 
 class WeightGradientsNotScaled(Conforming):
-    """Gradients are scaled to a mean over microbatches, but not those of weights that were put off."""
+    """Gradients are scaled to a mean over microbatches, but not the deferred weight gradients."""
 
     def accumulated(self, gradients, new, kind, rank):
         return super().accumulated(gradients, self.unscaled(new, kind), kind, rank)
@@ -53,7 +53,7 @@ class WeightGradientsNotScaled(Conforming):
         super().accumulate_gradients(self.unscaled(new, kind), kind, now)
 
     def unscaled(self, new, kind):
-        return {name: g * self.order.microbatches for name, g in new.items()} if kind == WEIGHT_BACKWARD else new
+        return {name: g * self.schedule.microbatches for name, g in new.items()} if kind == WEIGHT_BACKWARD else new
 
 
 class MeanOfMicrobatchMeans(Conforming):
@@ -71,7 +71,7 @@ class LayersOfNeighbour(Conforming):
     """Later chunks count their layers from an offset that is off by one: each computes with its neighbour's weights."""
 
     def stage(self, stage, p, x, batch):
-        layers = [one.name for one in self.stage_segments(stage) if one.name.startswith("layers.")]
+        layers = [unit.name for unit in self.units_of_stage(stage) if unit.name.startswith("layers.")]
         if stage >= self.ranks and len(layers) > 1:
             following = dict(zip(layers, layers[1:] + layers[:1], strict=True))
             p = {_renamed(name, following): value for name, value in p.items()}
@@ -83,11 +83,11 @@ def _renamed(name, layers):
     return ".".join((layers[f"{kind}.{number}"], *leaf)) if f"{kind}.{number}" in layers else name
 
 
-class RidingRollsOn(Conforming):
-    """The mask that rides along belongs to the next row of the microbatch."""
+class PassthroughRollsOn(Conforming):
+    """The attention mask that is passed through belongs to the next row of the microbatch."""
 
     def stage(self, stage, p, x, batch):
-        if stage > 0 and "padding" in batch:
-            padding = batch["padding"]
-            batch = {**batch, "padding": padding[np.roll(np.arange(len(padding)), 1)]}
+        if stage > 0 and "attention_mask" in batch:
+            attention_mask = batch["attention_mask"]
+            batch = {**batch, "attention_mask": attention_mask[np.roll(np.arange(len(attention_mask)), 1)]}
         return super().stage(stage, p, x, batch)

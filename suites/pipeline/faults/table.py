@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from conformance.cases.fault import NO_AXIS, Fault
-from suites.pipeline.faults.absent import ABSENT as ABSENT
-from suites.pipeline.faults.planting import CROSSED, CROSSED_WAYS, UNEVEN, both, each, in_jax
-from suites.tensor.faults.planting import github
+from suites.pipeline.faults.not_applicable import NOT_APPLICABLE as NOT_APPLICABLE
+from suites.pipeline.faults.targets import CROSSED, CROSSED_WAYS, UNEVEN, both, each, in_jax
+from suites.tensor.faults.targets import github
 
 STAGES = (
     Fault(
@@ -51,7 +51,7 @@ STAGES = (
     ),
     Fault(
         id="pp-skip-gradient-dropped",
-        summary="What passes through a stage beside its activation has no gradient on the way back.",
+        summary="Skip tensors that pass through a stage get no gradient.",
         bites="tensors that cross more than one cut",
         planted=each("gpipe", "SkipGradientDropped"),
         contract="pipeline/perceptron_skips",
@@ -74,7 +74,7 @@ MICROBATCHES = (
     Fault(
         id="pp-message-to-wrong-peer",
         summary="Every message goes one rank too far along the pipeline axis.",
-        bites="always; with one text of a program nobody waits",
+        bites="always; in a single program no rank waits",
         sources=("https://arxiv.org/abs/2506.15961",),
         planted=in_jax("1f1b", "MessagesToWrongPeer"),
         contract="pipeline/perceptron",
@@ -94,7 +94,7 @@ MICROBATCHES = (
         id="pp-mask-of-another-row-rides-along",
         summary="The padding that travels with an activation belongs to the next row of its microbatch.",
         bites="padding that differs by row",
-        planted=both("1f1b", "steps:RidingRollsOn"),
+        planted=both("1f1b", "steps:PassthroughRollsOn"),
         contract="pipeline/language_model_untied",
         meshes=CROSSED,
         axis="pipeline",
@@ -114,7 +114,7 @@ MICROBATCHES = (
 GRADIENTS = (
     Fault(
         id="split-backward-wgrad-not-scaled",
-        summary="Gradients of weights that were put off are not scaled as the others are.",
+        summary="Deferred weight gradients are not scaled as the others are.",
         bites="a backward pass that is cut in two",
         sources=github("pytorch/pytorch#164777"),
         planted=both("zb-h1", "steps:WeightGradientsNotScaled") | both("zbv", "steps:WeightGradientsNotScaled"),
@@ -178,7 +178,7 @@ GRADIENTS = (
 SAVED = (
     Fault(
         id="pp-only-first-stage-saved",
-        summary="What only later stages hold is not written: it comes back as zeros.",
+        summary="Parameters of later stages are not written and are loaded as zeros.",
         bites="pipeline > 1",
         sources=github("pytorch/torchtitan#474", "Lightning-AI/pytorch-lightning#5567"),
         planted=both("1f1b", "checkpoints:OnlyFirstStageSaved"),
@@ -223,7 +223,7 @@ CONTROLS = (
     ),
     Fault(
         id="control-first-stages-short",
-        summary="Every stage but the last has one segment.",
+        summary="Every stage but the last has one stage unit.",
         bites="never",
         planted=both("interleaved", "controls:FirstStagesShort"),
         contract="pipeline/language_model",
@@ -247,7 +247,7 @@ OPTIMIZERS = (
     ),
     Fault(
         id="decay-groups-of-first-stage",
-        summary="Groups are told by names that only the first stage knows; the others decay all.",
+        summary="Decay groups are made from names that only the first stage has; the others decay all.",
         bites="decay groups, pipeline > 1",
         planted=both("1f1b", "suites.data.faults.optimizers:GroupsOfFirstStage"),
         contract="pipeline/decay_groups",

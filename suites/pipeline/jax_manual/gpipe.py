@@ -6,12 +6,12 @@ from suites.pipeline.jax_manual import models
 
 
 class Perceptron(models.Perceptron):
-    schedule = "gpipe"
+    schedule_name = "gpipe"
 
 
 class Convolution(models.Convolution):
-    schedule = "gpipe"
+    schedule_name = "gpipe"
 
 
 class LanguageModel(models.LanguageModel):
-    schedule = "gpipe"
+    schedule_name = "gpipe"

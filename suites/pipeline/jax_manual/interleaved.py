@@ -6,12 +6,12 @@ from suites.pipeline.jax_manual import models
 
 
 class Perceptron(models.Perceptron):
-    schedule = "interleaved"
+    schedule_name = "interleaved"
 
 
 class Convolution(models.Convolution):
-    schedule = "interleaved"
+    schedule_name = "interleaved"
 
 
 class LanguageModel(models.LanguageModel):
-    schedule = "interleaved"
+    schedule_name = "interleaved"

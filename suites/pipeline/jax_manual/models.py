@@ -1,4 +1,4 @@
-"""The models, segment by segment. Attention, feed-forward, vocabulary and norms are those of tensor parallelism.
+"""The models, by stage unit. Attention, feed-forward, vocabulary and norms are those of tensor parallelism.
 
 b: rows of a microbatch  S: tokens  D: hidden  F: features  V: ids of the vocabulary on this device
 """
@@ -17,17 +17,17 @@ from suites.training.jax.state import Named
 
 
 class LanguageModel(Pipeline, tensor.LanguageModel):
-    """Embedding, decoder layers, and the head with the final norm; with a tensor axis each of them is divided too."""
+    """Embedding, decoder layers, and the head with the final norm; with a tensor axis each of them is sharded too."""
 
     def require_supported(self) -> None:
         super().require_supported()
         if any(map(self.is_repeated, self.contract.shapes)):
             raise Unsupported(
-                f"{self.contract.model.kv_heads} key heads would be repeated on {self.tensor_size()} devices of the "
-                f"{self.tensor_axis} axis: a vector of many parameters has each element once."
+                f"{self.contract.model.num_kv_heads} key heads would be repeated on {self.tensor_size()} devices of "
+                f"the {self.tensor_axis} axis: a vector of many parameters has each element once."
             )
 
-    def segment(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
+    def stage_unit(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
         if name == "embedding":
             return {"x": self.embedding(p, batch, observed)}
         if name == "head":
@@ -54,7 +54,7 @@ class LanguageModel(Pipeline, tensor.LanguageModel):
 
 
 class Classifier(Pipeline):
-    """What models with classes have in common: the loss of their last segment."""
+    """What models with classes have in common: the loss of their last stage unit."""
 
     def judged(self, logits_bV: jax.Array, batch: Named, observed: Named) -> Named:
         """Sums of cross-entropy with smoothed labels and of the z term, over the valid rows."""
@@ -74,9 +74,9 @@ class Classifier(Pipeline):
 
 
 class Perceptron(Classifier):
-    """Linear layers with GELU between them; what a later layer adds rides along as a second activation."""
+    """Linear layers with GELU between them; a skip tensor is passed through as a second activation."""
 
-    def segment(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
+    def stage_unit(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
         number, model = int(name.rpartition(".")[2]), self.contract.model
         y_bF = x["x"] @ p[f"{name}.weight"] + p[f"{name}.bias"]
         passing = {key: value for key, value in x.items() if key != "x"}
@@ -94,7 +94,7 @@ class Perceptron(Classifier):
 class Convolution(Classifier):
     """3x3 convolutions with GELU, the mean over the image, a linear head. Images are [b, height, width, channels]."""
 
-    def segment(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
+    def stage_unit(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
         if name == "head":
             mean_bF = jnp.mean(x["x"].astype(self.master), axis=(1, 2)).astype(self.compute)
             return self.judged(mean_bF @ p["head.weight"] + p["head.bias"], batch, observed)

@@ -6,12 +6,12 @@ from suites.pipeline.jax_manual import models
 
 
 class Perceptron(models.Perceptron):
-    schedule = "1f1b"
+    schedule_name = "1f1b"
 
 
 class Convolution(models.Convolution):
-    schedule = "1f1b"
+    schedule_name = "1f1b"
 
 
 class LanguageModel(models.LanguageModel):
-    schedule = "1f1b"
+    schedule_name = "1f1b"

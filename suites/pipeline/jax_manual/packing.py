@@ -22,7 +22,7 @@ from suites.pipeline.jax_manual.vector import Vector
 from suites.pipeline.stages import Stages
 from suites.training.jax.manual import ShardMapTraining
 from suites.training.jax.state import Named, arranged
-from suites.training.stored import Positions, arrange
+from suites.training.state_layout import Positions, arrange
 
 PACKED = "packed"  # the name of the one vector
 
@@ -34,12 +34,12 @@ class PackedTraining(Stages, ShardMapTraining):
 
     @cached_property
     def stored_vector(self) -> Vector:
-        """As parameters, optimizer slots and finished gradients lie."""
+        """The layout of parameters, optimizer slots and reduced gradients."""
         return self.vector(self.placements, self.positions)
 
     @cached_property
     def computed_vector(self) -> Vector:
-        """As stages compute with parameters."""
+        """The layout of the parameters that stages compute with."""
         return self.stored_vector
 
     def vector(self, placements: Callable[[str], Placements], positions: Callable[[str], Positions]) -> Vector:
@@ -59,7 +59,7 @@ class PackedTraining(Stages, ShardMapTraining):
         decay = super().weight_decay
         if self.contract.recipe.decays == "all":
             return decay(name)
-        return self.contract.recipe.weight_decay * self.own_elements(lambda one: decay(one) != 0)
+        return self.contract.recipe.weight_decay * self.own_elements(lambda parameter: decay(parameter) != 0)
 
     def pipeline_rank(self) -> jax.Array | int:
         return jax.lax.axis_index(self.pipeline_axis) if self.ranks > 1 else 0
@@ -126,10 +126,10 @@ class PackedTraining(Stages, ShardMapTraining):
         return whole
 
     def collect(self, state: dict) -> Mapping[str, Any]:
-        found = dict(self.named("parameters", state["parameters"][PACKED]))
+        collected = dict(self.named("parameters", state["parameters"][PACKED]))
         for slot, values in state["optimizer"].items():
-            found |= dict(self.named(f"optimizer/{slot}", values[PACKED]))
-        return found | {"optimizer/count": state["count"]}
+            collected |= dict(self.named(f"optimizer/{slot}", values[PACKED]))
+        return collected | {"optimizer/count": state["count"]}
 
     def named(self, prefix: str, vectors: jax.Array) -> Iterator[tuple[str, Packed | Reordered]]:
         """What the vectors hold, by name."""
@@ -139,11 +139,11 @@ class PackedTraining(Stages, ShardMapTraining):
     def piece(self, name: str, vectors: jax.Array) -> Packed | Reordered:
         shape = self.arranged_shape(name, self.positions(name))
         start = self.stored_vector.starts[self.owners[name][0]][name]
-        found = Packed(
+        packed = Packed(
             value=vectors,
             start=start,
             size=self.stored_vector.size(name),
             placements=self.placements(name),
             shape=shape,
         )
-        return arranged(found, self.positions(name))
+        return arranged(packed, self.positions(name))

@@ -36,22 +36,22 @@ class Pipeline(Executor):
 
     def output_specs(self) -> dict[str, Any]:
         rows = {PACKED: PartitionSpec(*self.mesh.axes)}
-        return {"rows": rows, "divided": {}, "scalars": PartitionSpec(), "gradients": self.gradient_specs()}
+        return {"rows": rows, "sharded": {}, "scalars": PartitionSpec(), "gradients": self.gradient_specs()}
 
     def finished_rows(self, rows: Named, weight: jax.Array) -> Named:
         """Gradients of inputs, of a sum of losses so far, become those of the mean; a dim for every mesh axis."""
-        found, (start, shape) = rows[PACKED], self.plan.observed[0].get(INPUT_GRADIENTS, (0, (0,)))
+        packed, (start, shape) = rows[PACKED], self.plan.observed[0].get(INPUT_GRADIENTS, (0, (0,)))
         end = start + math.prod(shape)
-        on_first = jnp.asarray(self.pipeline_rank() == self.order.holders[0])
-        mean = jnp.where(on_first, found[:, start:end] / weight, found[:, start:end])
-        found = found.at[:, start:end].set(mean)
-        return {PACKED: found.reshape((1,) * len(self.mesh.axes) + found.shape)}
+        on_first = jnp.asarray(self.pipeline_rank() == self.schedule.holders[0])
+        mean = jnp.where(on_first, packed[:, start:end] / weight, packed[:, start:end])
+        packed = packed.at[:, start:end].set(mean)
+        return {PACKED: packed.reshape((1,) * len(self.mesh.axes) + packed.shape)}
 
     def step(self, state: dict, batch: dict[str, Any]) -> tuple[dict, Mapping[str, Any]]:
         self.require_whole_rows(len(batch["mask"]))
-        state, found = self.program(state, batch)
-        vectors, rows = found.pop(f"gradients/{PACKED}"), found.pop(PACKED)
-        return state, dict(self.row_pieces(rows)) | found | dict(self.named("gradients", vectors))
+        state, observed = self.program(state, batch)
+        vectors, rows = observed.pop(f"gradients/{PACKED}"), observed.pop(PACKED)
+        return state, dict(self.row_pieces(rows)) | observed | dict(self.named("gradients", vectors))
 
     def row_pieces(self, rows: jax.Array) -> Iterator[tuple[str, Packed | Reordered]]:
         """What every stage observed, by name."""
@@ -68,7 +68,7 @@ class Pipeline(Executor):
                 yield name, arranged(piece, self.positions(name))
 
     def observed_placements(self, name: str, stage: int) -> Placements:
-        owner = owned_by(self.order.holders[stage])
+        owner = owned_by(self.schedule.holders[stage])
         return {**self.output_placements().get(name, self.row_placements()), self.pipeline_axis: owner}
 
     # Sums.
@@ -123,12 +123,12 @@ class Pipeline(Executor):
 
     def message_transfers(self) -> Iterator[Transfer]:
         """In every tick of every slice a message up and one down, whether or not there is anything in them."""
-        plan, one = (
+        plan, message = (
             self.plan,
             Transfer(kind="permute", axes=(self.pipeline_axis,), phase="forward", elements=0, dtype=""),
         )
         for size in self.device_slices:
-            rows = size // self.order.microbatches
+            rows = size // self.schedule.microbatches
             for elements, dtype in ((plan.wire.floats, plan.wire.dtype), (plan.wire.wholes, "int32")):
                 calls = 2 * self.ticks.number if elements else 0
-                yield replace(one, elements=elements // plan.rows * rows, dtype=dtype, calls=calls)
+                yield replace(message, elements=elements // plan.rows * rows, dtype=dtype, calls=calls)

@@ -29,11 +29,11 @@ class Vector:
     @cached_property
     def starts(self) -> tuple[Mapping[str, int], ...]:
         """rank -> name -> where the block begins."""
-        found: list[dict[str, int]] = []
+        starts: list[dict[str, int]] = []
         for names in self.ranks:
             ends = np.cumsum([0, *map(self.size, names)])
-            found.append(dict(zip(names, map(int, ends), strict=False)))
-        return tuple(found)
+            starts.append(dict(zip(names, map(int, ends), strict=False)))
+        return tuple(starts)
 
     @cached_property
     def length(self) -> int:
@@ -61,8 +61,8 @@ class Vector:
 
     def elements(self, wanted: Callable[[str], bool]) -> np.ndarray:
         """[ranks, length]: whether an element belongs to a parameter of one of these names."""
-        found = np.zeros((len(self.ranks), self.length), bool)
+        marked = np.zeros((len(self.ranks), self.length), bool)
         for rank, starts in enumerate(self.starts):
             for name, start in starts.items():
-                found[rank, start : start + self.size(name)] = wanted(name)
-        return found
+                marked[rank, start : start + self.size(name)] = wanted(name)
+        return marked

@@ -1,4 +1,4 @@
-"""The wire: whatever crosses a cut, as one vector of floating-point numbers and one of whole numbers.
+"""Messages between stages: all tensors that cross a cut, as one floating-point vector and one integer vector.
 
 Stages hand over tensors of different number, shape and kind (tuples, skip tensors, whole numbers); a message between
 any two ranks must have one shape in one program. So all messages are as long as the longest.
@@ -31,13 +31,13 @@ def flat(values: Named, size: int, dtype: str) -> jax.Array:
 
 def named(vector: jax.Array, shapes: Shapes) -> Named:
     """The inverse of `flat`."""
-    found: Named = {}
+    tensors: Named = {}
     start = 0
     for name in sorted(shapes):
         size = math.prod(shapes[name])
-        found[name] = vector[start : start + size].reshape(shapes[name])
+        tensors[name] = vector[start : start + size].reshape(shapes[name])
         start += size
-    return found
+    return tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +45,12 @@ class Wire:
     """What crosses each cut, and how long that makes every message.
 
     activations   stage -> name -> shape of a floating-point tensor that enters it
-    riding        name -> shape of a whole-number tensor that every message to a later stage carries along
+    passthrough   name -> shape of a whole-number tensor that every message to a later stage carries along
     dtype         of the floating-point numbers
     """
 
     activations: tuple[Shapes, ...]
-    riding: Shapes
+    passthrough: Shapes
     dtype: str
 
     @property
@@ -59,4 +59,4 @@ class Wire:
 
     @property
     def wholes(self) -> int:
-        return length(self.riding)
+        return length(self.passthrough)

@@ -6,12 +6,12 @@ from suites.pipeline.jax_manual import models
 
 
 class Perceptron(models.Perceptron):
-    schedule = "zbv"
+    schedule_name = "zbv"
 
 
 class Convolution(models.Convolution):
-    schedule = "zbv"
+    schedule_name = "zbv"
 
 
 class LanguageModel(models.LanguageModel):
-    schedule = "zbv"
+    schedule_name = "zbv"

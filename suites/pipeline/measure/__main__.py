@@ -26,10 +26,10 @@ def main(folder: Path) -> None:
     pictures.draw_memory(memory, folder / "memory.svg")
     pictures.draw_bubbles(bubbles, folder / "bubble.svg")
     pictures.draw_balance(balance, folder / "balance.svg")
-    found: dict[str, list[Any]] = {"memory": memory, "bubbles": bubbles, "balance": balance}
-    content = {name: [asdict(one) for one in rows] for name, rows in found.items()}
+    measured: dict[str, list[Any]] = {"memory": memory, "bubbles": bubbles, "balance": balance}
+    content = {name: [asdict(row) for row in rows] for name, rows in measured.items()}
     (folder / "figures.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(page(found), encoding="utf-8")
+    (folder / "README.md").write_text(page(measured), encoding="utf-8")
 
 
 def _told(figure: Figure) -> Figure:
@@ -37,7 +37,7 @@ def _told(figure: Figure) -> Figure:
     return figure
 
 
-def page(found: dict[str, list[Any]]) -> str:
+def page(measured: dict[str, list[Any]]) -> str:
     """The figures as tables, with the pictures between them."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True,
@@ -45,7 +45,7 @@ def page(found: dict[str, list[Any]]) -> str:
     )  # fmt: skip
     environment.filters["kib"] = lambda size: f"{size / 1024:.0f}"
     environment.filters["three"] = lambda share: "" if share is None else f"{share:.3f}"
-    return environment.get_template("page.md").render(**found, ranks=RANKS, timed_ranks=TIMED_RANKS)
+    return environment.get_template("page.md").render(**measured, ranks=RANKS, timed_ranks=TIMED_RANKS)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from conformance.contract.mesh import Mesh
 from conformance.evidence.evidence import Observations
 from conformance.workers.jobs import CaseJob, MeasureJob
 from conformance.workers.pool import Workers
+from suites.pipeline.expected_bubble import bubble_share, live_microbatches
 from suites.pipeline.laws import live
+from suites.pipeline.schedule import COSTS, TICKS, WORK, timed
 from suites.pipeline.schedules import SCHEDULES
-from suites.pipeline.theory import bubble_share, live_microbatches
 from suites.pipeline.ticks import ticks
-from suites.pipeline.timetable import COSTS, TICKS, WORK, timetable
 
 SECONDS = 300
 CLASSES = {"gpipe": "GPipe", "1f1b": "OneFOneB", "interleaved": "Interleaved", "zb-h1": "ZeroBubble", "zbv": "ZBV"}
@@ -31,8 +31,8 @@ CUTS = {"as many layers each": "CutEvenly", "by cost model": "OneFOneB", "by mea
 class Memory:
     """One schedule with so many microbatches on RANKS ranks.
 
-    live         rank -> microbatches live at once, counted by chunk, as the theory says (ZBV: at most)
-    planned      the same, counted in the timetable
+    live         rank -> microbatches live at once, counted by chunk, as the papers say (ZBV: at most)
+    planned      the same, counted in the timed schedule
     held         the same, counted while torch ran it
     kept_bytes   rank -> most bytes that autograd kept at once in torch
     slots        messages that the JAX program keeps at once
@@ -72,14 +72,14 @@ class Balance:
 
 
 def memory(workers: Workers, schedule: str, microbatches: int) -> Memory:
-    order = SCHEDULES[schedule](RANKS, microbatches)
-    table, ranks = timetable(order), range(RANKS)
+    planned = SCHEDULES[schedule](RANKS, microbatches)
+    table, ranks = timed(planned), range(RANKS)
     where = f"m{microbatches}"
     seen = _watched(workers, CLASSES[schedule], where, RANKS)[-1]
     case, target = _case(where, RANKS), f"suites.pipeline.measure.quiet_jax:{CLASSES[schedule]}"
-    found = workers.run(MeasureJob(case=case, framework="jax", target=target, repeats=1), SECONDS)
-    assert found.measured is not None, found.reason
-    assert found.measured.peak_bytes is not None
+    result = workers.run(MeasureJob(case=case, framework="jax", target=target, repeats=1), SECONDS)
+    assert result.measured is not None, result.reason
+    assert result.measured.peak_bytes is not None
     return Memory(
         schedule=schedule,
         microbatches=microbatches,
@@ -87,31 +87,31 @@ def memory(workers: Workers, schedule: str, microbatches: int) -> Memory:
         planned=tuple(live(table, rank) for rank in ranks),
         held=tuple(int(_value(seen, f"watched/held/{rank}")) for rank in ranks),
         kept_bytes=tuple(int(_value(seen, f"watched/bytes/{rank}")) for rank in ranks),
-        slots=ticks(timetable(order, TICKS)).slots,
-        peak_bytes=found.measured.peak_bytes,
+        slots=ticks(timed(planned, TICKS)).slots,
+        peak_bytes=result.measured.peak_bytes,
     )
 
 
 def bubble(workers: Workers, schedule: str, microbatches: int) -> Bubble:
-    order = SCHEDULES[schedule](TIMED_RANKS, microbatches)
+    planned = SCHEDULES[schedule](TIMED_RANKS, microbatches)
     lanes = [_times(seen) for seen in _watched(workers, CLASSES[schedule], f"timed{microbatches}", TIMED_RANKS)]
-    found = min(lanes, key=_span)  # another process may take a core away for a while
-    costs = {kind: _cost(found, number) for number, kind in enumerate(WORK)}
+    shortest = min(lanes, key=_span)  # another process may use a core for a while
+    costs = {kind: _cost(shortest, number) for number, kind in enumerate(WORK)}
     return Bubble(
         schedule=schedule,
         microbatches=microbatches,
         formula=bubble_share(schedule, TIMED_RANKS, microbatches),
-        simulated=timetable(order, COSTS).bubble(),
-        simulated_at_measured=timetable(order, costs).bubble(),
-        measured=_idle(found),
+        simulated=timed(planned, COSTS).bubble(),
+        simulated_at_measured=timed(planned, costs).bubble(),
+        measured=_idle(shortest),
     )
 
 
 def balance(workers: Workers, cut: str) -> Balance:
     lanes = [_times(seen) for seen in _watched(workers, CUTS[cut], "uneven", TIMED_RANKS)]
-    found = min(lanes, key=_span)
-    busy = tuple(float((lane[:, 4] - lane[:, 3]).sum()) for lane in found)
-    return Balance(cut=cut, rank_seconds=busy, step_seconds=_span(found), idle=_idle(found))
+    shortest = min(lanes, key=_span)
+    busy = tuple(float((lane[:, 4] - lane[:, 3]).sum()) for lane in shortest)
+    return Balance(cut=cut, rank_seconds=busy, step_seconds=_span(shortest), idle=_idle(shortest))
 
 
 # What the torch ranks saw.
@@ -128,9 +128,9 @@ def _watched(workers: Workers, name: str, contract: str, ranks: int) -> list[Obs
     """What a torch pipeline saw of itself, in every step but the first, which warms up."""
     case, target = _case(contract, ranks), f"suites.pipeline.measure.watched_torch:{name}"
     job = CaseJob(case=case, framework="torch", target=target, determinism=False, input_sensitivity=False, trace=False)
-    found = workers.run(job, SECONDS)
-    assert found.evidence is not None, found.reason
-    return list(found.evidence.steps[1:])
+    result = workers.run(job, SECONDS)
+    assert result.evidence is not None, result.reason
+    return list(result.evidence.steps[1:])
 
 
 def _value(seen: Observations, name: str) -> np.ndarray:
@@ -154,5 +154,5 @@ def _idle(lanes: list[np.ndarray]) -> float:
 
 def _cost(lanes: list[np.ndarray], kind: int) -> float:
     """Median seconds of one kind of work; 0 where the schedule has none of it."""
-    found = [float(row[4] - row[3]) for lane in lanes for row in lane if row[0] == kind]
-    return median(found) if found else 0.0
+    seconds = [float(row[4] - row[3]) for lane in lanes for row in lane if row[0] == kind]
+    return median(seconds) if seconds else 0.0

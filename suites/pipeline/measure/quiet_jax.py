@@ -13,20 +13,20 @@ class Quiet(Perceptron):
 
 
 class GPipe(Quiet):
-    schedule = "gpipe"
+    schedule_name = "gpipe"
 
 
 class OneFOneB(Quiet):
-    schedule = "1f1b"
+    schedule_name = "1f1b"
 
 
 class Interleaved(Quiet):
-    schedule = "interleaved"
+    schedule_name = "interleaved"
 
 
 class ZeroBubble(Quiet):
-    schedule = "zb-h1"
+    schedule_name = "zb-h1"
 
 
 class ZBV(Quiet):
-    schedule = "zbv"
+    schedule_name = "zbv"

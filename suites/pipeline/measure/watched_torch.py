@@ -1,4 +1,4 @@
-"""Torch pipelines that watch themselves: when each piece of work ran, and how much autograd kept for it.
+"""Torch pipelines that record when each piece of work ran, and how much autograd kept for it.
 
 The figures leave as observations `watched/<what>/<rank>`, which only the rank that they belong to has.
 """
@@ -16,12 +16,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from suites.pipeline.partition import Cuts, balanced
-from suites.pipeline.timetable import WORK, Event
+from suites.pipeline.schedule import WORK, Event
 from suites.pipeline.torch_manual.executor import Slice
 from suites.pipeline.torch_manual.models import Perceptron
 from suites.training.torch.state import Named, State
 
-PROFILED = 5  # times that a segment is timed; the shortest counts
+PROFILED = 5  # times that a stage unit is timed; the shortest counts
 
 
 class Kept:
@@ -50,7 +50,7 @@ class Meter:
 
 
 class TracedStep(Perceptron):
-    """Its events with their times in seconds, the most microbatches that it held at once, the most bytes."""
+    """Records the times of its events in seconds, and the peak number of live microbatches and of bytes."""
 
     def step(self, state: State, batch: dict[str, np.ndarray]) -> tuple[State, Mapping[str, Any]]:
         self.times: list[tuple[float, ...]] = []
@@ -80,56 +80,56 @@ class TracedStep(Perceptron):
 
 
 class GPipe(TracedStep):
-    schedule = "gpipe"
+    schedule_name = "gpipe"
 
 
 class OneFOneB(TracedStep):
-    schedule = "1f1b"
+    schedule_name = "1f1b"
 
 
 class Interleaved(TracedStep):
-    schedule = "interleaved"
+    schedule_name = "interleaved"
 
 
 class ZeroBubble(TracedStep):
-    schedule = "zb-h1"
+    schedule_name = "zb-h1"
 
 
 class ZBV(TracedStep):
-    schedule = "zbv"
+    schedule_name = "zbv"
 
 
 class CutEvenly(OneFOneB):
-    """Every stage has as many segments."""
+    """Every stage has as many stage units."""
 
     @cached_property
     def cuts(self) -> Cuts:
-        segments, stages = len(self.segments), self.order.stages
-        return tuple(round(stage * segments / stages) for stage in range(stages + 1))
+        stage_units, stages = len(self.stage_units), self.schedule.stages
+        return tuple(round(stage * stage_units / stages) for stage in range(stages + 1))
 
 
 class CutByTime(OneFOneB):
-    """Segments are timed on every rank first, forward and backward; stages are balanced by the slowest rank's times."""
+    """Every rank times all stage units, forward and backward; stages are balanced by the slowest rank's times."""
 
     @cached_property
     def cuts(self) -> Cuts:
-        seconds = torch.tensor([self.seconds(number) for number in range(len(self.segments))])
+        seconds = torch.tensor([self.seconds(number) for number in range(len(self.stage_units))])
         dist.all_reduce(seconds, op=dist.ReduceOp.MAX)
-        return balanced(seconds.tolist(), self.order.stages)
+        return balanced(seconds.tolist(), self.schedule.stages)
 
     def seconds(self, number: int) -> float:
-        """One microbatch through one segment, forward and backward."""
-        segment, batch = self.segments[number], self.contract.batches(0, 1)[0]
-        rows = len(batch["mask"]) // self.size(self.row_axes) // self.order.microbatches
+        """One microbatch through one stage unit, forward and backward."""
+        unit, batch = self.stage_units[number], self.contract.batches(0, 1)[0]
+        rows = len(batch["mask"]) // self.size(self.row_axes) // self.schedule.microbatches
         part = {key: torch.tensor(value[:rows], dtype=self.batch_dtype(key, value)) for key, value in batch.items()}
-        p = {name: torch.rand(self.contract.shapes[name], requires_grad=True) for name in segment.parameters}
-        x = {name: torch.rand((rows, *shape), requires_grad=True) for name, shape in segment.enters.items()}
-        return min(_timed(self, segment.name, p, x, part) for _ in range(PROFILED))
+        p = {name: torch.rand(self.contract.shapes[name], requires_grad=True) for name in unit.parameters}
+        x = {name: torch.rand((rows, *shape), requires_grad=True) for name, shape in unit.enters.items()}
+        return min(_timed(self, unit.name, p, x, part) for _ in range(PROFILED))
 
 
 def _timed(model: Perceptron, name: str, p: Named, x: Named, batch: Named) -> float:
     started = time.perf_counter()
-    out = model.segment(name, p, x, batch, {})
+    out = model.stage_unit(name, p, x, batch, {})
     result = out.get("loss", next(iter(out.values())).sum())
     torch.autograd.grad(result, [*p.values(), *x.values()])
     return time.perf_counter() - started

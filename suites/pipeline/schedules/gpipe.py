@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from suites.pipeline.timetable import BACKWARD, FORWARD, Order, Work
+from suites.pipeline.schedule import BACKWARD, FORWARD, Schedule, Work
 
 
-def gpipe(ranks: int, microbatches: int) -> Order:
+def gpipe(ranks: int, microbatches: int) -> Schedule:
     """One stage per rank. Bubble (p - 1) / (m + p - 1); every rank has all m microbatches live.
 
     Source: Huang et al., GPipe: Efficient Training of Giant Neural Networks using Pipeline Parallelism, section 2.
@@ -15,4 +15,4 @@ def gpipe(ranks: int, microbatches: int) -> Order:
         + tuple(Work(kind=BACKWARD, stage=rank, microbatch=m) for m in reversed(range(microbatches)))
         for rank in range(ranks)
     )
-    return Order(name="gpipe", holders=tuple(range(ranks)), microbatches=microbatches, lanes=lanes)
+    return Schedule(name="gpipe", holders=tuple(range(ranks)), microbatches=microbatches, lanes=lanes)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from suites.pipeline.timetable import BACKWARD, FORWARD, Order, ScheduleError, Work
+from suites.pipeline.schedule import BACKWARD, FORWARD, Schedule, ScheduleError, Work
 
 CHUNKS = 2
 
 
-def interleaved(ranks: int, microbatches: int, chunks: int = CHUNKS) -> Order:
+def interleaved(ranks: int, microbatches: int, chunks: int = CHUNKS) -> Schedule:
     """Rank r holds stages r, r + p, r + 2p ... Bubble (p - 1) / (v m + p - 1) for v chunks and m a multiple of p.
 
     Microbatches pass in rounds of p (of all, where there are fewer), each round through chunk after chunk.
@@ -21,7 +21,7 @@ def interleaved(ranks: int, microbatches: int, chunks: int = CHUNKS) -> Order:
             f"pipeline axis: the number of microbatches must be a multiple of it, or smaller."
         )
     lanes = tuple(_lane(rank, ranks, size, microbatches, chunks) for rank in range(ranks))
-    return Order(name="interleaved", holders=tuple(range(ranks)) * chunks, microbatches=microbatches, lanes=lanes)
+    return Schedule(name="interleaved", holders=tuple(range(ranks)) * chunks, microbatches=microbatches, lanes=lanes)
 
 
 def _lane(rank: int, ranks: int, size: int, microbatches: int, chunks: int) -> tuple[Work, ...]:

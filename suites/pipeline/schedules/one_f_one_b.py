@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from suites.pipeline.timetable import BACKWARD, FORWARD, Order, Work
+from suites.pipeline.schedule import BACKWARD, FORWARD, Schedule, Work
 
 
-def one_f_one_b(ranks: int, microbatches: int) -> Order:
+def one_f_one_b(ranks: int, microbatches: int) -> Schedule:
     """One stage per rank. Bubble as GPipe's; rank r has min(m, p - r) microbatches live.
 
     Source: Narayanan et al., Efficient Large-Scale Language Model Training on GPU Clusters, section 2.2.1
     (PipeDream-Flush).
     """
     lanes = tuple(_lane(rank, min(ranks - rank - 1, microbatches), microbatches) for rank in range(ranks))
-    return Order(name="1f1b", holders=tuple(range(ranks)), microbatches=microbatches, lanes=lanes)
+    return Schedule(name="1f1b", holders=tuple(range(ranks)), microbatches=microbatches, lanes=lanes)
 
 
 def _lane(stage: int, warm_up: int, microbatches: int) -> tuple[Work, ...]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from suites.pipeline.timetable import (
+from suites.pipeline.schedule import (
     FORWARD,
     INPUT_BACKWARD,
     WEIGHT_BACKWARD,
-    Order,
+    Schedule,
     Work,
     given,
     gives,
@@ -16,7 +16,7 @@ from suites.pipeline.timetable import (
 )
 
 
-def zbv(ranks: int, microbatches: int) -> Order:
+def zbv(ranks: int, microbatches: int) -> Schedule:
     """Rank r holds stages r and 2p - 1 - r: the loss is where the inputs are. At most 2p microbatches are live.
 
     Greedy, one unit of time after the other, in this order of preference: gradients of inputs (others wait for them),
@@ -25,7 +25,7 @@ def zbv(ranks: int, microbatches: int) -> Order:
     Bubble Pipeline Parallelism, section 3 (the greedy order).
     """
     holders = (*range(ranks), *reversed(range(ranks)))
-    blank = Order(name="zbv", holders=holders, microbatches=microbatches, lanes=((),) * ranks)
+    blank = Schedule(name="zbv", holders=holders, microbatches=microbatches, lanes=((),) * ranks)
     lanes: list[list[Work]] = [[] for _ in range(ranks)]
     there, left = given(blank), set(_all_work(len(holders), microbatches))
     while left:
@@ -35,7 +35,7 @@ def zbv(ranks: int, microbatches: int) -> Order:
                 lanes[rank].append(work)
                 left.remove(work)
                 there |= set(gives(work))
-    return Order(name="zbv", holders=holders, microbatches=microbatches, lanes=tuple(map(tuple, lanes)))
+    return Schedule(name="zbv", holders=holders, microbatches=microbatches, lanes=tuple(map(tuple, lanes)))
 
 
 def _all_work(stages: int, microbatches: int) -> Iterator[Work]:

@@ -1,20 +1,20 @@
-"""ZB-H1: 1F1B with the backward pass cut in two; gradients of weights, which nobody waits for, fill the bubble."""
+"""ZB-H1: 1F1B with the backward pass cut in two; weight gradients, which no other rank needs, fill the bubble."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from suites.pipeline.timetable import FORWARD, INPUT_BACKWARD, WEIGHT_BACKWARD, Order, Work
+from suites.pipeline.schedule import FORWARD, INPUT_BACKWARD, WEIGHT_BACKWARD, Schedule, Work
 
 
-def zero_bubble(ranks: int, microbatches: int) -> Order:
-    """One stage per rank; rank r puts off the gradients of weights by r microbatches. At most p microbatches are live.
+def zero_bubble(ranks: int, microbatches: int) -> Schedule:
+    """One stage per rank; rank r defers the weight gradients by r microbatches. At most p microbatches are live.
 
     Bubble (p - 1)(F + I - W) against (p - 1)(F + I + W) of 1F1B, in the times of the three kinds of work.
     Source: Qi et al., Zero Bubble Pipeline Parallelism, section 2.1 (ZB-H1).
     """
     lanes = tuple(tuple(_lane(rank, min(ranks - rank - 1, microbatches), microbatches)) for rank in range(ranks))
-    return Order(name="zb-h1", holders=tuple(range(ranks)), microbatches=microbatches, lanes=lanes)
+    return Schedule(name="zb-h1", holders=tuple(range(ranks)), microbatches=microbatches, lanes=lanes)
 
 
 def _lane(rank: int, warm_up: int, microbatches: int) -> Iterator[Work]:

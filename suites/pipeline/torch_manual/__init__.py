@@ -1,1 +1,1 @@
-"""Pipelines in torch: every rank carries out its own lane of the timetable, with blocking messages."""
+"""Pipelines in torch: every rank carries out its own lane of the schedule, with blocking messages."""

@@ -1,7 +1,7 @@
-"""The executor: every rank carries out its own lane of the timetable, one event after the other.
+"""The executor: every rank carries out its own lane of the schedule, one event after the other.
 
-Messages block: who sends waits until it is taken, who receives until it is there. A forward pass leaves its graph
-behind; the backward pass of the same microbatch uses it up.
+Messages block: a send until it is received, a receive until the message arrives. A forward pass keeps its autograd
+graph until the backward pass of the same microbatch.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from conformance.contract.alteration import Alteration
-from suites.pipeline.arrangement import RIDING
 from suites.pipeline.laws import violations
+from suites.pipeline.layout import PASSTHROUGH
 from suites.pipeline.mutants import alterations, mutant
-from suites.pipeline.stages import INPUT_GRADIENTS, Stages
-from suites.pipeline.timetable import (
+from suites.pipeline.schedule import (
     ACTIVATION,
     FORWARD,
     GRADIENT,
@@ -29,9 +28,10 @@ from suites.pipeline.timetable import (
     Event,
     Product,
     ScheduleError,
-    Timetable,
-    timetable,
+    TimedSchedule,
+    timed,
 )
+from suites.pipeline.stages import INPUT_GRADIENTS, Stages
 from suites.training.torch.manual import CollectiveTraining
 from suites.training.torch.state import Named
 
@@ -69,16 +69,16 @@ class Executor(Stages, CollectiveTraining):
     """Runs the microbatches of one slice of a batch through the stages of this rank."""
 
     @cached_property
-    def timetable(self) -> Timetable:
+    def timed_schedule(self) -> TimedSchedule:
         """Raises ScheduleError for one that breaks a law: with blocking messages ranks would wait for ever."""
-        table = timetable(self.order)
+        table = timed(self.schedule)
         table = mutant(table, *self.altered) if self.altered else table
         for broken in violations(table):
             raise ScheduleError(broken)
         return table
 
     def alterations(self) -> tuple[Alteration, ...]:
-        return tuple(alterations(self.timetable, self.pipeline_axis, seen_by=("error",)))
+        return tuple(alterations(self.timed_schedule, self.pipeline_axis, seen_by=("error",)))
 
     @property
     def sum_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -94,7 +94,7 @@ class Executor(Stages, CollectiveTraining):
         now = Slice(leaves=leaves, microbatches=self.microbatches(batch))
         now.sums = {name: torch.zeros(shape, dtype=self.master) for name, shape in self.sum_shapes.items()}
         now.gradients = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-        for event in self.timetable.lanes[self.pipeline_rank]:
+        for event in self.timed_schedule.lanes[self.pipeline_rank]:
             self.carry_out(event, now)
         gradients = {name: self.round_gradient(g.detach()) for name, g in now.gradients.items()}
         rows = {name: torch.cat([parts[m] for m in sorted(parts)]) for name, parts in now.observed.items()}
@@ -116,12 +116,12 @@ class Executor(Stages, CollectiveTraining):
         """One stage on one microbatch; its graph stays until the backward pass."""
         stage, m = event.stage, event.microbatch
         batch = now.microbatches[m]
-        enters, riding = self.from_batch(batch) if stage == 0 else now.messages.pop((ACTIVATION, stage, m))
+        enters, passthrough = self.from_batch(batch) if stage == 0 else now.messages.pop((ACTIVATION, stage, m))
         enters = {name: x.detach().requires_grad_() for name, x in enters.items()}
         p = {name: now.leaves[name] for name in self.stage_parameters(stage)}
-        out, seen, sums = self.stage(stage, self.to_compute(p), enters, riding | self.at_ends(stage, batch))
+        out, seen, sums = self.stage(stage, self.to_compute(p), enters, passthrough | self.at_ends(stage, batch))
         now.passed[stage, m] = Passed(inputs=enters, outputs=out, loss=sums.get("loss"))
-        now.messages[ACTIVATION, stage + 1, m] = out, riding
+        now.messages[ACTIVATION, stage + 1, m] = out, passthrough
         now.sums |= {name: now.sums[name] + value.detach() for name, value in sums.items()}
         self.note(seen, m, now)
 
@@ -134,9 +134,9 @@ class Executor(Stages, CollectiveTraining):
         names = self.stage_parameters(stage) if kind != INPUT_BACKWARD else ()
         inputs = passed.inputs if kind != WEIGHT_BACKWARD else {}
         wanted = [*inputs.values(), *(now.leaves[name] for name in names)]
-        found = self.differentiate(passed, wanted, keep=kind == INPUT_BACKWARD) if wanted else ()
-        g_inputs = dict(zip(inputs, found, strict=False))
-        self.accumulate_gradients(dict(zip(names, found[len(inputs) :], strict=True)), kind, now)
+        gradients = self.differentiate(passed, wanted, keep=kind == INPUT_BACKWARD) if wanted else ()
+        g_inputs = dict(zip(inputs, gradients, strict=False))
+        self.accumulate_gradients(dict(zip(names, gradients[len(inputs) :], strict=True)), kind, now)
         if kind != WEIGHT_BACKWARD and stage > 0:
             now.messages[GRADIENT, stage - 1, m] = g_inputs, {}
         if stage == 0 and g_inputs:
@@ -166,11 +166,11 @@ class Executor(Stages, CollectiveTraining):
 
     def from_batch(self, batch: Named) -> tuple[Named, Named]:
         x = {"x": batch["inputs"]} if "inputs" in batch else {}
-        return x, {key: batch[key].long() for key in RIDING if key in batch}
+        return x, {key: batch[key].long() for key in PASSTHROUGH if key in batch}
 
     def microbatches(self, batch: Named) -> list[Named]:
         """The rows of a slice, cut into microbatches."""
-        number = self.order.microbatches
+        number = self.schedule.microbatches
         parts = zip(*(value.chunk(number) for value in batch.values()), strict=True)
         return [dict(zip(batch, values, strict=True)) for values in parts]
 
@@ -181,17 +181,17 @@ class Executor(Stages, CollectiveTraining):
         product = (event.what, event.stage, event.microbatch)
         if event.peer == self.pipeline_rank:
             return
-        activations, riding = now.messages.pop(product)
-        for _, value in sorted(activations.items()) + sorted(riding.items()):
+        activations, passthrough = now.messages.pop(product)
+        for _, value in sorted(activations.items()) + sorted(passthrough.items()):
             self.axis(self.pipeline_axis).send(value, self.peer(event))
 
     def receive(self, event: Event, now: Slice) -> None:
         if event.peer == self.pipeline_rank:
             return
-        axis, (activations, riding) = self.axis(self.pipeline_axis), self.expected(event, now)
+        axis, (activations, passthrough) = self.axis(self.pipeline_axis), self.expected(event, now)
         arrived = [
             {name: axis.receive(shape, dtype, self.peer(event)) for name, (shape, dtype) in sorted(group.items())}
-            for group in (activations, riding)
+            for group in (activations, passthrough)
         ]
         now.messages[event.what, event.stage, event.microbatch] = arrived[0], arrived[1]
 
@@ -207,9 +207,9 @@ class Executor(Stages, CollectiveTraining):
         floats = {name: ((rows, *shape), self.compute) for name, shape in self.crossing(event).items()}
         if event.what != ACTIVATION:
             return floats, {}
-        _, riding = self.from_batch(batch)
-        return floats, {name: (tuple(value.shape), value.dtype) for name, value in riding.items()}
+        _, passthrough = self.from_batch(batch)
+        return floats, {name: (tuple(value.shape), value.dtype) for name, value in passthrough.items()}
 
     def crossing(self, event: Event) -> Mapping[str, tuple[int, ...]]:
         """Name -> shape per row of the activations that cross the cut of a message: a gradient is of what left."""
-        return self.stage_segments(event.stage + (event.what != ACTIVATION))[0].enters
+        return self.units_of_stage(event.stage + (event.what != ACTIVATION))[0].enters

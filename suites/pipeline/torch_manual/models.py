@@ -1,4 +1,4 @@
-"""The models, segment by segment. Attention, feed-forward, vocabulary and norms are those of tensor parallelism.
+"""The models, by stage unit. Attention, feed-forward, vocabulary and norms are those of tensor parallelism.
 
 b: rows of a microbatch  S: tokens  D: hidden  F: features  V: ids of the vocabulary on this rank
 """
@@ -18,9 +18,9 @@ from suites.training.torch.state import Named
 
 
 class LanguageModel(Pipeline, tensor.LanguageModel):
-    """Embedding, decoder layers, and the head with the final norm; with a tensor axis each of them is divided too."""
+    """Embedding, decoder layers, and the head with the final norm; with a tensor axis each of them is sharded too."""
 
-    def segment(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
+    def stage_unit(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
         if name == "embedding":
             return {"x": self.embedding(p, batch, observed)}
         if name == "head":
@@ -46,7 +46,7 @@ class LanguageModel(Pipeline, tensor.LanguageModel):
 
 
 class Classifier(Pipeline):
-    """What models with classes have in common: the loss of their last segment."""
+    """What models with classes have in common: the loss of their last stage unit."""
 
     def judged(self, logits_bV: Tensor, batch: Named, observed: Named) -> Named:
         """Sums of cross-entropy with smoothed labels and of the z term, over the valid rows."""
@@ -61,9 +61,9 @@ class Classifier(Pipeline):
 
 
 class Perceptron(Classifier):
-    """Linear layers with GELU between them; what a later layer adds rides along as a second activation."""
+    """Linear layers with GELU between them; a skip tensor is passed through as a second activation."""
 
-    def segment(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
+    def stage_unit(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
         number, model = int(name.rpartition(".")[2]), self.contract.model
         y_bF = x["x"] @ p[f"{name}.weight"] + p[f"{name}.bias"]
         passing = {key: value for key, value in x.items() if key != "x"}
@@ -81,7 +81,7 @@ class Perceptron(Classifier):
 class Convolution(Classifier):
     """3x3 convolutions with GELU, the mean over the image, a linear head. Images are [b, height, width, channels]."""
 
-    def segment(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
+    def stage_unit(self, name: str, p: Named, x: Named, batch: Named, observed: Named) -> Named:
         if name == "head":
             mean_bF = x["x"].to(self.master).mean((1, 2)).to(self.compute)
             return self.judged(mean_bF @ p["head.weight"] + p["head.bias"], batch, observed)

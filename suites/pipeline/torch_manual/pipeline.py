@@ -16,8 +16,8 @@ from torch import Tensor
 from conformance.contract.implementation import Declarations
 from conformance.contract.placements import Placements, owned_by
 from conformance.workers.fleet import busiest
-from suites.pipeline.arrangement import RIDING
-from suites.pipeline.timetable import ACTIVATION, SEND, WORK, Event
+from suites.pipeline.layout import PASSTHROUGH
+from suites.pipeline.schedule import ACTIVATION, SEND, WORK, Event
 from suites.pipeline.torch_manual.executor import Executor
 from suites.training.torch.state import Named, dtype_of, name_of
 from suites.training.traffic import Transfer, total
@@ -117,11 +117,11 @@ class Pipeline(Executor):
                 yield replace(self.gradient_transfer(self.pipeline_axis, self.local_elements(name)), kind="permute")
         for number, size in enumerate(self.device_slices, start=1):
             is_last = number == len(self.device_slices)
-            yield from self.messages(rank, size // self.order.microbatches, is_last=is_last)
+            yield from self.messages(rank, size // self.schedule.microbatches, is_last=is_last)
 
     def messages(self, rank: int, rows: int, is_last: bool) -> Iterator[Transfer]:
         """Those of one slice. What is sent when all work of the step is done counts as update."""
-        lane = self.timetable.lanes[rank]
+        lane = self.timed_schedule.lanes[rank]
         after = max(index for index, event in enumerate(lane) if event.kind in WORK) if is_last else len(lane)
         for index, event in enumerate(lane):
             if event.kind == SEND and event.peer != rank:
@@ -136,6 +136,6 @@ class Pipeline(Executor):
         for shape in self.crossing(event).values():
             yield math.prod(shape), name_of(self.compute)
         batch = self.contract.batches(0, 1)[0]
-        for key in RIDING if event.what == ACTIVATION else ():
+        for key in PASSTHROUGH if event.what == ACTIVATION else ():
             if key in batch:
                 yield math.prod(batch[key].shape[1:]), "int64"

@@ -1,4 +1,4 @@
-"""ZB-H1: gradients of weights are put off until there is nothing better to do."""
+"""ZB-H1: weight gradients are deferred until a rank has no other work."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from suites.pipeline.torch_manual import models
 
 
 class Perceptron(models.Perceptron):
-    schedule = "zb-h1"
+    schedule_name = "zb-h1"
 
 
 class Convolution(models.Convolution):
-    schedule = "zb-h1"
+    schedule_name = "zb-h1"
 
 
 class LanguageModel(models.LanguageModel):
-    schedule = "zb-h1"
+    schedule_name = "zb-h1"

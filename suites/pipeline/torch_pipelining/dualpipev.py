@@ -9,9 +9,9 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 
 
 class Schedule(TorchPipelining):
-    """What torch is asked for."""
+    """The options of torch's schedule."""
 
-    schedule = "dualpipev"
+    schedule_name = "dualpipev"
     schedule_class = ScheduleDualPipeV
     chunks = 2
     style = "v"

@@ -9,9 +9,9 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 
 
 class Schedule(TorchPipelining):
-    """What torch is asked for."""
+    """The options of torch's schedule."""
 
-    schedule = "gpipe"
+    schedule_name = "gpipe"
     schedule_class = ScheduleGPipe
     takes_list = False
 

@@ -9,9 +9,9 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 
 
 class Schedule(TorchPipelining):
-    """What torch is asked for."""
+    """The options of torch's schedule."""
 
-    schedule = "interleaved"
+    schedule_name = "interleaved"
     schedule_class = ScheduleInterleaved1F1B
     chunks = 2
 

@@ -1,4 +1,4 @@
-"""Interleaved zero bubble: two chunks on every rank, gradients of weights put off."""
+"""Interleaved zero bubble: two chunks on every rank, weight gradients deferred."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 
 
 class Schedule(TorchPipelining):
-    """What torch is asked for."""
+    """The options of torch's schedule."""
 
-    schedule = "interleaved-zb"
+    schedule_name = "interleaved-zb"
     schedule_class = ScheduleInterleavedZeroBubble
     chunks = 2
 

@@ -9,9 +9,9 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 
 
 class Schedule(TorchPipelining):
-    """What torch is asked for."""
+    """The options of torch's schedule."""
 
-    schedule = "looped-bfs"
+    schedule_name = "looped-bfs"
     schedule_class = ScheduleLoopedBFS
     chunks = 2
 

@@ -9,9 +9,9 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 
 
 class Schedule(TorchPipelining):
-    """What torch is asked for."""
+    """The options of torch's schedule."""
 
-    schedule = "1f1b"
+    schedule_name = "1f1b"
     schedule_class = Schedule1F1B
     takes_list = False
 

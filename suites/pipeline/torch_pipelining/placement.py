@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import ClassVar
 
-from suites.pipeline.arrangement import PipelineArrangement
-from suites.pipeline.timetable import Order
+from suites.pipeline.layout import PipelineLayout
+from suites.pipeline.schedule import Schedule
 
 
-class TorchPlacement(PipelineArrangement):
+class TorchPlacement(PipelineLayout):
     """Law: the holders are those that the schedule itself gives its stages when it is made."""
 
     chunks: ClassVar[int] = 1  # stages of a rank
@@ -23,10 +23,10 @@ class TorchPlacement(PipelineArrangement):
         return tuple(rank for ranks in rounds for rank in ranks)
 
     @cached_property
-    def order(self) -> Order:
-        """Holders and microbatches; what a rank does when is torch's business, so the lanes are empty."""
+    def schedule(self) -> Schedule:
+        """Holders and microbatches; torch decides when a rank does what, so the lanes are empty."""
         microbatches, lanes = self.contract.recipe.microbatches, ((),) * self.ranks
-        return Order(name=self.schedule, holders=self.holders, microbatches=microbatches, lanes=lanes)
+        return Schedule(name=self.schedule_name, holders=self.holders, microbatches=microbatches, lanes=lanes)
 
     def timeline(self) -> None:
         """Not known before torch runs it."""

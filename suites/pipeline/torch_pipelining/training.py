@@ -33,7 +33,7 @@ def as_it_is(loss: Tensor, target: Tensor) -> Tensor:
 
 
 class TorchPipelining(TorchPlacement, Pipeline):
-    """In front of a model that is cut into stages. A class of an implementation names torch's schedule.
+    """A mixin for a model that is cut into stages. A class of an implementation names torch's schedule.
 
     Modules live as long as their implementation. So does a schedule, one for each number of rows in a slice, because
     torch keeps the shapes of its first step.
@@ -80,17 +80,17 @@ class TorchPipelining(TorchPlacement, Pipeline):
         if rows not in self.schedules:
             self.schedules[rows] = self.new_schedule(self.modules)
         args = (batch[entrance(batch)],) if 0 in self.modules else ()
-        target = batch["mask"] if self.order.stages - 1 in self.modules else None  # torch wants one
+        target = batch["mask"] if self.schedule.stages - 1 in self.modules else None  # torch wants one
         self.schedules[rows].step(*args, target=target, return_outputs=False, **batch, **{ROWS: torch.arange(rows)})
 
     def new_schedule(self, modules: Mapping[int, nn.Module]) -> Any:
         """torch's schedule over the stages of this rank, in ascending order. Gradients stay those of the sum."""
-        number, device, group = self.order.stages, torch.device("cpu"), self.axis(self.pipeline_axis).group
+        number, device, group = self.schedule.stages, torch.device("cpu"), self.axis(self.pipeline_axis).group
         stages = [PipelineStage(module, stage, number, device, group=group) for stage, module in modules.items()]
         over = stages if self.takes_list else stages[0]
-        return self.schedule_class(over, self.order.microbatches, loss_fn=as_it_is, scale_grads=False)
+        return self.schedule_class(over, self.schedule.microbatches, loss_fn=as_it_is, scale_grads=False)
 
-    # What is refused, and what is said.
+    # Refusals and declarations.
 
     def place(self, parameters: dict[str, np.ndarray], mesh: DeviceMesh) -> State:
         state = super().place(parameters, mesh)
@@ -117,7 +117,7 @@ class TorchPipelining(TorchPlacement, Pipeline):
         super().require_supported()
 
     def require_microbatches(self, rows: int) -> None:
-        """One slice is for torch to cut, and what comes of microbatches of unequal size is for the run to say.
+        """Torch cuts a single slice itself; what it does with microbatches of unequal size is left to the run.
 
         Of several slices they are refused: torch fails on one rank, and the others wait for it.
         """

@@ -1,4 +1,4 @@
-"""ZBV: two chunks on every rank, laid out as a V, gradients of weights put off."""
+"""ZBV: two chunks on every rank, laid out as a V, weight gradients deferred."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from suites.pipeline.torch_pipelining.training import TorchPipelining
 
 
 class Schedule(TorchPipelining):
-    """What torch is asked for."""
+    """The options of torch's schedule."""
 
-    schedule = "zbv"
+    schedule_name = "zbv"
     schedule_class = ScheduleZBVZeroBubble
     chunks = 2
     style = "v"

@@ -1,5 +1,5 @@
-"""Known bugs of sequence and context parallelism, each a mixin of a few lines put in front of a conforming class.
+"""Known bugs of sequence and context parallelism, each a short mixin that comes before a conforming class in the bases.
 
-As in `suites.tensor.faults`, a mixin calls nothing but methods that the conforming classes of both frameworks have;
-what needs a framework's own words stands in `in_jax` and `in_torch`.
+As in `suites.tensor.faults`, a mixin calls only methods that the conforming classes of both frameworks have;
+mixins written with one framework's API are in `in_jax` and `in_torch`.
 """

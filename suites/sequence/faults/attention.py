@@ -17,7 +17,7 @@ class OwnKeysInBackward(Conforming):
 
 
 class GradientsStayBehind(Conforming):
-    """Keys and values travel, and what a device adds to their gradients stays with it instead of travelling along."""
+    """Keys and values go round the ring, but their gradients stay on each device instead of travelling with them."""
 
     def ring_backward(self, q, block, *rest):
         self.travelling = 0
@@ -35,7 +35,7 @@ class OutputsAveraged(Conforming):
 
 
 class OldOutputNotRescaled(Conforming):
-    """What was merged before keeps its weight when a larger score comes along."""
+    """Earlier partial outputs are not rescaled when a larger score arrives."""
 
     def merge(self, old, new):
         merged, lse = super().merge(old, new)
@@ -46,7 +46,7 @@ class MaskOfLocalIndexes(Conforming):
     """The causal mask counts queries and keys from the first of their own shards, in every step of the ring."""
 
     def visible_block(self, queries, keys):
-        local = (one._replace(positions=one.positions - one.positions[0]) for one in (queries, keys))
+        local = (tokens._replace(positions=tokens.positions - tokens.positions[0]) for tokens in (queries, keys))
         return super().visible_block(*local)
 
 
@@ -57,11 +57,11 @@ class FirstOfNextShardSeen(Conforming):
         seen = super().visible_block(queries, keys)
         follows = keys.positions[None, :] == queries.positions[:, None] + 1
         edge = (keys.positions == keys.positions[0])[None, :] & (queries.positions == queries.positions[-1])[:, None]
-        return seen | ((follows & edge)[None] & (keys.padding > 0)[:, None, :])
+        return seen | ((follows & edge)[None] & (keys.attention_mask > 0)[:, None, :])
 
 
 class DocumentsOfOwnShardOnly(Conforming):
-    """Across shards the boundaries of documents are unknown: everything earlier is seen."""
+    """Across shards document boundaries are ignored: every earlier token is visible."""
 
     def visible_block(self, queries, keys):
         if queries is keys:
@@ -70,10 +70,10 @@ class DocumentsOfOwnShardOnly(Conforming):
 
 
 class PaddingStaysAtHome(Conforming):
-    """Keys travel, and which of them are padding is read off the own shard."""
+    """Keys are sent round the ring, but the attention mask of the local shard is applied to them."""
 
     def visible_block(self, queries, keys):
-        return super().visible_block(queries, keys._replace(padding=queries.padding))
+        return super().visible_block(queries, keys._replace(attention_mask=queries.attention_mask))
 
 
 class RestOfRowUnseen(Conforming):

@@ -1,4 +1,4 @@
-"""Negative controls: unusual, and right."""
+"""Negative controls: unusual but correct programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class PassedTheOtherWay(Conforming):
 
 
 class MergedInOtherOrder(Conforming):
-    """What comes by is merged with what is there instead of the reverse, and the result is weighted once more by 1."""
+    """The arriving partial result is the first operand of the merge instead of the second."""
 
     def merge(self, old, new):
         return super().merge(new, old)
@@ -28,6 +28,6 @@ class SumThenSplit(Conforming):
         return self.split_to_tensor(self.reduce_from_tensor(y), self.token_dim)
 
     def transfers(self):
-        for one in super().transfers():
-            forward = (one.kind, one.phase) == ("reduce_scatter", "forward")
-            yield replace(one, kind="all_reduce") if forward else one
+        for transfer in super().transfers():
+            forward = (transfer.kind, transfer.phase) == ("reduce_scatter", "forward")
+            yield replace(transfer, kind="all_reduce") if forward else transfer

@@ -1,4 +1,4 @@
-"""Faults that need torch's own words."""
+"""Faults written with torch's own API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from suites.tensor.faults import Conforming
 
 
 class ExponentialsUnshifted(Conforming):
-    """The denominator of a block is the sum of the exponentials themselves: right until they overflow."""
+    """The largest score of a block is not subtracted before the exponential: right until it overflows."""
 
     def block_log_sum_exp(self, scores):
         lse = super().block_log_sum_exp(scores)
@@ -57,7 +57,7 @@ class OtherMaskInBackward(Conforming):
 
 
 class GradientNotCollected(Conforming):
-    """The gradient that enters the projections is the one before the all-to-all that should bring it home."""
+    """The gradient of the projections is taken from before the all-to-all that returns it to its rank."""
 
     def tokens_to_heads(self, x):
         return _ExchangeForwards.apply(x, super().tokens_to_heads)

@@ -1,4 +1,4 @@
-"""Losses of divided rows: counted by shard, or scaled with the size of an axis."""
+"""Losses of sharded rows: counted by shard, or scaled with the size of an axis."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MeanOfShardMeans(Conforming):
 
 
 class ZTermMissesContext(Conforming):
-    """Everything is scaled for a mean over the axis; one term of the loss is not scaled back."""
+    """The loss is scaled for a mean over the axis, and one of its terms is not scaled back."""
 
     def token_losses(self, logits, targets):
         entropy, z = super().token_losses(logits, targets)

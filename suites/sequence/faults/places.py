@@ -1,4 +1,4 @@
-"""Where tokens stand: positions, documents, labels and masks of dropout that begin anew on every shard."""
+"""Positions, documents, labels and dropout masks that restart on every shard."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _shifted(positions, local):
 
 
 class RotationRestarts(_FromZero):
-    """Rotary positions start at 0 on every shard: within a shard all is well."""
+    """Rotary positions start at 0 on every shard; within a shard they are right."""
 
     def rotate(self, x):
         return self.locally(super().rotate, x)
@@ -66,8 +66,8 @@ class LabelsShiftedInsideShard(Conforming):
 class StartsCountedPerShard(Conforming):
     """The running count of documents begins anew on every shard."""
 
-    def count_before(self, starts):
-        return starts.cumsum(1)
+    def count_before(self, document_starts):
+        return document_starts.cumsum(1)
 
 
 class RankOfTensorAxis(Conforming):

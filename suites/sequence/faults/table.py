@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.sequence.faults.planting import CUBE, FLAT, LONG, ring, tokens, zigzag
 from suites.sequence.faults.table_context import ATTENTION, PLACES
 from suites.sequence.faults.table_precision import PRECISION
 from suites.sequence.faults.table_tokens import LOSSES, TOKENS
+from suites.sequence.faults.targets import CUBE, FLAT, LONG, ring, tokens, zigzag
 
 CONTROLS = (
     Fault(
@@ -21,7 +21,7 @@ CONTROLS = (
     ),
     Fault(
         id="merged-in-other-order",
-        summary="What is there is merged into what comes by.",
+        summary="The arriving partial result is the first operand of the merge instead of the second.",
         bites="never",
         planted=zigzag("controls:MergedInOtherOrder"),
         contract="sequence/attention_wide",
@@ -43,7 +43,7 @@ CONTROLS = (
 
 FAULTS = TOKENS + LOSSES + ATTENTION + PLACES + PRECISION + CONTROLS
 
-ABSENT = {
+NOT_APPLICABLE = {
     "recurrent-or-conv-state-not-passed-across-shards": "no layer here carries a state along the row",
     "inserted-padding-counted-by-router": "needs a router: for the mixture-of-experts suite",
     "moe-aux-loss-scale-depends-on-topology": "needs a router: for the mixture-of-experts suite",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.sequence.faults.planting import CUBE, LONG, each, ring, ulysses, zigzag
-from suites.tensor.faults.planting import github
+from suites.sequence.faults.targets import CUBE, LONG, each, ring, ulysses, zigzag
+from suites.tensor.faults.targets import github
 
 NOT_ALONE = "goes away when the axis has size 1"
 SEAMS = "wrong only where shards meet"
@@ -54,7 +54,7 @@ ATTENTION = (
     ),
     Fault(
         id="ring-lse-merge-not-rescaled",
-        summary="What was merged before keeps its weight when another block comes along.",
+        summary="Earlier partial outputs are not rescaled when another block arrives.",
         bites="always",
         sources=github("jzhang38/EasyContext#14", "OpenPipe/ART#619"),
         planted=zigzag("attention:OldOutputNotRescaled"),
@@ -124,7 +124,7 @@ ATTENTION = (
     ),
     Fault(
         id="packed-documents-boundaries-per-rank",
-        summary="Across shards the boundaries of documents are unknown.",
+        summary="Document boundaries are ignored across shards.",
         bites="documents that cross shards",
         sources=github("NVIDIA/TransformerEngine#2186", "fla-org/flash-linear-attention#955"),
         planted=ring("attention:DocumentsOfOwnShardOnly"),
@@ -135,7 +135,7 @@ ATTENTION = (
     ),
     Fault(
         id="padding-mask-not-sharded-with-activations",
-        summary="Keys travel, and which of them are padding is read off the own shard.",
+        summary="Keys are sent round the ring, but the attention mask of the local shard is applied to them.",
         bites="padding that differs between shards",
         sources=github("NVIDIA/Megatron-LM#5563"),
         planted=ring("attention:PaddingStaysAtHome"),
@@ -172,7 +172,7 @@ PLACES = (
     Fault(
         id="rope-position-restarts-per-shard",
         summary="Rotary positions start at 0 on every shard.",
-        bites="attention across shards; within a shard all is well",
+        bites="attention across shards; within a shard it is right",
         sources=github("NVIDIA/Megatron-LM#1612", "NVIDIA/Megatron-LM#560", "vllm-project/speculators#871"),
         planted=ring("places:RotationRestarts"),
         contract="sequence/attention",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.sequence.faults.planting import FLAT, LONG, each
+from suites.sequence.faults.targets import FLAT, LONG, each
 
 PRECISION = (
     Fault(
@@ -20,7 +20,7 @@ PRECISION = (
     ),
     Fault(
         id="token-gradients-summed-in-bfloat16",
-        summary="Gradients travel in bfloat16 over the axes of rows and tokens, and nobody said so.",
+        summary="Gradients are reduced in bfloat16 over the axes of rows and tokens without declaring it.",
         bites="products in bfloat16; parts of the row whose gradients cancel",
         planted=each("ring", "ReducedInBfloat16", "suites.data.faults"),
         contract="sequence/opposed",

@@ -1,10 +1,10 @@
-"""The table of faults, first part: tokens over the tensor axis, and losses of divided rows."""
+"""The table of faults, first part: tokens over the tensor axis, and losses of sharded rows."""
 
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.sequence.faults.planting import CUBE, FLAT, each, in_jax, ring, tokens
-from suites.tensor.faults.planting import github
+from suites.sequence.faults.targets import CUBE, FLAT, each, in_jax, ring, tokens
+from suites.tensor.faults.targets import github
 
 PARTIAL, SUMMED_OFTEN = "copies are partial sums", "summed twice"
 
@@ -69,7 +69,7 @@ TOKENS = (
     ),
     Fault(
         id="fix-valid-only-for-one-flag",
-        summary="A sum of gradients that is needed without sequence parallelism is done besides the gather's own.",
+        summary="The gradient sum of plain tensor parallelism is kept although the gather already sums.",
         bites="sequence parallelism on; right with it off",
         sources=github("NVIDIA/Megatron-LM#6839"),
         planted=tokens("tokens:GradientSummedAtBothGates"),

@@ -6,7 +6,7 @@ from suites.tensor.faults import Conforming
 
 
 def _norm(name: str) -> str:
-    """`layers.0.attention_norm.gain` -> `attention_norm`; empty for what is not a norm of the residual stream."""
+    """`layers.0.attention_norm.scale` -> `attention_norm`; empty for what is not a norm of the residual stream."""
     module = name.split(".")[-2]
     return module if module in ("attention_norm", "feedforward_norm", "final_norm") else ""
 
@@ -33,7 +33,7 @@ class AdapterGradientPartial(Conforming):
 
 
 class BiasGradientPartial(Conforming):
-    """A bias that is added to divided tokens keeps the gradient from this rank's tokens."""
+    """A bias that is added to sharded tokens keeps the gradient from this rank's tokens."""
 
     def sum_gradient(self, name, g):
         return self.sum_over_data(g) if name.endswith(".output.bias") else super().sum_gradient(name, g)
@@ -48,7 +48,7 @@ class NormGradientSummedTwice(Conforming):
 
 
 class GradientSummedAtBothGates(Conforming):
-    """What enters a block is gathered, which sums its gradient, and its gradient is summed besides."""
+    """The input of a block is gathered, which already sums its gradient, and the gradient is summed again."""
 
     def enter_block(self, x):
         return self.copy_to_tensor(super().enter_block(x))
@@ -76,7 +76,7 @@ class ScatterGradientSummed(Conforming):
 
 
 class ChunksCountedForwards(Conforming):
-    """After i hops a device takes the chunk at hand for that of the rank i places further: right for two ranks."""
+    """After i hops a device takes the chunk at hand for that of the rank i places further: right for two ranks only."""
 
     def chunk_at_hand(self, step):
         return (self.tensor_rank() + step) % self.tensor_size()

@@ -1,4 +1,4 @@
-"""Tokens divided by annotation: within blocks over the sequence axis, between them over the tensor axis as well.
+"""Tokens sharded by annotation: within blocks over the sequence axis, between them over the tensor axis as well.
 
 No collective is written: the partitioner gathers keys and values for attention, and turns the sums at the end of a
 block into reduce-scatters where it can.
@@ -10,7 +10,7 @@ import jax
 
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements
-from suites.sequence.arrangement import CONTEXT
+from suites.sequence.token_layout import CONTEXT
 from suites.tensor.jax_automatic import attention, feedforward, transformer
 from suites.tensor.jax_automatic.annotations import TensorAnnotations
 

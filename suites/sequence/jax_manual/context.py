@@ -1,4 +1,4 @@
-"""Rows divided over the sequence axis: what a token must learn from the shards of others, whatever attention does.
+"""Rows sharded over the sequence axis: what a token needs from other shards besides attention.
 
 B: rows  S: tokens at hand  T: tokens of all shards
 Gradients and losses are summed over the sequence axis as over the data axis.
@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from suites.sequence.arrangement import CONTEXT
 from suites.sequence.jax_manual.sequence_parallel import SequenceParallel
+from suites.sequence.token_layout import CONTEXT
 from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
@@ -42,12 +42,12 @@ class ContextParallel(SequenceParallel):
         """A document may begin in one shard and go on in the next: its number counts the starts in all before it."""
         if not self.contract.model.documents or self.context_size() == 1:
             return super().documents(batch)  # type: ignore[misc]
-        return self.count_before(batch["starts"].astype(self.master))
+        return self.count_before(batch["document_starts"].astype(self.master))
 
-    def count_before(self, starts_BS: jax.Array) -> jax.Array:
+    def count_before(self, document_starts_BS: jax.Array) -> jax.Array:
         """[B, S]: starts up to each token, counted over the whole row."""
         stored_T = self.token_order()
-        counted_BT = jnp.cumsum(self.gather_row(starts_BS)[:, _places(stored_T)], axis=1)
+        counted_BT = jnp.cumsum(self.gather_row(document_starts_BS)[:, _places(stored_T)], axis=1)
         return counted_BT[:, jnp.maximum(self.block_positions(), 0)]
 
     def targets(self, batch: Named) -> jax.Array:

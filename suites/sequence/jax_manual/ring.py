@@ -23,7 +23,7 @@ from suites.training.traffic import Transfer
 
 
 class LogSumExp(NamedTuple):
-    """log(sum(exp(scores))) [B, K, G, S] as an unevaluated sum: added up, scores in the hundreds would cost digits."""
+    """log(sum(exp(scores))) [B, K, G, S] as an unevaluated sum: adding it up would lose digits of large scores."""
 
     largest: jax.Array  # of the scores; 0 where there are none
     rest: jax.Array  # the log of the sum relative to it; -infinity where there are none
@@ -33,10 +33,10 @@ Partial = tuple[jax.Array, LogSumExp]  # output [B, S, K, G, E] of some blocks, 
 
 
 class Tokens(NamedTuple):
-    """What one must know of the tokens of a block to tell who sees whom. It travels with keys and values."""
+    """Positions, attention mask and documents of the tokens of a block, sent round the ring with keys and values."""
 
     positions: jax.Array  # [T]
-    padding: jax.Array  # [B, T]
+    attention_mask: jax.Array  # [B, T]
     documents: jax.Array | None  # [B, T]
 
 
@@ -57,30 +57,30 @@ class Ring(ContextParallel):
         documents_BS = self.documents(batch)
         own = Tokens(
             self.block_positions(),
-            batch["padding"].astype(self.master),
+            batch["attention_mask"].astype(self.master),
             None if documents_BS is None else documents_BS.astype(jnp.int32),
         )
         q_BSKGE = q_BSHE.reshape(*q_BSHE.shape[:2], k_BTKE.shape[2], -1, q_BSHE.shape[3])
         return _attend(self, q_BSKGE, k_BTKE, v_BTKE, own).reshape(q_BSHE.shape).astype(q_BSHE.dtype)
 
     def ring_forward(self, q_BSKGE: jax.Array, block: Block) -> Partial:
-        """Attention of the queries at hand to every block; what each block adds is merged as it comes by."""
+        """Attention of the queries at hand to every block; the partial result of each block is merged as it arrives."""
         own = block.tokens
-        found = self.block_attention(q_BSKGE, block.k, block.v, self.visible_block(own, own))
+        merged = self.block_attention(q_BSKGE, block.k, block.v, self.visible_block(own, own))
         for _ in range(self.context_size() - 1):
             block = self.pass_on(block)
             visible_BST = self.visible_block(own, block.tokens)
-            found = self.merge(found, self.block_attention(q_BSKGE, block.k, block.v, visible_BST))
-        return found
+            merged = self.merge(merged, self.block_attention(q_BSKGE, block.k, block.v, visible_BST))
+        return merged
 
     def ring_backward(
-        self, q_BSKGE: jax.Array, block: Block, found: Partial, g_BSKGE: jax.Array
+        self, q_BSKGE: jax.Array, block: Block, result: Partial, g_BSKGE: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Gradients of q, k and v. Those of keys and values travel with their block, and come home with the last pass.
+        """Gradients of q, k and v. Those of keys and values travel with their block, and return with the last pass.
 
         Every block's weights are exp(scores - log-sum-exp of the whole row), so no block needs another.
         """
-        own, (out_BSKGE, lse_BKGS) = block.tokens, found
+        own, (out_BSKGE, lse_BKGS) = block.tokens, result
         delta_BKGS = jnp.einsum("bskge,bskge->bkgs", g_BSKGE, out_BSKGE)
         gq_BSKGE = jnp.zeros(q_BSKGE.shape, self.master)
         travelling = (jnp.zeros(block.k.shape, self.master), jnp.zeros(block.v.shape, self.master))
@@ -97,7 +97,7 @@ class Ring(ContextParallel):
         """[B, S, T]: which keys of a block the queries see."""
         documents = None if queries.documents is None else (queries.documents, keys.documents)
         positions = (queries.positions, keys.positions)
-        return layers.visible(*positions, keys.padding, documents, self.contract.model.causal)  # type: ignore[arg-type]
+        return layers.visible(*positions, keys.attention_mask, documents, self.contract.model.causal)  # type: ignore[arg-type]
 
     def block_attention(
         self, q_BSKGE: jax.Array, k_BTKE: jax.Array, v_BTKE: jax.Array, visible_BST: jax.Array
@@ -110,8 +110,8 @@ class Ring(ContextParallel):
 
     def scores(self, q_BSKGE: jax.Array, k_BTKE: jax.Array, visible_BST: jax.Array) -> jax.Array:
         """q k' / sqrt(E) in the master dtype, -infinity where a key is not seen."""
-        found = jnp.einsum("bskge,btke->bkgst", q_BSKGE, k_BTKE, preferred_element_type=self.master)
-        return jnp.where(visible_BST[:, None, None], found / math.sqrt(k_BTKE.shape[3]), -jnp.inf)
+        products = jnp.einsum("bskge,btke->bkgst", q_BSKGE, k_BTKE, preferred_element_type=self.master)
+        return jnp.where(visible_BST[:, None, None], products / math.sqrt(k_BTKE.shape[3]), -jnp.inf)
 
     def block_log_sum_exp(self, scores_BKGST: jax.Array) -> LogSumExp:
         largest_BKGS = jnp.max(scores_BKGST, axis=-1)
@@ -119,7 +119,7 @@ class Ring(ContextParallel):
         return LogSumExp(largest_BKGS, jnp.log(jnp.sum(jnp.exp(scores_BKGST - largest_BKGS[..., None]), axis=-1)))
 
     def weights(self, scores_BKGST: jax.Array, lse_BKGS: LogSumExp) -> jax.Array:
-        """The softmax: exp(scores - log-sum-exp), exactly zero where there is nothing to see."""
+        """The softmax: exp(scores - log-sum-exp), exactly zero where a query sees no key."""
         rest_BKGS = jnp.where(jnp.isfinite(lse_BKGS.rest), lse_BKGS.rest, 0)
         return jnp.exp(scores_BKGST - lse_BKGS.largest[..., None] - rest_BKGS[..., None])
 
@@ -129,11 +129,11 @@ class Ring(ContextParallel):
         return self.rescale(*old, lse_BKGS) + self.rescale(*new, lse_BKGS), lse_BKGS
 
     def merge_log_sum_exp(self, old: LogSumExp, new: LogSumExp) -> LogSumExp:
-        """Relative to the larger of the two largest scores; a side that saw nothing counts for nothing."""
-        seen = [jnp.where(jnp.isfinite(one.rest), one.largest, -jnp.inf) for one in (old, new)]
+        """Relative to the larger of the two largest scores; a side without visible keys contributes nothing."""
+        seen = [jnp.where(jnp.isfinite(part.rest), part.largest, -jnp.inf) for part in (old, new)]
         largest_BKGS = jnp.maximum(*seen)
         largest_BKGS = jnp.where(jnp.isfinite(largest_BKGS), largest_BKGS, 0)
-        parts = (one.largest - largest_BKGS + one.rest for one in (old, new))
+        parts = (part.largest - largest_BKGS + part.rest for part in (old, new))
         return LogSumExp(largest_BKGS, jnp.logaddexp(*parts))
 
     def rescale(self, out_BSKGE: jax.Array, part: LogSumExp, whole: LogSumExp) -> jax.Array:
@@ -172,7 +172,7 @@ class Ring(ContextParallel):
         if self.context_size() == 1 or not self.attentions():
             return
         hops, model = self.context_size() - 1, self.contract.model
-        key = max(model.kv_heads // self.tensor_size(), 1) * model.head_size
+        key = max(model.num_kv_heads // self.tensor_size(), 1) * model.head_size
         for phase in (*self.attention_phases(), "backward"):
             calls = hops * self.attentions()
             yield self.each_row("permute", phase, key, self.compute, 2 * calls)
@@ -190,14 +190,14 @@ def _attend(ring: Ring, q: jax.Array, k: jax.Array, v: jax.Array, own: Tokens) -
 
 
 def _attend_forward(ring: Ring, q: jax.Array, k: jax.Array, v: jax.Array, own: Tokens) -> tuple[jax.Array, tuple]:
-    found = ring.ring_forward(q, Block(k, v, own))
-    return found[0], (q, Block(k, v, own), found)
+    result = ring.ring_forward(q, Block(k, v, own))
+    return result[0], (q, Block(k, v, own), result)
 
 
 def _attend_backward(ring: Ring, saved: tuple, g: jax.Array) -> tuple:
-    q, block, found = saved
-    gradients = ring.ring_backward(q, block, found, g)
-    return *(one.astype(q.dtype) for one in gradients), None
+    q, block, result = saved
+    gradients = ring.ring_backward(q, block, result, g)
+    return *(gradient.astype(q.dtype) for gradient in gradients), None
 
 
 _attend.defvjp(_attend_forward, _attend_backward)

@@ -26,7 +26,7 @@ class RingMatmul(SequenceParallel):
     """Law: y = gather(x) w; the gradient of x is reduce-scatter(g w'), that of w is gather(x)' g."""
 
     def enter_block(self, x: jax.Array) -> jax.Array:
-        """Nothing yet: each product gathers for itself."""
+        """No gather here: each product gathers its own tokens."""
         return x
 
     def column_linear(self, x: jax.Array, name: str, p: Named) -> jax.Array:
@@ -58,11 +58,11 @@ class RingMatmul(SequenceParallel):
 
     def ring_token_gradient(self, x: jax.Array, w: jax.Array, g: jax.Array) -> jax.Array:
         """The sum for every device's tokens goes round to its owner, and each device adds its part on the way."""
-        found = jnp.zeros_like(x)
+        gradient = jnp.zeros_like(x)
         for step in range(self.tensor_size()):
-            found = self.hand_on(found) if step else found
-            found = found + self.take(g, self.chunk_at_hand(step + 1), x) @ w.T
-        return found
+            gradient = self.hand_on(gradient) if step else gradient
+            gradient = gradient + self.take(g, self.chunk_at_hand(step + 1), x) @ w.T
+        return gradient
 
     def hand_on(self, x: jax.Array) -> jax.Array:
         """To the next device of the tensor axis, from the last to the first."""

@@ -1,4 +1,4 @@
-"""Tensor parallelism whose residual stream is divided along its tokens.
+"""Tensor parallelism whose residual stream is sharded along its tokens.
 
 Between blocks every device of the tensor axis holds its part of the tokens; norms, dropout and residual sums run there.
 A block is entered by a gather and left by a reduce-scatter, which together move as much as one all-reduce. What is
@@ -16,19 +16,19 @@ import jax
 import jax.numpy as jnp
 
 from conformance.contract.placements import Placements
-from suites.sequence.arrangement import Positions, TokenArrangement
 from suites.sequence.jax_manual.collectives import gather_along, scatter_along
+from suites.sequence.token_layout import Positions, TokenLayout
 from suites.tensor.jax_manual import attention, feedforward, linear, transformer
 from suites.tensor.jax_manual.collectives import TensorParallel
 from suites.training.jax.state import Named
-from suites.training.stored import OBSERVED
+from suites.training.state_layout import OBSERVED
 from suites.training.traffic import Transfer
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss
 
 
-class SequenceParallel(TokenArrangement, TensorParallel):
-    """Enter by a gather along tokens, leave by a reduce-scatter. Put it in front of a class of tensor parallelism."""
+class SequenceParallel(TokenLayout, TensorParallel):
+    """Enter by a gather along tokens, leave by a reduce-scatter. A mixin for the classes of tensor parallelism."""
 
     def enter_block(self, x: jax.Array) -> jax.Array:
         return self.gather_tokens(x)
@@ -45,7 +45,7 @@ class SequenceParallel(TokenArrangement, TensorParallel):
         return scatter_along(y, self.tensor_axis, self.token_dim) if self.tensor_size() > 1 else y
 
     def is_partial(self, name: str) -> bool:
-        """Whatever is replicated over the axis meets other tokens, or other heads, on each device."""
+        """Replicated parameters are applied to other tokens or heads on each device, so their gradients are partial."""
         return self.tensor_size() > 1 and self.tensor_axis not in self.placements(name)
 
     # Where tokens stand.
@@ -80,7 +80,7 @@ class SequenceParallel(TokenArrangement, TensorParallel):
         return {}
 
     def positions(self, name: str) -> Positions:
-        """Observations are in the order of the stream, unless they are divided otherwise."""
+        """Observations are in the order of the stream, unless they are sharded otherwise."""
         return self.stream_order() if name.startswith(OBSERVED) else super().positions(name)
 
     def require_supported(self) -> None:
@@ -115,13 +115,14 @@ class SequenceParallel(TokenArrangement, TensorParallel):
 
     def transfers(self) -> Iterator[Transfer]:
         """Sums of activations become reduce-scatters and gathers; statistics, of one number per token, stay sums."""
-        for one in super().transfers():
-            if one.phase == "update" or one.kind != "all_reduce" or one.elements <= self.tokens_per_slice:
-                yield one
+        for transfer in super().transfers():
+            of_activations = transfer.kind == "all_reduce" and transfer.elements > self.tokens_per_slice
+            if transfer.phase == "update" or not of_activations:
+                yield transfer
             else:
-                yield replace(one, kind="reduce_scatter")
-                if one.phase == "forward":
-                    yield replace(one, kind="all_gather", phase="backward")
+                yield replace(transfer, kind="reduce_scatter")
+                if transfer.phase == "forward":
+                    yield replace(transfer, kind="all_gather", phase="backward")
         yield self.each_token("all_gather", "forward", self.contract.model.hidden, self.entered())
         again = self.entered_again() if self.recomputes else 0
         yield self.each_token("all_gather", "backward", self.contract.model.hidden, again)
@@ -137,7 +138,7 @@ class QuadraticSums(SequenceParallel):
 
 
 class ColumnLinear(SequenceParallel, linear.ColumnLinear):
-    """Tokens are gathered, features are divided, and features are gathered: what comes out is whole everywhere."""
+    """Tokens are gathered, features are sharded, and features are gathered: what comes out is whole everywhere."""
 
     def is_tokenwise(self, key: str) -> bool:
         return key == "inputs"

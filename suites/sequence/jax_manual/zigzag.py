@@ -9,13 +9,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from suites.sequence.arrangement import ZigzagOrder
 from suites.sequence.jax_manual import sequence_parallel
 from suites.sequence.jax_manual.ring import Ring
+from suites.sequence.token_layout import ZigzagOrder
 
 
 class Zigzag(ZigzagOrder, Ring):
-    """The ring knows who sees whom by position, so that only the order of the tokens is another."""
+    """The ring masks by position, so that only the order of the tokens differs."""
 
     def first_of_next(self, first_BC: jax.Array) -> jax.Array:
         """Behind the early chunk of a device comes that of the next one, behind the late chunk that of the one before.

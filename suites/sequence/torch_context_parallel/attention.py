@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from conformance.contract.implementation import Declarations, Unsupported
 from conformance.contract.placements import Placements
-from suites.sequence.arrangement import CONTEXT, Positions, ZigzagOrder
+from suites.sequence.token_layout import CONTEXT, Positions, ZigzagOrder
 from suites.tensor.torch_manual import attention
 from suites.training.torch import layers
 from suites.training.torch.state import Named, State
@@ -32,24 +32,24 @@ from suites.training.traffic import Transfer
 
 
 class Attention(ZigzagOrder, attention.Attention):
-    """Whole rows arrive on every rank of the sequence axis; within a slice of the batch torch has divided them."""
+    """Whole rows arrive on every rank of the sequence axis; within a slice of the batch torch has sharded them."""
 
     token_axes = CONTEXT
 
     def place(self, parameters: dict[str, np.ndarray], mesh: DeviceMesh) -> State:
         state = super().place(parameters, mesh)
-        if self.is_divided and self.contract.model.causal:
+        if self.is_sharded and self.contract.model.causal:
             self.require_causal()
         return state
 
     def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
-        """Forward and backward run where the rows are divided; a mask is about whole rows and is made before."""
-        divided = {key: value.clone() for key, value in batch.items()}
-        with self.divided([value for value in divided.values() if value.dim() > 1]):
-            return super().slice_gradients(parameters, divided | self.mask(batch))
+        """Forward and backward run where the rows are sharded; a mask is about whole rows and is made before."""
+        sharded = {key: value.clone() for key, value in batch.items()}
+        with self.sharded([value for value in sharded.values() if value.dim() > 1]):
+            return super().slice_gradients(parameters, sharded | self.mask(batch))
 
     def attend(self, q_BSHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor, batch: Named) -> Tensor:
-        if not self.is_divided:
+        if not self.is_sharded:
             return super().attend(q_BSHE, k_BSKE, v_BSKE, batch)
         q_BHSE, k_BKSE, v_BKSE = (x.transpose(1, 2) for x in (q_BSHE, k_BSKE, v_BSKE))
         mixed_BHSE = self.scaled_dot_product(q_BHSE, k_BKSE, v_BKSE, batch.get("visible"))
@@ -71,18 +71,18 @@ class Attention(ZigzagOrder, attention.Attention):
 
     def mask(self, batch: Named) -> Named:
         """[B, 1, S, T] whom this rank's tokens see, where the rows have padding or documents."""
-        model, padding_BT = self.contract.model, batch["padding"]
-        if not self.is_divided or (padding_BT.all() and not model.documents):
+        model, attention_mask_BT = self.contract.model, batch["attention_mask"]
+        if not self.is_sharded or (attention_mask_BT.all() and not model.documents):
             return {}
-        starts_BT = batch["starts"].cumsum(1) if model.documents else None
+        document_starts_BT = batch["document_starts"].cumsum(1) if model.documents else None
         own_S, whole_T = self.block_positions(), torch.arange(self.row_length)
-        documents = None if starts_BT is None else (starts_BT[:, own_S], starts_BT)
-        return {"visible": layers.visible(own_S, whole_T, padding_BT, documents, model.causal)[:, None]}
+        documents = None if document_starts_BT is None else (document_starts_BT[:, own_S], document_starts_BT)
+        return {"visible": layers.visible(own_S, whole_T, attention_mask_BT, documents, model.causal)[:, None]}
 
     # How torch divides rows.
 
     @property
-    def is_divided(self) -> bool:
+    def is_sharded(self) -> bool:
         return self.context_size() > 1
 
     def chunks(self) -> int:
@@ -94,9 +94,9 @@ class Attention(ZigzagOrder, attention.Attention):
         return super().token_order() if self.chunks() > 1 else np.arange(self.row_length)
 
     @contextmanager
-    def divided(self, rows: list[Tensor], dim: int = 1) -> Iterator[None]:
+    def sharded(self, rows: list[Tensor], dim: int = 1) -> Iterator[None]:
         """Inside, tensors hold this rank's tokens along a dim; balanced or not, of which torch has no public switch."""
-        if not self.is_divided:
+        if not self.is_sharded:
             yield
             return
         before, _cp_options.enable_load_balance = _cp_options.enable_load_balance, self.contract.model.causal
@@ -121,10 +121,10 @@ class Attention(ZigzagOrder, attention.Attention):
             )
 
     def require_causal(self) -> None:
-        """Ask torch itself, with a small example: what it says depends on the device."""
+        """Runs a small example, since torch's support depends on the device."""
         size = self.context_size()
         x = torch.zeros(1, 1, 2 * size, 8, dtype=self.compute, device=self.device_mesh.device_type)
-        with self.divided([x], dim=2):
+        with self.sharded([x], dim=2):
             self.scaled_dot_product(x, x, x, None)
 
     # Where tokens lie.
@@ -136,7 +136,7 @@ class Attention(ZigzagOrder, attention.Attention):
         return dict.fromkeys(self.row_axes, "S(0)")
 
     def input_placements(self, key: str) -> Placements:
-        """Where torch has put it by then."""
+        """The placements that torch's context_parallel gives it."""
         return self.row_placements()
 
     def input_positions(self, key: str) -> Positions:
@@ -161,7 +161,7 @@ class Attention(ZigzagOrder, attention.Attention):
         yield from super().transfers()
         model = self.contract.model
         row = self.slice_tokens * self.context_size()
-        elements = row * max(model.kv_heads // self.tensor_size(), 1) * model.head_size
+        elements = row * max(model.num_kv_heads // self.tensor_size(), 1) * model.head_size
         for phase in ("forward", "backward"):
             yield self.slice_transfer("sequence", "all_gather", phase, elements, self.master, calls=2)
         yield self.slice_transfer("sequence", "reduce_scatter", "backward", elements, self.compute, calls=2)

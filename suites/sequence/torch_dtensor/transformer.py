@@ -1,4 +1,4 @@
-"""The models of tensor parallelism by DTensor, their residual stream divided along its tokens.
+"""The models of tensor parallelism by DTensor, their residual stream sharded along its tokens.
 
 What was replicated between blocks is Shard(1) now: DTensor gathers where a block is entered and reduce-scatters where
 it is left; norms are of torch's style `SequenceParallel`. Tokens that do not divide are padded, as in the explicit
@@ -14,24 +14,24 @@ from typing import ClassVar
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial, Placement, Shard
 from torch.distributed.tensor.parallel import ParallelStyle
-from torch.distributed.tensor.parallel import SequenceParallel as DividedTokens
+from torch.distributed.tensor.parallel import SequenceParallel as ShardedTokens
 
 from conformance.contract.placements import Placements
-from suites.sequence.arrangement import Positions
+from suites.sequence.token_layout import Positions
 from suites.sequence.torch_manual.stream import StreamTokens
 from suites.tensor.torch_dtensor import attention, feedforward, transformer
-from suites.tensor.torch_dtensor.division import TensorByDTensor
+from suites.tensor.torch_dtensor.sharding import TensorByDTensor
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 
 class SequenceParallel(StreamTokens, TensorByDTensor):
-    """Put it in front of a class of tensor parallelism by DTensor."""
+    """A mixin for the classes of tensor parallelism by DTensor."""
 
     stream: ClassVar[Placement] = Shard(1)
 
     def norm_plan(self, path: str) -> Mapping[str, ParallelStyle]:
-        return {path: DividedTokens(use_local_output=True)}
+        return {path: ShardedTokens(use_local_output=True)}
 
     def quadratic(self, y: Tensor, batch: Named) -> tuple[Tensor, Tensor]:
         """Of the tokens of all ranks."""
@@ -64,7 +64,7 @@ class SequenceParallel(StreamTokens, TensorByDTensor):
         yield self.hidden_transfer("reduce_scatter", "backward", calls)
 
     def transfers(self) -> Iterator[Transfer]:
-        """Gradients of what is applied to divided tokens are summed in the backward pass of each slice."""
+        """Gradients of what is applied to sharded tokens are summed in the backward pass of each slice."""
         yield from super().transfers()
         for name, shape in self.contract.shapes.items():
             if name.split(".")[-2] in ("attention_norm", "feedforward_norm", "final_norm", "adapter_out"):
@@ -81,7 +81,7 @@ class QuadraticSums(SequenceParallel):
 
 class FeedForward(QuadraticSums, feedforward.FeedForward):
     def feedforward_plan(self, path: str) -> Mapping[str, ParallelStyle]:
-        adapter = {f"{path}.adapter_out": DividedTokens(use_local_output=True)} if self.contract.model.adapter else {}
+        adapter = {f"{path}.adapter_out": ShardedTokens(use_local_output=True)} if self.contract.model.adapter else {}
         return {**super().feedforward_plan(path), **adapter}
 
     def transfers(self) -> Iterator[Transfer]:

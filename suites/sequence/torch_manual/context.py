@@ -1,4 +1,4 @@
-"""Rows divided over the sequence axis: what a token must learn from the shards of others, whatever attention does.
+"""Rows sharded over the sequence axis: what a token needs from other shards besides attention.
 
 B: rows  S: tokens at hand  T: tokens of all shards  C: runs of tokens at hand
 Gradients and losses are summed over the sequence axis as over the data axis.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from suites.sequence.arrangement import CONTEXT
+from suites.sequence.token_layout import CONTEXT
 from suites.sequence.torch_manual.sequence_parallel import SequenceParallel
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
@@ -42,11 +42,11 @@ class ContextParallel(SequenceParallel):
         """A document may begin in one shard and go on in the next: its number counts the starts in all before it."""
         if not self.contract.model.documents or self.context_size() == 1:
             return super().documents(batch)  # type: ignore[misc]
-        return self.count_before(batch["starts"])
+        return self.count_before(batch["document_starts"])
 
-    def count_before(self, starts_BS: Tensor) -> Tensor:
+    def count_before(self, document_starts_BS: Tensor) -> Tensor:
         """[B, S]: starts up to each token, counted over the whole row."""
-        counted_BT = self.gather_row(starts_BS)[:, _places(self.token_order())].cumsum(1)
+        counted_BT = self.gather_row(document_starts_BS)[:, _places(self.token_order())].cumsum(1)
         return counted_BT[:, self.block_positions().clamp(min=0)]
 
     def targets(self, batch: Named) -> Tensor:

@@ -22,7 +22,7 @@ from suites.training.traffic import Transfer
 
 
 class LogSumExp(NamedTuple):
-    """log(sum(exp(scores))) [B, K, G, S] as an unevaluated sum: added up, scores in the hundreds would cost digits."""
+    """log(sum(exp(scores))) [B, K, G, S] as an unevaluated sum: adding it up would lose digits of large scores."""
 
     largest: Tensor  # of the scores; 0 where there are none
     rest: Tensor  # the log of the sum relative to it; -infinity where there are none
@@ -32,10 +32,10 @@ Partial = tuple[Tensor, LogSumExp]  # output [B, S, K, G, E] of some blocks, in 
 
 
 class Tokens(NamedTuple):
-    """What one must know of the tokens of a block to tell who sees whom. It travels with keys and values."""
+    """Positions, attention mask and documents of the tokens of a block, sent round the ring with keys and values."""
 
     positions: Tensor  # [T]
-    padding: Tensor  # [B, T]
+    attention_mask: Tensor  # [B, T]
     documents: Tensor | None  # [B, T]
 
 
@@ -55,29 +55,29 @@ class Ring(ContextParallel):
             return super().attend(q_BSHE, k_BTKE, v_BTKE, batch)  # type: ignore[misc]
         documents_BS = self.documents(batch)
         documents_BS = None if documents_BS is None else documents_BS.int()
-        own = Tokens(self.block_positions().int(), batch["padding"], documents_BS)
+        own = Tokens(self.block_positions().int(), batch["attention_mask"], documents_BS)
         q_BSKGE = q_BSHE.unflatten(2, (k_BTKE.shape[2], -1))
         out_BSKGE = RingAttention.apply(self, q_BSKGE, k_BTKE, v_BTKE, own)
         return out_BSKGE.flatten(2, 3).to(q_BSHE.dtype)
 
     def ring_forward(self, q_BSKGE: Tensor, block: Block) -> Partial:
-        """Attention of the queries at hand to every block; what each block adds is merged as it comes by."""
+        """Attention of the queries at hand to every block; the partial result of each block is merged as it arrives."""
         own = block.tokens
-        found = self.block_attention(q_BSKGE, block.k, block.v, self.visible_block(own, own))
+        merged = self.block_attention(q_BSKGE, block.k, block.v, self.visible_block(own, own))
         for _ in range(self.context_size() - 1):
             block = self.pass_on(block)
             visible_BST = self.visible_block(own, block.tokens)
-            found = self.merge(found, self.block_attention(q_BSKGE, block.k, block.v, visible_BST))
-        return found
+            merged = self.merge(merged, self.block_attention(q_BSKGE, block.k, block.v, visible_BST))
+        return merged
 
     def ring_backward(
-        self, q_BSKGE: Tensor, block: Block, found: Partial, g_BSKGE: Tensor
+        self, q_BSKGE: Tensor, block: Block, result: Partial, g_BSKGE: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of q, k and v. Those of keys and values travel with their block, and come home with the last pass.
+        """Gradients of q, k and v. Those of keys and values travel with their block, and return with the last pass.
 
         Every block's weights are exp(scores - log-sum-exp of the whole row), so no block needs another.
         """
-        own, (out_BSKGE, lse_BKGS) = block.tokens, found
+        own, (out_BSKGE, lse_BKGS) = block.tokens, result
         delta_BKGS = torch.einsum("bskge,bskge->bkgs", g_BSKGE, out_BSKGE)
         gq_BSKGE = q_BSKGE.new_zeros(q_BSKGE.shape, dtype=self.master)
         gk_BTKE, gv_BTKE = (x.new_zeros(x.shape, dtype=self.master) for x in (block.k, block.v))
@@ -96,7 +96,7 @@ class Ring(ContextParallel):
         if queries.documents is not None and keys.documents is not None:
             documents = (queries.documents, keys.documents)
         positions = (queries.positions, keys.positions)
-        return layers.visible(*positions, keys.padding, documents, self.contract.model.causal)
+        return layers.visible(*positions, keys.attention_mask, documents, self.contract.model.causal)
 
     def block_attention(self, q_BSKGE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, visible_BST: Tensor) -> Partial:
         """Attention to one block by itself; a query that sees none of it gets zeros, and a log-sum-exp of -infinity."""
@@ -107,8 +107,8 @@ class Ring(ContextParallel):
 
     def scores(self, q_BSKGE: Tensor, k_BTKE: Tensor, visible_BST: Tensor) -> Tensor:
         """q k' / sqrt(E) in the master dtype, -infinity where a key is not seen."""
-        found = torch.einsum("bskge,btke->bkgst", q_BSKGE.to(self.master), k_BTKE.to(self.master))
-        return (found / math.sqrt(k_BTKE.shape[3])).masked_fill(~visible_BST[:, None, None], -math.inf)
+        products = torch.einsum("bskge,btke->bkgst", q_BSKGE.to(self.master), k_BTKE.to(self.master))
+        return (products / math.sqrt(k_BTKE.shape[3])).masked_fill(~visible_BST[:, None, None], -math.inf)
 
     def block_log_sum_exp(self, scores_BKGST: Tensor) -> LogSumExp:
         largest_BKGS = scores_BKGST.amax(-1)
@@ -116,7 +116,7 @@ class Ring(ContextParallel):
         return LogSumExp(largest_BKGS, (scores_BKGST - largest_BKGS[..., None]).exp().sum(-1).log())
 
     def weights(self, scores_BKGST: Tensor, lse_BKGS: LogSumExp) -> Tensor:
-        """The softmax: exp(scores - log-sum-exp), exactly zero where there is nothing to see."""
+        """The softmax: exp(scores - log-sum-exp), exactly zero where a query sees no key."""
         rest_BKGS = lse_BKGS.rest.where(lse_BKGS.rest.isfinite(), 0)
         return (scores_BKGST - lse_BKGS.largest[..., None] - rest_BKGS[..., None]).exp()
 
@@ -126,11 +126,11 @@ class Ring(ContextParallel):
         return self.rescale(*old, lse_BKGS) + self.rescale(*new, lse_BKGS), lse_BKGS
 
     def merge_log_sum_exp(self, old: LogSumExp, new: LogSumExp) -> LogSumExp:
-        """Relative to the larger of the two largest scores; a side that saw nothing counts for nothing."""
-        seen = [one.largest.where(one.rest.isfinite(), -math.inf) for one in (old, new)]
+        """Relative to the larger of the two largest scores; a side without visible keys contributes nothing."""
+        seen = [part.largest.where(part.rest.isfinite(), -math.inf) for part in (old, new)]
         largest_BKGS = torch.maximum(*seen)
         largest_BKGS = largest_BKGS.where(largest_BKGS.isfinite(), 0)
-        parts = (one.largest - largest_BKGS + one.rest for one in (old, new))
+        parts = (part.largest - largest_BKGS + part.rest for part in (old, new))
         return LogSumExp(largest_BKGS, torch.logaddexp(*parts))
 
     def rescale(self, out_BSKGE: Tensor, part: LogSumExp, whole: LogSumExp) -> Tensor:
@@ -167,17 +167,17 @@ class Ring(ContextParallel):
         yield from super().transfers()
         if self.context_size() == 1 or not self.attentions():
             return
-        key = max(self.contract.model.kv_heads // self.tensor_size(), 1) * self.contract.model.head_size
+        key = max(self.contract.model.num_kv_heads // self.tensor_size(), 1) * self.contract.model.head_size
         for phase in (*self.attention_phases(), "backward"):
             yield from self.round_transfers(phase, key)
-        calls = 2 * self.context_size() * self.attentions()  # gradients of keys and of values, all the way home
+        calls = 2 * self.context_size() * self.attentions()  # gradients of keys and of values, back to their rank
         yield self.each_row("permute", "backward", key, self.master, calls)
 
     def round_transfers(self, phase: str, key: int) -> Iterator[Transfer]:
         """One way of all blocks round the ring."""
         calls = (self.context_size() - 1) * self.attentions()
         yield self.each_row("permute", phase, key, self.compute, 2 * calls)
-        yield self.each_row("permute", phase, 1, self.master, calls)  # padding
+        yield self.each_row("permute", phase, 1, self.master, calls)  # attention mask
         if self.contract.model.documents:
             yield self.each_row("permute", phase, 1, torch.int32, calls)
         tokens = self.chunks() * self.chunk_width()
@@ -196,8 +196,8 @@ class RingAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[None, Tensor, Tensor, Tensor, None]:  # type: ignore[override]
-        q, k, v, positions, padding, documents, out, *lse = ctx.saved_tensors
-        block = Block(k, v, Tokens(positions, padding, documents))
+        q, k, v, positions, attention_mask, documents, out, *lse = ctx.saved_tensors
+        block = Block(k, v, Tokens(positions, attention_mask, documents))
         gradients = ctx.ring.ring_backward(q, block, (out, LogSumExp(*lse)), g)
         gq, gk, gv = (gradient.to(q.dtype) for gradient in gradients)
         return None, gq, gk, gv, None

@@ -1,4 +1,4 @@
-"""Tensor parallelism whose residual stream is divided along its tokens.
+"""Tensor parallelism whose residual stream is sharded along its tokens.
 
 Between blocks every rank of the tensor axis holds its part of the tokens; norms, dropout and residual sums run there.
 A block is entered by a gather and left by a reduce-scatter, which together move as much as one all-reduce. What is
@@ -14,18 +14,18 @@ from dataclasses import replace
 from torch import Tensor
 
 from conformance.contract.placements import Placements
-from suites.sequence.arrangement import Positions
+from suites.sequence.token_layout import Positions
 from suites.sequence.torch_manual.collectives import GatherAlong, ScatterAlong
 from suites.sequence.torch_manual.stream import StreamTokens
 from suites.tensor.torch_manual import attention, feedforward, linear, transformer
 from suites.tensor.torch_manual.collectives import TensorParallel
-from suites.training.stored import OBSERVED
+from suites.training.state_layout import OBSERVED
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 
 class SequenceParallel(StreamTokens, TensorParallel):
-    """Enter by a gather along tokens, leave by a reduce-scatter. Put it in front of a class of tensor parallelism."""
+    """Enter by a gather along tokens, leave by a reduce-scatter. A mixin for the classes of tensor parallelism."""
 
     def enter_block(self, x: Tensor) -> Tensor:
         return self.gather_tokens(x)
@@ -42,7 +42,7 @@ class SequenceParallel(StreamTokens, TensorParallel):
         return ScatterAlong.apply(y, self.axis(self.tensor_axis), self.token_dim) if self.tensor_size() > 1 else y
 
     def is_partial(self, name: str) -> bool:
-        """Whatever is replicated over the axis meets other tokens, or other heads, on each rank."""
+        """Replicated parameters are applied to other tokens or heads on each rank, so their gradients are partial."""
         return self.tensor_size() > 1 and self.tensor_axis not in self.placements(name)
 
     def require_supported(self) -> None:
@@ -70,13 +70,14 @@ class SequenceParallel(StreamTokens, TensorParallel):
 
     def transfers(self) -> Iterator[Transfer]:
         """Sums of activations become reduce-scatters and gathers; statistics, of one number per token, stay sums."""
-        for one in super().transfers():
-            if one.phase == "update" or one.kind != "all_reduce" or one.elements <= self.slice_tokens:
-                yield one
+        for transfer in super().transfers():
+            of_activations = transfer.kind == "all_reduce" and transfer.elements > self.slice_tokens
+            if transfer.phase == "update" or not of_activations:
+                yield transfer
             else:
-                yield replace(one, kind="reduce_scatter")
-                if one.phase == "forward":
-                    yield replace(one, kind="all_gather", phase="backward")
+                yield replace(transfer, kind="reduce_scatter")
+                if transfer.phase == "forward":
+                    yield replace(transfer, kind="all_gather", phase="backward")
         entered = {"forward": self.entered(), "backward": self.entered_again() if self.recomputes else 0}
         for phase, calls in entered.items():
             elements = self.slice_tokens * self.contract.model.hidden
@@ -92,7 +93,7 @@ class QuadraticSums(SequenceParallel):
 
 
 class ColumnLinear(SequenceParallel, linear.ColumnLinear):
-    """Tokens are gathered, features are divided, and features are gathered: what comes out is whole everywhere."""
+    """Tokens are gathered, features are sharded, and features are gathered: what comes out is whole everywhere."""
 
     def is_tokenwise(self, key: str) -> bool:
         return key == "inputs"

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from conformance.contract.placements import Placements
-from suites.sequence.arrangement import Positions, TokenArrangement
-from suites.training.stored import OBSERVED
+from suites.sequence.token_layout import Positions, TokenLayout
+from suites.training.state_layout import OBSERVED
 from suites.training.torch.state import TorchTraining
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss
 
 
-class StreamTokens(TokenArrangement, TorchTraining):
-    """The stream is divided over the tensor axis, whatever carries tokens into blocks and out of them."""
+class StreamTokens(TokenLayout, TorchTraining):
+    """The stream is sharded over the tensor axis, whatever carries tokens into blocks and out of them."""
 
     def axis_rank(self, axis: str) -> int:
         """This rank's place along a mesh axis."""
@@ -55,7 +55,7 @@ class StreamTokens(TokenArrangement, TorchTraining):
         return {}
 
     def positions(self, name: str) -> Positions:
-        """Observations are in the order of the stream, unless they are divided otherwise."""
+        """Observations are in the order of the stream, unless they are sharded otherwise."""
         return self.stream_order() if name.startswith(OBSERVED) else dict(super().positions(name))
 
     @cached_property

@@ -46,37 +46,37 @@ class Ulysses(ContextParallel):
 
     def repeats(self) -> int:
         """The fewest copies of each key head with which the heads divide over the axis."""
-        heads = max(self.contract.model.kv_heads // self.tensor_size(), 1)
+        heads = max(self.contract.model.num_kv_heads // self.tensor_size(), 1)
         return math.lcm(heads, self.context_size()) // heads
 
     def visible(self, batch: Named) -> Tensor:
         """[B, T, T]: whom each token of the whole row sees, all in the order of shards."""
         if self.context_size() == 1:
             return super().visible(batch)  # type: ignore[misc]
-        padding_BT, documents_BS = self.gather_row(batch["padding"]), self.documents(batch)
+        attention_mask_BT, documents_BS = self.gather_row(batch["attention_mask"]), self.documents(batch)
         documents_BT = None if documents_BS is None else self.gather_row(documents_BS)
         documents = None if documents_BT is None else (documents_BT, documents_BT)
         positions_T = torch.from_numpy(self.token_order())
-        return layers.visible(positions_T, positions_T, padding_BT, documents, self.contract.model.causal)
+        return layers.visible(positions_T, positions_T, attention_mask_BT, documents, self.contract.model.causal)
 
     def require_supported(self) -> None:
         super().require_supported()
         size, model = self.context_size(), self.contract.model
-        heads = model.heads // self.tensor_size()
-        group = heads // max(model.kv_heads // self.tensor_size(), 1) if heads else 1
+        heads = model.num_heads // self.tensor_size()
+        group = heads // max(model.num_kv_heads // self.tensor_size(), 1) if heads else 1
         if heads % size:
             raise Unsupported(f"{heads} heads of a device cannot be divided over {size} devices of the sequence axis.")
         if group % self.repeats():
-            raise Unsupported(f"{model.kv_heads} key heads cannot be repeated evenly over {size} devices.")
+            raise Unsupported(f"{model.num_kv_heads} key heads cannot be repeated evenly over {size} devices.")
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         if self.context_size() == 1:
             return
         model, calls = self.contract.model, self.attentions()
-        query = model.heads // self.tensor_size() * model.head_size
-        key = max(model.kv_heads // self.tensor_size(), 1) * self.repeats() * model.head_size
-        gathered = 2 if model.documents else 1  # padding; documents
+        query = model.num_heads // self.tensor_size() * model.head_size
+        key = max(model.num_kv_heads // self.tensor_size(), 1) * self.repeats() * model.head_size
+        gathered = 2 if model.documents else 1  # attention mask; documents
         for phase in (*self.attention_phases(), "backward"):
             yield self.each_row("all_to_all", phase, query, self.compute, 2 * calls)  # queries; outputs
             yield self.each_row("all_to_all", phase, key, self.compute, 2 * calls)  # keys; values

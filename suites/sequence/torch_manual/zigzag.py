@@ -10,13 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from suites.sequence.arrangement import ZigzagOrder
+from suites.sequence.token_layout import ZigzagOrder
 from suites.sequence.torch_manual import sequence_parallel
 from suites.sequence.torch_manual.ring import Ring
 
 
 class Zigzag(ZigzagOrder, Ring):
-    """The ring knows who sees whom by position, so that only the order of the tokens is another."""
+    """The ring masks by position, so that only the order of the tokens differs."""
 
     def first_of_next(self, first_BC: Tensor) -> Tensor:
         """Behind the early chunk of a rank comes that of the next one, behind the late chunk that of the one before.

@@ -1,11 +1,11 @@
-"""Known bugs of tensor parallelism, each a mixin of a few lines put in front of a conforming class.
+"""Known bugs of tensor parallelism, each a short mixin that comes before a conforming class in the bases.
 
-A mixin calls nothing but methods that the conforming classes of both frameworks have, so that one text plants the bug
-in both; what needs a framework's own words stands in `in_jax` and `in_torch`. The table says where each must be seen.
+A mixin calls only methods that the conforming classes of both frameworks have, so that one class plants the bug in
+both; mixins written with one framework's API are in `in_jax` and `in_torch`. The table says which check must see each.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-Conforming: Any = object  # whatever class a mixin is put in front of
+Conforming: Any = object  # the conforming class that a mixin comes before in the bases

@@ -1,4 +1,4 @@
-"""Checkpoints of parameters that are divided over the tensor axis."""
+"""Checkpoints of parameters that are sharded over the tensor axis."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class FusedInOrderOfRanks(Conforming):
         return super().slot(name, self.as_loaded({name: canonical})[name])
 
     def as_loaded(self, values):
-        return {name: self.turned(name, one, back=True) for name, one in values.items()} if self.loads else values
+        return {name: self.turned(name, value, back=True) for name, value in values.items()} if self.loads else values
 
     def turned(self, name, value, back=False):
-        for dim, stored in self.positions(name).items() if any(one in name for one in FUSED) else ():
+        for dim, stored in self.positions(name).items() if any(module in name for module in FUSED) else ():
             if len(stored) == value.shape[dim]:  # nothing is padded or repeated
                 value = value[(slice(None),) * dim + (np.argsort(stored) if back else stored,)]
         return value

@@ -1,4 +1,4 @@
-"""Negative controls: unusual, and right."""
+"""Negative controls: unusual but correct programs."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Recomputed(Conforming):
     """A layer is computed again in the backward pass, all but its last sum; its products are done once more."""
 
     def transfers(self):
-        for one in super().transfers():
-            yield one
-            if one.phase == "forward":
-                yield replace(one, phase="backward", calls=one.calls // 2)
+        for transfer in super().transfers():
+            yield transfer
+            if transfer.phase == "forward":
+                yield replace(transfer, phase="backward", calls=transfer.calls // 2)
 
     def compute_axes(self):
         return ()
@@ -52,15 +52,15 @@ class SumInTwoParts(Conforming):
     """The sum at the end of a block is a reduce-scatter and an all-gather."""
 
     def transfers(self):
-        for one in super().transfers():
-            if one.phase == "forward" and one.kind == "all_reduce":
-                yield from (replace(one, kind=kind) for kind in ("reduce_scatter", "all_gather"))
+        for transfer in super().transfers():
+            if transfer.phase == "forward" and transfer.kind == "all_reduce":
+                yield from (replace(transfer, kind=kind) for kind in ("reduce_scatter", "all_gather"))
             else:
-                yield one
+                yield transfer
 
 
 class GradientsSummedInBfloat16(Conforming):
-    """Gradients travel in bfloat16, the dtype that the case computes in, and this is declared."""
+    """Gradients are reduced in bfloat16, the dtype that the case computes in, and this is declared."""
 
     @property
     def reduction_dtype(self):

@@ -1,4 +1,4 @@
-"""Faults and controls that need JAX's own words."""
+"""Faults and controls written with JAX's own API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from suites.tensor.faults import Conforming, controls, updates
 
 
 class PsumDifferentiatedAsPsum(Conforming):
-    """A bare psum under `check_vma=False`: its gradient is summed over the devices once more."""
+    """A plain psum under `check_vma=False`: its gradient is summed over the devices once more."""
 
     def reduce_from_tensor(self, x):
         return jax.lax.psum(x, self.tensor_axis)

@@ -1,4 +1,4 @@
-"""Faults and controls that need torch's own words."""
+"""Faults and controls written with torch's own API."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from suites.tensor.arrangement import positions
 from suites.tensor.faults import Conforming
+from suites.tensor.layout import positions
 
 
 class EveryRankLoadsFirstShard(Conforming):
@@ -74,7 +74,7 @@ class AliasedFromFourDevices(Conforming):
 
 
 class StoredWhole(Conforming):
-    """Right values, wasted memory: a weight declared divided is stored whole and cut where it is used."""
+    """Right values, redundant memory: a weight declared sharded is stored whole and cut where it is used."""
 
     def placements(self, name):
         return {} if name.endswith(".down.weight") else super().placements(name)
@@ -85,5 +85,5 @@ class StoredWhole(Conforming):
     def declare(self):
         declared = super().declare()
         assert declared.layout is not None
-        divided = {name: super(StoredWhole, self).placements(name) for name in declared.layout}
-        return replace(declared, layout=divided)
+        sharded = {name: super(StoredWhole, self).placements(name) for name in declared.layout}
+        return replace(declared, layout=sharded)

@@ -1,4 +1,4 @@
-"""Losses that see only a part of the vocabulary, or count what does not count."""
+"""Losses that use only a part of the vocabulary, or count masked elements."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class LocalDenominator(Conforming):
 
 
 class LargestLogitNotSubtracted(Conforming):
-    """Exponentials of the logits themselves: right until they overflow."""
+    """The largest logit is not subtracted before the exponential: right until it overflows."""
 
     def largest_logit(self, logits):
         return 0 * super().largest_logit(logits)
 
 
 class PaddingEntersSoftmax(Conforming):
-    """The ids that only fill up the last ranks take part in the softmax, with a logit of zero."""
+    """The padding ids of the last ranks take part in the softmax, with a logit of zero."""
 
     def real_ids(self):
         return super().real_ids() | True

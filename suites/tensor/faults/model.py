@@ -1,4 +1,4 @@
-"""Parts of the model that are left out, taken twice, or see less than they should."""
+"""Parts of the model that are left out, applied twice, or masked wrongly."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ class LayerLeftOut(Conforming):
     def decoder_layer(self, x, batch, name, p, observed):
         if name != f"layers.{self.contract.model.layers - 1}":
             return super().decoder_layer(x, batch, name, p, observed)
-        return x + 0 * sum(one.sum() for path, one in p.items() if path.startswith(name))  # known, without effect
+        own = (parameter.sum() for path, parameter in p.items() if path.startswith(name))
+        return x + 0 * sum(own)  # known, without effect
 
 
 class LayerAppliedTwice(Conforming):
     """The second layer computes with the parameters of the first."""
 
     def decoder_layer(self, x, batch, name, p, observed):
-        first = {path: p[path.replace("layers.1.", "layers.0.")] + 0 * one for path, one in p.items()}
+        first = {path: p[path.replace("layers.1.", "layers.0.")] + 0 * parameter for path, parameter in p.items()}
         return super().decoder_layer(x, batch, name, first, observed)
 
 
 class PaddingIgnored(Conforming):
-    """Attention takes every key for a real one."""
+    """Attention ignores the attention mask."""
 
     def attend(self, q, k, v, batch):
-        return super().attend(q, k, v, batch | {"padding": 0 * batch["padding"] + 1})
+        return super().attend(q, k, v, batch | {"attention_mask": 0 * batch["attention_mask"] + 1})
 
 
 class MaskIgnored(Conforming):

@@ -20,7 +20,7 @@ class ReplicatedCountedOnEveryRank(Conforming):
 
 
 class ShardsMissedInNorm(Conforming):
-    """One divided parameter is taken for a replicated one: only the first rank's shard counts."""
+    """One sharded parameter is taken for a replicated one: only the first rank's shard counts."""
 
     def squared_norm(self, name, g):
         squares = super().squared_norm(name, g)

@@ -6,7 +6,7 @@ from suites.tensor.faults import Conforming
 
 
 class HeadNormGradientPartial(Conforming):
-    """The gain of a head norm, shared by all heads, keeps the gradient from this rank's heads."""
+    """The scale of a head norm, shared by all heads, keeps the gradient from this rank's heads."""
 
     def sum_gradient(self, name, g):
         return self.sum_over_data(g) if self.is_partial(name) else super().sum_gradient(name, g)
@@ -17,7 +17,7 @@ class ReplicatedGradientReducedTwice(Conforming):
 
     def sum_gradient(self, name, g):
         g = super().sum_gradient(name, g)
-        return self.sum_over_tensor(g) if name.endswith("_norm.gain") and not self.is_partial(name) else g
+        return self.sum_over_tensor(g) if name.endswith("_norm.scale") and not self.is_partial(name) else g
 
 
 class MixedRegionReducedWhole(Conforming):
@@ -32,7 +32,7 @@ class MixedRegionReducedWhole(Conforming):
 
     def sum_gradient(self, name, g):
         g = super().sum_gradient(name, g)
-        return self.sum_over_tensor(g) if name.endswith(".attention_norm.gain") else g
+        return self.sum_over_tensor(g) if name.endswith(".attention_norm.scale") else g
 
 
 class RepeatedKeyGradientNotSummed(Conforming):
@@ -81,7 +81,7 @@ class BlockOutputNotSummed(Conforming):
 
 
 class WholeGradientAveragedOnceMore(Conforming):
-    """Right values, wasted traffic: a gradient that is whole on every rank is summed and divided by their number."""
+    """Right values, redundant communication: a whole gradient on every rank is summed and divided by their number."""
 
     def sum_gradient(self, name, g):
         g = super().sum_gradient(name, g)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.tensor.faults.planting import BOTH_AXES, BOTH_WAYS, JAX, TORCH, both, each
 from suites.tensor.faults.table_inputs import INPUTS
 from suites.tensor.faults.table_reductions import LAYOUT, REDUCTIONS
 from suites.tensor.faults.table_training import LOSSES, MODEL, NORMS, UPDATES
+from suites.tensor.faults.targets import BOTH_AXES, BOTH_WAYS, JAX, TORCH, both, each
 
 CONTROLS = (
     Fault(
@@ -51,7 +51,7 @@ CONTROLS = (
     ),
     Fault(
         id="gradients-summed-in-bfloat16",
-        summary="In a bfloat16 case gradients travel in bfloat16, and this is declared.",
+        summary="In a bfloat16 case gradients are reduced in bfloat16, and this is declared.",
         bites="never",
         planted=both("controls:GradientsSummedInBfloat16"),
         contract="tensor/mlp",
@@ -92,13 +92,13 @@ HOLLOW = (
 
 FAULTS = REDUCTIONS + INPUTS + LAYOUT + LOSSES + NORMS + UPDATES + MODEL + SAVED + HOLLOW + CONTROLS
 
-_SEQUENCE = "needs activations divided along the sequence: for the sequence suite"
-ABSENT = {
+_SEQUENCE = "needs activations sharded along the sequence: for the sequence suite"
+NOT_APPLICABLE = {
     "sp-norm-grad-not-reduced": _SEQUENCE,
     "sp-flag-missing-on-one-norm": _SEQUENCE,
     "fix-valid-only-for-one-flag": _SEQUENCE,
-    "lora-replicated-factor-partial-grad": "needs low-rank adapters on activations divided along the sequence",
-    "padding-mask-not-sharded-with-activations": "needs pipeline stages whose activations are divided",
+    "lora-replicated-factor-partial-grad": "needs low-rank adapters on activations sharded along the sequence",
+    "padding-mask-not-sharded-with-activations": "needs pipeline stages whose activations are sharded",
     "collective-matmul-wrong-chunk-order": "needs a product overlapped with a ring of permutes; no layer here has one",
     "expert-norm-averaged-over-dp": "needs experts: for the mixture-of-experts suite",
     "clip-norm-after-wrong-stage": "needs pipeline stages",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.tensor.faults.planting import BOTH_AXES, BOTH_WAYS, both, each, github
+from suites.tensor.faults.targets import BOTH_AXES, BOTH_WAYS, both, each, github
 
 PARTIAL = "copies are partial sums"
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.tensor.faults.planting import BOTH_AXES, BOTH_WAYS, both, each, github, in_torch
+from suites.tensor.faults.targets import BOTH_AXES, BOTH_WAYS, both, each, github, in_torch
 
 SUMMED_OFTEN, NOT_SUMMED = "summed twice", "reduction missing"
 
 REDUCTIONS = (
     Fault(
         id="shared-per-head-norm-grad-partial",
-        summary="The gain of a head norm keeps the gradient from one rank's heads.",
+        summary="The scale of a head norm keeps the gradient from one rank's heads.",
         bites="always, with tensor > 1 and head norms on; forward exact",
         sources=github("NVIDIA/Megatron-LM#7452", "NVIDIA-NeMo/RL#3788", "NVIDIA-NeMo/Automodel#3822"),
         planted=both("reductions:HeadNormGradientPartial"),
@@ -33,7 +33,7 @@ REDUCTIONS = (
     ),
     Fault(
         id="mla-mixed-region-double-reduce",
-        summary="Half of a path is summed at the entry of the block, and then the whole of it once more.",
+        summary="The query gradient is summed at the entry of the block, and the gradient of all three once more.",
         bites="always; the gradient of the norm before the block points elsewhere",
         sources=github("inclusionAI/AReno#496"),
         planted=both("reductions:MixedRegionReducedWhole"),
@@ -151,7 +151,7 @@ REDUCTIONS = (
     ),
     Fault(
         id="whole-gradient-averaged-once-more",
-        summary="Right values, wasted traffic: a gradient that is whole on every rank is averaged over the ranks.",
+        summary="Right values, redundant communication: a whole gradient on every rank is averaged over the ranks.",
         bites="always; no value changes",
         planted=both("reductions:WholeGradientAveragedOnceMore"),
         contract="tensor/mlp",
@@ -165,7 +165,7 @@ REDUCTIONS = (
 LAYOUT = (
     Fault(
         id="all-ranks-load-shard-zero",
-        summary="Every rank loads the first shard of each divided parameter.",
+        summary="Every rank loads the first shard of each sharded parameter.",
         bites="always; shapes are right",
         sources=github("vllm-project/vllm-gguf-plugin#103"),
         planted=both("layout:EveryRankLoadsFirstShard"),
@@ -225,7 +225,7 @@ LAYOUT = (
     ),
     Fault(
         id="vocabulary-edge-off-by-one-in-text",
-        summary="The same where ids are bytes of text, none of which is the first id of a shard.",
+        summary="The same fault with tokens that are bytes of text, none of which is the first id of a shard.",
         bites="tokens at the edges of shards, which a batch of text must be given",
         planted=both("layout:EdgeOfShardCountedTwice"),
         contract="tensor/language_model_text",
@@ -264,7 +264,7 @@ LAYOUT = (
     ),
     Fault(
         id="divided-weight-stored-whole",
-        summary="Right values, wasted memory: a weight declared divided is stored whole on every rank.",
+        summary="Right values, redundant memory: a weight declared sharded is stored whole on every rank.",
         bites="always; no value changes",
         planted=both("layout:StoredWhole"),
         contract="tensor/mlp",

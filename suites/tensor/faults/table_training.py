@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.tensor.faults.planting import BOTH_AXES, BOTH_WAYS, both, each, github
+from suites.tensor.faults.targets import BOTH_AXES, BOTH_WAYS, both, each, github
 
 LOSSES = (
     Fault(
@@ -40,7 +40,7 @@ LOSSES = (
     ),
     Fault(
         id="vocab-padding-rows-enter-softmax",
-        summary="The ids that only fill up the last ranks take part in the softmax.",
+        summary="The padding ids of the last ranks take part in the softmax.",
         bites="a vocabulary that the axis does not divide",
         sources=github("NVIDIA/Megatron-LM#1754"),
         planted=both("losses:PaddingEntersSoftmax"),
@@ -109,7 +109,7 @@ NORMS = (
     ),
     Fault(
         id="norm-misses-sharded-params",
-        summary="One divided parameter is taken for a replicated one: only the first rank's shard counts.",
+        summary="One sharded parameter is taken for a replicated one: only the first rank's shard counts.",
         bites="clipping active, or the norm reported",
         sources=github("NVIDIA/Megatron-LM#5916", "NVIDIA/Megatron-LM#7530", "NVIDIA/Megatron-LM#7452"),
         planted=both("norms:ShardsMissedInNorm"),
@@ -209,7 +209,7 @@ UPDATES = (
     ),
     Fault(
         id="replicated-update-not-broadcast",
-        summary="The first data rank updates the parameters, and nobody sends them to the others.",
+        summary="The first data rank updates the parameters, but they are not broadcast to the others.",
         bites="data > 1; the first rank looks right",
         planted=both("updates:UpdateOfFirstRankOnly"),
         contract="tensor/mlp",
@@ -220,7 +220,7 @@ UPDATES = (
     ),
     Fault(
         id="forward-uses-stale-gathered-params",
-        summary="From the second step on one layer computes with its weight of the step before.",
+        summary="From the second step on one layer computes with the stale weight of the step before.",
         bites="the second step",
         sources=github("NVIDIA/Megatron-LM#950", "NVIDIA/Megatron-LM#663"),
         planted=both("updates:StaleParameter"),
@@ -253,7 +253,7 @@ MODEL = (
     ),
     Fault(
         id="padding-ignored",
-        summary="Attention takes every key for a real one.",
+        summary="Attention ignores the attention mask.",
         bites="a padding mask that masks",
         planted=both("model:PaddingIgnored"),
         contract="tensor/attention_mha_fused",

@@ -45,7 +45,7 @@ class ParametersNeverUpdated(Conforming):
 
 
 class UpdateOfFirstRankOnly(Conforming):
-    """The first data rank updates the parameters, and nobody sends them to the others."""
+    """The first data rank updates the parameters, but they are not broadcast to the others."""
 
     def update(self, state, gradients, factor):
         new, old = super().update(state, gradients, factor), state["parameters"]
@@ -56,7 +56,7 @@ class UpdateOfFirstRankOnly(Conforming):
 
 
 class StaleParameter(Conforming):
-    """From the second step on one layer computes with its weight of the step before."""
+    """From the second step on one layer computes with the stale weight of the step before."""
 
     def read_parameters(self, state):
         step = {name: self.contract.recipe.learning_rate * v for name, v in state["optimizer"]["momentum"].items()}

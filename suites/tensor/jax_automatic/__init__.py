@@ -1,1 +1,1 @@
-"""Tensor parallelism by annotation: the same placements as Megatron's, and XLA's partitioner finds the collectives."""
+"""Tensor parallelism by annotation: the placements are Megatron's, XLA's partitioner inserts the collectives."""

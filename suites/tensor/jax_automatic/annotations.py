@@ -5,12 +5,12 @@ from __future__ import annotations
 import jax
 
 from conformance.contract.placements import Placements
-from suites.tensor.arrangement import Positions, TensorArrangement, positions
+from suites.tensor.layout import Positions, TensorLayout, positions
 from suites.training.jax.automatic import AutomaticTraining
 
 
-class TensorAnnotations(TensorArrangement, AutomaticTraining):
-    """Stored in canonical order: fused sections and heads are the partitioner's business; padding stands at the end.
+class TensorAnnotations(TensorLayout, AutomaticTraining):
+    """Stored in canonical order: the partitioner handles fused sections and heads; padding is at the end.
 
     Key heads that are fewer than the devices are replicated, not repeated.
     """
@@ -20,12 +20,12 @@ class TensorAnnotations(TensorArrangement, AutomaticTraining):
 
     def placements(self, name: str) -> Placements:
         is_key = name.rpartition(".")[0].endswith((".key", ".value"))
-        if is_key and self.contract.model.kv_heads % self.tensor_size():
+        if is_key and self.contract.model.num_kv_heads % self.tensor_size():
             return {}
         return super().placements(name)
 
     def positions(self, name: str) -> Positions:
-        """Padding of a parameter, or of an output that is divided along its last dim."""
+        """Padding of a parameter, or of an output that is sharded along its last dim."""
         if not name.startswith("outputs/"):
             return super().positions(name) if name in self.contract.shapes else {}
         if name not in self.output_placements():
@@ -35,5 +35,5 @@ class TensorAnnotations(TensorArrangement, AutomaticTraining):
         return {dim: positions([(size, 1)], self.tensor_size())} if size % self.tensor_size() else {}
 
     def on_tensor(self, x: jax.Array, dim: int) -> jax.Array:
-        """x divided by rows, and along dim over the tensor axis."""
+        """x sharded by rows, and along dim over the tensor axis."""
         return self.constrain(x, {**self.row_placements(), self.tensor_axis: f"S({dim})"})

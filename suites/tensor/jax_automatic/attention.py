@@ -1,4 +1,4 @@
-"""Attention by annotation: heads are divided over the tensor axis.
+"""Attention by annotation: heads are sharded over the tensor axis.
 
 B: rows  S: query tokens  T: key tokens  D: hidden  H: query heads  K: key heads  E: head size
 """
@@ -22,11 +22,11 @@ class AttentionBlock(LinearLayers, Tokens):
         model = self.contract.model
         q_BSHE, k_BTKE, v_BTKE = self.query_key_value(x_BSD, name, p)
         if model.head_norm:
-            q_BSHE = layers.rms_norm(q_BSHE, p[f"{name}.query_norm.gain"], model.norm_epsilon, self.master)
-            k_BTKE = layers.rms_norm(k_BTKE, p[f"{name}.key_norm.gain"], model.norm_epsilon, self.master)
+            q_BSHE = layers.rms_norm(q_BSHE, p[f"{name}.query_norm.scale"], model.norm_epsilon, self.master)
+            k_BTKE = layers.rms_norm(k_BTKE, p[f"{name}.key_norm.scale"], model.norm_epsilon, self.master)
         if model.positions == "rotary":
             q_BSHE, k_BTKE = self.rotate(q_BSHE), self.rotate(k_BTKE)
-        group = model.heads // model.kv_heads
+        group = model.num_heads // model.num_kv_heads
         k_BTHE, v_BTHE = jnp.repeat(k_BTKE, group, axis=2), jnp.repeat(v_BTKE, group, axis=2)
         q_BSHE, k_BTHE, v_BTHE = (self.on_tensor(each, 2) for each in (q_BSHE, k_BTHE, v_BTHE))
         mixed_BSHE = layers.attend(q_BSHE, k_BTHE, v_BTHE, self.visible(batch), self.master)
@@ -39,11 +39,11 @@ class AttentionBlock(LinearLayers, Tokens):
     def query_key_value(self, x_BSD: jax.Array, name: str, p: Named) -> list[jax.Array]:
         model = self.contract.model
         if model.fused_qkv:
-            ends = [model.heads * model.head_size, (model.heads + model.kv_heads) * model.head_size]
-            found = jnp.split(self.linear(x_BSD, f"{name}.qkv", p), ends, axis=-1)
+            ends = [model.num_heads * model.head_size, (model.num_heads + model.num_kv_heads) * model.head_size]
+            projections = jnp.split(self.linear(x_BSD, f"{name}.qkv", p), ends, axis=-1)
         else:
-            found = [self.linear(x_BSD, f"{name}.{part}", p) for part in ("query", "key", "value")]
-        return [part.reshape(*part.shape[:2], -1, model.head_size) for part in found]
+            projections = [self.linear(x_BSD, f"{name}.{part}", p) for part in ("query", "key", "value")]
+        return [part.reshape(*part.shape[:2], -1, model.head_size) for part in projections]
 
     def require_supported(self) -> None:
         super().require_supported()

@@ -1,4 +1,4 @@
-"""The feed-forward block by annotation: its hidden features are divided over the tensor axis.
+"""The feed-forward block by annotation: its hidden features are sharded over the tensor axis.
 
 B: rows  S: tokens  D: hidden  F: hidden features
 """

@@ -1,4 +1,4 @@
-"""Linear layers by annotation: the same line of code, and other placements of its weight.
+"""Linear layers by annotation: one program, whose weight has different placements.
 
 B: rows of the batch  I: input features  O: output features
 """
@@ -23,7 +23,7 @@ class LinearLayers(TensorAnnotations):
 
 
 class Linear(QuadraticLoss, LinearLayers):
-    """One linear layer by itself; what divides it is in the annotations alone."""
+    """One linear layer by itself; only its annotations say how it is sharded."""
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         x_BI = self.annotated_input(batch["inputs"].astype(self.compute))
@@ -38,7 +38,7 @@ class Linear(QuadraticLoss, LinearLayers):
 
 
 class ColumnLinear(Linear):
-    """Columns divided; the output is gathered, or stays divided if the contract asks for that."""
+    """Columns sharded; the output is gathered, or stays sharded if the contract asks for that."""
 
     columns = ("linear",)
 
@@ -48,7 +48,7 @@ class ColumnLinear(Linear):
 
 
 class RowLinear(Linear):
-    """Rows divided; the features of the input are divided alike, before it arrives if the contract asks for that."""
+    """Rows sharded; the features of the input are sharded alike, before it arrives if the contract asks for that."""
 
     rows = ("linear",)
 
@@ -80,7 +80,7 @@ class Linear2D(Linear):
 
 
 class LinearSubmesh(ColumnLinear):
-    """Columns divided over the data axis alone; the tensor axis, and the batch, are replicated."""
+    """Columns sharded over the data axis alone; the tensor axis, and the batch, are replicated."""
 
     tensor_axis = "data"
     row_axes = ()

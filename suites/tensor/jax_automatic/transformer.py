@@ -1,4 +1,4 @@
-"""A decoder layer and a decoder language model by annotation; the residual stream is divided by rows alone.
+"""A decoder layer and a decoder language model by annotation; the residual stream is sharded by rows alone.
 
 B: rows  S: tokens  D: hidden  V: vocabulary
 """
@@ -30,10 +30,10 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
         return x_BSD + self.dropout(fed_BSD, f"{name}.feedforward", batch, observed)
 
     def norm(self, x: jax.Array, name: str, p: Named) -> jax.Array:
-        gain, epsilon = p[f"{name}.gain"], self.contract.model.norm_epsilon
+        scale, epsilon = p[f"{name}.scale"], self.contract.model.norm_epsilon
         if self.contract.model.norm == "rms":
-            return layers.rms_norm(x, gain, epsilon, self.master)
-        return layers.layer_norm(x, gain, p[f"{name}.bias"], epsilon, self.master)
+            return layers.rms_norm(x, scale, epsilon, self.master)
+        return layers.layer_norm(x, scale, p[f"{name}.bias"], epsilon, self.master)
 
 
 class Layer(QuadraticLoss, DecoderLayers):

@@ -1,4 +1,4 @@
-"""Embedding, head and cross-entropy by annotation: the vocabulary is divided over the tensor axis.
+"""Embedding, head and cross-entropy by annotation: the vocabulary is sharded over the tensor axis.
 
 B: rows  S: tokens  D: hidden  V: vocabulary
 """
@@ -14,7 +14,7 @@ from suites.training.jax.state import Named
 
 
 class VocabularyParallel(LinearLayers):
-    """What deals with token ids, as on one device."""
+    """Embedding, head and loss, as on one device."""
 
     def embed(self, tokens_BS: jax.Array, p: Named) -> jax.Array:
         return self.on_rows(p["embedding.weight"][tokens_BS])

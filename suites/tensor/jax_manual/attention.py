@@ -1,4 +1,4 @@
-"""Attention with its heads divided over the tensor axis: each device attends with its own heads, no one asks another.
+"""Attention with its heads sharded over the tensor axis: between the projections nothing is communicated.
 
 B: rows  S: query tokens  T: key tokens  D: hidden  H: query heads of this device  K: its key heads  E: head size
 """
@@ -40,20 +40,20 @@ class AttentionBlock(LinearLayers, Tokens):
     def query_key_value(self, x_BSD: jax.Array, name: str, p: Named) -> list[jax.Array]:
         """This device's query, key and value heads."""
         if self.contract.model.fused_qkv:
-            found = self.split_fused(self.column_linear(x_BSD, f"{name}.qkv", p))
+            projections = self.split_fused(self.column_linear(x_BSD, f"{name}.qkv", p))
         else:
-            found = [self.column_linear(x_BSD, f"{name}.{part}", p) for part in ("query", "key", "value")]
-        return [part.reshape(*part.shape[:2], -1, self.contract.model.head_size) for part in found]
+            projections = [self.column_linear(x_BSD, f"{name}.{part}", p) for part in ("query", "key", "value")]
+        return [part.reshape(*part.shape[:2], -1, self.contract.model.head_size) for part in projections]
 
     def split_fused(self, qkv: jax.Array) -> list[jax.Array]:
         """[query heads | key heads | value heads] of this device."""
         model = self.contract.model
-        query = model.heads // self.tensor_size() * model.head_size
+        query = model.num_heads // self.tensor_size() * model.head_size
         key = (qkv.shape[-1] - query) // 2
         return jnp.split(qkv, [query, query + key], axis=-1)
 
     def head_norm(self, x_BSHE: jax.Array, name: str, p: Named) -> jax.Array:
-        return layers.rms_norm(x_BSHE, p[f"{name}.gain"], self.contract.model.norm_epsilon, self.master)
+        return layers.rms_norm(x_BSHE, p[f"{name}.scale"], self.contract.model.norm_epsilon, self.master)
 
     def rotate(self, x_BSHE: jax.Array) -> jax.Array:
         return layers.rotary(x_BSHE, self.block_positions(), self.contract.model.rotary_base)
@@ -69,8 +69,8 @@ class AttentionBlock(LinearLayers, Tokens):
         return super().sum_gradient(name, g)
 
     def is_partial(self, name: str) -> bool:
-        """Whether a replicated parameter meets other heads on each device."""
-        return name.endswith((".query_norm.gain", ".key_norm.gain"))
+        """Whether a replicated parameter is applied to other heads on each device, so that its gradient is partial."""
+        return name.endswith((".query_norm.scale", ".key_norm.scale"))
 
     def require_supported(self) -> None:
         super().require_supported()

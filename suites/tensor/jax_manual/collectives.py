@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from suites.tensor.arrangement import TensorArrangement
+from suites.tensor.layout import TensorLayout
 from suites.training.jax.manual import ShardMapTraining
 from suites.training.jax.state import pad_to_multiple
-from suites.training.stored import first_copies
+from suites.training.state_layout import first_copies
 from suites.training.traffic import Transfer
 
 
@@ -61,10 +61,10 @@ split_to.defvjp(
 )
 
 
-class TensorParallel(TensorArrangement, ShardMapTraining):
-    """A training step with parameters divided over the tensor axis; an axis of size 1 communicates nothing."""
+class TensorParallel(TensorLayout, ShardMapTraining):
+    """A training step with parameters sharded over the tensor axis; an axis of size 1 communicates nothing."""
 
-    model_axes: ClassVar[tuple[str, ...]] = ("tensor",)  # the axes that divide parameters
+    model_axes: ClassVar[tuple[str, ...]] = ("tensor",)  # the axes that shard parameters
 
     def axis_rank(self, axis: str) -> jax.Array | int:
         """This device's place along a mesh axis."""
@@ -100,7 +100,7 @@ class TensorParallel(TensorArrangement, ShardMapTraining):
         x = jax.lax.stop_gradient(x)
         return jax.lax.pmax(x, self.tensor_axis) if self.tensor_size() > 1 else x
 
-    # What the training step must know of the axis.
+    # Overrides of the training step for the axis.
 
     def sum_over_model(self, x: jax.Array) -> jax.Array:
         return self.sum_over(self.model_axes, x)
@@ -129,7 +129,7 @@ class TensorParallel(TensorArrangement, ShardMapTraining):
         return super().sum_gradient(name, g)
 
     def is_partial(self, name: str) -> bool:
-        """Whether a replicated parameter meets other activations on each device of the axis."""
+        """Whether a replicated parameter is applied to other activations on each device: its gradient is partial."""
         return False
 
     def sum_repeats(self, name: str, g: jax.Array) -> jax.Array:
@@ -142,8 +142,8 @@ class TensorParallel(TensorArrangement, ShardMapTraining):
         return self.sum_over_tensor(whole)[index] * real
 
     def compute_axes(self) -> tuple[str, ...]:
-        divided = self.divides_evenly() and not self.repeats_products
-        return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if divided else super().compute_axes()
+        sharded = self.divides_evenly() and not self.repeats_products
+        return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if sharded else super().compute_axes()
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
@@ -165,5 +165,5 @@ class TensorParallel(TensorArrangement, ShardMapTraining):
 
 
 def along(dim: int, elements: jax.Array, like: jax.Array) -> jax.Array:
-    """A number for each element along a dim, to multiply an array with."""
+    """Reshapes one number per element of a dim so that it broadcasts against an array."""
     return jnp.expand_dims(elements, tuple(d for d in range(like.ndim) if d != dim)).astype(like.dtype)

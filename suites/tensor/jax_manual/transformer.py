@@ -1,4 +1,4 @@
-"""A decoder layer and a decoder language model, made of the divided blocks; norms and residual stream are replicated.
+"""A decoder layer and a decoder language model, made of the sharded blocks; norms and residual stream are replicated.
 
 B: rows  S: tokens  D: hidden  V: ids of the vocabulary on this device
 """
@@ -34,19 +34,19 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
         return x_BSD + self.dropout(fed_BSD, block, batch, observed)
 
     def second_block(self, layer: str) -> str:
-        """What stands behind attention in a layer."""
+        """The name of the block that follows attention in a layer."""
         return "feedforward"
 
     def fed(self, x_BSD: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
-        """The block behind attention, of this name."""
+        """Runs the block that follows attention, which has this name."""
         return self.feedforward(x_BSD, name, p)
 
     def norm(self, x: jax.Array, name: str, p: Named) -> jax.Array:
         """Over the hidden dim, which every device holds whole: no collective."""
-        gain, epsilon = p[f"{name}.gain"], self.contract.model.norm_epsilon
+        scale, epsilon = p[f"{name}.scale"], self.contract.model.norm_epsilon
         if self.contract.model.norm == "rms":
-            return layers.rms_norm(x, gain, epsilon, self.master)
-        return layers.layer_norm(x, gain, p[f"{name}.bias"], epsilon, self.master)
+            return layers.rms_norm(x, scale, epsilon, self.master)
+        return layers.layer_norm(x, scale, p[f"{name}.bias"], epsilon, self.master)
 
     @property
     def dense_blocks(self) -> int:

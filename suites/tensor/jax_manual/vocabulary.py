@@ -1,4 +1,4 @@
-"""Embedding, head and cross-entropy with the vocabulary divided over the tensor axis; no device ever holds all logits.
+"""Embedding, head and cross-entropy with the vocabulary sharded over the tensor axis; no device ever holds all logits.
 
 B: rows  S: tokens  D: hidden  V: ids of the vocabulary on this device, the last ones of the last devices being padding
 """
@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from conformance.contract.placements import Placements
-from suites.tensor.arrangement import Positions, positions
 from suites.tensor.jax_manual.linear import LinearLayers
+from suites.tensor.layout import Positions, positions
 from suites.training.jax.state import Named
 
 
 class VocabularyParallel(LinearLayers):
-    """What deals with token ids. A tied head is the transposed embedding, so both are divided alike."""
+    """Embedding, head and loss. A tied head is the transposed embedding, so both are sharded alike."""
 
     def embed(self, tokens_BS: jax.Array, p: Named) -> jax.Array:
         return self.leave_block(self.look_up(tokens_BS, p))
@@ -36,7 +36,7 @@ class VocabularyParallel(LinearLayers):
         return -(-self.contract.model.vocabulary // self.tensor_size())
 
     def real_ids(self) -> jax.Array:
-        """[V]: False for the ids that only fill up the last devices."""
+        """[V]: False for the padding ids of the last devices."""
         ids_V = jnp.arange(self.local_vocabulary) + self.tensor_rank() * self.local_vocabulary
         return ids_V < self.contract.model.vocabulary
 

@@ -14,7 +14,7 @@ from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, PrepareModuleInput, RowwiseParallel
 
 from reference.architecture import Architecture
-from suites.tensor.torch_dtensor.division import (
+from suites.tensor.torch_dtensor.sharding import (
     Quadratic,
     ReplicatedParallel,
     ReplicatedParameters,
@@ -27,15 +27,15 @@ from suites.training.traffic import Transfer
 
 
 class HeadNorm(nn.Module):
-    """RMS norm over each head; one gain for all heads, so that a rank has only its heads' part of the gradient."""
+    """RMS norm over each head; one scale for all heads, so that a rank has only its heads' part of the gradient."""
 
     def __init__(self, model: Architecture, wide: torch.dtype) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.empty(model.head_size))
+        self.scale = nn.Parameter(torch.empty(model.head_size))
         self.epsilon, self.wide = model.norm_epsilon, wide
 
     def forward(self, x_BSHE: Tensor) -> Tensor:
-        return layers.rms_norm(x_BSHE, partly_used(self.gain), self.epsilon, self.wide)
+        return layers.rms_norm(x_BSHE, partly_used(self.scale), self.epsilon, self.wide)
 
 
 class AttentionModule(nn.Module):
@@ -45,7 +45,7 @@ class AttentionModule(nn.Module):
         super().__init__()
         self.tokens, self.model = tokens, tokens.contract.model
         model, wide = self.model, tokens.master
-        query, key = model.heads * model.head_size, model.kv_heads * model.head_size
+        query, key = model.num_heads * model.head_size, model.num_kv_heads * model.head_size
         if model.fused_qkv:
             self.qkv = nn.Linear(model.hidden, query + 2 * key, bias=model.bias)
         else:
@@ -71,19 +71,21 @@ class AttentionModule(nn.Module):
         if not self.model.fused_qkv:
             return self.query(x_BSD), self.key(x_BSD), self.value(x_BSD)
         ranks = self.tokens.tensor_size()
-        query, key = (heads // ranks * self.model.head_size for heads in (self.model.heads, self.model.kv_heads))
+        query, key = (
+            heads // ranks * self.model.head_size for heads in (self.model.num_heads, self.model.num_kv_heads)
+        )
         return self.qkv(x_BSD).split([query, key, key], dim=-1)
 
     def of_each_query(self, k_BSKE: Tensor) -> Tensor:
         """The key head of each of this rank's query heads, from its own key heads or from all of them."""
-        model, local = self.model, self.model.heads // self.tokens.tensor_size()
-        heads = torch.arange(local) // (model.heads // model.kv_heads)
-        if k_BSKE.shape[2] == model.kv_heads:
-            heads = (torch.arange(local) + self.tokens.tensor_rank() * local) // (model.heads // model.kv_heads)
+        model, local = self.model, self.model.num_heads // self.tokens.tensor_size()
+        heads = torch.arange(local) // (model.num_heads // model.num_kv_heads)
+        if k_BSKE.shape[2] == model.num_kv_heads:
+            heads = (torch.arange(local) + self.tokens.tensor_rank() * local) // (model.num_heads // model.num_kv_heads)
         return k_BSKE.index_select(2, heads)
 
 
-class DividedAttention(TensorByDTensor):
+class ShardedAttention(TensorByDTensor):
     """Query, key and value by columns, output by rows; key heads that are fewer than the ranks are held whole."""
 
     def attention_plan(self, path: str) -> Mapping[str, ParallelStyle]:
@@ -125,11 +127,11 @@ class OneAttention(nn.Module):
         return {"outputs/y": self.attention(batch["inputs"], batch)}
 
 
-class Attention(Quadratic, DividedAttention):
+class Attention(Quadratic, ShardedAttention):
     """The attention block by itself."""
 
     def build(self) -> nn.Module:
-        return self.divided(OneAttention(AttentionModule(self)))
+        return self.sharded(OneAttention(AttentionModule(self)))
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         return self.attention_plan("attention")

@@ -1,4 +1,4 @@
-"""The feed-forward block, its hidden features divided by DTensor.
+"""The feed-forward block, its hidden features sharded by DTensor.
 
 B: rows  S: tokens  D: hidden  F: this rank's part of the hidden features of the block
 """
@@ -13,7 +13,7 @@ from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, PrepareModuleInput, RowwiseParallel
 
 from reference.architecture import Architecture
-from suites.tensor.torch_dtensor.division import Quadratic, TensorByDTensor
+from suites.tensor.torch_dtensor.sharding import Quadratic, TensorByDTensor
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
@@ -45,7 +45,7 @@ class FeedForwardModule(nn.Module):
         return F.silu(gate_BSF) * up_BSF
 
 
-class DividedFeedForward(TensorByDTensor):
+class ShardedFeedForward(TensorByDTensor):
     """Up (and gate) by columns, down by rows."""
 
     def feedforward_plan(self, path: str) -> Mapping[str, ParallelStyle]:
@@ -67,11 +67,11 @@ class OneFeedForward(nn.Module):
         return {"outputs/y": self.feedforward(batch["inputs"])}
 
 
-class FeedForward(Quadratic, DividedFeedForward):
+class FeedForward(Quadratic, ShardedFeedForward):
     """The feed-forward block by itself."""
 
     def build(self) -> nn.Module:
-        return self.divided(OneFeedForward(self.contract.model))
+        return self.sharded(OneFeedForward(self.contract.model))
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         return self.feedforward_plan("feedforward")

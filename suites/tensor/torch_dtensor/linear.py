@@ -1,4 +1,4 @@
-"""Linear layers divided by columns, by rows, or both.
+"""Linear layers sharded by columns, by rows, or both.
 
 B: rows of the batch  I: input features  O: output features
 """
@@ -14,7 +14,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements
-from suites.tensor.torch_dtensor.division import Quadratic
+from suites.tensor.torch_dtensor.sharding import Quadratic
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
@@ -31,46 +31,46 @@ class OneLinear(nn.Module):
 class LinearContract(Quadratic):
     def build(self) -> nn.Module:
         model = self.contract.model
-        return self.divided(OneLinear(model.hidden, model.outputs, model.bias))
+        return self.sharded(OneLinear(model.hidden, model.outputs, model.bias))
 
 
 class ColumnLinear(LinearContract):
-    """Weight S(1), bias S(0); the output is gathered, or stays divided if the contract asks for that."""
+    """Weight S(1), bias S(0); the output is gathered, or stays sharded if the contract asks for that."""
 
     columns = ("linear",)
 
     @property
-    def stays_divided(self) -> bool:
+    def stays_sharded(self) -> bool:
         return "S(1)" in self.contract.layouts.get("outputs/y", {}).values()
 
     def plan(self) -> Mapping[str, ParallelStyle]:
-        return {"linear": ColwiseParallel(output_layouts=Shard(-1) if self.stays_divided else Replicate())}
+        return {"linear": ColwiseParallel(output_layouts=Shard(-1) if self.stays_sharded else Replicate())}
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         loss, weight, observed = super().forward(p, batch)
-        if self.stays_divided and self.submesh is not None:
+        if self.stays_sharded and self.submesh is not None:
             loss = DTensor.from_local(loss, self.submesh, [Partial()], run_check=False).full_tensor()
         return loss, weight, observed
 
     def output_placements(self) -> dict[str, Placements]:
-        divided = {**self.row_placements(), self.tensor_axis: "S(1)"}
-        return {"outputs/y": divided} if self.stays_divided else {}
+        sharded = {**self.row_placements(), self.tensor_axis: "S(1)"}
+        return {"outputs/y": sharded} if self.stays_sharded else {}
 
     def batch_placements(self, key: str) -> Placements:
         return (
-            self.output_placements()["outputs/y"] if self.stays_divided and key == "targets" else self.row_placements()
+            self.output_placements()["outputs/y"] if self.stays_sharded and key == "targets" else self.row_placements()
         )
 
     def require_supported(self) -> None:
         super().require_supported()
-        refuse_uneven(self.stays_divided, self.contract.model.outputs, "output", self.tensor_size())
-        if not self.stays_divided:
+        refuse_uneven(self.stays_sharded, self.contract.model.outputs, "output", self.tensor_size())
+        if not self.stays_sharded:
             self.refuse_permuted()
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield from self.entered_backward()
-        if self.stays_divided:
+        if self.stays_sharded:
             yield self.tensor_transfer("all_reduce", "forward", 1, self.master)
         else:
             outputs = -(-self.contract.model.outputs // self.tensor_size()) * self.tensor_size()
@@ -78,24 +78,24 @@ class ColumnLinear(LinearContract):
 
 
 class RowLinear(LinearContract):
-    """Weight S(0), bias replicated; the input is split here, or arrives divided if the contract says so."""
+    """Weight S(0), bias replicated; the input is split here, or arrives sharded if the contract says so."""
 
     rows = ("linear",)
 
     @property
-    def arrives_divided(self) -> bool:
+    def arrives_sharded(self) -> bool:
         return "S(1)" in self.contract.layouts.get("input_gradients/inputs", {}).values()
 
     def plan(self) -> Mapping[str, ParallelStyle]:
-        return {"linear": RowwiseParallel(input_layouts=Shard(-1) if self.arrives_divided else Replicate())}
+        return {"linear": RowwiseParallel(input_layouts=Shard(-1) if self.arrives_sharded else Replicate())}
 
     def batch_placements(self, key: str) -> Placements:
-        divided = {**self.row_placements(), self.tensor_axis: "S(1)"}
-        return divided if self.arrives_divided and key == "inputs" else self.row_placements()
+        sharded = {**self.row_placements(), self.tensor_axis: "S(1)"}
+        return sharded if self.arrives_sharded and key == "inputs" else self.row_placements()
 
     def require_supported(self) -> None:
         super().require_supported()
-        refuse_uneven(self.arrives_divided, self.contract.model.hidden, "input", self.tensor_size())
+        refuse_uneven(self.arrives_sharded, self.contract.model.hidden, "input", self.tensor_size())
         size = self.tensor_size()
         if self.contract.exact and size & (size - 1):
             raise Unsupported(
@@ -107,7 +107,7 @@ class RowLinear(LinearContract):
         yield from super().transfers()
         elements = self.slice_tokens * self.contract.model.outputs
         yield self.tensor_transfer("all_reduce", "forward", elements, self.compute)
-        if not self.arrives_divided:
+        if not self.arrives_sharded:
             width = -(-self.contract.model.hidden // self.tensor_size())
             elements = self.slice_tokens * width * self.tensor_size()
             yield self.tensor_transfer("all_gather", "backward", elements, self.compute)
@@ -116,7 +116,7 @@ class RowLinear(LinearContract):
 class Linear2D(LinearContract):
     """Weight S(0) over the data axis and S(1) over the tensor axis: one DTensor on the whole mesh.
 
-    The inputs arrive divided along their features over the data axis.
+    The inputs arrive sharded along their features over the data axis.
     """
 
     columns = ("linear",)
@@ -168,16 +168,16 @@ class Linear2D(LinearContract):
 
 
 class LinearSubmesh(ColumnLinear):
-    """Divided by columns over the data axis alone; the tensor axis, and the batch, are replicated."""
+    """Sharded by columns over the data axis alone; the tensor axis, and the batch, are replicated."""
 
     tensor_axis = "data"
     model_axes = ("data",)
     row_axes = ()
 
 
-def refuse_uneven(divided: bool, features: int, kind: str, parts: int) -> None:
+def refuse_uneven(sharded: bool, features: int, kind: str, parts: int) -> None:
     """A local block is taken for one of equal blocks: `DTensor.from_local` knows no other."""
-    if divided and features % parts:
+    if sharded and features % parts:
         raise Unsupported(
             f"{features} {kind} features do not divide over {parts} devices, and DTensor.from_local takes the blocks "
             f"that a parallel style receives or hands out for equal ones."

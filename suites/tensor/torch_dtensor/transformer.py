@@ -1,4 +1,4 @@
-"""The pre-norm decoder layer and the decoder language model, divided by DTensor.
+"""The pre-norm decoder layer and the decoder language model, sharded by DTensor.
 
 B: rows  S: tokens  D: hidden  V: vocabulary
 """
@@ -15,10 +15,10 @@ from torch.distributed.tensor.parallel import ParallelStyle
 from torch.func import functional_call
 
 from reference.architecture import Architecture
-from suites.tensor.torch_dtensor.attention import AttentionModule, DividedAttention
-from suites.tensor.torch_dtensor.division import Quadratic, TensorByDTensor
-from suites.tensor.torch_dtensor.feedforward import DividedFeedForward, FeedForwardModule
-from suites.tensor.torch_dtensor.vocabulary import DividedVocabulary, VocabularyLoss, gathered
+from suites.tensor.torch_dtensor.attention import AttentionModule, ShardedAttention
+from suites.tensor.torch_dtensor.feedforward import FeedForwardModule, ShardedFeedForward
+from suites.tensor.torch_dtensor.sharding import Quadratic, TensorByDTensor
+from suites.tensor.torch_dtensor.vocabulary import ShardedVocabulary, VocabularyLoss, gathered
 from suites.training.torch import layers
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
@@ -29,14 +29,14 @@ class Norm(nn.Module):
 
     def __init__(self, model: Architecture, wide: torch.dtype) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.empty(model.hidden))
+        self.scale = nn.Parameter(torch.empty(model.hidden))
         self.bias = nn.Parameter(torch.empty(model.hidden)) if model.norm == "layer" else None
         self.epsilon, self.wide = model.norm_epsilon, wide
 
     def forward(self, x: Tensor) -> Tensor:
         if self.bias is None:
-            return layers.rms_norm(x, self.gain, self.epsilon, self.wide)
-        return layers.layer_norm(x, self.gain, self.bias, self.epsilon, self.wide)
+            return layers.rms_norm(x, self.scale, self.epsilon, self.wide)
+        return layers.layer_norm(x, self.scale, self.bias, self.epsilon, self.wide)
 
 
 class DecoderLayer(nn.Module):
@@ -72,7 +72,7 @@ def run_layer(
     return tokens.recomputed(run)(x_BSD, batch, name, dict(layer.named_parameters()), observed)
 
 
-class DividedLayers(DividedAttention, DividedFeedForward):
+class ShardedLayers(ShardedAttention, ShardedFeedForward):
     def layer_plan(self, path: str) -> Mapping[str, ParallelStyle]:
         norms = {**self.norm_plan(f"{path}.attention_norm"), **self.norm_plan(f"{path}.feedforward_norm")}
         return {**norms, **self.attention_plan(f"{path}.attention"), **self.feedforward_plan(f"{path}.feedforward")}
@@ -100,11 +100,11 @@ class OneLayer(nn.Module):
         return {**observed, "outputs/y": y_BSD}
 
 
-class Layer(Quadratic, DividedLayers):
+class Layer(Quadratic, ShardedLayers):
     """One decoder layer by itself."""
 
     def build(self) -> nn.Module:
-        return self.divided(OneLayer(self))
+        return self.sharded(OneLayer(self))
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         return self.layer_plan("layer")
@@ -154,15 +154,15 @@ class Decoder(nn.Module):
         return F.linear(gathered(x_BSD, self.embedding.weight, self.tokens.stream), self.embedding.weight)
 
 
-class LanguageModel(DividedVocabulary, DividedLayers):
+class LanguageModel(ShardedVocabulary, ShardedLayers):
     """The decoder language model; without layers, embedding, norm, head and loss alone."""
 
     def build(self) -> nn.Module:
-        return self.divided(Decoder(self))
+        return self.sharded(Decoder(self))
 
     def plan(self) -> Mapping[str, ParallelStyle]:
-        found = {**self.vocabulary_plan(), **self.norm_plan("final_norm")}
-        return found | dict(self.layer_plan("layers.*")) if self.contract.model.layers else found
+        plan = {**self.vocabulary_plan(), **self.norm_plan("final_norm")}
+        return plan | dict(self.layer_plan("layers.*")) if self.contract.model.layers else plan
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         observed = self.observe(p, batch)

@@ -1,4 +1,4 @@
-"""Embedding, head and cross-entropy with the vocabulary divided by DTensor.
+"""Embedding, head and cross-entropy with the vocabulary sharded by DTensor.
 
 B: rows  S: tokens  D: hidden  V: vocabulary
 Logits are a DTensor S(2) all the way into the loss; `loss_parallel` makes torch's own cross-entropy work on it.
@@ -18,7 +18,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements
 from reference.architecture import Architecture
-from suites.tensor.torch_dtensor.division import TensorByDTensor
+from suites.tensor.torch_dtensor.sharding import TensorByDTensor
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
@@ -70,8 +70,8 @@ def gathered(x: Tensor, like: Tensor, stream: Placement) -> Tensor:
     return DTensor.from_local(x, like.device_mesh, [stream], run_check=False).redistribute(placements=[Replicate()])
 
 
-class DividedVocabulary(TensorByDTensor):
-    """Embedding divided by rows, head by columns. A tied head multiplies by the embedding's own DTensor."""
+class ShardedVocabulary(TensorByDTensor):
+    """Embedding sharded by rows, head by columns. A tied head multiplies by the embedding's own DTensor."""
 
     def vocabulary_plan(self) -> Mapping[str, ParallelStyle]:
         embedding = RowwiseParallel(input_layouts=Replicate(), output_layouts=self.stream)

@@ -1,4 +1,4 @@
-"""Self-attention whose heads are divided over the tensor axis.
+"""Self-attention whose heads are sharded over the tensor axis.
 
 B: rows  S: query tokens  T: key tokens  D: hidden  H: this rank's query heads  K: its key heads  E: head size
 """
@@ -22,7 +22,7 @@ class AttentionBlock(LinearLayers, Tokens):
     """Query, key and value column-parallel, attention on this rank's heads, output row-parallel.
 
     Fewer key heads than ranks: each rank stores the key head of its query heads, and the gradients of the copies are
-    summed. The norms of query and key heads have one gain for all heads, so each rank has a part of its gradient.
+    summed. The norms of query and key heads have one scale for all heads, so each rank has a part of its gradient.
     """
 
     def attention(self, x_BSD: Tensor, batch: Named, name: str, p: Named) -> Tensor:
@@ -38,20 +38,20 @@ class AttentionBlock(LinearLayers, Tokens):
     def query_key_value(self, x_BSD: Tensor, name: str, p: Named) -> list[Tensor]:
         """This rank's query, key and value heads."""
         if self.contract.model.fused_qkv:
-            found = self.split_fused(self.column_linear(x_BSD, f"{name}.qkv", p))
+            projections = self.split_fused(self.column_linear(x_BSD, f"{name}.qkv", p))
         else:
-            found = [self.column_linear(x_BSD, f"{name}.{part}", p) for part in ("query", "key", "value")]
-        return [part.unflatten(-1, (-1, self.contract.model.head_size)) for part in found]
+            projections = [self.column_linear(x_BSD, f"{name}.{part}", p) for part in ("query", "key", "value")]
+        return [part.unflatten(-1, (-1, self.contract.model.head_size)) for part in projections]
 
     def split_fused(self, qkv: Tensor) -> list[Tensor]:
         """[query heads | key heads | value heads] of this rank."""
         model = self.contract.model
-        query = model.heads // self.tensor_size() * model.head_size
+        query = model.num_heads // self.tensor_size() * model.head_size
         key = (qkv.shape[-1] - query) // 2
         return list(qkv.split([query, key, key], dim=-1))
 
     def head_norm(self, x_BSHE: Tensor, name: str, p: Named) -> Tensor:
-        return layers.rms_norm(x_BSHE, p[f"{name}.gain"], self.contract.model.norm_epsilon, self.master)
+        return layers.rms_norm(x_BSHE, p[f"{name}.scale"], self.contract.model.norm_epsilon, self.master)
 
     def rotate(self, x_BSHE: Tensor) -> Tensor:
         return layers.rotary(x_BSHE, self.block_positions(), self.contract.model.rotary_base)
@@ -68,8 +68,8 @@ class AttentionBlock(LinearLayers, Tokens):
         return super().sum_gradient(name, g)
 
     def is_partial(self, name: str) -> bool:
-        """The gain of a head norm meets other heads on each rank."""
-        return super().is_partial(name) or name.endswith((".query_norm.gain", ".key_norm.gain"))
+        """The scale of a head norm is applied to other heads on each rank."""
+        return super().is_partial(name) or name.endswith((".query_norm.scale", ".key_norm.scale"))
 
     def require_supported(self) -> None:
         super().require_supported()

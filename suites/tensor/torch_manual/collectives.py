@@ -16,8 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from suites.tensor.arrangement import Positions, TensorArrangement
-from suites.training.stored import first_copies
+from suites.tensor.layout import Positions, TensorLayout
+from suites.training.state_layout import first_copies
 from suites.training.torch.collectives import MeshAxis
 from suites.training.torch.manual import CollectiveTraining
 from suites.training.traffic import Transfer
@@ -74,8 +74,8 @@ class SplitTo(torch.autograd.Function):
         return ctx.axis.all_gather(g, ctx.dim), None, None
 
 
-class TensorParallel(TensorArrangement, CollectiveTraining):
-    """A training step whose parameters are divided over the tensor axis; of size 1, it communicates nothing."""
+class TensorParallel(TensorLayout, CollectiveTraining):
+    """A training step whose parameters are sharded over the tensor axis; of size 1, it communicates nothing."""
 
     model_axes: ClassVar[tuple[str, ...]] = ("tensor",)
 
@@ -114,10 +114,10 @@ class TensorParallel(TensorArrangement, CollectiveTraining):
         """Maximum, a constant to differentiation."""
         return self.axis(self.tensor_axis).all_reduce(x.detach(), dist.ReduceOp.MAX)
 
-    # What the training step must know of the axis.
+    # Overrides of the training step for the axis.
 
     def positions(self, name: str) -> Positions:
-        """Asked for in every step, worked out once."""
+        """Cached, since every step asks for it."""
         if name not in self.known_positions:
             self.known_positions[name] = super().positions(name)
         return self.known_positions[name]
@@ -158,7 +158,7 @@ class TensorParallel(TensorArrangement, CollectiveTraining):
         return super().sum_gradient(name, g)
 
     def is_partial(self, name: str) -> bool:
-        """Whether a replicated parameter meets other activations on each rank of the axis."""
+        """Whether a replicated parameter is applied to other activations on each rank: its gradient is partial."""
         return False
 
     def transfers(self) -> Iterator[Transfer]:
@@ -168,13 +168,13 @@ class TensorParallel(TensorArrangement, CollectiveTraining):
                 yield self.gradient_transfer(self.tensor_axis, self.local_elements(name))
 
     def compute_axes(self) -> tuple[str, ...]:
-        divided = self.divides_evenly() and not self.repeats_products
-        return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if divided else super().compute_axes()
+        sharded = self.divides_evenly() and not self.repeats_products
+        return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if sharded else super().compute_axes()
 
     def tensor_transfer(self, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1) -> Transfer:
         return self.slice_transfer(self.tensor_axis, kind, phase, elements, dtype, calls)
 
 
 def along(dim: int, elements: np.ndarray, like: Tensor) -> Tensor:
-    """A number for each element along a dim, to multiply a tensor with."""
+    """Reshapes one number per element of a dim so that it broadcasts against a tensor."""
     return torch.tensor(elements).reshape([-1 if d == dim else 1 for d in range(like.dim())])

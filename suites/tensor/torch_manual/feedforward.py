@@ -1,4 +1,4 @@
-"""The feed-forward block, its hidden features divided over the tensor axis.
+"""The feed-forward block, its hidden features sharded over the tensor axis.
 
 B: rows  S: tokens  D: hidden  F: this rank's part of the hidden features of the block
 """

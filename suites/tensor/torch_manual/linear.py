@@ -1,4 +1,4 @@
-"""Linear layers whose columns or rows are divided over the tensor axis.
+"""Linear layers whose columns or rows are sharded over the tensor axis.
 
 B: rows of the batch  I: input features  O: output features, or this rank's part of them
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements
-from suites.tensor.arrangement import Positions, positions
+from suites.tensor.layout import Positions, positions
 from suites.tensor.torch_manual.collectives import TensorParallel
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named
@@ -22,7 +22,7 @@ class LinearLayers(TensorParallel):
     """The two linear layers of Megatron, and what happens where a block of them begins and ends."""
 
     def enter_block(self, x: Tensor) -> Tensor:
-        """Replicated activations enter a block whose weights are divided."""
+        """Replicated activations enter a block whose weights are sharded."""
         return self.copy_to_tensor(x)
 
     def leave_block(self, y: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class LinearLayers(TensorParallel):
         return y + p[f"{name}.bias"] if f"{name}.bias" in p else y
 
     def row_linear(self, x: Tensor, name: str, p: Named) -> Tensor:
-        """x divided along its features, weight S(0) -> the whole output; the bias is added once, after the sum."""
+        """x sharded along its features, weight S(0) -> the whole output; the bias is added once, after the sum."""
         y = self.leave_block(x @ p[f"{name}.weight"])
         return y + p[f"{name}.bias"] if f"{name}.bias" in p else y
 
@@ -50,17 +50,17 @@ class LinearLayers(TensorParallel):
 
 
 class ColumnLinear(QuadraticLoss, LinearLayers):
-    """y = x w + b with columns divided; the output is gathered, or stays divided if the contract asks for that."""
+    """y = x w + b with columns sharded; the output is gathered, or stays sharded if the contract asks for that."""
 
     columns = ("linear",)
 
     @property
-    def stays_divided(self) -> bool:
+    def stays_sharded(self) -> bool:
         return "S(1)" in self.contract.layouts.get("outputs/y", {}).values()
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         y_BO = self.column_linear(self.enter_block(batch["inputs"]), "linear", p)
-        if self.stays_divided:
+        if self.stays_sharded:
             loss, weight = self.quadratic(y_BO, batch)
             return self.reduce_from_tensor(loss), weight, {"outputs/y": y_BO}
         y_BO = self.gather_output(y_BO)
@@ -71,24 +71,24 @@ class ColumnLinear(QuadraticLoss, LinearLayers):
         return self.gather_from_tensor(y_BO, -1)[..., : self.contract.model.outputs]
 
     def output_placements(self) -> dict[str, Placements]:
-        divided = {**self.row_placements(), self.tensor_axis: "S(1)"}
-        return {"outputs/y": divided} if self.stays_divided else {}
+        sharded = {**self.row_placements(), self.tensor_axis: "S(1)"}
+        return {"outputs/y": sharded} if self.stays_sharded else {}
 
     def batch_placements(self, key: str) -> Placements:
         return (
-            self.output_placements()["outputs/y"] if self.stays_divided and key == "targets" else self.row_placements()
+            self.output_placements()["outputs/y"] if self.stays_sharded and key == "targets" else self.row_placements()
         )
 
     def positions(self, name: str) -> Positions:
         outputs = self.contract.model.outputs
-        if name == "outputs/y" and self.stays_divided and outputs % self.tensor_size():
+        if name == "outputs/y" and self.stays_sharded and outputs % self.tensor_size():
             return {1: positions([(outputs, 1)], self.tensor_size())}
         return super().positions(name)
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         yield from self.entry_sums(1)
-        if self.stays_divided:
+        if self.stays_sharded:
             yield self.tensor_transfer("all_reduce", "forward", 1, self.master)
         else:
             outputs = -(-self.contract.model.outputs // self.tensor_size()) * self.tensor_size()
@@ -96,28 +96,28 @@ class ColumnLinear(QuadraticLoss, LinearLayers):
 
 
 class RowLinear(QuadraticLoss, LinearLayers):
-    """y = x w + b with rows divided; the input is split here, or arrives divided if the contract says so."""
+    """y = x w + b with rows sharded; the input is split here, or arrives sharded if the contract says so."""
 
     rows = ("linear",)
 
     @property
-    def arrives_divided(self) -> bool:
+    def arrives_sharded(self) -> bool:
         return "S(1)" in self.contract.layouts.get("input_gradients/inputs", {}).values()
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
-        x_BI = batch["inputs"] if self.arrives_divided else self.split_to_tensor(batch["inputs"], -1)
+        x_BI = batch["inputs"] if self.arrives_sharded else self.split_to_tensor(batch["inputs"], -1)
         y_BO = self.row_linear(x_BI, "linear", p)
         return *self.quadratic(y_BO, batch), {"outputs/y": y_BO}
 
     def batch_placements(self, key: str) -> Placements:
-        divided = {**self.row_placements(), self.tensor_axis: "S(1)"}
-        return divided if self.arrives_divided and key == "inputs" else self.row_placements()
+        sharded = {**self.row_placements(), self.tensor_axis: "S(1)"}
+        return sharded if self.arrives_sharded and key == "inputs" else self.row_placements()
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         elements = self.slice_tokens * self.contract.model.outputs
         yield self.tensor_transfer("all_reduce", "forward", elements, self.compute)
-        if not self.arrives_divided:
+        if not self.arrives_sharded:
             width = -(-self.contract.model.hidden // self.tensor_size())
             elements = self.slice_tokens * width * self.tensor_size()
             yield self.tensor_transfer("all_gather", "backward", elements, self.compute)
@@ -126,7 +126,7 @@ class RowLinear(QuadraticLoss, LinearLayers):
 class Linear2D(QuadraticLoss, LinearLayers):
     """Weight S(0) over the data axis and S(1) over the tensor axis, so that each rank holds one tile of it.
 
-    The inputs arrive divided along their features over the data axis: row-parallel there, column-parallel over tensor.
+    The inputs arrive sharded along their features over the data axis: row-parallel there, column-parallel over tensor.
     """
 
     columns = ("linear",)

@@ -31,18 +31,18 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
         return x_BSD + self.dropout(fed_BSD, block, batch, observed)
 
     def second_block(self, layer: str) -> str:
-        """What stands behind attention in a layer."""
+        """The name of the block that follows attention in a layer."""
         return "feedforward"
 
     def fed(self, x_BSD: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
-        """The block behind attention, of this name."""
+        """Runs the block that follows attention, which has this name."""
         return self.feedforward(x_BSD, name, p)
 
     def norm(self, x: Tensor, name: str, p: Named) -> Tensor:
         epsilon = self.contract.model.norm_epsilon
         if self.contract.model.norm == "rms":
-            return layers.rms_norm(x, p[f"{name}.gain"], epsilon, self.master)
-        return layers.layer_norm(x, p[f"{name}.gain"], p[f"{name}.bias"], epsilon, self.master)
+            return layers.rms_norm(x, p[f"{name}.scale"], epsilon, self.master)
+        return layers.layer_norm(x, p[f"{name}.scale"], p[f"{name}.bias"], epsilon, self.master)
 
     def layer_transfers(self, number: int) -> Iterator[Transfer]:
         """Each of two blocks enters with a sum of gradients and leaves with a sum; some layers are computed twice."""

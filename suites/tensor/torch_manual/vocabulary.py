@@ -1,4 +1,4 @@
-"""Embedding, head and cross-entropy with the vocabulary divided over the tensor axis.
+"""Embedding, head and cross-entropy with the vocabulary sharded over the tensor axis.
 
 B: rows  S: tokens  D: hidden  V: this rank's part of the vocabulary, filled up to the same size on every rank
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from conformance.contract.placements import Placements
-from suites.tensor.arrangement import Positions, positions
+from suites.tensor.layout import Positions, positions
 from suites.tensor.torch_manual.linear import LinearLayers
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
@@ -40,7 +40,7 @@ class VocabularyParallel(LinearLayers):
         return -(-self.contract.model.vocabulary // self.tensor_size())
 
     def real_ids(self) -> Tensor:
-        """[V]: False for the ids that only fill up the last ranks."""
+        """[V]: False for the padding ids of the last ranks."""
         ids_V = torch.arange(self.local_vocabulary) + self.tensor_rank() * self.local_vocabulary
         return ids_V < self.contract.model.vocabulary
 

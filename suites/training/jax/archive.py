@@ -1,4 +1,4 @@
-"""Named arrays in a folder, through orbax, and the proof that they are whole.
+"""Named arrays in a folder, through orbax, and a check for missing or damaged data.
 
 Law: what is read is what was written, or ArchiveError is raised. The storage below orbax notices most damage by
 itself, but a piece that is missing can read as zeros, and a folder whose writer was killed can look like a checkpoint.
@@ -65,7 +65,7 @@ def _entry(array: np.ndarray) -> dict:
 
 
 def _seal(arrays: Mapping[str, np.ndarray], folder: Path) -> None:
-    """The manifest appears in one instant, when all else is there."""
+    """Writes the manifest atomically, after everything else is written."""
     unfinished = folder / f"{MANIFEST}.tmp"
     with unfinished.open("w") as file:
         json.dump({name: _entry(array) for name, array in arrays.items()}, file, indent=1)
@@ -95,7 +95,7 @@ def _restored(kinds: Kinds, folder: Path) -> dict[str, np.ndarray]:
     whole = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in kinds}
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            found = checkpointer.restore(folder / ARRAYS, args=ocp.args.PyTreeRestore(restore_args=whole))
-        return {name: np.asarray(found[name]) for name in kinds}
+            restored = checkpointer.restore(folder / ARRAYS, args=ocp.args.PyTreeRestore(restore_args=whole))
+        return {name: np.asarray(restored[name]) for name in kinds}
     except Exception as error:  # of many kinds, from several libraries
         raise ArchiveError(f"The arrays of the checkpoint in {folder} cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""The training step by automatic partitioning: the program of one device, and annotations where its arrays shall lie.
+"""The training step by automatic partitioning: a single-device program with sharding annotations.
 
 No collective is written anywhere. The partitioner derives them from the shardings of the parameters and of the batch,
 and from `constrain` on activations.
@@ -24,7 +24,7 @@ class AutomaticTraining(TrainingStep):
 
     @cached_property
     def program(self):
-        """`jit` of the step, its state going out as it came in."""
+        """`jit` of the step; the output state has the shardings of the input state."""
         shardings = jax.tree.map(lambda spec: NamedSharding(self.device_mesh, spec), self.state_specs())
         return jax.jit(self.whole_step, out_shardings=(shardings, None))
 
@@ -45,39 +45,39 @@ class AutomaticTraining(TrainingStep):
         return state, observed | {f"gradients/{name}": g for name, g in gradients.items()}
 
     def mean_gradient(self, name: str, g: jax.Array, weight: jax.Array) -> jax.Array:
-        """The whole gradient, lying as its parameter does."""
+        """The whole gradient, with the sharding of its parameter."""
         return self.constrain(self.round_gradient(g.astype(self.master) / weight), self.gradient_placements(name))
 
     def orthogonal(self, name: str, u: jax.Array) -> jax.Array:
-        """The zeros that fill up its last blocks are left out, and put back."""
+        """The padding of its last blocks is removed before and added again after."""
         whole = u[tuple(map(slice, self.contract.shapes[name]))]
         widths = [(0, stored - size) for stored, size in zip(u.shape, whole.shape, strict=True)]
         return jnp.pad(optimizers.newton_schulz(whole), widths)
 
     def tensor_norms(self, values: Named) -> Named:
-        """What fills up the last blocks is zero."""
+        """The padding of the last blocks is zero, so it adds nothing to a norm."""
         return {name: jnp.sqrt(jnp.sum(value * value)) for name, value in values.items()}
 
     def global_norm(self, gradients: Named) -> jax.Array:
         return jnp.sqrt(sum(jnp.sum(g * g) for g in gradients.values()))
 
     def constrain(self, x: jax.Array, placements: Placements) -> jax.Array:
-        """x, lying as annotated."""
+        """x with a sharding constraint."""
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.device_mesh, self.spec(placements)))
 
     def on_rows(self, x: jax.Array) -> jax.Array:
-        """x divided by rows and by nothing else."""
+        """x sharded by rows and by nothing else."""
         return self.constrain(x, self.row_placements())
 
     def observation(self, name: str, value: jax.Array) -> jax.Array:
-        """An output as it leaves the program, filled up with zeros where it must divide evenly."""
+        """An output of the program, zero-padded where it must divide evenly."""
         for dim, stored in self.observation_positions(name).items():
             widths = [(0, len(stored) - n if d == dim else 0) for d, n in enumerate(value.shape)]
             value = jnp.pad(value, widths)
         return self.constrain(value, self.observation_placements(name))
 
     def canonical(self, p: Named) -> Named:
-        """Parameters without the zeros that fill up their last blocks."""
+        """Parameters without the padding of their last blocks."""
         return {name: value[tuple(map(slice, self.contract.shapes[name]))] for name, value in p.items()}
 
     def declare(self) -> Declarations:

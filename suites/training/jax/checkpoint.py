@@ -1,4 +1,4 @@
-"""Checkpoints and initial values of a training step in JAX, in terms that know no mesh.
+"""Checkpoints and initial values of a training step in JAX, independent of the mesh.
 
 Law: a state is saved as canonical arrays, without padding, repeats or device order, so that it loads on any mesh to
 the same bits, and what it draws itself does not depend on the mesh either.
@@ -19,14 +19,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 from suites.training.initial import bias_scale, fan_in
 from suites.training.jax.archive import Kinds, read, write
 from suites.training.jax.state import JaxTraining, Named
-from suites.training.stored import canonical
+from suites.training.state_layout import canonical
 
 
 class Checkpointed(JaxTraining):
     """Draws, saves and loads the state of a training step."""
 
     def initialize(self, seed: int, mesh: Any) -> dict:
-        """Every parameter is drawn whole, from a key of its own, and then divided."""
+        """Every parameter is drawn whole, from a key of its own, and then sharded."""
         return self.place({name: drawn(name, shape, seed) for name, shape in self.contract.shapes.items()}, mesh)
 
     def save(self, state: dict, folder: Path) -> None:
@@ -76,11 +76,11 @@ class Checkpointed(JaxTraining):
 def drawn(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Canonical initial values: float64 numbers that float32 holds.
 
-    Gains are uniform in [0.5, 1.5], biases in +-[0.1, 0.5], smaller in a router. Weights are normal with deviation
+    Scales are uniform in [0.5, 1.5], biases in +-[0.1, 0.5], smaller in a router. Weights are normal with deviation
     1 / sqrt(fan in).
     """
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
-    if name.endswith(".gain"):
+    if name.endswith(".scale"):
         values = jax.random.uniform(key, shape, "float32", 0.5, 1.5)
     elif name.endswith(".bias"):
         size, sign = jax.random.split(key)

@@ -1,4 +1,4 @@
-"""The arithmetic of a decoder that knows no mesh: norms, rotary positions, causal attention, sinusoidal positions.
+"""The local arithmetic of a decoder: norms, rotary positions, causal attention, sinusoidal positions.
 
 B: rows  S: query tokens  T: key tokens  H: heads  E: head size  D: hidden
 Statistics (norms, softmax) are computed in the dtype `wide` and returned in the dtype of the input.
@@ -16,19 +16,19 @@ Positions = jax.Array | np.ndarray  # canonical index in its row of every token 
 Documents = tuple[jax.Array, jax.Array]  # number of the document of every query [B, S] and of every key [B, T]
 
 
-def rms_norm(x: jax.Array, gain: jax.Array, epsilon: float, wide: str) -> jax.Array:
-    """x / sqrt(mean(x^2) + epsilon) * gain over the last dim (Zhang and Sennrich, 2019, section 3)."""
+def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float, wide: str) -> jax.Array:
+    """x / sqrt(mean(x^2) + epsilon) * scale over the last dim (Zhang and Sennrich, 2019, section 3)."""
     y = x.astype(wide)
-    scale = jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + epsilon)
-    return (y * scale * gain).astype(x.dtype)
+    inverse_rms = jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + epsilon)
+    return (y * inverse_rms * scale).astype(x.dtype)
 
 
-def layer_norm(x: jax.Array, gain: jax.Array, bias: jax.Array, epsilon: float, wide: str) -> jax.Array:
-    """(x - mean) / sqrt(variance + epsilon) * gain + bias over the last dim (Ba, Kiros and Hinton, 2016, section 3)."""
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, wide: str) -> jax.Array:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the last dim (Ba et al., 2016, section 3)."""
     y = x.astype(wide)
     y = y - jnp.mean(y, axis=-1, keepdims=True)
-    scale = jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + epsilon)
-    return (y * scale * gain + bias).astype(x.dtype)
+    inverse_deviation = jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + epsilon)
+    return (y * inverse_deviation * scale + bias).astype(x.dtype)
 
 
 def rotary(x_BSHE: jax.Array, positions_S: Positions, base: float) -> jax.Array:
@@ -41,11 +41,11 @@ def rotary(x_BSHE: jax.Array, positions_S: Positions, base: float) -> jax.Array:
 
 
 def visible(
-    query_S: Positions, key_T: Positions, padding_BT: jax.Array, documents: Documents | None, causal: bool
+    query_S: Positions, key_T: Positions, attention_mask_BT: jax.Array, documents: Documents | None, causal: bool
 ) -> jax.Array:
     """[B, S, T]: a query sees itself, and every key that is no padding, in its document and (causal) not later."""
     query_S1, key_1T = jnp.asarray(query_S)[:, None], jnp.asarray(key_T)[None, :]
-    seen_BST = jnp.broadcast_to((padding_BT > 0)[:, None, :], (len(padding_BT), len(query_S), len(key_T)))
+    seen_BST = jnp.broadcast_to((attention_mask_BT > 0)[:, None, :], (len(attention_mask_BT), len(query_S), len(key_T)))
     if causal:
         seen_BST = seen_BST & (key_1T <= query_S1)
     if documents is not None:

@@ -2,7 +2,7 @@
 
 Each device differentiates its own sum of losses. Then gradients and sums are reduced, divided once by the global number
 of valid elements, clipped by their global norm, and every device updates the blocks of the parameters that it stores.
-A suite supplies the model (`forward`), the arrangement of the parameters, and what must be summed over its own axis.
+A suite supplies the model (`forward`), the layout of the parameters, and the reductions over its own axis.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from conformance.contract.placements import Placements, sharded_dim
 from suites.training.jax.matrices import WholeMatrices
 from suites.training.jax.norms import TensorNorms
 from suites.training.jax.state import Named, pad_to_multiple, reordered
-from suites.training.stored import OF_INPUTS
+from suites.training.state_layout import OF_INPUTS
 from suites.training.traffic import Transfer, total
 
 
@@ -43,27 +43,27 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
                 out_specs=(self.state_specs(), outputs),
                 check_vma=False,
             )
-            state, found = on_each_device(state, self.padded(batch))
-            gradients = {f"gradients/{name}": value for name, value in found.pop("gradients").items()}
-            return state, {name: value for group in found.values() for name, value in group.items()} | gradients
+            state, observed = on_each_device(state, self.padded(batch))
+            gradients = {f"gradients/{name}": value for name, value in observed.pop("gradients").items()}
+            return state, {name: value for group in observed.values() for name, value in group.items()} | gradients
 
         return jax.jit(step)
 
     def output_specs(self) -> dict[str, Any]:
-        """How what `device_step` has observed lies on the devices."""
+        """The partition specs of the observations of `device_step`."""
         return {
             "rows": self.spec(self.row_placements()),
-            "divided": {name: self.spec(self.observation_placements(name)) for name in self.divided_otherwise()},
+            "sharded": {name: self.spec(self.observation_placements(name)) for name in self.sharded_otherwise()},
             "scalars": PartitionSpec(),
             "gradients": self.gradient_specs(),
         }
 
-    def divided_otherwise(self) -> tuple[str, ...]:
-        """The observations with rows that are not divided as these."""
+    def sharded_otherwise(self) -> tuple[str, ...]:
+        """The per-row observations whose sharding is not that of the rows."""
         return (*self.output_placements(), *(f"{OF_INPUTS}{key}" for key in self.real_inputs))
 
     def padded(self, batch: Named) -> Named:
-        """The batch in the order in which it is divided; zeros where a dim does not divide over its axis."""
+        """The batch in the order in which it is sharded; zeros where a dim does not divide over its axis."""
         padded = {key: reordered(value, self.batch_positions(key)) for key, value in batch.items()}
         for key in batch:
             for axis, placement in self.batch_placements(key).items():
@@ -85,23 +85,23 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
         rows = self.finished_rows(rows, weight)
         scalars = self.finished_sums(sums, weight)
         scalars |= {"metrics/tokens": elements / self.weight_per_token, "metrics/grad_norm": norm}
-        divided = {name: rows.pop(name) for name in self.divided_otherwise() if name in rows}
-        return state, {"rows": rows, "divided": divided, "scalars": scalars, "gradients": gradients}
+        sharded = {name: rows.pop(name) for name in self.sharded_otherwise() if name in rows}
+        return state, {"rows": rows, "sharded": sharded, "scalars": scalars, "gradients": gradients}
 
     def finished_rows(self, rows: Named, weight: jax.Array) -> Named:
-        """What is observed of rows, once the weight of the whole batch is known."""
+        """The per-row observations, once the weight of the whole batch is known."""
         return self.mean_inputs(rows, weight)
 
     def finished_sums(self, sums: Named, weight: jax.Array) -> Named:
-        """What is observed of sums over the whole batch: means."""
+        """Sums over the whole batch -> the means that are reported."""
         return {name: value / weight for name, value in sums.items()}
 
     def stored_part(self, name: str, whole: jax.Array) -> jax.Array:
-        """Of something that is as large as a parameter and known everywhere, what belongs to the part stored here."""
+        """A replicated array with the shape of a parameter -> the block of it that this device stores."""
         return whole
 
     def adjusted(self, state: dict, sums: Named) -> dict:
-        """The state after what moves by sums over the whole batch, and not by gradients."""
+        """The state after updates that use sums over the whole batch instead of gradients (router biases)."""
         return state
 
     # Reductions.
@@ -158,7 +158,7 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
         return parameters | {f"optimizer/{slot}/{name}": self.slot_placements(name) for slot, name in slots}
 
     def compute_axes(self) -> tuple[str, ...]:
-        """The axes over which the matrix products are divided, where none is done twice."""
+        """The axes over which the matrix products are sharded, where none is done twice."""
         return () if self.repeats_products else self.data_axes
 
     @property

@@ -1,4 +1,4 @@
-"""What an optimizer does to a whole matrix of which each device stores a block."""
+"""Optimizers that need whole matrices, where each device stores a block."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from conformance.contract.placements import Placements, sharded_dim
 from suites.training.jax import optimizers
 from suites.training.jax.state import reordered
 from suites.training.jax.step import TrainingStep
-from suites.training.stored import canonical
+from suites.training.state_layout import canonical
 from suites.training.traffic import Transfer
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from conformance.contract.placements import sharded_dim
 from suites.training.jax.state import Named
 from suites.training.jax.step import TrainingStep
-from suites.training.stored import first_copies
+from suites.training.state_layout import first_copies
 from suites.training.traffic import Transfer
 
 
@@ -18,12 +18,12 @@ class TensorNorms(TrainingStep):
     """Law: every element of a tensor counts once, on whatever devices it is stored, and padding not at all."""
 
     def tensor_norms(self, values: Named) -> Named:
-        """Those divided over the same axes are summed together."""
-        found: Named = {}
+        """Those sharded over the same axes are summed together."""
+        norms: Named = {}
         for axes, names in self.by_slot_axes().items():
             squares = jnp.stack([self.own_squares(name, values[name]) for name in names])
-            found |= dict(zip(names, jnp.sqrt(self.sum_squares(axes, squares)), strict=True))
-        return found
+            norms |= dict(zip(names, jnp.sqrt(self.sum_squares(axes, squares)), strict=True))
+        return norms
 
     def sum_squares(self, axes: tuple[str, ...], squares: jax.Array) -> jax.Array:
         """Sums over this device's blocks -> sums over whole tensors."""
@@ -42,10 +42,10 @@ class TensorNorms(TrainingStep):
 
     def by_slot_axes(self) -> dict[tuple[str, ...], list[str]]:
         """Axes -> the parameters whose slots they divide."""
-        found: dict[tuple[str, ...], list[str]] = {}
+        names: dict[tuple[str, ...], list[str]] = {}
         for name in self.contract.shapes:
-            found.setdefault(self.slot_axes(name), []).append(name)
-        return found
+            names.setdefault(self.slot_axes(name), []).append(name)
+        return names
 
     def norm_transfers(self) -> Iterator[Transfer]:
         """The sums of an optimizer that needs the norms of parameters, and of their steps."""

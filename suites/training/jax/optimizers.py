@@ -1,5 +1,5 @@
-"""Optimizers on named arrays. SGD and AdamW see a block or a whole array and cannot tell which; Muon and LAMB must
-know.
+"""Optimizers on named arrays. SGD and AdamW are elementwise and work on blocks as on whole arrays; Muon and LAMB need
+the whole array.
 
 I, O: input and output features
 """
@@ -22,8 +22,8 @@ Named = dict[str, jax.Array]
 Slots = dict[str, Named]
 
 
-class Stored(Protocol):
-    """What the optimizer must be told by the step whose blocks it updates."""
+class ParameterLayout(Protocol):
+    """What the optimizer asks of the layout of the state whose blocks it updates."""
 
     def weight_decay(self, name: str) -> Any:
         """Of a parameter, or of each element of a block that holds several."""
@@ -36,30 +36,30 @@ class Stored(Protocol):
 
 
 def apply(
-    recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named, count: jax.Array, stored: Stored
+    recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named, count: jax.Array, layout: ParameterLayout
 ) -> tuple[Named, Slots]:
     """One update with (already clipped) gradients; `count` is the number of this update, the first one being 1."""
     if recipe.optimizer == "lamb":
-        return lamb(recipe, parameters, optimizer, gradients, count, stored)
+        return lamb(recipe, parameters, optimizer, gradients, count, layout)
     new_parameters: Named = {}
     new_slots: Slots = {slot: {} for slot in optimizer}
     for name, gradient in gradients.items():
         old = {slot: optimizer[slot][name] for slot in optimizer}
-        new_parameters[name], new = _moved(recipe, name, parameters[name], old, gradient, count, stored)
+        new_parameters[name], new = _moved(recipe, name, parameters[name], old, gradient, count, layout)
         for slot, value in new.items():
             new_slots[slot][name] = value
     return new_parameters, new_slots
 
 
 def _moved(
-    recipe: Recipe, name: str, p: jax.Array, old: Named, g: jax.Array, count: jax.Array, stored: Stored
+    recipe: Recipe, name: str, p: jax.Array, old: Named, g: jax.Array, count: jax.Array, layout: ParameterLayout
 ) -> tuple[jax.Array, Named]:
-    """One parameter and its slots after the update. A router bias stays: the load of the experts moves it."""
+    """One parameter and its slots after the update. A router bias is left to the load of the experts."""
     if is_router_bias(name):
         return p, old
-    recipe = replace(recipe, weight_decay=stored.weight_decay(name))
+    recipe = replace(recipe, weight_decay=layout.weight_decay(name))
     if recipe.optimizer == "muon" and is_hidden(name, tuple(g.shape)):
-        return muon(recipe, p, old, g, partial(stored.orthogonal, name))
+        return muon(recipe, p, old, g, partial(layout.orthogonal, name))
     if recipe.optimizer == "adamw":
         return adamw(recipe, p, old, g, count)
     return sgd(recipe, p, old, g)
@@ -93,7 +93,7 @@ def adam(
 
 
 def lamb(
-    recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named, count: jax.Array, stored: Stored
+    recipe: Recipe, parameters: Named, optimizer: Slots, gradients: Named, count: jax.Array, layout: ParameterLayout
 ) -> tuple[Named, Slots]:
     """p = p - learning_rate |p| / |u| u, u being the step of Adam; the ratio is 1 where a norm is zero.
 
@@ -102,12 +102,12 @@ def lamb(
     directions: Named = {}
     moments: Slots = {slot: {} for slot in optimizer}
     for name, gradient in gradients.items():
-        own = replace(recipe, weight_decay=stored.weight_decay(name))
+        own = replace(recipe, weight_decay=layout.weight_decay(name))
         old = {slot: optimizer[slot][name] for slot in optimizer}
         directions[name], new = adam(own, parameters[name], old, gradient, count)
         for slot, value in new.items():
             moments[slot][name] = value
-    lengths, steps = stored.tensor_norms(parameters), stored.tensor_norms(directions)
+    lengths, steps = layout.tensor_norms(parameters), layout.tensor_norms(directions)
     moved = {}
     for name, u in directions.items():
         length, step = lengths[name], steps[name]
@@ -141,7 +141,7 @@ def muon(
 def newton_schulz(u_IO: jax.Array) -> jax.Array:
     """sqrt(max(1, O / I)) U f(S) V' for u = U S V': five steps of an odd polynomial bring singular values near 1.
 
-    It is done on the wide form of the matrix, after division by its Frobenius norm: no part of it will do.
+    It is done on the wide form of the matrix, after division by its Frobenius norm: it needs the whole matrix.
     """
     rows, columns = u_IO.shape
     x = (u_IO.T if rows > columns else u_IO) / (jnp.sqrt(jnp.sum(u_IO * u_IO)) + 1e-7)

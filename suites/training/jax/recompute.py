@@ -1,6 +1,6 @@
 """Decoder layers that keep only their inputs and are computed again in the backward pass.
 
-Law: it changes nothing. Source: Chen et al., Training Deep Nets with Sublinear Memory Cost.
+Law: recomputation changes no value. Source: Chen et al., Training Deep Nets with Sublinear Memory Cost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Recomputed(JaxTraining):
         return self.contract.recipe.recompute == "layer"
 
     def recomputed(self, layer: Layer) -> Layer:
-        """The layer; where the recipe says so, one that is computed twice.
+        """The layer, recomputed in the backward pass where the recipe says so.
 
         There is no state of a random generator to restore: masks are functions of the seeds in the batch. What a layer
         ends with, and nothing in its backward pass needs, JAX does not compute again.
@@ -28,7 +28,7 @@ class Recomputed(JaxTraining):
         return recomputing(layer) if self.recomputes else layer
 
     def recomputed_core(self, attend: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-        """The core of attention, which needs little of what it keeps: where the recipe says so, computed twice.
+        """The core of attention (scores, softmax, weighted sum), recomputed where the recipe says so.
 
         Source: Korthikanti et al., Reducing Activation Recomputation in Large Transformer Models, section 5.
         """
@@ -43,7 +43,7 @@ def recomputing(layer: Layer) -> Layer:
             seen: Named = {}
             return layer(x, batch, name, p | own, seen), seen
 
-        own = {one: value for one, value in p.items() if one.startswith(f"{name}.")}
+        own = {parameter: value for parameter, value in p.items() if parameter.startswith(f"{name}.")}
         y, seen = jax.checkpoint(run)(x, own)
         observed.update(seen)
         return y

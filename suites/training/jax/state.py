@@ -1,4 +1,4 @@
-"""What both JAX styles share: how state and batch lie on the devices, and how observations are handed back."""
+"""What both JAX styles share: the placement of state and batch on the devices, and how observations are returned."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from conformance.contract.implementation import Packed, Reordered
 from conformance.contract.placements import Placements, sharded_dim
 from reference.jax.rounding import rounded
-from suites.training.stored import Positions, StoredTraining, arrange
+from suites.training.state_layout import Positions, ShardedTraining, arrange
 
 Named = dict[str, jax.Array]
 Value = TypeVar("Value", jax.Array, Packed)
 
 
-class JaxTraining(StoredTraining):
+class JaxTraining(ShardedTraining):
     """A training step whose state is {parameters, optimizer, count}: sharded arrays, as they are stored."""
 
     framework = "jax"
@@ -28,7 +28,7 @@ class JaxTraining(StoredTraining):
 
     @property
     def weight_per_token(self) -> int:
-        """Elements of the loss per valid token: what the loss is divided by is their number."""
+        """Loss elements per valid token: the loss is divided by the number of valid elements."""
         return 1
 
     @property
@@ -43,7 +43,7 @@ class JaxTraining(StoredTraining):
         return self.laid_out(self.state(parameters))
 
     def settle(self, mesh: Any) -> None:
-        """Take the devices on which all that follows happens."""
+        """Sets the device mesh that all later calls use."""
         self.require_supported()
         automatic = (AxisType.Auto,) * mesh.devices.ndim
         self.device_mesh = jax.sharding.Mesh(mesh.devices, mesh.axis_names, axis_types=automatic)
@@ -78,12 +78,12 @@ class JaxTraining(StoredTraining):
         return self.gradient_positions(parameter) if kind == "gradients" else self.observation_positions(name)
 
     def collect(self, state: dict) -> Mapping[str, Any]:
-        found = {f"parameters/{name}": arranged(p, self.positions(name)) for name, p in state["parameters"].items()}
+        collected = {f"parameters/{name}": arranged(p, self.positions(name)) for name, p in state["parameters"].items()}
         for slot, values in state["optimizer"].items():
-            found |= {
+            collected |= {
                 f"optimizer/{slot}/{name}": arranged(value, self.slot_positions(name)) for name, value in values.items()
             }
-        return found | {"optimizer/count": state["count"]}
+        return collected | {"optimizer/count": state["count"]}
 
     # Dtypes, sizes and specs.
 
@@ -106,7 +106,7 @@ class JaxTraining(StoredTraining):
         return self.round_gradient(sum(rounded(g, self.reduction_dtype)))
 
     def active(self, axes: tuple[str, ...]) -> tuple[str, ...]:
-        """The axes over which there is anything to communicate."""
+        """The axes with more than one device."""
         return tuple(axis for axis in axes if self.mesh.size(axis) > 1)
 
     def spec(self, placements: Placements) -> PartitionSpec:
@@ -131,7 +131,7 @@ class JaxTraining(StoredTraining):
 
 
 def arranged(value: Value, positions: Positions) -> Value | Reordered:
-    """Say how a value is stored, unless that is canonical."""
+    """Wrap a value in `Reordered` unless its stored order is canonical."""
     if not positions:
         return value
     shape = tuple(int(positions[dim].max()) + 1 if dim in positions else n for dim, n in enumerate(value.shape))
@@ -146,7 +146,7 @@ def pad_to_multiple(x: jax.Array, dim: int, parts: int) -> jax.Array:
 
 
 def reordered(x: jax.Array, positions: Positions) -> jax.Array:
-    """Canonical array -> as it is divided: permuted along some dims, zero where padded."""
+    """Canonical array -> as it is sharded: permuted along some dims, zero where padded."""
     for dim, stored in positions.items():
         real = np.expand_dims(stored >= 0, tuple(d for d in range(x.ndim) if d != dim))
         x = jnp.where(real, jnp.take(x, np.maximum(stored, 0), axis=dim), 0)

@@ -12,7 +12,7 @@ from suites.training.jax import optimizers
 from suites.training.jax.checkpoint import Checkpointed
 from suites.training.jax.recompute import Recomputed
 from suites.training.jax.state import Named
-from suites.training.stored import OF_INPUTS
+from suites.training.state_layout import OF_INPUTS
 
 
 class TrainingStep(Recomputed, Checkpointed):

@@ -1,4 +1,4 @@
-"""What a step knows of the tokens at hand: where they stand in their rows, whom they see, what follows and is dropped.
+"""Positions, attention masks, targets and dropout masks of the tokens that a device holds.
 
 B: rows  S: tokens at hand  T: key tokens  D: hidden
 """
@@ -32,11 +32,11 @@ class Tokens(JaxTraining):
         """[B, S, T]: which keys each query sees."""
         positions, documents_BS = self.block_positions(), self.documents(batch)
         documents = None if documents_BS is None else (documents_BS, documents_BS)
-        return layers.visible(positions, positions, batch["padding"], documents, self.contract.model.causal)
+        return layers.visible(positions, positions, batch["attention_mask"], documents, self.contract.model.causal)
 
     def documents(self, batch: Named) -> jax.Array | None:
         """[B, S]: number of the document of every token of a block; None where a row is one document."""
-        return jnp.cumsum(batch["starts"], axis=1) if self.contract.model.documents else None
+        return jnp.cumsum(batch["document_starts"], axis=1) if self.contract.model.documents else None
 
     def targets(self, batch: Named) -> jax.Array:
         """[B, S]: the id that each token shall predict."""
@@ -58,6 +58,6 @@ class Tokens(JaxTraining):
         return jnp.where(keep_BSD, x_BSD / (1 - rate), 0)
 
     def keep_mask(self, site: str, seeds_B: jax.Array) -> jax.Array:
-        """The mask of whole rows is drawn, and the tokens of the residual stream are taken: no draw knows the mesh."""
+        """Draws the mask of whole rows and takes the tokens at hand, so that the mask does not depend on the mesh."""
         model = self.contract.model
         return keep_mask(seeds_B, site, (self.row_length, model.hidden), model.dropout)[:, self.stream_positions()]

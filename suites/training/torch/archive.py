@@ -1,4 +1,4 @@
-"""Named tensors in a folder, through torch.distributed.checkpoint (DCP), and the proof that it is whole.
+"""Named tensors in a folder, through torch.distributed.checkpoint (DCP), and a check for missing or damaged data.
 
 Law: what is read is what was written, or ArchiveError is raised by all ranks together. DCP by itself notices a missing
 or shortened file, but reads flipped bytes as numbers, on the ranks that need them. So a manifest with the digest of
@@ -70,7 +70,7 @@ def _share(whole: Tensor, world: DeviceMesh) -> DTensor:
 
 
 def _seal(folder: Path) -> None:
-    """The manifest appears in one instant, when all else is there."""
+    """Writes the manifest atomically, after everything else is written."""
     digests = {
         path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()
     }
@@ -103,13 +103,13 @@ def _damage(folder: Path) -> str:
 def _unlike(kinds: Kinds, folder: Path) -> str:
     """A sentence if the archive holds other tensors than those that are wanted."""
     held = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
-    found = {
-        name: (one.size.numel(), one.properties.dtype)
-        for name, one in held.items()
-        if isinstance(one, TensorStorageMetadata)
+    present = {
+        name: (tensor.size.numel(), tensor.properties.dtype)
+        for name, tensor in held.items()
+        if isinstance(tensor, TensorStorageMetadata)
     }
     wanted = {name: (math.prod(shape), dtype) for name, (shape, dtype) in kinds.items()}
-    differing = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    differing = sorted(name for name in {*present, *wanted} if present.get(name) != wanted.get(name))
     return f"The checkpoint in {folder} is of another training step: {differing[0]} differs." if differing else ""
 
 

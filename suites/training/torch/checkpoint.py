@@ -1,4 +1,4 @@
-"""Checkpoints of a training step in torch, in terms that know no mesh.
+"""Checkpoints of a training step in torch, independent of the mesh.
 
 Law: a state is saved as canonical tensors, without padding, repeats or device order, so that it loads on any mesh to
 the same bits, and what it draws itself does not depend on the mesh either.
@@ -27,7 +27,7 @@ class Checkpointed(WholeMatrices, TensorNorms):
     """Draws, saves and loads the state of a training step. No rank holds more than one whole tensor at a time."""
 
     def initialize(self, seed: int, mesh: DeviceMesh) -> State:
-        """Every parameter is drawn whole, by a generator of its own, and then divided."""
+        """Every parameter is drawn whole, by a generator of its own, and then sharded."""
         return self.place({name: drawn(name, shape, seed) for name, shape in self.contract.shapes.items()}, mesh)
 
     def save(self, state: State, folder: Path) -> None:
@@ -86,12 +86,12 @@ BIAS_DEVIATION = 0.32  # that of the canonical biases
 def drawn(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Canonical initial values: float64 numbers that float32 holds.
 
-    Gains are uniform in [0.5, 1.5], biases normal, and smaller in a router. Weights are normal with deviation
+    Scales are uniform in [0.5, 1.5], biases normal, and smaller in a router. Weights are normal with deviation
     1 / sqrt(fan in).
     """
     # The generator takes the low 32 bits of a number for its seed, and no more.
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))
-    if name.endswith(".gain"):
+    if name.endswith(".scale"):
         return (0.5 + torch.rand(shape, generator=generator)).double().numpy()
     is_bias = name.endswith(".bias")
     deviation = BIAS_DEVIATION * bias_scale(name) if is_bias else 1 / math.sqrt(fan_in(name, shape))

@@ -1,8 +1,8 @@
-"""The training step whose model is made of nn.Modules that torch's own DTensor divides.
+"""The training step of a model made of nn.Modules whose parameters are DTensors.
 
 Each rank keeps its local blocks, as everywhere; for a step they become DTensors, and modules that `parallelize_module`
 has prepared compute with them. DTensor decides what is communicated in forward and backward, and hands back gradients
-of the local blocks. Rows are divided by hand: one all-reduce of each gradient over the data axis.
+of the local blocks. Rows are sharded by hand: one all-reduce of each gradient over the data axis.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class DTensorTraining(CollectiveTraining):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The model, batch -> observations; its parameters have their canonical names and are divided already."""
+        """The model, batch -> observations; its parameters have their canonical names and are sharded already."""
 
     @abstractmethod
     def choose_submesh(self, mesh: DeviceMesh) -> DeviceMesh | None:
-        """The part of the mesh over which parameters are divided."""
+        """The part of the mesh over which parameters are sharded."""
 
     def place(self, parameters: dict[str, np.ndarray], mesh: DeviceMesh) -> State:
         self.submesh = self.choose_submesh(mesh)

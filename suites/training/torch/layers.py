@@ -1,4 +1,4 @@
-"""The arithmetic of a decoder that knows no mesh: norms, rotary positions, causal attention, sinusoidal positions.
+"""The local arithmetic of a decoder: norms, rotary positions, causal attention, sinusoidal positions.
 
 B: rows  S: query tokens  T: key tokens  H: heads  E: head size  D: hidden
 Statistics (norms, softmax) are computed in the dtype `wide` and returned in the dtype of the input.
@@ -14,18 +14,18 @@ from torch import Tensor
 Documents = tuple[Tensor, Tensor]  # number of the document of every query [B, S] and of every key [B, T]
 
 
-def rms_norm(x: Tensor, gain: Tensor, epsilon: float, wide: torch.dtype) -> Tensor:
-    """x / sqrt(mean(x^2) + epsilon) * gain over the last dim (Zhang and Sennrich, 2019, section 3)."""
+def rms_norm(x: Tensor, scale: Tensor, epsilon: float, wide: torch.dtype) -> Tensor:
+    """x / sqrt(mean(x^2) + epsilon) * scale over the last dim (Zhang and Sennrich, 2019, section 3)."""
     y = x.to(wide)
-    return (y * torch.rsqrt((y * y).mean(-1, keepdim=True) + epsilon) * gain.to(wide)).to(x.dtype)
+    return (y * torch.rsqrt((y * y).mean(-1, keepdim=True) + epsilon) * scale.to(wide)).to(x.dtype)
 
 
-def layer_norm(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float, wide: torch.dtype) -> Tensor:
-    """(x - mean) / sqrt(variance + epsilon) * gain + bias over the last dim (Ba, Kiros and Hinton, 2016, section 3)."""
+def layer_norm(x: Tensor, scale: Tensor, bias: Tensor, epsilon: float, wide: torch.dtype) -> Tensor:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the last dim (Ba et al., 2016, section 3)."""
     y = x.to(wide)
     y = y - y.mean(-1, keepdim=True)
-    scale = torch.rsqrt((y * y).mean(-1, keepdim=True) + epsilon)
-    return (y * scale * gain.to(wide) + bias.to(wide)).to(x.dtype)
+    inverse_deviation = torch.rsqrt((y * y).mean(-1, keepdim=True) + epsilon)
+    return (y * inverse_deviation * scale.to(wide) + bias.to(wide)).to(x.dtype)
 
 
 def rotary(x_BSHE: Tensor, positions_S: Tensor, base: float) -> Tensor:
@@ -38,9 +38,11 @@ def rotary(x_BSHE: Tensor, positions_S: Tensor, base: float) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def visible(query_S: Tensor, key_T: Tensor, padding_BT: Tensor, documents: Documents | None, causal: bool) -> Tensor:
+def visible(
+    query_S: Tensor, key_T: Tensor, attention_mask_BT: Tensor, documents: Documents | None, causal: bool
+) -> Tensor:
     """[B, S, T]: a query sees itself, and every key that is no padding, in its document and (causal) not later."""
-    seen_BST = (padding_BT[:, None, :] > 0).expand(-1, len(query_S), -1)
+    seen_BST = (attention_mask_BT[:, None, :] > 0).expand(-1, len(query_S), -1)
     if causal:
         seen_BST = seen_BST & (key_T[None, :] <= query_S[:, None])
     if documents is not None:

@@ -1,4 +1,4 @@
-"""The loss of a part of a model that is trained by itself."""
+"""The quadratic loss of a block that is trained by itself."""
 
 from __future__ import annotations
 

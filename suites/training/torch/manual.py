@@ -2,7 +2,7 @@
 
 Each rank differentiates its own sum of losses. Then gradients and sums are reduced, divided once by the global number
 of valid elements, clipped by their global norm, and every rank updates the blocks of the parameters that it stores.
-A suite supplies the model (`forward`), the arrangement of the parameters, and what must be summed over its own axis.
+A suite supplies the model (`forward`), the layout of the parameters, and the reductions over its own axis.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from conformance.contract.implementation import Declarations
 from conformance.contract.placements import Placements
-from suites.training.stored import OF_INPUTS
+from suites.training.state_layout import OF_INPUTS
 from suites.training.torch import optimizers
 from suites.training.torch.checkpoint import Checkpointed
 from suites.training.torch.recompute import Recomputed
@@ -69,7 +69,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
         return gradients, sums, rows
 
     def finished_rows(self, rows: Named, weight: Tensor) -> Named:
-        """What is observed of rows, once the weight of the whole batch is known: the gradients of its mean loss."""
+        """Per-row observations of the whole batch: gradients of inputs become those of the mean loss."""
 
         def mean(g: Tensor) -> Tensor:
             return self.round_gradient(g.to(self.master) / weight)
@@ -77,15 +77,15 @@ class CollectiveTraining(Checkpointed, Recomputed):
         return {name: mean(value) if name.startswith(OF_INPUTS) else value for name, value in rows.items()}
 
     def finished_sums(self, sums: Named, weight: Tensor) -> Named:
-        """What is observed of sums over the whole batch: means."""
+        """Sums over the whole batch -> the means that are reported."""
         return {name: value / weight for name, value in sums.items()}
 
     def stored_part(self, name: str, whole: Tensor) -> Tensor:
-        """Of something that is as large as a parameter and known everywhere, what belongs to the part stored here."""
+        """A replicated array with the shape of a parameter -> the block of it that this device stores."""
         return whole
 
     def adjusted(self, state: State, sums: Named) -> State:
-        """The state after what moves by sums over the whole batch, and not by gradients."""
+        """The state after updates that use sums over the whole batch instead of gradients (router biases)."""
         return state
 
     def add_gradients(self, summed: Named, new: Named) -> Named:
@@ -96,10 +96,10 @@ class CollectiveTraining(Checkpointed, Recomputed):
         leaves = {name: value.detach().to(self.master).requires_grad_() for name, value in parameters.items()}
         read = self.differentiable(batch)
         loss, weight, observed = self.forward(self.to_compute(leaves), batch | read)
-        found = torch.autograd.grad(loss, (*leaves.values(), *read.values()), materialize_grads=True)
-        gradients = {name: self.round_gradient(g) for name, g in zip(leaves, found, strict=False)}
+        derivatives = torch.autograd.grad(loss, (*leaves.values(), *read.values()), materialize_grads=True)
+        gradients = {name: self.round_gradient(g) for name, g in zip(leaves, derivatives, strict=False)}
         observed = {name: value.detach() for name, value in observed.items()}
-        observed |= {f"{OF_INPUTS}{key}": g for key, g in zip(read, found[len(leaves) :], strict=True)}
+        observed |= {f"{OF_INPUTS}{key}": g for key, g in zip(read, derivatives[len(leaves) :], strict=True)}
         metrics = {name: observed.pop(name) for name in list(observed) if name.startswith("metrics/")}
         return gradients, {"weight": weight, **metrics, "loss": loss.detach()}, observed
 
@@ -192,7 +192,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
         return parameters | {f"optimizer/{slot}/{name}": self.slot_placements(name) for slot, name in slots}
 
     def compute_axes(self) -> tuple[str, ...]:
-        """The axes over which the matrix products are divided, where none is done twice."""
+        """The axes over which the matrix products are sharded, where none is done twice."""
         return () if self.repeats_products else self.data_axes
 
     @property

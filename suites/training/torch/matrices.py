@@ -1,4 +1,4 @@
-"""What an optimizer does to a whole matrix of which each rank stores a block."""
+"""Optimizers that need whole matrices, where each rank stores a block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from conformance.contract.placements import Placements, sharded_dim
-from suites.training.stored import Positions
+from suites.training.state_layout import Positions
 from suites.training.torch import optimizers
 from suites.training.torch.state import TorchTraining, canonical, name_of
 from suites.training.traffic import Transfer

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from conformance.contract.placements import sharded_dim
-from suites.training.stored import first_copies
+from suites.training.state_layout import first_copies
 from suites.training.torch.state import Named, TorchTraining, name_of
 from suites.training.traffic import Transfer
 
@@ -18,12 +18,12 @@ class TensorNorms(TorchTraining):
     """Law: every element of a tensor counts once, on whatever ranks it is stored, and padding not at all."""
 
     def tensor_norms(self, values: Named) -> Named:
-        """Those divided over the same axes are summed together."""
-        found: Named = {}
+        """Those sharded over the same axes are summed together."""
+        norms: Named = {}
         for axes, names in self.by_slot_axes().items():
             squares = torch.stack([self.own_squares(name, values[name]) for name in names])
-            found |= dict(zip(names, self.sum_squares(axes, squares).sqrt(), strict=True))
-        return found
+            norms |= dict(zip(names, self.sum_squares(axes, squares).sqrt(), strict=True))
+        return norms
 
     def sum_squares(self, axes: tuple[str, ...], squares: Tensor) -> Tensor:
         """Sums over this rank's blocks -> sums over whole tensors."""
@@ -44,10 +44,10 @@ class TensorNorms(TorchTraining):
 
     def by_slot_axes(self) -> dict[tuple[str, ...], list[str]]:
         """Axes -> the parameters whose slots they divide."""
-        found: dict[tuple[str, ...], list[str]] = {}
+        names: dict[tuple[str, ...], list[str]] = {}
         for name in self.stored_names:
-            found.setdefault(self.slot_axes(name), []).append(name)
-        return found
+            names.setdefault(self.slot_axes(name), []).append(name)
+        return names
 
     def norm_transfers(self) -> Iterator[Transfer]:
         """The sums of an optimizer that needs the norms of parameters, and of their steps."""

@@ -1,6 +1,6 @@
 """Decoder layers that keep only their inputs and are computed again in the backward pass.
 
-Law: it changes nothing, to the bit. Source: Chen et al., Training Deep Nets with Sublinear Memory Cost.
+Law: recomputation changes no bit. Source: Chen et al., Training Deep Nets with Sublinear Memory Cost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Recomputed(TorchTraining):
         return self.contract.recipe.recompute == "layer"
 
     def recomputed(self, layer: Layer) -> Layer:
-        """The layer; where the recipe says so, one that is computed twice.
+        """The layer, recomputed in the backward pass where the recipe says so.
 
         The second time it goes to its end, so that all that it communicates is communicated twice. There is no state
         of a random generator to restore: masks are functions of the seeds in the batch.
@@ -29,7 +29,7 @@ class Recomputed(TorchTraining):
         return recomputing(layer) if self.recomputes else layer
 
     def recomputed_core(self, attend: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """The core of attention, which needs little of what it keeps: where the recipe says so, computed twice.
+        """The core of attention (scores, softmax, weighted sum), recomputed where the recipe says so.
 
         Source: Korthikanti et al., Reducing Activation Recomputation in Large Transformer Models, section 5.
         """
@@ -45,8 +45,8 @@ def recomputing(layer: Layer) -> Layer:
 
     def twice(x: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
         """What is observed is what the first computation saw."""
-        y, found = checkpoint(run, x, batch, name, p, use_reentrant=False, preserve_rng_state=False, early_stop=False)
-        observed.update(found)
+        y, seen = checkpoint(run, x, batch, name, p, use_reentrant=False, preserve_rng_state=False, early_stop=False)
+        observed.update(seen)
         return y
 
     return twice

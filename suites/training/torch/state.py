@@ -1,4 +1,4 @@
-"""What both torch styles share: how parameters, optimizer and batch lie on the ranks, and how that is said."""
+"""What both torch styles share: the placement of parameters, optimizer state and batch on the ranks."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from conformance.contract.implementation import Reordered, Sharded
 from conformance.contract.placements import Placements, sharded_dim
-from suites.training.stored import Positions, StoredTraining, arrange
+from suites.training.state_layout import Positions, ShardedTraining, arrange
 from suites.training.torch.collectives import MeshAxis
 
 Named = dict[str, Tensor]
 State = dict[str, Any]
 
 
-class TorchTraining(StoredTraining):
+class TorchTraining(ShardedTraining):
     """A training step whose state is {parameters, optimizer, count}: the blocks that this rank stores."""
 
     framework = "torch"
     device_mesh: DeviceMesh
 
-    # The protocol, but for the step.
+    # The implementation protocol, except the step.
 
     def place(self, parameters: dict[str, np.ndarray], mesh: DeviceMesh) -> State:
         self.require_supported()
@@ -35,10 +35,10 @@ class TorchTraining(StoredTraining):
         return self.state(parameters)
 
     def collect(self, state: State) -> Mapping[str, Any]:
-        found = {f"parameters/{name}": self.as_stored(name, value) for name, value in state["parameters"].items()}
+        collected = {f"parameters/{name}": self.as_stored(name, value) for name, value in state["parameters"].items()}
         for slot, values in state["optimizer"].items():
-            found |= {f"optimizer/{slot}/{name}": self.as_slot(name, value) for name, value in values.items()}
-        return found | {"optimizer/count": state["count"]}
+            collected |= {f"optimizer/{slot}/{name}": self.as_slot(name, value) for name, value in values.items()}
+        return collected | {"optimizer/count": state["count"]}
 
     def state(self, parameters: Mapping[str, np.ndarray]) -> State:
         """The state before the first step: parameters as they are stored, the master copy if there is one, zeros."""
@@ -82,7 +82,7 @@ class TorchTraining(StoredTraining):
             return torch.int64
         return self.compute if key == "inputs" else self.master
 
-    # From canonical to local, and back in words.
+    # From canonical arrays to local blocks, and back as `Sharded` and `Reordered`.
 
     @cached_property
     def axes(self) -> Mapping[str, MeshAxis]:
@@ -198,6 +198,6 @@ def canonical(x: Tensor, positions: Positions) -> Tensor:
     for dim, stored in positions.items():
         (real,) = np.nonzero(stored >= 0)
         shape = [int(stored.max()) + 1 if d == dim else n for d, n in enumerate(x.shape)]
-        found = x.index_select(dim, torch.from_numpy(real))
-        x = x.new_zeros(shape).index_copy(dim, torch.from_numpy(stored[real]), found)
+        real_elements = x.index_select(dim, torch.from_numpy(real))
+        x = x.new_zeros(shape).index_copy(dim, torch.from_numpy(stored[real]), real_elements)
     return x

@@ -1,4 +1,4 @@
-"""What a step knows of the tokens at hand: where they stand in their rows, whom they see, what follows and is dropped.
+"""Positions, attention masks, targets and dropout masks of the tokens that a device holds.
 
 B: rows  S: tokens at hand  T: key tokens  D: hidden
 """
@@ -31,11 +31,11 @@ class Tokens(TorchTraining):
         """[B, S, T]: which keys each query sees."""
         positions, documents_BS = self.block_positions(), self.documents(batch)
         documents = None if documents_BS is None else (documents_BS, documents_BS)
-        return layers.visible(positions, positions, batch["padding"], documents, self.contract.model.causal)
+        return layers.visible(positions, positions, batch["attention_mask"], documents, self.contract.model.causal)
 
     def documents(self, batch: Named) -> Tensor | None:
         """[B, S]: number of the document of every token of a block; None where a row is one document."""
-        return batch["starts"].cumsum(1) if self.contract.model.documents else None
+        return batch["document_starts"].cumsum(1) if self.contract.model.documents else None
 
     def targets(self, batch: Named) -> Tensor:
         """[B, S]: the id that each token shall predict."""
@@ -57,6 +57,6 @@ class Tokens(TorchTraining):
         return (x_BSD / (1 - rate)).where(keep_BSD, 0)
 
     def keep_mask(self, site: str, seeds_B: Tensor) -> Tensor:
-        """The mask of whole rows is drawn, and the tokens of the residual stream are taken: no draw knows the mesh."""
+        """Draws the mask of whole rows and takes the tokens at hand, so that the mask does not depend on the mesh."""
         model = self.contract.model
         return keep_mask(seeds_B, site, (self.row_length, model.hidden), model.dropout)[:, self.stream_positions()]

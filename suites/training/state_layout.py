@@ -1,4 +1,4 @@
-"""How a training step lies on the devices, in either framework: what a suite says of parameters, rows and outputs."""
+"""The layout of a training step's state on the devices: placements of parameters, slots, batch and outputs."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ Positions = Mapping[int, np.ndarray]
 Array = TypeVar("Array", bound=Any)
 
 
-class StoredTraining(Implementation):
-    """A training step whose parameters and rows are divided over mesh axes, once a suite says how."""
+class ShardedTraining(Implementation):
+    """A training step whose parameters and rows are sharded over mesh axes. A suite overrides the placements."""
 
-    row_axes: ClassVar[tuple[str, ...]] = ("data",)  # the axes that divide the rows of a batch
-    token_axes: ClassVar[tuple[str, ...]] = ()  # the axes that divide the tokens of a row
-    model_axes: ClassVar[tuple[str, ...]] = ()  # the axes that divide parameters
+    row_axes: ClassVar[tuple[str, ...]] = ("data",)  # the axes that shard the rows of a batch
+    token_axes: ClassVar[tuple[str, ...]] = ()  # the axes that shard the tokens of a row
+    model_axes: ClassVar[tuple[str, ...]] = ()  # the axes that shard parameters
 
     @property
     def data_axes(self) -> tuple[str, ...]:
-        """The axes that divide the data: losses and gradients are summed over them."""
+        """The axes that shard the data: losses and gradients are summed over them."""
         return (*self.row_axes, *self.token_axes)
 
     # Dtypes, by name. In a float64 case everything is float64.
 
     @property
     def stored_dtype(self) -> str:
-        """In which parameters lie between steps."""
+        """Dtype of the stored parameters between steps."""
         return self.contract.recipe.precision.dtype("parameters", self.dtype)
 
     @property
     def gradient_dtype(self) -> str:
-        """In which gradients are added up over slices, and reported."""
+        """Dtype in which gradients are accumulated over slices and reported."""
         return self.contract.recipe.precision.dtype("gradients", self.dtype)
 
     @property
     def reduction_dtype(self) -> str:
-        """In which gradients are summed over devices."""
+        """Dtype of the reduction of gradients over devices."""
         return self.contract.recipe.precision.dtype("reduction", self.dtype)
 
     @property
     def master_dtype(self) -> str | None:
-        """Of the copy of the parameters that the optimizer updates; None where it updates the parameters themselves."""
+        """Dtype of the master copy that the optimizer updates; None where it updates the parameters themselves."""
         declared = self.contract.recipe.precision.master
         return "float64" if declared and self.dtype == "float64" else declared
 
@@ -69,14 +69,14 @@ class StoredTraining(Implementation):
         return (*self.zero_slots, *(("master",) if self.master_dtype else ()))
 
     def weight_decay(self, name: str) -> Any:
-        """Of a parameter: none, where the recipe has a group of its own for biases and gains."""
+        """Of a parameter: none, where the recipe has a group of its own for biases and scales."""
         recipe = self.contract.recipe
         return recipe.weight_decay if recipe.decays == "all" or is_weight(name) else 0.0
 
     # Where things lie.
 
     def placements(self, name: str) -> Placements:
-        """How a parameter is stored."""
+        """Placements of a stored parameter."""
         return {}
 
     def positions(self, name: str) -> Positions:
@@ -84,31 +84,31 @@ class StoredTraining(Implementation):
         return {}
 
     def gradient_placements(self, name: str) -> Placements:
-        """How the gradient of a parameter lies when it is reduced, clipped and reported."""
+        """Placements of the gradient of a parameter after its reduction: for clipping and reporting."""
         return self.placements(name)
 
     def gradient_positions(self, name: str) -> Positions:
         return self.positions(name)
 
     def slot_placements(self, name: str) -> Placements:
-        """How the optimizer slots of a parameter are stored."""
+        """Placements of the optimizer slots of a parameter."""
         return self.placements(name)
 
     def slot_positions(self, name: str) -> Positions:
         return self.positions(name)
 
     def slot_axes(self, name: str) -> tuple[str, ...]:
-        """The axes that divide the optimizer slots of a parameter."""
+        """The axes that shard the optimizer slots of a parameter."""
         placements = self.slot_placements(name)
-        divided = (axis for axis in self.mesh.axes if sharded_dim(placements.get(axis, "R")) is not None)
-        return tuple(axis for axis in divided if self.mesh.size(axis) > 1)
+        sharded = (axis for axis in self.mesh.axes if sharded_dim(placements.get(axis, "R")) is not None)
+        return tuple(axis for axis in sharded if self.mesh.size(axis) > 1)
 
     def row_placements(self) -> Placements:
-        """How rows, and the tokens in them, are divided: those of the batch, and of every observation that has rows."""
+        """Placements of rows and their tokens: of the batch, and of every observation that has rows."""
         return dict.fromkeys(self.row_axes, "S(0)") | dict.fromkeys(self.token_axes, "S(1)")
 
     def batch_placements(self, key: str) -> Placements:
-        """How a key of the batch arrives; a seed belongs to a row as a whole."""
+        """Placements of a key of the batch; seeds are per row and not sharded by token."""
         return dict.fromkeys(self.row_axes, "S(0)") if key == "seeds" else self.row_placements()
 
     def batch_positions(self, key: str) -> Positions:
@@ -126,26 +126,26 @@ class StoredTraining(Implementation):
         shape = self.batch_shapes["mask"]
         return shape[1] if len(shape) > 1 else 1
 
-    # Real numbers that enter the model, for the loss has a gradient with respect to them.
+    # Floating-point inputs: the loss has a gradient with respect to them.
 
     @property
     def real_inputs(self) -> tuple[str, ...]:
-        """Keys of the batch that are differentiated by."""
+        """Keys of the batch with respect to which the loss is differentiated."""
         return real_inputs(self.contract.model)
 
     def input_placements(self, key: str) -> Placements:
-        """How the gradient with respect to a key of the batch lies: as the key arrives."""
+        """Placements of the gradient with respect to a key of the batch: those of the key."""
         return self.batch_placements(key)
 
     def input_positions(self, key: str) -> Positions:
         """Order of its elements, -1 where a dim was filled up to divide over its axis."""
-        found = dict(self.batch_positions(key))
+        positions = dict(self.batch_positions(key))
         for axis, placement in self.input_placements(key).items():
-            if (dim := sharded_dim(placement)) is not None and dim not in found:
+            if (dim := sharded_dim(placement)) is not None and dim not in positions:
                 size = self.batch_shapes[key][dim]
                 if missing := -size % self.mesh.size(axis):
-                    found[dim] = np.pad(np.arange(size), (0, missing), constant_values=-1)
-        return found
+                    positions[dim] = np.pad(np.arange(size), (0, missing), constant_values=-1)
+        return positions
 
     # Observations that have rows.
 
@@ -160,7 +160,7 @@ class StoredTraining(Implementation):
         return self.positions(name)
 
     def output_placements(self) -> Mapping[str, Placements]:
-        """The observations that are divided by more than rows."""
+        """The observations that are sharded by more than rows."""
         return {}
 
     def arranged_shape(self, name: str, positions: Positions) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Short words for the rows of the table: where a mixin is planted, and on which meshes."""
+"""Targets of faults: which mixin of which module is planted in which implementation, and on which meshes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CUBE = ("data=2,tensor=2,sequence=2",)  # both
 
 
 def tokens(mixin: str) -> dict[str, str]:
-    """One text for both frameworks, `module:Class`, in sequence parallelism."""
+    """The same mixin for both frameworks, `module:Class`, in sequence parallelism."""
     return _both(_TOKENS, mixin)
 
 
@@ -30,13 +30,13 @@ def ulysses(mixin: str) -> dict[str, str]:
 
 
 def each(where: str, mixin: str, folder: str = _FOLDER) -> dict[str, str]:
-    """One text for each framework, of the same name; `where` is the implementation without its framework."""
+    """One mixin for each framework, of the same name; `where` is the implementation without its framework."""
     here = {"tokens": _TOKENS, "ring": _RING, "zigzag": _ZIGZAG, "ulysses": _ULYSSES}[where]
     return {here: f"{folder}.in_jax:{mixin}", _TORCH[here]: f"{folder}.in_torch:{mixin}"}
 
 
 def in_jax(implementation: str, mixin: str) -> dict[str, str]:
-    """Where one framework has it only."""
+    """For faults of one framework only."""
     return {implementation: f"{_FOLDER}.{mixin}"}
 
 

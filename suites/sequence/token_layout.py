@@ -1,7 +1,7 @@
-"""Which tokens of a row lie where. Framework-neutral: numpy only.
+"""Which device holds which tokens of a row. Framework-neutral: numpy only.
 
-Two layouts. *Block*: what attention, feed-forward and loss compute with; the row divided over the sequence axis, alike
-on all devices of the tensor axis. *Stream*: the residual stream between blocks; the tokens of a block divided once more
+Two layouts. *Block*: what attention, feed-forward and loss compute with; the row sharded over the sequence axis, alike
+on all devices of the tensor axis. *Stream*: the residual stream between blocks; the tokens of a block sharded once more
 over the tensor axis. What does not divide is padded at the end of the row: position -1.
 """
 
@@ -20,15 +20,15 @@ Positions = dict[int, np.ndarray]
 CONTEXT = ("sequence",)  # the token axes of context parallelism
 
 
-class TokenArrangement:
-    """Where tokens lie. The rows of a linear model are its tokens: they have no order, and dim 0 is divided."""
+class TokenLayout:
+    """Where tokens lie. The rows of a linear model are its tokens: they have no order, and dim 0 is sharded."""
 
     contract: Contract
     mesh: Mesh
     row_length: int
     tensor_axis: ClassVar[str]
     row_axes: ClassVar[tuple[str, ...]]
-    token_axes: ClassVar[tuple[str, ...]] = ()  # CONTEXT where rows are divided over the sequence axis too
+    token_axes: ClassVar[tuple[str, ...]] = ()  # CONTEXT where rows are sharded over the sequence axis too
 
     @property
     def token_dim(self) -> int:
@@ -36,7 +36,7 @@ class TokenArrangement:
         return 0 if self.contract.model.kind == "linear" else 1
 
     def context_size(self) -> int:
-        """Over how many devices the tokens that blocks compute with are divided."""
+        """Over how many devices the tokens that blocks compute with are sharded."""
         return self.mesh.size("sequence") if self.token_axes else 1
 
     def chunks(self) -> int:
@@ -89,12 +89,12 @@ class TokenArrangement:
     def require_whole_tokens(self) -> None:
         """Refuse rows of a linear model that would have to be padded."""
         axes = (*self.row_axes, self.tensor_axis)
-        rows, parts = self.contract.batch_shapes["mask"][0], int(np.prod([self.mesh.size(one) for one in axes]))
+        rows, parts = self.contract.batch_shapes["mask"][0], int(np.prod([self.mesh.size(axis) for axis in axes]))
         if self.token_dim == 0 and rows % parts:
             raise Unsupported(f"{rows} rows, here the tokens, cannot be divided over {parts} devices.")
 
 
-class ZigzagOrder(TokenArrangement):
+class ZigzagOrder(TokenLayout):
     """Of 2n chunks device i holds chunk i and chunk 2n-1-i: with a causal mask all have the same work.
 
     Source: Grattafiori et al., The Llama 3 Herd of Models, section 3.3.2 (context parallelism).

@@ -20,8 +20,8 @@ from conformance.contract.placements import Placements
 Positions = dict[int, np.ndarray]
 
 
-class TensorArrangement:
-    """Where the elements of a parameter lie. `columns` and `rows` name the modules divided by outputs or by inputs."""
+class TensorLayout:
+    """Where the elements of a parameter lie. `columns` and `rows` name the modules sharded by outputs or by inputs."""
 
     contract: Contract
     mesh: Mesh
@@ -58,7 +58,7 @@ class TensorArrangement:
     def sections(self, name: str, size: int) -> list[tuple[int, int]]:
         """(units, elements of a unit) of each section along the sharded dim; units are what may not be cut."""
         model, (module, _) = self.contract.model, _module_and_leaf(name)
-        query, key = (model.heads, model.head_size), (model.kv_heads, model.head_size)
+        query, key = (model.num_heads, model.head_size), (model.num_kv_heads, model.head_size)
         return {
             "query": [query],
             "output": [query],
@@ -74,19 +74,19 @@ class TensorArrangement:
 
     def divides_evenly(self) -> bool:
         """Whether every rank does exactly its share: no padding, nothing repeated."""
-        stored = [one for name in self.contract.shapes for one in self.computed_positions(name).values()]
-        return not any(_is_repeated(one) or (one < 0).any() for one in stored)
+        stored = [positions for name in self.contract.shapes for positions in self.computed_positions(name).values()]
+        return not any(_is_repeated(positions) or (positions < 0).any() for positions in stored)
 
     def require_whole_heads(self) -> None:
         """Refuse what would cut a head in two."""
         model, size, axis = self.contract.model, self.tensor_size(), self.tensor_axis
-        if model.heads % size:
+        if model.num_heads % size:
             raise Unsupported(
-                f"{model.heads} attention heads cannot be divided over {size} devices of the {axis} axis."
+                f"{model.num_heads} attention heads cannot be divided over {size} devices of the {axis} axis."
             )
-        if model.heads and model.kv_heads % size and size % model.kv_heads:
+        if model.num_heads and model.num_kv_heads % size and size % model.num_kv_heads:
             raise Unsupported(
-                f"{model.kv_heads} key heads cannot be divided over {size} devices of the {axis} axis, "
+                f"{model.num_kv_heads} key heads cannot be divided over {size} devices of the {axis} axis, "
                 f"nor repeated evenly on them."
             )
 

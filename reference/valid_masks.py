@@ -15,7 +15,7 @@ import numpy as np
 class Valid:
     """A way to choose what counts.
 
-    tokens  (generator, rows, length) -> mask and padding [B, S], both of 0 and 1
+    tokens  (generator, rows, length) -> mask and attention mask [B, S], both of 0 and 1
     whole   (generator, rows) -> mask [B] of models without tokens; a power of two are valid, so that a mean of
             squares does not round
     """
@@ -25,8 +25,9 @@ class Valid:
 
 
 def ragged(rng: np.random.Generator, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mask and padding [B, S]. One row has no valid token, one exactly one, one all of them; the others lie between.
+    """Mask and attention mask [B, S].
 
+    One row has no valid token, one exactly one, one all of them; the others lie between.
     With two rows: one valid token and many; with one row: many. Rows come in random order.
     """
     special = {1: [], 2: [1], 3: [0, 1]}.get(rows, [0, 1, length])
@@ -36,7 +37,7 @@ def ragged(rng: np.random.Generator, rows: int, length: int) -> tuple[np.ndarray
 
 
 def skewed(rng: np.random.Generator, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mask and padding [B, S], in which contiguous shards of the rows differ extremely.
+    """Mask and attention mask [B, S], in which contiguous shards of the rows differ extremely.
 
     The first third of the rows has no valid token, the next row exactly one, the rest of the second third few, the last
     third nearly all. One row alone has nearly all.
@@ -76,17 +77,17 @@ SKEWED = Valid(tokens=skewed, whole=power_of_two_skewed)
 
 def _stacked(rng: np.random.Generator, counts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     pairs = [_row(rng, count, length) for count in counts]
-    return np.stack([mask for mask, _ in pairs]), np.stack([padding for _, padding in pairs])
+    return np.stack([mask for mask, _ in pairs]), np.stack([attention_mask for _, attention_mask in pairs])
 
 
 def _row(rng: np.random.Generator, valid: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """A row of `valid` valid tokens among real ones, padded on the left, on the right, inside, or not at all."""
     real = int(rng.integers(max(valid, 1), length + 1))
     first = int(rng.integers(0, length - real + 1))
-    padding = np.zeros(length)
-    padding[[slice(length - real, None), slice(real), slice(first, first + real)][rng.integers(3)]] = 1
+    attention_mask = np.zeros(length)
+    attention_mask[[slice(length - real, None), slice(real), slice(first, first + real)][rng.integers(3)]] = 1
     if rng.random() < 0.5:  # anywhere: holes inside the row
-        padding = rng.permutation(padding)
+        attention_mask = rng.permutation(attention_mask)
     mask = np.zeros(length)
-    mask[rng.permutation(np.flatnonzero(padding))[:valid]] = 1
-    return mask, padding
+    mask[rng.permutation(np.flatnonzero(attention_mask))[:valid]] = 1
+    return mask, attention_mask

@@ -10,19 +10,19 @@ import pytest
 
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import local_index
-from suites.sequence.arrangement import CONTEXT, TokenArrangement, ZigzagOrder
+from suites.sequence.token_layout import CONTEXT, TokenLayout, ZigzagOrder
 
 MESHES = ("sequence=4", "data=2,tensor=2,sequence=2", "tensor=2,sequence=3", "sequence=2,tensor=3", "tensor=4")
 LENGTHS = (1, 7, 13, 16)
 EACH = [(mesh, length) for mesh in MESHES for length in LENGTHS]
 
 
-ORDERS = (TokenArrangement, ZigzagOrder)
+ORDERS = (TokenLayout, ZigzagOrder)
 
 
-def _arrangement(mesh: str, length: int, order: type = TokenArrangement) -> Any:
+def _layout(mesh: str, length: int, order: type = TokenLayout) -> Any:
     names = {"token_axes": CONTEXT, "tensor_axis": "tensor", "row_axes": ("data",)}
-    found: Any = type("Arrangement", (order,), names)()
+    found: Any = type("Layout", (order,), names)()
     found.mesh, found.row_length = Mesh.parse(mesh), length
     found.contract = SimpleNamespace(model=SimpleNamespace(kind="layer"), batch_shapes={"mask": (12, length)})
     return found
@@ -31,7 +31,7 @@ def _arrangement(mesh: str, length: int, order: type = TokenArrangement) -> Any:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("mesh", "length"), EACH)
 def test_every_token_is_held_once(mesh: str, length: int, order: type) -> None:
-    stored = _arrangement(mesh, length, order).token_order()
+    stored = _layout(mesh, length, order).token_order()
     assert sorted(stored[stored >= 0]) == list(range(length))
 
 
@@ -39,7 +39,7 @@ def test_every_token_is_held_once(mesh: str, length: int, order: type) -> None:
 @pytest.mark.parametrize(("mesh", "length"), EACH)
 def test_the_stream_of_a_device_is_its_part_of_its_block(mesh: str, length: int, order: type) -> None:
     """Blocks are cut by sequence rank, and each block by tensor rank, in whatever order the mesh has its axes."""
-    found = _arrangement(mesh, length, order)
+    found = _layout(mesh, length, order)
     stored = found.stream_order().get(1, np.arange(length))
     block = found.token_order().reshape(found.mesh.size("sequence"), found.mesh.size("tensor"), -1)
     for rank in range(found.mesh.devices):
@@ -52,7 +52,7 @@ def test_the_stream_of_a_device_is_its_part_of_its_block(mesh: str, length: int,
 @pytest.mark.parametrize("size", [2, 4])
 def test_zigzag_gives_every_device_equally_many_visible_keys(size: int, length: int) -> None:
     """Token s of a causal row sees s + 1 keys."""
-    order = _arrangement(f"sequence={size}", length, ZigzagOrder).token_order()
+    order = _layout(f"sequence={size}", length, ZigzagOrder).token_order()
     assert len({int((held + 1).sum()) for held in order.reshape(size, -1)}) == 1
-    contiguous = _arrangement(f"sequence={size}", length).token_order()
+    contiguous = _layout(f"sequence={size}", length).token_order()
     assert len({int((held + 1).sum()) for held in contiguous.reshape(size, -1)}) == size

@@ -1,4 +1,4 @@
-"""Short words for the rows of the table: where a mixin is planted, and on which meshes."""
+"""Targets of faults: which mixin of which module is planted in which implementation, and on which meshes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ CROSSED = ("data=2,tensor=2",)  # rows over one axis, and something else over th
 
 
 def both(way: str, mixin: str) -> dict[str, str]:
-    """One text for both frameworks, `module:Class`; `way` is the implementation without its framework."""
+    """The same mixin for both frameworks, `module:Class`; `way` is the implementation without its framework."""
     path = mixin if mixin.startswith("suites.") else f"{_FOLDER}.{mixin}"
     return {f"jax-{way}": path, f"torch-{way}": path}
 
 
 def of_tensor(way: str, mixin: str) -> dict[str, str]:
-    """One text for both frameworks, which the tensor suite has."""
+    """The same mixin for both frameworks, from the tensor suite."""
     return both(way, f"{_TENSOR}.{mixin}")
 
 
 def each(way: str, mixin: str, folder: str = _FOLDER) -> dict[str, str]:
-    """One text for each framework, of the same name."""
+    """One mixin for each framework, of the same name."""
     return {f"jax-{way}": f"{folder}.in_jax:{mixin}", f"torch-{way}": f"{folder}.in_torch:{mixin}"}
 
 
 def in_torch(way: str, mixin: str) -> dict[str, str]:
-    """Where one framework has it only."""
+    """For faults of one framework only."""
     return {f"torch-{way}": f"{_FOLDER}.in_torch:{mixin}"}

@@ -1,7 +1,7 @@
 """How expert parallelism stores a mixture: its experts in chunks over the expert axis, in the order of their numbers.
 
-Framework-neutral. Where there is a tensor axis too, the hidden features of every expert are divided over it, as those
-of a dense block are. Tokens are divided over the data and the expert axis alike: every device routes its own rows, and
+Framework-neutral. Where there is a tensor axis too, the hidden features of every expert are sharded over it, as those
+of a dense block are. Tokens are sharded over the data and the expert axis alike: every device routes its own rows, and
 an exchange over the expert axis brings each token to the devices of its experts and back.
 Source: Lepikhin et al., GShard, section 3.2.
 """
@@ -16,15 +16,15 @@ import numpy as np
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, sharded_dim
 from reference.architecture import has_mixture, mixtures, places
-from suites.tensor.arrangement import Positions, positions
-from suites.training.stored import OBSERVED
+from suites.tensor.layout import Positions, positions
+from suites.training.state_layout import OBSERVED
 
 TERMS = ("balance_loss", "router_z_loss")  # of the loss: means over all mixtures of a model
-Conforming: Any = object  # a training step, in either framework, whose parameters may be divided over other axes
+Conforming: Any = object  # a training step, in either framework, whose parameters may be sharded over other axes
 
 
-class ExpertArrangement(Conforming):
-    """Put in front of a training step: dim 0 of every stack of experts is divided over the expert axis."""
+class ExpertLayout(Conforming):
+    """A mixin for a training step: dim 0 of every stack of experts is sharded over the expert axis."""
 
     expert_axis: ClassVar[str] = "expert"
     row_axes: ClassVar[tuple[str, ...]] = ("data", "expert")
@@ -60,7 +60,7 @@ class ExpertArrangement(Conforming):
         others = super().placements(name)
         if not is_expert(name):
             return others
-        further = {axis: f"S({(sharded_dim(one) or 0) + 1})" for axis, one in others.items()}
+        further = {axis: f"S({(sharded_dim(placement) or 0) + 1})" for axis, placement in others.items()}
         return {self.expert_axis: "S(0)", **further}
 
     def positions(self, name: str) -> Positions:
@@ -96,7 +96,7 @@ class ExpertArrangement(Conforming):
         order = self.row_order
         return {} if np.array_equal(order, np.arange(len(order))) else {0: order}
 
-    # Gradients, and what is refused.
+    # Gradients and refusals.
 
     def axes_of_gradient(self, name: str) -> tuple[str, ...]:
         """The gradient of an expert is of all tokens that came to it, from wherever along the expert axis."""
@@ -115,7 +115,7 @@ class ExpertArrangement(Conforming):
         return places(self.contract.model, tokens) or tokens
 
     def compute_axes(self) -> tuple[str, ...]:
-        """How much an expert computes depends on what it is asked for."""
+        """How much an expert computes depends on how many tokens are routed to it."""
         return ()
 
     def require_supported(self) -> None:

@@ -1,11 +1,11 @@
-"""A schedule is data: a table of what every rank of the pipeline axis does at which time.
+"""Pipeline schedules as data: tables of what every rank of the pipeline axis does at which time.
 
 stage        a consecutive part of the model; stages are numbered in the order of the forward pass
 rank         place on the pipeline axis; it holds one stage or several (its chunks)
 microbatch   a part of the rows of a batch, which passes the stages as a whole
 live         a microbatch is live on a stage from its forward until nothing of it is needed any more
 
-Two layers: an order says what each rank computes, one thing after the other; `timetable` gives every piece of work a
+Two layers: a `Schedule` says what each rank computes, one thing after the other; `timed` gives every piece of work a
 time, and puts the messages between ranks where they are due.
 """
 
@@ -71,7 +71,7 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class Schedule:
     """What each rank computes, one thing after the other, and which rank holds which stage.
 
     name          of the schedule
@@ -95,26 +95,26 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timetable:
-    """An order with times and messages; `costs` are the units of time that each kind of work takes.
+class TimedSchedule:
+    """A schedule with times and messages; `costs` are the units of time that each kind of work takes.
 
     Messages take no time: what is finished at a time is there for work that begins at that time.
     """
 
-    order: Order
+    schedule: Schedule
     events: tuple[Event, ...]
     costs: Mapping[str, float]
 
     @cached_property
     def lanes(self) -> tuple[tuple[Event, ...], ...]:
         """rank -> its events in the order in which it carries them out."""
-        return tuple(tuple(e for e in self.events if e.rank == rank) for rank in range(self.order.ranks))
+        return tuple(tuple(e for e in self.events if e.rank == rank) for rank in range(self.schedule.ranks))
 
     @cached_property
     def last_uses(self) -> tuple[str, ...]:
         """Stage -> the kind of work that is the last one of a microbatch there."""
         split = {event.stage for event in self.events if event.kind == WEIGHT_BACKWARD}
-        return tuple(WEIGHT_BACKWARD if stage in split else BACKWARD for stage in range(self.order.stages))
+        return tuple(WEIGHT_BACKWARD if stage in split else BACKWARD for stage in range(self.schedule.stages))
 
     @property
     def span(self) -> float:
@@ -127,7 +127,7 @@ class Timetable:
 
     def bubble(self) -> float:
         """The share of all ranks' time in which they are idle."""
-        return 1 - sum(map(self.busy, range(self.order.ranks))) / (self.span * self.order.ranks)
+        return 1 - sum(map(self.busy, range(self.schedule.ranks))) / (self.span * self.schedule.ranks)
 
 
 Product = tuple[str, int, int]  # (what, stage that needs it, microbatch)
@@ -153,25 +153,25 @@ def gives(work: Work) -> tuple[Product, ...]:
     return (INPUT_BACKWARD, stage, microbatch), (GRADIENT, stage - 1, microbatch)
 
 
-def given(order: Order) -> set[Product]:
+def given(schedule: Schedule) -> set[Product]:
     """What is there from the start: the inputs of the first stage, and the gradient that the last one begins with."""
-    ends = ((ACTIVATION, 0), (GRADIENT, order.stages - 1))
-    return {(what, stage, microbatch) for what, stage in ends for microbatch in range(order.microbatches)}
+    ends = ((ACTIVATION, 0), (GRADIENT, schedule.stages - 1))
+    return {(what, stage, microbatch) for what, stage in ends for microbatch in range(schedule.microbatches)}
 
 
-def timetable(order: Order, costs: Mapping[str, float] = COSTS) -> Timetable:
+def timed(schedule: Schedule, costs: Mapping[str, float] = COSTS) -> TimedSchedule:
     """Every piece of work as early as its rank and what it needs allow; messages when what they carry is finished.
 
     Raises ScheduleError where work waits for something that never comes, or that its own rank does later.
     """
-    start, end = _simulated(order, costs)
+    start, end = _simulated(schedule, costs)
     events = [
         Event(time=start[work], rank=rank, kind=work.kind, stage=work.stage, microbatch=work.microbatch)
-        for rank, lane in enumerate(order.lanes)
+        for rank, lane in enumerate(schedule.lanes)
         for work in lane
     ]
-    events += [event for work in start for event in _messages(order, work, end[work])]
-    return Timetable(order=order, events=tuple(sorted(events, key=_place)), costs=costs)
+    events += [event for work in start for event in _messages(schedule, work, end[work])]
+    return TimedSchedule(schedule=schedule, events=tuple(sorted(events, key=_place)), costs=costs)
 
 
 def _place(event: Event) -> tuple:
@@ -185,28 +185,28 @@ def _place(event: Event) -> tuple:
     return (event.time, 0, sender, receiver, event.microbatch, event.what, event.kind == RECEIVE)
 
 
-def _messages(order: Order, work: Work, time: float) -> Iterator[Event]:
+def _messages(schedule: Schedule, work: Work, time: float) -> Iterator[Event]:
     """The two ends of the message that carries the result of a piece of work to the next stage, if there is one."""
     step = {FORWARD: 1, BACKWARD: -1, INPUT_BACKWARD: -1}.get(work.kind, 0)
     stage, what = work.stage + step, ACTIVATION if step > 0 else GRADIENT
-    if step == 0 or not 0 <= stage < order.stages:
+    if step == 0 or not 0 <= stage < schedule.stages:
         return
-    sender, receiver = order.holders[work.stage], order.holders[stage]
+    sender, receiver = schedule.holders[work.stage], schedule.holders[stage]
     for kind, rank, peer in ((SEND, sender, receiver), (RECEIVE, receiver, sender)):
         yield Event(time=time, rank=rank, kind=kind, stage=stage, microbatch=work.microbatch, what=what, peer=peer)
 
 
-def _simulated(order: Order, costs: Mapping[str, float]) -> tuple[dict[Work, float], dict[Work, float]]:
+def _simulated(schedule: Schedule, costs: Mapping[str, float]) -> tuple[dict[Work, float], dict[Work, float]]:
     """Work -> when it begins, work -> when it ends."""
     start: dict[Work, float] = {}
     end: dict[Work, float] = {}
-    there = dict.fromkeys(given(order), 0.0)
-    free, waiting = [0.0] * order.ranks, [list(reversed(lane)) for lane in order.lanes]
+    there = dict.fromkeys(given(schedule), 0.0)
+    free, waiting = [0.0] * schedule.ranks, [list(reversed(lane)) for lane in schedule.lanes]
     while any(waiting):
         ready = [r for r, lane in enumerate(waiting) if lane and all(product in there for product in needs(lane[-1]))]
         if not ready:
             rank, work = next((rank, lane[-1]) for rank, lane in enumerate(waiting) if lane)
-            raise ScheduleError(f"The schedule {order.name} never ends: rank {rank} waits with the {work}.")
+            raise ScheduleError(f"The schedule {schedule.name} never ends: rank {rank} waits with the {work}.")
         for rank in ready:
             work = waiting[rank].pop()
             start[work] = max(free[rank], *(there[product] for product in needs(work)))

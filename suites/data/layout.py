@@ -1,7 +1,7 @@
-"""How the state of training is divided over the axis that shards it: dim 0 of every tensor, in equal chunks.
+"""The layout of sharded training state (ZeRO): dim 0 of every tensor in equal chunks over the shard axis.
 
 Framework-neutral: numpy only. What does not divide is padded with zeros. A dim that tensor parallelism divides too is
-divided by the shard axis first: rank (f, t) holds chunk f of what tensor rank t would hold by itself, so that a gather
+sharded by the shard axis first: rank (f, t) holds chunk f of what tensor rank t would hold by itself, so that a gather
 over the shard axis gives each rank exactly the block that the model computes with.
 Source: Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models, section 5.
 """
@@ -16,11 +16,11 @@ from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, sharded_dim
 
 Positions = dict[int, np.ndarray]
-Conforming: Any = object  # a training step, in either framework, whose parameters may be divided over other axes
+Conforming: Any = object  # a training step, in either framework, whose parameters may be sharded over other axes
 
 
 class ShardedState(Conforming):
-    """Put in front of a training step: rows are divided over `data` and `fsdp`, and state over `fsdp` where asked."""
+    """A mixin for a training step: rows are sharded over `data` and `fsdp`, and state over `fsdp` where asked."""
 
     row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
     shard_axis: ClassVar[str] = "fsdp"
@@ -29,31 +29,31 @@ class ShardedState(Conforming):
         return self.mesh.size(self.shard_axis)
 
     def shard_dim(self, name: str) -> int:
-        """The dim of a parameter that is divided over the shard axis."""
+        """The dim of a parameter that is sharded over the shard axis."""
         return 0
 
-    # What lies whole on every rank of the shard axis.
+    # Layouts that are replicated over the shard axis.
 
     def computed_placements(self, name: str) -> Placements:
-        """How a parameter lies when the model computes with it."""
+        """Placements of a parameter when the model computes with it."""
         return super().placements(name)
 
     def computed_positions(self, name: str) -> Positions:
         return super().positions(name)
 
-    # What is divided over it.
+    # What is sharded over it.
 
     def sharded_placements(self, name: str) -> Placements:
         return {**self.computed_placements(name), self.shard_axis: f"S({self.shard_dim(name)})"}
 
     def sharded_positions(self, name: str) -> Positions:
         """Where the elements of a sharded parameter come from; -1 for padding, empty where order is canonical."""
-        found, dim = dict(self.computed_positions(name)), self.shard_dim(name)
+        positions, dim = dict(self.computed_positions(name)), self.shard_dim(name)
         size = self.contract.shapes[name][dim]
-        stored = found.pop(dim, np.arange(size))
+        stored = positions.pop(dim, np.arange(size))
         chunks_TFW = in_chunks(stored.reshape(self.others(name), -1), self.shard_size())
         stored = chunks_TFW.swapaxes(0, 1).reshape(-1)
-        return found if np.array_equal(stored, np.arange(size)) else found | {dim: stored}
+        return positions if np.array_equal(stored, np.arange(size)) else positions | {dim: stored}
 
     def others(self, name: str) -> int:
         """Into how many parts other axes divide the dim that is sharded."""
@@ -65,7 +65,7 @@ class ShardedState(Conforming):
         axes = self.mesh.axes
         if self.shard_axis in axes and any(axis in axes[: axes.index(self.shard_axis)] for axis in self.inner_axes):
             raise Unsupported(
-                f"State is divided over {self.shard_axis} first, so that axis comes before "
+                f"State is sharded over {self.shard_axis} first, so that axis comes before "
                 f"{' and '.join(self.inner_axes)} in a mesh, and not behind as in {self.mesh}."
             )
 

@@ -1,4 +1,4 @@
-"""How the modules of one model are divided over the tensor axis, and what DTensor cannot divide."""
+"""How the modules of one model are sharded over the tensor axis, and what DTensor cannot divide."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.distributed.tensor.parallel import ParallelStyle, parallelize_module
 
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, sharded_dim
-from suites.tensor.arrangement import Positions, TensorArrangement
+from suites.tensor.layout import Positions, TensorLayout
 from suites.training.torch.dtensor import DTensorTraining
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named
@@ -50,7 +50,7 @@ class ReplicatedParameters(ParallelStyle):
         return distribute_module(module, device_mesh)
 
 
-class TensorByDTensor(TensorArrangement, DTensorTraining, Tokens):
+class TensorByDTensor(TensorLayout, DTensorTraining, Tokens):
     """Parameters are DTensors on the submesh of the tensor axis, cut as torch does it: nothing padded or repeated."""
 
     model_axes: ClassVar[tuple[str, ...]] = ("tensor",)
@@ -61,10 +61,10 @@ class TensorByDTensor(TensorArrangement, DTensorTraining, Tokens):
         return self.axis(self.tensor_axis).rank
 
     def plan(self) -> Mapping[str, ParallelStyle]:
-        """Path of a module (with * for any name) -> how it is divided."""
+        """Path of a module (with * for any name) -> how it is sharded."""
         return {}
 
-    def divided(self, module: nn.Module) -> nn.Module:
+    def sharded(self, module: nn.Module) -> nn.Module:
         if self.submesh is not None:
             parallelize_module(module, self.submesh, dict(self.plan()), src_data_rank=None)
         return module
@@ -79,7 +79,7 @@ class TensorByDTensor(TensorArrangement, DTensorTraining, Tokens):
 
     @property
     def keys_are_replicated(self) -> bool:
-        return self.contract.model.kv_heads % self.tensor_size() != 0
+        return self.contract.model.num_kv_heads % self.tensor_size() != 0
 
     def positions(self, name: str) -> Positions:
         """A fused projection is stored so that equal chunks hold equal parts of its sections; all else as it is."""
@@ -147,8 +147,8 @@ class TensorByDTensor(TensorArrangement, DTensorTraining, Tokens):
         return not uneven and (self.contract.model.fused_qkv or not self.keys_are_replicated)
 
     def compute_axes(self) -> tuple[str, ...]:
-        divided = self.divides_evenly() and not self.repeats_products
-        return (*self.data_axes, self.tensor_axis) if divided else super().compute_axes()
+        sharded = self.divides_evenly() and not self.repeats_products
+        return (*self.data_axes, self.tensor_axis) if sharded else super().compute_axes()
 
 
 class Quadratic(QuadraticLoss, TensorByDTensor):

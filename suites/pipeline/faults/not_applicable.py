@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-ABSENT = {
+NOT_APPLICABLE = {
     "fp8-grad-amax-not-reduced-under-recompute": "nothing here computes in float8, so that nothing has a scale",
 }

@@ -13,22 +13,23 @@ from conformance.contract.placements import Placements, owned_by
 from conformance.contract.timeline import Timeline
 from suites.pipeline.drawing import timeline as drawn
 from suites.pipeline.partition import Cuts, balanced
+from suites.pipeline.schedule import Schedule, ScheduleError, timed
 from suites.pipeline.schedules import SCHEDULES
-from suites.pipeline.segments import Segment, segments
-from suites.pipeline.timetable import Order, ScheduleError, timetable
+from suites.pipeline.stage_units import StageUnit, stage_units
 
-RIDING = ("padding", "starts", "seeds")  # whole numbers of the batch that layers read: they travel with the activations
+# Whole numbers of the batch that layers read: every message passes them on beside the activations.
+PASSTHROUGH = ("attention_mask", "document_starts", "seeds")
 
 
-class PipelineArrangement:
+class PipelineLayout:
     """Stages of a contract's model under a schedule. A class of an implementation names its schedule."""
 
     contract: Contract
     mesh: Mesh
     pipeline_axis: ClassVar[str] = "pipeline"
-    schedule: ClassVar[str]  # its name in SCHEDULES
+    schedule_name: ClassVar[str]  # its name in SCHEDULES
 
-    altered: tuple[str, int] | None = None  # a change to the timetable: operator and number of the event
+    altered: tuple[str, int] | None = None  # a change to the schedule: operator and number of the event
 
     def alter(self, operator: str, site: int) -> None:
         self.altered = (operator, site)
@@ -38,45 +39,45 @@ class PipelineArrangement:
         return self.mesh.size(self.pipeline_axis)
 
     @cached_property
-    def order(self) -> Order:
+    def schedule(self) -> Schedule:
         try:
-            return SCHEDULES[self.schedule](self.ranks, self.contract.recipe.microbatches)
+            return SCHEDULES[self.schedule_name](self.ranks, self.contract.recipe.microbatches)
         except ScheduleError as failure:
             raise Unsupported(str(failure)) from failure
 
     def timeline(self) -> Timeline | None:
         """The schedule as it is planned: what the report draws."""
-        return drawn(timetable(self.order))
+        return drawn(timed(self.schedule))
 
     @cached_property
-    def segments(self) -> tuple[Segment, ...]:
+    def stage_units(self) -> tuple[StageUnit, ...]:
         shape = self.contract.batch_shapes["mask"]
-        return segments(self.contract.model, shape[1] if len(shape) > 1 else 1)
+        return stage_units(self.contract.model, shape[1] if len(shape) > 1 else 1)
 
     @cached_property
     def cuts(self) -> Cuts:
         try:
-            return balanced([segment.cost for segment in self.segments], self.order.stages)
+            return balanced([unit.cost for unit in self.stage_units], self.schedule.stages)
         except ScheduleError as failure:
             raise Unsupported(str(failure)) from failure
 
-    def stage_segments(self, stage: int) -> tuple[Segment, ...]:
-        return self.segments[self.cuts[stage] : self.cuts[stage + 1]]
+    def units_of_stage(self, stage: int) -> tuple[StageUnit, ...]:
+        return self.stage_units[self.cuts[stage] : self.cuts[stage + 1]]
 
     def stage_parameters(self, stage: int) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for segment in self.stage_segments(stage) for name in segment.parameters))
+        return tuple(dict.fromkeys(name for unit in self.units_of_stage(stage) for name in unit.parameters))
 
     def rank_stages(self, rank: int) -> tuple[int, ...]:
-        return tuple(stage for stage, holder in enumerate(self.order.holders) if holder == rank)
+        return tuple(stage for stage, holder in enumerate(self.schedule.holders) if holder == rank)
 
     @cached_property
     def owners(self) -> Mapping[str, tuple[int, ...]]:
         """Parameter -> the ranks that hold it, in the order of the forward pass."""
-        found: dict[str, set[int]] = {}
-        for stage, holder in enumerate(self.order.holders):
+        holders: dict[str, set[int]] = {}
+        for stage, holder in enumerate(self.schedule.holders):
             for name in self.stage_parameters(stage):
-                found.setdefault(name, set()).add(holder)
-        return {name: tuple(sorted(ranks)) for name, ranks in found.items()}
+                holders.setdefault(name, set()).add(holder)
+        return {name: tuple(sorted(ranks)) for name, ranks in holders.items()}
 
     @cached_property
     def tied(self) -> tuple[str, ...]:
@@ -93,7 +94,7 @@ class PipelineArrangement:
         return tuple(sorted(names, key=lambda name: name not in self.tied))
 
     def placements(self, name: str) -> Placements:
-        """A parameter is owned by the ranks of its stages, and divided there as other axes divide it."""
+        """A parameter is owned by the ranks of its stages, and sharded there as other axes divide it."""
         own = super().placements(name)  # type: ignore[misc]
         if self.ranks == 1 or name not in self.contract.shapes:
             return own
@@ -106,7 +107,7 @@ class PipelineArrangement:
         self.require_whole_rows(self.contract.batch_shapes["mask"][0])  # type: ignore[attr-defined]
         for size in self.device_slices:  # type: ignore[attr-defined]
             self.require_microbatches(size)
-        assert self.cuts  # raises where there are more stages than segments
+        assert self.cuts  # raises where there are more stages than stage units
 
     def require_microbatches(self, rows: int) -> None:
         """Raise Unsupported where the rows of a slice make no equal microbatches."""

@@ -1,4 +1,4 @@
-"""What the literature says of a schedule: the share of time that is idle, and the microbatches that are live."""
+"""The theoretical bubble and the number of live microbatches of each schedule."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 _EXPERTS = "needs experts: for the mixture-of-experts suite"
 _STAGES = "needs pipeline stages: for the pipeline suite"
 
-ABSENT = {
+NOT_APPLICABLE = {
     # Losses and norms.
     "pp-scale-grads-compounds-under-accumulation": _STAGES,
     "split-backward-wgrad-not-scaled": _STAGES,
@@ -20,7 +20,7 @@ ABSENT = {
     "conv-grad-input-wrong-placement": "no model here has convolutions",
     "indexed-write-into-sharded-array": "nothing here writes by index; the tensor suite plants it in the embedding",
     "concat-of-mixed-shardings-doubles": "planted in the tensor suite, where an axis is unused",
-    "cumsum-over-sharded-axis": "no row is divided here; planted in the sequence suite",
+    "cumsum-over-sharded-axis": "no row is sharded here; planted in the sequence suite",
     "fusion-aliasing-only-at-four-devices": "planted in the tensor suite",
     # Other parallelisms.
     "vpp-layer-offset-wrong": _STAGES,

@@ -1,4 +1,4 @@
-"""Real text that is present on every machine: the source of the Python standard library, byte by byte."""
+"""Text that is available on every machine: the source of the Python standard library, byte by byte."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def text_batches(model: Architecture, rows: int, length: int, seed: int, steps: 
     if model.kind != "language_model" or model.vocabulary < 256:
         raise ValueError("Text is read as bytes, so it needs a language model with a vocabulary of at least 256 ids.")
     batches = [_batch(rows, length, generator(seed, f"text {step}")) for step in range(steps)]
-    found = [completed(model, batch, seed, step) for step, batch in enumerate(batches)]
-    return [with_shard_edges(model, batch, seed, step) for step, batch in enumerate(found)]
+    complete = [completed(model, batch, seed, step) for step, batch in enumerate(batches)]
+    return [with_shard_edges(model, batch, seed, step) for step, batch in enumerate(complete)]
 
 
 def _repeats(row: Arrays, others: list[Arrays]) -> bool:
@@ -40,10 +40,10 @@ def _repeats(row: Arrays, others: list[Arrays]) -> bool:
 @cache
 def documents() -> tuple[Path, ...]:
     """The standard library's own modules, by name; RuntimeError where their source is not installed."""
-    found = tuple(sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")))
-    if not found:
+    modules = tuple(sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")))
+    if not modules:
         raise RuntimeError("The source of the Python standard library is not installed here: there is no text to read.")
-    return found
+    return modules
 
 
 def _batch(rows: int, length: int, rng: np.random.Generator) -> Arrays:
@@ -55,7 +55,10 @@ def _batch(rows: int, length: int, rng: np.random.Generator) -> Arrays:
             if _repeats(row, made):
                 row = shapes[number % len(shapes)](rng, length)
         made.append(row)
-    return {key: np.stack([row[key] for row in made]) for key in ("tokens", "targets", "mask", "padding", "starts")}
+    return {
+        key: np.stack([row[key] for row in made])
+        for key in ("tokens", "targets", "mask", "attention_mask", "document_starts")
+    }
 
 
 def _document(rng: np.random.Generator, length: int) -> np.ndarray:
@@ -87,10 +90,16 @@ def _short(rng: np.random.Generator, length: int) -> Arrays:
 
 def _shifted(text: np.ndarray, *, last_of_document: int | None, real: int) -> Arrays:
     """Tokens and their successors from length + 1 bytes; the last byte of a document and the padding do not count."""
-    padding = (np.arange(len(text) - 1) < real).astype(np.float64)
-    mask, starts = padding.copy(), np.zeros(len(text))
-    starts[0] = 1
+    attention_mask = (np.arange(len(text) - 1) < real).astype(np.float64)
+    mask, document_starts = attention_mask.copy(), np.zeros(len(text))
+    document_starts[0] = 1
     if last_of_document is not None:
         mask[last_of_document] = 0
-        starts[last_of_document + 1] = 1
-    return {"tokens": text[:-1], "targets": text[1:], "mask": mask, "padding": padding, "starts": starts[:-1]}
+        document_starts[last_of_document + 1] = 1
+    return {
+        "tokens": text[:-1],
+        "targets": text[1:],
+        "mask": mask,
+        "attention_mask": attention_mask,
+        "document_starts": document_starts[:-1],
+    }

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suites.tensor.arrangement import positions
-from suites.training.stored import first_copies
+from suites.tensor.layout import positions
+from suites.training.state_layout import first_copies
 
 RANKS = st.sampled_from([1, 2, 3, 4, 8])
 FEATURES = st.lists(st.tuples(st.integers(1, 40), st.just(1)), min_size=1, max_size=3)

@@ -1,21 +1,21 @@
-"""Short words for the rows of the table: where a mixin is planted, and where a report is."""
+"""Targets of faults: which mixin of which module is planted in which implementation, and on which meshes."""
 
 from __future__ import annotations
 
 JAX, TORCH = "jax-shard_map", "torch-collectives"
 _FOLDER = "suites.tensor.faults"
 
-BOTH_AXES = ("data=2,tensor=4",)  # the standing mesh: to name the axis is a test only where there are two
+BOTH_AXES = ("data=2,tensor=4",)  # the standing mesh: with two axes the diagnosis must name the right one
 BOTH_WAYS = ("data=2,tensor=4", "data=4,tensor=2")
 
 
 def both(mixin: str) -> dict[str, str]:
-    """One text for both frameworks, `module:Class`."""
+    """The same mixin for both frameworks, `module:Class`."""
     return dict.fromkeys((JAX, TORCH), f"{_FOLDER}.{mixin}")
 
 
 def each(mixin: str) -> dict[str, str]:
-    """One text for each framework, of the same name."""
+    """One mixin for each framework, of the same name."""
     return in_jax(mixin) | in_torch(mixin)
 
 
