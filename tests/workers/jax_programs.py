@@ -136,6 +136,33 @@ class Aborts(Right):
         os.abort()
 
 
+class AbortsLater(Doubled, Right):
+    """Its first step is wrong, and in the second it aborts."""
+
+    def step(self, w: Any, batch: dict) -> Any:
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == 2:
+            os.abort()
+        return super().step(w, batch)
+
+
+class RaisesLater(Right):
+    """Its first step is right, and the second raises."""
+
+    def step(self, w: Any, batch: dict) -> Any:
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == 2:
+            raise ValueError("the second step has a bug")
+        return super().step(w, batch)
+
+
+class SquaresTheInput(Right):
+    """A bug of its own, on any mesh."""
+
+    def on_each(self, w: Any, x: Any, mask: Any) -> Any:
+        return super().on_each(w, x * x, mask)
+
+
 class Exits(Right):
     def step(self, w: Any, batch: dict) -> Any:
         os._exit(3)

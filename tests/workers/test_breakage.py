@@ -6,8 +6,12 @@ import time
 
 import pytest
 
+from conformance.cases.resolve import Target
+from conformance.records.results import CaseResult
+from conformance.runner.run import CaseRunner
 from conformance.workers.jobs import Outcome
 from conformance.workers.pool import Workers
+from tests.workers import tiny
 from tests.workers.conftest import job
 
 SECONDS = 4.0
@@ -84,3 +88,34 @@ def test_unreadable_evidence_is_an_error_in_a_sentence(
     outcome = run(workers, framework, program)
     assert outcome.failure == "error"
     assert outcome.reason.startswith(sentence)
+
+
+def _judged(workers: Workers, framework: str, program: str) -> CaseResult:
+    given = job(framework, program)
+    target = Target(contract=tiny.CONTRACT, framework=framework, path=given.target)
+    return CaseRunner(workers=workers, bisect=False).judge_case(given.case, target)
+
+
+def test_the_steps_that_were_finished_are_judged_and_what_broke_is_said_beside_it(
+    workers: Workers, framework: str
+) -> None:
+    result = _judged(workers, framework, "AbortsLater")
+    assert result.verdict == "fail"
+    assert "SIGABRT" in result.reason
+    assert result.reason.endswith("It had finished 1 of 2 steps, which are wrong.")
+    failed = [check for check in result.checks if check.verdict == "fail"]
+    assert failed[0].check == "logic"
+    assert failed[0].diagnosis[0].cause.startswith("summed twice")
+
+
+def test_steps_that_are_right_leave_the_verdict_to_what_broke(workers: Workers, framework: str) -> None:
+    result = _judged(workers, framework, "RaisesLater")
+    assert result.verdict == "error"
+    assert "the second step has a bug" in result.reason
+    assert result.reason.endswith("It had finished 1 of 2 steps, which are right.")
+    assert {check.verdict for check in result.checks} == {"pass"}
+
+
+def test_nothing_is_taken_over_from_the_case_before(workers: Workers, framework: str) -> None:
+    assert workers.run(job(framework, "Right"), 60).failure is None
+    assert workers.run(job(framework, "Raises"), 60).evidence is None

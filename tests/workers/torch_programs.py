@@ -112,6 +112,34 @@ class Aborts(Right):
         return super().step(w, batch)
 
 
+class AbortsLater(Doubled, Right):
+    """Its first step is wrong, and in the second a rank aborts."""
+
+    def step(self, w: Any, batch: dict) -> Any:
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == 2 and self.rank == 1:
+            os.abort()
+        return super().step(w, batch)
+
+
+class RaisesLater(Right):
+    """Its first step is right, and the second raises on one rank."""
+
+    def step(self, w: Any, batch: dict) -> Any:
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == 2 and self.rank == 1:
+            raise ValueError("the second step has a bug")
+        return super().step(w, batch)
+
+
+class SquaresTheInput(Right):
+    """A bug of its own, on any mesh."""
+
+    def step(self, w: Any, batch: dict) -> Any:
+        squared = torch.tensor(batch["x"]) * torch.tensor(batch["x"])
+        return super().step(w, batch | {"x": squared.numpy()})
+
+
 class Exits(Right):
     def step(self, w: Any, batch: dict) -> Any:
         if self.rank == 1:
