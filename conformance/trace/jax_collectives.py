@@ -46,15 +46,15 @@ class Call:
         return self.axes[0] if len(self.axes) == 1 else self.axes
 
 
-def read_call(eqn: JaxprEqn, sizes: dict[str, int]) -> Call | None:
-    """The collective in an equation; None for any other equation, and where no device has a partner."""
+def read_call(eqn: JaxprEqn, sizes: dict[str, int], alone: bool = False) -> Call | None:
+    """The collective in an equation; None for any other equation, and, but for `alone`, where none has a partner."""
     primitive = eqn.primitive.name
     if primitive not in KINDS:
         return None
     axes = tuple(axis for axis in version.axis_names(eqn) if axis in sizes)
     size = math.prod(sizes[axis] for axis in axes)
     reduction = version.REDUCTIONS.get(primitive, "sum" if primitive in version.SCATTERS else None)
-    if size == 1 or len(axes) < len(eqn.params.get("axes", ())):
+    if (size == 1 and not alone) or len(axes) < len(eqn.params.get("axes", ())):
         return None
     params = eqn.params
     return Call(

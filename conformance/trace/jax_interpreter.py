@@ -161,6 +161,8 @@ def _equation(place: Place, values: list[Any], owner: Owner) -> list[Any]:
         return _inlined(place, values, owner)
     if name in _CONTROL:
         return list(_CONTROL[name](place, values, owner))
+    if inside and (alone := read_call(eqn, place.frame.sizes or {}, alone=True)) is not None:
+        return perform(alone, values)  # as it stands it may ask for types that casts made, which are gone
     return version.bind(eqn, values, inside)
 
 

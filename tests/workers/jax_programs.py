@@ -242,3 +242,18 @@ class Plain(Right):
 
     def collect(self, w: Any) -> Any:
         return {"parameters/w": np.asarray(w)}
+
+
+class Typed(Right):
+    """The same with the types of `check_vma=True`, which differentiation has casts for."""
+
+    def place(self, parameters: dict, mesh: Any) -> Any:
+        self.jax_mesh = mesh
+        self.program = jax.jit(
+            jax.shard_map(self.on_each, mesh=mesh, in_specs=(P(), P("tensor"), P("tensor")), out_specs=(P(), P(), P()))
+        )
+        return jax.device_put(parameters["w"].astype(self.dtype), NamedSharding(mesh, P()))
+
+    def on_each(self, w: Any, x: Any, mask: Any) -> Any:
+        loss, gradient = jax.value_and_grad(lambda w: lax.psum(_loss(w, x, mask), "tensor"))(w)
+        return w - gradient, loss, gradient

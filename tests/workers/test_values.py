@@ -15,7 +15,7 @@ from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import Cause
 from conformance.workers.jobs import ReferenceValuesJob, ValuesJob
 from conformance.workers.pool import Workers
-from tests.workers.conftest import job
+from tests.workers.conftest import job, needs
 
 MESH = Mesh.parse("tensor=2")
 ONE = Mesh.parse("tensor=1")
@@ -41,6 +41,12 @@ def test_every_value_of_a_right_program_is_found_on_one_device(workers: Workers,
     assert all(match is not None for match in matches)
     assert {match.dims for match in matches if match is not None and not match.partial} == {(("tensor", 0),)}
     assert {match.partial for match in matches if match is not None} == {(), ("tensor",)}, "the gradient of w is a sum"
+    assert list(first_divergence(wide, twin, MESH, "gradients/w")) == []
+
+
+def test_a_program_with_types_of_varying_axes_has_values_on_one_device_too(workers: Workers) -> None:
+    needs("jax")
+    wide, twin = _values(workers, "jax", "Typed"), _values(workers, "jax", "Typed", ONE)
     assert list(first_divergence(wide, twin, MESH, "gradients/w")) == []
 
 
