@@ -8,6 +8,7 @@ shown, and what was ruled out by it, is put together in `conformance.diagnosis.c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -19,6 +20,8 @@ from conformance.diagnosis.conclusion import Shown, concluded
 from conformance.diagnosis.divergence import first_divergence
 from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import CaseResult, Cause
+
+_LOG = logging.getLogger("shardproof.diagnosis")
 
 SURE = 0.8  # a cause below this is none: features are left out too
 LIKELY = 0.4  # an axis named this surely is tried first
@@ -62,11 +65,18 @@ class _Trials:
         right = alone is not None and alone.verdict == "pass"
         return self._with_features(self._axes(right), self.case)
 
-    def divergence(self, shown: Shown) -> Iterator[Cause]:
-        """Where nothing else says why: the first wrong value inside the step."""
+    def divergence(self, shown: Shown) -> list[Cause]:
+        """Where nothing else says why: the first wrong value inside the step. Where that breaks, nothing is lost."""
         if self._understood(shown):
-            return
-        alone, on_device = _narrow(self.case, self.wide), shown.alone is not None
+            return []
+        try:
+            return list(self._first_divergence(shown.alone is not None))
+        except Exception:
+            _LOG.debug("The values inside the step of %s cannot be compared.", self.case.id, exc_info=True)
+            return []
+
+    def _first_divergence(self, on_device: bool) -> Iterator[Cause]:
+        alone = _narrow(self.case, self.wide)
         wide = self.judged.values(alone if on_device else self.case, self.target)
         twin = self.judged.reference_values(alone, self.target) if on_device else self.judged.values(alone, self.target)
         if wide is not None and twin is not None:

@@ -33,8 +33,8 @@ def first_divergence(wide: Intermediates, twin: Intermediates, mesh: Mesh, tenso
     twin    of one device
     tensor  the first observation to diverge
     """
-    compared = _Compared(wide, twin, mesh)
-    first = compared.first(tensor)
+    compared = _Compared(wide, twin, mesh, tensor)
+    first = compared.first()
     if first is None:
         yield from compared.left_partial(tensor)
     elif first.axes:
@@ -44,28 +44,31 @@ def first_divergence(wide: Intermediates, twin: Intermediates, mesh: Mesh, tenso
 
 
 class _Compared:
-    """Every value of a step, matched."""
+    """Every value on the way to a tensor, matched; of the whole step where it is none of its observations."""
 
-    def __init__(self, wide: Intermediates, twin: Intermediates, mesh: Mesh) -> None:
+    def __init__(self, wide: Intermediates, twin: Intermediates, mesh: Mesh, tensor: str | None) -> None:
         self.wide, self.twin, self.mesh = wide, twin, mesh
         self.matcher = Matcher(twin, mesh)
         self.values = {value.number: value for value in wide.values}
-        self.matches: dict[int, Match | None] = {n: self.matcher.match(value) for n, value in self.values.items()}
+        self.way = self._way(wide.observed.get(tensor or "", tuple(self.values)))
+        self.matches: dict[int, Match | None] = {n: self.matcher.match(self.values[n]) for n in self.way}
         self.right = self._right()
 
     def _right(self) -> set[int]:
-        """The values that were found, and all that they are made of."""
+        """The values on the way that were found, all that they are made of, and constants."""
         right: set[int] = set()
-        for number in sorted(self.values, reverse=True):
+        for number in sorted(self.way, reverse=True):
+            value = self.values[number]
+            constant = not value.sources and all(block.size == 1 for block in value.values.values())
             if self.matches[number] is not None or number in right:
-                right.update((number, *self.values[number].sources))
+                right.update((number, *value.sources))
+            elif constant:
+                right.add(number)
         return right
 
-    def first(self, tensor: str | None) -> Intermediate | None:
-        """The first wrong value on the way to a tensor that is made of right ones alone."""
-        ends = self.wide.observed.get(tensor or "")
-        way = set(self.values) if ends is None else self._way(ends)
-        for number in sorted(way):
+    def first(self) -> Intermediate | None:
+        """The first wrong value on the way that is made of right ones alone."""
+        for number in sorted(self.way):
             value = self.values[number]
             if self._exchanged(value):
                 return value

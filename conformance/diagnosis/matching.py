@@ -53,7 +53,8 @@ class Matcher:
         """What the blocks are; whole before partial sums, which must lie on all ranks. None where they are nothing."""
         if not value.values or is_trivial(next(iter(value.values.values()))):
             return None
-        complete = len(value.values) == self._mesh.devices
+        shapes = {block.shape for block in value.values.values()}
+        complete = len(value.values) == self._mesh.devices and len(shapes) == 1
         for number in range(len(self._axes) + 1 if complete else 1):
             for partial in combinations(self._axes, number):
                 if any(self._are_copies(value.values, axis) for axis in partial):
@@ -127,8 +128,9 @@ class Matcher:
 
     def _agree(self, values: Mapping[int, np.ndarray], candidate: _Candidate) -> bool:
         slack = CLOSE * float(np.abs(_whole(candidate.whole)).max())
+        blocks = {rank: self.block(candidate.whole, candidate.dims, rank) for rank in values}
         return all(
-            float(np.abs(value.ravel() - self.block(candidate.whole, candidate.dims, rank).ravel()).max()) <= slack
+            value.size == blocks[rank].size and float(np.abs(value.ravel() - blocks[rank].ravel()).max()) <= slack
             for rank, value in values.items()
         )
 

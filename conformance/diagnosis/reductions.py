@@ -29,10 +29,8 @@ def reduced(result: Intermediate, operand: Intermediate, match: Match | None, me
         if partial:
             return f"reduced over {' and '.join(axes)} instead of {' and '.join(partial)}", partial[0]
         return TWICE, axes[0]
-    alike = all(
-        rank in operand.values and result.values[rank].shape == operand.values[rank].shape for rank in result.values
-    )
-    if alike and len(operand.values) == mesh.devices:
+    shapes = {block.shape for block in (*operand.values.values(), *result.values.values())}
+    if len(shapes) == 1 and len(operand.values) == mesh.devices == len(result.values):
         for words, values in _mistakes(operand.values, axes, mesh):
             if all(np.allclose(result.values[rank], values[rank], rtol=1e-9, atol=0) for rank in result.values):
                 return words, axes[0]

@@ -20,9 +20,11 @@ from conformance.trace.torch_watcher import Watcher, finish, in_backward, is_ima
 
 # Operations that take no more than the shape of their operand.
 _SHAPED = frozenset((
-    "empty_like", "full_like", "new_empty", "new_empty_strided", "new_full", "new_ones", "new_zeros", "ones_like",
-    "rand_like", "randn_like", "zeros_like", "zero", "fill",
+    "fill", "full_like", "new_full", "new_ones", "new_zeros", "ones_like", "rand_like", "randn_like", "zero",
+    "zeros_like",
 ))  # fmt: skip
+# Memory that holds nothing yet.
+_EMPTY = frozenset(("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"))
 
 
 class ValueRecorder(Watcher):
@@ -42,7 +44,7 @@ class ValueRecorder(Watcher):
         given = results_of((args, kwargs))
         sources = () if name in _SHAPED else self._numbers(given)
         out = func(*args, **kwargs)
-        if name and not any(map(is_imagined, results_of(out))):
+        if name and name not in _EMPTY and not any(map(is_imagined, results_of(out))):
             held = {tensor.untyped_storage()._cdata for tensor in given}
             made = [tensor for tensor in results_of(out) if tensor.untyped_storage()._cdata not in held]  # no views
             written = list(written_by(func, args, kwargs)) if is_mutable(func) else []

@@ -12,7 +12,7 @@ from conformance.cases.resolve import Target
 from conformance.contract.contract import Precision, Recipe
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis import UNKNOWN
-from conformance.diagnosis.bisection import Judged, bisected
+from conformance.diagnosis.bisection import bisected
 from conformance.diagnosis.conclusion import ALONE, CERTAIN, GONE, SHOWN
 from conformance.diagnosis.scale import SLICES
 from conformance.records.results import CaseResult, Cause, CheckResult
@@ -32,13 +32,29 @@ def _failed(*causes: Cause, mesh: str = "data=2,tensor=4") -> CaseResult:
     return CaseResult(case=case, framework="jax", verdict="fail", checks=(passed, failed))
 
 
-def _judged(passes: Callable[[Case, Target], bool], *diagnosis: Cause) -> Judged:
+class Varied:
+    """Variations by a function; no program shows its values."""
+
+    def __init__(self, judge: Callable[[Case, Target], CaseResult | None]) -> None:
+        self.judge = judge
+
+    def __call__(self, case: Case, target: Target) -> CaseResult | None:
+        return self.judge(case, target)
+
+    def values(self, case: Case, target: Target) -> None:
+        """Nothing is known."""
+
+    def reference_values(self, case: Case, target: Target) -> None:
+        """Nothing is known."""
+
+
+def _judged(passes: Callable[[Case, Target], bool], *diagnosis: Cause) -> Varied:
     """A judge by whom a case passes, or fails with a diagnosis."""
 
     def judged(case: Case, target: Target) -> CaseResult:
         return replace(_failed(*diagnosis), case=case, verdict="pass" if passes(case, target) else "fail")
 
-    return judged
+    return Varied(judged)
 
 
 def _divided(case: Case) -> bool:
@@ -176,4 +192,4 @@ def test_a_mutant_is_looked_for_on_narrower_meshes_and_its_features_are_not_take
         assert target == TARGET, "no feature is left out: its collectives would have other numbers"
         return None if case.mesh.size("data") == 1 else replace(found, case=case, verdict="pass")
 
-    assert _causes(bisected(mutant, TARGET, judged))[GONE] == ("tensor", SHOWN, CERTAIN)
+    assert _causes(bisected(mutant, TARGET, Varied(judged)))[GONE] == ("tensor", SHOWN, CERTAIN)
