@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes  # noqa: F401 - teaches numpy the name bfloat16
 import numpy as np
 import pytest
 
@@ -27,3 +28,9 @@ def test_masks_and_ids_stay_masks_and_ids() -> None:
 def test_constants_and_numbers_change_their_sign() -> None:
     assert np.array_equal(changed(np.full(3, 2.5)), np.full(3, -2.5))
     assert changed(np.array(2.5)) == -2.5
+
+
+def test_in_a_narrow_dtype_a_mean_of_thousands_changes_too() -> None:
+    value = np.random.default_rng(0).normal(1.0, 1.0, size=2590)
+    means = [float(np.float32(rows.mean()).astype(np.dtype("bfloat16"))) for rows in (value, changed(value))]
+    assert means[0] != means[1]
