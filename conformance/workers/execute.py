@@ -23,7 +23,6 @@ from conformance.workers.lookup import implementation_class
 from conformance.workers.observe import shared
 from conformance.workers.platform import CachedProgram, Clock, Platform, Step, TracedStep
 
-REPEATED = 4  # times that a row stands in a changed batch
 NOT_ASKED = TracedStep(unwatched="a mutant is not watched")
 
 
@@ -174,15 +173,21 @@ def is_alteration(mutation: Mutation | None) -> TypeGuard[Mutation]:
 def changed(value: np.ndarray) -> np.ndarray:
     """Another valid array: moved on by one along every dim; where that changes nothing, masks or signs are flipped.
 
-    Along the first dim nothing comes round: the first quarter of the rows is repeated in place of the others, since a
-    sum or a mean over the rows is the same in any order, and one row of thousands is nothing to it in a narrow dtype.
-    Along the others what leaves at the end comes in at the front.
+    Along the first dim the quarter of the rows with the largest sums stands in place of all: a sum or a mean over the
+    rows is the same in any order, and one row of thousands is nothing to it in a narrow dtype. Along the others what
+    leaves at the end comes in at the front.
     """
     moved, dims = value, [dim for dim, size in enumerate(value.shape) if size > 1]
     for dim in dims[1:]:
         moved = np.roll(moved, 1, axis=dim)
     if dims:
-        moved = np.take(moved, np.arange(value.shape[dims[0]]) // REPEATED, axis=dims[0])
+        moved = np.take(moved, _largest(np.moveaxis(moved, dims[0], 0)), axis=dims[0])
     if not np.array_equal(moved, value):
         return moved
     return 1 - value if np.isin(value, (0, 1)).all() else -value
+
+
+def _largest(rows: np.ndarray) -> np.ndarray:
+    """For each row, which of the quarter with the largest sums stands in its place."""
+    order = np.argsort(rows.reshape(len(rows), -1).sum(axis=1), kind="stable")
+    return np.resize(np.sort(order[-max(1, len(rows) // 4) :]), len(rows))
