@@ -50,7 +50,7 @@ class Judgement:
             said = " ".join(filter(None, dict.fromkeys([result.detail, result.not_held])))
             lines.append(f"  {result.check}: {result.verdict}, {result.compared} compared. {said}".rstrip())
             for cause in result.diagnosis:
-                said = formatting.cause(cause.cause, cause.axis, cause.confidence, cause.axis_confidence)
+                said = formatting.cause(cause.cause, cause.axis, cause.confidence, cause.axis_confidence, ".2f")
                 lines += [f"    {said}", f"        because {cause.basis}" if cause.basis else ""]
         return "\n".join(line for line in lines if line)
 

@@ -72,10 +72,10 @@ def spans(numbers: Iterable[int]) -> str:
     return ", ".join(spoken)
 
 
-def cause(words: str, axis: str | None, confidence: float, axis_confidence: float | None) -> str:
-    """`likely: summed twice (90%), on axis data (95%)`; one figure where both are the same."""
-    if axis is None:
-        return f"likely: {words} (confidence {confidence:.0%})"
-    if axis_confidence is None or axis_confidence == confidence:
-        return f"likely: {words} on axis {axis} (confidence {confidence:.0%})"
-    return f"likely: {words} (confidence {confidence:.0%}), on axis {axis} ({axis_confidence:.0%})"
+def cause(words: str, axis: str | None, confidence: float, axis_confidence: float | None, spec: str = ".0%") -> str:
+    """`likely: summed twice on axis data (confidence 90%), the axis 95%`; one figure where both are the same."""
+    where = f" on axis {axis}" if axis else ""
+    apart = axis is not None and axis_confidence not in (None, confidence)
+    return f"likely: {words}{where} (confidence {confidence:{spec}})" + (
+        f", the axis {axis_confidence:{spec}}" if apart else ""
+    )
