@@ -185,7 +185,7 @@ class _Compared:
 def _constant(values: Mapping[int, np.ndarray], blocks: Mapping[int, np.ndarray]) -> float | None:
     held = np.concatenate([values[rank].ravel() for rank in values])
     right = np.concatenate([blocks[rank].ravel() for rank in values])
-    if held.size != right.size:
+    if held.size != right.size or not np.isfinite(held).all() or not np.isfinite(right).all():
         return None
     power = float(right @ right)
     factor = float(held @ right) / power if power and held.size > 1 else 0.0

@@ -42,7 +42,7 @@ class Matcher:
     """Finds values of one device (`twin`) in the blocks of a mesh."""
 
     def __init__(self, twin: Intermediates, mesh: Mesh) -> None:
-        self._wholes = [value for value in twin.values if value.values and not is_trivial(_whole(value))]
+        self._wholes = [value for value in twin.values if value.values and _is_telling(_whole(value))]
         self._mesh = mesh
 
     @cached_property
@@ -51,7 +51,8 @@ class Matcher:
 
     def match(self, value: Intermediate) -> Match | None:
         """What the blocks are; whole before partial sums, which must lie on all ranks. None where they are nothing."""
-        if not value.values or is_trivial(next(iter(value.values.values()))):
+        blocks = value.values.values()
+        if not blocks or is_trivial(next(iter(blocks))) or not all(np.isfinite(block).all() for block in blocks):
             return None
         shapes = {block.shape for block in value.values.values()}
         complete = len(value.values) == self._mesh.devices and len(shapes) == 1
@@ -156,6 +157,10 @@ class Matcher:
             dims = tuple((axis, dim) for axis, dim in zip(self._axes, chosen, strict=True) if dim is not None)
             if all(size % self._parts(dims, dim) == 0 for dim, size in enumerate(shape)):
                 yield dims
+
+
+def _is_telling(value: np.ndarray) -> bool:
+    return bool(np.isfinite(value).all()) and not is_trivial(value)
 
 
 def is_trivial(value: np.ndarray) -> bool:

@@ -79,4 +79,5 @@ def narrowed(result: Intermediate, operands: Sequence[Intermediate]) -> Iterator
 
 
 def _holds(dtype: Any, value: Intermediate) -> bool:
-    return all(np.array_equal(x.astype(dtype).astype(np.float64), x) for x in value.values.values())
+    with np.errstate(over="ignore"):
+        return all(np.array_equal(x.astype(dtype).astype(np.float64), x) for x in value.values.values())

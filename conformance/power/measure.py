@@ -22,6 +22,7 @@ from conformance.checks.check import RELATION_RUNS
 from conformance.contract.alteration import Alteration
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis import surest
+from conformance.diagnosis.divergence import PLACES
 from conformance.power.equivalence import why_equivalent
 from conformance.power.suitable import Found, candidates, find
 from conformance.power.table import PowerRow, PowerTable
@@ -162,8 +163,14 @@ def _fault(fault: Fault, implementation: str, mesh: Mesh) -> tuple[Planted, Plan
     if fault.control:
         return unchanged, Planted(case=case, kind="control", what=fault.summary)
     axes = (fault.axis,) if fault.axis else ()
-    causes, planned = fault.causes, fault.seen_by
+    causes = (*fault.causes, _own_file(fault.planted[implementation])) if fault.causes else ()
+    planned = fault.seen_by
     return unchanged, Planted(case=case, kind="fault", what=fault.summary, axes=axes, causes=causes, planned=planned)
+
+
+def _own_file(planted: str) -> str:
+    """The end of the path of the file in which a fault stands: to name one of its lines is to name the cause."""
+    return "/".join(planted.partition(":")[0].split(".")[-PLACES:]) + ".py:"
 
 
 def _unchanged(case: Case, planned: tuple[str, ...] = ()) -> Planted:

@@ -106,7 +106,7 @@ NORMS = (
         contract="data/language_model_sgd",
         meshes=HYBRID,
         axis="fsdp",
-        causes=("the norm misses shards",),
+        causes=("the norm misses shards", "reduction missing"),
     ),
     Fault(
         id="norm-of-local-shard-only",

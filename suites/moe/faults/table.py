@@ -82,7 +82,7 @@ GRADIENTS = (
         contract="moe/dropless",
         meshes=CROSSED_WAYS,
         axis="expert",
-        causes=("the norm misses",),
+        causes=("the norm misses", "a mean where a sum is meant"),
     ),
     Fault(
         id="zero-token-expert-skips-optimizer-step",

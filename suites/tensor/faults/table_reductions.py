@@ -93,7 +93,7 @@ REDUCTIONS = (
         contract="tensor/mlp",
         meshes=BOTH_WAYS,
         axis="tensor",
-        causes=(SUMMED_OFTEN,),
+        causes=(SUMMED_OFTEN, "done too often"),
     ),
     Fault(
         id="custom-kernel-missing-psum-in-vjp-under-shard-map",

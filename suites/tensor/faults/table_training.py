@@ -116,7 +116,7 @@ NORMS = (
         contract="tensor/layer",
         meshes=BOTH_AXES,
         axis="tensor",
-        causes=("the norm misses shards",),
+        causes=("the norm misses shards", "reduction missing"),
     ),
     Fault(
         id="norm-of-local-shard-only",
