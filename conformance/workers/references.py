@@ -70,6 +70,8 @@ class References:
             decisions = tuple(_decisions(contract, step) if job.dtype != "float64" else {} for step in oracle)
             given = [batch | replayed for batch, replayed in zip(batches, decisions, strict=True)]
             noise = self.noise(contract, job.dtype, parameters, given, oracle)
+            if job.dtype == "float32":
+                noise = _larger(noise, self.of_any_order(contract, parameters, given, oracle))
             kept = self.kept(contract, "float64")
             lower = kept.stochastic.lower if job.dtype == "float64" else ()
             if lower:  # good to that rounding only: what it does to the results is the yardstick
@@ -112,6 +114,16 @@ class References:
             for (moved, _), run in zip(given, self._members(formulation, dtype, given), strict=True):
                 farthest = _farthest(farthest, _begun_at(parameters, moved, run), oracle)
         return farthest
+
+    def of_any_order(self, contract: Contract, parameters: Arrays, batches: list[Arrays], oracle: Steps) -> Steps:
+        """What float32 does in whatever order it adds up: to first order, that of float64 times the ratio of roundings.
+
+        Runs in float32 itself add up as a library does, in pairs. One term after the other is as right, and far less
+        accurate. Narrower dtypes are accumulated in float32 at the least, which is nothing beside their own rounding.
+        """
+        ratio = EPSILON["float32"] / EPSILON["float64"]
+        exact = self.noise(contract, "float64", parameters, batches, oracle)
+        return tuple({name: ratio * value for name, value in step.items()} for step in exact)
 
     def _members(self, contract: Contract, dtype: str, given: list[Given]) -> list[Steps]:
         if dtype == "float64":
@@ -212,6 +224,12 @@ def _farthest(noise: Steps, run: Steps, oracle: Steps) -> Steps:
     return tuple(
         {name: np.maximum(far[name], np.abs(values[name] - true[name])) for name in true}
         for far, values, true in zip(noise, run, oracle, strict=True)
+    )
+
+
+def _larger(noise: Steps, other: Steps) -> Steps:
+    return tuple(
+        {name: np.maximum(step[name], beside[name]) for name in step} for step, beside in zip(noise, other, strict=True)
     )
 
 
