@@ -1,4 +1,4 @@
-"""First divergence inside the step: the first value that is wrong, though all that it is made of is right.
+"""First divergence inside the step: the first value that one device does not have, made of values that it has.
 
 The values of the failing program are compared with those of the same program on one device, where it is right, else
 with the reference's. A value that is found there is right; so is one of which something right is made, since another
@@ -22,7 +22,8 @@ from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 
 FOUND = 0.9  # how sure what values show of an operation is
-LINE = 0.88  # how sure a line is: that can be seen
+LINE = 0.84  # how sure a line is: that can be seen, but a right value may have no counterpart on one device
+PARTED = "it is the first value that one device does not have, of what it does have, and so is all that is made of it"
 PLACES = 3  # parts of a path that are said
 
 
@@ -121,14 +122,10 @@ class _Compared:
             number, said = max(partial), f"is used as if it were whole, at {_line(first)}"
             yield self._partial(self.values[number], self.matches[number], said)
             return
-        times = f", {factor:.4g} times what it should be" if factor is not None else ""
-        yield Cause(
-            cause=f"first wrong value: {first.operation} at {_line(first)}, {first.phase} pass{times}",
-            axis=None,
-            confidence=LINE,
-            basis="all that it is made of is what one device has, and nothing that is made of it is",
-            place=True,
-        )
+        if first.place:
+            times = f", {factor:.4g} times what it should be" if factor is not None else ""
+            words = f"parts from what one device has: {_spoken(first)}, {first.phase} pass{times}"
+            yield Cause(cause=words, axis=None, confidence=LINE, basis=PARTED, place=True)
 
     def _scaled(self, first: Intermediate, factor: float) -> Iterator[Cause]:
         """A factor that is the size of an axis."""
@@ -168,7 +165,7 @@ class _Compared:
         if words is not None:
             yield Cause(cause=f"{words}: {line}", axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
         else:
-            said = f"first wrong value: {line}, {first.phase} pass"
+            said = f"parts from what one device has: {line}, {first.phase} pass"
             yield Cause(cause=said, axis=axis, confidence=LINE, axis_confidence=LINE, basis=basis, place=True)
 
     def _exchanged(self, value: Intermediate) -> bool:
