@@ -23,7 +23,7 @@ from conformance.records.results import Cause
 
 FOUND = 0.9  # how sure what values show of an operation is
 LINE = 0.84  # how sure a line is: that can be seen, but a right value may have no counterpart on one device
-PARTED = "it is the first value that one device does not have, of what it does have, and so is all that is made of it"
+PARTED = "what it is made of is among the values of one device, it and all that is made of it are not"
 PLACES = 3  # parts of a path that are said
 
 
