@@ -50,7 +50,7 @@ def _meanings(suspect: DivergedTensor, factor: float, basis: str) -> Iterator[Ca
         yield Cause(cause=SLICES, axis=None, confidence=0.6 if not on_axes else 0.3, basis=basis)
     if microbatches:
         words = "microbatches are not averaged as one large batch"
-        yield Cause(cause=words, axis=None, confidence=0.8 if not on_axes else 0.3, basis=basis)
+        yield Cause(cause=words, axis=None, confidence=0.9 if not on_axes else 0.3, basis=basis)
     if counted:
         words = "not divided by the number of valid elements" if factor > 1 else "divided by the valid elements twice"
         yield Cause(cause=words, axis=None, confidence=0.85, basis=f"{basis}, and {tokens} elements are valid")
