@@ -18,6 +18,7 @@ from conformance.cases.resolve import Target
 from conformance.diagnosis import surest
 from conformance.diagnosis.conclusion import Shown, concluded
 from conformance.diagnosis.divergence import first_divergence
+from conformance.diagnosis.means import mean_of_parts
 from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import CaseResult, Cause
 from conformance.relations import RELATIONS
@@ -39,6 +40,9 @@ class Varied(Protocol):
 
     def reference_values(self, case: Case, target: Target) -> Intermediates | None:
         """The same of the reference."""
+
+    def losses_of_parts(self, case: Case, target: Target, parts: int) -> tuple[float, ...]:
+        """The loss of the reference on each of so many equal parts of the rows; empty where they do not divide."""
 
 
 def bisected(result: CaseResult, target: Target, judged: Varied) -> CaseResult:
@@ -79,18 +83,22 @@ class _Trials:
         if self._understood(shown):
             return []
         try:
-            return list(self._first_divergence(shown.alone is not None))
+            return list(self._first_divergence(shown))
         except Exception:
             _LOG.debug("The values inside the step of %s cannot be compared.", self.case.id, exc_info=True)
             return []
 
-    def _first_divergence(self, on_device: bool) -> Iterator[Cause]:
-        alone = _narrow(self.case, self.wide)
+    def _first_divergence(self, shown: Shown) -> Iterator[Cause]:
+        alone, on_device = _narrow(self.case, self.wide), shown.alone is not None
         wide = self.judged.values(alone if on_device else self.case, self.target)
         twin = self.judged.reference_values(alone, self.target) if on_device else self.judged.values(alone, self.target)
         if wide is not None and twin is not None:
             firsts = [check.first for check in self.result.checks if check.verdict == "fail" and check.first]
             mesh = alone.mesh if on_device else self.case.mesh
+            if len(shown.needed) == 1:
+                parts = self.case.mesh.size(shown.needed[0])
+                losses = self.judged.losses_of_parts(self.case, self.target, parts)
+                yield from mean_of_parts(wide, twin, losses, shown.needed[0])
             yield from first_divergence(wide, twin, mesh, _tensor(firsts[0]) if firsts else None)
 
     def _named(self) -> str | None:

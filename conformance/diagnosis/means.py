@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.gather import selector
+from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import Cause
 
+MEAN_OF_MEANS = "mean of means: each divides by its own valid elements"
+CLOSE, FAR = 1e-9, 1e-6
 LOSSES = "outputs/token_losses"  # of every token, zero where it is not valid
 
 
@@ -30,10 +33,30 @@ def mean_of_means(suspect: DivergedTensor) -> Iterator[Cause]:
         known = [mean for mean in means if mean is not None]
         for mean in (sum(known) / len(means), sum(known) / max(len(known), 1)):
             if suspect.explains(suspect.value, np.asarray(mean)):
-                words = "mean of means: each divides by its own valid elements"
                 basis = f"it is the mean, over the positions along {axis}, of the mean loss of their own valid tokens"
-                yield Cause(cause=words, axis=axis, confidence=0.97, axis_confidence=0.8, basis=basis)
+                yield Cause(cause=MEAN_OF_MEANS, axis=axis, confidence=0.97, axis_confidence=0.8, basis=basis)
                 break
+
+
+def mean_of_parts(wide: Intermediates, twin: Intermediates, losses: Sequence[float], axis: str) -> Iterator[Cause]:
+    """The loss of the step is the mean of the losses that one device has on the rows of each position alone.
+
+    Only where that is not the right loss, which it is where all parts count equally.
+    """
+    loss, right = _loss(wide), _loss(twin)
+    if not losses or loss is None or right is None:
+        return
+    mean = sum(losses) / len(losses)
+    if abs(loss - mean) <= CLOSE * abs(mean) and abs(right - mean) > FAR * abs(right):
+        basis = f"the loss is the mean of what one device has on each of {len(losses)} parts of the rows"
+        yield Cause(cause=MEAN_OF_MEANS, axis=axis, confidence=0.95, basis=basis)
+
+
+def _loss(step: Intermediates) -> float | None:
+    """The last value that the loss is made of, on the first rank that has it."""
+    numbers = step.observed.get("loss", ())
+    held = next((value.values for value in step.values if numbers and value.number == numbers[-1]), {})
+    return float(next(iter(held.values())).ravel()[0]) if held else None
 
 
 def _places(suspect: DivergedTensor, axis: str, parts: dict[int, Any]) -> Iterator[list[Any]]:

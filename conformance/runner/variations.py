@@ -11,9 +11,9 @@ from conformance.checks import Check
 from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import CaseResult
 from conformance.runner.carried import carried
-from conformance.runner.programs import Programs
+from conformance.runner.programs import SECONDS, Programs
 from conformance.workers.execute import is_alteration
-from conformance.workers.jobs import ReferenceValuesJob, ValuesJob
+from conformance.workers.jobs import ReferencePartsJob, ReferenceValuesJob, ValuesJob
 from conformance.workers.pool import Workers
 
 Judge = Callable[[Case, Target, Sequence[Check]], CaseResult]
@@ -63,6 +63,11 @@ class Variations:
         """The same of the reference."""
         job = ReferenceValuesJob(contract=case.contract, framework=target.framework, seed=case.seed)
         return self._programs.values(job, self._workers)
+
+    def losses_of_parts(self, case: Case, target: Target, parts: int) -> tuple[float, ...]:
+        """The loss of the reference on each of so many equal parts of the rows."""
+        job = ReferencePartsJob(contract=case.contract, framework=target.framework, seed=case.seed, parts=parts)
+        return self._workers.run(job, SECONDS).losses
 
     def _judged(self, case: Case, target: Target) -> CaseResult:
         every = [*self._first, *self._more]

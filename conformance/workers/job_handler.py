@@ -6,7 +6,16 @@ from typing import Any
 
 from conformance.workers.execute import Execution
 from conformance.workers.finished import FinishedSteps
-from conformance.workers.jobs import CaseJob, MeasureJob, ReferenceJob, ReferenceValuesJob, SitesJob, Task, ValuesJob
+from conformance.workers.jobs import (
+    CaseJob,
+    MeasureJob,
+    ReferenceJob,
+    ReferencePartsJob,
+    ReferenceValuesJob,
+    SitesJob,
+    Task,
+    ValuesJob,
+)
 from conformance.workers.platform import Platform
 from conformance.workers.references import References
 
@@ -28,6 +37,8 @@ class JobHandler:
     def _answer(self, job: Task) -> Any:
         if isinstance(job, ReferenceJob):
             return self.references.reference(job)
+        if isinstance(job, ReferencePartsJob):
+            return self.references.losses_of_parts(job)
         if isinstance(job, ReferenceValuesJob):
             return self.platform.reference_values(*self.references.first_step(job))
         if isinstance(job, ValuesJob):

@@ -76,6 +76,16 @@ class ReferenceValuesJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferencePartsJob:
+    """The loss of the reference on each of so many equal parts of the rows of its first batch, in float64."""
+
+    contract: str
+    framework: str
+    seed: int
+    parts: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class MeasureJob:
     """Time a case's step, `repeats` times after one that is not counted, and ask its program for its memory."""
 
@@ -94,7 +104,7 @@ class Measured:
 
 
 Job = CaseJob | SitesJob | ValuesJob | MeasureJob  # what names a case
-OfReference = ReferenceJob | ReferenceValuesJob
+OfReference = ReferenceJob | ReferenceValuesJob | ReferencePartsJob
 Task = Job | OfReference  # whatever a worker is asked
 
 
@@ -114,6 +124,7 @@ class Outcome:
     reference: ReferenceResult | None = None
     sites: tuple[Site, ...] = ()
     intermediates: Intermediates | None = None
+    losses: tuple[float, ...] = ()
     alterations: tuple[Alteration, ...] = ()
     unwatched: str = ""
     measured: Measured | None = None

@@ -31,6 +31,7 @@ from conformance.workers.jobs import (
     OfReference,
     Outcome,
     ReferenceJob,
+    ReferencePartsJob,
     ReferenceValuesJob,
     SitesJob,
     Task,
@@ -231,6 +232,8 @@ def _processes(framework: str, devices: int) -> str:
 def _outcome(job: Task, answers: list[Any], seconds: float) -> Outcome:
     if isinstance(job, ReferenceJob):
         return Outcome(reference=answers[0], seconds=seconds, phases=answers[0].seconds)
+    if isinstance(job, ReferencePartsJob):
+        return Outcome(losses=tuple(answers[0]), seconds=seconds)
     if isinstance(job, (ValuesJob, ReferenceValuesJob)):
         kept = [part for part in answers if part is not None]
         return Outcome(intermediates=united_values(kept) if len(kept) == len(answers) else None, seconds=seconds)

@@ -17,7 +17,7 @@ from conformance.evidence.tolerance import EPSILON, bounded_as
 from conformance.trace.stochastic import Stochastic
 from conformance.workers import lookup
 from conformance.workers.altered import altered, real_inputs
-from conformance.workers.jobs import ReferenceJob, ReferenceValuesJob
+from conformance.workers.jobs import ReferenceJob, ReferencePartsJob, ReferenceValuesJob
 from conformance.workers.platform import Clock, Work
 
 _LOG = logging.getLogger("shardproof.workers")
@@ -150,6 +150,21 @@ class References:
         contract = lookup.contract(job.contract)
         trainer, batches = self.trainer(contract, "float64"), contract.batches(job.seed, contract.recipe.steps)
         return trainer.step, trainer.place(contract.parameters(job.seed)), batches[0]
+
+    def losses_of_parts(self, job: ReferencePartsJob) -> list[float]:
+        """Of each part, what one device says that has no other rows; nothing where rows do not divide."""
+        contract = lookup.contract(job.contract)
+        trainer, batch = self.trainer(contract, "float64"), contract.batches(job.seed, contract.recipe.steps)[0]
+        rows = max((len(value) for value in batch.values() if value.ndim), default=0)
+        if not rows or rows % job.parts:
+            return []
+        losses = []
+        for part in range(job.parts):
+            held = slice(part * rows // job.parts, (part + 1) * rows // job.parts)
+            cut = {key: x[held] if x.ndim and len(x) == rows else x for key, x in batch.items()}
+            _, seen = trainer.step(trainer.place(contract.parameters(job.seed)), cut)
+            losses.append(float(self.to_numpy(seen["loss"])))
+        return losses
 
     def run(self, contract: Contract, dtype: str, parameters: Arrays, batches: list[Arrays]) -> Steps:
         """All steps of the recipe on one device: observations, then changes of parameters and optimizer state."""

@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from conformance.diagnosis.means import mean_of_parts
 from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Block
+from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 from conformance.runner.judge import judge
 from tests.engine import specimen
@@ -233,3 +235,25 @@ def test_where_only_one_rank_holds_a_tensor_its_position_explains_nothing() -> N
     found = _causes(_owned(case_run(), "tensor", (2,), alter))
     assert found
     assert not any("positions" in cause.cause for cause in found)
+
+
+def _with_loss(loss: float) -> Intermediates:
+    """A step that makes its loss in one operation."""
+    made = {rank: np.array(loss) for rank in range(2)}
+    value = Intermediate(number=0, operation="sum", place="", phase="forward", sources=(), values=made)
+    return Intermediates(values=(value,), observed={"loss": (0,)})
+
+
+@pytest.mark.parametrize(
+    ("loss", "right", "said"),
+    [
+        (2.5, 2.0, True),  # parts 1 and 4: their mean, where the whole is another
+        (2.5, 2.5, False),  # parts count equally: their mean is the right loss, and something else is wrong
+        (2.4, 2.0, False),
+    ],
+)
+def test_a_mean_of_the_losses_of_parts_is_recognised_where_it_is_not_the_loss(
+    loss: float, right: float, said: bool
+) -> None:
+    causes = list(mean_of_parts(_with_loss(loss), _with_loss(right), (1.0, 4.0), "data"))
+    assert [(cause.cause.partition(":")[0], cause.axis) for cause in causes] == [("mean of means", "data")] * said

@@ -44,6 +44,9 @@ class Varied:
     def values(self, case: Case, target: Target) -> None:
         """Nothing is known."""
 
+    def losses_of_parts(self, case: Case, target: Target, parts: int) -> tuple[float, ...]:
+        return ()
+
     def reference_values(self, case: Case, target: Target) -> None:
         """Nothing is known."""
 
