@@ -112,7 +112,7 @@ def _places(shown: Shown) -> Iterator[Cause]:
 
 
 def _spared(shown: Shown) -> str:
-    return f" and fails with {' and with '.join(f'{axis}=1' for axis in shown.spared)}" if shown.spared else ""
+    return f", with {' and with '.join(f'{axis}=1' for axis in shown.spared)} it fails" if shown.spared else ""
 
 
 def _also(basis: str, shown: Shown) -> str:
