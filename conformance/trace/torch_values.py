@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from conformance.contract.mesh import Mesh
 from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Intermediate, Intermediates
 from conformance.trace.operators import Collective
-from conformance.trace.torch_collectives import Call
+from conformance.trace.torch_collectives import Call, is_collective
 from conformance.trace.torch_dataflow import results_of, user_line, written_by
 from conformance.trace.torch_leaves import is_mutable
 from conformance.trace.torch_watcher import Watcher, finish, in_backward, is_imagined
@@ -44,7 +44,9 @@ class ValueRecorder(Watcher):
         given = results_of((args, kwargs))
         sources = () if name in _SHAPED else self._numbers(given)
         out = func(*args, **kwargs)
-        if name and name not in _EMPTY and not any(map(is_imagined, results_of(out))):
+        if is_collective(func):  # a message that comes in, or something done by oneself: it may not be there yet
+            self._forget(written_by(func, args, kwargs))
+        elif name and name not in _EMPTY and not any(map(is_imagined, results_of(out))):
             held = {tensor.untyped_storage()._cdata for tensor in given}
             made = [tensor for tensor in results_of(out) if tensor.untyped_storage()._cdata not in held]  # no views
             written = list(written_by(func, args, kwargs)) if is_mutable(func) else []
@@ -54,6 +56,8 @@ class ValueRecorder(Watcher):
     def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
         sources = self._numbers(list(call.operands))
         out = func(*args, **kwargs)
+        if call.kind == "permute":
+            return out  # to wait for a message is to wait for one that the other side may send after this
         with _disable_current_modes():
             finish(out)
         self._note(what.kind, results_of(out if call.outputs is None else call.outputs), sources, what.axes)
@@ -71,6 +75,11 @@ class ValueRecorder(Watcher):
             if result.numel() * result.element_size() < storage.nbytes():  # the rest is what it was
                 made_of.update(self._numbers([result]))
             self._made[storage._cdata] = (StorageWeakRef(storage), tuple(sorted(made_of)))
+
+    def _forget(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Of what will lie in these nothing is known."""
+        for tensor in tensors:
+            self._made.pop(tensor.untyped_storage()._cdata, None)
 
     def _kept(self, name: str, result: torch.Tensor, sources: tuple[int, ...], axes: tuple[str, ...]) -> int | None:
         if not result.is_floating_point() or result.numel() > MOST_ELEMENTS or self._bytes > MOST_BYTES:
