@@ -50,6 +50,14 @@ def test_a_program_with_types_of_varying_axes_has_values_on_one_device_too(worke
     assert list(first_divergence(wide, twin, MESH, "gradients/w")) == []
 
 
+def test_messages_are_not_waited_for(workers: Workers) -> None:
+    needs("torch")
+    wide = _values(workers, "torch", "Exchanges")
+    products = [value for value in wide.values if value.operation == "mm"]
+    assert products
+    assert not any(value.operation in ("send", "recv", "permute") for value in wide.values)
+
+
 def test_the_reference_has_values_too(workers: Workers, framework: str) -> None:
     contract = job(framework, "Right").case.contract
     outcome = workers.run(ReferenceValuesJob(contract=contract, framework=framework, seed=0), 60)
