@@ -36,7 +36,7 @@ def _differences(case_run: CaseRun) -> Iterator[tuple[Key, Cause]]:
             yield key, Cause(cause=f"{key[0]} {key[1]} done too often", axis=_axis(key), confidence=0.85)
     if differing and not fewer and not more:
         key = differing[0][0]
-        yield key, Cause(cause=f"{key[0]} {key[1]} of another size", axis=_axis(key), confidence=0.7)
+        yield key, Cause(cause=f"{key[0]} {key[1]} of another size", axis=_axis(key), confidence=0.88)
 
 
 def only_axis(case_run: CaseRun, tensor: str) -> str | None:
