@@ -43,7 +43,7 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
 )
 UNKNOWN = "no known signature"
 MOST_SUSPECTS = 4
-LATER = 0.93  # how much less sure it is what each later tensor says: it may be wrong because of the one before it
+LATER = 0.93  # how much less sure it is what a later tensor says: it may be wrong because of the first
 MOST_CAUSES = 5
 
 
@@ -57,7 +57,7 @@ def diagnose(case_run: CaseRun, diverging: list[TensorComparison]) -> tuple[Caus
     for place, comparison in enumerate(diverging[:MOST_SUSPECTS]):
         suspect = DivergedTensor(comparison=comparison, case_run=case_run)
         for signature in SIGNATURES:
-            causes += [_weighted(cause, comparison.label, LATER**place) for cause in signature(suspect)]
+            causes += [_weighted(cause, comparison.label, LATER if place else 1.0) for cause in signature(suspect)]
     only = only_axis(case_run, diverging[0].tensor) if diverging else None
     if only is not None:
         basis = f"no signature fits; of the axes only {only} divides what makes the tensor"
