@@ -10,7 +10,7 @@ from conformance.records.results import Cause, CheckResult
 from conformance.relations import RELATIONS
 from conformance.relations.relation import Finding
 
-SURE = 0.8  # that the relation names its own cause, where no tensor of the case itself diverges
+SURE = 0.9  # that the relation names its own cause, where no tensor of the case itself diverges
 
 
 class Relations(Check):

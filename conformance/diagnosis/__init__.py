@@ -50,7 +50,6 @@ MOST_CAUSES = 5
 def diagnose(case_run: CaseRun, diverging: list[TensorComparison]) -> tuple[Cause, ...]:
     """The causes that fit, surest first. The first diverging tensor counts most; later ones are its consequences."""
     causes = [
-        *computed_narrowly(case_run),
         *communication_differs(case_run, diverging[0].tensor if diverging else None),
         *misshapen(case_run),
     ]
@@ -62,7 +61,8 @@ def diagnose(case_run: CaseRun, diverging: list[TensorComparison]) -> tuple[Caus
     if only is not None:
         basis = f"no signature fits; of the axes only {only} divides what makes the tensor"
         causes.append(Cause(cause=UNKNOWN, axis=only, confidence=0.1, basis=basis, place=True))
-    return ranked([*computed_in(case_run), *(_on(cause, only) for cause in causes)])
+    in_program = [*computed_in(case_run), *computed_narrowly(case_run)]  # these know their axis, or have none
+    return ranked([*in_program, *(_on(cause, only) for cause in causes)])
 
 
 def ranked(causes: Iterable[Cause], most: int = MOST_CAUSES) -> tuple[Cause, ...]:

@@ -65,4 +65,4 @@ def without_gradient(suspect: DivergedTensor) -> Iterator[Cause]:
     gradient = suspect.tensor.startswith(("gradients/", "input_gradients/"))
     if gradient and not suspect.value.any() and suspect.expected.any():
         basis = "it is zero everywhere, on the lowest ranks that hold it"
-        yield Cause(cause="no gradient arrives: it is cut off", axis=None, confidence=0.87, basis=basis)
+        yield Cause(cause="no gradient arrives: it is cut off", axis=None, confidence=0.87, basis=basis, place=True)
