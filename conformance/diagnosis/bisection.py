@@ -21,7 +21,6 @@ from conformance.diagnosis.divergence import first_divergence
 from conformance.diagnosis.means import mean_of_parts
 from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import CaseResult, Cause
-from conformance.relations import RELATIONS
 
 _LOG = logging.getLogger("shardproof.diagnosis")
 
@@ -60,14 +59,12 @@ class _Trials:
         self.case, self.best = result.case, surest(check.diagnosis for check in result.checks)
         self.wide = [axis for axis, size in self.case.mesh.sizes if size > 1]
 
-    def _across_meshes(self) -> bool:
-        """Whether all that fails is a relation between runs on several meshes: a narrower case has those too."""
-        failed = [check for check in self.result.checks if check.verdict == "fail"]
-        relation = RELATIONS.get(failed[0].first or "") if failed else None
-        return {check.check for check in failed} == {"relations"} and relation is not None and relation.across_meshes
+    def _only_relations(self) -> bool:
+        """Whether all that fails are relations: one device has no other meshes for them, and shows nothing of axes."""
+        return {check.check for check in self.result.checks if check.verdict == "fail"} == {"relations"}
 
     def shown(self) -> Shown:
-        if self._across_meshes():
+        if self._only_relations():
             return Shown()
         named = self._named()
         if named is not None and len(self.wide) > 1 and self._verdict(_narrow(self.case, (named,))) == "pass":

@@ -27,7 +27,6 @@ class Checkpoint(Relation):
     """Everything that the next step reads is in the checkpoint, in terms that know no mesh."""
 
     name = "checkpoint"
-    across_meshes = True
     relation = (
         "After two steps the state is saved. A new program on the same mesh loads it and takes the remaining steps "
         "with the same bits, observations and state, as the run that was not interrupted. On three or more other "

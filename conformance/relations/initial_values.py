@@ -30,7 +30,6 @@ class InitialValues(Relation):
     """A key that is split per rank, or the same for all ranks, gives each mesh a model of its own."""
 
     name = "initial values"
-    across_meshes = True
     relation = (
         "Parameters that the implementation draws itself have the same bits on the mesh of the case and on two others, "
         "and other bits from another seed; no two shards hold the same numbers, nor two parameters; every weight "

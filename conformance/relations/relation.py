@@ -14,14 +14,10 @@ Finding = tuple[str, str]  # what was judged; a sentence where the relation does
 
 
 class Relation(ABC):
-    """A worker makes the extra runs, the main process judges them. `relation` is what `shardproof explain` prints.
-
-    across_meshes   extra runs are on other meshes: that it is broken on one device too says nothing of the axes
-    """
+    """A worker makes the extra runs, the main process judges them. `relation` is what `shardproof explain` prints."""
 
     name: ClassVar[str]
     relation: ClassVar[str]
-    across_meshes: ClassVar[bool] = False
 
     @abstractmethod
     def extra_runs(self, runs: Runs) -> Iterator[ExtraRun]:
