@@ -6,7 +6,7 @@ of it, or holds partial sums that add up to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, product
@@ -18,6 +18,8 @@ from conformance.evidence.intermediates import Intermediate, Intermediates
 
 CLOSE = 1e-9  # relative to the largest element: float64 rounding of another order, and never another value
 Dims = tuple[tuple[str, int], ...]  # axis -> the dim that it divides
+Blocks = Mapping[int, np.ndarray]  # rank -> what it holds
+Combine = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ class Matcher:
             for partial in combinations(self._axes, number):
                 if any(self._are_copies(value.values, axis) for axis in partial):
                     continue  # a share of the sum on every rank, not a partial sum
-                found = self._matched(self._summed(value.values, partial), partial)
+                found = self._matched(combined(value.values, partial, self._mesh), partial)
                 if found is not None:
                     return found
         return None
@@ -76,15 +78,8 @@ class Matcher:
     def placements(self, whole: Intermediate, shape: tuple[int, ...]) -> Iterator[Dims]:
         """The ways to divide a whole value so that blocks of this shape come out."""
         wanted = _whole(whole).shape
-        if len(wanted) != len(shape) or any(
-            size % part if part else size for size, part in zip(wanted, shape, strict=True)
-        ):
-            return
-        ratios = [size // part if part else 1 for size, part in zip(wanted, shape, strict=True)]
-        divided = [dim for dim, ratio in enumerate(ratios) if ratio > 1]
-        for chosen in product((None, *divided), repeat=len(self._axes)):
-            dims = tuple((axis, dim) for axis, dim in zip(self._axes, chosen, strict=True) if dim is not None)
-            if all(self._parts(dims, dim) == ratio for dim, ratio in enumerate(ratios)):
+        for dims in self._divisions(wanted):
+            if tuple(size // self._parts(dims, dim) for dim, size in enumerate(wanted)) == shape:
                 yield dims
 
     def block(self, whole: Intermediate, dims: Dims, rank: int) -> np.ndarray:
@@ -105,13 +100,6 @@ class Matcher:
         for axis, divided in dims:
             number *= self._mesh.size(axis) if divided == dim else 1
         return number
-
-    def _summed(self, values: Mapping[int, np.ndarray], partial: Sequence[str]) -> Mapping[int, np.ndarray]:
-        """rank -> the sum over its group along these axes."""
-        for axis in partial:
-            sums = {rank: group for group in self._mesh.groups(axis) for rank in group}
-            values = {rank: np.sum([values[other] for other in sums[rank]], axis=0) for rank in values}
-        return values
 
     def _matched(self, values: Mapping[int, np.ndarray], partial: tuple[str, ...]) -> Match | None:
         first = min(values)
@@ -157,6 +145,14 @@ class Matcher:
             dims = tuple((axis, dim) for axis, dim in zip(self._axes, chosen, strict=True) if dim is not None)
             if all(size % self._parts(dims, dim) == 0 for dim, size in enumerate(shape)):
                 yield dims
+
+
+def combined(values: Blocks, axes: Sequence[str], mesh: Mesh, combine: Combine = np.sum) -> Blocks:
+    """rank -> the sum, or another combination, over its group along these axes; all ranks hold a block of one shape."""
+    for axis in axes:
+        groups = {rank: group for group in mesh.groups(axis) for rank in group}
+        values = {rank: combine([values[other] for other in groups[rank]], axis=0) for rank in values}
+    return values
 
 
 def _is_telling(value: np.ndarray) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -10,13 +10,12 @@ import ml_dtypes
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.matching import Match
+from conformance.diagnosis.matching import Blocks, Match, combined
 from conformance.diagnosis.scale import TWICE
 from conformance.evidence.intermediates import Intermediate
 
 REDUCTIONS = ("all_reduce", "reduce_scatter")
 NARROW = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
-Values = Mapping[int, np.ndarray]
 
 
 def reduced(result: Intermediate, operand: Intermediate, match: Match | None, mesh: Mesh) -> tuple[str | None, str]:
@@ -37,37 +36,22 @@ def reduced(result: Intermediate, operand: Intermediate, match: Match | None, me
     return None, axes[0]
 
 
-def _mistakes(operand: Values, axes: tuple[str, ...], mesh: Mesh) -> Iterator[tuple[str, Values]]:
+def _mistakes(operand: Blocks, axes: tuple[str, ...], mesh: Mesh) -> Iterator[tuple[str, Blocks]]:
     """(how it is spoken of, what would come out) of what else may have been done with an operand."""
-    sums = _combined(operand, axes, mesh, "sum")
+    sums = combined(operand, axes, mesh)
     size = int(np.prod([mesh.size(axis) for axis in axes]))
     yield "reduction missing: every rank keeps its own operand", operand
     yield "a mean where a sum is meant", {rank: total / size for rank, total in sums.items()}
     yield TWICE, {rank: total * size for rank, total in sums.items()}
-    yield "the largest operand in place of the sum", _combined(operand, axes, mesh, "max")
+    yield "the largest operand in place of the sum", combined(operand, axes, mesh, np.max)
     others = [axis for axis, size in mesh.sizes if size > 1 and axis not in axes]
     for number in range(1, len(others) + 1):
         for other in combinations(others, number):
             words = f"reduced over {' and '.join(other)} instead of {' and '.join(axes)}"
-            yield words, _combined(operand, other, mesh, "sum")
+            yield words, combined(operand, other, mesh)
     for name, dtype in NARROW.items():
         rounded = {rank: value.astype(dtype).astype(np.float64) for rank, value in operand.items()}
-        yield f"computed or reduced in {name}", _combined(rounded, axes, mesh, "sum")
-
-
-def _combined(values: Values, axes: tuple[str, ...], mesh: Mesh, how: str) -> Values:
-    """rank -> the sum, or the largest, over its group along these axes."""
-    combine = np.sum if how == "sum" else np.max
-    return {rank: combine([values[other] for other in group(mesh, axes, rank)], axis=0) for rank in values}
-
-
-def group(mesh: Mesh, axes: tuple[str, ...], rank: int) -> list[int]:
-    """The ranks that differ from one along these axes alone."""
-    where = mesh.coordinates(rank)
-    others = [axis for axis in mesh.axes if axis not in axes]
-    return [
-        other for other in range(mesh.devices) if all(mesh.coordinates(other)[axis] == where[axis] for axis in others)
-    ]
+        yield f"computed or reduced in {name}", combined(rounded, axes, mesh)
 
 
 def narrowed(result: Intermediate, operands: Sequence[Intermediate]) -> Iterator[str]:

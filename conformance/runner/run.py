@@ -25,6 +25,7 @@ from conformance.evidence.evidence import Evidence, ReferenceResult
 from conformance.records.reproduce import reproduction
 from conformance.records.results import CaseResult
 from conformance.relations.second_model import SecondModel
+from conformance.runner.broken import broken, broken_off
 from conformance.runner.isolation import Isolation
 from conformance.runner.judge import judge, verdict_of
 from conformance.runner.lanes import Entry, Kept, Lane, Queue, most, until_done
@@ -161,7 +162,7 @@ class CaseRunner:
                 result = bisected(result, target, self._varied(result))
         except Exception as failure:
             outcome = Outcome(failure="error", reason=f"The judge broke: {failure}", stack=traceback.format_exc())
-            result = _broken(case, target, outcome)
+            result = broken(case, target, outcome)
         result = with_look(replace(result, reproduce=reproduction(result)))
         return replace(result, seconds=time.perf_counter() - started)
 
@@ -183,16 +184,16 @@ class CaseRunner:
     def _judged(self, case: Case, target: Target, checks: Sequence[Check]) -> CaseResult:
         fresh, reference = self._truth(case, target)
         if reference.failure is not None:
-            return _broken(case, target, reference)
+            return broken(case, target, reference)
         job = self._job(case, target, () if reference.reference is None else reference.reference.decisions, checks)
         outcome = self.workers.run(job, self._patience(target, len(job.relations)))
         if outcome.evidence is None or reference.reference is None or outcome.failure == "unsupported":
-            return _broken(case, target, outcome)
+            return broken(case, target, outcome)
         case_run = CaseRun(
             case=case, contract=target.contract, evidence=outcome.evidence, reference=reference.reference
         )
         if outcome.failure is not None:
-            return _broken_off(case_run, target, outcome, checks)
+            return broken_off(case_run, target, outcome, checks)
         if job.input_sensitivity:
             self._answered.add(_keyed(case))
         case_run = replace(case_run, others=self._others(case, outcome.evidence))
@@ -259,37 +260,6 @@ class CaseRunner:
 
 def _keyed(case: Case) -> tuple[Any, ...]:
     return (case.contract, case.implementation, case.mesh, case.fault)
-
-
-def _broken(case: Case, target: Target, outcome: Outcome) -> CaseResult:
-    return CaseResult(
-        case=case,
-        framework=target.framework,
-        verdict=outcome.failure or "error",
-        reason=outcome.reason,
-        stack=outcome.stack,
-        output=outcome.output,
-        phases=dict(outcome.phases),
-        missing=outcome.missing,
-    )
-
-
-def _broken_off(case_run: CaseRun, target: Target, outcome: Outcome, checks: Sequence[Check]) -> CaseResult:
-    """What broke, and what the steps say that were finished before: a wrong one is a failure, and often its reason."""
-    able = [check for check in checks if check.needs <= {LATER_STEPS}]
-    finished, steps = len(case_run.evidence.steps), case_run.contract.recipe.steps
-    results = judge(case_run, able)
-    wrong = verdict_of(results) == "fail"
-    how = "wrong" if wrong else "right"
-    said = f"{outcome.reason.rstrip('.')}. It had finished {finished} of {steps} steps, which are {how}."
-    broken = _broken(case_run.case, target, replace(outcome, reason=said))
-    return replace(
-        broken,
-        verdict="fail" if wrong else broken.verdict,
-        checks=results,
-        phases=dict(case_run.evidence.seconds),
-        timeline=case_run.evidence.timeline,
-    )
 
 
 def _totals(results: Sequence[CaseResult], seconds: float) -> Totals:
