@@ -1,8 +1,9 @@
-"""`shardproof list`: suites, contracts, implementations, meshes, faults and standing cases."""
+"""`shardproof list`: suites, contracts, implementations, meshes, faults, standing cases and scale plans."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -129,6 +130,13 @@ def _standing(wanted: Filter) -> dict[str, tuple[Case, list[str]]]:
     return by_id
 
 
+def _plans(wanted: Filter) -> Iterator[Row]:
+    for suite in wanted.suites:
+        for plan in (plan for plan in suite.plans if wanted.has(plan.contract.name)):
+            parameters = sum(math.prod(shape) for shape in plan.contract.shapes.values())
+            yield {"plan": plan.name, "parameters": f"{parameters:,}", "mesh": plan.mesh, "summary": plan.summary}
+
+
 LISTS: Mapping[str, Callable[[Filter], Iterator[Row]]] = {
     "suites": _suites,
     "contracts": _contracts,
@@ -136,4 +144,5 @@ LISTS: Mapping[str, Callable[[Filter], Iterator[Row]]] = {
     "meshes": _meshes,
     "faults": _faults,
     "cases": _cases,
+    "plans": _plans,
 }

@@ -122,7 +122,7 @@ def run(
 @_status
 def list_(
     what: Annotated[
-        str, typer.Argument(metavar="suites|contracts|implementations|meshes|faults|cases", show_default=False)
+        str, typer.Argument(metavar="suites|contracts|implementations|meshes|faults|cases|plans", show_default=False)
     ],
     suite: Annotated[str | None, _option("--suite", "S", "Of this suite only.")] = None,
     profile: Annotated[str | None, _option("--profile", "P", "Cases and meshes of this profile only.")] = None,
@@ -173,6 +173,24 @@ def power(
 
     asked = Asked(suites=tuple(suites or ()), implementation=implementation, contracts=tuple(contract or ()), mesh=mesh)
     return power_command(asked, output=output, as_json=as_json)
+
+
+@app.command()
+@_status
+def scale(
+    plans: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PLAN", help="Plans by name, or your own file.py:NAME; all of them by default."),
+    ] = None,
+    mesh: Annotated[str | None, _option("--mesh", "M", "A mesh; by default that of each plan.")] = None,
+    chip: Annotated[str, typer.Option("--chip", metavar="CHIP", help="h100, h200, a100, or a JSON file.")] = "h100",
+    output: Annotated[Path | None, _option("--output", "DIR", "Where the report goes.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Compile plans of production size: what a device holds and sends, and whether it fits."""
+    from conformance.cli.scale import scale as scale_command
+
+    return scale_command(plans or [], mesh=mesh, chip=chip, output=output, as_json=as_json)
 
 
 @app.command()

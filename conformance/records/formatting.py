@@ -44,6 +44,14 @@ def seconds(value: float) -> str:
     return f"{int(value // 60)} min {int(value % 60)} s"
 
 
+def binary_bytes(size: int) -> str:
+    """512 B, 3.2 MiB, 15.3 GiB: powers of 1024."""
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.3g} {units[0]}"
+
+
 def share(value: float | None) -> str:
     """A share as a percentage; empty where it is not known."""
     return "" if value is None else f"{100 * value:.1f} %"

@@ -5,7 +5,6 @@ Law: with an owner that performs each collective as written, the evaluation equa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +16,7 @@ from conformance.contract.implementation import Phase
 from conformance.trace import jax_version as version
 from conformance.trace.jax_collectives import Call, perform, read_call
 from conformance.trace.jax_version import ClosedJaxpr, Jaxpr, JaxprEqn
+from conformance.trace.phase import phase_of
 
 Path = tuple[tuple[int, int], ...]
 
@@ -40,10 +40,7 @@ class Frame:
 
     @property
     def phase(self) -> Phase:
-        """`update` in a scope of that name, `backward` in a transposition or a scope `backward`, else `forward`."""
-        if re.search(r"\bupdate\b", self.names):
-            return "update"
-        return "backward" if re.search(r"\btranspose\(|\bbackward\b", self.names) else "forward"
+        return phase_of(self.names)
 
 
 @dataclass(frozen=True, kw_only=True)

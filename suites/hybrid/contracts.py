@@ -43,6 +43,7 @@ _STAGED_MIXED = replace(_MIXED, layers=4, balance_scope="row")
 _STAGED_DENSE = replace(_DENSE, layers=4)
 _EMBEDDING_FIRST = replace(_DENSE, layers=1, tied=False)
 _DEEP = replace(_DENSE, layers=24, hidden=16, num_kv_heads=4, head_size=4, ffn=32, activation="gelu", tied=False)
+_SCANNED = replace(_STAGED_DENSE, tied=False, norm="rms", num_kv_heads=4, hidden=24, ffn=32, vocabulary=32)
 _LARGE = Architecture(
     kind="language_model",
     hidden=32,
@@ -101,6 +102,13 @@ CONTRACTS = (
         "a vocabulary-sharded embedding, then attention and a sharded head",
         _EMBEDDING_FIRST,
         STAGED,
+    ),
+    _contract(
+        "scanned",
+        "four like layers, each computed again in the backward pass; tokens that divide over sequence and tensor",
+        _SCANNED,
+        replace(ADAMW, recompute="layer"),
+        length=8,
     ),
     _contract("deep", "24 layers in two stages", _DEEP, replace(STAGED, steps=2)),
     _contract(

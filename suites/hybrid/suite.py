@@ -6,6 +6,7 @@ from conformance.cases.suite import ImplementationEntry, Suite
 from suites.hybrid.contracts import CONTRACTS
 from suites.hybrid.faults.table import FAULTS, NOT_APPLICABLE
 from suites.hybrid.matrix import MATRIX
+from suites.hybrid.plans import PLANS
 
 _MIXTURES = ("mixture", "routed", "saved")
 _STAGED = ("staged_mixture", "staged_saved")
@@ -30,6 +31,7 @@ SUITE = Suite(
         _registered("jax-five_axes-capacity", "jax_manual.five_axes_capacity", "all-to-all of buffers", *_MIXTURES),
         _registered("jax-five_axes-ragged", "jax_manual.five_axes_ragged", "all-to-all of sorted tokens", *_MIXTURES),
         _registered("torch-five_axes", "torch_manual.five_axes", "all_to_all_single with uneven splits", *_MIXTURES),
+        _registered("jax-scanned", "jax_automatic.stacked", "annotated layers under a scan", "scanned"),
         _registered("jax-pipelined", "jax_manual.pipelined_mixture", "1F1B, all-to-all of buffers", *_STAGED),
         _registered("torch-pipelined", "torch_manual.pipelined_mixture", "1F1B, uneven splits", *_STAGED),
         _registered("jax-pipelined_context", "jax_manual.pipelined_context", "1F1B, Ulysses", *_DENSE),
@@ -40,4 +42,5 @@ SUITE = Suite(
     matrix=MATRIX,
     faults=FAULTS,
     not_applicable=NOT_APPLICABLE,
+    plans=PLANS,
 )

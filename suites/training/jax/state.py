@@ -50,7 +50,7 @@ class JaxTraining(ShardedTraining):
 
     def state(self, parameters: Mapping[str, np.ndarray]) -> dict:
         """The state before the first step, canonical: the master copy of the parameters if there is one, zeros."""
-        wide = {name: parameters[name].astype(self.master) for name in self.contract.shapes}
+        wide = {name: parameters[name].astype(self.master) for name in self.stored_names}
         zeros = {name: np.zeros_like(array) for name, array in wide.items()}
         slots = dict.fromkeys(self.zero_slots, zeros)
         slots |= {"master": wide} if self.master_dtype else {}
@@ -88,6 +88,11 @@ class JaxTraining(ShardedTraining):
     # Dtypes, sizes and specs.
 
     @property
+    def stored_names(self) -> tuple[str, ...]:
+        """The names under which parameters and slots are stored: those of the contract, in its order."""
+        return tuple(self.contract.shapes)
+
+    @property
     def master(self) -> str:
         """Dtype of the optimizer and its slots, of statistics and losses."""
         return "float64" if self.dtype == "float64" else "float32"
@@ -119,13 +124,13 @@ class JaxTraining(ShardedTraining):
         return PartitionSpec(*(dims.get(dim) for dim in range(max(dims, default=-1) + 1)))
 
     def parameter_specs(self) -> dict[str, PartitionSpec]:
-        return {name: self.spec(self.placements(name)) for name in self.contract.shapes}
+        return {name: self.spec(self.placements(name)) for name in self.stored_names}
 
     def gradient_specs(self) -> dict[str, PartitionSpec]:
-        return {name: self.spec(self.gradient_placements(name)) for name in self.contract.shapes}
+        return {name: self.spec(self.gradient_placements(name)) for name in self.stored_names}
 
     def state_specs(self) -> dict[str, Any]:
-        specs = {name: self.spec(self.slot_placements(name)) for name in self.contract.shapes}
+        specs = {name: self.spec(self.slot_placements(name)) for name in self.stored_names}
         slots = dict.fromkeys(self.slot_names, specs)
         return {"parameters": self.parameter_specs(), "optimizer": slots, "count": PartitionSpec()}
 

@@ -1,0 +1,56 @@
+"""`shardproof scale`: plans compiled at their size; tables on the terminal, a page and a picture in a folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from conformance.cases.plan import ScalePlan
+from conformance.cases.plans import plan_named, plans
+from conformance.contract.mesh import Mesh
+from conformance.records.recorder import RESULTS
+from conformance.report.scale import write
+from conformance.report.scale_tables import axes_table, memory_table, verdict, verdict_lines
+from conformance.report.terminal import show_table
+from conformance.runner.scale import scaled
+from conformance.scale.record import ScaleRecord
+from conformance.targets.chip import chip_named
+
+DIRECTORY = RESULTS / "scale"
+
+
+def scale(names: Sequence[str], *, mesh: str | None, chip: str, output: Path | None, as_json: bool) -> int:
+    """The exit status is 1 where a plan has a finding, does not fit, or its program fails when it is small."""
+    folder, records = output or DIRECTORY, []
+    for name, plan, where in _asked(names, mesh):
+        record = scaled(name, plan, where, chip_named(chip), folder, _progress)
+        records.append(record)
+        if as_json:
+            print(record.model_dump_json(), flush=True)
+        else:
+            _show(record)
+    page = write(records, folder)
+    print(f"Report: {page}", file=sys.stderr if as_json else sys.stdout)
+    return 0 if all(verdict(record) == "pass" for record in records) else 1
+
+
+def _asked(names: Sequence[str], mesh: str | None) -> Iterator[tuple[str, ScalePlan, Mesh]]:
+    """Every plan that is asked for, and its mesh; all are read before anything is compiled."""
+    chosen = [(name, plan_named(name)) for name in names or plans()]
+    pairs = [(name, plan, Mesh.parse(mesh if mesh is not None else plan.mesh)) for name, plan in chosen]
+    yield from pairs
+
+
+def _show(record: ScaleRecord) -> None:
+    print(f"\n{record.plan}: {record.summary}; {record.parameters:,} parameters on {record.mesh}")
+    show_table(*memory_table(record))
+    print()
+    show_table(*axes_table(record))
+    print()
+    for line in verdict_lines(record):
+        print(line)
+
+
+def _progress(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)

@@ -1,0 +1,69 @@
+"""Where a partitioned program sends more than its budget allows, tensor by tensor.
+
+The partitioner may choose; it may not send more. For each kind, set of axes and tensor the payload of all phases is
+held against the allowances of the same. What is small beside the whole step is added up and not listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from conformance.contract.budget import Allowance
+from conformance.contract.mesh import Mesh
+from conformance.records.formatting import binary_bytes
+from conformance.scale.record import Collective, Found
+from conformance.traffic.collective_op import BITS
+
+NOTABLE_SHARE = 0.002  # of the payload that the budget allows the whole step
+Key = tuple[str, tuple[str, ...], str]  # kind, axes, tensor
+
+
+def excess(collectives: Sequence[Collective], budget: Sequence[Allowance], mesh: Mesh) -> tuple[Found, ...]:
+    """What is sent above the budget, the largest excess first."""
+    allowed = _allowed(budget, mesh)
+    least = NOTABLE_SHARE * sum(allowed.values())
+    groups: dict[Key, list[Collective]] = {}
+    for collective in collectives:
+        groups.setdefault((collective.kind, collective.axes, collective.tensor), []).append(collective)
+    above = [(_above(group, allowed.get(key, 0)), key, group) for key, group in groups.items()]
+    listed = sorted((entry for entry in above if entry[0] > least), key=lambda entry: -entry[0])
+    return tuple(_found(more, key, group, allowed) for more, key, group in listed)
+
+
+def _allowed(budget: Sequence[Allowance], mesh: Mesh) -> dict[Key, int]:
+    """Payload bytes by kind, axes and tensor. An axis of size 1 carries nothing."""
+    allowed: dict[Key, int] = {}
+    for allowance in budget:
+        axes = tuple(axis for axis in mesh.axes if axis in allowance.axes and mesh.size(axis) > 1)
+        if axes:
+            key = (allowance.kind, axes, allowance.tensor)
+            size = allowance.calls * allowance.elements * BITS[allowance.dtype] // 8
+            allowed[key] = allowed.get(key, 0) + size
+    return allowed
+
+
+def _above(group: Sequence[Collective], allowed: int) -> int:
+    return sum(collective.payload_bytes for collective in group) - allowed
+
+
+def _found(more: int, key: Key, group: Sequence[Collective], allowed: dict[Key, int]) -> Found:
+    kind, axes, tensor = key
+    largest = max(group, key=lambda collective: collective.payload_bytes)
+    what = f"of '{tensor}'" if tensor else f"of activations ({largest.where or 'no place given'})"
+    budget = f"the budget allows {binary_bytes(allowed[key])}" if key in allowed else "the budget has none"
+    others = sorted({f"{k} over {'+'.join(a)}" for k, a, t in allowed if tensor and t == tensor})
+    instead = f"; it allows {' and '.join(others)}" if others and key not in allowed else ""
+    payload = sum(collective.payload_bytes for collective in group)
+    return Found(
+        check="communication",
+        sentence=f"{kind} over {'+'.join(axes)} {what}: {binary_bytes(payload)} in a step, {budget}{instead}.",
+        tensor=tensor,
+        axes=axes,
+        bytes=more,
+    )
+
+
+def unlisted(collectives: Sequence[Collective], budget: Sequence[Allowance], mesh: Mesh) -> Iterator[Collective]:
+    """Collectives of which the budget says nothing at all, large or small."""
+    allowed = _allowed(budget, mesh)
+    return (c for c in collectives if (c.kind, c.axes, c.tensor) not in allowed)

@@ -1,0 +1,87 @@
+"""One plan compiled on one mesh: its figures and what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+from collections.abc import Sequence
+from typing import Any
+
+from conformance.cases.plan import ScalePlan
+from conformance.contract.mesh import Mesh
+from conformance.scale.excess import excess
+from conformance.scale.held import by_kind, tensors, whole_without_need
+from conformance.scale.record import Found, ScaleRecord
+from conformance.scale.roofline import roofline
+from conformance.scale.sent import sent
+from conformance.targets.chip import Chip
+from conformance.targets.compiled import Compiled, compile_step
+from conformance.targets.devices import host_mesh, target_mesh, why_no_target
+from conformance.traffic.hlo_flops import product_flops
+from conformance.traffic.hlo_module import read_module
+
+MARGIN = 0.1  # of a chip's memory: its libraries, communication buffers and fragmentation take about so much
+LARGEST = 12
+
+
+def measured(plan: ScalePlan, implementation: type, mesh: Mesh, chip: Chip | None, budget: Any) -> ScaleRecord:
+    """Compile a plan. Raises Unsupported where the program refuses the mesh, UnattributedError for unread HLO."""
+    not_compiled = why_no_target(chip)
+    devices = target_mesh(mesh, chip) if chip and not not_compiled else host_mesh(mesh)
+    program = implementation(plan.contract, mesh, plan.dtype)
+    step, state, batch = program.abstract(devices)
+    held = tensors(state, batch, mesh)
+    lowered = step.lower(state, batch)
+    compiled = compile_step(lowered, is_target=not not_compiled)
+    moved = sent(compiled.partitioned, mesh, "partitioned", _outputs(lowered))
+    optimized = sent(compiled.optimized, mesh, "target", ()) if compiled.optimized else ()
+    flops = product_flops(read_module(compiled.partitioned))
+    allowed = budget(plan.contract, mesh, plan.dtype)
+    tokens = math.prod(plan.contract.batch_shapes["mask"])
+    return ScaleRecord(
+        plan=plan.name,
+        summary=plan.summary,
+        mesh=str(mesh),
+        devices=mesh.devices,
+        chip=chip.name if chip else None,
+        parameters=sum(map(math.prod, plan.contract.shapes.values())),
+        level=compiled.level,
+        not_compiled=not_compiled,
+        held_bytes=by_kind(held),
+        argument_bytes=compiled.argument_bytes,
+        output_bytes=compiled.output_bytes,
+        alias_bytes=compiled.alias_bytes,
+        temporary_bytes=compiled.temporary_bytes,
+        needed_bytes=_needed(compiled),
+        capacity_bytes=chip.memory_bytes if chip else None,
+        margin=MARGIN,
+        largest=tuple(sorted(held, key=lambda tensor: -tensor.bytes)[:LARGEST]),
+        collectives=(*moved, *optimized),
+        flops=flops,
+        roofline=roofline(flops, optimized or moved, mesh, chip, tokens) if chip else None,
+        findings=(*whole_without_need(held, mesh), *excess(moved, allowed, mesh), *_said(compiled)),
+        proof=plan.proof,
+        proof_verdict="",
+        cpu_seconds=sum(os.times()[:2]),
+        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+
+
+def _needed(compiled: Compiled) -> int | None:
+    if compiled.temporary_bytes is None:
+        return None
+    return compiled.argument_bytes + compiled.output_bytes - compiled.alias_bytes + compiled.temporary_bytes
+
+
+def _outputs(lowered: Any) -> Sequence[str]:
+    """The names of the results of the step, in the order of the program."""
+    import jax
+
+    return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(lowered.out_info)[0]]
+
+
+def _said(compiled: Compiled) -> tuple[Found, ...]:
+    """What the partitioner itself complains of."""
+    sentences = (f"The partitioner says: {line}" for line in compiled.rematerialized)
+    return tuple(Found(check="communication", sentence=sentence) for sentence in sentences)

@@ -1,0 +1,116 @@
+"""The figures of one compiled plan, as they are written and read; bytes are per device, and of the busiest one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from conformance.contract.implementation import Phase
+from conformance.traffic.collective_op import Level
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorBytes(_Record):
+    """An argument of the step: its bytes on one device, and how many devices hold the same of it, axis by axis."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    bytes: int
+    replicated_over: tuple[str, ...]
+
+
+class Collective(_Record):
+    """Collectives of one kind over one set of axes for one tensor, in one step.
+
+    tensor    the parameter that is gathered or whose gradient is summed; empty for activations, and at the level target
+    launches  how often the operation is started
+    whole     the groups take in every rank along the axes
+    """
+
+    level: Level
+    phase: Phase | None
+    kind: str
+    axes: tuple[str, ...]
+    dtype: str
+    tensor: str
+    where: str
+    launches: int
+    payload_bytes: int
+    wire_bytes: int
+    whole: bool
+
+
+class Found(_Record):
+    """What is wrong: one sentence, with the tensor and the axes that it is about."""
+
+    check: Literal["communication", "memory", "conformance"]
+    sentence: str
+    tensor: str = ""
+    axes: tuple[str, ...] = ()
+    bytes: int = 0
+
+
+class Roofline(_Record):
+    """Lower bounds of one step, in seconds: no step is faster than its slowest part.
+
+    compute        matrix products at the chip's peak
+    communication  axes, joined by `+` -> bytes on the wire at the bandwidth of the slowest link that they use
+    """
+
+    compute_seconds: float
+    communication_seconds: dict[str, float]
+    tokens: int
+
+    @property
+    def step_seconds(self) -> float:
+        return max([self.compute_seconds, *self.communication_seconds.values()])
+
+
+class ScaleRecord(_Record):
+    """One plan on one mesh for one chip.
+
+    held_bytes    kind -> bytes on one device: parameters, optimizer slots, batch
+    needed_bytes  arguments, outputs that lie elsewhere, and temporaries; None where temporaries are not known
+    margin        share of the chip's memory that is left to its libraries
+    not_compiled  why the level target is missing; empty where it is there
+    flops         dtype -> floating-point operations of matrix products on one device
+    """
+
+    plan: str
+    summary: str
+    mesh: str
+    devices: int
+    chip: str | None
+    parameters: int
+    level: Level
+    not_compiled: str
+    held_bytes: dict[str, int]
+    argument_bytes: int
+    output_bytes: int
+    alias_bytes: int
+    temporary_bytes: int | None
+    needed_bytes: int | None
+    capacity_bytes: int | None
+    margin: float
+    largest: tuple[TensorBytes, ...]
+    collectives: tuple[Collective, ...]
+    flops: dict[str, int]
+    roofline: Roofline | None
+    findings: tuple[Found, ...]
+    proof: str
+    proof_verdict: str
+    cpu_seconds: float
+    peak_rss_bytes: int
+
+    @property
+    def fits(self) -> bool | None:
+        """None where it is not known."""
+        if self.needed_bytes is None or self.capacity_bytes is None:
+            return None
+        return self.needed_bytes <= self.capacity_bytes * (1 - self.margin)

@@ -1,0 +1,102 @@
+"""What one device sends in a step, read from a compiled program: by phase, kind, axes, dtype and tensor."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from conformance.contract.mesh import Mesh
+from conformance.scale.record import Collective
+from conformance.traffic.axes import shares
+from conformance.traffic.collective_op import Level
+from conformance.traffic.hlo_module import read_module
+from conformance.traffic.hlo_reader import Located, collectives
+from conformance.traffic.hlo_tensor import Tensors
+
+_ARGUMENT = re.compile(r"\[\\?['\"]([^'\"\\]+)\\?['\"]\]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Key:
+    phase: str
+    kind: str
+    axes: tuple[str, ...]
+    dtype: str
+    tensor: str
+    where: str
+    whole: bool
+
+
+def sent(text: str, mesh: Mesh, level: Level, outputs: Sequence[str]) -> tuple[Collective, ...]:
+    """The collectives of a program, those that send most first. `outputs` are the names of its results, in order.
+
+    At the level target several operands are combined into one launch, and no tensor is told apart.
+    Raises UnattributedError where ranks, trips or element types cannot be read.
+    """
+    module = read_module(text)
+    owners = Tensors(module, outputs) if level == "partitioned" else None
+    merged: dict[_Key, Collective] = {}
+    for located in collectives(module, mesh.devices, level):
+        for collective in _of(located, mesh, owners):
+            key = _key(collective)
+            before = merged.get(key)
+            merged[key] = collective if before is None else _added(before, collective)
+    return tuple(sorted(merged.values(), key=lambda collective: -collective.wire_bytes))
+
+
+def _of(located: Located, mesh: Mesh, owners: Tensors | None) -> list[Collective]:
+    operation = located.operation
+    tensor = "" if owners is None else _owner(located, owners)
+    return [
+        Collective(
+            level=operation.level,
+            phase=operation.phase,
+            kind=operation.kind,
+            axes=share.axes,
+            dtype=operation.dtype,
+            tensor=tensor,
+            where=_place(operation.where),
+            launches=operation.trips,
+            payload_bytes=share.payload_bytes,
+            wire_bytes=share.wire_bytes,
+            whole=share.whole,
+        )
+        for share in shares(operation, mesh)
+    ]
+
+
+def _owner(located: Located, owners: Tensors) -> str:
+    """The parameter of an argument `state['parameters']['embedding.weight']` or of a result likewise."""
+    name = owners.of_operand(located.computation, located.instruction.operands[0])
+    name = name or owners.of_result(located.computation, located.instruction.name)
+    keys = _ARGUMENT.findall(name)
+    return keys[-1] if keys else ""
+
+
+def _place(op_name: str) -> str:
+    """The operation itself with the scope before it: what of a long name tells two places apart."""
+    parts = [part for part in op_name.split("/") if part and not part.startswith(("jit(", "jvp(", "transpose("))]
+    return "/".join(part for part in parts[-3:] if part not in ("while", "body", "closed_call", "checkpoint"))
+
+
+def _key(collective: Collective) -> _Key:
+    return _Key(
+        phase=collective.phase or "",
+        kind=collective.kind,
+        axes=collective.axes,
+        dtype=collective.dtype,
+        tensor=collective.tensor,
+        where="" if collective.tensor else collective.where,
+        whole=collective.whole,
+    )
+
+
+def _added(left: Collective, right: Collective) -> Collective:
+    return left.model_copy(
+        update={
+            "launches": left.launches + right.launches,
+            "payload_bytes": left.payload_bytes + right.payload_bytes,
+            "wire_bytes": left.wire_bytes + right.wire_bytes,
+        }
+    )

@@ -1,0 +1,93 @@
+"""A step compiled from shapes: the partitioned program, the optimized program of the chip, and the bytes it needs.
+
+The partitioned program is in XLA's dump behind the SPMD partitioning, where dtypes are true and every operation still
+has its name. Nothing of the program of the CPU backend is ever read: it widens and loses collectives.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conformance.traffic.collective_op import Level
+
+_REMATERIALIZED = re.compile(r"\[SPMD\] Involuntary full rematerialization.*?(?=\n|$)")
+_PASS = "spmd-partitioning"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """Bytes are per device.
+
+    level            target where the chip's own program was made, else partitioned
+    partitioned      HLO text behind the partitioner
+    optimized        HLO text of the chip; empty at the level partitioned
+    argument_bytes   of the state and the batch
+    output_bytes     of the new state and the observations
+    alias_bytes      outputs that lie where donated arguments lay
+    temporary_bytes  of everything in between, as the chip would need it; None at the level partitioned
+    rematerialized   what the partitioner says that it had to gather whole, sentence by sentence
+    """
+
+    level: Level
+    partitioned: str
+    optimized: str
+    argument_bytes: int
+    output_bytes: int
+    alias_bytes: int
+    temporary_bytes: int | None
+    rematerialized: tuple[str, ...]
+    seconds: float
+
+
+def compile_step(lowered: Any, *, is_target: bool) -> Compiled:
+    """Compile a step that was lowered from shapes with shardings (`jax.stages.Lowered`); no array is ever made."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="shardproof-hlo-") as folder:
+        options: dict[str, Any] = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": _PASS}
+        options |= {"xla_gpu_autotune_level": 0} if is_target else {"xla_backend_optimization_level": 0}
+        with _stderr() as said:
+            compiled = lowered.compile(compiler_options=options)
+        partitioned = _dumped(Path(folder))
+    memory = compiled.memory_analysis()
+    return Compiled(
+        level="target" if is_target else "partitioned",
+        partitioned=partitioned,
+        optimized=compiled.as_text() if is_target else "",
+        argument_bytes=memory.argument_size_in_bytes,
+        output_bytes=memory.output_size_in_bytes,
+        alias_bytes=memory.alias_size_in_bytes,
+        temporary_bytes=memory.temp_size_in_bytes if is_target else None,
+        rematerialized=tuple(dict.fromkeys(_REMATERIALIZED.findall(said[0]))),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _dumped(folder: Path) -> str:
+    [path] = [path for path in folder.iterdir() if f"after_{_PASS}" in path.name]
+    return path.read_text(encoding="utf-8")
+
+
+@contextmanager
+def _stderr() -> Iterator[list[str]]:
+    """What the compiler writes to stderr meanwhile, which is of no use to people but for one sentence."""
+    said = [""]
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield said
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            said[0] = caught.read().decode(errors="replace")

@@ -1,0 +1,1 @@
+"""What a program communicates, read from the program: each collective with its ranks, bytes, trips and phase."""

@@ -1,0 +1,132 @@
+"""What the scanned step may communicate, per device and step, as a formula over the contract and the mesh.
+
+Names of sizes: L layers, n tokens of a device (rows over data and fsdp, tokens over sequence), D hidden features,
+V vocabulary, W elements of a parameter in one layer, t size of the tensor axis.
+Sources: Rajbhandari et al., ZeRO, section 7 (parameters gathered twice, gradients reduced once; three times where the
+forward pass is computed again); Korthikanti et al., Reducing Activation Recomputation in Large Transformer Models,
+section 4.2 (two all-gathers and two reduce-scatters of a layer in each direction); Shoeybi et al., Megatron-LM,
+section 3 (cross-entropy over a sharded vocabulary).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from conformance.contract.budget import Allowance
+from conformance.contract.contract import Contract
+from conformance.contract.mesh import Mesh
+
+EVERY = "layers.*"
+ZERO = "Rajbhandari et al., ZeRO, section 7"
+SEQUENCE = "Korthikanti et al., section 4.2"
+VOCABULARY = "Shoeybi et al., Megatron-LM, section 3"
+COLUMNS = ("query", "key", "value", "gate", "up", "head")
+ROWS = ("output", "down", "embedding")
+
+
+def scanned(contract: Contract, mesh: Mesh, dtype: str) -> tuple[Allowance, ...]:
+    """The allowances of one step of `hybrid/scanned` and of every plan of its program."""
+    sizes = _Sizes(contract, mesh, dtype)
+    return (*_parameters(sizes), *_activations(sizes), *_vocabulary(sizes), *_scalars(sizes))
+
+
+class _Sizes:
+    """The numbers that the formulas are made of."""
+
+    def __init__(self, contract: Contract, mesh: Mesh, dtype: str) -> None:
+        self.contract, self.mesh, self.model, self.recipe = contract, mesh, contract.model, contract.recipe
+        precision = contract.recipe.precision
+        self.compute = precision.dtype("compute", dtype)
+        self.wide = "float64" if dtype == "float64" else "float32"
+        self.tensor = mesh.size("tensor")
+        rows = math.prod(mesh.size(axis) for axis in ("data", "fsdp"))
+        self.row_tokens = math.prod(contract.batch_shapes["mask"]) // rows
+        self.tokens = self.row_tokens // mesh.size("sequence")
+        self.twice = 2 if self.recipe.recompute == "layer" else 1  # forward passes of a layer
+
+    def stored(self) -> Iterator[tuple[str, int, int]]:
+        """(stored name, elements that a tensor rank computes with in one layer, layers)."""
+        for name, shape in self.contract.shapes.items():
+            prefix, layers, rest = name.partition("layers.0.")
+            if layers:
+                yield f"{prefix}{EVERY}.{rest}", self.share(name, shape), self.model.layers
+            elif not name.startswith("layers."):
+                yield name, self.share(name, shape), 1
+
+    def share(self, name: str, shape: tuple[int, ...]) -> int:
+        elements = math.prod(shape)
+        return -(-elements // self.tensor) if self.divides(name) else elements
+
+    def divides(self, name: str) -> bool:
+        """Whether the tensor axis divides a parameter; key heads that are too few are whole on every rank."""
+        module, _, leaf = name.rpartition(".")
+        part = module.rpartition(".")[2]
+        if part in ("key", "value") and self.model.num_kv_heads % self.tensor:
+            return False
+        return part in COLUMNS or (part in ROWS and leaf == "weight")
+
+
+def _parameters(sizes: _Sizes) -> Iterator[Allowance]:
+    """Gathered over fsdp for each pass; gradients reduced over fsdp and data, and tensor where it is whole."""
+    for name, elements, layers in sizes.stored():
+        within = EVERY in name
+        passes = 1 + sizes.twice if within else 2
+        dtype = sizes.compute if name.endswith(".weight") else sizes.wide
+        yield Allowance(
+            kind="all_gather", axes=("fsdp",), tensor=name, dtype=dtype, elements=elements, calls=layers * passes,
+            formula=f"W / t in each of {passes} passes of each layer", source=ZERO,
+        )  # fmt: skip
+        for kind, axes in (("reduce_scatter", ("fsdp",)), ("all_reduce", ("data",))):
+            size = elements if axes == ("fsdp",) else -(-elements // sizes.mesh.size("fsdp"))
+            yield Allowance(
+                kind=kind, axes=axes, tensor=name, dtype=dtype, elements=size, calls=layers,
+                formula="W / t once for each layer", source=ZERO,
+            )  # fmt: skip
+        if not sizes.divides(name):
+            yield Allowance(
+                kind="all_reduce", axes=("tensor",), tensor=name, dtype=sizes.wide, elements=elements, calls=layers,
+                formula="W once for each layer: each rank saw its own tokens", source=SEQUENCE,
+            )  # fmt: skip
+
+
+def _activations(sizes: _Sizes) -> Iterator[Allowance]:
+    """The residual stream: gathered before a block and scattered behind it; each product's gradient is scattered."""
+    products = 3 + (2 if sizes.model.activation == "swiglu" else 1)  # query, key, value; up, and gate
+    layers, per_call = sizes.model.layers, sizes.tokens * sizes.model.hidden
+    gathers = layers * (2 * sizes.twice + 2)
+    scatters = layers * (2 * sizes.twice + products)
+    for kind, calls in (("all_gather", gathers), ("reduce_scatter", scatters)):
+        yield Allowance(
+            kind=kind, axes=("tensor",), tensor="", dtype=sizes.compute, elements=per_call, calls=calls,
+            formula="n D, two in each pass of each layer; backward a scatter for each column product", source=SEQUENCE,
+        )  # fmt: skip
+
+
+def _vocabulary(sizes: _Sizes) -> Iterator[Allowance]:
+    """Embedded tokens scattered, hidden states gathered for the head, statistics of each token for the loss."""
+    per_call = sizes.tokens * sizes.model.hidden
+    for kind in ("all_gather", "reduce_scatter"):
+        yield Allowance(
+            kind=kind, axes=("tensor",), tensor="", dtype=sizes.compute, elements=per_call, calls=2,
+            formula="n D at the embedding and at the head, forward and backward", source=VOCABULARY,
+        )  # fmt: skip
+    yield Allowance(
+        kind="all_reduce", axes=("tensor",), tensor="", dtype=sizes.wide, elements=sizes.tokens, calls=8,
+        formula="maximum, sum and target of each token, and their gradients", source=VOCABULARY,
+    )  # fmt: skip
+    for axes in (("fsdp",), ("tensor",)):
+        yield Allowance(
+            kind="all_to_all", axes=axes, tensor="", dtype=sizes.compute, elements=per_call, calls=1,
+            formula="n D: embedded tokens, whose hidden features lie over fsdp, are handed to their rows",
+            source="the embedding is stored by features over fsdp",
+        )  # fmt: skip
+
+
+def _scalars(sizes: _Sizes) -> Iterator[Allowance]:
+    """Sums of losses, weights and squares, over every set of axes."""
+    axes = tuple(axis for axis in sizes.mesh.axes)
+    yield Allowance(
+        kind="all_reduce", axes=axes, tensor="", dtype=sizes.wide, elements=1, calls=len(sizes.contract.shapes) + 8,
+        formula="one number for each parameter and metric", source="clipping by the global norm",
+    )  # fmt: skip

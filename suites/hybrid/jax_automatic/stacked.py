@@ -1,0 +1,166 @@
+"""Decoder layers whose parameters lie stacked in one array each, and a program that scans over them.
+
+A scan makes the program, and the time to compile it, independent of the number of layers: what is compiled for
+thousands of devices is this program, and at small sizes it is compared with the reference like any other. Parameters
+and optimizer slots are sharded over `fsdp`, matrices over `tensor` besides, rows over `data` and `fsdp`, tokens of the
+residual stream over `sequence` and `tensor`.
+L: layers  B: rows  S: tokens  D: hidden
+Sources: Xu et al., GSPMD, section 3.3 (stacked layers in a loop); Korthikanti et al., Reducing Activation Recomputation
+in Large Transformer Models, section 4.2 (tokens over the tensor axis).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from conformance.contract.implementation import Unsupported
+from conformance.contract.placements import Placements, sharded_dim
+from suites.data.jax_automatic.sharded import FullyAnnotated
+from suites.data.layout import Positions
+from suites.sequence.jax_automatic import transformer
+from suites.training.jax.state import Named
+
+EVERY = "layers.*"
+
+
+class LanguageModel(FullyAnnotated, transformer.LanguageModel):
+    """`layers.*.attention.query.weight` holds `layers.0.attention.query.weight` and its kin, [L, ...]."""
+
+    # Names.
+
+    @cached_property
+    def stored_names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(_stacked_name(name) for name in self.contract.shapes))
+
+    def stacked(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Canonical arrays -> those of all layers on top of each other."""
+        return {name: np.stack([values[n] for n in self.layer_names(name)]) if EVERY in name else values[name]
+                for name in self.stored_names}  # fmt: skip
+
+    def unstacked(self, values: Named) -> Named:
+        """The inverse, of observations too: `gradients/layers.*.x` -> `gradients/layers.0.x` and its kin."""
+        apart: Named = {}
+        for name, value in values.items():
+            apart |= {n: value[i] for i, n in enumerate(self.layer_names(name))} if EVERY in name else {name: value}
+        return apart
+
+    def layer_names(self, name: str) -> list[str]:
+        return [name.replace(EVERY, f"layers.{i}") for i in range(self.contract.model.layers)]
+
+    # Layout: that of a single layer, one dim further back.
+
+    def shard_dim(self, name: str) -> int:
+        """The dim that the tensor axis leaves, so that a gather over fsdp gives whole rows or columns of a block."""
+        tensor_dim = sharded_dim(self.computed_placements(name).get(self.tensor_axis, "R"))
+        return 1 if tensor_dim == 0 and len(self.contract.shapes[name]) > 1 else 0
+
+    def placements(self, name: str) -> Placements:
+        placements = super().placements(_first_layer(name))
+        return {axis: _behind(p) for axis, p in placements.items()} if EVERY in name else placements
+
+    def positions(self, name: str) -> Positions:
+        positions = super().positions(_first_layer(name))
+        return {dim + 1: order for dim, order in positions.items()} if EVERY in name else positions
+
+    def canonical(self, p: Named) -> Named:
+        """Parameters without the padding of their last blocks."""
+        cut = {}
+        for name, value in p.items():
+            shape = self.contract.shapes[_first_layer(name)]
+            cut[name] = value[(..., *map(slice, shape))]
+        return cut
+
+    # The protocol.
+
+    def state(self, parameters: Mapping[str, np.ndarray]) -> dict:
+        return super().state(self.stacked(parameters))
+
+    def whole_step(self, state: dict, batch: Named) -> tuple[dict, Named]:
+        state, observed = super().whole_step(state, batch)
+        return state, {name: self.in_place(name, value) for name, value in self.unstacked(observed).items()}
+
+    def in_place(self, name: str, value: jax.Array) -> jax.Array:
+        """The gradient of a layer with the sharding that it had among those of all layers."""
+        kind, _, parameter = name.partition("/")
+        return self.constrain(value, self.gradient_placements(parameter)) if kind == "gradients" else value
+
+    def collect(self, state: dict) -> Mapping[str, Any]:
+        slots = {slot: self.unstacked(values) for slot, values in state["optimizer"].items()}
+        return super().collect({**state, "parameters": self.unstacked(state["parameters"]), "optimizer": slots})
+
+    # The model.
+
+    def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
+        p, observed = self.canonical(p), {}
+        x_BSD = observed["activations/embedding"] = self.add_positions(self.embed(batch["tokens"], p))
+        x_BSD, seen = jax.lax.scan(self.layer(batch), x_BSD, {name: p[name] for name in p if EVERY in name})
+        observed |= self.unstacked(seen)
+        x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
+        logits_BSV = observed["outputs/logits"] = self.logits(x_BSD, p)
+        entropy_BS, z_BS = self.token_losses(logits_BSV, self.targets(batch))
+        mask_BS = batch["mask"].astype(self.master)
+        losses_BS = observed["outputs/token_losses"] = mask_BS * (entropy_BS + z_BS)
+        observed["metrics/cross_entropy"] = jnp.sum(mask_BS * entropy_BS)
+        observed["metrics/z_loss"] = jnp.sum(mask_BS * z_BS)
+        return jnp.sum(losses_BS), jnp.sum(mask_BS), observed
+
+    def layer(self, batch: Named):
+        """(x, parameters of one layer) -> (x after it, what it observed), as `jax.lax.scan` wants it."""
+
+        def layer(x_BSD: jax.Array, own: Named) -> tuple[jax.Array, Named]:
+            seen: Named = {}
+            x_BSD = self.on_rows(self.decoder_layer(x_BSD, batch, EVERY, own, seen))
+            return x_BSD, seen | {f"activations/{EVERY}": x_BSD}
+
+        return jax.checkpoint(layer) if self.recomputes else layer
+
+    def attention(self, x_BSD: jax.Array, batch: Named, name: str, p: Named) -> jax.Array:
+        return super().attention(self.gathered(x_BSD), batch, name, p)
+
+    def feedforward(self, x_BSD: jax.Array, name: str, p: Named) -> jax.Array:
+        return super().feedforward(self.gathered(x_BSD), name, p)
+
+    def gathered(self, x_BSD: jax.Array) -> jax.Array:
+        """The tokens of all ranks of the tensor axis, before a product whose columns are sharded over it.
+
+        The gradient that comes back is that of a rank's own tokens: its sum over the axis is scattered at once. Nor is
+        anything gathered before the norm has rounded it.
+        """
+
+        @jax.custom_vjp
+        def gather(x: jax.Array) -> jax.Array:
+            return self.constrain(self.on_rows(x), self.row_placements())
+
+        gather.defvjp(lambda x: (gather(x), None), lambda _, g: (self.on_rows(g),))
+        return gather(x_BSD)
+
+    def linear(self, x: jax.Array, name: str, p: Named) -> jax.Array:
+        """Said of the product itself: what follows would let the partitioner gather a weight instead."""
+        y = super().linear(x, name, p)
+        sharded = self.computed_placements(_first_layer(f"{name}.weight")).get(self.tensor_axis) == "S(1)"
+        return self.on_tensor(y, 2) if sharded else self.on_rows(y)
+
+    def require_supported(self) -> None:
+        super().require_supported()
+        if self.contract.model.dropout:
+            raise Unsupported("Scanned layers have no random numbers of their own: this program has no dropout.")
+
+
+def _stacked_name(name: str) -> str:
+    head, layers, rest = name.partition("layers.")
+    return f"{head}{EVERY}.{rest.partition('.')[2]}" if layers else name
+
+
+def _first_layer(name: str) -> str:
+    return name.replace(EVERY, "layers.0")
+
+
+def _behind(placement: str) -> str:
+    dim = sharded_dim(placement)
+    return placement if dim is None else f"S({dim + 1})"
