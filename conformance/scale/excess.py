@@ -1,12 +1,13 @@
 """Where a partitioned program sends more than its budget allows, tensor by tensor.
 
 The partitioner may choose; it may not send more. For each kind, set of axes and tensor the payload of all phases is
-held against the allowances of the same. What is small beside the whole step is added up and not listed.
+held against the allowances of the same. An excess is listed where it is more than a small share of what is allowed: of
+what is allowed for the tensor, or for all activations together, which no tensor tells apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from conformance.contract.budget import Allowance
 from conformance.contract.mesh import Mesh
@@ -14,19 +15,20 @@ from conformance.records.formatting import binary_bytes
 from conformance.scale.record import Collective, Found
 from conformance.traffic.collective_op import BITS
 
-NOTABLE_SHARE = 0.002  # of the payload that the budget allows the whole step
+NOTABLE_OF_TENSOR, NOTABLE_OF_ACTIVATIONS = 0.02, 0.0005
+NOTABLE_BYTES = 2**20
 Key = tuple[str, tuple[str, ...], str]  # kind, axes, tensor
 
 
 def excess(collectives: Sequence[Collective], budget: Sequence[Allowance], mesh: Mesh) -> tuple[Found, ...]:
     """What is sent above the budget, the largest excess first."""
     allowed = _allowed(budget, mesh)
-    least = NOTABLE_SHARE * sum(allowed.values())
     groups: dict[Key, list[Collective]] = {}
     for collective in collectives:
         groups.setdefault((collective.kind, collective.axes, collective.tensor), []).append(collective)
     above = [(_above(group, allowed.get(key, 0)), key, group) for key, group in groups.items()]
-    listed = sorted((entry for entry in above if entry[0] > least), key=lambda entry: -entry[0])
+    notable = (entry for entry in above if entry[0] > _least(entry[1][2], allowed))
+    listed = sorted(notable, key=lambda entry: -entry[0])
     return tuple(_found(more, key, group, allowed) for more, key, group in listed)
 
 
@@ -40,6 +42,12 @@ def _allowed(budget: Sequence[Allowance], mesh: Mesh) -> dict[Key, int]:
             size = allowance.calls * allowance.elements * BITS[allowance.dtype] // 8
             allowed[key] = allowed.get(key, 0) + size
     return allowed
+
+
+def _least(tensor: str, allowed: dict[Key, int]) -> float:
+    """Bytes above the budget that are not worth a sentence."""
+    share = NOTABLE_OF_TENSOR if tensor else NOTABLE_OF_ACTIVATIONS
+    return max(NOTABLE_BYTES, share * sum(size for key, size in allowed.items() if key[2] == tensor))
 
 
 def _above(group: Sequence[Collective], allowed: int) -> int:
@@ -61,9 +69,3 @@ def _found(more: int, key: Key, group: Sequence[Collective], allowed: dict[Key, 
         axes=axes,
         bytes=more,
     )
-
-
-def unlisted(collectives: Sequence[Collective], budget: Sequence[Allowance], mesh: Mesh) -> Iterator[Collective]:
-    """Collectives of which the budget says nothing at all, large or small."""
-    allowed = _allowed(budget, mesh)
-    return (c for c in collectives if (c.kind, c.axes, c.tensor) not in allowed)

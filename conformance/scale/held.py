@@ -50,29 +50,30 @@ def by_kind(held: Iterable[TensorBytes]) -> dict[str, int]:
 
 
 def whole_without_need(held: tuple[TensorBytes, ...], mesh: Mesh) -> Iterator[Found]:
-    """Parameters and slots that an axis does not divide though it divides most bytes of their kind."""
+    """Parameters and slots that axes do not divide though these divide most bytes of their kind."""
     for kind in dict.fromkeys(tensor.kind for tensor in held if tensor.kind != "batch"):
         own = [tensor for tensor in held if tensor.kind == kind]
-        total = sum(math.prod(tensor.shape) for tensor in own)
-        for axis in mesh.axes:
-            divided = sum(math.prod(tensor.shape) for tensor in own if axis not in tensor.replicated_over)
-            if mesh.size(axis) > 1 and 2 * divided > total:
-                yield from (_whole(tensor, axis, mesh) for tensor in own if _counts(tensor, axis))
+        dividing = [axis for axis in mesh.axes if mesh.size(axis) > 1 and _divides_most(axis, own)]
+        for tensor in own:
+            axes = tuple(axis for axis in dividing if axis in tensor.replicated_over)
+            if axes and tensor.bytes >= LEAST_BYTES:
+                yield _whole(tensor, axes, math.prod(mesh.size(axis) for axis in axes))
 
 
-def _counts(tensor: TensorBytes, axis: str) -> bool:
-    return axis in tensor.replicated_over and tensor.bytes >= LEAST_BYTES
+def _divides_most(axis: str, tensors: list[TensorBytes]) -> bool:
+    total = sum(math.prod(tensor.shape) for tensor in tensors)
+    return 2 * sum(math.prod(t.shape) for t in tensors if axis not in t.replicated_over) > total
 
 
-def _whole(tensor: TensorBytes, axis: str, mesh: Mesh) -> Found:
-    size = mesh.size(axis)
+def _whole(tensor: TensorBytes, axes: tuple[str, ...], parts: int) -> Found:
     return Found(
         check="memory",
         sentence=(
-            f"{tensor.kind}/{tensor.name} is not divided over '{axis}', as most of {tensor.kind} is: each device holds "
-            f"{binary_bytes(tensor.bytes)} of it where 1/{size} would be {binary_bytes(tensor.bytes // size)}."
+            f"{tensor.kind}/{tensor.name} is not divided over {' and '.join(axes)}, as most of {tensor.kind} is: each "
+            f"device holds {binary_bytes(tensor.bytes)} of it where 1/{parts} would be "
+            f"{binary_bytes(tensor.bytes // parts)}."
         ),
         tensor=tensor.name,
-        axes=(axis,),
-        bytes=tensor.bytes - tensor.bytes // size,
+        axes=axes,
+        bytes=tensor.bytes - tensor.bytes // parts,
     )

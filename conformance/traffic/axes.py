@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from conformance.contract.mesh import Mesh
-from conformance.traffic.collective_op import CollectiveOp, UnattributedError
+from conformance.traffic.collective_op import CollectiveOp, Ranks, UnattributedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +37,13 @@ def shares(operation: CollectiveOp, mesh: Mesh) -> tuple[Share, ...]:
     _require_known(operation, mesh)
     if operation.kind == "permute":
         return _shares_of_pairs(operation, mesh)
-    axes = _moved((group for group in operation.groups), mesh)
+    axes = _moved(operation.groups, mesh)
     if not axes:
         return ()
-    sizes = Counter(dict(mesh.sizes))
-    every = 1
-    for axis in axes:
-        every *= sizes[axis]
     return (
         Share(
             axes=axes,
-            whole=operation.size == every,
+            whole=operation.size == math.prod(mesh.size(axis) for axis in axes),
             payload_bytes=operation.payload_bytes,
             wire_bytes=operation.wire_bytes,
         ),
@@ -56,17 +54,20 @@ def _shares_of_pairs(operation: CollectiveOp, mesh: Mesh) -> tuple[Share, ...]:
     """A pair of a rank with itself sends nothing; a rank may send to several others."""
     sent: dict[tuple[str, ...], Counter[int]] = {}
     for source, target in operation.groups:
-        if axes := _moved([(source, target)], mesh):
+        if axes := _moved(((source, target),), mesh):
             sent.setdefault(axes, Counter())[source] += operation.trips * operation.operand_bytes
     most = {axes: max(by_rank.values()) for axes, by_rank in sent.items()}
     return tuple(Share(axes=axes, whole=True, payload_bytes=size, wire_bytes=size) for axes, size in most.items())
 
 
-def _moved(groups: Iterable[tuple[int, ...]], mesh: Mesh) -> tuple[str, ...]:
+def _moved(groups: Ranks, mesh: Mesh) -> tuple[str, ...]:
+    """The axes along which members of a group differ."""
     differing: set[str] = set()
-    for group in groups:
-        places = [mesh.coordinates(rank) for rank in group]
-        differing |= {axis for axis in mesh.axes if len({place[axis] for place in places}) > 1}
+    for size in {len(group) for group in groups}:
+        ranks_GR = np.array([group for group in groups if len(group) == size])
+        for axis, place_GR in zip(mesh.axes, np.unravel_index(ranks_GR, mesh.shape), strict=True):
+            if size and (place_GR != place_GR[:, :1]).any():
+                differing.add(axis)
     return tuple(axis for axis in mesh.axes if axis in differing)
 
 

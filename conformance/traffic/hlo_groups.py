@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +25,7 @@ _MESH_AXIS = re.compile(r"'?([\w.\-]+)'?=(\d+)")
 _AXIS_USED = re.compile(r"'?([\w.\-]+)'?(?::\((\d+)\)(\d+))?")
 
 
+@cache
 def rank_groups(attributes: str, devices: int) -> Ranks:
     """The groups of a collective that is no permutation; without any, all devices are one group.
 

@@ -89,7 +89,7 @@ def _operation(
     kind: Kind, instruction: Instruction, computation: Computation, devices: int, level: Level
 ) -> CollectiveOp:
     pairs = kind == "permute"
-    groups = rank_pairs(instruction.attributes) if pairs else rank_groups(instruction.attributes, devices)
+    groups = rank_pairs(instruction.attributes) if pairs else rank_groups(_named_ranks(instruction), devices)
     if kind == "all_reduce" and keeps_own_slice(instruction, computation, len(groups[0])):
         kind = "reduce_scatter"
     return CollectiveOp(
@@ -99,6 +99,13 @@ def _operation(
         phase=None if level == "target" else phase_of(instruction.op_name),
         level=level,
         where=instruction.op_name,
+    )
+
+
+def _named_ranks(instruction: Instruction) -> str:
+    """The attributes without what follows the ranks, so that the same ranks are read once."""
+    return (
+        instruction.attributes.partition(", metadata=")[0].partition("replica_groups=")[2].join(["replica_groups=", ""])
     )
 
 

@@ -21,8 +21,8 @@ EVERY = "layers.*"
 ZERO = "Rajbhandari et al., ZeRO, section 7"
 SEQUENCE = "Korthikanti et al., section 4.2"
 VOCABULARY = "Shoeybi et al., Megatron-LM, section 3"
-COLUMNS = ("query", "key", "value", "gate", "up", "head")
-ROWS = ("output", "down", "embedding")
+COLUMNS = ("query", "key", "value", "gate", "up", "head", "embedding")
+ROWS = ("output", "down")
 
 
 def scanned(contract: Contract, mesh: Mesh, dtype: str) -> tuple[Allowance, ...]:
@@ -83,6 +83,11 @@ def _parameters(sizes: _Sizes) -> Iterator[Allowance]:
                 kind=kind, axes=axes, tensor=name, dtype=dtype, elements=size, calls=layers,
                 formula="W / t once for each layer", source=ZERO,
             )  # fmt: skip
+        if not name.endswith(".weight"):
+            yield Allowance(
+                kind="all_reduce", axes=("data", "fsdp"), tensor=name, dtype=dtype, elements=elements, calls=layers,
+                formula="W once for each layer: a vector may be summed whole", source=ZERO,
+            )  # fmt: skip
         if not sizes.divides(name):
             yield Allowance(
                 kind="all_reduce", axes=("tensor",), tensor=name, dtype=sizes.wide, elements=elements, calls=layers,
@@ -104,23 +109,22 @@ def _activations(sizes: _Sizes) -> Iterator[Allowance]:
 
 
 def _vocabulary(sizes: _Sizes) -> Iterator[Allowance]:
-    """Embedded tokens scattered, hidden states gathered for the head, statistics of each token for the loss."""
+    """Features of embedded tokens exchanged, hidden states gathered for the head, statistics of tokens for the loss."""
     per_call = sizes.tokens * sizes.model.hidden
     for kind in ("all_gather", "reduce_scatter"):
         yield Allowance(
-            kind=kind, axes=("tensor",), tensor="", dtype=sizes.compute, elements=per_call, calls=2,
-            formula="n D at the embedding and at the head, forward and backward", source=VOCABULARY,
+            kind=kind, axes=("tensor",), tensor="", dtype=sizes.compute, elements=per_call, calls=1,
+            formula="n D before the head, forward; its gradient scattered, backward", source=VOCABULARY,
         )  # fmt: skip
     yield Allowance(
         kind="all_reduce", axes=("tensor",), tensor="", dtype=sizes.wide, elements=sizes.tokens, calls=8,
         formula="maximum, sum and target of each token, and their gradients", source=VOCABULARY,
     )  # fmt: skip
-    for axes in (("fsdp",), ("tensor",)):
-        yield Allowance(
-            kind="all_to_all", axes=axes, tensor="", dtype=sizes.compute, elements=per_call, calls=1,
-            formula="n D: embedded tokens, whose hidden features lie over fsdp, are handed to their rows",
-            source="the embedding is stored by features over fsdp",
-        )  # fmt: skip
+    yield Allowance(
+        kind="all_to_all", axes=("tensor",), tensor="", dtype=sizes.compute, elements=per_call, calls=2,
+        formula="n D / t: features of all tokens for all features of own tokens, and back",
+        source="the embedding is sharded by features over tensor",
+    )  # fmt: skip
 
 
 def _scalars(sizes: _Sizes) -> Iterator[Allowance]:

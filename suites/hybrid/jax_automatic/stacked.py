@@ -32,6 +32,9 @@ EVERY = "layers.*"
 class LanguageModel(FullyAnnotated, transformer.LanguageModel):
     """`layers.*.attention.query.weight` holds `layers.0.attention.query.weight` and its kin, [L, ...]."""
 
+    columns = (*transformer.LanguageModel.columns, "embedding")
+    rows = tuple(row for row in transformer.LanguageModel.rows if row != "embedding")
+
     # Names.
 
     @cached_property
@@ -99,7 +102,7 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         p, observed = self.canonical(p), {}
         x_BSD = observed["activations/embedding"] = self.add_positions(self.embed(batch["tokens"], p))
-        x_BSD, seen = jax.lax.scan(self.layer(batch), x_BSD, {name: p[name] for name in p if EVERY in name})
+        x_BSD, seen = self.scanned(x_BSD, batch, {name: p[name] for name in p if EVERY in name})
         observed |= self.unstacked(seen)
         x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
         logits_BSV = observed["outputs/logits"] = self.logits(x_BSD, p)
@@ -110,6 +113,10 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
         observed["metrics/z_loss"] = jnp.sum(mask_BS * z_BS)
         return jnp.sum(losses_BS), jnp.sum(mask_BS), observed
 
+    def scanned(self, x_BSD: jax.Array, batch: Named, layers: Named) -> tuple[jax.Array, Named]:
+        """The residual stream behind all layers, and what they observed, stacked as they are."""
+        return jax.lax.scan(self.layer(batch), x_BSD, layers)
+
     def layer(self, batch: Named):
         """(x, parameters of one layer) -> (x after it, what it observed), as `jax.lax.scan` wants it."""
 
@@ -119,6 +126,14 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
             return x_BSD, seen | {f"activations/{EVERY}": x_BSD}
 
         return jax.checkpoint(layer) if self.recomputes else layer
+
+    def embed(self, tokens_BS: jax.Array, p: Named) -> jax.Array:
+        """Each rank of the tensor axis looks up its features of all tokens, in a weight gathered over fsdp.
+
+        A lookup in rows that are sharded would gather them, and sum the gradient of the whole vocabulary.
+        """
+        weight_VD = self.constrain(p["embedding.weight"], self.computed_placements("embedding.weight"))
+        return self.on_rows(self.on_tensor(weight_VD[tokens_BS], 2))
 
     def attention(self, x_BSD: jax.Array, batch: Named, name: str, p: Named) -> jax.Array:
         return super().attention(self.gathered(x_BSD), batch, name, p)
