@@ -15,6 +15,7 @@ from conformance.diagnosis.scale import TWICE
 from conformance.evidence.intermediates import Intermediate
 
 REDUCTIONS = ("all_reduce", "reduce_scatter")
+FEW = 8  # different numbers that a narrow dtype may hold by chance
 NARROW = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
 
 
@@ -55,11 +56,24 @@ def _mistakes(operand: Blocks, axes: tuple[str, ...], mesh: Mesh) -> Iterator[tu
 
 
 def narrowed(result: Intermediate, operands: Sequence[Intermediate]) -> Iterator[str]:
-    """The narrowest dtype to which a result was rounded, and its operands were not."""
+    """The narrowest dtype to which a result was rounded, and its operands were not.
+
+    An operation that picks some of the numbers that it is given rounds nothing, nor does one that makes a few numbers.
+    """
+    if _picked(result, operands):
+        return
     for name, dtype in NARROW.items():
         if _holds(dtype, result) and operands and not all(_holds(dtype, operand) for operand in operands):
             yield name
             return
+
+
+def _picked(result: Intermediate, operands: Sequence[Intermediate]) -> bool:
+    """Whether what comes out was there before, but for zeros, or is too few different numbers to tell."""
+    made = np.unique(np.concatenate([value.ravel() for value in result.values.values()] or [np.empty(0)]))
+    made = made[np.isfinite(made) & (made != 0)]
+    given = [value.ravel() for operand in operands for value in operand.values.values()]
+    return len(made) < FEW or bool(np.isin(made, np.concatenate(given or [np.empty(0)])).all())
 
 
 def _holds(dtype: Any, value: Intermediate) -> bool:

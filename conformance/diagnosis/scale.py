@@ -12,6 +12,7 @@ from conformance.diagnosis.suspect import DivergedTensor
 from conformance.records.results import Cause
 
 NORM = "metrics/grad_norm"
+COUNT = "metrics/tokens"  # the valid elements of a batch, by which sums are divided
 SLICES = "accumulated slices are not averaged as one large batch"
 TWICE = "summed twice: size-of-axis times too large"
 MEAN = "reduction missing, or a mean where a sum is meant: 1/size-of-axis of it"
@@ -30,9 +31,27 @@ def scaled(suspect: DivergedTensor) -> Iterator[Cause]:
         return
     if not suspect.explains(suspect.value, factor * suspect.expected, factor):
         return
+    count = _count_factor(suspect)
+    if count is not None and near(factor * count, 1):
+        basis = f"'{COUNT}', by which it is divided, is {count:.6g} times what it should be"
+        yield from _meanings(suspect, count, basis)
+        return
     if suspect.tensor == NORM:
         factor = factor**2  # it is the sum of squares that was reduced, and the root was taken after
     yield from _meanings(suspect, factor, f"it is {factor:.6g} times what it should be")
+
+
+def _count_factor(suspect: DivergedTensor) -> float | None:
+    """By what the number of valid elements is off in the step, where it is; not asked of that number itself."""
+    step = suspect.step
+    if step < 0 or suspect.tensor == COUNT or COUNT not in suspect.case_run.steps[step]:
+        return None
+    expected = suspect.case_run.reference.oracle[step].get(COUNT)
+    observed = suspect.case_run.steps[step][COUNT]
+    if expected is None or observed.shape != expected.shape:
+        return None
+    factor = factor_between(suspect.case_run.whole(observed), expected)
+    return None if factor is None or abs(factor - 1) < 1e-3 or factor == 0 else factor
 
 
 def _meanings(suspect: DivergedTensor, factor: float, basis: str) -> Iterator[Cause]:
@@ -42,7 +61,7 @@ def _meanings(suspect: DivergedTensor, factor: float, basis: str) -> Iterator[Ca
     slices, microbatches = (_is_factor(factor, parts) for parts in (recipe.accumulation, recipe.microbatches))
     tokens = _valid(suspect)
     counted = tokens is not None and tokens > 1 and (near(factor, tokens) or near(factor, 1 / tokens))
-    alike = len(on_axes) + slices + microbatches + counted
+    alike = len(on_axes) + slices + microbatches + counted + _is_ratio(suspect)
     for words, axes, sure in on_axes:
         for axis in axes:
             yield Cause(cause=words, axis=axis, confidence=sure / alike, axis_confidence=0.5 / alike, basis=basis)
@@ -56,6 +75,11 @@ def _meanings(suspect: DivergedTensor, factor: float, basis: str) -> Iterator[Ca
         yield Cause(cause=words, axis=None, confidence=0.85, basis=f"{basis}, and {tokens} elements are valid")
     elif not on_axes and suspect.expected.size > 1:  # any two numbers differ by a factor
         yield Cause(cause=f"scaled by {factor:.4g}", axis=None, confidence=0.3, basis=basis, place=True)
+
+
+def _is_ratio(suspect: DivergedTensor) -> bool:
+    """A metric whose divisor is not observed: either of the two sums may be the wrong one."""
+    return suspect.tensor.startswith("metrics/") and suspect.tensor not in (NORM, COUNT) and suspect.expected.size == 1
 
 
 def _of_axes(suspect: DivergedTensor, factor: float) -> Iterator[tuple[str, tuple[str, ...], float]]:

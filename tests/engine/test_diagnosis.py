@@ -162,6 +162,21 @@ def _another_mask() -> CaseRun:
     )
 
 
+def _with_metric(name: str, expected: float, observed: float, *, gradient: float) -> CaseRun:
+    """A metric of the first step that is off, and a gradient that is off by a factor."""
+    made = _scaled("gradients/w", gradient)
+    oracle = made.reference.oracle[0] | {name: np.asarray(expected, float)}
+    noise = made.reference.noise[0] | {name: np.zeros(())}
+    step = made.evidence.steps[0] | {name: replace(sharded(name, np.asarray(observed, float)), dtype="float64")}
+    return replace(
+        made,
+        reference=replace(
+            made.reference, oracle=(oracle, made.reference.oracle[1]), noise=(noise, made.reference.noise[1])
+        ),
+        evidence=replace(made.evidence, steps=(step, made.evidence.steps[1])),
+    )
+
+
 SIGNATURES: list[tuple[str, str | None, Callable[[], CaseRun]]] = [
     ("summed twice", "tensor", lambda: _scaled("gradients/w", 4)),
     ("summed twice", "data", lambda: _scaled("gradients/w", 2)),
@@ -190,6 +205,8 @@ SIGNATURES: list[tuple[str, str | None, Callable[[], CaseRun]]] = [
     ("right in step 1, wrong afterwards", None, _late),
     ("mean of means", "data", _mean_of_means),
     ("another mask was drawn, in 2 of 16 rows", None, _another_mask),
+    ("reduction missing, or a mean", "data", lambda: _with_metric("metrics/tokens", 64, 32, gradient=2)),
+    ("summed twice", "data", lambda: _with_metric("metrics/tokens", 64, 128, gradient=0.5)),
 ]
 
 
@@ -203,6 +220,14 @@ def test_a_signature_is_recognised(cause: str, axis: str | None, made: Callable[
     assert cause in best.cause
     assert best.axis == axis
     assert 0.3 <= best.confidence <= 1.0
+
+
+def test_of_a_metric_that_is_a_ratio_either_sum_may_be_wrong() -> None:
+    """Its divisor is not observed: that it is twice too large says nothing surely."""
+    causes = _causes(_with_metric("metrics/auxiliary", 3, 6, gradient=1))
+    twice = [cause for cause in causes if "summed twice" in cause.cause]
+    assert twice
+    assert all(cause.confidence <= 0.5 for cause in twice)
 
 
 def test_a_conforming_run_is_not_diagnosed() -> None:

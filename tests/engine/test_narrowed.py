@@ -1,0 +1,37 @@
+"""An operation is said to round where it does, and not where it picks numbers that a narrow dtype happens to hold."""
+
+import numpy as np
+import pytest
+
+from conformance.diagnosis.reductions import narrowed
+from conformance.evidence.intermediates import Intermediate
+
+VALUES = np.random.default_rng(5).normal(size=(4, 6))
+
+
+def made(values: np.ndarray, number: int, sources: tuple[int, ...] = ()) -> Intermediate:
+    return Intermediate(
+        number=number, operation="op", place="mine.py:3", phase="forward", axes=(), sources=sources, values={0: values}
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_rounding_is_recognised(dtype: str) -> None:
+    rounded = VALUES.astype(dtype).astype(np.float64)
+    assert list(narrowed(made(rounded, 1, (0,)), [made(VALUES, 0)])) == [dtype]
+
+
+@pytest.mark.parametrize(
+    "picked",
+    [
+        np.zeros((4, 6)),  # zeros fit into every dtype
+        np.where(np.arange(24).reshape(4, 6) % 2, VALUES.astype(np.float32).astype(float), 0)[
+            :1, :4
+        ],  # too few to tell
+        np.array([0.5, 1, 2, 4, 8, 16, 32, 64, 128]),  # all of them were there before
+    ],
+    ids=["zeros", "few", "picked"],
+)
+def test_what_is_picked_is_not_rounded(picked: np.ndarray) -> None:
+    given = np.concatenate([VALUES.ravel(), 2.0 ** np.arange(-1, 8)])
+    assert list(narrowed(made(picked, 1, (0,)), [made(given, 0)])) == []
