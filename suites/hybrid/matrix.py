@@ -249,4 +249,21 @@ REFUSED = (
     ),
 )
 
-MATRIX = SMOKE + THREE_AXES + PAIRS + STAGES + SAVED + HALF + REFUSED
+SCANNED = (  # the program of the scale plans, small
+    MatrixRow(
+        contracts=_names("scanned"),
+        implementations=("jax-scanned",),
+        meshes=("fsdp=2,tensor=2",),
+        dtypes=DTYPES,
+        profiles=CORE,
+    ),
+    MatrixRow(
+        contracts=_names("scanned"),
+        implementations=("jax-scanned",),
+        meshes=("data=2,fsdp=2,sequence=2,tensor=2", "fsdp=3,tensor=4@reversed", "data=2,fsdp=4@shuffled"),
+        dtypes=("float64", "bfloat16"),
+        profiles=FULL,
+    ),
+)
+
+MATRIX = SMOKE + THREE_AXES + PAIRS + STAGES + SAVED + SCANNED + HALF + REFUSED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from suites.tensor.faults import Conforming
 
 
@@ -55,3 +57,19 @@ class TermsOfMicrobatch(Conforming):
 
     def real_rows(self, batch):
         return (batch["attention_mask"] > 0).any(1).sum()
+
+
+class ScannedInAnotherOrder(Conforming):
+    """The parameters of layer i are those of layer i + 1, and of the last one those of the first."""
+
+    def scanned(self, x, batch, layers):
+        order = np.roll(np.arange(self.contract.model.layers), -1)
+        return super().scanned(x, batch, {name: value[order] for name, value in layers.items()})
+
+
+class AnnotatedTwice(Conforming):
+    """The residual stream is annotated once more, as it is already."""
+
+    def scanned(self, x, batch, layers):
+        x, seen = super().scanned(self.on_rows(x), batch, layers)
+        return self.on_rows(x), seen

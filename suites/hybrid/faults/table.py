@@ -60,6 +60,29 @@ AXES = (
     ),
 )
 
+SCANNED = (
+    Fault(
+        id="scanned-layers-taken-in-another-order",
+        summary="A scan takes the stacked parameters of the layers from the second on, and those of the first last.",
+        bites="layers that differ, as all do after the first step",
+        planted=_planted(("jax-scanned",), "ScannedInAnotherOrder"),
+        contract="hybrid/scanned",
+        meshes=("fsdp=2,tensor=2",),
+        axis=NO_AXIS,
+        seen_by=("logic", "trajectory"),
+    ),
+    Fault(
+        id="residual-annotated-once-more",
+        summary="Tokens of the residual stream are annotated twice, which changes nothing.",
+        bites="never: a control",
+        planted=_planted(("jax-scanned",), "AnnotatedTwice"),
+        contract="hybrid/scanned",
+        meshes=("fsdp=2,tensor=2",),
+        axis=None,
+        control=True,
+    ),
+)
+
 NORMS = (
     Fault(
         id="clip-norm-misses-expert-axis",
@@ -156,7 +179,7 @@ CONTROLS = (
     ),
 )
 
-FAULTS = AXES + NORMS + STAGES + SAVED + CONTROLS
+FAULTS = AXES + SCANNED + NORMS + STAGES + SAVED + CONTROLS
 
 NOT_APPLICABLE = {
     "matmul-shard-order-mismatch": "needs a contraction over two axes: for the tensor suite, whose 2-D layer has one",
