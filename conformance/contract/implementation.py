@@ -14,7 +14,7 @@ from conformance.contract.alteration import Alteration
 from conformance.contract.contract import Contract
 from conformance.contract.errors import ShardproofError
 from conformance.contract.mesh import Mesh
-from conformance.contract.placements import Placements
+from conformance.contract.placements import Placements, read_placements
 from conformance.contract.timeline import Timeline
 
 Framework = Literal["jax", "torch"]
@@ -34,12 +34,15 @@ class Sharded:
     A rank that holds nothing of a tensor (see O in `conformance.contract.placements`) leaves its name out.
 
     `shape` is the global shape; blocks are those of `placements.local_index` (ceil-sized chunks, the last ones
-    shorter).
+    shorter). Placements may be written as text, `{"tensor": "S(0)"}`. Raises PlacementError for what is none.
     """
 
     local: Any
     placements: Placements
     shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "placements", read_placements(self.placements))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +70,11 @@ class Packed:
     value: Any  # jax.Array
     start: int
     size: int
-    placements: Placements
+    placements: Placements  # or text, as in `Sharded`
     shape: tuple[int, ...]  # global shape of the tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "placements", read_placements(self.placements))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +100,18 @@ class Declarations:
     """What an implementation says of itself; the engine holds it to that. None: nothing declared, nothing held.
 
     The layout is that of parameters by their names, which optimizer slots follow; a slot that is stored in another way
-    has its own entry, `optimizer/<slot>/<name>`.
+    has its own entry, `optimizer/<slot>/<name>`. Placements may be written as text, as in `Sharded`.
     """
 
     layout: Mapping[str, Placements] | None = None
     traffic: tuple[Traffic, ...] | None = None
     reduction_dtype: str | None = None
     compute_axes: tuple[str, ...] = field(default=())  # axes over which the matrix products are divided
+
+    def __post_init__(self) -> None:
+        if self.layout is not None:
+            layout = {name: read_placements(placements) for name, placements in self.layout.items()}
+            object.__setattr__(self, "layout", layout)
 
 
 class Implementation(ABC):

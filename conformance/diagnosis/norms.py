@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from conformance.contract.placements import Replicate
 from conformance.diagnosis.scale import NORM, factor_between, near
 from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.gather import selector
@@ -23,7 +24,7 @@ def norm_miscounted(suspect: DivergedTensor) -> Iterator[Cause]:
     }
     found = float(suspect.value) ** 2
     for axis in suspect.axes:
-        split = sum(square for name, square in squares.items() if layout[name].get(axis, "R") != "R")
+        split = sum(square for name, square in squares.items() if layout[name].get(axis, Replicate()) != Replicate())
         whole = sum(squares.values()) - split
         size = suspect.mesh.size(axis)
         if near(found, split + size * whole, 1e-4):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from conformance.contract.implementation import Unsupported
-from conformance.contract.placements import Placements, sharded_dim
+from conformance.contract.placements import Placements, Shard, sharded_dim
 
 Positions = dict[int, np.ndarray]
 Conforming: Any = object  # a training step, in either framework, whose parameters may be sharded over other axes
@@ -44,7 +44,7 @@ class ShardedState(Conforming):
     # What is sharded over it.
 
     def sharded_placements(self, name: str) -> Placements:
-        return {**self.computed_placements(name), self.shard_axis: f"S({self.shard_dim(name)})"}
+        return {**self.computed_placements(name), self.shard_axis: Shard(self.shard_dim(name))}
 
     def sharded_positions(self, name: str) -> Positions:
         """Where the elements of a sharded parameter come from; -1 for padding, empty where order is canonical."""

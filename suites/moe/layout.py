@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from conformance.contract.implementation import Unsupported
-from conformance.contract.placements import Placements, sharded_dim
+from conformance.contract.placements import Placements, Shard, sharded_dim
 from reference.architecture import has_mixture, mixtures, places
 from suites.tensor.layout import Positions, positions
 from suites.training.state_layout import OBSERVED
@@ -60,8 +60,8 @@ class ExpertLayout(Conforming):
         others = super().placements(name)
         if not is_expert(name):
             return others
-        further = {axis: f"S({(sharded_dim(placement) or 0) + 1})" for axis, placement in others.items()}
-        return {self.expert_axis: "S(0)", **further}
+        further = {axis: Shard((sharded_dim(placement) or 0) + 1) for axis, placement in others.items()}
+        return {self.expert_axis: Shard(0), **further}
 
     def positions(self, name: str) -> Positions:
         if name.startswith(OBSERVED):

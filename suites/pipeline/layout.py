@@ -9,7 +9,7 @@ from typing import ClassVar
 from conformance.contract.contract import Contract
 from conformance.contract.implementation import Unsupported
 from conformance.contract.mesh import Mesh
-from conformance.contract.placements import Placements, owned_by
+from conformance.contract.placements import Owned, Placements
 from conformance.contract.timeline import Timeline
 from suites.pipeline.drawing import timeline as drawn
 from suites.pipeline.partition import Cuts, balanced
@@ -98,7 +98,7 @@ class PipelineLayout:
         own = super().placements(name)  # type: ignore[misc]
         if self.ranks == 1 or name not in self.contract.shapes:
             return own
-        return {**own, self.pipeline_axis: owned_by(*self.owners[name])}
+        return {**own, self.pipeline_axis: Owned(*self.owners[name])}
 
     def require_pipelined(self) -> None:
         """Raise Unsupported where the recipe or the sizes of the contract make no pipeline on this mesh."""

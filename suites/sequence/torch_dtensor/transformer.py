@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Partial, Placement, Shard
+from torch.distributed import tensor as dtensor
+from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ParallelStyle
 from torch.distributed.tensor.parallel import SequenceParallel as ShardedTokens
 
-from conformance.contract.placements import Placements
+from conformance.contract.placements import Placements, Shard
 from suites.sequence.token_layout import Positions
 from suites.sequence.torch_manual.stream import StreamTokens
 from suites.tensor.torch_dtensor import attention, feedforward, transformer
@@ -28,7 +29,7 @@ from suites.training.traffic import Transfer
 class SequenceParallel(StreamTokens, TensorByDTensor):
     """A mixin for the classes of tensor parallelism by DTensor."""
 
-    stream: ClassVar[Placement] = Shard(1)
+    stream: ClassVar[dtensor.Placement] = dtensor.Shard(1)
 
     def norm_plan(self, path: str) -> Mapping[str, ParallelStyle]:
         return {path: ShardedTokens(use_local_output=True)}
@@ -38,7 +39,7 @@ class SequenceParallel(StreamTokens, TensorByDTensor):
         loss, weight = super().quadratic(y, batch)  # type: ignore[misc]
         if self.submesh is None:
             return loss, weight
-        loss = DTensor.from_local(loss, self.submesh, [Partial()], run_check=False).full_tensor()
+        loss = DTensor.from_local(loss, self.submesh, [dtensor.Partial()], run_check=False).full_tensor()
         return loss, self.sum_over((self.tensor_axis,), weight)
 
     def require_supported(self) -> None:
@@ -108,7 +109,7 @@ class LanguageModel(SequenceParallel, transformer.LanguageModel):
 
     def output_placements(self) -> dict[str, Placements]:
         block = self.block_placements()
-        return {"outputs/logits": {**block, self.tensor_axis: "S(2)"}, "outputs/token_losses": block}
+        return {"outputs/logits": {**block, self.tensor_axis: Shard(2)}, "outputs/token_losses": block}
 
     def positions(self, name: str) -> Positions:
         return self.block_order() if name.startswith("outputs/") else super().positions(name)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from conformance.contract.placements import Placements
+from conformance.contract.placements import Placements, Shard
 from suites.sequence.token_layout import Positions
 from suites.sequence.torch_manual.collectives import GatherAlong, ScatterAlong
 from suites.sequence.torch_manual.stream import StreamTokens
@@ -142,7 +142,7 @@ class LanguageModel(SequenceParallel, transformer.LanguageModel):
 
     def output_placements(self) -> dict[str, Placements]:
         block = self.block_placements()
-        return {"outputs/logits": {**block, self.tensor_axis: "S(2)"}, "outputs/token_losses": block}
+        return {"outputs/logits": {**block, self.tensor_axis: Shard(2)}, "outputs/token_losses": block}
 
     def positions(self, name: str) -> Positions:
         if not name.startswith("outputs/"):
