@@ -19,6 +19,7 @@ from conformance.contract.timeline import Timeline
 
 Framework = Literal["jax", "torch"]
 Phase = Literal["forward", "backward", "update"]  # of one training step; update: everything after the gradients
+CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "permute", "broadcast", "reduce"]
 
 FRAMEWORKS: tuple[Framework, ...] = get_args(Framework)
 
@@ -81,16 +82,16 @@ class Packed:
 class Traffic:
     """Collectives of one kind over one set of axes in one phase of one training step, per device.
 
-    kind   all_reduce, all_gather, reduce_scatter, all_to_all or permute
+    kind   what is communicated; a message from one rank to another is a permute
     axes   the mesh axes it runs over, in mesh order; axes of size 1 are left out
     phase  forward, backward or update (everything after the gradients of the loss)
     calls  how many operands were communicated (one fused call over n operands counts n)
     bytes  payload per device: the larger of operand and result, summed over the calls
     """
 
-    kind: str
+    kind: CollectiveKind
     axes: tuple[str, ...]
-    phase: str
+    phase: Phase
     calls: int
     bytes: int
 

@@ -22,7 +22,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import get_total_norm
 
-from conformance.contract.implementation import Unsupported
+from conformance.contract.implementation import CollectiveKind, Phase, Unsupported
 from conformance.contract.placements import Placements, Shard
 from suites.data.torch_fsdp2.modules import Node, fill, sharded, tree
 from suites.data.torch_fsdp2.optimizers import updated
@@ -219,7 +219,7 @@ class FullyShard(CollectiveTraining):
         return next((path for path in self.layer_paths if name.startswith(f"{path}.")), "")
 
 
-def unit_transfer(kind: str, axis: str, phase: str, elements: int, dtype: str, calls: int = 1) -> Transfer:
+def unit_transfer(kind: CollectiveKind, axis: str, phase: Phase, elements: int, dtype: str, calls: int = 1) -> Transfer:
     return Transfer(kind=kind, axes=(axis,), phase=phase, elements=elements, dtype=dtype, calls=calls)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conformance.contract.implementation import CollectiveKind, Phase
 from conformance.contract.placements import Placements
 from suites.data.layout import Positions, ShardedState, in_chunks
 from suites.training.torch.collectives import MeshAxis
@@ -44,7 +45,7 @@ class Sharding(ShardedState):
         dim = self.shard_dim(name)
         return len(self.computed_positions(name).get(dim, range(self.contract.shapes[name][dim]))) // self.others(name)
 
-    def shard_transfer(self, kind: str, phase: str, name: str, dtype: str, calls: int = 1) -> Transfer:
+    def shard_transfer(self, kind: CollectiveKind, phase: Phase, name: str, dtype: str, calls: int = 1) -> Transfer:
         """Collectives over the shard axis that gather a parameter or scatter its gradient, padding included."""
         stored = math.prod(self.arranged_shape(name, self.sharded_positions(name)))
         others = self.size(tuple(self.computed_placements(name)))

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from conformance.contract.implementation import Declarations
+from conformance.contract.implementation import Declarations, Phase
 from conformance.contract.placements import Owned, Placements
 from conformance.workers.fleet import busiest
 from suites.pipeline.layout import PASSTHROUGH
@@ -125,7 +125,7 @@ class Pipeline(Executor):
         after = max(index for index, event in enumerate(lane) if event.kind in WORK) if is_last else len(lane)
         for index, event in enumerate(lane):
             if event.kind == SEND and event.peer != rank:
-                phase = "update" if index > after else "forward"
+                phase: Phase = "update" if index > after else "forward"
                 for elements, dtype in self.message_tensors(event):
                     yield Transfer(
                         kind="permute", axes=(self.pipeline_axis,), phase=phase, elements=rows * elements, dtype=dtype

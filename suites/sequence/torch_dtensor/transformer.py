@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ParallelStyle
 from torch.distributed.tensor.parallel import SequenceParallel as ShardedTokens
 
+from conformance.contract.implementation import Phase
 from conformance.contract.placements import Placements, Shard
 from suites.sequence.token_layout import Positions
 from suites.sequence.torch_manual.stream import StreamTokens
@@ -52,13 +53,13 @@ class SequenceParallel(StreamTokens, TensorByDTensor):
 
     # What DTensor communicates.
 
-    def left(self, calls: int = 1, phase: str = "forward") -> Iterator[Transfer]:
+    def left(self, calls: int = 1, phase: Phase = "forward") -> Iterator[Transfer]:
         """The gradient of a reduce-scatter is a gather."""
         yield self.hidden_transfer("reduce_scatter", phase, calls)
         if phase == "forward":
             yield self.hidden_transfer("all_gather", "backward", calls)
 
-    def entered(self, calls: int = 1, phase: str = "forward") -> Iterator[Transfer]:
+    def entered(self, calls: int = 1, phase: Phase = "forward") -> Iterator[Transfer]:
         yield self.hidden_transfer("all_gather", phase, calls)
 
     def entered_backward(self, calls: int = 1) -> Iterator[Transfer]:
@@ -89,8 +90,9 @@ class FeedForward(QuadraticSums, feedforward.FeedForward):
         """Between the two matrices of an adapter partial sums are reduce-scattered as well."""
         yield from super().transfers()
         if rank := self.contract.model.adapter:
-            for kind, phase in (("reduce_scatter", "forward"), ("all_gather", "backward")):
-                yield self.tensor_transfer(kind, phase, self.slice_tokens * rank, self.compute)
+            elements = self.slice_tokens * rank
+            yield self.tensor_transfer("reduce_scatter", "forward", elements, self.compute)
+            yield self.tensor_transfer("all_gather", "backward", elements, self.compute)
 
 
 class Attention(QuadraticSums, attention.Attention):

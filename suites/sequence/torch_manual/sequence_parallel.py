@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from conformance.contract.implementation import Phase
 from conformance.contract.placements import Placements, Shard
 from suites.sequence.token_layout import Positions
 from suites.sequence.torch_manual.collectives import GatherAlong, ScatterAlong
@@ -78,7 +79,10 @@ class SequenceParallel(StreamTokens, TensorParallel):
                 yield replace(transfer, kind="reduce_scatter")
                 if transfer.phase == "forward":
                     yield replace(transfer, kind="all_gather", phase="backward")
-        entered = {"forward": self.entered(), "backward": self.entered_again() if self.recomputes else 0}
+        entered: dict[Phase, int] = {
+            "forward": self.entered(),
+            "backward": self.entered_again() if self.recomputes else 0,
+        }
         for phase, calls in entered.items():
             elements = self.slice_tokens * self.contract.model.hidden
             yield self.tensor_transfer("all_gather", phase, elements, self.compute, calls=calls)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from conformance.contract.implementation import Unsupported
+from conformance.contract.implementation import Phase, Unsupported
 from conformance.contract.placements import Placements, Shard
 from suites.tensor.layout import Positions, positions
 from suites.tensor.torch_manual.collectives import TensorParallel
@@ -43,7 +43,7 @@ class LinearLayers(TensorParallel):
         y = self.leave_block(x @ p[f"{name}.weight"])
         return y + p[f"{name}.bias"] if f"{name}.bias" in p else y
 
-    def hidden_transfer(self, phase: str, calls: int = 1) -> Transfer:
+    def hidden_transfer(self, phase: Phase, calls: int = 1) -> Transfer:
         """All-reduces of the residual stream, or of its gradient."""
         elements = self.slice_tokens * self.contract.model.hidden
         return self.tensor_transfer("all_reduce", phase, elements, self.compute, calls=calls)
