@@ -52,7 +52,9 @@ def united(parts: Sequence[Intermediates]) -> Intermediates:
     values = []
     for place, value in _by_place(first).items():
         same = [other[place].values for other in others if place in other]
-        values.append(replace(value, values={rank: x for one in (value.values, *same) for rank, x in one.items()}))
+        values.append(
+            replace(value, values={rank: x for copies in (value.values, *same) for rank, x in copies.items()})
+        )
     return replace(first, values=tuple(values))
 
 

@@ -108,9 +108,9 @@ class ValueRecorder(Watcher):
         return "backward" if in_backward() else "update" if self._after_backward else "forward"
 
     def _numbers(self, tensors: list[torch.Tensor]) -> tuple[int, ...]:
-        found: set[int] = set()
+        numbers: set[int] = set()
         for tensor in tensors:
             known = self._made.get(tensor.untyped_storage()._cdata)
             if known is not None and not known[0].expired():
-                found.update(known[1])
-        return tuple(sorted(found))
+                numbers.update(known[1])
+        return tuple(sorted(numbers))

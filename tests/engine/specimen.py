@@ -74,7 +74,9 @@ def reference() -> ReferenceResult:
         return values | {f"optimizer/momentum/{name}": draw(rng, shape) for name, shape in SHAPES.items()}
 
     oracle = (step(), step())
-    noise = tuple({name: 2e-16 * np.abs(rng.normal(size=value.shape)) for name, value in one.items()} for one in oracle)
+    noise = tuple(
+        {name: 2e-16 * np.abs(rng.normal(size=value.shape)) for name, value in seen.items()} for seen in oracle
+    )
     return ReferenceResult(oracle=oracle, noise=noise, initial=initial, decisions=({},) * len(oracle), flops=8000)
 
 
