@@ -15,8 +15,8 @@ from conformance.contract.contract import Contract
 from conformance.contract.implementation import Unsupported
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import Placements, Shard
+from suites.training.state_layout import Positions
 
-Positions = dict[int, np.ndarray]
 CONTEXT = ("sequence",)  # the token axes of context parallelism
 
 

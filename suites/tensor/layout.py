@@ -16,8 +16,7 @@ from conformance.contract.contract import Contract
 from conformance.contract.implementation import Unsupported
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import Placements, Replicate, Shard, sharded_dim
-
-Positions = dict[int, np.ndarray]
+from suites.training.state_layout import Positions
 
 
 class TensorLayout:

@@ -12,12 +12,14 @@ import numpy as np
 
 from conformance.contract.implementation import CollectiveKind, Phase
 from conformance.contract.placements import Placements
-from suites.data.layout import Positions, ShardedState
+from suites.data.layout import ShardedState
+from suites.tensor.jax_manual.collectives import TensorParallel
 from suites.training.jax.state import Named, pad_to_multiple
+from suites.training.state_layout import Positions
 from suites.training.traffic import Transfer
 
 
-class Sharding(ShardedState):
+class Sharding(ShardedState, TensorParallel):
     """Shards are chunks of one size along one dim; the last ones are zero-padded where the size does not divide."""
 
     def own_shard(self, name: str, whole: jax.Array) -> jax.Array:

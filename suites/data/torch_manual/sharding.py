@@ -12,13 +12,15 @@ from torch import Tensor
 
 from conformance.contract.implementation import CollectiveKind, Phase
 from conformance.contract.placements import Placements
-from suites.data.layout import Positions, ShardedState, in_chunks
+from suites.data.layout import ShardedState, in_chunks
+from suites.tensor.torch_manual.collectives import TensorParallel
+from suites.training.state_layout import Positions
 from suites.training.torch.collectives import MeshAxis
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 
-class Sharding(ShardedState):
+class Sharding(ShardedState, TensorParallel):
     """Shards are chunks of one size along one dim; the last ones are zero-padded where the size does not divide."""
 
     @property

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 
 from conformance.contract.placements import Placements, Shard
 from suites.sequence.jax_manual.collectives import gather_along, scatter_along
-from suites.sequence.token_layout import Positions, TokenLayout
+from suites.sequence.token_layout import TokenLayout
 from suites.tensor.jax_manual import attention, feedforward, linear, transformer
 from suites.tensor.jax_manual.collectives import TensorParallel
 from suites.training.jax.state import Named
-from suites.training.state_layout import OBSERVED
+from suites.training.state_layout import OBSERVED, Positions
 from suites.training.traffic import Transfer
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss

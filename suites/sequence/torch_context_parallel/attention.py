@@ -24,8 +24,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from conformance.contract.implementation import Declarations, Unsupported
 from conformance.contract.placements import Placements, Shard
-from suites.sequence.token_layout import CONTEXT, Positions, ZigzagOrder
+from suites.sequence.token_layout import CONTEXT, ZigzagOrder
 from suites.tensor.torch_manual import attention
+from suites.training.state_layout import Positions
 from suites.training.torch import layers
 from suites.training.torch.state import Named, State
 from suites.training.traffic import Transfer

@@ -19,10 +19,10 @@ from torch.distributed.tensor.parallel import SequenceParallel as ShardedTokens
 
 from conformance.contract.implementation import Phase
 from conformance.contract.placements import Placements, Shard
-from suites.sequence.token_layout import Positions
 from suites.sequence.torch_manual.stream import StreamTokens
 from suites.tensor.torch_dtensor import attention, feedforward, transformer
 from suites.tensor.torch_dtensor.sharding import TensorByDTensor
+from suites.training.state_layout import Positions
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 

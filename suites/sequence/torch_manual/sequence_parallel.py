@@ -15,12 +15,11 @@ from torch import Tensor
 
 from conformance.contract.implementation import Phase
 from conformance.contract.placements import Placements, Shard
-from suites.sequence.token_layout import Positions
 from suites.sequence.torch_manual.collectives import GatherAlong, ScatterAlong
 from suites.sequence.torch_manual.stream import StreamTokens
 from suites.tensor.torch_manual import attention, feedforward, linear, transformer
 from suites.tensor.torch_manual.collectives import TensorParallel
-from suites.training.state_layout import OBSERVED
+from suites.training.state_layout import OBSERVED, Positions
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 

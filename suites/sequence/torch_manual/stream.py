@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from conformance.contract.placements import Placements, Shard
-from suites.sequence.token_layout import Positions, TokenLayout
-from suites.training.state_layout import OBSERVED
+from suites.sequence.token_layout import TokenLayout
+from suites.training.state_layout import OBSERVED, Positions
 from suites.training.torch.state import TorchTraining
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss

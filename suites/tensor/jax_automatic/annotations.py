@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax
 
 from conformance.contract.placements import Placements, Shard
-from suites.tensor.layout import Positions, TensorLayout, positions
+from suites.tensor.layout import TensorLayout, positions
 from suites.training.jax.automatic import AutomaticTraining
+from suites.training.state_layout import Positions
 
 
 class TensorAnnotations(TensorLayout, AutomaticTraining):

@@ -13,9 +13,10 @@ import jax
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, Shard
 from suites.tensor.jax_manual.collectives import TensorParallel
-from suites.tensor.layout import Positions, positions
+from suites.tensor.layout import positions
 from suites.training.jax.losses import QuadraticLoss
 from suites.training.jax.state import Named
+from suites.training.state_layout import Positions
 from suites.training.traffic import Transfer
 
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 
 from conformance.contract.placements import Placements, Shard
 from suites.tensor.jax_manual.linear import LinearLayers
-from suites.tensor.layout import Positions, positions
+from suites.tensor.layout import positions
 from suites.training.jax.state import Named
+from suites.training.state_layout import Positions
 
 
 class VocabularyParallel(LinearLayers):

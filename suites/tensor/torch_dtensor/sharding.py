@@ -14,7 +14,8 @@ from torch.distributed.tensor.parallel import ParallelStyle, parallelize_module
 
 from conformance.contract.implementation import CollectiveKind, Phase, Unsupported
 from conformance.contract.placements import Placements, sharded_dim
-from suites.tensor.layout import Positions, TensorLayout
+from suites.tensor.layout import TensorLayout
+from suites.training.state_layout import Positions
 from suites.training.torch.dtensor import DTensorTraining
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named

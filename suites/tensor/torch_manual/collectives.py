@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from conformance.contract.implementation import CollectiveKind, Phase
-from suites.tensor.layout import Positions, TensorLayout
-from suites.training.state_layout import first_copies
+from suites.tensor.layout import TensorLayout
+from suites.training.state_layout import Positions, first_copies
 from suites.training.torch.collectives import MeshAxis
 from suites.training.torch.manual import CollectiveTraining
 from suites.training.traffic import Transfer

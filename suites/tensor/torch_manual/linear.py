@@ -11,8 +11,9 @@ from torch import Tensor
 
 from conformance.contract.implementation import Phase, Unsupported
 from conformance.contract.placements import Placements, Shard
-from suites.tensor.layout import Positions, positions
+from suites.tensor.layout import positions
 from suites.tensor.torch_manual.collectives import TensorParallel
+from suites.training.state_layout import Positions
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer

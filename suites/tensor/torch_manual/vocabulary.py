@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from conformance.contract.placements import Placements, Shard
-from suites.tensor.layout import Positions, positions
+from suites.tensor.layout import positions
 from suites.tensor.torch_manual.linear import LinearLayers
+from suites.training.state_layout import Positions
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
