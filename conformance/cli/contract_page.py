@@ -38,7 +38,7 @@ What an implementation is given and what it owes, contract by contract. This pag
 * A batch is one mapping of name to array; all arrays have their rows along dim 0. Shapes are those of the whole batch.
 * Parameters are listed in the order of the forward pass. `layers.0-3.x` stands for `layers.0.x` to `layers.3.x`.
 * Every step owes `loss`, `metrics/tokens`, `metrics/grad_norm` and, in the shape of each parameter, its
-  `gradients/<parameter>`. What else it owes is listed.
+  `gradients/<parameter>`. What it owes besides, and what it does not owe, is listed.
 * `collect` gives `parameters/<parameter>`, for each slot that the state keeps `optimizer/<slot>/<parameter>`, and
   `optimizer/count`.
 * A recipe is told by what it has other than this:
@@ -71,8 +71,8 @@ def page(told: Iterable[Interface]) -> str:
     contracts = [interface.contract for parts in sections.values() for part in parts for interface in part.interfaces]
     terms = _defined_once((term, words) for contract in contracts for term, words in contract.semantics.items())
     asked = {name for contract in contracts for name in contract.relations}
-    usual = wrap(", ".join(_settings(Recipe(), {})), 118, initial_indent="  ", subsequent_indent="  ")
-    lines = [TOP.format(contents="\n".join(_contents(sections)) + "\n", recipe="\n".join(usual))]
+    recipe = wrap(", ".join(_settings(Recipe(), {})), 118, initial_indent="  ", subsequent_indent="  ")
+    lines = [TOP.format(contents="\n".join(_contents(sections)) + "\n", recipe="\n".join(recipe))]
     lines += _glossary("Keys of a batch", _keys(contracts))
     lines += _glossary("Terms of a loss", terms)
     lines += _glossary("Relations", {name: rule.relation for name, rule in RELATIONS.items() if name in asked})
@@ -137,21 +137,23 @@ def _contracts(section: Section, terms: Mapping[str, str]) -> Iterator[str]:
 def _sentences(interface: Interface, terms: Mapping[str, str]) -> Iterator[str]:
     contract = interface.contract
     yield f"Recipe: {', '.join(_settings(contract.recipe, asdict(Recipe())))}."
-    yield f"State: {', '.join(f'`{slot}`' for slot in slots(interface))}."
+    yield f"State: {', '.join(f'`{slot}`' for slot in slots(interface)) or 'no slots'}."
     yield f"Loss: {', '.join(f'`{term}`' for term in contract.semantics)}."
     yield from (f"`{term}`: {words}." for term, words in contract.semantics.items() if term not in terms)
     yield f"Relations: {', '.join(contract.relations) or 'none'}."
+    if lacking := [f"`{name}`" for name in lacks(interface)]:
+        yield f"Not owed: {', '.join(lacking)}."
     yield from _further(contract)
 
 
-def _settings(recipe: Recipe, usual: Mapping[str, Any]) -> list[str]:
+def _settings(recipe: Recipe, default: Mapping[str, Any]) -> list[str]:
     """The optimizer, and what is set otherwise than usual; where nothing is usual, whatever is set."""
     fields = asdict(recipe)
     settings = {**fields, **{f"precision of {role}": dtype for role, dtype in fields.pop("precision").items()}}
     settings.pop("precision")
-    usual = {**usual, **{f"precision of {role}": dtype for role, dtype in usual.get("precision", {}).items()}}
+    default = {**default, **{f"precision of {role}": dtype for role, dtype in default.get("precision", {}).items()}}
     optimizer = settings.pop("optimizer")
-    changed = ((name, value) for name, value in settings.items() if (usual.get(name) or ()) != (value or ()))
+    changed = ((name, value) for name, value in settings.items() if (default.get(name) or ()) != (value or ()))
     return [optimizer, *(f"{name} {value}" for name, value in changed)]
 
 
@@ -198,15 +200,27 @@ def _tables(interface: Interface) -> dict[str, tuple[str, ...]]:
     return {title: tuple(f"  {name:<48} {value}" for name, value in rows) for title, rows in tables.items()}
 
 
-def besides(interface: Interface) -> Shapes:
-    """What a contract owes beyond what all owe: observations, and what is collected under a name of its own."""
+def usual(interface: Interface) -> Shapes:
+    """What a contract with these parameters and slots owes like any other."""
     shapes = interface.contract.shapes
-    gradients = {f"gradients/{name}": shape for name, shape in shapes.items()}
     state = {f"optimizer/{slot}/{name}": shape for slot in slots(interface) for name, shape in shapes.items()}
-    state |= {f"parameters/{name}": shape for name, shape in shapes.items()} | {"optimizer/count": ()}
-    owed = {**interface.observed, **interface.collected}
-    usual = {**dict.fromkeys(ALWAYS, ()), **gradients, **state}
-    return {name: shape for name, shape in owed.items() if usual.get(name) != shape}
+    return {
+        **dict.fromkeys(ALWAYS, ()),
+        **{f"{kind}/{name}": shape for kind in ("gradients", "parameters") for name, shape in shapes.items()},
+        **state,
+        "optimizer/count": (),
+    }
+
+
+def besides(interface: Interface) -> Shapes:
+    """What a contract owes beyond that: observations, and what is collected under a name of its own."""
+    others, owed = usual(interface), {**interface.observed, **interface.collected}
+    return {name: shape for name, shape in owed.items() if others.get(name) != shape}
+
+
+def lacks(interface: Interface) -> list[str]:
+    """What others owe and this contract does not."""
+    return [name for name in usual(interface) if name not in interface.observed and name not in interface.collected]
 
 
 def slots(interface: Interface) -> list[str]:

@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 from conformance.cases.suite import suites
-from conformance.cli.contract_page import ALWAYS
+from conformance.cli.contract_page import usual
 from conformance.cli.interface import Interface, Shapes
 from conformance.contract.contract import Contract
 
 PAGE = Path(__file__).parents[2] / "docs" / "contracts.md"
 OWED = "A step owes besides"
+NAMED = re.compile("`(.*?)`")
 
 
 def contracts() -> list[Contract]:
@@ -28,8 +29,9 @@ def read(text: str) -> dict[str, Interface]:
         common = section.partition("All of these:")[2]
         for name, own in re.findall(r"^\* \*\*`(.*)`\*\*.*\n((?:  \* .*\n)*)", section, re.MULTILINE):
             state = re.search(r"State: (.*)\.", own) or re.search(r"State: (.*)\.", common)
+            absent = re.search(r"Not owed: (.*)\.", own) or re.search(r"Not owed: (.*)\.", common)
             assert state is not None, name
-            told[name] = state[1], owed[title]
+            told[name] = state[1], owed[title], absent[1] if absent else ""
     return {contract.name: _interface(contract, *told[contract.name]) for contract in contracts()}
 
 
@@ -48,8 +50,8 @@ def _numbers(ranges: str) -> list[str]:
     return [str(n) for low, _, high in ends for n in range(int(low), int(high or low) + 1)]
 
 
-def _interface(contract: Contract, state: str, owed: Shapes) -> Interface:
-    kept = [f"optimizer/{slot}/{name}" for slot in re.findall(r"`(.*?)`", state) for name in contract.shapes]
-    shapes = {name: contract.shapes[name.split("/")[-1]] for name in kept}
-    gradients = {f"gradients/{name}": shape for name, shape in contract.shapes.items()}
-    return Interface(contract=contract, observed={**dict.fromkeys(ALWAYS, ()), **gradients, **owed}, collected=shapes)
+def _interface(contract: Contract, state: str, owed: Shapes, absent: str) -> Interface:
+    kept = {f"optimizer/{slot}/{name}": x for slot in NAMED.findall(state) for name, x in contract.shapes.items()}
+    shapes = usual(Interface(contract=contract, observed={}, collected=kept))
+    collected = {name: shape for name, shape in shapes.items() if name not in NAMED.findall(absent)}
+    return Interface(contract=contract, observed=owed, collected=collected)

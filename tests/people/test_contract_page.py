@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from conformance.cases.suite import suites
-from conformance.cli.contract_page import ALWAYS, Section, besides, folded, page
+from conformance.cli.contract_page import ALWAYS, Section, besides, folded, lacks, page
 from conformance.cli.interface import Interface
 from tests.people.contract_page_text import PAGE, contracts, read, unfolded
 
@@ -44,4 +44,7 @@ def test_what_is_observed_beyond_the_usual_is_told() -> None:
     observed = {**dict.fromkeys(ALWAYS, ()), "gradients/feedforward.up.bias": (9,), "outputs/y": (24, 7, 12)}
     odd = Interface(contract=contract, observed=observed, collected={"optimizer/count": (), "optimizer/extra": (2,)})
     assert set(besides(odd)) == {"gradients/feedforward.up.bias", "outputs/y", "optimizer/extra"}
+    missing = {"gradients/feedforward.up.weight", "parameters/feedforward.up.weight", "parameters/feedforward.up.bias"}
+    assert missing <= set(lacks(odd))
+    assert not {"gradients/feedforward.up.bias", "optimizer/count", *ALWAYS} & set(lacks(odd))
     assert Section(interfaces=(odd, odd)).title == "tensor/mlp and 1 more"
