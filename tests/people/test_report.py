@@ -23,14 +23,15 @@ from conformance.report.timelines import drawings
 VOID = {"meta", "link", "br", "img", "line", "rect"}
 
 
-@pytest.fixture
-def results(here: Path) -> Results:
-    results = read(write(here / "out", everything()))
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Written once; no test changes them."""
+    results = read(write(tmp_path_factory.mktemp("results") / "out", everything()))
     write_all(results)
     return results
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(results: Results) -> str:
     return (results.directory / "report.html").read_text(encoding="utf-8")
 
