@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Unsupported,
     )
     from conformance.contract.mesh import Mesh
+    from conformance.contract.placements import Owned, Partial, Replicate, Shard
     from conformance.inline.check import Judgement, check
 
 __all__ = [
@@ -29,10 +30,14 @@ __all__ = [
     "Judgement",
     "MatrixRow",
     "Mesh",
+    "Owned",
     "Packed",
+    "Partial",
     "Precision",
     "Recipe",
     "Reordered",
+    "Replicate",
+    "Shard",
     "Sharded",
     "ShardproofError",
     "Suite",
@@ -73,6 +78,7 @@ _HOMES = {
         "Reordered", "Declarations", "Implementation", "Packed", "Sharded", "Traffic", "Unsupported",
     ),
     "contract.mesh": ("Mesh",),
+    "contract.placements": ("Owned", "Partial", "Replicate", "Shard"),
     "inline.check": ("Judgement", "check"),
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from itertools import product
 
@@ -82,8 +82,15 @@ class Suite:
 
     def cases(self, profile: str) -> list[Case]:
         """The standing cases of a profile, each once, in the order of the matrix."""
-        rows = (row for row in self.matrix if profile in row.profiles)
-        return list({case.id: case for row in rows for case in row.cases()}.values())
+        if profile not in self._standing:
+            rows = (row for row in self.matrix if profile in row.profiles)
+            self._standing[profile] = tuple({case.id: case for row in rows for case in row.cases()}.values())
+        return list(self._standing[profile])
+
+    @cached_property
+    def _standing(self) -> dict[str, tuple[Case, ...]]:
+        """Those of the profiles that were asked for."""
+        return {}
 
 
 @cache

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from conformance.checks.check import TRACE, Check
-from conformance.contract.implementation import Traffic
+from conformance.contract.implementation import CollectiveKind, Phase, Traffic
 from conformance.evidence.comparison import CaseRun
 from conformance.records.results import CheckResult, Worst
 
-Key = tuple[str, str, tuple[str, ...]]  # phase, kind, axes
+Key = tuple[Phase, CollectiveKind, tuple[str, ...]]
 Counts = dict[Key, tuple[int, int]]  # calls and bytes
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from conformance.checks.axes import judged, together
 from conformance.checks.check import LATER_STEPS, TRACE, Check
-from conformance.contract.placements import Placements, is_held, local_index
+from conformance.contract.placements import Placements, is_held, local_index, written
 from conformance.contract.roles import role
 from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Block, Observed
@@ -84,7 +84,7 @@ def _parameter_of(name: str) -> str | None:
 
 def _misplaced(name: str, observed: Observed, placements: Placements, case_run: CaseRun) -> str:
     """A sentence for the first rank that holds another number of bytes, or other elements, than its share."""
-    mesh = case_run.case.mesh
+    mesh, declared = case_run.case.mesh, written(placements)
     stored = observed.stored_shape or observed.shape
     by_rank = {rank: block for block in observed.blocks for rank in block.ranks}
     for rank in range(mesh.devices):
@@ -93,9 +93,9 @@ def _misplaced(name: str, observed: Observed, placements: Placements, case_run: 
         block = by_rank.get(rank)
         held = observed.stored_bytes.get(rank, 0)
         if held != share * WIDTH.get(observed.dtype, 8) and not _padded(observed, share, held):
-            return f"'{name}' takes {held} bytes on rank {rank}; its declared share is {share} elements ({placements})."
+            return f"'{name}' takes {held} bytes on rank {rank}; its declared share is {share} elements ({declared})."
         if observed.stored_shape is None and block is not None and not _holds(block, index):
-            return f"'{name}' on rank {rank} holds other rows than its declared share ({placements})."
+            return f"'{name}' on rank {rank} holds other rows than its declared share ({declared})."
     return ""
 
 

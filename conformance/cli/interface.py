@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 from conformance.cases.suite import suites
 from conformance.cases.usage import UsageError
 from conformance.contract.contract import Contract
 from conformance.relations import RELATIONS
+
+if TYPE_CHECKING:
+    from conformance.workers.pool import Workers
 
 TIMEOUT_SECONDS = 600.0
 WIDTH, COLUMN = 110, 46
@@ -29,18 +33,27 @@ class Interface:
 
 def interface(contract: Contract) -> Interface:
     """What is owed is what the reference itself has in its first step, run here in a worker."""
-    from conformance.workers.jobs import ReferenceJob
+    return next(interfaces([contract]))
+
+
+def interfaces(contracts: Iterable[Contract]) -> Iterator[Interface]:
+    """The same of several contracts, one after the other in one worker."""
     from conformance.workers.pool import Workers
+
+    with Workers() as workers:
+        yield from (_of_reference(contract, workers) for contract in contracts)
+
+
+def _of_reference(contract: Contract, workers: Workers) -> Interface:
+    from conformance.workers.jobs import ReferenceShapesJob
 
     framework = next((name for name in contract.references if find_spec(name)), None)
     if framework is None:
         raise UsageError(f"The reference of {contract.name} needs {' or '.join(contract.references)}: install one.")
-    with Workers() as workers:
-        job = ReferenceJob(contract=contract.name, framework=framework, dtype="float64", seed=0)
-        outcome = workers.run(job, TIMEOUT_SECONDS)
-    if outcome.reference is None:
+    outcome = workers.run(ReferenceShapesJob(contract=contract.name, framework=framework), TIMEOUT_SECONDS)
+    if outcome.failure:
         raise UsageError(f"The reference of {contract.name} does not run: {outcome.reason}")
-    shapes = {name: value.shape for name, value in outcome.reference.oracle[0].items()}
+    shapes = outcome.shapes
     return Interface(
         contract=contract,
         observed={name: shape for name, shape in shapes.items() if not name.startswith(STATE)},
@@ -56,13 +69,13 @@ def lines(interface: Interface) -> Iterator[str]:
     yield from (contract.name, *wrap(f"{contract.summary}.", WIDTH), "")
     yield "Batch: all rows along dim 0"
     for key, value in contract.example.items():
-        yield from _row(key, f"{value.dtype} {_spoken(value.shape)}", _meaning(contract, key))
+        yield from _row(key, f"{value.dtype} {spoken(value.shape)}", _meaning(contract, key))
     yield from ("", "Parameters")
-    yield from (line for name, shape in contract.shapes.items() for line in _row(name, _spoken(shape)))
+    yield from (line for name, shape in contract.shapes.items() for line in _row(name, spoken(shape)))
     yield from ("", "A step observes")
-    yield from (line for name, shape in interface.observed.items() for line in _row(name, _spoken(shape)))
+    yield from (line for name, shape in interface.observed.items() for line in _row(name, spoken(shape)))
     yield from ("", "`collect` gives")
-    yield from (line for name, shape in interface.collected.items() for line in _row(name, _spoken(shape)))
+    yield from (line for name, shape in interface.collected.items() for line in _row(name, spoken(shape)))
     yield from ("", "Recipe")
     yield from (line for name, value in asdict(contract.recipe).items() for line in _row(name, str(value)))
     yield from ("", "Loss")
@@ -98,7 +111,7 @@ def _meaning(contract: Contract, key: str) -> str:
     return contract.keys.get(key) or contract.keys.get(key.partition(".")[0], "")
 
 
-def _spoken(shape: tuple[int, ...]) -> str:
+def spoken(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "a number"
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from conformance.contract.placements import Placements, read_placements
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -109,7 +111,7 @@ class Contract:
     references: Mapping[str, str]
     recipe: Recipe = field(default_factory=Recipe)
     semantics: Mapping[str, str] = field(default_factory=dict)
-    layouts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    layouts: Mapping[str, Placements] = field(default_factory=dict)
     exact: bool = False
     relations: tuple[str, ...] = ()
     held: bool = True
@@ -119,6 +121,10 @@ class Contract:
     formulations: tuple[Any, ...] = ()
     roles: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        layouts = {name: read_placements(placements) for name, placements in self.layouts.items()}
+        object.__setattr__(self, "layouts", layouts)
 
     @property
     def suite(self) -> str:

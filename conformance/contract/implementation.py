@@ -14,11 +14,12 @@ from conformance.contract.alteration import Alteration
 from conformance.contract.contract import Contract
 from conformance.contract.errors import ShardproofError
 from conformance.contract.mesh import Mesh
-from conformance.contract.placements import Placements
+from conformance.contract.placements import Placements, read_placements
 from conformance.contract.timeline import Timeline
 
 Framework = Literal["jax", "torch"]
 Phase = Literal["forward", "backward", "update"]  # of one training step; update: everything after the gradients
+CollectiveKind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "permute", "broadcast", "reduce"]
 
 FRAMEWORKS: tuple[Framework, ...] = get_args(Framework)
 
@@ -34,12 +35,15 @@ class Sharded:
     A rank that holds nothing of a tensor (see O in `conformance.contract.placements`) leaves its name out.
 
     `shape` is the global shape; blocks are those of `placements.local_index` (ceil-sized chunks, the last ones
-    shorter).
+    shorter). Placements may be written as text, `{"tensor": "S(0)"}`. Raises PlacementError for what is none.
     """
 
     local: Any
     placements: Placements
     shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "placements", read_placements(self.placements))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,24 +71,27 @@ class Packed:
     value: Any  # jax.Array
     start: int
     size: int
-    placements: Placements
+    placements: Placements  # or text, as in `Sharded`
     shape: tuple[int, ...]  # global shape of the tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "placements", read_placements(self.placements))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
     """Collectives of one kind over one set of axes in one phase of one training step, per device.
 
-    kind   all_reduce, all_gather, reduce_scatter, all_to_all or permute
+    kind   what is communicated; a message from one rank to another is a permute
     axes   the mesh axes it runs over, in mesh order; axes of size 1 are left out
     phase  forward, backward or update (everything after the gradients of the loss)
     calls  how many operands were communicated (one fused call over n operands counts n)
     bytes  payload per device: the larger of operand and result, summed over the calls
     """
 
-    kind: str
+    kind: CollectiveKind
     axes: tuple[str, ...]
-    phase: str
+    phase: Phase
     calls: int
     bytes: int
 
@@ -94,13 +101,18 @@ class Declarations:
     """What an implementation says of itself; the engine holds it to that. None: nothing declared, nothing held.
 
     The layout is that of parameters by their names, which optimizer slots follow; a slot that is stored in another way
-    has its own entry, `optimizer/<slot>/<name>`.
+    has its own entry, `optimizer/<slot>/<name>`. Placements may be written as text, as in `Sharded`.
     """
 
     layout: Mapping[str, Placements] | None = None
     traffic: tuple[Traffic, ...] | None = None
     reduction_dtype: str | None = None
     compute_axes: tuple[str, ...] = field(default=())  # axes over which the matrix products are divided
+
+    def __post_init__(self) -> None:
+        if self.layout is not None:
+            layout = {name: read_placements(placements) for name, placements in self.layout.items()}
+            object.__setattr__(self, "layout", layout)
 
 
 class Implementation(ABC):

@@ -16,13 +16,13 @@ SURE = 0.95
 
 def computed_narrowly(case_run: CaseRun) -> Iterator[Cause]:
     """Every kind of narrow arithmetic that the policy forbids, with the axis that is summed over."""
-    for one in too_narrow(case_run):
-        cause = _CAUSES.get(one.role, "statistics computed in {}").format(one.dtype)
-        yield Cause(cause=cause, axis=one.axes[0] if one.axes else None, confidence=SURE)
+    for operation in too_narrow(case_run):
+        cause = _CAUSES.get(operation.role, "statistics computed in {}").format(operation.dtype)
+        yield Cause(cause=cause, axis=operation.axes[0] if operation.axes else None, confidence=SURE)
 
 
 def computed_in(case_run: CaseRun) -> Iterator[Cause]:
     """In float64: the first operation that rounds to fewer bits, where such rounding explains all that differs."""
-    for one in explained(case_run)[:1]:
-        place = f" at {one.place}" if one.place else ""
-        yield Cause(cause=f"computed in {one.dtype}: {one.operation}{place}", axis=None, confidence=SURE)
+    for rounding in explained(case_run)[:1]:
+        place = f" at {rounding.place}" if rounding.place else ""
+        yield Cause(cause=f"computed in {rounding.dtype}: {rounding.operation}{place}", axis=None, confidence=SURE)

@@ -48,17 +48,20 @@ class Shown:
 
 def concluded(result: CaseResult, shown: Shown) -> CaseResult:
     """The result with the diagnosis of every failed check."""
-    checks = (replace(one, diagnosis=_diagnosis(one, shown)) if one.verdict == "fail" else one for one in result.checks)
+    checks = (
+        replace(check, diagnosis=_diagnosis(check, shown)) if check.verdict == "fail" else check
+        for check in result.checks
+    )
     return replace(result, checks=tuple(checks))
 
 
 def _diagnosis(check: CheckResult, shown: Shown) -> tuple[Cause, ...]:
     if shown.alone is not None:
-        inside = (replace(one, axis=None, axis_confidence=None) for one in shown.divergence)
+        inside = (replace(cause, axis=None, axis_confidence=None) for cause in shown.divergence)
         causes = [*_everywhere(shown), *inside, *_on_one_device(shown.alone), *_placeless(check, shown)]
     else:
         said = (*shown.divergence, *check.diagnosis)
-        causes = [*_places(shown), *(cause for one in said for cause in _kept(one, shown))]
+        causes = [*_places(shown), *(cause for signature in said for cause in _kept(signature, shown))]
     features = [_of_feature(feature, shown) for feature in shown.features[:1] if len(shown.features) == 1]
     known = [cause for cause in causes if cause.cause != UNKNOWN]
     return ranked([*features, *(known or causes)], MOST)

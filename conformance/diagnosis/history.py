@@ -26,9 +26,9 @@ def stale(suspect: DivergedTensor) -> Iterator[Cause]:
 def late(suspect: DivergedTensor) -> Iterator[Cause]:
     """Everything in the first step is right, what it leaves behind too: the fault needs a step before it."""
     case_run = suspect.case_run
-    first = (one for one in case_run.comparisons if one.step == 0)
+    first = (comparison for comparison in case_run.comparisons if comparison.step == 0)
     beyond = not suspect.comparison.excess.ratio <= case_run.bound
-    if suspect.step > 0 and beyond and all(one.excess.ratio <= case_run.bound for one in first):
+    if suspect.step > 0 and beyond and all(comparison.excess.ratio <= case_run.bound for comparison in first):
         basis = "all that step 1 computes and leaves behind is right"
         words = "right in step 1, wrong afterwards: stale or lost state"
         yield Cause(cause=words, axis=None, confidence=0.87, basis=basis, place=True)

@@ -12,7 +12,9 @@ from conformance.records.results import CaseResult, Cause, CheckResult
 
 def with_look(result: CaseResult) -> CaseResult:
     """The result with that sentence in every failed check that names a tensor."""
-    checks = (replace(one, look=_look(one, result.case)) if one.verdict == "fail" else one for one in result.checks)
+    checks = (
+        replace(check, look=_look(check, result.case)) if check.verdict == "fail" else check for check in result.checks
+    )
     return replace(result, checks=tuple(checks))
 
 

@@ -62,9 +62,9 @@ class Matcher:
             for partial in combinations(self._axes, number):
                 if any(self._are_copies(value.values, axis) for axis in partial):
                     continue  # a share of the sum on every rank, not a partial sum
-                found = self._matched(combined(value.values, partial, self._mesh), partial)
-                if found is not None:
-                    return found
+                match = self._matched(combined(value.values, partial, self._mesh), partial)
+                if match is not None:
+                    return match
         return None
 
     def whole(self, match: Match) -> np.ndarray:
@@ -136,7 +136,7 @@ class Matcher:
                 tables.setdefault(block.size, []).append(_Candidate(whole=whole, dims=dims, mark=_mark(block)))
         for candidates in tables.values():
             candidates.sort(key=lambda candidate: candidate.mark)
-        marks = {size: np.array([one.mark for one in candidates]) for size, candidates in tables.items()}
+        marks = {size: np.array([candidate.mark for candidate in candidates]) for size, candidates in tables.items()}
         return {size: (marks[size], candidates) for size, candidates in tables.items()}
 
     def _divisions(self, shape: tuple[int, ...]) -> Iterator[Dims]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from conformance.contract.placements import Replicate
 from conformance.diagnosis.scale import NORM, factor_between, near
 from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.gather import selector
@@ -21,16 +22,16 @@ def norm_miscounted(suspect: DivergedTensor) -> Iterator[Cause]:
     squares = {
         name: float(np.sum(oracle[f"gradients/{name}"] ** 2)) for name in layout if f"gradients/{name}" in oracle
     }
-    found = float(suspect.value) ** 2
+    norm_squared = float(suspect.value) ** 2
     for axis in suspect.axes:
-        split = sum(square for name, square in squares.items() if layout[name].get(axis, "R") != "R")
+        split = sum(square for name, square in squares.items() if layout[name].get(axis, Replicate()) != Replicate())
         whole = sum(squares.values()) - split
         size = suspect.mesh.size(axis)
-        if near(found, split + size * whole, 1e-4):
+        if near(norm_squared, split + size * whole, 1e-4):
             yield Cause(
                 cause="replicated parameters counted size-of-axis times in the norm", axis=axis, confidence=0.95
             )
-        if whole <= found * 1.0001 and found < (split + whole) * 0.9999:
+        if whole <= norm_squared * 1.0001 and norm_squared < (split + whole) * 0.9999:
             yield Cause(cause="the norm misses shards of other ranks", axis=axis, confidence=0.6)
 
 
@@ -57,24 +58,26 @@ def norms_added(suspect: DivergedTensor) -> Iterator[Cause]:
     """A global norm that is the sum of the ranks' norms along an axis, or the largest of them, on all ranks alike."""
     if suspect.tensor != NORM or _diverges(suspect, "gradients/"):
         return
-    found = float(suspect.value)
-    if any(float(block.value) != found for block in suspect.blocks.values()):
+    observed = float(suspect.value)
+    if any(float(block.value) != observed for block in suspect.blocks.values()):
         return
     for axis in suspect.axes:
         for once in (False, True):
             norms = _norms(suspect, suspect.mesh.groups(axis)[0], once)
             if not norms.min() or near(norms.max(), norms.min()):
                 continue  # copies of each other
-            if near(found, norms.sum(), 1e-4):
+            if near(observed, norms.sum(), 1e-4):
                 yield Cause(cause="norms of ranks added, instead of their squares", axis=axis, confidence=0.95)
-            if near(found, norms.max(), 1e-4):
+            if near(observed, norms.max(), 1e-4):
                 yield Cause(cause="the largest norm of any rank", axis=axis, confidence=0.95)
 
 
 def _norms(suspect: DivergedTensor, group: Sequence[int], once: bool) -> np.ndarray:
     """The norm of the gradients that each rank holds; with `once`, of the elements that no rank before it holds."""
     squares = np.zeros(len(group))
-    gradients = (one for name, one in suspect.case_run.steps[suspect.step].items() if name.startswith("gradients/"))
+    gradients = (
+        gradient for name, gradient in suspect.case_run.steps[suspect.step].items() if name.startswith("gradients/")
+    )
     for gradient in gradients:
         seen = np.zeros(gradient.shape, dtype=bool)
         blocks = {rank: block for block in gradient.blocks for rank in block.ranks}
@@ -90,5 +93,9 @@ def _norms(suspect: DivergedTensor, group: Sequence[int], once: bool) -> np.ndar
 def _diverges(suspect: DivergedTensor, *before: str) -> bool:
     """Whether something that comes before, in the same step, is already wrong: then the suspect says nothing new."""
     case_run = suspect.case_run
-    earlier = (one for one in case_run.comparisons if one.step == suspect.step and one.tensor.startswith(before))
-    return any(not one.excess.ratio <= case_run.bound for one in earlier)
+    earlier = (
+        comparison
+        for comparison in case_run.comparisons
+        if comparison.step == suspect.step and comparison.tensor.startswith(before)
+    )
+    return any(not comparison.excess.ratio <= case_run.bound for comparison in earlier)

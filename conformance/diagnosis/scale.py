@@ -150,5 +150,5 @@ def _is_factor(factor: float, parts: int) -> bool:
     return parts > 1 and (near(factor, parts) or near(factor, 1 / parts))
 
 
-def near(found: float, wanted: float, tolerance: float = 2e-3) -> bool:
-    return abs(found - wanted) <= tolerance * abs(wanted)
+def near(value: float, wanted: float, tolerance: float = 2e-3) -> bool:
+    return abs(value - wanted) <= tolerance * abs(wanted)

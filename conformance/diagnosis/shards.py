@@ -16,14 +16,14 @@ PLACE = 0.88  # how sure it is where an error shows: that can be seen
 def permuted(suspect: DivergedTensor) -> Iterator[Cause]:
     """Each shard along an axis is some other rank's shard: permuted, shifted, or everywhere the first."""
     for axis in suspect.axes:
-        found = _sources(suspect, axis)
-        if found is None or found == list(range(len(found))):
+        sources = _sources(suspect, axis)
+        if sources is None or sources == list(range(len(sources))):
             continue
-        if len(set(found)) == 1:
+        if len(set(sources)) == 1:
             words = "every rank holds the first rank's shard"
         else:
-            words = f"shards permuted: positions hold {found}"
-        basis = f"position by position along {axis}, the blocks are those that belong to positions {found}"
+            words = f"shards permuted: positions hold {sources}"
+        basis = f"position by position along {axis}, the blocks are those that belong to positions {sources}"
         yield Cause(cause=words, axis=axis, confidence=0.95, axis_confidence=0.8, basis=basis)
 
 
@@ -81,8 +81,8 @@ def _seams(suspect: DivergedTensor, axis: str, dim: int) -> set[int]:
         part[np.unique(np.concatenate([[0, len(part) - 1], cut, cut + 1]))]
         for part, cut in zip(held, cuts, strict=True)
     ]
-    found = {int(end) for part in ends for end in part}
-    return found if 2 * len(found) <= suspect.expected.shape[dim] else set()
+    edges = {int(end) for part in ends for end in part}
+    return edges if 2 * len(edges) <= suspect.expected.shape[dim] else set()
 
 
 def _held(suspect: DivergedTensor, rank: int, dim: int) -> np.ndarray:

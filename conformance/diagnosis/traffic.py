@@ -44,7 +44,7 @@ def only_axis(case_run: CaseRun, tensor: str) -> str | None:
     wide = {axis for axis, size in case_run.case.mesh.sizes if size > 1}
     declared = case_run.evidence.declarations.traffic
     if len(wide) > 1 and declared is not None:
-        wide &= {axis for one in declared if one.phase in _phases(tensor) for axis in one.axes}
+        wide &= {axis for transfer in declared if transfer.phase in _phases(tensor) for axis in transfer.axes}
     return wide.pop() if len(wide) == 1 else None
 
 

@@ -57,7 +57,7 @@ class CaseRun:
     @property
     def precision(self) -> str:
         """The dtype whose rounding the reference is good to: the case's, or a narrower one of a float64 reference."""
-        return min((self.case.dtype, *(one.dtype for one in self.reference.lower)), key=BITS.__getitem__)
+        return min((self.case.dtype, *(operation.dtype for operation in self.reference.lower)), key=BITS.__getitem__)
 
     @property
     def bound(self) -> float:
@@ -80,13 +80,13 @@ class CaseRun:
         return tuple(self._with_updates(step) for step in self.evidence.steps)
 
     def _with_updates(self, step: Observations) -> Observations:
-        found: Observations = {}
+        updated: Observations = {}
         for name, observed in step.items():
             if name.startswith("parameters/") and name in self.evidence.initial:
-                found[_as_update(name)] = _change(observed, self.evidence.initial[name])
+                updated[_as_update(name)] = _change(observed, self.evidence.initial[name])
             else:
-                found[name] = observed
-        return found
+                updated[name] = observed
+        return updated
 
     @cached_property
     def comparisons(self) -> tuple[TensorComparison, ...]:
@@ -97,12 +97,14 @@ class CaseRun:
     def placed(self) -> tuple[TensorComparison, ...]:
         """The parameters as placed against the canonical ones, in the dtype in which they are kept; no tolerance."""
         kept = np.dtype(self.contract.recipe.precision.dtype("parameters", self.case.dtype))
-        found = []
+        comparisons = []
         for name, canonical in self.reference.initial.items():
             observed, expected = self.evidence.initial.get(f"parameters/{name}"), canonical.astype(kept).astype(float)
             if observed is not None and tuple(observed.shape) == expected.shape:
-                found.append(self._comparison(-1, f"parameters/{name}", observed, expected, np.zeros_like(expected)))
-        return tuple(found)
+                comparisons.append(
+                    self._comparison(-1, f"parameters/{name}", observed, expected, np.zeros_like(expected))
+                )
+        return tuple(comparisons)
 
     def against_oracle(
         self, observations: Observations, mesh: Mesh, arranged: Callable[[str, np.ndarray], np.ndarray]

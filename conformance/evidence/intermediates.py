@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from conformance.contract.implementation import Phase
+
 MOST_ELEMENTS = 1 << 16  # of a value that is kept
 MOST_BYTES = 1 << 28  # of all that are kept of one step, on one rank
 
@@ -27,7 +29,7 @@ class Intermediate:
     number: int
     operation: str
     place: str
-    phase: str
+    phase: Phase
     sources: tuple[int, ...]
     axes: tuple[str, ...] = ()
     values: Mapping[int, np.ndarray] = field(default_factory=dict)
@@ -50,15 +52,17 @@ def united(parts: Sequence[Intermediates]) -> Intermediates:
     values = []
     for place, value in _by_place(first).items():
         same = [other[place].values for other in others if place in other]
-        values.append(replace(value, values={rank: x for one in (value.values, *same) for rank, x in one.items()}))
+        values.append(
+            replace(value, values={rank: x for copies in (value.values, *same) for rank, x in copies.items()})
+        )
     return replace(first, values=tuple(values))
 
 
-def _by_place(part: Intermediates) -> dict[tuple[str, str, str, int], Intermediate]:
-    met: Counter[tuple[str, str, str]] = Counter()
-    found = {}
+def _by_place(part: Intermediates) -> dict[tuple[str, str, Phase, int], Intermediate]:
+    met: Counter[tuple[str, str, Phase]] = Counter()
+    by_place = {}
     for value in part.values:
         key = (value.operation, value.place, value.phase)
-        found[*key, met[key]] = value
+        by_place[*key, met[key]] = value
         met[key] += 1
-    return found
+    return by_place

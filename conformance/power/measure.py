@@ -84,25 +84,25 @@ def power(
     with Workers(jax_devices=_most_devices(chosen, tries)) if workers is None else nullcontext(workers) as used:
         if theirs:
             return _measured_of_theirs(find(tries, used, on_progress), used, on_progress)
-        planted = [one for suite in chosen for one in _faults(suite, implementation, each_once)]
+        planted = [plant for suite in chosen for plant in _faults(suite, implementation, each_once)]
         for suite in chosen if generated else ():
             planted += _mutations(suite, implementation, used, on_progress)
-        asked_last = sorted(planted, key=lambda one: bool(ASKED & {*one.planned}))
-        planted = list({one.case.id: one for one in asked_last}.values())
+        asked_last = sorted(planted, key=lambda plant: bool(ASKED & {*plant.planned}))
+        planted = list({plant.case.id: plant for plant in asked_last}.values())
         not_applicable = {suite.name: dict(suite.not_applicable) for suite in chosen}
         return PowerTable.of(_rows(planted, _judged(planted, used, on_progress), used), not_applicable)
 
 
-def _measured_of_theirs(found: Found, workers: Workers, on_progress: Progress) -> PowerTable:
+def _measured_of_theirs(suitable: Found, workers: Workers, on_progress: Progress) -> PowerTable:
     """The mutants of somebody's own class; the class as it is has been judged already."""
-    planted = [one for case, outcome in found.sites.items() for one in _mutants(case, outcome)]
-    mutants = [one for one in planted if one.case.mutation]
-    results = {**found.controls, **_judged(mutants, workers, on_progress)}
-    return PowerTable.of(_rows(planted, results, workers), left_out=found.left_out)
+    planted = [mutant for case, outcome in suitable.sites.items() for mutant in _mutants(case, outcome)]
+    mutants = [plant for plant in planted if plant.case.mutation]
+    results = {**suitable.controls, **_judged(mutants, workers, on_progress)}
+    return PowerTable.of(_rows(planted, results, workers), left_out=suitable.left_out)
 
 
 def _rows(planted: Sequence[Planted], results: Mapping[str, CaseResult], workers: Workers) -> list[PowerRow]:
-    return [_proven(one, _row(one, results[one.case.id]), workers) for one in planted]
+    return [_proven(plant, _row(plant, results[plant.case.id]), workers) for plant in planted]
 
 
 def _most_devices(chosen: Sequence[Suite], tries: Sequence[Case]) -> int:
@@ -121,16 +121,16 @@ def _judged(planted: Sequence[Planted], workers: Workers, on_progress: Progress)
         on_progress(f"{len(results)} of {len(planted)}: {result.verdict} {result.case.id}")
 
     for checks in (CHECKS, FEW_RUNS, BY_VALUES):
-        cases = [one.case for one in planted if _checks(one) is checks]
+        cases = [plant.case for plant in planted if _checks(plant) is checks]
         if cases:
             run(cases, workers=workers, checks=checks, on_result=keep, soonest=checks is BY_VALUES)
     return results
 
 
-def _checks(one: Planted) -> tuple[Check, ...]:
-    if one.kind == "mutation":
+def _checks(plant: Planted) -> tuple[Check, ...]:
+    if plant.kind == "mutation":
         return BY_VALUES
-    return CHECKS if ASKED & {*one.planned} or (one.case.fault and one.kind == "control") else FEW_RUNS
+    return CHECKS if ASKED & {*plant.planned} or (plant.case.fault and plant.kind == "control") else FEW_RUNS
 
 
 # What is planted.
@@ -179,20 +179,20 @@ def _unchanged(case: Case, planned: tuple[str, ...] = ()) -> Planted:
 
 def _mutations(suite: Suite, implementation: str | None, workers: Workers, on_progress: Progress) -> list[Planted]:
     """Every operator on every collective to which it applies, of every case that the suite has mutated."""
-    found: list[Planted] = []
+    mutants: list[Planted] = []
     for case in _mutated_cases(suite, implementation):
         on_progress(f"listing the collectives of {case.id}")
         target = resolve(case)
         outcome = workers.run(SitesJob(case=case, framework=target.framework, target=target.path), TIMEOUT_SECONDS)
-        found += _mutants(case, outcome)
-    return found
+        mutants += _mutants(case, outcome)
+    return mutants
 
 
 def _mutants(case: Case, listed: Outcome) -> Iterator[Planted]:
     """The case as it is, then every operator on each of its collectives, and what its class can alter itself."""
     yield _unchanged(case)
     yield from (_mutation(case, site, operator) for site in listed.sites for operator in site.operators)
-    yield from (_alteration(case, one) for one in listed.alterations)
+    yield from (_alteration(case, alteration) for alteration in listed.alterations)
 
 
 def _mutated_cases(suite: Suite, implementation: str | None) -> list[Case]:
@@ -213,16 +213,16 @@ def _mutation(case: Case, site: Site, operator: str) -> Planted:
     return Planted(case=mutated, kind="mutation", what=what, axes=axes, causes=causes, site=site)
 
 
-def _alteration(case: Case, one: Alteration) -> Planted:
-    altered = replace(case, mutation=Mutation(operator=one.operator, site=one.site))
+def _alteration(case: Case, alteration: Alteration) -> Planted:
+    altered = replace(case, mutation=Mutation(operator=alteration.operator, site=alteration.site))
     return Planted(
         case=altered,
         kind="mutation",
-        what=one.what,
-        axes=(one.axis,),
-        causes=one.causes,
-        planned=one.seen_by,
-        neutral=one.neutral,
+        what=alteration.what,
+        axes=(alteration.axis,),
+        causes=alteration.causes,
+        planned=alteration.seen_by,
+        neutral=alteration.neutral,
     )
 
 

@@ -57,9 +57,9 @@ class Share:
 
     @classmethod
     def of(cls, statements: Iterable[Statement]) -> Share:
-        found = list(statements)
-        mean = sum(one.confidence for one in found) / len(found) if found else 0.0
-        return cls(said=len(found), right=sum(one.right for one in found), confidence=mean)
+        counted = list(statements)
+        mean = sum(statement.confidence for statement in counted) / len(counted) if counted else 0.0
+        return cls(said=len(counted), right=sum(statement.right for statement in counted), confidence=mean)
 
     @property
     def share(self) -> float:
@@ -68,7 +68,7 @@ class Share:
 
 def statements(rows: Iterable[PowerRow]) -> list[Statement]:
     """What is said with a confidence, where the truth is known."""
-    return [one for row in rows for one in (_of_axis(row), _of_cause(row)) if one is not None]
+    return [statement for row in rows for statement in (_of_axis(row), _of_cause(row)) if statement is not None]
 
 
 def _of_axis(row: PowerRow) -> Statement | None:
@@ -98,26 +98,33 @@ def general(cause: str) -> str:
     return NUMBER.sub("n", LISTED.sub("[...]", QUOTED.sub("'...'", cause)))
 
 
-def bands(found: Sequence[Statement], edges: Sequence[tuple[str, float, float]] = BANDS) -> dict[str, Share]:
+def bands(said: Sequence[Statement], edges: Sequence[tuple[str, float, float]] = BANDS) -> dict[str, Share]:
     """The share that is right in each band of confidence."""
-    return {name: Share.of(one for one in found if low <= one.confidence < high) for name, low, high in edges}
+    return {
+        name: Share.of(statement for statement in said if low <= statement.confidence < high)
+        for name, low, high in edges
+    }
 
 
 def unreliable(table: PowerTable) -> list[str]:
     """A sentence for the axes, and one for the causes, if of those said at SURE or more too few are right."""
-    found = []
+    sentences = []
     for about, several in ABOUT.items():
-        sure = [one for one in statements(table.rows) if one.about == about and one.confidence >= SURE]
+        sure = [
+            statement
+            for statement in statements(table.rows)
+            if statement.about == about and statement.confidence >= SURE
+        ]
         share = Share.of(sure)
         if share.right < ENOUGH * share.said:
-            wrong = Counter((one.words, one.planted) for one in sure if not one.right)
+            wrong = Counter((statement.words, statement.planted) for statement in sure if not statement.right)
             [((words, planted), times)] = wrong.most_common(1)
-            found.append(
+            sentences.append(
                 f"Of {share.said} {several} that are said at {SURE} or more, {share.right} are right "
                 f"({share.share:.1%}), and {ENOUGH:.0%} should be; most often wrong: '{words}' for {planted}, "
                 f"{count(times, 'time')}."
             )
-    return found
+    return sentences
 
 
 # What is written.
@@ -125,31 +132,31 @@ def unreliable(table: PowerTable) -> list[str]:
 
 def write(rows: Sequence[PowerRow], directory: Path) -> None:
     """reliability.md and reliability.svg."""
-    found = statements(rows)
-    (directory / "reliability.md").write_text("\n".join(_page(rows, found)) + "\n", encoding="utf-8")
+    said = statements(rows)
+    (directory / "reliability.md").write_text("\n".join(_page(rows, said)) + "\n", encoding="utf-8")
     panels = {}
     for about, several in ABOUT.items():
-        shares = bands([one for one in found if one.about == about], TENTHS).values()
-        panels[several] = [(one.confidence, one.share, one.said) for one in shares if one.said]
+        shares = bands([statement for statement in said if statement.about == about], TENTHS).values()
+        panels[several] = [(band.confidence, band.share, band.said) for band in shares if band.said]
     draw(panels, directory / "reliability.svg", sure=SURE, enough=ENOUGH)
 
 
-def _page(rows: Sequence[PowerRow], found: Sequence[Statement]) -> Iterator[str]:
+def _page(rows: Sequence[PowerRow], said: Sequence[Statement]) -> Iterator[str]:
     yield from ("# How often what the diagnosis says is right", "")
     yield "Confidence is meant as a frequency. Here it is measured over all planted faults and mutations whose"
     yield "axis or cause is known, and over all controls, of which whatever is said is wrong. What says where an error"
     yield "shows, and not why, is no cause; its axis counts."
     yield from ("", "![share right by confidence](reliability.svg)", "")
-    yield from markdown(("about", "kind", "said at", "said", "right", "share"), _shares(found))
+    yield from markdown(("about", "kind", "said at", "said", "right", "share"), _shares(said))
     yield from ("", *_sentences(rows), "", "## Causes", "")
     yield from markdown(("cause", "says", "said", "right", "mean confidence", "wrong for"), _causes(rows))
     yield from ("", "Made by `python -m conformance.power.reliability`.")
 
 
-def _shares(found: Sequence[Statement]) -> Iterator[Sequence[object]]:
+def _shares(said: Sequence[Statement]) -> Iterator[Sequence[object]]:
     for about in ABOUT:
         for kind in ("all", *KINDS):
-            own = [one for one in found if one.about == about and kind in ("all", one.kind)]
+            own = [statement for statement in said if statement.about == about and kind in ("all", statement.kind)]
             for name, share in bands(own).items():
                 if share.said:
                     yield about, kind, name, share.said, share.right, f"{share.share:.1%}"

@@ -51,11 +51,11 @@ def candidates(
     """The cases to try: of these contracts, or of every contract of the suites; on this mesh, or on those that suit."""
     framework_of(implementation)  # refuses a file that does not import, in one sentence
     return [
-        Case(contract=contract.name, implementation=implementation, mesh=one, dtype=DTYPE)
+        Case(contract=contract.name, implementation=implementation, mesh=tried, dtype=DTYPE)
         for suite in chosen
         for contract in suite.contracts
         if not contracts or contract.name in contracts
-        for one in ([mesh] if mesh is not None else _meshes(suite, contract))
+        for tried in ([mesh] if mesh is not None else _meshes(suite, contract))
     ]
 
 
@@ -64,9 +64,9 @@ def _meshes(suite: Suite, contract: Contract) -> list[Mesh]:
     mutated = [case for row in suite.mutated for case in row.cases()]
     for cases in (mutated, *map(suite.cases, PROFILES)):
         having = [case for case in cases if (case.contract, case.expect) == (contract.name, "pass")]
-        found = {str(case.mesh): case.mesh for case in having if case.mesh.devices > 1}
-        if found:
-            return list(found.values())
+        meshes = {str(case.mesh): case.mesh for case in having if case.mesh.devices > 1}
+        if meshes:
+            return list(meshes.values())
     return []
 
 

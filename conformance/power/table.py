@@ -99,8 +99,8 @@ class PowerRow:
         return self.verdict == "pass" if self.kind == "control" else self.as_planned or not self.counts
 
     def record(self) -> dict[str, object]:
-        found = {"killed": self.killed, "right_axis": self.right_axis, "right_cause": self.right_cause}
-        return asdict(self) | found | {"judged_cause": self.judged_cause, "as_expected": self.as_expected}
+        derived = {"killed": self.killed, "right_axis": self.right_axis, "right_cause": self.right_cause}
+        return asdict(self) | derived | {"judged_cause": self.judged_cause, "as_expected": self.as_expected}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,8 +103,8 @@ class CaseResult:
     @property
     def not_held(self) -> tuple[str, ...]:
         """What no check could hold the case to: `communication not held: The implementation ...`."""
-        found = ((one.check, one.not_held) for one in self.checks if one.not_held)
-        return tuple(f"{name} not held{' ' if why.startswith(LESS) else ': '}{why}" for name, why in found)
+        reasons = ((check.check, check.not_held) for check in self.checks if check.not_held)
+        return tuple(f"{name} not held{' ' if why.startswith(LESS) else ': '}{why}" for name, why in reasons)
 
     @property
     def spoken(self) -> str:
@@ -119,8 +119,8 @@ class CaseResult:
 def spoken(verdict: str, not_held: Sequence[str]) -> str:
     """`pass`, or `pass, communication not held`: a pass says what it is no pass of."""
     said = dict.fromkeys(sentence.partition(":")[0] for sentence in not_held)
-    names = [one.removesuffix(" not held") for one in said if one.endswith(" not held")]
-    parts = [one for one in said if not one.endswith(" not held")]
+    names = [part.removesuffix(" not held") for part in said if part.endswith(" not held")]
+    parts = [part for part in said if not part.endswith(" not held")]
     parts += [f"{' and '.join(names)} not held"] if names else []
     return ", ".join([verdict, *parts]) if verdict == "pass" else verdict
 

@@ -30,7 +30,7 @@ def carried(wide: Case, narrow: Case, listed: Listed) -> Case | None:
     before, after = listed(replace(wide, mutation=None)), listed(plain)
     if before.failure is not None or after.failure is not None:
         return None
-    if any(one.operator == mutation.operator for one in before.alterations):
+    if any(alteration.operator == mutation.operator for alteration in before.alterations):
         return _altered(plain, mutation, before.alterations, after.alterations)
     gone = tuple(axis for axis, size in narrow.mesh.sizes if size == 1)
     key, place = _identity(before.sites, mutation.site, gone)
@@ -59,10 +59,20 @@ def _key(site: Site, gone: tuple[str, ...]) -> Key:
 
 def _altered(plain: Case, mutation: Mutation, before: Sequence[Alteration], after: Sequence[Alteration]) -> Case | None:
     """A change that an implementation makes itself goes with its axis, and keeps its number on the others."""
-    made = next((one for one in before if (one.operator, one.site) == (mutation.operator, mutation.site)), None)
+    made = next(
+        (
+            alteration
+            for alteration in before
+            if (alteration.operator, alteration.site) == (mutation.operator, mutation.site)
+        ),
+        None,
+    )
     if made is None:
         return None
     if plain.mesh.size(made.axis) == 1:
         return plain
-    kept = any((one.operator, one.site, one.axis) == (made.operator, made.site, made.axis) for one in after)
+    kept = any(
+        (alteration.operator, alteration.site, alteration.axis) == (made.operator, made.site, made.axis)
+        for alteration in after
+    )
     return replace(plain, mutation=mutation) if kept else None

@@ -71,18 +71,18 @@ class Isolation:
 
 def _sequences(before: Sequence[Case]) -> list[Sequence[Case]]:
     """What is tried in turn: the last, the first, and all where they are few."""
-    found = [before[-1:], before[:1], before if len(before) <= MOST_BEFORE else ()]
-    return [one for number, one in enumerate(found) if one and one not in found[:number]]
+    sequences = [before[-1:], before[:1], before if len(before) <= MOST_BEFORE else ()]
+    return [sequence for number, sequence in enumerate(sequences) if sequence and sequence not in sequences[:number]]
 
 
 def _depending(result: CaseResult, earlier: Sequence[Case], words: str) -> CaseResult:
-    return replace(_diagnosed(result, DEPENDS), alone=words, after=tuple(anywhere(one).id for one in earlier))
+    return replace(_diagnosed(result, DEPENDS), alone=words, after=tuple(anywhere(case).id for case in earlier))
 
 
 def _diagnosed(result: CaseResult, cause: str) -> CaseResult:
     """In place of signatures, which explain a program that is wrong by itself."""
     shown = (Cause(cause=cause, axis=None, confidence=SHOWN),)
-    checks = (replace(one, diagnosis=shown) if one.verdict == "fail" else one for one in result.checks)
+    checks = (replace(check, diagnosis=shown) if check.verdict == "fail" else check for check in result.checks)
     return replace(result, checks=tuple(checks))
 
 

@@ -34,7 +34,11 @@ def verdict_of(results: Sequence[CheckResult]) -> Verdict:
 
 def _diverging(case_run: CaseRun) -> list[TensorComparison]:
     """What to look at, in order: tensors beyond their bound or with copies that differ; else the farthest off."""
-    misplaced = [one for one in case_run.placed if one.excess.error]
+    misplaced = [comparison for comparison in case_run.placed if comparison.excess.error]
     bound = 0.0 if case_run.contract.exact and case_run.case.dtype == "float64" else case_run.bound
-    beyond = [one for one in case_run.comparisons if not one.excess.ratio <= bound or any(disagreements(one.observed))]
-    return misplaced + beyond or sorted(case_run.comparisons, key=lambda one: -one.excess.ratio)[:1]
+    beyond = [
+        comparison
+        for comparison in case_run.comparisons
+        if not comparison.excess.ratio <= bound or any(disagreements(comparison.observed))
+    ]
+    return misplaced + beyond or sorted(case_run.comparisons, key=lambda comparison: -comparison.excess.ratio)[:1]

@@ -234,14 +234,14 @@ class CaseRunner:
 
     def _others(self, case: Case, evidence: Evidence) -> dict[str, tuple[Contract, ReferenceResult]]:
         """The reference result of the other model that a relation has built beside the case."""
-        found = {}
+        results = {}
         for built in evidence.related.get(SecondModel.name, ())[:1]:
             other = replace(case, contract=built.label, fault=None)
             target = resolve(other)
             reference = self._truth(other, target)[1].reference
             if reference is not None:
-                found[built.label] = target.contract, reference
-        return found
+                results[built.label] = target.contract, reference
+        return results
 
     def _truth(self, case: Case, target: Target) -> tuple[bool, Outcome]:
         key = (case.contract, target.framework, case.dtype, case.seed)
@@ -250,12 +250,12 @@ class CaseRunner:
         if known is not None:
             return False, known
         job = ReferenceJob(contract=case.contract, framework=target.framework, dtype=case.dtype, seed=case.seed)
-        found = self.workers.run(job, self._patience(target))
+        outcome = self.workers.run(job, self._patience(target))
         with self._lock:
-            self._truths[key] = found
+            self._truths[key] = outcome
             while len(self._truths) > TRUTHS_KEPT:
                 self._truths.popitem(last=False)
-        return True, found
+        return True, outcome
 
 
 def _keyed(case: Case) -> tuple[Any, ...]:

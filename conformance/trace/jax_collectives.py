@@ -12,14 +12,16 @@ from jax import lax
 
 from conformance.trace import jax_version as version
 from conformance.trace.jax_version import JaxprEqn
-from conformance.trace.operators import other_axes
+from conformance.trace.operators import SiteKind, other_axes
 
-KINDS = (
-    dict.fromkeys(version.REDUCTIONS, "all_reduce")
-    | dict.fromkeys(version.GATHERS, "all_gather")
-    | dict.fromkeys(version.SCATTERS, "reduce_scatter")
-    | {"all_to_all": "all_to_all", "ppermute": "permute", "axis_index": "axis_index"}
-)
+KINDS: dict[str, SiteKind] = {
+    **dict.fromkeys(version.REDUCTIONS, "all_reduce"),
+    **dict.fromkeys(version.GATHERS, "all_gather"),
+    **dict.fromkeys(version.SCATTERS, "reduce_scatter"),
+    "all_to_all": "all_to_all",
+    "ppermute": "permute",
+    "axis_index": "axis_index",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class Call:
     pairs    (source, destination) of a permutation
     """
 
-    kind: str
+    kind: SiteKind
     reduction: str | None
     axes: tuple[str, ...]
     size: int

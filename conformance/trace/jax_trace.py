@@ -13,7 +13,7 @@ import jax
 
 from conformance.cases.case import Mutation
 from conformance.cases.raised import said
-from conformance.contract.implementation import Traffic
+from conformance.contract.implementation import CollectiveKind, Phase, Traffic
 from conformance.contract.mesh import Mesh
 from conformance.evidence.arithmetic import Operation
 from conformance.evidence.evidence import Division
@@ -99,7 +99,7 @@ class Program:
         """Calls and payload bytes per device by kind, axes and phase; None when the partitioner decides them."""
         if not any(place.frame.sizes for place in walk(self._jaxpr.jaxpr, Frame())):
             return None
-        totals: dict[tuple[str, tuple[str, ...], str], list[int]] = defaultdict(lambda: [0, 0])
+        totals: dict[tuple[CollectiveKind, tuple[str, ...], Phase], list[int]] = defaultdict(lambda: [0, 0])
         for place in walk(self._jaxpr.jaxpr, Frame(), every_branch=False):
             if place.call is not None and place.call.kind != "axis_index":
                 total = totals[place.call.kind, _in_mesh_order(place.call.axes, self.mesh), place.frame.phase]

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from conformance.contract.implementation import Phase
 from conformance.contract.mesh import Mesh
 from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Intermediate, Intermediates
 from conformance.trace import jax_version as version
@@ -24,7 +25,7 @@ class _Noted:
 
     operation: str
     place: str
-    phase: str
+    phase: Phase
     sources: tuple[int, ...]
     axes: tuple[str, ...]
     inside: bool

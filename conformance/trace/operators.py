@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from conformance.contract.errors import ShardproofError
+from conformance.contract.implementation import CollectiveKind
 from conformance.contract.mesh import Mesh
+
+SiteKind = CollectiveKind | Literal["axis_index"]  # what a program can be changed at: there a rank is read
 
 
 class MutationError(ShardproofError):
@@ -20,7 +24,7 @@ class MutationError(ShardproofError):
 class Collective:
     """What an operator must know about one collective.
 
-    kind             all_reduce, all_gather, reduce_scatter, all_to_all, permute, or axis_index (the rank is read)
+    kind             that of a collective, or axis_index (the rank is read)
     reduction        sum, mean, max or min where values are combined; None elsewhere
     axes             the mesh axes it runs over, in mesh order, sizes above 1 only
     size             number of devices that take part in one group
@@ -29,7 +33,7 @@ class Collective:
     has_earlier      an earlier collective had an operand of the same shape and dtype
     """
 
-    kind: str
+    kind: SiteKind
     reduction: str | None
     axes: tuple[str, ...]
     size: int

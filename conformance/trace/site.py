@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conformance.contract.implementation import Phase
+from conformance.trace.operators import SiteKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class Site:
     """
 
     number: int
-    kind: str
+    kind: SiteKind
     axes: tuple[str, ...]
     phase: Phase
     shape: tuple[int, ...]

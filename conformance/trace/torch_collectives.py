@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed._functional_collectives import AsyncCollectiveTensor
 
+from conformance.contract.implementation import CollectiveKind
+
 NAMESPACES = ("c10d", "_c10d_functional", "_c10d_functional_autograd")
 _REDUCTIONS = {"sum": "sum", "avg": "mean", "max": "max", "min": "min", "product": "product"}
 
@@ -29,7 +31,7 @@ class Call:
     even       all blocks are of one size
     """
 
-    kind: str
+    kind: CollectiveKind
     reduction: str | None
     group: Any
     operands: tuple[torch.Tensor, ...]
@@ -84,7 +86,7 @@ def _operand(x: Any) -> tuple[torch.Tensor, bool]:
     return (torch.stack(list(x)) if even else torch.cat([block.flatten() for block in x])), even
 
 
-def _call(kind: str, sent: Sequence[Any], group: Any, outputs: Any = None, reduction: Any = None) -> Call:
+def _call(kind: CollectiveKind, sent: Sequence[Any], group: Any, outputs: Any = None, reduction: Any = None) -> Call:
     group, operands = group_of(group), [_operand(x) for x in sent]
     growth = {"all_gather": Fraction(group.size()), "reduce_scatter": Fraction(1, group.size())}.get(kind, Fraction(1))
     return Call(

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map_only
 
 from conformance.cases.case import Mutation
 from conformance.cases.raised import said
-from conformance.contract.implementation import Phase, Traffic
+from conformance.contract.implementation import CollectiveKind, Phase, Traffic
 from conformance.contract.mesh import Mesh
 from conformance.evidence.arithmetic import Operation
 from conformance.evidence.evidence import Computed
@@ -42,6 +42,7 @@ _MUTABLE = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
 class Seen:
     """One collective that a rank issued."""
 
+    kind: CollectiveKind
     what: Collective
     backward: bool
     calls: int
@@ -104,7 +105,9 @@ class Recorder(Watcher):
         return self.groups.axes(group_of(args[1])) if is_collective(func) and is_receipt(func) else None
 
     def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
-        self._seen.append(Seen(what=what, backward=in_backward(), calls=len(call.operands), bytes=call.payload_bytes))
+        size = call.payload_bytes
+        seen = Seen(kind=call.kind, what=what, backward=in_backward(), calls=len(call.operands), bytes=size)
+        self._seen.append(seen)
         self._operators.append(applicable(what, self.mesh) if call.even and call.kind in _MUTABLE else ())
         out = self._carried_out(func, args, kwargs)
         sums = call.reduction in ("sum", "mean")
@@ -120,9 +123,9 @@ class Recorder(Watcher):
 
     def traffic(self) -> tuple[Traffic, ...]:
         """Calls and payload bytes of this rank by kind, axes and phase; the sending end counts for a message."""
-        totals: dict[tuple[str, tuple[str, ...], str], list[int]] = defaultdict(lambda: [0, 0])
+        totals: dict[tuple[CollectiveKind, tuple[str, ...], Phase], list[int]] = defaultdict(lambda: [0, 0])
         for number, seen in enumerate(self._seen):
-            total = totals[seen.what.kind, seen.what.axes, self._phase(number)]
+            total = totals[seen.kind, seen.what.axes, self._phase(number)]
             total[0] += seen.calls
             total[1] += seen.bytes
         return tuple(

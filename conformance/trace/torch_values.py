@@ -10,6 +10,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import _disable_current_modes
 
+from conformance.contract.implementation import Phase
 from conformance.contract.mesh import Mesh
 from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Intermediate, Intermediates
 from conformance.trace.operators import Collective
@@ -102,14 +103,14 @@ class ValueRecorder(Watcher):
         )
         return number
 
-    def _phase(self) -> str:
+    def _phase(self) -> Phase:
         self._after_backward |= in_backward()
         return "backward" if in_backward() else "update" if self._after_backward else "forward"
 
     def _numbers(self, tensors: list[torch.Tensor]) -> tuple[int, ...]:
-        found: set[int] = set()
+        numbers: set[int] = set()
         for tensor in tensors:
             known = self._made.get(tensor.untyped_storage()._cdata)
             if known is not None and not known[0].expired():
-                found.update(known[1])
-        return tuple(sorted(found))
+                numbers.update(known[1])
+        return tuple(sorted(numbers))

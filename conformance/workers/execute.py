@@ -161,7 +161,7 @@ class Execution:
     def devices(self, steps: tuple[Observations, ...]) -> tuple[int, ...]:
         """The devices that really store something."""
         stored = [observed.stored_bytes for step in steps for observed in step.values()]
-        ranks = {rank for one in stored for rank, size in one.items() if size}
+        ranks = {rank for sizes in stored for rank, size in sizes.items() if size}
         return tuple(sorted(self.case.mesh.device_order[rank] for rank in ranks))
 
 

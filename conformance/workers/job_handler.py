@@ -11,6 +11,7 @@ from conformance.workers.jobs import (
     MeasureJob,
     ReferenceJob,
     ReferencePartsJob,
+    ReferenceShapesJob,
     ReferenceValuesJob,
     SitesJob,
     Task,
@@ -37,6 +38,8 @@ class JobHandler:
     def _answer(self, job: Task) -> Any:
         if isinstance(job, ReferenceJob):
             return self.references.reference(job)
+        if isinstance(job, ReferenceShapesJob):
+            return self.references.shapes(job)
         if isinstance(job, ReferencePartsJob):
             return self.references.losses_of_parts(job)
         if isinstance(job, ReferenceValuesJob):

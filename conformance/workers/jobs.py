@@ -47,6 +47,14 @@ class ReferenceJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferenceShapesJob:
+    """Run one step of the reference of a contract in float64, for the names and shapes of all that it hands over."""
+
+    contract: str
+    framework: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SitesJob:
     """List what can be mutated in a case's program: its collectives, and what the implementation can alter itself."""
 
@@ -104,7 +112,7 @@ class Measured:
 
 
 Job = CaseJob | SitesJob | ValuesJob | MeasureJob  # what names a case
-OfReference = ReferenceJob | ReferenceValuesJob | ReferencePartsJob
+OfReference = ReferenceJob | ReferenceShapesJob | ReferenceValuesJob | ReferencePartsJob
 Task = Job | OfReference  # whatever a worker is asked
 
 
@@ -125,6 +133,7 @@ class Outcome:
     sites: tuple[Site, ...] = ()
     intermediates: Intermediates | None = None
     losses: tuple[float, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     alterations: tuple[Alteration, ...] = ()
     unwatched: str = ""
     measured: Measured | None = None

@@ -32,6 +32,7 @@ from conformance.workers.jobs import (
     Outcome,
     ReferenceJob,
     ReferencePartsJob,
+    ReferenceShapesJob,
     ReferenceValuesJob,
     SitesJob,
     Task,
@@ -232,6 +233,8 @@ def _processes(framework: str, devices: int) -> str:
 def _outcome(job: Task, answers: list[Any], seconds: float) -> Outcome:
     if isinstance(job, ReferenceJob):
         return Outcome(reference=answers[0], seconds=seconds, phases=answers[0].seconds)
+    if isinstance(job, ReferenceShapesJob):
+        return Outcome(shapes=answers[0], seconds=seconds)
     if isinstance(job, ReferencePartsJob):
         return Outcome(losses=tuple(answers[0]), seconds=seconds)
     if isinstance(job, (ValuesJob, ReferenceValuesJob)):

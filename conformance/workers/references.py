@@ -17,7 +17,7 @@ from conformance.evidence.tolerance import EPSILON, bounded_as
 from conformance.trace.stochastic import Stochastic
 from conformance.workers import lookup
 from conformance.workers.altered import altered, real_inputs
-from conformance.workers.jobs import ReferenceJob, ReferencePartsJob, ReferenceValuesJob
+from conformance.workers.jobs import ReferenceJob, ReferencePartsJob, ReferenceShapesJob, ReferenceValuesJob
 from conformance.workers.platform import Clock, Work
 
 _LOG = logging.getLogger("shardproof.workers")
@@ -150,6 +150,12 @@ class References:
         contract = lookup.contract(job.contract)
         trainer, batches = self.trainer(contract, "float64"), contract.batches(job.seed, contract.recipe.steps)
         return trainer.step, trainer.place(contract.parameters(job.seed)), batches[0]
+
+    def shapes(self, job: ReferenceShapesJob) -> dict[str, tuple[int, ...]]:
+        """Of what is observed in the first step, and of what is collected after it, as `run` names them."""
+        contract = lookup.contract(job.contract)
+        [step] = self.run(contract, "float64", contract.parameters(0), contract.batches(0, 1))
+        return {name: value.shape for name, value in step.items()}
 
     def losses_of_parts(self, job: ReferencePartsJob) -> list[float]:
         """Of each part, what one device says that has no other rows; nothing where rows do not divide."""

@@ -21,7 +21,7 @@ from conformance.cases.case import Case, Mutation
 from conformance.contract.contract import Arrays
 from conformance.contract.implementation import Reordered, Sharded
 from conformance.contract.mesh import Mesh
-from conformance.contract.placements import holders, local_index, partial_axes
+from conformance.contract.placements import holders, local_index, partial_axes, written
 from conformance.evidence.evidence import Block, Observed
 from conformance.evidence.intermediates import Intermediates
 from conformance.trace.operators import MutationError
@@ -111,7 +111,7 @@ class TorchPlatform(Platform):
         wanted = tuple(part.stop - part.start for part in index)
         if tuple(local.shape) != wanted:
             raise Unreadable(
-                f"rank {rank} holds a block of shape {tuple(local.shape)}; placements {dict(value.placements)} of a "
+                f"rank {rank} holds a block of shape {tuple(local.shape)}; placements {written(value.placements)} of a "
                 f"tensor of shape {tuple(value.shape)} give it {wanted}{_foreign(value, mesh)}"
             )
         block = Block(ranks=(rank,), index=index, value=_array(local), partial=partial_axes(value.placements))

@@ -8,18 +8,16 @@ Source: Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from conformance.contract.implementation import Unsupported
-from conformance.contract.placements import Placements, sharded_dim
-
-Positions = dict[int, np.ndarray]
-Conforming: Any = object  # a training step, in either framework, whose parameters may be sharded over other axes
+from conformance.contract.placements import Placements, Shard, sharded_dim
+from suites.training.state_layout import Positions, ShardedTraining
 
 
-class ShardedState(Conforming):
+class ShardedState(ShardedTraining):
     """A mixin for a training step: rows are sharded over `data` and `fsdp`, and state over `fsdp` where asked."""
 
     row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
@@ -44,7 +42,7 @@ class ShardedState(Conforming):
     # What is sharded over it.
 
     def sharded_placements(self, name: str) -> Placements:
-        return {**self.computed_placements(name), self.shard_axis: f"S({self.shard_dim(name)})"}
+        return {**self.computed_placements(name), self.shard_axis: Shard(self.shard_dim(name))}
 
     def sharded_positions(self, name: str) -> Positions:
         """Where the elements of a sharded parameter come from; -1 for padding, empty where order is canonical."""
@@ -53,7 +51,7 @@ class ShardedState(Conforming):
         stored = positions.pop(dim, np.arange(size))
         chunks_TFW = in_chunks(stored.reshape(self.others(name), -1), self.shard_size())
         stored = chunks_TFW.swapaxes(0, 1).reshape(-1)
-        return positions if np.array_equal(stored, np.arange(size)) else positions | {dim: stored}
+        return positions if np.array_equal(stored, np.arange(size)) else {**positions, dim: stored}
 
     def others(self, name: str) -> int:
         """Into how many parts other axes divide the dim that is sharded."""

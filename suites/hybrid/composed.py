@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-Conforming: Any = object  # mixins of several suites, combined by multiple inheritance
+from conformance.contract.implementation import Declarations, Implementation
 
 
-class Composed(Conforming):
+class Composed(Implementation):
     """Communication is declared and checked in the suites of the parts; that of the composition is not declared."""
 
-    def declare(self):
+    def declare(self) -> Declarations:
         return replace(super().declare(), traffic=None)

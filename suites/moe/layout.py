@@ -14,16 +14,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from conformance.contract.implementation import Unsupported
-from conformance.contract.placements import Placements, sharded_dim
+from conformance.contract.placements import Placements, Shard, sharded_dim
 from reference.architecture import has_mixture, mixtures, places
-from suites.tensor.layout import Positions, positions
-from suites.training.state_layout import OBSERVED
+from suites.tensor.layout import positions
+from suites.training.state_layout import OBSERVED, Positions, ShardedTraining
 
 TERMS = ("balance_loss", "router_z_loss")  # of the loss: means over all mixtures of a model
-Conforming: Any = object  # a training step, in either framework, whose parameters may be sharded over other axes
 
 
-class ExpertLayout(Conforming):
+class ExpertLayout(ShardedTraining):
     """A mixin for a training step: dim 0 of every stack of experts is sharded over the expert axis."""
 
     expert_axis: ClassVar[str] = "expert"
@@ -46,12 +45,13 @@ class ExpertLayout(Conforming):
         """A mixture, or a dense block where the model has none in this layer."""
         number = layer.rpartition(".")[2]
         has_one = has_mixture(self.contract.model, int(number) if number.isdigit() else 0)
-        return "moe" if has_one else super().second_block(layer)
+        return "moe" if has_one else super().second_block(layer)  # type: ignore[misc]
 
     @property
     def dense_blocks(self) -> int:
         """A shared expert is a dense block."""
-        return super().dense_blocks - (0 if self.contract.model.shared_ffn else len(self.mixtures))
+        blocks: int = super().dense_blocks  # type: ignore[misc]
+        return blocks - (0 if self.contract.model.shared_ffn else len(self.mixtures))
 
     # Parameters.
 
@@ -60,8 +60,8 @@ class ExpertLayout(Conforming):
         others = super().placements(name)
         if not is_expert(name):
             return others
-        further = {axis: f"S({(sharded_dim(placement) or 0) + 1})" for axis, placement in others.items()}
-        return {self.expert_axis: "S(0)", **further}
+        further = {axis: Shard((sharded_dim(placement) or 0) + 1) for axis, placement in others.items()}
+        return {self.expert_axis: Shard(0), **further}
 
     def positions(self, name: str) -> Positions:
         if name.startswith(OBSERVED):
@@ -89,7 +89,7 @@ class ExpertLayout(Conforming):
         return np.concatenate(slices, axis=1).reshape(-1)
 
     def batch_positions(self, key: str) -> Positions:
-        return super().batch_positions(key) | self.row_positions
+        return {**super().batch_positions(key), **self.row_positions}
 
     @property
     def row_positions(self) -> Positions:
@@ -100,7 +100,7 @@ class ExpertLayout(Conforming):
 
     def axes_of_gradient(self, name: str) -> tuple[str, ...]:
         """The gradient of an expert is of all tokens that came to it, from wherever along the expert axis."""
-        axes = super().axes_of_gradient(name)
+        axes: tuple[str, ...] = super().axes_of_gradient(name)  # type: ignore[misc]
         return tuple(axis for axis in axes if axis != self.expert_axis) if is_expert(name) else axes
 
     @property

@@ -6,26 +6,23 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import ClassVar
 
-from conformance.contract.contract import Contract
 from conformance.contract.implementation import Unsupported
-from conformance.contract.mesh import Mesh
-from conformance.contract.placements import Placements, owned_by
+from conformance.contract.placements import Owned, Placements
 from conformance.contract.timeline import Timeline
 from suites.pipeline.drawing import timeline as drawn
 from suites.pipeline.partition import Cuts, balanced
 from suites.pipeline.schedule import Schedule, ScheduleError, timed
 from suites.pipeline.schedules import SCHEDULES
 from suites.pipeline.stage_units import StageUnit, stage_units
+from suites.training.state_layout import ShardedTraining
 
 # Whole numbers of the batch that layers read: every message passes them on beside the activations.
 PASSTHROUGH = ("attention_mask", "document_starts", "seeds")
 
 
-class PipelineLayout:
+class PipelineLayout(ShardedTraining):
     """Stages of a contract's model under a schedule. A class of an implementation names its schedule."""
 
-    contract: Contract
-    mesh: Mesh
     pipeline_axis: ClassVar[str] = "pipeline"
     schedule_name: ClassVar[str]  # its name in SCHEDULES
 
@@ -95,17 +92,17 @@ class PipelineLayout:
 
     def placements(self, name: str) -> Placements:
         """A parameter is owned by the ranks of its stages, and sharded there as other axes divide it."""
-        own = super().placements(name)  # type: ignore[misc]
+        own = super().placements(name)
         if self.ranks == 1 or name not in self.contract.shapes:
             return own
-        return {**own, self.pipeline_axis: owned_by(*self.owners[name])}
+        return {**own, self.pipeline_axis: Owned(*self.owners[name])}
 
     def require_pipelined(self) -> None:
         """Raise Unsupported where the recipe or the sizes of the contract make no pipeline on this mesh."""
         if self.contract.recipe.optimizer in ("muon", "lamb"):
             raise Unsupported("A pipeline is trained with SGD or AdamW here: Muon and LAMB need whole tensors.")
-        self.require_whole_rows(self.contract.batch_shapes["mask"][0])  # type: ignore[attr-defined]
-        for size in self.device_slices:  # type: ignore[attr-defined]
+        self.require_whole_rows(self.contract.batch_shapes["mask"][0])
+        for size in self.device_slices:
             self.require_microbatches(size)
         assert self.cuts  # raises where there are more stages than stage units
 

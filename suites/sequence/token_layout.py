@@ -14,9 +14,9 @@ import numpy as np
 from conformance.contract.contract import Contract
 from conformance.contract.implementation import Unsupported
 from conformance.contract.mesh import Mesh
-from conformance.contract.placements import Placements
+from conformance.contract.placements import Placements, Shard
+from suites.training.state_layout import Positions
 
-Positions = dict[int, np.ndarray]
 CONTEXT = ("sequence",)  # the token axes of context parallelism
 
 
@@ -79,12 +79,12 @@ class TokenLayout:
 
     def block_placements(self) -> Placements:
         """Tokens as blocks compute with them."""
-        rows = dict.fromkeys(self.row_axes, "S(0)")
-        return rows if self.token_dim == 0 else rows | dict.fromkeys(self.token_axes, "S(1)")
+        rows = dict.fromkeys(self.row_axes, Shard(0))
+        return rows if self.token_dim == 0 else rows | dict.fromkeys(self.token_axes, Shard(1))
 
     def stream_placements(self) -> Placements:
         """Tokens as the residual stream holds them."""
-        return {**self.block_placements(), self.tensor_axis: f"S({self.token_dim})"}
+        return {**self.block_placements(), self.tensor_axis: Shard(self.token_dim)}
 
     def require_whole_tokens(self) -> None:
         """Refuse rows of a linear model that would have to be padded."""

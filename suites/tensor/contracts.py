@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from conformance.contract.contract import Arrays, Contract, Recipe
+from conformance.contract.placements import Shard
 from reference.architecture import Architecture, shapes
 from reference.batches import text_batches
 from reference.parameters import draw
@@ -128,8 +129,8 @@ def _wide_logits(seed: int) -> Arrays:
 
 
 _OUT, _IN = "column-parallel: weight and bias S(out)", "row-parallel: weight S(in), bias once after the reduction"
-_LEFT_SHARDED = {"outputs/y": {"data": "S(0)", "tensor": "S(1)"}}
-_ARRIVES_SHARDED = {"input_gradients/inputs": {"data": "S(0)", "tensor": "S(1)"}}  # as the inputs themselves
+_LEFT_SHARDED = {"outputs/y": {"data": Shard(0), "tensor": Shard(1)}}
+_ARRIVES_SHARDED = {"input_gradients/inputs": {"data": Shard(0), "tensor": Shard(1)}}  # as the inputs themselves
 
 CONTRACTS = (
     _contract("column_linear", f"{_OUT}; the output is gathered", _LINEAR, SGD),

@@ -15,9 +15,8 @@ import numpy as np
 from conformance.contract.contract import Contract
 from conformance.contract.implementation import Unsupported
 from conformance.contract.mesh import Mesh
-from conformance.contract.placements import Placements
-
-Positions = dict[int, np.ndarray]
+from conformance.contract.placements import Placements, Replicate, Shard, sharded_dim
+from suites.training.state_layout import Positions
 
 
 class TensorLayout:
@@ -36,17 +35,16 @@ class TensorLayout:
         """Stored placement of a parameter; what is not sharded is replicated."""
         module, leaf = _module_and_leaf(name)
         if module in self.columns:
-            return {self.tensor_axis: "S(1)" if leaf == "weight" else "S(0)"}
+            return {self.tensor_axis: Shard(1) if leaf == "weight" else Shard(0)}
         if module in self.rows and leaf == "weight":
-            return {self.tensor_axis: "S(0)"}
+            return {self.tensor_axis: Shard(0)}
         return {}
 
     def positions(self, name: str) -> Positions:
         """dim -> canonical index of every stored element, -1 for padding; empty where stored order is canonical."""
-        placement = self.placements(name).get(self.tensor_axis)
-        if placement is None:
+        dim = sharded_dim(self.placements(name).get(self.tensor_axis, Replicate()))
+        if dim is None:
             return {}
-        dim = int(placement[2])
         size = self.contract.shapes[name][dim]
         stored = positions(self.sections(name, size), self.tensor_size())
         return {} if np.array_equal(stored, np.arange(size)) else {dim: stored}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from conformance.contract.implementation import Implementation, Unsupported
-from conformance.contract.placements import Placements, sharded_dim
+from conformance.contract.placements import Placements, Replicate, Shard, sharded_dim
 from reference.architecture import is_weight, real_inputs
 
 # Observations that have rows, by how their names begin.
@@ -100,16 +100,16 @@ class ShardedTraining(Implementation):
     def slot_axes(self, name: str) -> tuple[str, ...]:
         """The axes that shard the optimizer slots of a parameter."""
         placements = self.slot_placements(name)
-        sharded = (axis for axis in self.mesh.axes if sharded_dim(placements.get(axis, "R")) is not None)
+        sharded = (axis for axis in self.mesh.axes if sharded_dim(placements.get(axis, Replicate())) is not None)
         return tuple(axis for axis in sharded if self.mesh.size(axis) > 1)
 
     def row_placements(self) -> Placements:
         """Placements of rows and their tokens: of the batch, and of every observation that has rows."""
-        return dict.fromkeys(self.row_axes, "S(0)") | dict.fromkeys(self.token_axes, "S(1)")
+        return dict.fromkeys(self.row_axes, Shard(0)) | dict.fromkeys(self.token_axes, Shard(1))
 
     def batch_placements(self, key: str) -> Placements:
         """Placements of a key of the batch; seeds are per row and not sharded by token."""
-        return dict.fromkeys(self.row_axes, "S(0)") if key == "seeds" else self.row_placements()
+        return dict.fromkeys(self.row_axes, Shard(0)) if key == "seeds" else self.row_placements()
 
     def batch_positions(self, key: str) -> Positions:
         """Order in which the elements of a key of the batch arrive, -1 for padding, where that is not canonical."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from conformance.contract.implementation import Traffic
+from conformance.contract.implementation import CollectiveKind, Phase, Traffic
 from conformance.contract.mesh import Mesh
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4, "int64": 8}
@@ -15,9 +15,9 @@ BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4, "i
 class Transfer:
     """`calls` collectives of one kind, each with `elements` per device (the larger of operand and result)."""
 
-    kind: str
+    kind: CollectiveKind
     axes: tuple[str, ...]
-    phase: str
+    phase: Phase
     elements: int
     dtype: str
     calls: int = 1
@@ -25,7 +25,7 @@ class Transfer:
 
 def total(transfers: Iterable[Transfer], mesh: Mesh) -> tuple[Traffic, ...]:
     """Calls and bytes per phase, kind and axes. An axis of size 1 carries nothing."""
-    totals: dict[tuple[str, str, tuple[str, ...]], tuple[int, int]] = {}
+    totals: dict[tuple[Phase, CollectiveKind, tuple[str, ...]], tuple[int, int]] = {}
     for transfer in transfers:
         axes = tuple(axis for axis in mesh.axes if axis in transfer.axes and mesh.size(axis) > 1)
         if axes and transfer.calls:

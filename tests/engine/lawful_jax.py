@@ -62,9 +62,9 @@ def updated(state: dict, gradients: dict) -> dict:
 
 
 def named(state: dict) -> dict:
-    found = {f"parameters/{name}": value for name, value in state["parameters"].items()}
-    found |= {f"optimizer/momentum/{name}": value for name, value in state["momentum"].items()}
-    return found | {"optimizer/count": state["count"]}
+    named = {f"parameters/{name}": value for name, value in state["parameters"].items()}
+    named |= {f"optimizer/momentum/{name}": value for name, value in state["momentum"].items()}
+    return named | {"optimizer/count": state["count"]}
 
 
 class Lawful(Implementation):
@@ -186,13 +186,13 @@ class Lawful(Implementation):
     def load(self, folder: Path, mesh: Any) -> Any:
         self.use(mesh)
         index = json.loads((folder / "index.json").read_text())
-        found = {name: self.read(folder / file, digest) for name, (file, digest) in index.items()}
-        found |= {name: value for name, value in self.missing().items() if name not in found}
+        held = {name: self.read(folder / file, digest) for name, (file, digest) in index.items()}
+        held |= {name: value for name, value in self.missing().items() if name not in held}
         return self.laid_out(
             {
-                "parameters": {name: found[f"parameters/{name}"] for name in PARAMETERS},
-                "momentum": {name: found[f"optimizer/momentum/{name}"] for name in PARAMETERS},
-                "count": found["optimizer/count"],
+                "parameters": {name: held[f"parameters/{name}"] for name in PARAMETERS},
+                "momentum": {name: held[f"optimizer/momentum/{name}"] for name in PARAMETERS},
+                "count": held["optimizer/count"],
             }
         )
 

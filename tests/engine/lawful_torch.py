@@ -32,9 +32,9 @@ def updated(state: dict, gradients: dict) -> dict:
 
 
 def named(state: dict) -> dict:
-    found = {f"parameters/{name}": value for name, value in state["parameters"].items()}
-    found |= {f"optimizer/momentum/{name}": value for name, value in state["momentum"].items()}
-    return found | {"optimizer/count": state["count"]}
+    named = {f"parameters/{name}": value for name, value in state["parameters"].items()}
+    named |= {f"optimizer/momentum/{name}": value for name, value in state["momentum"].items()}
+    return named | {"optimizer/count": state["count"]}
 
 
 def observed(gradients: dict, loss: Any, tokens: Any) -> tuple[dict, dict]:

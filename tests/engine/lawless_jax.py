@@ -65,8 +65,8 @@ class MeanOfMeans:
 
 class MomentumForgotten:
     def contents(self, state: dict) -> dict:
-        found = super().contents(state)  # type: ignore[misc]
-        return {name: np.zeros_like(value) if "momentum" in name else value for name, value in found.items()}
+        contents = super().contents(state)  # type: ignore[misc]
+        return {name: np.zeros_like(value) if "momentum" in name else value for name, value in contents.items()}
 
 
 class SavedInFloat32:

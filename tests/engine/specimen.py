@@ -11,16 +11,16 @@ from conformance.cases.case import Case
 from conformance.contract.contract import Contract, Recipe
 from conformance.contract.implementation import Declarations, Traffic
 from conformance.contract.mesh import Mesh
-from conformance.contract.placements import Placements, local_index
+from conformance.contract.placements import Placements, Shard, local_index
 from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Block, Evidence, Observations, Observed, ReferenceResult
 
 MESH = Mesh.parse("data=2,tensor=4")
-LAYOUT: Mapping[str, Placements] = {"w": {"tensor": "S(1)"}, "b": {}}
+LAYOUT: Mapping[str, Placements] = {"w": {"tensor": Shard(1)}, "b": {}}
 SHAPES = {"w": (6, 8), "b": (8,)}
 TRAFFIC = (Traffic(kind="all_reduce", axes=("data",), phase="update", calls=3, bytes=168),)
 PLACED = {
-    "outputs/y": {"data": "S(0)"},
+    "outputs/y": {"data": Shard(0)},
     "gradients/w": LAYOUT["w"],
     "parameters/w": LAYOUT["w"],
     "optimizer/momentum/w": LAYOUT["w"],
@@ -74,7 +74,9 @@ def reference() -> ReferenceResult:
         return values | {f"optimizer/momentum/{name}": draw(rng, shape) for name, shape in SHAPES.items()}
 
     oracle = (step(), step())
-    noise = tuple({name: 2e-16 * np.abs(rng.normal(size=value.shape)) for name, value in one.items()} for one in oracle)
+    noise = tuple(
+        {name: 2e-16 * np.abs(rng.normal(size=value.shape)) for name, value in seen.items()} for seen in oracle
+    )
     return ReferenceResult(oracle=oracle, noise=noise, initial=initial, decisions=({},) * len(oracle), flops=8000)
 
 

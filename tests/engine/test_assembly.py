@@ -76,9 +76,9 @@ def test_a_fault_in_one_row_block_is_not_hidden_by_noise_in_another() -> None:
     noise[32:] = 1e-3
     error = np.zeros((64, 32))
     error[3, 5] = 1e-8
-    found = excess(error, magnitude, noise, 2.0**-52)
-    assert found.rows[0] <= 3 < found.rows[1]
-    assert found.ratio > 1e6
+    excesses = excess(error, magnitude, noise, 2.0**-52)
+    assert excesses.rows[0] <= 3 < excesses.rows[1]
+    assert excesses.ratio > 1e6
     assert allowed(magnitude, noise, 2.0**-52, 8.0)[3, 5] < 1e-14
 
 

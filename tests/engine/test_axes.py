@@ -27,18 +27,19 @@ def _whole(observations: Observations) -> Observations:
     """The same, with all of every tensor on every rank."""
     return {
         name: replace(
-            one, blocks=(replace(one.blocks[0], ranks=tuple(range(8)), index=(slice(0, 1),) * len(one.shape)),)
+            tensor, blocks=(replace(tensor.blocks[0], ranks=tuple(range(8)), index=(slice(0, 1),) * len(tensor.shape)),)
         )
-        for name, one in observations.items()
+        for name, tensor in observations.items()
     }
 
 
 def _made(division: dict[str, Division] | None = None, replicated: tuple[str, ...] = (), **evidence: object) -> CaseRun:
     """Every tensor whole on every rank of data=2,tensor=4, and a program of which this much is known."""
     made = case_run(division=division or {}, declarations=Declarations(), **evidence)
-    found = replace(made.evidence, initial=_whole(made.evidence.initial), steps=tuple(map(_whole, made.evidence.steps)))
+    initial, steps = _whole(made.evidence.initial), tuple(map(_whole, made.evidence.steps))
+    whole = replace(made.evidence, initial=initial, steps=steps)
     contract = specimen.contract(replicated_axes=replicated)
-    return replace(made, evidence=found, contract=contract, reference=replace(made.reference, operations=WHOLE))
+    return replace(made, evidence=whole, contract=contract, reference=replace(made.reference, operations=WHOLE))
 
 
 DIVIDED = Division(alike=0, own=WHOLE // 2, own_products=0)

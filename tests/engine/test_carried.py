@@ -53,16 +53,16 @@ def _carried(number: int, gone: str, after: tuple[Site, ...] = WITHOUT_DATA) -> 
 
 @pytest.mark.parametrize(("number", "there"), [(0, 0), (2, 1), (3, 2), (4, 3)])
 def test_a_collective_is_known_by_phase_kind_axes_and_place_among_its_like(number: int, there: int) -> None:
-    found = _carried(number, "data")
-    assert found is not None
-    assert found.mutation == Mutation(operator="drop", site=there)
-    assert found.mesh == NARROW["data"].mesh
+    narrowed = _carried(number, "data")
+    assert narrowed is not None
+    assert narrowed.mutation == Mutation(operator="drop", site=there)
+    assert narrowed.mesh == NARROW["data"].mesh
 
 
 def test_what_goes_with_its_axis_leaves_the_program_as_it_is() -> None:
-    found = _carried(1, "data")
-    assert found is not None
-    assert found.mutation is None
+    narrowed = _carried(1, "data")
+    assert narrowed is not None
+    assert narrowed.mutation is None
 
 
 def test_where_there_are_not_as_many_of_its_like_nothing_is_known() -> None:
@@ -74,14 +74,14 @@ def test_what_an_implementation_changes_itself_goes_with_its_axis_and_keeps_its_
     made = Alteration(operator="drop_send", site=7, what="a send is left out", axis="tensor")
     wide = replace(WIDE, mutation=Mutation(operator="drop_send", site=7))
 
-    def found(gone: str, after: tuple[Alteration, ...]) -> Case | None:
+    def searched(gone: str, after: tuple[Alteration, ...]) -> Case | None:
         outcomes = {WIDE.mesh: Outcome(alterations=(made,)), NARROW[gone].mesh: Outcome(alterations=after)}
         return carried(wide, replace(NARROW[gone], mutation=wide.mutation), lambda case: outcomes[case.mesh])
 
-    gone = found("tensor", ())
+    gone = searched("tensor", ())
     assert gone is not None
     assert gone.mutation is None
-    kept = found("data", (made,))
+    kept = searched("data", (made,))
     assert kept is not None
     assert kept.mutation == wide.mutation
-    assert found("data", ()) is None
+    assert searched("data", ()) is None

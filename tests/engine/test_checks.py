@@ -143,9 +143,9 @@ def _named(name: str) -> Check:
 
 @pytest.mark.parametrize(("name", "what", "made"), FAULTS, ids=[f"{n}: {w}" for n, w, _ in FAULTS])
 def test_a_check_catches_its_fault(name: str, what: str, made: Callable[[], CaseRun]) -> None:
-    found = made()
-    assert _named(name).applies(found)
-    result = _named(name).judge(found)
+    finding = made()
+    assert _named(name).applies(finding)
+    result = _named(name).judge(finding)
     assert result.verdict == "fail", what
     assert result.detail.endswith(".")
 

@@ -257,9 +257,9 @@ def test_where_only_one_rank_holds_a_tensor_its_position_explains_nothing() -> N
     def alter(block: Block) -> Block:
         return replace(block, value=block.value + np.arange(8.0) + 1)
 
-    found = _causes(_owned(case_run(), "tensor", (2,), alter))
-    assert found
-    assert not any("positions" in cause.cause for cause in found)
+    causes = _causes(_owned(case_run(), "tensor", (2,), alter))
+    assert causes
+    assert not any("positions" in cause.cause for cause in causes)
 
 
 def _with_loss(loss: float) -> Intermediates:

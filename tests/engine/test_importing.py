@@ -123,10 +123,10 @@ def test_our_processes_hear_of_all_folders(tmp_path: Path, monkeypatch: pytest.M
     written(tmp_path / "bad", queue="")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'good'}:{tmp_path / 'bad'}")
     sys.path.insert(0, str(tmp_path / "bad"))
-    found = environment()
-    assert str(tmp_path / "good") in found["PYTHONPATH"]
-    assert str(tmp_path / "bad") not in found["PYTHONPATH"]
-    assert found[FOLDERS].startswith(str(tmp_path / "bad"))
+    variables = environment()
+    assert str(tmp_path / "good") in variables["PYTHONPATH"]
+    assert str(tmp_path / "bad") not in variables["PYTHONPATH"]
+    assert variables[FOLDERS].startswith(str(tmp_path / "bad"))
 
 
 def test_an_error_names_their_own_line_first_and_ours_last(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def test_every_case_is_judged_once_and_a_group_by_one_lane() -> None:
         return Lane(queue.entries(number), judge, kept, lambda sentence: None)
 
     lanes = [lane(number) for number in range(3)]
-    for one in lanes:
-        one.start()
+    for started in lanes:
+        started.start()
     until_done(lanes)
     assert sorted(case.id for case in seen) == sorted(case.id for group in groups for case, _ in group)
     lanes_of = {case.contract: {n for n, other in judged if other.contract == case.contract} for case in seen}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from conformance.cases.case import Case
 from conformance.cases.selection import parse_case
 from conformance.contract.mesh import ORDERS, Mesh, MeshError
-from conformance.contract.placements import local_index, sharded_dim
+from conformance.contract.placements import Shard, local_index
 
 AXES = ("data", "fsdp", "tensor", "pipeline", "dp", "tp", "model", "x", "dp_replicate", "dp_shard_cp", "tensor2d", "X_")
 SIZES = st.dictionaries(st.sampled_from(AXES), st.integers(1, 4), min_size=1, max_size=3)
@@ -49,7 +49,7 @@ def test_groups_of_an_axis_cover_the_ranks_and_differ_along_it_only(mesh: Mesh) 
 
 @given(MESHES, st.integers(0, 9), st.integers(1, 9))
 def test_shards_of_any_size_cover_a_tensor_once(mesh: Mesh, rows: int, columns: int) -> None:
-    placements = dict(zip(mesh.axes, ("S(0)", "S(1)", "S(0)"), strict=False))
+    placements = dict(zip(mesh.axes, (Shard(0), Shard(1), Shard(0)), strict=False))
     held = np.zeros((rows, columns), dtype=int)
     for rank in range(mesh.devices):
         held[local_index((rows, columns), placements, mesh, rank)] += 1
@@ -74,8 +74,3 @@ def test_a_mesh_that_cannot_be_is_refused_in_one_sentence(text: str, part: str) 
     with pytest.raises(MeshError, match=part) as refusal:
         Mesh.parse(text)
     assert str(refusal.value).endswith(".")
-
-
-def test_an_unknown_placement_is_refused() -> None:
-    with pytest.raises(ValueError, match="write R, P, S"):
-        sharded_dim("sharded")

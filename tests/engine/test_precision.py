@@ -33,7 +33,7 @@ def narrow(*operations: Operation, dtype: str = "bfloat16", declared: str | None
 
 
 @pytest.mark.parametrize(
-    ("found", "sentence", "cause", "axis"),
+    ("operation", "sentence", "cause", "axis"),
     [
         (
             SUM,
@@ -46,8 +46,8 @@ def narrow(*operations: Operation, dtype: str = "bfloat16", declared: str | None
         (ROOT, "a statistic is computed in bfloat16 (rsqrt at mine.py:9)", "statistics computed in bfloat16", None),
     ],
 )
-def test_a_narrow_program_fails_whatever_its_values(found: Operation, sentence: str, cause: str, axis: str) -> None:
-    given = narrow(found, accumulation=2)
+def test_a_narrow_program_fails_whatever_its_values(operation: Operation, sentence: str, cause: str, axis: str) -> None:
+    given = narrow(operation, accumulation=2)
     (result,) = judge(given, [Numerics()])
     assert result.verdict == "fail"
     assert sentence in result.detail

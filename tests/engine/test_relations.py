@@ -81,9 +81,9 @@ def examined() -> Iterator[Callable[..., CaseRun]]:
         @cache
         def reference(framework: str, contract: str):
             job = ReferenceJob(contract=contract, framework=framework, dtype="float64", seed=0)
-            found = workers.run(job, 120)
-            assert found.reference is not None, found.reason
-            return found.reference
+            outcome = workers.run(job, 120)
+            assert outcome.reference is not None, outcome.reason
+            return outcome.reference
 
         def examine(framework: str, program: str, relations: tuple[str, ...], fault: str | None = None) -> CaseRun:
             if find_spec(framework) is None:
@@ -196,10 +196,10 @@ def test_laws_are_asked_for_once_per_program(change: dict, asked: bool) -> None:
 def test_an_explanation_lists_the_laws_of_a_contract() -> None:
     case = Case(contract="lawful/dropout", implementation="x", mesh=Mesh.parse("data=2"), dtype="float64")
     check = (Relations.name, Relations.rule)
-    found = Explanation(
+    explanation = Explanation(
         case=case, contract=lawful.CONTRACT, checks=(), perhaps=(check,), fault=None, last=None, where=None
     )
-    page = "\n".join(lines(found))
+    page = "\n".join(lines(explanation))
     assert all(f"\n  {relation}: " in page for relation in RELATIONS)
 
 
@@ -242,6 +242,6 @@ def test_other_layouts_really_are_others(text: str) -> None:
     others = list(other_layouts(mesh))
     assert len(others) >= 3
     assert all(other.devices == mesh.devices and set(other.axes) >= set(mesh.axes) for other in others)
-    layouts = {(tuple(size for size in one.sizes if size[1] > 1), one.device_order) for one in (mesh, *others)}
+    layouts = {(tuple(size for size in layout.sizes if size[1] > 1), layout.device_order) for layout in (mesh, *others)}
     assert len(layouts) == len(others) + 1
     assert next(other_layouts(mesh, allows_smaller_mesh=True)).devices == 1

@@ -188,11 +188,11 @@ def test_on_one_device_too_features_are_left_out() -> None:
 
 
 def test_a_mutant_is_looked_for_on_narrower_meshes_and_its_features_are_not_taken_away() -> None:
-    found = _failed(GUESS)
-    mutant = replace(found, case=replace(CASE, mutation=Mutation(operator="drop", site=1)))
+    result = _failed(GUESS)
+    mutant = replace(result, case=replace(CASE, mutation=Mutation(operator="drop", site=1)))
 
     def judged(case: Case, target: Target) -> CaseResult | None:
         assert target == TARGET, "no feature is left out: its collectives would have other numbers"
-        return None if case.mesh.size("data") == 1 else replace(found, case=case, verdict="pass")
+        return None if case.mesh.size("data") == 1 else replace(result, case=case, verdict="pass")
 
     assert _causes(bisected(mutant, TARGET, Varied(judged)))[GONE] == ("tensor", SHOWN, CERTAIN)

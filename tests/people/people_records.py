@@ -116,10 +116,10 @@ def everything() -> list[CaseResult]:
         for mesh in MESHES
         if draw.random() < 0.8
     ]
-    found = [passing(one, min(0.97, math.exp(draw.gauss(-1.4, 0.5))), draw.uniform(0.1, 1.5)) for one in cases]
+    results = [passing(each, min(0.97, math.exp(draw.gauss(-1.4, 0.5))), draw.uniform(0.1, 1.5)) for each in cases]
     refused = Case(contract="tensor/attention_mha_fused", implementation="jax-shard_map", mesh=Mesh.parse("tensor=3"),
                    dtype="float64", expect="unsupported")  # fmt: skip
-    found += [
+    results += [
         failing(case("tensor/attention_gqa_headnorm", mesh="data=3,tensor=2")),
         failing(case(mesh="tensor=8"), ratio=math.inf),
         failing(case("tensor/vocabulary", "torch-dtensor", "tensor=8"), ratio=3.2),
@@ -128,7 +128,7 @@ def everything() -> list[CaseResult]:
         broken(case("tensor/mlp", "./somewhere/quite/deep/my own implementation.py:MyTensorParallelMLP"), "error"),
         broken(refused, "unsupported"),
     ]
-    return found
+    return results
 
 
 def run_record(**fields: object) -> RunRecord:

@@ -19,9 +19,9 @@ def _runs(here: Path, before: list[CaseResult], after: list[CaseResult]):
 
 def test_the_same_run_twice(shardproof, here: Path) -> None:
     old, new = _runs(here, [passing(case())], [passing(case(), ratio=0.31)])
-    found = compare(old, new)
-    assert found.changes == ()
-    assert found.seconds_factor == 1.0
+    comparison = compare(old, new)
+    assert comparison.changes == ()
+    assert comparison.seconds_factor == 1.0
     done = shardproof("compare", here / "a", here / "b")
     assert done.exit_code == 0
     assert "1 case in both runs, nothing changed" in done.stdout

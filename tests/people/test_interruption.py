@@ -32,7 +32,7 @@ class Interrupts:
 
     def __call__(self, cases: list[Case], *, on_result: Any, **rest: object) -> None:
         self.kept = kept = Kept(on_result)
-        lane = Lane([(one, resolve(one)) for one in cases], self.judged, kept, lambda sentence: None)
+        lane = Lane([(case, resolve(case)) for case in cases], self.judged, kept, lambda sentence: None)
         lane.start()
         try:
             until_done([lane])
@@ -40,13 +40,13 @@ class Interrupts:
             kept.end()
             lane.join()  # what is closed now cuts the case off
 
-    def judged(self, one: Case, target: object) -> Any:
-        if one == CASES[self.after]:
+    def judged(self, judged_case: Case, target: object) -> Any:
+        if judged_case == CASES[self.after]:
             os.kill(os.getpid(), self.number)
             while not self.kept.ended:
                 time.sleep(0.01)
-            return broken(one, "crash")
-        return passing(one)
+            return broken(judged_case, "crash")
+        return passing(judged_case)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -54,9 +54,9 @@ def test_what_a_signal_cuts_off_is_no_record(shardproof, monkeypatch, here: Path
     monkeypatch.setattr("conformance.cli.run.run_cases", Interrupts(number, after=2))
     done = shardproof("run", "tensor", "--profile", "smoke", "--framework", "jax", "--output", "out")
     assert done.exit_code == 130, done.output
-    found = read(here / "out")
-    assert [record.verdict for record in found.records] == ["pass"] * 2
-    assert (found.run.finished, found.run.interrupted) == (None, True)
+    results = read(here / "out")
+    assert [record.verdict for record in results.records] == ["pass"] * 2
+    assert (results.run.finished, results.run.interrupted) == (None, True)
     assert f"2 of {len(CASES)} cases are recorded" in done.stderr
     assert (here / "out" / "report.html").is_file()
 
@@ -95,9 +95,9 @@ def test_a_resumed_run_says_which_code_judged_what(shardproof, fake_run, monkeyp
     write(here / "out", [passing(case())])
     monkeypatch.setattr("conformance.records.environment.content_hash", lambda: "1" * 64)
     done = shardproof("run", *ONE, "--resume", "out")
-    found = read(here / "out")
-    assert [record.part for record in found.records] == [0, 1]
-    assert [part.hash[0] for part in found.run.parts] == ["0", "1"]
+    results = read(here / "out")
+    assert [record.part for record in results.records] == [0, 1]
+    assert [part.hash[0] for part in results.run.parts] == ["0", "1"]
     mixed = "This is a mixed run: 1 case on 2025-11-21T09:30:00+00:00 by version 0.1.0, code 00000000; 1 case on"
     assert mixed in done.stdout
     assert "the code of shardproof or of a suite" in done.stdout
@@ -114,7 +114,7 @@ def test_an_older_folder_without_parts_is_resumed(here: Path) -> None:
 
 
 def test_a_lone_surrogate_is_spelled_out(shardproof, fake_run, here: Path) -> None:
-    fake_run.judge = lambda one: replace(broken(one, "error"), reason="cannot read weights-\udcff.bin")
+    fake_run.judge = lambda judged_case: replace(broken(judged_case, "error"), reason="cannot read weights-\udcff.bin")
     done = shardproof("run", *ONE, "--output", "out")
     assert done.exit_code == 1
     assert "cannot read weights-\\udcff.bin" in done.stdout
@@ -128,10 +128,10 @@ def test_a_full_disk_costs_the_case_and_nothing_before_it(shardproof, fake_run, 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     path = here / "out" / "cases.jsonl"
 
-    def judge(one: Case) -> Any:
+    def judge(judged_case: Case) -> Any:
         if path.stat().st_size and resource.getrlimit(resource.RLIMIT_FSIZE) == limits:
             resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
-        return passing(one)
+        return passing(judged_case)
 
     fake_run.judge = judge
     try:

@@ -95,24 +95,24 @@ def test_profiles_grow() -> None:
 
 
 def test_filters_keep_only_what_was_asked_for() -> None:
-    found = select(Selection(suites=("tensor",), framework="torch", dtype="bfloat16", profile="full"))
-    assert {case.dtype for case in found} == {"bfloat16"}
-    assert {case.implementation for case in found} == {"torch-collectives", "torch-dtensor"}
+    selected = select(Selection(suites=("tensor",), framework="torch", dtype="bfloat16", profile="full"))
+    assert {case.dtype for case in selected} == {"bfloat16"}
+    assert {case.implementation for case in selected} == {"torch-collectives", "torch-dtensor"}
 
 
 def test_a_mesh_outside_the_matrix_is_run_all_the_same() -> None:
-    (found,) = select(Selection(**MLP, mesh="pipeline=2,tensor=5", dtype="float16", seed=9))
-    assert found.id == "tensor/mlp[jax-shard_map-pipeline2_tensor5-float16-seed9]"
-    assert found.expect == "pass"
+    (selected,) = select(Selection(**MLP, mesh="pipeline=2,tensor=5", dtype="float16", seed=9))
+    assert selected.id == "tensor/mlp[jax-shard_map-pipeline2_tensor5-float16-seed9]"
+    assert selected.expect == "pass"
 
 
 def test_the_expectation_of_the_matrix_is_kept() -> None:
-    (found,) = select(
+    (selected,) = select(
         Selection(
             contracts=("tensor/attention_mha_fused",), implementation="jax-shard_map", mesh="tensor=3", dtype="float64"
         )
     )
-    assert found.expect == "unsupported"
+    assert selected.expect == "unsupported"
 
 
 @pytest.mark.parametrize("parts", [2, 5])

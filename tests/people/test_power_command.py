@@ -63,7 +63,7 @@ def mine(here: Path) -> str:
 
 
 @pytest.fixture
-def found(mine: str, monkeypatch: pytest.MonkeyPatch) -> Found:
+def suitable(mine: str, monkeypatch: pytest.MonkeyPatch) -> Found:
     def judged(cases: list[Case], *, on_result: Any, **rest: object) -> None:
         for case in cases:
             on_result(failing(case) if case.contract == "tensor/layer" else passing(case))
@@ -79,16 +79,16 @@ class Target:
     framework, path = "jax", "mine.py:Mine"
 
 
-def test_only_where_it_conforms_something_is_planted(found: Found) -> None:
-    assert [case.contract for case in found.sites] == ["tensor/mlp"]
-    assert list(found.controls) == [case.id for case in found.sites]
+def test_only_where_it_conforms_something_is_planted(suitable: Found) -> None:
+    assert [case.contract for case in suitable.sites] == ["tensor/mlp"]
+    assert list(suitable.controls) == [case.id for case in suitable.sites]
 
 
-def test_what_is_left_out_is_left_out_for_a_reason(found: Found) -> None:
-    assert set(found.left_out) == set(LEFT_OUT)
+def test_what_is_left_out_is_left_out_for_a_reason(suitable: Found) -> None:
+    assert set(suitable.left_out) == set(LEFT_OUT)
     for where, why in LEFT_OUT.items():
-        assert found.left_out[where].startswith(why[:20]), found.left_out[where]
-        assert why in found.left_out[where]
+        assert suitable.left_out[where].startswith(why[:20]), suitable.left_out[where]
+        assert why in suitable.left_out[where]
 
 
 def test_meshes_are_those_that_the_suite_mutates_or_those_of_the_contract(mine: str) -> None:

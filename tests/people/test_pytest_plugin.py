@@ -35,17 +35,17 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_items_have_the_ids_of_the_cases(run) -> None:
-    found = run(SUITE, "--collect-only", "-q", "-o", "addopts=")
-    ids = [line.partition("::")[2] for line in found.outlines if "::" in line]
+    result = run(SUITE, "--collect-only", "-q", "-o", "addopts=")
+    ids = [line.partition("::")[2] for line in result.outlines if "::" in line]
     assert ids == [case.id for case in installed()["tensor"].cases("smoke")]
 
 
 def test_verdicts_become_outcomes(run) -> None:
-    found = run(SUITE)
+    result = run(SUITE)
     smoke = installed()["tensor"].cases("smoke")
     wrong = sum(case.implementation in ("jax-automatic", "torch-dtensor") for case in smoke)
-    found.assert_outcomes(passed=len(smoke) - wrong, failed=wrong)
-    text = found.stdout.str()
+    result.assert_outcomes(passed=len(smoke) - wrong, failed=wrong)
+    text = result.stdout.str()
     assert "likely: reduction missing: the copies are partial sums on axis tensor (confidence 97%)" in text
     assert "reproduce: shardproof run --contract tensor/mlp --implementation jax-automatic" in text
     assert "rank 0 waits in all_reduce" in text
@@ -57,31 +57,31 @@ def test_one_case_by_its_id(run) -> None:
 
 
 def test_an_expected_refusal_is_skipped_with_its_reason(run) -> None:
-    found = run(SUITE, "--shardproof-profile", "core", "-k", "attention_mha_fused and shard_map-tensor3", "-rs")
-    found.assert_outcomes(skipped=1, deselected=len(installed()["tensor"].cases("core")) - 1)
-    assert "8 heads cannot be divided over tensor=3" in found.stdout.str()
+    result = run(SUITE, "--shardproof-profile", "core", "-k", "attention_mha_fused and shard_map-tensor3", "-rs")
+    result.assert_outcomes(skipped=1, deselected=len(installed()["tensor"].cases("core")) - 1)
+    assert "8 heads cannot be divided over tensor=3" in result.stdout.str()
 
 
 def test_junit_carries_the_figures(run, pytester: pytest.Pytester) -> None:
     run(f"{SUITE}::{FIRST}", "--junitxml", "out.xml")
     (case,) = ElementTree.parse(pytester.path / "out.xml").getroot().iter("testcase")
     assert case.get("name") == FIRST
-    figures = {one.get("name"): one.get("value") for one in case.iter("property")}
+    figures = {element.get("name"): element.get("value") for element in case.iter("property")}
     assert figures["logic.ratio"] == "0.3"
     assert figures["mesh"] == "data=2,tensor=4"
 
 
 def test_an_unknown_profile_is_refused(run) -> None:
-    found = run(SUITE, "--shardproof-profile", "smok")
-    assert found.ret == pytest.ExitCode.USAGE_ERROR
-    assert "did you mean 'smoke'" in found.stderr.str()
+    result = run(SUITE, "--shardproof-profile", "smok")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "did you mean 'smoke'" in result.stderr.str()
 
 
 def test_a_profile_without_cases_fails(run, monkeypatch) -> None:
     monkeypatch.setattr("conformance.cases.suite.Suite.cases", lambda suite, profile: [])
-    found = run(SUITE)
-    found.assert_outcomes(errors=1)
-    assert "has no case in the profile 'smoke'" in found.stdout.str()
+    result = run(SUITE)
+    result.assert_outcomes(errors=1)
+    assert "has no case in the profile 'smoke'" in result.stdout.str()
 
 
 def test_nothing_selected_fails(run) -> None:
@@ -103,7 +103,7 @@ def test_it_runs_under_xdist(pytester: pytest.Pytester, monkeypatch: pytest.Monk
         """
     )
     folders = (pytester.path, Path(__file__).parent, os.environ.get("PYTHONPATH"))
-    monkeypatch.setenv("PYTHONPATH", ":".join(str(one) for one in folders if one))
-    found = pytester.runpytest_subprocess("-p", "fakebench", "-n", "2", SUITE, "-k", "mlp")
-    outcomes = found.parseoutcomes()
+    monkeypatch.setenv("PYTHONPATH", ":".join(str(folder) for folder in folders if folder))
+    result = pytester.runpytest_subprocess("-p", "fakebench", "-n", "2", SUITE, "-k", "mlp")
+    outcomes = result.parseoutcomes()
     assert (outcomes["passed"], outcomes["failed"]) == (2, 2)

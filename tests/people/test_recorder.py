@@ -14,20 +14,20 @@ from conformance.records.records import CaseRecord
 
 def test_everything_written_is_read(here: Path) -> None:
     results = everything()
-    found = read(write(here / "out", results))
+    records = read(write(here / "out", results))
     wanted = sorted((result.case for result in results), key=lambda case: case.id)
-    assert [record.result().case for record in found.records] == wanted
-    assert found.run.totals["pass"] == sum(result.verdict == "pass" for result in results)
-    assert found.run.unexpected == 6
-    assert found.complaints == ()
+    assert [record.result().case for record in records.records] == wanted
+    assert records.run.totals["pass"] == sum(result.verdict == "pass" for result in results)
+    assert records.run.unexpected == 6
+    assert records.complaints == ()
 
 
 def test_a_record_is_on_disk_before_the_next_case(here: Path) -> None:
     recorder = Recorder(here / "out", run_record(planned=2))
     recorder.append(CaseRecord.of(passing(case())))
-    found = read(here / "out")
-    assert len(found.records) == 1
-    assert found.run.finished is None
+    results = read(here / "out")
+    assert len(results.records) == 1
+    assert results.run.finished is None
 
 
 @pytest.mark.parametrize("damage", [b'{"case": "tensor/mlp[', b"\xff\xfe\x00", b"[]", b'{"case": 3}', b"null"])
@@ -36,9 +36,9 @@ def test_a_corrupt_line_costs_only_itself(here: Path, damage: bytes) -> None:
     path = here / "out" / "cases.jsonl"
     first, second = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([first, damage, second]))
-    found = read(here / "out")
-    assert [record.verdict for record in found.records] == ["pass", "fail"]
-    (complaint,) = found.complaints
+    results = read(here / "out")
+    assert [record.verdict for record in results.records] == ["pass", "fail"]
+    (complaint,) = results.complaints
     assert "cases.jsonl, line 2 cannot be read" in complaint
     assert "2 good records are kept" in complaint
     assert "\n" not in complaint
@@ -61,14 +61,14 @@ def test_a_run_cut_short_goes_on(here: Path) -> None:
     recorder.append(CaseRecord.of(passing(case(mesh="tensor=2"))))
     recorder.append(CaseRecord.of(broken(case(mesh="tensor=3"), "hang")))
     recorder.close(finished="2025-11-21T10:00:00+00:00")
-    found = read(here / "out")
-    assert [record.verdict for record in found.records] == ["pass", "pass", "hang"]
-    assert found.run.totals == {"pass": 2, "hang": 1}
+    results = read(here / "out")
+    assert [record.verdict for record in results.records] == ["pass", "pass", "hang"]
+    assert results.run.totals == {"pass": 2, "hang": 1}
 
 
 def test_the_last_record_of_a_case_counts(here: Path) -> None:
-    found = read(write(here / "out", [failing(case()), passing(case())]))
-    assert [record.verdict for record in found.records] == ["pass"]
+    results = read(write(here / "out", [failing(case()), passing(case())]))
+    assert [record.verdict for record in results.records] == ["pass"]
 
 
 @pytest.mark.parametrize("content", ["{", '{"hello": 1}', "[1]"])

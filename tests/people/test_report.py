@@ -23,14 +23,15 @@ from conformance.report.timelines import drawings
 VOID = {"meta", "link", "br", "img", "line", "rect"}
 
 
-@pytest.fixture
-def results(here: Path) -> Results:
-    found = read(write(here / "out", everything()))
-    write_all(found)
-    return found
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Written once; no test changes them."""
+    results = read(write(tmp_path_factory.mktemp("results") / "out", everything()))
+    write_all(results)
+    return results
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(results: Results) -> str:
     return (results.directory / "report.html").read_text(encoding="utf-8")
 
@@ -57,8 +58,8 @@ class Page(HTMLParser):
 
 
 def test_the_page_needs_nothing_else(page: str) -> None:
-    found = Page(page)
-    assert found.loads == []
+    document = Page(page)
+    assert document.loads == []
     assert "http" not in page
     assert "@import" not in page
     assert "url(" not in page
@@ -66,8 +67,8 @@ def test_the_page_needs_nothing_else(page: str) -> None:
 
 
 def test_every_link_leads_somewhere(page: str) -> None:
-    found = Page(page)
-    assert {link.removeprefix("#") for link in found.links} <= found.ids
+    document = Page(page)
+    assert {link.removeprefix("#") for link in document.links} <= document.ids
 
 
 def test_every_case_that_is_not_as_expected_has_its_section(results: Results, page: str) -> None:
@@ -130,7 +131,7 @@ def test_cells_are_never_told_apart_by_colour_alone() -> None:
 def _cell(verdict: str) -> Cell:
     from conformance.records.records import CaseRecord
 
-    result = {"pass": passing, "fail": failing}.get(verdict, lambda one: broken(one, verdict))(case())
+    result = {"pass": passing, "fail": failing}.get(verdict, lambda failing_case: broken(failing_case, verdict))(case())
     return Cell(records=(CaseRecord.of(result),))
 
 
@@ -185,15 +186,15 @@ def test_an_error_equal_to_its_bound_is_within_it() -> None:
 def test_junit_is_well_formed_and_counts(results: Results) -> None:
     root = ElementTree.parse(results.directory / "junit.xml").getroot()
     cases = root.findall("./testsuite/testcase")
-    assert sorted(str(one.get("name")) for one in cases) == sorted(record.case for record in results.records)
+    assert sorted(str(element.get("name")) for element in cases) == sorted(record.case for record in results.records)
     for element in (root, *root.findall("testsuite")):
         own = element.findall(".//testcase")
         assert int(str(element.get("tests"))) == len(own)
         for key, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-            assert int(str(element.get(key))) == sum(one.find(tag) is not None for one in own)
+            assert int(str(element.get(key))) == sum(element.find(tag) is not None for element in own)
     assert (root.get("failures"), root.get("errors"), root.get("skipped")) == ("3", "3", "1")
     (failure,) = root.findall(".//testcase[@name='tensor/attention_gqa_headnorm[jax-shard_map-data3_tensor2-float64]']")
-    properties = {one.get("name"): one.get("value") for one in failure.findall("./properties/property")}
+    properties = {element.get("name"): element.get("value") for element in failure.findall("./properties/property")}
     assert properties["logic.ratio"] == "400000"
     assert properties["mesh"] == "data=3,tensor=2"
     assert "shardproof run --contract" in str(failure.findtext("failure"))
@@ -245,7 +246,7 @@ def test_every_timeline_is_drawn_once_with_its_idle_time(here: Path) -> None:
     planned = [replace(passing(case(dtype=dtype)), timeline=plan()) for dtype in ("float64", "float32")]
     other = replace(passing(case("tensor/layer")), timeline=plan("zbv"))
     results = read(write(here / "out", [*planned, other, passing(case("tensor/swiglu"))]))
-    assert [(one.title, one.cases) for one in drawings(results.records)] == [("1f1b", 2), ("zbv", 1)]
+    assert [(drawing.title, drawing.cases) for drawing in drawings(results.records)] == [("1f1b", 2), ("zbv", 1)]
     [drawing, _] = drawings(results.records)
     assert drawing.idle == pytest.approx(0.5)
     (first,), (second,) = (lane.bars for lane in drawing.lanes)

@@ -21,7 +21,7 @@ def _records(suite: str) -> list[CaseRecord]:
     cases = suites()[suite].cases("core")
     cases.append(replace(cases[0], implementation=LONG))
     made = (passing, failing, *(_with(verdict) for verdict in ("hang", "crash", "error", "unsupported")), _missing)
-    return [CaseRecord.of(made[number % len(made)](one)) for number, one in enumerate(cases)]
+    return [CaseRecord.of(made[number % len(made)](drawn)) for number, drawn in enumerate(cases)]
 
 
 def _with(verdict: str):
@@ -49,9 +49,9 @@ def test_a_table_is_no_wider_than_the_terminal(suite: str, columns: int, monkeyp
 
 def test_rows_are_implementations_and_count_every_case(monkeypatch) -> None:
     records = [record for suite in suites() for record in _records(suite)]
-    found = blocks(records)
-    assert [block.title.partition(":")[0] for block in found] == sorted(suites())
-    counted = sum(int(cell or 0) for block in found for row in block.rows for cell in row[2:-2])
+    shown = blocks(records)
+    assert [block.title.partition(":")[0] for block in shown] == sorted(suites())
+    counted = sum(int(cell or 0) for block in shown for row in block.rows for cell in row[2:-2])
     assert counted == len(records)
 
 

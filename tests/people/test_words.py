@@ -30,7 +30,7 @@ def test_list_cases_has_every_standing_case_once(shardproof) -> None:
     rows = [json.loads(line) for line in shardproof("list", "cases", "--json").stdout.splitlines()]
     names = [row["case"] for row in rows]
     assert len(set(names)) == len(names)
-    assert {one.id for one in suites()["tensor"].cases("full")} <= set(names)
+    assert {standing.id for standing in suites()["tensor"].cases("full")} <= set(names)
 
 
 @pytest.mark.parametrize("profile", [None, "smoke", "core"])
@@ -42,10 +42,10 @@ def test_list_cases_of_one_suite_profile_or_contract(shardproof, suite, profile,
     rows = [json.loads(line) for line in shardproof("list", "cases", *words, "--json").stdout.splitlines()]
     wanted = {
         case.id
-        for one in suites().values()
+        for installed in suites().values()
         for name in ((profile,) if profile else PROFILES)
-        for case in one.cases(name)
-        if suite in (None, one.name) and contract in (None, case.contract)
+        for case in installed.cases(name)
+        if suite in (None, installed.name) and contract in (None, case.contract)
     }
     assert {row["case"] for row in rows} == wanted
     assert len(rows) == len(wanted) > 0
@@ -78,9 +78,9 @@ def test_explain_finds_the_last_record(shardproof, here: Path) -> None:
     done = shardproof("explain", case().id)
     assert "fail, worst error/bound 4e5" in done.stdout
     assert "likely: reduction missing" in done.stdout
-    found = json.loads(shardproof("explain", case().id, "--json").stdout)
-    assert found["last"]["verdict"] == "fail"
-    assert set(found["checks"]) == {"census", "logic", "replicas", "layout", "communication"}
+    told = json.loads(shardproof("explain", case().id, "--json").stdout)
+    assert told["last"]["verdict"] == "fail"
+    assert set(told["checks"]) == {"census", "logic", "replicas", "layout", "communication"}
 
 
 def _doctored(monkeypatch: pytest.MonkeyPatch, **answers: dict) -> None:
@@ -99,9 +99,9 @@ def test_doctor_says_what_to_do_about_a_missing_framework(shardproof, monkeypatc
     missing = {"wrong": "ModuleNotFoundError: No module named 'torch'"}
     _doctored(monkeypatch, jax={"devices": ["cpu"]}, torch=missing)
     done = shardproof("doctor", "--json")
-    found = json.loads(done.stdout)
+    told = json.loads(done.stdout)
     assert done.exit_code == 0
-    (torch,) = [one for one in found["findings"] if one["what"] == "torch emulated"]
+    (torch,) = [finding for finding in told["findings"] if finding["what"] == "torch emulated"]
     assert torch["state"] == "missing"
     assert torch["advice"] == "pip install 'shardproof[torch]'"
 
@@ -126,12 +126,12 @@ def test_a_probe_that_fails_tells_its_last_line(monkeypatch) -> None:
 
 def test_a_contract_says_its_interface(shardproof, monkeypatch: pytest.MonkeyPatch) -> None:
     contract = suites()["moe"].contract("moe/dropless")
-    found = interface.Interface(
+    shown = interface.Interface(
         contract=contract, observed={"gradients/moe.router.weight": (20, 8)}, collected={"optimizer/count": ()}
     )
-    monkeypatch.setattr(interface, "interface", lambda asked: found)
+    monkeypatch.setattr(interface, "interface", lambda asked: shown)
     page = shardproof("explain", "moe/dropless").stdout
-    for name in (*contract.example, *contract.shapes, *found.observed, *found.collected, *contract.semantics):
+    for name in (*contract.example, *contract.shapes, *shown.observed, *shown.collected, *contract.semantics):
         assert f"  {name} " in page
     assert "activations that enter the block" in page
     told = json.loads(shardproof("explain", "moe/dropless", "--json").stdout)
@@ -143,4 +143,4 @@ def test_every_key_of_every_contract_has_a_meaning() -> None:
     for suite in suites().values():
         for contract in suite.contracts:
             batch = interface.plain(interface.Interface(contract=contract, observed={}, collected={}))["batch"]
-            assert all(one["meaning"] for one in batch.values()), contract.name
+            assert all(entry["meaning"] for entry in batch.values()), contract.name

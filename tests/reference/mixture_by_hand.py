@@ -20,15 +20,15 @@ def mixture(model: Architecture, p: dict, batch: dict) -> dict[str, np.ndarray]:
     routed = routed.reshape(asked.shape)
     y = np.zeros_like(x)
     for row, token in np.ndindex(real.shape):
-        one, sum_of_gates = x[row, token], scores[row, token, chosen[row, token]].sum()
+        hidden, sum_of_gates = x[row, token], scores[row, token, chosen[row, token]].sum()
         for e in routed[row, token][routed[row, token] >= 0]:
             gate = scores[row, token, e] / (sum_of_gates if model.normalized_gates else 1)
-            y[row, token] += one_expert(p, e, gate * one) if model.gates_before else gate * one_expert(p, e, one)
-        y[row, token] += one_expert(p, None, one) if model.shared_ffn else 0
+            y[row, token] += one_expert(p, e, gate * hidden) if model.gates_before else gate * one_expert(p, e, hidden)
+        y[row, token] += one_expert(p, None, hidden) if model.shared_ffn else 0
     counts = (asked[..., None] == np.arange(model.experts)).sum(axis=2)
     choice = {"scores/moe": np.take_along_axis(ranked, chosen, -1) * real[..., None], "choices/moe": asked}
-    found = {"activations/moe.router": logits, "routing/moe": routed, "outputs/y": y, "load": counts.sum(axis=(0, 1))}
-    return found | choice | losses(model, logits, counts, real)
+    values = {"activations/moe.router": logits, "routing/moe": routed, "outputs/y": y, "load": counts.sum(axis=(0, 1))}
+    return values | choice | losses(model, logits, counts, real)
 
 
 def scores_of(model: Architecture, logits: np.ndarray) -> np.ndarray:
@@ -44,12 +44,12 @@ def losses(model: Architecture, logits: np.ndarray, counts: np.ndarray, real: np
 
 def admitted(asked: np.ndarray, limit: int | None, experts: int) -> np.ndarray:
     """Of a row: first choices by position, then second ones, and so on, as long as their expert has places."""
-    found, taken = np.full_like(asked, -1), np.zeros(experts, dtype=int)
+    places, taken = np.full_like(asked, -1), np.zeros(experts, dtype=int)
     for k in range(asked.shape[1]):
         for token, e in enumerate(asked[:, k]):
             if e >= 0 and (limit is None or taken[e] < limit):
-                found[token, k], taken[e] = e, taken[e] + 1
-    return found
+                places[token, k], taken[e] = e, taken[e] + 1
+    return places
 
 
 def one_expert(p: dict, e: int | None, x: np.ndarray) -> np.ndarray:

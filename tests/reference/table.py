@@ -67,20 +67,20 @@ def one_source_of_masks() -> Iterator[None]:
 @cache
 def run(framework: str, example: Example, dtype: str = "float64") -> tuple[dict[str, np.ndarray], ...]:
     """Per step: observations, then what `collect` gives, in order. What JAX drops, torch drops too."""
-    training, found = trainer(framework, example, dtype), []
+    training, steps = trainer(framework, example, dtype), []
     state = training.place(example.parameters())
     for batch in example.batches():
         with one_source_of_masks():
             state, observed = training.step(state, batch)
-        found.append({name: to_numpy(value) for name, value in (dict(observed) | training.collect(state)).items()})
-    return tuple(found)
+        steps.append({name: to_numpy(value) for name, value in (dict(observed) | training.collect(state)).items()})
+    return tuple(steps)
 
 
 def replayed(framework: str, example: Example) -> Arrays:
     """The first batch, with the experts that its tokens chose where the model has a mixture."""
-    found = {name: value for name, value in run(framework, example)[0].items() if name.startswith("choices/")}
+    choices = {name: value for name, value in run(framework, example)[0].items() if name.startswith("choices/")}
     return example.batches()[0] | {
-        name.replace("choices/", "routing."): value.astype(np.int32) for name, value in found.items()
+        name.replace("choices/", "routing."): value.astype(np.int32) for name, value in choices.items()
     }
 
 
@@ -95,16 +95,16 @@ def observe(framework: str, example: Example, batch: dict, parameters: dict | No
     return {name: to_numpy(value) for name, value in (dict(observed) | training.collect(state)).items()}
 
 
-def same(found: dict, wanted: dict, *but: str) -> None:
+def same(observed: dict, wanted: dict, *but: str) -> None:
     """The same bits everywhere, except where a name starts with one of `but`."""
-    assert list(found) == list(wanted)
+    assert list(observed) == list(wanted)
     for tensor in wanted:
-        assert tensor.startswith(but) or np.array_equal(found[tensor], wanted[tensor]), tensor
+        assert tensor.startswith(but) or np.array_equal(observed[tensor], wanted[tensor]), tensor
 
 
-def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
+def relative_error(value: np.ndarray, wanted: np.ndarray) -> float:
     """Largest deviation over the largest magnitude of the tensor; 0 where both vanish."""
-    difference, scale = np.max(np.abs(found - wanted)), np.max(np.abs(wanted))
+    difference, scale = np.max(np.abs(value - wanted)), np.max(np.abs(wanted))
     return 0.0 if difference == 0 else float(difference / scale)
 
 

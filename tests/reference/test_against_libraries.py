@@ -47,8 +47,8 @@ def test_attention_is_scaled_dot_product_attention(framework, fused_gradient):
     ).transpose(1, 2)
     seen = part(framework, "attention", "visible")({"attention_mask": tensor(framework, attention_mask)}, MODEL)
     inputs = (tensor(framework, x) for x in (q, k, v))
-    found = part(framework, "attention", "attend")(*inputs, seen, statistics(framework), fused_gradient)
-    assert relative_error(to_numpy(found), to_numpy(wanted)) < 1e-14
+    attended = part(framework, "attention", "attend")(*inputs, seen, statistics(framework), fused_gradient)
+    assert relative_error(to_numpy(attended), to_numpy(wanted)) < 1e-14
 
 
 @EVERY_FRAMEWORK
@@ -56,8 +56,8 @@ def test_rotary_turns_complex_numbers(framework):
     x = normal("x", B, S, H, E)
     turn = np.exp(1j * np.arange(S)[:, None] * 100.0 ** (-np.arange(E // 2) / (E // 2)))[None, :, None]
     turned = (x[..., : E // 2] + 1j * x[..., E // 2 :]) * turn
-    found = part(framework, "attention", "rotary")(tensor(framework, x), 100.0)
-    assert relative_error(to_numpy(found), np.concatenate([turned.real, turned.imag], axis=-1)) < 1e-14
+    ours = part(framework, "attention", "rotary")(tensor(framework, x), 100.0)
+    assert relative_error(to_numpy(ours), np.concatenate([turned.real, turned.imag], axis=-1)) < 1e-14
 
 
 @EVERY_FRAMEWORK
@@ -87,8 +87,8 @@ def test_quadratic_loss(framework):
     rows = [(b, s) for b in range(B) for s in range(S) if mask[b, s]]
     wanted = sum(0.5 * np.dot(y[row] - targets[row], y[row] - targets[row]) for row in rows)
     inputs = (tensor(framework, x) for x in (y, targets, mask))
-    found = part(framework, "losses", "quadratic")(*inputs, statistics(framework))
-    assert relative_error(to_numpy(found), wanted) < 1e-14
+    losses = part(framework, "losses", "quadratic")(*inputs, statistics(framework))
+    assert relative_error(to_numpy(losses), wanted) < 1e-14
 
 
 @EVERY_FRAMEWORK
@@ -117,10 +117,10 @@ def test_a_whole_layer(framework, kind):
     leaves = {name: torch.tensor(p, requires_grad=True) for name, p in draw(example.shapes, 2).items()}
     loss = _torch_layer(model, leaves, {key: torch.as_tensor(value) for key, value in example.batches()[0].items()})
     loss.backward()
-    found = run(framework, example)[0]
-    assert relative_error(found["loss"], to_numpy(loss.detach())) < 1e-13
+    observed = run(framework, example)[0]
+    assert relative_error(observed["loss"], to_numpy(loss.detach())) < 1e-13
     for name, leaf in leaves.items():
-        assert relative_error(found[f"gradients/{name}"], to_numpy(leaf.grad)) < 1e-12, name
+        assert relative_error(observed[f"gradients/{name}"], to_numpy(leaf.grad)) < 1e-12, name
 
 
 def _torch_layer(model: Architecture, p: dict, batch: dict):
@@ -159,9 +159,9 @@ def test_optimizers(framework, library, recipe):
     parameters = {name: normal(name, *shape) for name, shape in (("a.weight", (3, 4)), ("a.bias", (5,)))}
     gradients = [{name: normal(f"{name}{step}", *p.shape) for name, p in parameters.items()} for step in range(4)]
     library = _optax if library == "optax" else _torch_optim
-    wanted, found = library(parameters, gradients, recipe), _ours(framework, parameters, gradients, recipe)
+    wanted, updated = library(parameters, gradients, recipe), _ours(framework, parameters, gradients, recipe)
     for name in parameters:
-        assert relative_error(found[name], wanted[name]) < 1e-14
+        assert relative_error(updated[name], wanted[name]) < 1e-14
 
 
 def _ours(framework: str, parameters: dict, gradients: list[dict], recipe: Recipe) -> dict[str, np.ndarray]:
@@ -169,8 +169,8 @@ def _ours(framework: str, parameters: dict, gradients: list[dict], recipe: Recip
     to_tensor = partial(tensor, framework)
     p = {name: to_tensor(value) for name, value in parameters.items()}
     state = optimizers.slots(p, recipe)
-    for number, found in enumerate(gradients, start=1):
-        g = {name: to_tensor(value) for name, value in found.items()}
+    for number, gradient_set in enumerate(gradients, start=1):
+        g = {name: to_tensor(value) for name, value in gradient_set.items()}
         clipped = optimizers.clip(g, optimizers.global_norm(g), recipe.clip_norm)
         p, state = optimizers.update(p, clipped, state, to_tensor(number), recipe)
     return {name: to_numpy(value) for name, value in p.items()}
@@ -188,8 +188,8 @@ def _optax(parameters: dict, gradients: list[dict], recipe: Recipe) -> dict[str,
     optimizer = optax.chain(clip, inner)
     p = {name: jnp.asarray(value) for name, value in parameters.items()}
     state = optimizer.init(p)
-    for found in gradients:
-        updates, state = optimizer.update({name: jnp.asarray(value) for name, value in found.items()}, state, p)
+    for gradient_set in gradients:
+        updates, state = optimizer.update({name: jnp.asarray(value) for name, value in gradient_set.items()}, state, p)
         p = optax.apply_updates(p, updates)
     return {name: to_numpy(value) for name, value in p.items()}
 
@@ -210,10 +210,10 @@ def _torch_optim(parameters: dict, gradients: list[dict], recipe: Recipe) -> dic
         optimizer = torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum)
     else:
         optimizer = torch.optim.AdamW(groups, rate, recipe.betas, recipe.epsilon)
-    for found in gradients:
-        norm = torch.nn.utils.get_total_norm([torch.as_tensor(value) for value in found.values()])
+    for gradient_set in gradients:
+        norm = torch.nn.utils.get_total_norm([torch.as_tensor(value) for value in gradient_set.values()])
         factor = 1.0 if recipe.clip_norm is None else min(1.0, recipe.clip_norm / float(norm))
-        for name, value in found.items():
+        for name, value in gradient_set.items():
             p[name].grad = torch.tensor(value * factor)
         optimizer.step()
     return {name: to_numpy(value.detach()) for name, value in p.items()}

@@ -18,14 +18,14 @@ def test_the_twins_agree(name):
     A tensor whose true value is nearly zero (the gradient of a key bias without rotation) is rounding only: it is held
     to 1e-12 of the global gradient norm.
     """
-    for found, wanted in zip(run("torch", EXAMPLES[name]), run("jax", EXAMPLES[name]), strict=True):
-        assert list(found) == list(wanted)
+    for observed, wanted in zip(run("torch", EXAMPLES[name]), run("jax", EXAMPLES[name]), strict=True):
+        assert list(observed) == list(wanted)
         for tensor, value in wanted.items():
-            assert found[tensor].shape == value.shape
+            assert observed[tensor].shape == value.shape
             if not _vanishes(tensor, wanted):
-                assert relative_error(found[tensor], value) < 1e-12, tensor
+                assert relative_error(observed[tensor], value) < 1e-12, tensor
             else:
-                assert np.max(np.abs(found[tensor] - value)) < 1e-12 * wanted["metrics/grad_norm"], tensor
+                assert np.max(np.abs(observed[tensor] - value)) < 1e-12 * wanted["metrics/grad_norm"], tensor
 
 
 def _vanishes(tensor: str, step: dict[str, np.ndarray]) -> bool:
@@ -79,14 +79,14 @@ def _slope(training, example: Example, batch: dict, parameter: str, direction: n
 def test_narrow_dtypes_stay_near_the_oracle(framework, name, dtype, bound):
     """Finite, in order, and near: outputs per tensor, gradients all together (some vanish one by one)."""
     example = EXAMPLES[name]
-    found, oracle = run(framework, example, dtype)[0], run("jax", example)[0]
-    assert all(np.isfinite(value).all() for value in found.values())
+    observed, oracle = run(framework, example, dtype)[0], run("jax", example)[0]
+    assert all(np.isfinite(value).all() for value in observed.values())
     for tensor in ("loss", *(tensor for tensor in oracle if tensor.startswith(("activations/", "outputs/")))):
-        assert relative_error(found[tensor], oracle[tensor]) < bound, tensor
+        assert relative_error(observed[tensor], oracle[tensor]) < bound, tensor
     for tensor in (tensor for tensor in oracle if tensor.startswith("input_gradients/")):
-        assert relative_error(found[tensor], oracle[tensor]) < bound, tensor
+        assert relative_error(observed[tensor], oracle[tensor]) < bound, tensor
     gradients = [tensor for tensor in oracle if tensor.startswith("gradients/")]
-    error = np.sqrt(sum(np.sum((found[tensor] - oracle[tensor]) ** 2) for tensor in gradients))
+    error = np.sqrt(sum(np.sum((observed[tensor] - oracle[tensor]) ** 2) for tensor in gradients))
     assert error < bound * oracle["metrics/grad_norm"]
 
 

@@ -26,17 +26,17 @@ VARIANTS = {
 def test_logits_and_losses_by_hand(framework, variant):
     example = VARIANTS[variant]
     model, p, batch = example.model, example.parameters(), example.batches()[0]
-    found = run(framework, example)[0]
+    observed = run(framework, example)[0]
     for row in range(len(batch["tokens"])):
-        logits = _logits(model, p, {key: value[row] for key, value in batch.items()}, _kept(found, row))
+        logits = _logits(model, p, {key: value[row] for key, value in batch.items()}, _kept(observed, row))
         targets = [*batch["tokens"][row, 1:], 0] if model.shift_labels else batch["targets"][row]
         losses = [
             mask * _loss(model, token_logits, target)
             for token_logits, target, mask in zip(logits, targets, batch["mask"][row], strict=True)
         ]
-        assert relative_error(found["outputs/logits"][row], np.array(logits)) < 1e-13
+        assert relative_error(observed["outputs/logits"][row], np.array(logits)) < 1e-13
         if np.any(losses):
-            assert relative_error(found["outputs/token_losses"][row], np.array(losses)) < 1e-13
+            assert relative_error(observed["outputs/token_losses"][row], np.array(losses)) < 1e-13
 
 
 def _loss(model: Architecture, logits: np.ndarray, target: int) -> float:
@@ -46,9 +46,9 @@ def _loss(model: Architecture, logits: np.ndarray, target: int) -> float:
     return sum(smoothed * (lse - logits)) + model.z_loss * lse**2
 
 
-def _kept(found: dict, row: int) -> dict[str, np.ndarray]:
+def _kept(observed: dict, row: int) -> dict[str, np.ndarray]:
     """Site -> mask [S, D] of a row, as it was drawn."""
-    return {name.removeprefix("masks/"): value[row] for name, value in found.items() if name.startswith("masks/")}
+    return {name.removeprefix("masks/"): value[row] for name, value in observed.items() if name.startswith("masks/")}
 
 
 def _dropped(model: Architecture, kept: dict, site: str, x: list[np.ndarray]) -> list[np.ndarray]:
@@ -108,15 +108,15 @@ def _seen(model: Architecture, row: dict, i: int) -> list[int]:
 
 def _attention(model: Architecture, p: dict, name: str, x: list[np.ndarray], row: dict) -> list[np.ndarray]:
     q, k, v = zip(*(_heads(model, p, name, token, position) for position, token in enumerate(x)), strict=True)
-    found = []
+    outputs = []
     for i in range(len(x)):
         seen, mixed = _seen(model, row, i), []
         for h in range(model.num_heads):
             shared = h // (model.num_heads // model.num_kv_heads)
             weights = np.array([math.exp(q[i][h] @ k[j][shared] / math.sqrt(model.head_size)) for j in seen])
             mixed.append(sum(weight * v[j][shared] for weight, j in zip(weights / sum(weights), seen, strict=True)))
-        found.append(_linear(p, f"{name}.output", np.concatenate(mixed)))
-    return found
+        outputs.append(_linear(p, f"{name}.output", np.concatenate(mixed)))
+    return outputs
 
 
 def _heads(model: Architecture, p: dict, name: str, x: np.ndarray, position: int) -> tuple[list, list, list]:

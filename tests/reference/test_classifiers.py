@@ -29,7 +29,7 @@ def gelu(x: np.ndarray) -> np.ndarray:
 @EVERY_FRAMEWORK
 def test_a_perceptron_by_hand(framework):
     """Skips 0 -> 1, then 0, 1 and 2 -> 3, which is the last layer and has no activation."""
-    p, batch, found = PERCEPTRON.parameters(), PERCEPTRON.batches()[0], run(framework, PERCEPTRON)[0]
+    p, batch, observed = PERCEPTRON.parameters(), PERCEPTRON.batches()[0], run(framework, PERCEPTRON)[0]
 
     def layer(i: int, x: np.ndarray) -> np.ndarray:
         return x @ p[f"layers.{i}.weight"] + p[f"layers.{i}.bias"]
@@ -38,10 +38,10 @@ def test_a_perceptron_by_hand(framework):
     second = gelu(layer(1, first) + first)
     third = gelu(layer(2, second))
     for i, wanted in enumerate((first, second, third)):
-        assert relative_error(found[f"activations/layers.{i}"], wanted) < 1e-14
+        assert relative_error(observed[f"activations/layers.{i}"], wanted) < 1e-14
     logits = layer(3, third) + first + second + third
-    assert relative_error(found["outputs/logits"], logits) < 1e-14
-    _check_losses(PERCEPTRON.model, found, logits, batch)
+    assert relative_error(observed["outputs/logits"], logits) < 1e-14
+    _check_losses(PERCEPTRON.model, observed, logits, batch)
 
 
 @EVERY_FRAMEWORK
@@ -49,7 +49,7 @@ def test_a_perceptron_by_hand(framework):
 def test_a_convolution_by_hand(framework, name):
     """Pixel by pixel over the image with a border of zeros."""
     example = EXAMPLES[name]
-    p, batch, found = example.parameters(), example.batches()[0], run(framework, example)[0]
+    p, batch, observed = example.parameters(), example.batches()[0], run(framework, example)[0]
     x = batch["inputs"]
     for i, stride in enumerate(example.model.strides):
         weight, bias = p[f"convolutions.{i}.weight"], p.get(f"convolutions.{i}.bias", 0)
@@ -60,23 +60,23 @@ def test_a_convolution_by_hand(framework, name):
                 window = bordered[:, stride * h : stride * h + 3, stride * w : stride * w + 3]
                 y[:, h, w] = window.reshape(len(x), -1) @ weight.reshape(-1, weight.shape[3]) + bias
         x = gelu(y)
-        assert relative_error(found[f"activations/convolutions.{i}"], x) < 1e-14
+        assert relative_error(observed[f"activations/convolutions.{i}"], x) < 1e-14
     logits = x.mean(axis=(1, 2)) @ p["head.weight"] + p.get("head.bias", 0)
-    assert relative_error(found["outputs/logits"], logits) < 1e-14
-    _check_losses(example.model, found, logits, batch)
+    assert relative_error(observed["outputs/logits"], logits) < 1e-14
+    _check_losses(example.model, observed, logits, batch)
 
 
-def _check_losses(model: Architecture, found: dict, logits: np.ndarray, batch: dict) -> None:
+def _check_losses(model: Architecture, observed: dict, logits: np.ndarray, batch: dict) -> None:
     lse = np.log(np.exp(logits).sum(axis=1))
     labels = (1 - model.label_smoothing) * np.eye(logits.shape[1])[batch["targets"]]
     labels += model.label_smoothing / logits.shape[1]
     entropy, z = batch["mask"] * (lse - (labels * logits).sum(axis=1)), batch["mask"] * model.z_loss * lse**2
     weight = batch["mask"].sum()
-    assert relative_error(found["outputs/token_losses"], entropy + z) < 1e-13
-    assert found["metrics/tokens"] == weight
+    assert relative_error(observed["outputs/token_losses"], entropy + z) < 1e-13
+    assert observed["metrics/tokens"] == weight
     wanted = {"metrics/cross_entropy": entropy, "metrics/z_loss": z, "loss": entropy + z}
     for tensor, terms in wanted.items():
-        assert relative_error(found[tensor], terms.sum() / weight) < 1e-13, tensor
+        assert relative_error(observed[tensor], terms.sum() / weight) < 1e-13, tensor
 
 
 @EVERY_FRAMEWORK
@@ -84,14 +84,14 @@ def _check_losses(model: Architecture, found: dict, logits: np.ndarray, batch: d
 def test_input_gradients_agree_with_finite_differences(framework, name):
     """Element by element, of every row that counts; the others have none."""
     example = EXAMPLES[name]
-    batch, found = example.batches()[0], run(framework, example)[0]["input_gradients/inputs"]
-    assert found.shape == batch["inputs"].shape
+    batch, slope = example.batches()[0], run(framework, example)[0]["input_gradients/inputs"]
+    assert slope.shape == batch["inputs"].shape
     silent = batch["mask"] == 0
     assert silent.any()
-    assert np.all(found[silent] == 0)
+    assert np.all(slope[silent] == 0)
     for row in np.flatnonzero(~silent):
-        element = (row, *(size // 2 for size in found.shape[1:]))
-        assert abs(_slope(framework, example, batch, "inputs", element) - found[element]) < 1e-9, element
+        element = (row, *(size // 2 for size in slope.shape[1:]))
+        assert abs(_slope(framework, example, batch, "inputs", element) - slope[element]) < 1e-9, element
 
 
 @EVERY_FRAMEWORK
@@ -101,11 +101,11 @@ def test_a_skip_has_a_gradient(framework):
     example, cut = (Example(model=replace(model, skips=skips), recipe=SGD) for skips in (model.skips, ()))
     batch, parameters = example.batches()[0], example.parameters()
     parameters = parameters | {"layers.1.weight": np.zeros((6, 6))}
-    found = observe(framework, example, batch, parameters)
+    observed = observe(framework, example, batch, parameters)
     for element in ((0, 0), (3, 5)):
         slope = _slope(framework, example, parameters, "layers.0.weight", element, batch)
         assert abs(slope) > 1e-4
-        assert abs(slope - found["gradients/layers.0.weight"][element]) < 1e-9
+        assert abs(slope - observed["gradients/layers.0.weight"][element]) < 1e-9
     assert np.all(observe(framework, cut, batch, parameters)["gradients/layers.0.weight"] == 0)
 
 
@@ -170,11 +170,12 @@ def test_what_bfloat16_narrows(framework, name):
 @pytest.mark.parametrize("make", [random_batches, skewed_batches, weighted_batches])
 def test_batches_of_classifiers(name, make):
     model = EXAMPLES[name].model
-    one, classes = (model.widths[:1], model.widths[-1]) if model.kind == "perceptron" else (model.image, model.outputs)
+    flat = model.kind == "perceptron"
+    shape, classes = (model.widths[:1], model.widths[-1]) if flat else (model.image, model.outputs)
     for rows in (2, 3, 8, 24):
         batch = make(model, rows, 1, 0, 1)[0]
         assert {key: value.shape for key, value in batch.items()} == {
-            "inputs": (rows, *one), "targets": (rows,), "mask": (rows,),
+            "inputs": (rows, *shape), "targets": (rows,), "mask": (rows,),
         }  # fmt: skip
         valid = batch["mask"] > 0
         assert 0 < valid.sum() < rows

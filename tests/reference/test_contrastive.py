@@ -11,23 +11,23 @@ EXAMPLE = EXAMPLES["contrastive"]
 
 def by_hand(left: np.ndarray, right: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
     """[B]: of every valid row, the mean surprise at its right half among all right ones and the other way round."""
-    found = np.zeros(len(mask))
+    losses = np.zeros(len(mask))
     for row in np.flatnonzero(mask):
-        for one, others in ((left, right), (right, left)):
-            logits = np.array([scale * one[row] @ others[other] for other in np.flatnonzero(mask)])
-            found[row] += (np.log(np.exp(logits).sum()) - scale * one[row] @ others[row]) / 2
-    return found
+        for half, others in ((left, right), (right, left)):
+            logits = np.array([scale * half[row] @ others[other] for other in np.flatnonzero(mask)])
+            losses[row] += (np.log(np.exp(logits).sum()) - scale * half[row] @ others[row]) / 2
+    return losses
 
 
 @EVERY_FRAMEWORK
 def test_losses_by_hand(framework):
     batch = EXAMPLE.batches()[0]
-    found = observe(framework, EXAMPLE, batch)
-    left, right, mask = found["outputs/left"], found["outputs/right"], batch["mask"]
+    observed = observe(framework, EXAMPLE, batch)
+    left, right, mask = observed["outputs/left"], observed["outputs/right"], batch["mask"]
     assert 1 < mask.sum() < len(mask)
     losses = by_hand(left, right, mask, np.exp(EXAMPLE.parameters()["logit_scale.scale"][0]))
-    assert relative_error(found["outputs/row_losses"], losses) < 1e-13
-    assert relative_error(found["loss"], losses.sum() / mask.sum()) < 1e-13
+    assert relative_error(observed["outputs/row_losses"], losses) < 1e-13
+    assert relative_error(observed["loss"], losses.sum() / mask.sum()) < 1e-13
     for half in (left, right):
         assert np.all(np.abs(np.linalg.norm(half, axis=1) - 1) < 1e-3)
 

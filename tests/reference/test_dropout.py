@@ -38,15 +38,15 @@ def test_a_row_knows_no_other_row(framework, seeds, site):
 def test_masks_are_random(framework, rate):
     """Each row keeps its share, within 5 binomial deviations; rows, sites, tokens and features are not related."""
     shape = (33, 40)
-    one, other = (keep_mask(framework, range(64), site, shape, rate) for site in ("embedding", "layers.0.attention"))
-    deviation = np.sqrt(rate * (1 - rate) / one[0].size)
-    assert np.max(np.abs(one.mean(axis=(1, 2)) - (1 - rate))) < 5 * deviation
+    mask, other = (keep_mask(framework, range(64), site, shape, rate) for site in ("embedding", "layers.0.attention"))
+    deviation = np.sqrt(rate * (1 - rate) / mask[0].size)
+    assert np.max(np.abs(mask.mean(axis=(1, 2)) - (1 - rate))) < 5 * deviation
     pairs = {
-        "sites": (one, other),
-        "rows": (one[1:], one[:-1]),
-        "tokens": (one[:, 1:], one[:, :-1]),
-        "features": (one[..., 1:], one[..., :-1]),
-        "site of the next row": (one[1:], other[:-1]),
+        "sites": (mask, other),
+        "rows": (mask[1:], mask[:-1]),
+        "tokens": (mask[:, 1:], mask[:, :-1]),
+        "features": (mask[..., 1:], mask[..., :-1]),
+        "site of the next row": (mask[1:], other[:-1]),
     }
     for name, (left, right) in pairs.items():
         assert abs(np.corrcoef(left.ravel(), right.ravel())[0, 1]) < 5 / np.sqrt(left.size), name
@@ -80,8 +80,8 @@ def test_masks_know_neither_dtype_nor_slice_nor_order(framework):
         replace(PACKED, recipe=Recipe()),
         step(framework, PACKED, {key: value[order] for key, value in batch.items()}),
     )
-    for found in (step(framework, PACKED, batch, "bfloat16"), step(framework, whole, batch)):
-        assert all(np.array_equal(found[f"masks/{site}"], wanted[f"masks/{site}"]) for site in sites)
+    for observed in (step(framework, PACKED, batch, "bfloat16"), step(framework, whole, batch)):
+        assert all(np.array_equal(observed[f"masks/{site}"], wanted[f"masks/{site}"]) for site in sites)
     assert all(np.array_equal(shuffled[f"masks/{site}"], wanted[f"masks/{site}"][order]) for site in sites)
     assert relative_error(shuffled["loss"], wanted["loss"]) < 1e-14
 

@@ -31,10 +31,10 @@ def test_they_agree_with_finite_differences(framework, name):
     """Along a random direction of all inputs; the experts that tokens chose are held fast."""
     example = EXAMPLES[name]
     batch = replayed(framework, example)
-    found = observe(framework, example, batch)[NAME]
-    assert found.shape == batch["inputs"].shape
-    direction = generator(0, name).normal(size=found.shape)
-    assert abs(_slope(framework, example, batch, direction) - np.sum(found * direction)) < 1e-9
+    slope = observe(framework, example, batch)[NAME]
+    assert slope.shape == batch["inputs"].shape
+    direction = generator(0, name).normal(size=slope.shape)
+    assert abs(_slope(framework, example, batch, direction) - np.sum(slope * direction)) < 1e-9
 
 
 def _slope(framework: str, example: Example, batch: dict, direction: np.ndarray) -> float:

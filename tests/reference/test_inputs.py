@@ -149,7 +149,7 @@ def test_text_is_the_standard_library():
 def _pattern(tokens: list[int]) -> re.Pattern[bytes]:
     """These bytes, and any byte in place of an id at the edge of a shard."""
     edges = {0, 255, *shard_edges(256).tolist()}
-    return re.compile(b"".join(b"." if one in edges else re.escape(bytes([one])) for one in tokens), re.DOTALL)
+    return re.compile(b"".join(b"." if token in edges else re.escape(bytes([token])) for token in tokens), re.DOTALL)
 
 
 @pytest.mark.parametrize("shifted", [False, True])

@@ -23,7 +23,7 @@ def test_optax_agrees(framework, decays):
     optax = pytest.importorskip("optax")
     recipe = replace(RECIPE, decays=decays)
     parameters, gradients = drawn(SHAPES, 4)
-    found, state = ours(framework, parameters, gradients, recipe)
+    updated, state = ours(framework, parameters, gradients, recipe)
     mask = {name: decays == "all" or name.endswith(".weight") for name in SHAPES}
     first, second = recipe.betas
     optimizer = optax.lamb(0.25, first, second, eps=recipe.epsilon, weight_decay=0.125, mask=mask)
@@ -34,16 +34,16 @@ def test_optax_agrees(framework, decays):
         p = optax.apply_updates(p, updates)
     assert list(state) == ["first_moment", "second_moment"]
     for name in SHAPES:
-        assert relative_error(found[name], to_numpy(p[name])) < 1e-13, name
+        assert relative_error(updated[name], to_numpy(p[name])) < 1e-13, name
 
 
 @EVERY_FRAMEWORK
 def test_the_first_step_is_as_long_as_the_parameter(framework):
     """|p - p'| = rate |p| for every tensor, whatever its gradient; so no part of one will do."""
     parameters, gradients = drawn(SHAPES, 1)
-    found, _ = ours(framework, parameters, gradients, RECIPE)
+    updated, _ = ours(framework, parameters, gradients, RECIPE)
     for name, p in parameters.items():
-        assert np.linalg.norm(found[name] - p) == pytest.approx(0.25 * np.linalg.norm(p), rel=1e-13), name
+        assert np.linalg.norm(updated[name] - p) == pytest.approx(0.25 * np.linalg.norm(p), rel=1e-13), name
 
 
 @EVERY_FRAMEWORK

@@ -34,40 +34,40 @@ FULL = EXAMPLES["moe, everything"]
 @pytest.mark.parametrize("name", ALONE)
 def test_a_mixture_by_hand(framework, name):
     """Outputs, choices, loads, the terms of the loss slice by slice and the loss."""
-    example, found = EXAMPLES[name], run(framework, EXAMPLES[name])[0]
+    example, observed = EXAMPLES[name], run(framework, EXAMPLES[name])[0]
     p, batch, recipe = example.parameters(), example.batches()[0], example.recipe
     pieces = slices(batch, recipe.accumulation, recipe.shares)
     by_hand = [mixture(example.model, p, piece) for piece in pieces]
     for tensor in ("activations/moe.router", "scores/moe", "choices/moe", "routing/moe", "outputs/y"):
-        assert relative_error(found[tensor], np.concatenate([part[tensor] for part in by_hand])) < 1e-13, tensor
-    assert np.array_equal(found["metrics/load/moe"], sum(part["load"] for part in by_hand))
+        assert relative_error(observed[tensor], np.concatenate([part[tensor] for part in by_hand])) < 1e-13, tensor
+    assert np.array_equal(observed["metrics/load/moe"], sum(part["load"] for part in by_hand))
     weights = [piece["mask"].sum() * example.model.hidden for piece in pieces]
-    loss = np.sum(batch["mask"][..., None] * (found["outputs/y"] - batch["targets"]) ** 2 / 2) / sum(weights)
+    loss = np.sum(batch["mask"][..., None] * (observed["outputs/y"] - batch["targets"]) ** 2 / 2) / sum(weights)
     for term, coefficient in (
         ("balance_loss", example.model.balance_loss),
         ("router_z_loss", example.model.router_z_loss),
     ):
         mean = sum(w * part[term] for w, part in zip(weights, by_hand, strict=True)) / sum(weights)
-        assert relative_error(found[f"metrics/{term}"], np.array(coefficient * mean)) < 1e-13, term
+        assert relative_error(observed[f"metrics/{term}"], np.array(coefficient * mean)) < 1e-13, term
         loss = loss + coefficient * mean
-    assert relative_error(found["loss"], loss) < 1e-13
+    assert relative_error(observed["loss"], loss) < 1e-13
 
 
 @EVERY_FRAMEWORK
 def test_losses_are_means_over_the_layers_that_have_them(framework):
     """Two mixtures in four layers, slices of 3, 2 and 1 rows, weighted tokens: from the logits and choices observed."""
     example = replace(changed(EXAMPLES["model, moe every other"], router_z_loss=0.125), recipe=SGD_SHARES)
-    batch, found, model = example.batches()[0], observe(framework, example, example.batches()[0]), example.model
+    batch, observed, model = example.batches()[0], observe(framework, example, example.batches()[0]), example.model
     terms, start = {"balance_loss": 0.0, "router_z_loss": 0.0}, 0
     for piece in slices(batch, 3, (3, 2, 1)):
         rows = slice(start, start := start + len(piece["mask"]))
         for block in ("layers.1.moe", "layers.3.moe"):
-            counts = (found[f"choices/{block}"][rows][..., None] == np.arange(5)).sum(axis=2)
-            logits = found[f"activations/{block}.router"][rows]
+            counts = (observed[f"choices/{block}"][rows][..., None] == np.arange(5)).sum(axis=2)
+            logits = observed[f"activations/{block}.router"][rows]
             for term, value in losses(model, logits, counts, piece["attention_mask"] > 0).items():
                 terms[term] += getattr(model, term) * value / 2 * piece["mask"].sum() / batch["mask"].sum()
     for term, value in terms.items():
-        assert relative_error(found[f"metrics/{term}"], np.array(value)) < 1e-13, term
+        assert relative_error(observed[f"metrics/{term}"], np.array(value)) < 1e-13, term
 
 
 @pytest.mark.parametrize("name", ["moe", "moe, everything", "model, moe"])
@@ -151,9 +151,9 @@ def test_an_even_load_moves_no_bias(framework):
     batch = example.batches()[0] | {"attention_mask": np.tile([1.0, 1, 1, 1, 1, 0, 0], (6, 1))}
     choices = (np.arange(7)[:, None] + np.arange(3)) % 5
     batch["routing.moe"] = np.tile(choices, (6, 1, 1)).astype(np.int32)
-    found = observe(framework, example, batch)
-    assert np.array_equal(found["metrics/load/moe"], np.full(5, 18))
-    assert np.array_equal(found["parameters/moe.router.bias"], example.parameters()["moe.router.bias"])
+    observed = observe(framework, example, batch)
+    assert np.array_equal(observed["metrics/load/moe"], np.full(5, 18))
+    assert np.array_equal(observed["parameters/moe.router.bias"], example.parameters()["moe.router.bias"])
 
 
 @EVERY_FRAMEWORK
@@ -177,10 +177,10 @@ def test_padding_asks_nobody(framework):
 @pytest.mark.parametrize("name", ["moe, everything", "model, moe"])
 def test_without_valid_elements_experts_learn_nothing(framework, name):
     batch = EXAMPLES[name].batches()[0]
-    found = observe(framework, EXAMPLES[name], batch | {"mask": np.zeros_like(batch["mask"])})
-    assert found["loss"] == 0
-    assert found[f"metrics/load/{mixtures(EXAMPLES[name].model)[0]}"].sum() > 0
-    assert all(np.all(value == 0) for tensor, value in found.items() if tensor.startswith("gradients/"))
+    observed = observe(framework, EXAMPLES[name], batch | {"mask": np.zeros_like(batch["mask"])})
+    assert observed["loss"] == 0
+    assert observed[f"metrics/load/{mixtures(EXAMPLES[name].model)[0]}"].sum() > 0
+    assert all(np.all(value == 0) for tensor, value in observed.items() if tensor.startswith("gradients/"))
 
 
 @pytest.mark.parametrize("name", MIXED)
@@ -219,14 +219,14 @@ def test_gradients_where_choices_are_free(framework, name):
 
 
 def test_observations_come_in_data_flow_order():
-    found = list(run("jax", EXAMPLES["model, moe every other"])[0])
+    names = list(run("jax", EXAMPLES["model, moe every other"])[0])
     routed = [f"{kind}/layers.1.moe" for kind in ("scores", "choices", "routing")]
     mixed = ["activations/layers.1.moe.router", *routed, "activations/layers.1.moe"]
-    start = found.index("activations/layers.1.attention") + 1
-    assert found[start : start + 6] == [*mixed, "activations/layers.1"]
-    start = found.index("metrics/tokens") + 1
+    start = names.index("activations/layers.1.attention") + 1
+    assert names[start : start + 6] == [*mixed, "activations/layers.1"]
+    start = names.index("metrics/tokens") + 1
     terms = [f"metrics/{term}" for term in ("cross_entropy", "z_loss", "balance_loss", "router_z_loss")]
-    assert found[start : start + 7] == ["metrics/load/layers.1.moe", "metrics/load/layers.3.moe", *terms, "loss"]
+    assert names[start : start + 7] == ["metrics/load/layers.1.moe", "metrics/load/layers.3.moe", *terms, "loss"]
     assert list(run("jax", FULL)[0])[:5] == [
         "activations/moe.router", "scores/moe", "choices/moe", "routing/moe", "outputs/y"
     ]  # fmt: skip

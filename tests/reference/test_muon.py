@@ -37,10 +37,10 @@ def by_singular_values(u: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_newton_schulz_acts_on_singular_values(framework, shape, scale):
     u = scale * normal("u", *shape)
-    found = to_numpy(import_module(f"reference.{framework}.muon").newton_schulz(tensor(framework, u)))
-    assert relative_error(found, by_singular_values(u)) < 1e-12
+    orthogonal = to_numpy(import_module(f"reference.{framework}.muon").newton_schulz(tensor(framework, u)))
+    assert relative_error(orthogonal, by_singular_values(u)) < 1e-12
     left, _, right = np.linalg.svd(u, full_matrices=False)
-    core = left.T @ found @ right.T
+    core = left.T @ orthogonal @ right.T
     assert np.all((np.diag(core) > 0.6) & (np.diag(core) < 1.25))
     assert np.max(np.abs(core - np.diag(np.diag(core)))) < 1e-12
 
@@ -49,8 +49,8 @@ def ours(framework: str, parameters: dict, gradients: list[dict], recipe: Recipe
     optimizers = import_module(f"reference.{framework}.optimizers")
     p = {name: tensor(framework, value) for name, value in parameters.items()}
     state = optimizers.slots(p, recipe)
-    for number, found in enumerate(gradients, start=1):
-        g = {name: tensor(framework, value) for name, value in found.items()}
+    for number, gradient_set in enumerate(gradients, start=1):
+        g = {name: tensor(framework, value) for name, value in gradient_set.items()}
         p, state = optimizers.update(p, g, state, tensor(framework, number), recipe)
     return {name: to_numpy(value) for name, value in p.items()}, state
 
@@ -65,7 +65,7 @@ def drawn(shapes: dict, steps: int) -> tuple[dict, list[dict]]:
 @EVERY_FRAMEWORK
 def test_four_updates_by_hand(framework):
     parameters, gradients = drawn(SHAPES, 4)
-    found, state = ours(framework, parameters, gradients)
+    updated, state = ours(framework, parameters, gradients)
     assert list(state) == ["momentum"]
     for name, p in parameters.items():
         v = np.zeros_like(p)
@@ -73,7 +73,7 @@ def test_four_updates_by_hand(framework):
             v = 0.75 * v + g[name]
             o = by_singular_values(g[name] + 0.75 * v)
             p = p - 0.25 * (np.sqrt(max(1, p.shape[1] / p.shape[0])) * o + 0.125 * p)
-        assert relative_error(found[name], p) < 1e-12, name
+        assert relative_error(updated[name], p) < 1e-12, name
         assert relative_error(to_numpy(state["momentum"][name]), v) < 1e-15, name
 
 
@@ -81,7 +81,7 @@ def test_four_updates_by_hand(framework):
 def test_torch_optim_agrees_as_far_as_bfloat16_goes(framework):
     """It keeps an average instead of a sum, which orthogonalisation forgets, and works on [out, in] in bfloat16."""
     parameters, gradients = drawn(SHAPES, 4)
-    found, _ = ours(framework, parameters, gradients)
+    updated, _ = ours(framework, parameters, gradients)
     p = {name: torch.tensor(value.T.copy(), requires_grad=True) for name, value in parameters.items()}
     optimizer = torch.optim.Muon(p.values(), lr=0.25, weight_decay=0.125, momentum=0.75, nesterov=True)
     for step in gradients:
@@ -89,7 +89,7 @@ def test_torch_optim_agrees_as_far_as_bfloat16_goes(framework):
             p[name].grad = torch.tensor(value.T.copy())
         optimizer.step()
     for name, value in parameters.items():
-        assert relative_error(found[name] - value, to_numpy(p[name].detach()).T - value) < 0.03, name
+        assert relative_error(updated[name] - value, to_numpy(p[name].detach()).T - value) < 0.03, name
 
 
 @EVERY_FRAMEWORK
@@ -97,27 +97,27 @@ def test_optax_agrees_on_the_first_update(framework):
     """Later on its momentum is corrected for its bias, which ours is not."""
     optax = pytest.importorskip("optax")
     parameters, gradients = drawn(SHAPES, 1)
-    found, _ = ours(framework, parameters, gradients)
+    updated, _ = ours(framework, parameters, gradients)
     optimizer = optax.contrib.muon(0.25, beta=0.75, weight_decay=0.125)
     p = {name: jnp.asarray(value) for name, value in parameters.items()}
     updates, _ = optimizer.update(
         {name: jnp.asarray(value) for name, value in gradients[0].items()}, optimizer.init(p), p
     )
     for name, value in parameters.items():
-        assert relative_error(found[name] - value, to_numpy(updates[name])) < 1e-6, name
+        assert relative_error(updated[name] - value, to_numpy(updates[name])) < 1e-6, name
 
 
 @EVERY_FRAMEWORK
 def test_all_others_follow_sgd(framework):
     shapes = {"embedding.weight": (9, 5), "head.weight": (5, 9), "up.bias": (6,), "norm.scale": (5,)}
     parameters, gradients = drawn(shapes, 3)
-    found, _ = ours(framework, parameters, gradients)
+    updated, _ = ours(framework, parameters, gradients)
     for name, p in parameters.items():
         v = np.zeros_like(p)
         for g in gradients:
             v = 0.75 * v + g[name] + 0.125 * p
             p = p - 0.25 * v
-        assert relative_error(found[name], p) < 1e-14, name
+        assert relative_error(updated[name], p) < 1e-14, name
 
 
 @EVERY_FRAMEWORK
@@ -125,7 +125,7 @@ def test_stacked_experts_are_orthogonal_one_by_one(framework):
     """A stack of matrices moves as its matrices do by themselves; stacked biases follow SGD, two dims or not."""
     shapes = {"experts.up.weight": (3, 6, 10), "experts.up.bias": (3, 10)}
     parameters, gradients = drawn(shapes, 3)
-    found, state = ours(framework, parameters, gradients)
+    updated, state = ours(framework, parameters, gradients)
     for e in range(3):
         p, *alone = (
             {name.removeprefix("experts."): value[e] for name, value in arrays.items()}
@@ -133,7 +133,7 @@ def test_stacked_experts_are_orthogonal_one_by_one(framework):
         )
         wanted, slots = ours(framework, p, alone)
         for name, value in wanted.items():
-            assert relative_error(found[f"experts.{name}"][e], value) < 1e-13, name
+            assert relative_error(updated[f"experts.{name}"][e], value) < 1e-13, name
             slot = to_numpy(state["momentum"][f"experts.{name}"])[e]
             assert relative_error(slot, to_numpy(slots["momentum"][name])) < 1e-15, name
 
@@ -143,7 +143,7 @@ def test_a_router_bias_stays(framework):
     """No optimizer moves it and no decay shrinks it, whatever its gradient."""
     parameters, gradients = drawn({"moe.router.bias": (5,), "up.bias": (5,)}, 2)
     for optimizer in ("sgd", "adamw", "muon"):
-        found, state = ours(framework, parameters, gradients, replace(RECIPE, optimizer=optimizer))
-        assert np.array_equal(found["moe.router.bias"], parameters["moe.router.bias"])
-        assert not np.array_equal(found["up.bias"], parameters["up.bias"])
+        updated, state = ours(framework, parameters, gradients, replace(RECIPE, optimizer=optimizer))
+        assert np.array_equal(updated["moe.router.bias"], parameters["moe.router.bias"])
+        assert not np.array_equal(updated["up.bias"], parameters["up.bias"])
         assert all(np.all(to_numpy(values["moe.router.bias"]) == 0) for values in state.values())

@@ -33,11 +33,11 @@ DIGESTS = {
 @pytest.mark.parametrize(("kind", "dyadic"), DIGESTS)
 def test_old_batches_stay(kind, dyadic):
     model = PLAIN if kind == "language_model" else Architecture(kind=kind, hidden=5, outputs=3 * (kind == "linear"))
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for batch in random_batches(model, 6, 7, 3, 2, dyadic):
         for key in sorted(batch):
-            found.update(f"{key} {batch[key].dtype} {batch[key].shape} ".encode() + batch[key].tobytes())
-    assert found.hexdigest()[:16] == DIGESTS[kind, dyadic]
+            digest.update(f"{key} {batch[key].dtype} {batch[key].shape} ".encode() + batch[key].tobytes())
+    assert digest.hexdigest()[:16] == DIGESTS[kind, dyadic]
 
 
 def test_new_keys_leave_the_others_alone():

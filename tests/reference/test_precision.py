@@ -25,12 +25,12 @@ def narrow(values: np.ndarray) -> np.ndarray:
 
 
 def steps(framework: str, example: Example, dtype: str = "float32", number: int = 3) -> list[dict]:
-    training, found = trainer(framework, example, dtype), []
+    training, seen = trainer(framework, example, dtype), []
     state = training.place(example.parameters())
     for batch in example.batches()[:number]:
         state, observed = training.step(state, batch)
-        found.append(dict(observed) | training.collect(state))
-    return found
+        seen.append(dict(observed) | training.collect(state))
+    return seen
 
 
 def with_precision(precision: Precision, recipe: Recipe = SGD, **changes) -> Example:
@@ -39,29 +39,29 @@ def with_precision(precision: Precision, recipe: Recipe = SGD, **changes) -> Exa
 
 def dtypes(step: dict) -> dict[str, set[str]]:
     """Kind of tensor -> dtypes."""
-    found: dict[str, set[str]] = {}
+    dtypes_seen: dict[str, set[str]] = {}
     for tensor, value in step.items():
         kind = tensor.rpartition("/layer.")[0] or tensor
-        found.setdefault(kind, set()).add(str(value.dtype).removeprefix("torch."))
-    return found
+        dtypes_seen.setdefault(kind, set()).add(str(value.dtype).removeprefix("torch."))
+    return dtypes_seen
 
 
 @EVERY_FRAMEWORK
 def test_each_dtype_is_where_the_policy_says(framework):
-    found = dtypes(steps(framework, with_precision(replace(NARROW, master="float32"), ADAMW_2), number=1)[0])
+    held = dtypes(steps(framework, with_precision(replace(NARROW, master="float32"), ADAMW_2), number=1)[0])
     for kind in ("parameters", "gradients", "activations", "outputs/y"):
-        assert found[kind] == {"bfloat16"}, kind
+        assert held[kind] == {"bfloat16"}, kind
     slots = ("first_moment", "second_moment", "master")
     for kind in (*(f"optimizer/{slot}" for slot in slots), "loss", "metrics/grad_norm", "metrics/tokens"):
-        assert found[kind] == {"float32"}, kind
+        assert held[kind] == {"float32"}, kind
 
 
 @EVERY_FRAMEWORK
 def test_float64_knows_nothing_of_it(framework):
     """The oracle has a master copy to compare with, and it is the parameters."""
-    found = steps(framework, with_precision(replace(NARROW, master="float32")), "float64")
+    observations = steps(framework, with_precision(replace(NARROW, master="float32")), "float64")
     wanted = steps(framework, LAYER, "float64")
-    for left, right in zip(found, wanted, strict=True):
+    for left, right in zip(observations, wanted, strict=True):
         assert all(np.array_equal(to_numpy(left[tensor]), to_numpy(value)) for tensor, value in right.items())
         for name in LAYER.shapes:
             assert np.array_equal(to_numpy(left[f"optimizer/master/{name}"]), to_numpy(left[f"parameters/{name}"]))
@@ -78,7 +78,7 @@ def test_parameters_are_rounded_and_a_master_copy_remembers(framework):
         large = np.abs(value) > 0.125
         assert np.array_equal(last[large], narrow(value)[large])
         masters = [to_numpy(step[f"optimizer/master/{name}"]) for step in mindful]
-        moved = [np.mean(one != other) for one, other in zip([value, *masters], masters, strict=False)]
+        moved = [np.mean(before != after) for before, after in zip([value, *masters], masters, strict=False)]
         assert max(moved) > 0.5 or np.max(np.abs(to_numpy(mindful[0][f"gradients/{name}"]))) < 1e-6, name
         for step, master in zip(mindful, masters, strict=True):
             assert np.array_equal(to_numpy(step[f"parameters/{name}"]), narrow(master))
@@ -112,8 +112,8 @@ def cancelling(framework: str, precision: Precision, rows: slice = slice(None), 
 def test_a_reduction_is_rounded_part_by_part(framework):
     """Three rows a part, added up in bfloat16 one after the other."""
     exact = cancelling(framework, Precision())
-    found = cancelling(framework, Precision(reduction="bfloat16"))
-    for name, value in found.items():
+    observed = cancelling(framework, Precision(reduction="bfloat16"))
+    for name, value in observed.items():
         total = np.zeros_like(value, dtype=bfloat16)
         for part in range(8):
             piece = cancelling(framework, Precision(), slice(3 * part, 3 * part + 3))[name]

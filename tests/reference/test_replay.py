@@ -37,12 +37,12 @@ def test_replay_of_the_own_choices(framework, name):
 def test_places_are_given_to_replayed_choices(framework):
     """With no capacity nobody is dropped; with another one others are than before, and loads are those of choices."""
     example = changed(PLAIN_MOE, capacity_factor=0.8)
-    batch, found = replayed(framework, example), run(framework, example)[0]
+    batch, observed = replayed(framework, example), run(framework, example)[0]
     none, narrow = (observe(framework, changed(example, capacity_factor=factor), batch) for factor in (0.0, 0.4))
-    assert np.array_equal(none["routing/moe"], found["choices/moe"])
-    dropped = [int((one["routing/moe"] < 0).sum()) for one in (none, found, narrow)]
+    assert np.array_equal(none["routing/moe"], observed["choices/moe"])
+    dropped = [int((choices["routing/moe"] < 0).sum()) for choices in (none, observed, narrow)]
     assert dropped[0] < dropped[1] < dropped[2]
-    same(narrow, found, *(name for name in found if not name.startswith(UNMOVED)))
+    same(narrow, observed, *(name for name in observed if not name.startswith(UNMOVED)))
 
 
 @EVERY_FRAMEWORK
@@ -52,17 +52,17 @@ def test_replay_of_other_choices(framework):
     batch = example.batches()[0]
     said = generator(0, "choices").permuted(np.tile(np.arange(5), (6, 7, 1)), axis=2)[..., :2].astype(np.int32)
     said[::2, :, 1] = -1
-    found = observe(framework, example, batch | {"routing.moe": said})
+    observed = observe(framework, example, batch | {"routing.moe": said})
     wanted = np.where(batch["attention_mask"][..., None] > 0, said, -1)
-    assert np.array_equal(found["choices/moe"], wanted)
-    assert np.array_equal(found["routing/moe"], wanted)
-    assert np.array_equal(found["scores/moe"], run(framework, example)[0]["scores/moe"])
-    assert np.array_equal(found["metrics/load/moe"], [(wanted == e).sum() for e in range(5)])
+    assert np.array_equal(observed["choices/moe"], wanted)
+    assert np.array_equal(observed["routing/moe"], wanted)
+    assert np.array_equal(observed["scores/moe"], run(framework, example)[0]["scores/moe"])
+    assert np.array_equal(observed["metrics/load/moe"], [(wanted == e).sum() for e in range(5)])
     row, token = next((r, t) for r, t in np.argwhere(wanted[..., 0] >= 0) if r % 2 == 0)
     alone = one_expert(
         example.parameters(), wanted[row, token, 0], batch["inputs"][row, token]
     )  # its gate is score / score
-    assert relative_error(found["outputs/y"][row, token], alone) < 1e-14
+    assert relative_error(observed["outputs/y"][row, token], alone) < 1e-14
 
 
 @EVERY_FRAMEWORK

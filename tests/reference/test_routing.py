@@ -64,10 +64,10 @@ THREE_PLACES = [[0, 1], [0, 2], [1, 0], [-1, -1], [1, -1]]
 )
 def test_first_choices_then_second_ones_by_position(framework, number, wanted):
     """Every row has places of its own: the second row, in reverse, is served as if it were alone."""
-    found = routing(framework, "admitted", np.stack([CHOICES, CHOICES[::-1]]), number, 3)
-    assert found[0].tolist() == wanted
-    assert np.array_equal(found[1], routing(framework, "admitted", CHOICES[None, ::-1].copy(), number, 3)[0])
-    assert number > 1 or found[1].tolist() != wanted[::-1]
+    places = routing(framework, "admitted", np.stack([CHOICES, CHOICES[::-1]]), number, 3)
+    assert places[0].tolist() == wanted
+    assert np.array_equal(places[1], routing(framework, "admitted", CHOICES[None, ::-1].copy(), number, 3)[0])
+    assert number > 1 or places[1].tolist() != wanted[::-1]
 
 
 def test_places():

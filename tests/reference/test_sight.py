@@ -63,8 +63,8 @@ def test_a_target_is_the_next_token(framework, name):
     batch = example.batches()[0]
     assert "targets" not in batch
     targets = np.concatenate([batch["tokens"][:, 1:], 7 + 0 * batch["tokens"][:, :1]], axis=1)
-    found, wanted = observe(framework, example, batch), observe(framework, explicit, batch | {"targets": targets})
-    assert all(np.array_equal(found[tensor], value) for tensor, value in wanted.items())
+    observed, wanted = observe(framework, example, batch), observe(framework, explicit, batch | {"targets": targets})
+    assert all(np.array_equal(observed[tensor], value) for tensor, value in wanted.items())
 
 
 @EVERY_FRAMEWORK

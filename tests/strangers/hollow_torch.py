@@ -25,8 +25,8 @@ def data_parallel(parameters, batch, mesh):
 
 
 def first_rank_alone(parameters, batch, mesh):
-    found = data_parallel(parameters, batch, mesh)
-    return found if dist.get_rank() == 0 else {"loss": found["loss"]}
+    returned = data_parallel(parameters, batch, mesh)
+    return returned if dist.get_rank() == 0 else {"loss": returned["loss"]}
 
 
 def reference_of_one(parameters, batch):

@@ -42,8 +42,8 @@ def test_a_right_program_passes_and_an_error_is_caught(workers: Workers, framewo
     program = draw(seed, framework)
     right, *planted = judge(program, workers)
     assert right.passed, right.said
-    assert [one.passed for one in planted] == [False] * (program.dtype == "float64")
-    assert all("is off by" in one.said for one in planted)
+    assert [plant.passed for plant in planted] == [False] * (program.dtype == "float64")
+    assert all("is off by" in plant.said for plant in planted)
 
 
 def test_the_chosen_seeds_are_of_every_kind_and_dtype() -> None:
@@ -54,16 +54,16 @@ def test_the_chosen_seeds_are_of_every_kind_and_dtype() -> None:
 def test_a_right_mean_in_float64_passes_for_every_seed() -> None:
     pytest.importorskip("jax")
     done = subprocess.run([sys.executable, str(MEANS)], capture_output=True, text=True, timeout=280, check=False)
-    verdicts = [one.split("\n")[0].split()[-1] for one in done.stdout.split("\x1e")[1:]]
+    verdicts = [text.split("\n")[0].split()[-1] for text in done.stdout.split("\x1e")[1:]]
     assert verdicts == ["pass"] * 24, done.stdout + done.stderr
 
 
 def test_both_frameworks_write_the_same_programs() -> None:
     jax, torch = drawn(100, "jax"), drawn(101, "torch")
-    assert [replace(one, framework="torch") for one in jax] == torch
+    assert [replace(program, framework="torch") for program in jax] == torch
     assert len(drawn(101, "jax")) == 51
-    assert {(one.kind, one.mesh) for one in drawn(2000, "jax")} == {
-        (kind, mesh) for kind in {one.kind for one in jax} for mesh in {one.mesh for one in jax}
+    assert {(program.kind, program.mesh) for program in drawn(2000, "jax")} == {
+        (kind, mesh) for kind in {program.kind for program in jax} for mesh in {program.mesh for program in jax}
     }
 
 
@@ -81,19 +81,19 @@ def _found(passed: bool, ratio: float, planted: bool = False, **changes: object)
 
 
 def test_false_alarms_and_missed_errors_are_counted_and_named(tmp_path: Path) -> None:
-    found = [
+    judged_programs = [
         _found(True, 0.25),
         _found(False, 1.5, terms=4),
         _found(False, 90.0, True),
         _found(True, 0.5, True, terms=6),
     ]
-    [count] = counts(found)
+    [count] = counts(judged_programs)
     assert (count.programs, count.false_alarms, count.planted, count.caught) == (2, 1, 2, 1)
     assert (count.largest, count.smallest) == (1.5, 0.5)
-    assert wrong(found) == [found[1], found[3]]
-    write(found, tmp_path)
+    assert wrong(judged_programs) == [judged_programs[1], judged_programs[3]]
+    write(judged_programs, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"programs.json", "programs.md", "programs.svg"}
-    text = page(found)
+    text = page(judged_programs)
     assert "2 right programs through the checks of `conformance.check`: 1 false alarms." in text
     assert "1 of 2 (50.0 %) caught" in text
     assert text.count("it said so") == 2

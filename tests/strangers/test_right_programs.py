@@ -34,9 +34,9 @@ EXPECTED = [  # framework, kind, verdict, what it says
     ("jax", "complex loss", "error", "it is complex"),
     ("jax", "complex reference", "error", "is complex: return its real"),
     *(
-        (framework, *one)
+        (framework, *case)
         for framework in ("jax", "torch")
-        for one in (
+        for case in (
             ("single reference", "pass", "logic not held below float32 rounding"),
             ("single reference", "pass", "The reference computes in float32: tanh at "),
             ("single both", "pass", "So does the candidate: tanh at "),
@@ -58,15 +58,17 @@ EXPECTED = [  # framework, kind, verdict, what it says
 @cache
 def judged(framework: str) -> dict[str, dict]:
     """All kinds of a framework in one process, whose workers they share."""
-    kinds = list(dict.fromkeys(kind for one, kind, _, _ in EXPECTED if one == framework))
+    kinds = list(dict.fromkeys(kind for expected, kind, _, _ in EXPECTED if expected == framework))
     command = [sys.executable, str(KINDS / f"right_{framework}.py"), *kinds]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     lines = done.stdout.split("\n")  # `splitlines` would break at the mark too
-    return {one["kind"]: one for one in (json.loads(line.split("\x1e")[1]) for line in lines if "\x1e" in line)}
+    return {
+        answer["kind"]: answer for answer in (json.loads(line.split("\x1e")[1]) for line in lines if "\x1e" in line)
+    }
 
 
 @pytest.mark.parametrize(("framework", "kind", "verdict", "says"), EXPECTED)
 def test_a_kind_of_program_is_judged_as_it_deserves(framework: str, kind: str, verdict: str, says: str) -> None:
-    found = judged(framework).get(kind, {"verdict": "not judged", "text": "the process ended before"})
-    assert found["verdict"] == verdict, found["text"]
-    assert says in found["text"]
+    answer = judged(framework).get(kind, {"verdict": "not judged", "text": "the process ended before"})
+    assert answer["verdict"] == verdict, answer["text"]
+    assert says in answer["text"]

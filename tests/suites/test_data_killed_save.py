@@ -28,7 +28,7 @@ from suites.data.contracts import CONTRACTS
 KILLS = 10
 LONGEST_SECONDS = 0.5  # that a writer lives after the awaited folder has appeared: a few saves
 STARTING_SECONDS = 60.0
-CONTRACT = next(one for one in CONTRACTS if one.name == "data/language_model")
+CONTRACT = next(contract for contract in CONTRACTS if contract.name == "data/language_model")
 
 
 def jax_training() -> tuple[Any, Callable[[], Any]]:

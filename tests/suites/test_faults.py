@@ -45,7 +45,7 @@ def test_mixins_stand_in_front_of_conforming_classes(suite: Suite, fault: Fault)
         conforming, planted = _load(suite.implementation(implementation).classes[fault.contract]), _load(mixin)
         faulty = type("Faulty", (planted, conforming), {})
         changed = {
-            name for one in planted.__mro__[:-1] for name, value in vars(one).items() if hasattr(value, "__get__")
+            name for base in planted.__mro__[:-1] for name, value in vars(base).items() if hasattr(value, "__get__")
         }
         assert any(hasattr(conforming, name) for name in changed), "the mixin overrides nothing"
         assert not getattr(faulty, "__abstractmethods__", ())

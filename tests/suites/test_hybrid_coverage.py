@@ -17,14 +17,16 @@ def _case(mesh: str, expect: str = "pass") -> Case:
 
 
 def test_every_pair_is_crossed_with_unequal_sizes() -> None:
-    found = list(crossings(case for suite in suites().values() for case in suite.cases("full")))
-    assert {(one.pair, one.framework) for one in found} == {
+    crossed = list(crossings(case for suite in suites().values() for case in suite.cases("full")))
+    assert {(crossing.pair, crossing.framework) for crossing in crossed} == {
         (pair, framework) for pair in combinations(AXES, 2) for framework in FRAMEWORKS
     }
-    assert [one for one in found if not one.unequal] == []
+    assert [crossing for crossing in crossed if not crossing.unequal] == []
 
 
 def test_equal_sizes_and_refusals_do_not_count() -> None:
     cases = [_case("data=2,fsdp=3"), _case("data=2,fsdp=2"), _case("data=2,fsdp=4", "unsupported"), _case("data=4")]
-    [one] = [one for one in crossings(cases) if one.pair == ("data", "fsdp") and one.framework == "jax"]
-    assert (one.cases, one.unequal) == (2, 1)
+    [crossing] = [
+        crossing for crossing in crossings(cases) if crossing.pair == ("data", "fsdp") and crossing.framework == "jax"
+    ]
+    assert (crossing.cases, crossing.unequal) == (2, 1)

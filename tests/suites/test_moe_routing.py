@@ -14,7 +14,7 @@ from reference.architecture import mixtures
 from suites.moe.contracts import CONTRACTS
 
 FRAMEWORKS = ("jax", "torch")
-ROUTED = [one for one in CONTRACTS if any(key.startswith("routing.") for key in one.batches(0, 1)[0])]
+ROUTED = [contract for contract in CONTRACTS if any(key.startswith("routing.") for key in contract.batches(0, 1)[0])]
 MARGIN = 1e-7  # between the score of the last choice and of the first that is none: far above rounding in float64
 
 
@@ -56,11 +56,11 @@ def test_first_choices_come_before_second_ones(framework: str, data: st.DataObje
 def test_gates_are_scores_of_the_choices(framework: str) -> None:
     scores, choices = np.array([[[0.5, 0.25, 0.125]]]), np.array([[[1, -1]]])
     for normalized, gate in ((False, 0.25), (True, 1.0)):
-        found = _module(framework).gated(_array(framework, scores), _array(framework, choices), normalized)
-        assert np.asarray(found)[0, 0].tolist() == [gate, 0.0]
+        gates = _module(framework).gated(_array(framework, scores), _array(framework, choices), normalized)
+        assert np.asarray(gates)[0, 0].tolist() == [gate, 0.0]
 
 
-@pytest.mark.parametrize("contract", ROUTED, ids=lambda one: one.name)
+@pytest.mark.parametrize("contract", ROUTED, ids=lambda contract: contract.name)
 def test_prescribed_routing_has_busy_and_idle_experts(contract) -> None:
     for batch in contract.batches(0, contract.recipe.steps):
         for name in mixtures(contract.model):
@@ -75,8 +75,12 @@ def test_prescribed_routing_has_busy_and_idle_experts(contract) -> None:
 
 @pytest.mark.parametrize(
     "contract",
-    [one for one in CONTRACTS if one.model.kind == "moe" and one not in ROUTED and one.name != "moe/wide"],
-    ids=lambda one: one.name,
+    [
+        contract
+        for contract in CONTRACTS
+        if contract.model.kind == "moe" and contract not in ROUTED and contract.name != "moe/wide"
+    ],
+    ids=lambda contract: contract.name,
 )
 def test_no_choice_hangs_on_rounding(contract) -> None:
     """Where the routing is not prescribed, no two experts may score so alike that rounding would choose."""
@@ -94,7 +98,7 @@ def test_no_choice_hangs_on_rounding(contract) -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("mesh", ["data=2,expert=4", "data=4,expert=2@shuffled"])
 def test_every_device_has_its_part_of_every_slice(framework: str, mesh: str) -> None:
-    contract = next(one for one in CONTRACTS if one.name == "moe/accumulation_uneven")
+    contract = next(contract for contract in CONTRACTS if contract.name == "moe/accumulation_uneven")
     module = {"jax": "jax_manual.capacity", "torch": "torch_manual.exchange"}[framework]
     model = import_module(f"suites.moe.{module}").Mixture(contract, Mesh.parse(mesh), "float64")
     shares = np.cumsum(contract.recipe.shares) / sum(contract.recipe.shares)

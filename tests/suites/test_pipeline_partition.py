@@ -38,10 +38,10 @@ def test_greedy_is_not_always_the_best():
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
 def test_stage_units_hold_every_parameter(contract):
-    found = stage_units(contract.model, 7)
-    names = [name for unit in found for name in unit.parameters]
+    units = stage_units(contract.model, 7)
+    names = [name for unit in units for name in unit.parameters]
     assert set(names) == set(contract.shapes)
     twice = {name for name in names if names.count(name) > 1}
     assert twice == ({"embedding.weight"} if contract.model.tied and contract.model.vocabulary else set())
-    assert all(unit.cost > 0 for unit in found)
-    assert all(one.name != other.name for one, other in pairwise(found))
+    assert all(unit.cost > 0 for unit in units)
+    assert all(unit.name != other.name for unit, other in pairwise(units))

@@ -80,13 +80,13 @@ def test_slots_are_reused(name: str):
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_mutants_break_a_law_or_say_why_not(name: str, operator: str):
     table = timed(SCHEDULES[name](3, 3 if name == "interleaved" else 4))
-    found = [one for one in alterations(table, "pipeline") if one.operator == operator]
-    assert found
-    for one in found:
-        changed = mutant(table, operator, one.site)
+    alike = [alteration for alteration in alterations(table, "pipeline") if alteration.operator == operator]
+    assert alike
+    for alteration in alike:
+        changed = mutant(table, operator, alteration.site)
         assert changed != table
-        assert (violations(changed) == []) == (one.neutral is not None)
-        assert one.neutral is None or operator == "swap_events"
+        assert (violations(changed) == []) == (alteration.neutral is not None)
+        assert alteration.neutral is None or operator == "swap_events"
 
 
 def test_a_mutant_that_is_not_there_is_refused():

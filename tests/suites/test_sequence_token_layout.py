@@ -22,10 +22,10 @@ ORDERS = (TokenLayout, ZigzagOrder)
 
 def _layout(mesh: str, length: int, order: type = TokenLayout) -> Any:
     names = {"token_axes": CONTEXT, "tensor_axis": "tensor", "row_axes": ("data",)}
-    found: Any = type("Layout", (order,), names)()
-    found.mesh, found.row_length = Mesh.parse(mesh), length
-    found.contract = SimpleNamespace(model=SimpleNamespace(kind="layer"), batch_shapes={"mask": (12, length)})
-    return found
+    layout: Any = type("Layout", (order,), names)()
+    layout.mesh, layout.row_length = Mesh.parse(mesh), length
+    layout.contract = SimpleNamespace(model=SimpleNamespace(kind="layer"), batch_shapes={"mask": (12, length)})
+    return layout
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -39,12 +39,12 @@ def test_every_token_is_held_once(mesh: str, length: int, order: type) -> None:
 @pytest.mark.parametrize(("mesh", "length"), EACH)
 def test_the_stream_of_a_device_is_its_part_of_its_block(mesh: str, length: int, order: type) -> None:
     """Blocks are cut by sequence rank, and each block by tensor rank, in whatever order the mesh has its axes."""
-    found = _layout(mesh, length, order)
-    stored = found.stream_order().get(1, np.arange(length))
-    block = found.token_order().reshape(found.mesh.size("sequence"), found.mesh.size("tensor"), -1)
-    for rank in range(found.mesh.devices):
-        where = found.mesh.coordinates(rank)
-        held = stored[local_index((12, len(stored)), found.stream_placements(), found.mesh, rank)[1]]
+    layout = _layout(mesh, length, order)
+    stored = layout.stream_order().get(1, np.arange(length))
+    block = layout.token_order().reshape(layout.mesh.size("sequence"), layout.mesh.size("tensor"), -1)
+    for rank in range(layout.mesh.devices):
+        where = layout.mesh.coordinates(rank)
+        held = stored[local_index((12, len(stored)), layout.stream_placements(), layout.mesh, rank)[1]]
         assert np.array_equal(held, block[where.get("sequence", 0), where.get("tensor", 0)])
 
 

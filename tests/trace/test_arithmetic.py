@@ -84,12 +84,12 @@ def operations(
         return jnp.sum(y.astype(jnp.float32) ** 2)
 
     def local(w: Any, x: Any) -> Any:
-        def one(carry: Any, part: Any) -> Any:
+        def add_slice(carry: Any, part: Any) -> Any:
             value, g = jax.value_and_grad(loss)(w, part)
             return jax.tree.map(add, carry, g), value
 
         start = jax.tree.map(lambda value: jnp.zeros(value.shape, total), w)
-        g, losses = lax.scan(one, start, x.reshape(SLICES, -1, x.shape[-1]))
+        g, losses = lax.scan(add_slice, start, x.reshape(SLICES, -1, x.shape[-1]))
         g = {name: (reduce if name == "down" else sum_wide)(value.astype(jnp.float32)) for name, value in g.items()}
         return g, lax.psum(losses.sum(), "data")
 
@@ -107,9 +107,9 @@ def operations(
     state = {"up": rng.normal(size=(4, 8)), "down": rng.normal(size=(8, 6)), "bias": rng.normal(size=6)}
     state = {name: value.astype(np.float32) for name, value in state.items()}
     traced = Program(step, state, {"x": rng.normal(size=(8, 4)).astype(np.float32)}, MESH)
-    found = traced.arithmetic()
-    assert all(one.dtype == "bfloat16" and "test_arithmetic.py:" in one.place for one in found)
-    return {(one.role, one.tensor, one.operation, one.axes) for one in found}
+    narrow = traced.arithmetic()
+    assert all(operation.dtype == "bfloat16" and "test_arithmetic.py:" in operation.place for operation in narrow)
+    return {(operation.role, operation.tensor, operation.operation, operation.axes) for operation in narrow}
 
 
 def test_activations_may_be_summed_in_the_dtype_of_computation() -> None:
@@ -121,21 +121,21 @@ def test_activations_may_be_summed_in_the_dtype_of_computation() -> None:
     [(sum_narrow, "all_reduce"), (scatter_narrow, "reduce_scatter"), (sum_by_hand, "add")],
 )
 def test_one_gradient_summed_narrowly_over_devices(reduce: Callable, operation: str) -> None:
-    found = operations(reduce=reduce)
-    assert (REDUCTION, "gradients/down", operation, ("data",)) in found
-    assert {tensor for _, tensor, _, _ in found} == {"gradients/down"}
+    seen = operations(reduce=reduce)
+    assert (REDUCTION, "gradients/down", operation, ("data",)) in seen
+    assert {tensor for _, tensor, _, _ in seen} == {"gradients/down"}
 
 
 @pytest.mark.parametrize("how", [{"add": add_narrow, "total": jnp.bfloat16}, {"add": keep_narrow}])
 def test_slices_added_up_narrowly(how: dict[str, Any]) -> None:
-    found = operations(**how)
-    assert {(role, tensor) for role, tensor, _, _ in found} == {
+    seen = operations(**how)
+    assert {(role, tensor) for role, tensor, _, _ in seen} == {
         (GRADIENTS, f"gradients/{name}") for name in ("up", "down", "bias")
     }
 
 
 @pytest.mark.parametrize("part", [{"norm": norm_narrow}, {"softmax": jax.nn.softmax}])
 def test_narrow_statistics(part: dict[str, Any]) -> None:
-    found = operations(**part)
-    assert found
-    assert {role for role, *_ in found} == {STATISTICS}
+    seen = operations(**part)
+    assert seen
+    assert {role for role, *_ in seen} == {STATISTICS}

@@ -97,22 +97,26 @@ def _divisions(loss: Callable[[Any], Any], state: Any = None) -> dict[str, Divis
 
 @pytest.mark.parametrize(("loss", "axes"), [row[1:] for row in PROGRAMS], ids=[row[0] for row in PROGRAMS])
 def test_an_axis_divides_what_varies_along_it(loss: Callable[[Any], Any], axes: tuple[str, ...]) -> None:
-    found = _divisions(loss)
-    divided = {axis for axis, one in found.items() if one.own_products or one.own > 0.02 * (one.own + one.alike)}
-    assert set(found) == {"data", "tensor"}
+    divisions = _divisions(loss)
+    divided = {
+        axis
+        for axis, division in divisions.items()
+        if division.own_products or division.own > 0.02 * (division.own + division.alike)
+    }
+    assert set(divisions) == {"data", "tensor"}
     assert divided == set(axes)
 
 
 def test_all_stages_on_every_rank_are_computed_alike_but_for_what_is_masked() -> None:
-    found = _divisions(_mapped(_masked_pipeline))["tensor"]
-    assert found.own_products
-    assert found.alike > 0.25 * (found.alike + found.own)
+    division = _divisions(_mapped(_masked_pipeline))["tensor"]
+    assert division.own_products
+    assert division.alike > 0.25 * (division.alike + division.own)
 
 
 def test_a_sharded_state_divides_what_the_partitioner_makes_of_it() -> None:
     state = {"w": jax.device_put(X, NamedSharding(_mesh(), P(None, "tensor")))}
-    found = _divisions(jax.jit(_alone), state)
-    assert (found["tensor"].alike, found["data"].own) == (0, 0)
+    divisions = _divisions(jax.jit(_alone), state)
+    assert (divisions["tensor"].alike, divisions["data"].own) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,8 @@ def test_members_are_near_the_program_and_apart_from_each_other(function: Any) -
     _, true = step((), {"x": X})
     members = [seen for _, seen in StochasticStep(step)([()] * 4, [{"x": X}] * 4, Stochastic(0))]
     for name, value in true.items():
-        found = np.stack([np.asarray(member[name]) for member in members])
-        np.testing.assert_allclose(found, np.broadcast_to(value, found.shape), rtol=1e-12, atol=1e-13)
+        drawn = np.stack([np.asarray(member[name]) for member in members])
+        np.testing.assert_allclose(drawn, np.broadcast_to(value, drawn.shape), rtol=1e-12, atol=1e-13)
     assert len({tuple(np.asarray(value).tobytes() for value in member.values()) for member in members}) > 1
 
 

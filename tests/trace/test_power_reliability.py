@@ -46,13 +46,13 @@ OLD = replace(RIGHT, confidence=None, axis_confidence=None)
 
 
 def said(rows: Iterable[PowerRow], about: str) -> list[tuple[float, bool]]:
-    return [(one.confidence, one.right) for one in statements(rows) if one.about == about]
+    return [(statement.confidence, statement.right) for statement in statements(rows) if statement.about == about]
 
 
 def test_an_axis_and_a_cause_are_two_statements() -> None:
     assert said([RIGHT, WRONG], "axis") == [(0.85, True), (0.85, False)]
     assert said([RIGHT, WRONG], "cause") == [(0.97, True), (0.97, False)]
-    assert {one.planted for one in statements([RIGHT])} == {"drop"}
+    assert {statement.planted for statement in statements([RIGHT])} == {"drop"}
 
 
 def test_a_place_is_no_cause_but_its_axis_counts() -> None:
@@ -93,11 +93,11 @@ def test_what_has_no_confidence_or_no_known_truth_is_left_out(row: PowerRow) -> 
 def test_bands_have_their_lower_end_and_hold_everything() -> None:
     sure = [replace(RIGHT, confidence=value) for value in (0.0, 0.499, 0.5, 0.799, 0.8, 1.0)]
     wrong = [replace(WRONG, confidence=0.8)]
-    found = [one for one in statements([*sure, *wrong]) if one.about == "cause"]
-    shares = {name: (share.said, share.right) for name, share in bands(found).items()}
+    causes = [statement for statement in statements([*sure, *wrong]) if statement.about == "cause"]
+    shares = {name: (share.said, share.right) for name, share in bands(causes).items()}
     assert shares == {"0.8 and more": (3, 2), "0.5 to 0.8": (2, 2), "below 0.5": (2, 2)}
     assert bands([])[BANDS[0][0]].share == 0
-    tenths = bands(found, TENTHS)
+    tenths = bands(causes, TENTHS)
     assert {name: share.said for name, share in tenths.items() if share.said} == {
         "0.0": 1, "0.4": 1, "0.5": 1, "0.7": 1, "0.8": 2, "0.9": 1,
     }  # fmt: skip

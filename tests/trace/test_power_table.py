@@ -67,9 +67,9 @@ def test_the_table_is_written_the_same_whatever_the_order(tmp_path: Path) -> Non
     assert page.name == "power.md"
     for name in ("power.json", "power.md", "tensor.md", "moe.md"):
         assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
-    found = json.loads((tmp_path / "one" / "power.json").read_text())
-    assert found["totals"]["killed"] == 4
-    assert [row["id"] for row in found["rows"]] == ["drop@2", "drop@10"] * 2
+    table = json.loads((tmp_path / "one" / "power.json").read_text())
+    assert table["totals"]["killed"] == 4
+    assert [row["id"] for row in table["rows"]] == ["drop@2", "drop@10"] * 2
 
 
 def test_values_are_alike_bit_for_bit_or_but_for_the_order_of_a_sum() -> None:
@@ -96,8 +96,10 @@ def test_what_is_measured_later_stands_beside_those_that_were(tmp_path: Path) ->
 
 def test_an_alteration_is_a_mutation_that_says_why_it_may_survive() -> None:
     case = measure.Case(contract="tensor/mlp", implementation="x", mesh=measure.Mesh.parse("tensor=2"), dtype="float64")
-    one = Alteration(operator="swap", site=7, what="swapped", axis="tensor", seen_by=("error",), neutral="it is lawful")
-    planted = measure._alteration(case, one)
+    alteration = Alteration(
+        operator="swap", site=7, what="swapped", axis="tensor", seen_by=("error",), neutral="it is lawful"
+    )
+    planted = measure._alteration(case, alteration)
     survivor = replace(ROW, id="swap@7", verdict="pass", axis=None)
     assert (str(planted.case.mutation), planted.axes, planted.planned) == ("swap@7", ("tensor",), ("error",))
     assert measure._proven(planted, survivor, None).equivalent == "it is lawful"  # type: ignore[arg-type]

@@ -49,14 +49,14 @@ def test_sums_and_products_of_whole_numbers_are_exact() -> None:
 @pytest.mark.parametrize("shape", [(1, 500), (4, 500)])
 def test_products_err_and_every_member_in_its_own_way(shape: tuple[int, int]) -> None:
     a, b = (np.random.default_rng(n).normal(size=size) for n, size in ((3, shape), (4, (shape[1], 3))))
-    found = Stochastic(5).product(ensemble(a), ensemble(b))
+    product = Stochastic(5).product(ensemble(a), ensemble(b))
     true = (a.astype(np.longdouble) @ b.astype(np.longdouble)).astype(float)
-    assert len(np.unique(found[:, 0, 0])) > MEMBERS // 8
-    assert np.abs(found - true).max() < 500 * EPSILON["float64"] * (np.abs(a) @ np.abs(b)).max()
+    assert len(np.unique(product[:, 0, 0])) > MEMBERS // 8
+    assert np.abs(product - true).max() < 500 * EPSILON["float64"] * (np.abs(a) @ np.abs(b)).max()
 
 
 def test_the_same_seed_draws_the_same() -> None:
     x = np.random.default_rng(6).normal(size=(4, 100))
-    one, again, other = (Stochastic(seed).total(ensemble(x), [2]) for seed in (0, 0, 1))
-    assert np.array_equal(one, again)
-    assert not np.array_equal(one, other)
+    first, again, other = (Stochastic(seed).total(ensemble(x), [2]) for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)

@@ -70,13 +70,13 @@ def operations(
             narrow = {name: bfloat16(w) for name, w in leaves.items()}
             h = norm(bfloat16(torch.randn(6, 4)) @ narrow["up"])
             y = summed(h.detach(), groups) @ narrow["down"] @ narrow["up"]
-            found = torch.autograd.grad((y + h).float().sum(), list(leaves.values()))
-            total = {name: total[name] + g.to(kept) for name, g in zip(leaves, found, strict=True)}
+            slopes = torch.autograd.grad((y + h).float().sum(), list(leaves.values()))
+            total = {name: total[name] + g.to(kept) for name, g in zip(leaves, slopes, strict=True)}
         made = reduce({name: g.float() for name, g in total.items()}, groups)
         observed = {f"gradients/{name}": g / 12 for name, g in made.items()}
-    found = recorder.arithmetic(observed)
-    assert found is not None
-    return {(one.role, one.tensor, one.operation, one.axes) for one in found}
+    operations_seen = recorder.arithmetic(observed)
+    assert operations_seen is not None
+    return {(operation.role, operation.tensor, operation.operation, operation.axes) for operation in operations_seen}
 
 
 def test_activations_and_parts_of_one_gradient_may_be_narrow(groups: Any) -> None:
@@ -85,8 +85,8 @@ def test_activations_and_parts_of_one_gradient_may_be_narrow(groups: Any) -> Non
 
 @pytest.mark.parametrize(("reduce", "names"), [(reduce_narrow, {"down"}), (reduce_bucket, {"up", "down"})])
 def test_gradients_summed_narrowly_over_devices(groups: Any, reduce: Callable, names: set[str]) -> None:
-    found = operations(groups, reduce, slices=1)
-    assert found == {(REDUCTION, f"gradients/{name}", "all_reduce", ("data",)) for name in names}
+    seen = operations(groups, reduce, slices=1)
+    assert seen == {(REDUCTION, f"gradients/{name}", "all_reduce", ("data",)) for name in names}
 
 
 def reduce_by_hand(named: dict[str, Any], groups: Any) -> dict[str, Any]:
@@ -129,9 +129,9 @@ def test_a_bias_behind_an_exchange_has_a_narrow_gradient_by_right(groups: Any) -
 
 
 def test_slices_added_up_narrowly(groups: Any) -> None:
-    found = operations(groups, kept=torch.bfloat16)
-    assert {(GRADIENTS, f"gradients/{name}", "add", ()) for name in ("up", "down")} <= found
-    assert {role for role, *_ in found} == {GRADIENTS}
+    seen = operations(groups, kept=torch.bfloat16)
+    assert {(GRADIENTS, f"gradients/{name}", "add", ()) for name in ("up", "down")} <= seen
+    assert {role for role, *_ in seen} == {GRADIENTS}
 
 
 def rms_norm(x: Any) -> Any:
@@ -145,9 +145,9 @@ def softmax(x: Any) -> Any:
 
 @pytest.mark.parametrize("norm", [rms_norm, softmax, lambda x: x - x.logsumexp(-1, keepdim=True)])
 def test_narrow_statistics(groups: Any, norm: Callable) -> None:
-    found = operations(groups, norm=norm)
-    assert found
-    assert {role for role, *_ in found} == {STATISTICS}
+    seen = operations(groups, norm=norm)
+    assert seen
+    assert {role for role, *_ in seen} == {STATISTICS}
 
 
 @pytest.mark.parametrize("norm", [rms_norm, softmax])

@@ -67,8 +67,8 @@ def test_members_are_near_the_step_and_apart_from_each_other(function: Any) -> N
     _, true = step((), {"x": X})
     members = [seen for _, seen in StochasticStep(step)([()] * 4, [{"x": X}] * 4, Stochastic(0))]
     for name, value in true.items():
-        found = np.stack([member[name] for member in members])
-        np.testing.assert_allclose(found, np.broadcast_to(value, found.shape), rtol=1e-12, atol=1e-13)
+        drawn = np.stack([member[name] for member in members])
+        np.testing.assert_allclose(drawn, np.broadcast_to(value, drawn.shape), rtol=1e-12, atol=1e-13)
     assert len({tuple(value.tobytes() for value in member.values()) for member in members}) > 1
 
 

@@ -13,9 +13,9 @@ from conformance.contract.implementation import Traffic
 
 @pytest.fixture(scope="module")
 def ranks() -> list[dict[str, Any]]:
-    found = torch_program.fleet()
-    assert all(isinstance(rank, dict) for rank in found), found
-    return found
+    ranks_seen = torch_program.fleet()
+    assert all(isinstance(rank, dict) for rank in ranks_seen), ranks_seen
+    return ranks_seen
 
 
 def differs(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:

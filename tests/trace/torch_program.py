@@ -86,7 +86,7 @@ STEPS: dict[str, Callable[[DeviceMesh], dict[str, torch.Tensor]]] = {"explicit":
 
 def observe(mesh: DeviceMesh) -> dict[str, Any]:
     """Per step: what it gives, what the recorder saw, and what every mutant gives."""
-    found: dict[str, Any] = {}
+    observed_by_step: dict[str, Any] = {}
     for name, step in STEPS.items():
         right = step(mesh)
         with Recorder(MESH, mesh) as recorder:
@@ -99,7 +99,7 @@ def observe(mesh: DeviceMesh) -> dict[str, Any]:
                     wrong = step(mesh)
                 assert mutator.applied
                 mutants[str(mutation)] = _numpy(wrong)
-        found[name] = {
+        observed_by_step[name] = {
             "right": _numpy(right),
             "watched": _numpy(watched),
             "sites": recorder.sites(),
@@ -107,7 +107,7 @@ def observe(mesh: DeviceMesh) -> dict[str, Any]:
             "flops": recorder.flops(),
             "mutants": mutants,
         }
-    return found
+    return observed_by_step
 
 
 def _numpy(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def fleet() -> list[dict[str, Any]]:
     processes = [context.Process(target=_rank, args=(n, port, queue)) for n in range(MESH.devices)]
     for process in processes:
         process.start()
-    found = dict(queue.get(timeout=200) for _ in processes)
+    answers = dict(queue.get(timeout=200) for _ in processes)
     for process in processes:
         process.join(30)
-    return [found[n] for n in range(MESH.devices)]
+    return [answers[n] for n in range(MESH.devices)]

@@ -102,8 +102,8 @@ class Packs(Right):
 
     def step(self, w: Any, batch: dict) -> Any:
         vectors = jax.device_put(np.arange(12.0).reshape(2, 6), NamedSharding(self.jax_mesh, P("tensor")))
-        found = Packed(value=vectors, start=1, size=self.size, placements={"tensor": "O(1)"}, shape=(2, 2))
-        return w, {"outputs/second": found}
+        packed = Packed(value=vectors, start=1, size=self.size, placements={"tensor": "O(1)"}, shape=(2, 2))
+        return w, {"outputs/second": packed}
 
 
 class PacksTooLittle(Packs):

@@ -27,8 +27,8 @@ def test_a_case_that_depends_on_another_is_found(framework: str, monkeypatch: py
     with Workers() as workers:
         bench = CaseRunner(workers=workers, checks=BY_VALUES, alone=True)
 
-        def judged(one: Case) -> tuple[str, tuple[str, ...]]:
-            result = bench.judge_case(one, target)
+        def judged(case: Case) -> tuple[str, tuple[str, ...]]:
+            result = bench.judge_case(case, target)
             assert result.verdict in ("pass", "fail"), result.reason
             return result.verdict, result.after
 

@@ -54,9 +54,9 @@ def test_without_one_framework_the_other_still_runs(missing: str, other: str, tm
     """A module that raises ImportError, found first, stands for a package that is not installed."""
     needs(other)
     (tmp_path / f"{missing}.py").write_text("raise ImportError('it is not here')")
-    found = dict(line.split(" ", 1) for line in run(BOTH, first=str(tmp_path)))
-    assert found[other] == "None None "
-    assert found[missing] == f"unsupported unsupported {missing} cannot be imported: it is not here."
+    answers = dict(line.split(" ", 1) for line in run(BOTH, first=str(tmp_path)))
+    assert answers[other] == "None None "
+    assert answers[missing] == f"unsupported unsupported {missing} cannot be imported: it is not here."
 
 
 def test_programs_of_an_earlier_run_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

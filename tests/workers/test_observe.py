@@ -84,11 +84,11 @@ def test_repeated_elements_keep_every_copy(seen: dict[str, Observed]) -> None:
 
 def test_state_is_of_its_own_moment(evidence: Callable[[str], Evidence], framework: str, workers: Workers) -> None:
     """A step that works in place does not reach back into what was observed before it."""
-    found = workers.run(job(framework, "Right", "tensor=2"), 120).evidence
-    assert found is not None
-    start, after = found.initial["parameters/w"], [step["parameters/w"] for step in found.steps]
+    gathered = workers.run(job(framework, "Right", "tensor=2"), 120).evidence
+    assert gathered is not None
+    start, after = gathered.initial["parameters/w"], [step["parameters/w"] for step in gathered.steps]
     values = [observed.blocks[0].value for observed in (start, *after)]
-    gradients = [step["gradients/w"].blocks[0].value for step in found.steps]
+    gradients = [step["gradients/w"].blocks[0].value for step in gathered.steps]
     for before, now, gradient in zip(values, values[1:], gradients, strict=False):
         assert np.array_equal(before - gradient, now)
 
@@ -102,10 +102,10 @@ def test_jax_array_on_one_device_is_held_by_that_rank_only(evidence: Callable[[s
 
 
 def test_plain_numbers_use_no_device(workers: Workers, framework: str) -> None:
-    found = workers.run(job(framework, "Plain", "tensor=2"), 120).evidence
-    assert found is not None
-    assert found.steps[0]["loss"].blocks[0].ranks == (0, 1)
-    assert found.devices == ()
+    gathered = workers.run(job(framework, "Plain", "tensor=2"), 120).evidence
+    assert gathered is not None
+    assert gathered.steps[0]["loss"].blocks[0].ranks == (0, 1)
+    assert gathered.devices == ()
 
 
 def test_torch_uneven_partial_and_differing_copies(evidence: Callable[[str], Evidence]) -> None:

@@ -30,23 +30,24 @@ def evidence(outcome: Outcome):
 
 
 def test_extras(workers: Workers, framework: str) -> None:
-    found = evidence(workers.run(job(framework, "Right", **FULL), 120))
-    assert dict(found.input_sensitivity) == {"x": True, "mask": True, "unused": False}
-    assert found.repeated is not None
-    assert {"loss", "gradients/w", "parameters/w"} <= set(found.repeated)
-    assert found.devices == (0, 1)
-    [total] = found.traffic or ()
+    extras = evidence(workers.run(job(framework, "Right", **FULL), 120))
+    assert dict(extras.input_sensitivity) == {"x": True, "mask": True, "unused": False}
+    assert extras.repeated is not None
+    assert {"loss", "gradients/w", "parameters/w"} <= set(extras.repeated)
+    assert extras.devices == (0, 1)
+    [total] = extras.traffic or ()
     assert (total.kind, total.axes, total.calls, total.bytes) == ("all_reduce", ("tensor",), 2, 8 + 6 * 5 * 8)
-    assert found.flops is not None
-    assert set(found.flops) == {0, 1}
-    assert {"place", "step", "collect", "trace"} <= set(found.seconds)
+    assert extras.flops is not None
+    assert set(extras.flops) == {0, 1}
+    assert {"place", "step", "collect", "trace"} <= set(extras.seconds)
 
 
 def test_alterations_are_listed_and_made_by_the_implementation(workers: Workers, framework: str) -> None:
     right = job(framework, "Alters")
     outcome = workers.run(SitesJob(case=right.case, framework=framework, target=right.target), 120)
-    [one] = outcome.alterations
-    altered = replace(right, case=replace(right.case, mutation=Mutation(operator=one.operator, site=one.site)))
+    [alteration] = outcome.alterations
+    mutation = Mutation(operator=alteration.operator, site=alteration.site)
+    altered = replace(right, case=replace(right.case, mutation=mutation))
     losses = [evidence(workers.run(each, 120)).steps[0]["loss"].blocks[0].value for each in (right, altered, right)]
     assert losses[1] == 2 * losses[0]
     assert losses[2] == losses[0]
@@ -54,18 +55,18 @@ def test_alterations_are_listed_and_made_by_the_implementation(workers: Workers,
 
 def test_what_lies_in_a_longer_vector_is_read_where_it_is_held(workers: Workers) -> None:
     needs("jax")
-    found = evidence(workers.run(job("jax", "Packs"), 120)).steps[0]["outputs/second"]
-    [block] = found.blocks
-    assert (block.ranks, found.shape, dict(found.stored_bytes)) == ((1,), (2, 2), {1: 32})
+    second = evidence(workers.run(job("jax", "Packs"), 120)).steps[0]["outputs/second"]
+    [block] = second.blocks
+    assert (block.ranks, second.shape, dict(second.stored_bytes)) == ((1,), (2, 2), {1: 32})
     assert block.value.tolist() == [[7, 8], [9, 10]]
     wrong = workers.run(job("jax", "PacksTooLittle"), 120)
     assert (wrong.failure, "rank 1 has 3 elements of it" in wrong.reason) == ("error", True)
 
 
 def test_another_seed_reuses_the_program(workers: Workers, framework: str) -> None:
-    one = job(framework, "Right")
-    first = evidence(workers.run(one, 120))
-    other = evidence(workers.run(replace(one, case=replace(one.case, seed=1)), 120))
+    right = job(framework, "Right")
+    first = evidence(workers.run(right, 120))
+    other = evidence(workers.run(replace(right, case=replace(right.case, seed=1)), 120))
     assert "compile" not in other.seconds
     assert first.steps[0]["loss"].blocks[0].value != other.steps[0]["loss"].blocks[0].value
 
@@ -73,7 +74,7 @@ def test_another_seed_reuses_the_program(workers: Workers, framework: str) -> No
 def test_fault_is_planted_in_front(workers: Workers, framework: str) -> None:
     right = job(framework, "Right")
     fault = replace(right, fault=f"{HERE / f'{framework}_programs.py'}:Doubled")
-    once, twice = (evidence(workers.run(one, 120)).steps[0]["loss"].blocks[0].value for one in (right, fault))
+    once, twice = (evidence(workers.run(asked, 120)).steps[0]["loss"].blocks[0].value for asked in (right, fault))
     assert twice == 2 * once
 
 
@@ -181,7 +182,7 @@ def test_processes_of_a_candidate_end_with_the_workers(framework: str, tmp_path:
         assert len(pids) >= 2
         assert all(psutil.pid_exists(pid) for pid in pids)
     left = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-    _, alive = psutil.wait_procs([one for one in left if one.status() != psutil.STATUS_ZOMBIE], timeout=10)
+    _, alive = psutil.wait_procs([process for process in left if process.status() != psutil.STATUS_ZOMBIE], timeout=10)
     for process in alive:
         process.kill()
     assert not alive
@@ -200,7 +201,7 @@ def test_a_site_has_the_same_number_on_all_ranks() -> None:
     def site(number: int, kind: str, shape: tuple[int, ...]) -> Site:
         return Site(number=number, kind=kind, axes=("data",), phase="update", shape=shape, operators=("drop",))
 
-    one = (site(0, "all_reduce", (2,)), site(1, "permute", (3,)), site(2, "all_reduce", (4,)))
+    ranks_first = (site(0, "all_reduce", (2,)), site(1, "permute", (3,)), site(2, "all_reduce", (4,)))
     other = (site(0, "all_reduce", (5,)), site(1, "all_reduce", (3,)))
-    assert _alike([one, other]) == one[:1]
-    assert _alike([one, one]) == one
+    assert _alike([ranks_first, other]) == ranks_first[:1]
+    assert _alike([ranks_first, ranks_first]) == ranks_first

@@ -42,9 +42,9 @@ def test_inputs_move_by_a_rounding_and_masks_and_tokens_stay(dtype: str) -> None
 
 
 def test_members_move_differently_and_always_the_same_way() -> None:
-    one, again, other = (_perturbed(PARAMETERS, [BATCH], "float32", member)[0]["w"] for member in (1, 1, 2))
-    assert np.array_equal(one, again)
-    assert not np.array_equal(one, other)
+    first, again, other = (_perturbed(PARAMETERS, [BATCH], "float32", member)[0]["w"] for member in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
@@ -62,10 +62,10 @@ def test_noise_is_there_and_of_the_size_of_a_rounding(workers: Workers, framewor
 
 
 def test_truth_is_the_same_twice_and_another_for_another_seed(workers: Workers, framework: str) -> None:
-    one, again, other = (ask(workers, framework, "float32", seed) for seed in (0, 0, 1))
-    for first, second in zip((*one.oracle, *one.noise), (*again.oracle, *again.noise), strict=True):
+    once, again, other = (ask(workers, framework, "float32", seed) for seed in (0, 0, 1))
+    for first, second in zip((*once.oracle, *once.noise), (*again.oracle, *again.noise), strict=True):
         assert all(np.array_equal(first[name], second[name]) for name in first)
-    assert one.oracle[0]["loss"] != other.oracle[0]["loss"]
+    assert once.oracle[0]["loss"] != other.oracle[0]["loss"]
 
 
 def test_choices_of_the_oracle_are_replayed_where_dtypes_are_narrow(workers: Workers, framework: str) -> None:

@@ -43,14 +43,14 @@ def how(*positions: int, size: int) -> Reordered:
     ids=["permuted", "padded", "only padding", "repeated", "empty"],
 )
 def test_elements_stand_at_their_canonical_index(observed: Observed, arrangement: Reordered, whole: list[int]) -> None:
-    found = arranged(observed, arrangement)
-    assert np.array_equal(gathered(found, MESH), whole)
-    assert found.stored_shape == observed.shape
+    laid = arranged(observed, arrangement)
+    assert np.array_equal(gathered(laid, MESH), whole)
+    assert laid.stored_shape == observed.shape
 
 
 def test_a_partial_sum_stays_one() -> None:
-    found = arranged(stored([1, 2], partial=("tensor",)), how(1, 0, size=2))
-    assert [block.partial for block in found.blocks] == [("tensor",)]
+    laid = arranged(stored([1, 2], partial=("tensor",)), how(1, 0, size=2))
+    assert [block.partial for block in laid.blocks] == [("tensor",)]
 
 
 @pytest.mark.parametrize(

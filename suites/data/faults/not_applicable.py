@@ -10,17 +10,17 @@ NOT_APPLICABLE = {
     "pp-scale-grads-compounds-under-accumulation": _STAGES,
     "split-backward-wgrad-not-scaled": _STAGES,
     "aux-loss-not-divided-by-accumulation": _EXPERTS,
-    "fp16-loss-scale-not-synced-over-tp": "no contract scales its loss: nothing here computes in float16",
+    "fp16-loss-scale-not-synced-over-tp": "no recipe scales its loss, in float16 either: no step is left out",
     "expert-norm-averaged-over-dp": _EXPERTS,
     "clip-norm-after-wrong-stage": _STAGES,
     # Data parallelism and sharded state.
     "zero-token-expert-skips-optimizer-step": _EXPERTS,
-    "batchnorm-statistics-per-rank": "no layer here couples the rows of a batch",
+    "batchnorm-statistics-per-rank": "no layer here takes statistics over the rows of a batch",
     # Compilers.
-    "conv-grad-input-wrong-placement": "no model here has convolutions",
-    "indexed-write-into-sharded-array": "nothing here writes by index; the tensor suite plants it in the embedding",
+    "conv-grad-input-wrong-placement": "no model here has convolutions; images of the pipeline suite are whole",
+    "indexed-write-into-sharded-array": "nothing here writes into a shard by index; planted in the tensor suite",
     "concat-of-mixed-shardings-doubles": "planted in the tensor suite, where an axis is unused",
-    "cumsum-over-sharded-axis": "no row is sharded here; planted in the sequence suite",
+    "cumsum-over-sharded-axis": "the tokens of a row are on one device here; planted in the sequence suite",
     "fusion-aliasing-only-at-four-devices": "planted in the tensor suite",
     # Other parallelisms.
     "vpp-layer-offset-wrong": _STAGES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from conformance.contract.placements import sharded_dim
+from conformance.contract.placements import Replicate, sharded_dim
 from suites.tensor.faults import Conforming
 
 
@@ -44,7 +44,7 @@ class TensorShardsDrawnAlike(Conforming):
         return super().place(parameters, mesh)
 
     def tiled(self, name, whole):
-        dim = sharded_dim(self.placements(name).get("tensor", "R"))
+        dim = sharded_dim(self.placements(name).get("tensor", Replicate()))
         if dim is None:
             return whole
         size = whole.shape[dim]

@@ -230,7 +230,7 @@ UNUSUAL = (
 
 CHANCE = RANDOM + RECOMPUTED + ROUNDED + RESUMED + UNUSUAL
 CHANCE_NOT_APPLICABLE = {
-    "fp8-grad-amax-not-reduced-under-recompute": "nothing here computes in float8, so that nothing has a scale",
-    "shard-read-scaled-by-host-count": "one host holds all devices",
-    "pp-tied-head-not-loaded": "needs pipeline stages",
+    "fp8-grad-amax-not-reduced-under-recompute": "float8 is no dtype of a case, so that nothing has a scale",
+    "shard-read-scaled-by-host-count": "all emulated devices are on one host",
+    "pp-tied-head-not-loaded": "needs pipeline stages: for the pipeline suite",
 }

@@ -10,8 +10,9 @@ import numpy as np
 
 from conformance.contract.placements import Placements
 from suites.data.jax_automatic.contrastive import ContrastiveTowers
-from suites.data.layout import Positions, ShardedState, in_chunks
+from suites.data.layout import ShardedState, in_chunks
 from suites.tensor.jax_automatic import linear, transformer
+from suites.training.state_layout import Positions
 
 
 class FullyAnnotated(ShardedState):

@@ -16,14 +16,14 @@ from jax.sharding import PartitionSpec
 
 from conformance.contract.implementation import Unsupported
 from reference.held_out import ROWS, apart
-from suites.data.layout import Conforming
+from suites.tensor.jax_manual.transformer import LanguageModel
 from suites.training.jax.state import Named, pad_to_multiple
 from suites.training.traffic import Transfer
 
 ROUND = 2  # rows of a device that are evaluated at once
 
 
-class Evaluation(Conforming):
+class Evaluation(LanguageModel):
     """A mixin for a language model."""
 
     evaluating = False

@@ -10,13 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conformance.contract.implementation import CollectiveKind, Phase
 from conformance.contract.placements import Placements
-from suites.data.layout import Positions, ShardedState
+from suites.data.layout import ShardedState
+from suites.tensor.jax_manual.collectives import TensorParallel
 from suites.training.jax.state import Named, pad_to_multiple
+from suites.training.state_layout import Positions
 from suites.training.traffic import Transfer
 
 
-class Sharding(ShardedState):
+class Sharding(ShardedState, TensorParallel):
     """Shards are chunks of one size along one dim; the last ones are zero-padded where the size does not divide."""
 
     def own_shard(self, name: str, whole: jax.Array) -> jax.Array:
@@ -42,7 +45,7 @@ class Sharding(ShardedState):
         dim = self.shard_dim(name)
         return len(self.computed_positions(name).get(dim, range(self.contract.shapes[name][dim]))) // self.others(name)
 
-    def shard_transfer(self, kind: str, phase: str, name: str, dtype: str, calls: int = 1) -> Transfer:
+    def shard_transfer(self, kind: CollectiveKind, phase: Phase, name: str, dtype: str, calls: int = 1) -> Transfer:
         """Collectives over the shard axis that gather a parameter or scatter its gradient, padding included."""
         stored = math.prod(self.arranged_shape(name, self.sharded_positions(name)))
         others = self.size(tuple(self.computed_placements(name)))

@@ -19,9 +19,9 @@ from conformance.contract.placements import Placements
 from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.evaluation import Evaluation
 from suites.data.jax_manual.sharding import ShardedGradients
-from suites.data.layout import Positions
 from suites.tensor.jax_manual import linear, transformer
 from suites.training.jax.state import Named
+from suites.training.state_layout import Positions
 from suites.training.traffic import Transfer
 
 VIEWS = ("slice", "broadcast_in_dim", "reshape", "convert_element_type")  # to keep them is to keep what was gathered
@@ -47,7 +47,7 @@ class Zero3(ShardedGradients):
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         outside = {name: self.gather_parameter(name, shard) for name, shard in p.items() if not in_layer(name)}
-        return super().forward(p | outside, batch)
+        return super().forward(p | outside, batch)  # type: ignore[safe-super]
 
     def decoder_layer(self, x: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
         """Keeps everything for the backward pass except the gathered parameters."""
@@ -56,7 +56,8 @@ class Zero3(ShardedGradients):
         def layer(x: jax.Array, shards: Named) -> tuple[jax.Array, Named]:
             seen: Named = {}
             whole = {parameter: self.gather_parameter(parameter, shard) for parameter, shard in shards.items()}
-            return super(Zero3, self).decoder_layer(x, batch, name, p | whole, seen), seen
+            layer_of = super(Zero3, self).decoder_layer  # type: ignore[misc]
+            return layer_of(x, batch, name, p | whole, seen), seen
 
         y, seen = (layer if self.recomputes else jax.checkpoint(layer, policy=self.is_kept))(x, shards)
         observed.update(seen)

@@ -16,13 +16,14 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed import tensor as dtensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
-from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import get_total_norm
 
-from conformance.contract.implementation import Unsupported
-from conformance.contract.placements import Placements
+from conformance.contract.implementation import CollectiveKind, Phase, Unsupported
+from conformance.contract.placements import Placements, Shard
 from suites.data.torch_fsdp2.modules import Node, fill, sharded, tree
 from suites.data.torch_fsdp2.optimizers import updated
 from suites.data.torch_manual.contrastive import ContrastiveTowers
@@ -144,14 +145,14 @@ class FullyShard(CollectiveTraining):
     # State is made of DTensors.
 
     def placements(self, name: str) -> Placements:
-        return {"fsdp": "S(0)"}
+        return {"fsdp": Shard(0)}
 
     def stored(self, name: str, canonical: np.ndarray) -> Tensor:
         return self.slot(name, canonical).to(dtype_of(self.stored_dtype))
 
     def slot(self, name: str, canonical: np.ndarray) -> Tensor:
         whole = torch.tensor(canonical, dtype=self.master)
-        return distribute_tensor(whole, self.state_mesh, [Replicate(), Shard(0)], src_data_rank=None)
+        return distribute_tensor(whole, self.state_mesh, [dtensor.Replicate(), dtensor.Shard(0)], src_data_rank=None)
 
     def part_of(self, name: str, value: Tensor, *_: Any) -> Tensor:
         """A DTensor carries its own placements."""
@@ -218,7 +219,7 @@ class FullyShard(CollectiveTraining):
         return next((path for path in self.layer_paths if name.startswith(f"{path}.")), "")
 
 
-def unit_transfer(kind: str, axis: str, phase: str, elements: int, dtype: str, calls: int = 1) -> Transfer:
+def unit_transfer(kind: CollectiveKind, axis: str, phase: Phase, elements: int, dtype: str, calls: int = 1) -> Transfer:
     return Transfer(kind=kind, axes=(axis,), phase=phase, elements=elements, dtype=dtype, calls=calls)
 
 

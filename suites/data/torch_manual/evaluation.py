@@ -15,14 +15,14 @@ from torch import Tensor
 
 from conformance.contract.implementation import Unsupported
 from reference.held_out import ROWS, apart
-from suites.data.layout import Conforming
+from suites.tensor.torch_manual.transformer import LanguageModel
 from suites.training.torch.state import Named, State, pad_to_multiple
 from suites.training.traffic import Transfer
 
 ROUND = 2  # rows of a rank that are evaluated at once
 
 
-class Evaluation(Conforming):
+class Evaluation(LanguageModel):
     """A mixin for a language model."""
 
     evaluating = False

@@ -10,14 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conformance.contract.implementation import CollectiveKind, Phase
 from conformance.contract.placements import Placements
-from suites.data.layout import Positions, ShardedState, in_chunks
+from suites.data.layout import ShardedState, in_chunks
+from suites.tensor.torch_manual.collectives import TensorParallel
+from suites.training.state_layout import Positions
 from suites.training.torch.collectives import MeshAxis
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 
-class Sharding(ShardedState):
+class Sharding(ShardedState, TensorParallel):
     """Shards are chunks of one size along one dim; the last ones are zero-padded where the size does not divide."""
 
     @property
@@ -44,7 +47,7 @@ class Sharding(ShardedState):
         dim = self.shard_dim(name)
         return len(self.computed_positions(name).get(dim, range(self.contract.shapes[name][dim]))) // self.others(name)
 
-    def shard_transfer(self, kind: str, phase: str, name: str, dtype: str, calls: int = 1) -> Transfer:
+    def shard_transfer(self, kind: CollectiveKind, phase: Phase, name: str, dtype: str, calls: int = 1) -> Transfer:
         """Collectives over the shard axis that gather a parameter or scatter its gradient, padding included."""
         stored = math.prod(self.arranged_shape(name, self.sharded_positions(name)))
         others = self.size(tuple(self.computed_placements(name)))

@@ -26,9 +26,10 @@ class Zero2(ShardedSlots, ShardedGradients):
         """Scatters follow the backward pass of their slice; those of the last one are the first of the update."""
         yield from super().transfers()
         yield from self.updated_transfers()
+        earlier, dtype = self.contract.recipe.accumulation - 1, self.reduction_dtype
         for name in self.contract.shapes:
-            for phase, calls in (("forward", self.contract.recipe.accumulation - 1), ("update", 1)):
-                yield self.shard_transfer("reduce_scatter", phase, name, self.reduction_dtype, calls)
+            yield self.shard_transfer("reduce_scatter", "forward", name, dtype, earlier)
+            yield self.shard_transfer("reduce_scatter", "update", name, dtype)
 
 
 class Linear(Zero2, linear.ColumnLinear):

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from conformance.contract.placements import Placements
-from suites.data.layout import Positions
 from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.data.torch_manual.sharding import ShardedGradients
 from suites.tensor.torch_manual import linear, transformer
+from suites.training.state_layout import Positions
 from suites.training.torch.state import Named, name_of
 from suites.training.traffic import Transfer
 
@@ -60,13 +60,13 @@ class Zero3(ShardedGradients):
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         outside = {name: self.gather_parameter(name, shard) for name, shard in p.items() if not in_layer(name)}
-        return super().forward(p | outside, batch)
+        return super().forward(p | outside, batch)  # type: ignore[safe-super]
 
     def decoder_layer(self, x: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
         shards = {parameter: shard for parameter, shard in p.items() if parameter.startswith(f"{name}.")}
         whole = {parameter: self.gather_parameter(parameter, shard) for parameter, shard in shards.items()}
         with self.forgotten(shards, whole):
-            return super().decoder_layer(x, batch, name, p | whole, observed)
+            return super().decoder_layer(x, batch, name, p | whole, observed)  # type: ignore[misc]
 
     def gather_parameter(self, name: str, shard: Tensor) -> Tensor:
         """The whole parameter; the gradient that comes back is that of the shard."""

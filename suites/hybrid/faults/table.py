@@ -182,6 +182,6 @@ CONTROLS = (
 FAULTS = AXES + SCANNED + NORMS + STAGES + SAVED + CONTROLS
 
 NOT_APPLICABLE = {
-    "matmul-shard-order-mismatch": "needs a contraction over two axes: for the tensor suite, whose 2-D layer has one",
-    "padding-mask-not-sharded-with-activations": "a mask of another length than its activations does not compute here",
+    "matmul-shard-order-mismatch": "planted in the data suite, whose sharded state these programs have",
+    "padding-mask-not-sharded-with-activations": "planted in the sequence suite, whose ring these programs have",
 }

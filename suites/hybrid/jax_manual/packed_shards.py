@@ -7,21 +7,27 @@ Source: Rajbhandari et al., ZeRO, section 5.3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from conformance.contract.placements import Placements
 from suites.data.jax_manual.sharding import ShardedGradients
-from suites.data.layout import Positions
 from suites.pipeline.jax_manual.packing import PACKED
 from suites.pipeline.jax_manual.vector import Vector
 from suites.training.jax.state import Named
+from suites.training.state_layout import Positions
 
 
 class PackedShards(ShardedGradients):
-    """A mixin for a pipeline."""
+    """A mixin for a pipeline, which packs what a rank holds into vectors."""
+
+    stored_vector: Vector
+    vector: Callable[..., Vector]
+    on_own_rank: Callable[..., Any]
 
     def placements(self, name: str) -> Placements:
         return self.sharded_placements(name) if name in self.contract.shapes else super().placements(name)

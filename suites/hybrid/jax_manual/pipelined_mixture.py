@@ -10,7 +10,7 @@ from suites.pipeline.jax_manual import models
 from suites.tensor.jax_manual import transformer
 
 
-class LanguageModel(
+class LanguageModel(  # type: ignore[misc]
     Composed, MixtureInStages, PackedMixture, models.LanguageModel, CapacityExchange, transformer.LanguageModel
 ):
     """A decoder language model with mixtures in some of its layers."""

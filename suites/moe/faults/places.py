@@ -34,3 +34,13 @@ class OtherRanksIgnored(Conforming):
 
     def row_place(self):
         return 0
+
+
+class RankOfAnotherAxis(Conforming):
+    """A rank takes its place along the expert axis for that along the data axis, and the reverse."""
+
+    def row_place(self):
+        place = 0
+        for axis, taken in zip(self.row_axes, reversed(self.row_axes), strict=True):
+            place = place * self.mesh.size(axis) + self.axis_rank(taken) % self.mesh.size(axis)
+        return place

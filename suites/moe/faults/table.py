@@ -211,6 +211,5 @@ PRECISION = (
 FAULTS = GRADIENTS + EXCHANGE + PRECISION + ROUTING + BALANCE + CONTROLS
 
 NOT_APPLICABLE = {
-    "padding-mask-not-sharded-with-activations": "needs pipeline stages whose activations are sharded",
-    "rank-taken-from-wrong-mesh-axis": "nothing here computes its shard from its rank: placements alone cut chunks",
+    "padding-mask-not-sharded-with-activations": "needs a sharded sequence: planted in the sequence suite",
 }

@@ -84,6 +84,16 @@ ROUTING = (
         axis=None,
     ),
     Fault(
+        id="rank-taken-from-wrong-mesh-axis",
+        summary="The place along the expert axis is taken for the place along the data axis, and the reverse.",
+        bites="capacity counted over the batch, two axes that divide its rows",
+        sources=github("pytorch/torchtitan#2842", "NVIDIA/Megatron-LM#7452"),
+        planted=both("places:RankOfAnotherAxis"),
+        contract="moe/capacity_of_batch",
+        meshes=CROSSED,
+        axis=None,
+    ),
+    Fault(
         id="capacity-ignored",
         summary="Nothing is dropped.",
         bites="more choices of an expert than it has places",

@@ -12,6 +12,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
+from conformance.contract.implementation import CollectiveKind, Phase
 from reference.jax.rounding import rounded
 from suites.moe.jax_manual import routing
 from suites.moe.layout import TERMS, ExpertLayout
@@ -200,21 +201,21 @@ class MixtureBlock(ExpertLayout, DecoderLayers):
         Gradients go the same ways.
         """
         again = int(self.recomputes)
-        collectives = (
+        collectives: tuple[tuple[CollectiveKind, str, int, int], ...] = (
             ("all_to_all", self.expert_axis, 2, 2 + 2 * again),
             ("all_reduce", self.tensor_axis, 1, 1 + again),
         )
         for kind, axis, forward, backward in collectives:
-            for phase, calls in (("forward", forward), ("backward", backward)):
-                for rows in self.device_slices:
-                    yield self.in_mixtures(kind, axis, phase, rows * elements, calls)
+            for rows in self.device_slices:
+                yield self.in_mixtures(kind, axis, "forward", rows * elements, forward)
+                yield self.in_mixtures(kind, axis, "backward", rows * elements, backward)
 
-    def in_mixtures(self, kind: str, axis: str, phase: str, elements: int, calls: int) -> Transfer:
+    def in_mixtures(self, kind: CollectiveKind, axis: str, phase: Phase, elements: int, calls: int) -> Transfer:
         """In every mixture, `calls` collectives in one slice of the batch."""
         calls, dtype = calls * len(self.mixtures), self.compute
         return Transfer(kind=kind, axes=(axis,), phase=phase, elements=elements, dtype=dtype, calls=calls)
 
-    def statistics(self, phase: str) -> Iterator[Transfer]:
+    def statistics(self, phase: Phase) -> Iterator[Transfer]:
         """Sums over the data axes in every slice: of tokens or rows, of choices."""
         number, slices = len(self.mixtures), self.contract.recipe.accumulation
         yield replace(self.update_sum(self.data_axes, 1, 2 * number * slices), phase=phase)
@@ -230,7 +231,7 @@ class MixtureBlock(ExpertLayout, DecoderLayers):
             yield from self.statistics(phase)
             yield from self.count_transfers(phase)
 
-    def count_transfers(self, phase: str) -> Iterator[Transfer]:
+    def count_transfers(self, phase: Phase) -> Iterator[Transfer]:
         """What every device's rows ask for, where places are those of a slice."""
         model, elements = self.contract.model, self.contract.model.top_k * self.contract.model.experts
         for axis in reversed(self.row_axes) if model.capacity_factor and model.capacity_scope == "batch" else ():

@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 NOT_APPLICABLE = {
-    "fp8-grad-amax-not-reduced-under-recompute": "nothing here computes in float8, so that nothing has a scale",
+    "fp8-grad-amax-not-reduced-under-recompute": "float8 is no dtype of a case, so that nothing has a scale",
 }

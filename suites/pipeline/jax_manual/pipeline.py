@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from conformance.contract.implementation import Packed, Reordered
-from conformance.contract.placements import Placements, owned_by, sharded_dim
+from conformance.contract.placements import Owned, Placements, sharded_dim
 from suites.pipeline.jax_manual.executor import Executor
 from suites.pipeline.jax_manual.packing import PACKED
 from suites.pipeline.stages import INPUT_GRADIENTS
@@ -68,7 +68,7 @@ class Pipeline(Executor):
                 yield name, arranged(piece, self.positions(name))
 
     def observed_placements(self, name: str, stage: int) -> Placements:
-        owner = owned_by(self.schedule.holders[stage])
+        owner = Owned(self.schedule.holders[stage])
         return {**self.output_placements().get(name, self.row_placements()), self.pipeline_axis: owner}
 
     # Sums.

@@ -13,8 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from conformance.contract.implementation import Declarations
-from conformance.contract.placements import Placements, owned_by
+from conformance.contract.implementation import Declarations, Phase
+from conformance.contract.placements import Owned, Placements
 from conformance.workers.fleet import busiest
 from suites.pipeline.layout import PASSTHROUGH
 from suites.pipeline.schedule import ACTIVATION, SEND, WORK, Event
@@ -57,7 +57,7 @@ class Pipeline(Executor):
     def observation_placements(self, name: str) -> Placements:
         """What a stage observed, its rank alone has."""
         own = super().observation_placements(name)
-        return own if self.ranks == 1 else {**own, self.pipeline_axis: owned_by(self.pipeline_rank)}
+        return own if self.ranks == 1 else {**own, self.pipeline_axis: Owned(self.pipeline_rank)}
 
     # Sums.
 
@@ -125,7 +125,7 @@ class Pipeline(Executor):
         after = max(index for index, event in enumerate(lane) if event.kind in WORK) if is_last else len(lane)
         for index, event in enumerate(lane):
             if event.kind == SEND and event.peer != rank:
-                phase = "update" if index > after else "forward"
+                phase: Phase = "update" if index > after else "forward"
                 for elements, dtype in self.message_tensors(event):
                     yield Transfer(
                         kind="permute", axes=(self.pipeline_axis,), phase=phase, elements=rows * elements, dtype=dtype

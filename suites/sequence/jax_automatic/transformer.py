@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 
 from conformance.contract.implementation import Unsupported
-from conformance.contract.placements import Placements
+from conformance.contract.placements import Placements, Shard
 from suites.sequence.token_layout import CONTEXT
 from suites.tensor.jax_automatic import attention, feedforward, transformer
 from suites.tensor.jax_automatic.annotations import TensorAnnotations
@@ -25,7 +25,7 @@ class SequenceAnnotations(TensorAnnotations):
 
     def stream_placements(self) -> Placements:
         divides = self.row_length % (self.mesh.size("sequence") * self.tensor_size()) == 0
-        return {**self.row_placements(), self.tensor_axis: "S(1)"} if divides else self.row_placements()
+        return {**self.row_placements(), self.tensor_axis: Shard(1)} if divides else self.row_placements()
 
     def require_supported(self) -> None:
         super().require_supported()

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conformance.contract.implementation import CollectiveKind, Phase
 from suites.sequence.jax_manual.sequence_parallel import SequenceParallel
 from suites.sequence.token_layout import CONTEXT
 from suites.training.jax.state import Named
@@ -83,15 +84,15 @@ class ContextParallel(SequenceParallel):
         model = self.contract.model
         return {"attention": 1, "layer": 1, "language_model": model.layers}.get(model.kind, 0)
 
-    def attention_phases(self) -> tuple[str, ...]:
+    def attention_phases(self) -> tuple[Phase, ...]:
         """The phases in which the forward pass of attention runs."""
         return ("forward", "backward") if self.recomputes else ("forward",)
 
-    def each_row(self, kind: str, phase: str, features: int, dtype: str, calls: int = 1) -> Transfer:
+    def each_row(self, kind: CollectiveKind, phase: Phase, features: int, dtype: str, calls: int = 1) -> Transfer:
         """In every slice of the batch collectives over the sequence axis, of `features` elements per token at hand."""
         return self.each_slice(kind, phase, self.tokens_per_slice * features, dtype, calls)
 
-    def each_slice(self, kind: str, phase: str, elements: int, dtype: str, calls: int = 1) -> Transfer:
+    def each_slice(self, kind: CollectiveKind, phase: Phase, elements: int, dtype: str, calls: int = 1) -> Transfer:
         """In every slice of the batch collectives over the sequence axis, of so many elements."""
         calls *= self.contract.recipe.accumulation
         return Transfer(kind=kind, axes=CONTEXT, phase=phase, elements=elements, dtype=dtype, calls=calls)

@@ -16,6 +16,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from conformance.contract.implementation import Phase
 from suites.sequence.jax_manual import sequence_parallel
 from suites.sequence.jax_manual.sequence_parallel import SequenceParallel
 from suites.training.jax.state import Named
@@ -109,7 +110,7 @@ class RingMatmul(SequenceParallel):
         """They go round product by product."""
         yield self.rounds("backward", self.products())
 
-    def rounds(self, phase: str, products: int) -> Transfer:
+    def rounds(self, phase: Phase, products: int) -> Transfer:
         """So many ways round the ring: a gather over n devices, or a reduce-scatter, is n - 1 permutes of a chunk."""
         hops = self.each_token("permute", phase, self.contract.model.hidden, (self.tensor_size() - 1) * products)
         return replace(hops, elements=hops.elements // self.tensor_size())

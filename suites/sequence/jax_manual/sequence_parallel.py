@@ -15,13 +15,13 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 
-from conformance.contract.placements import Placements
+from conformance.contract.placements import Placements, Shard
 from suites.sequence.jax_manual.collectives import gather_along, scatter_along
-from suites.sequence.token_layout import Positions, TokenLayout
+from suites.sequence.token_layout import TokenLayout
 from suites.tensor.jax_manual import attention, feedforward, linear, transformer
 from suites.tensor.jax_manual.collectives import TensorParallel
 from suites.training.jax.state import Named
-from suites.training.state_layout import OBSERVED
+from suites.training.state_layout import OBSERVED, Positions
 from suites.training.traffic import Transfer
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss
@@ -64,7 +64,7 @@ class SequenceParallel(TokenLayout, TensorParallel):
 
     def batch_placements(self, key: str) -> Placements:
         if key == "seeds":
-            return dict.fromkeys(self.row_axes, "S(0)")
+            return dict.fromkeys(self.row_axes, Shard(0))
         return self.stream_placements() if self.is_tokenwise(key) else self.block_placements()
 
     def batch_positions(self, key: str) -> Positions:
@@ -187,7 +187,7 @@ class LanguageModel(SequenceParallel, transformer.LanguageModel):
 
     def output_placements(self) -> dict[str, Placements]:
         block = self.block_placements()
-        return {"outputs/logits": {**block, self.tensor_axis: "S(2)"}, "outputs/token_losses": block}
+        return {"outputs/logits": {**block, self.tensor_axis: Shard(2)}, "outputs/token_losses": block}
 
     def positions(self, name: str) -> Positions:
         if not name.startswith("outputs/"):

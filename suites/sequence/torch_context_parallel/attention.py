@@ -23,9 +23,10 @@ from torch.distributed.tensor.experimental._attention import _cp_options
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from conformance.contract.implementation import Declarations, Unsupported
-from conformance.contract.placements import Placements
-from suites.sequence.token_layout import CONTEXT, Positions, ZigzagOrder
+from conformance.contract.placements import Placements, Shard
+from suites.sequence.token_layout import CONTEXT, ZigzagOrder
 from suites.tensor.torch_manual import attention
+from suites.training.state_layout import Positions
 from suites.training.torch import layers
 from suites.training.torch.state import Named, State
 from suites.training.traffic import Transfer
@@ -133,7 +134,7 @@ class Attention(ZigzagOrder, attention.Attention):
         return torch.from_numpy(self.token_order().reshape(self.context_size(), -1)[self.axis("sequence").rank])
 
     def batch_placements(self, key: str) -> Placements:
-        return dict.fromkeys(self.row_axes, "S(0)")
+        return dict.fromkeys(self.row_axes, Shard(0))
 
     def input_placements(self, key: str) -> Placements:
         """The placements that torch's context_parallel gives it."""

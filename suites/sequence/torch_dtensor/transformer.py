@@ -12,15 +12,17 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Partial, Placement, Shard
+from torch.distributed import tensor as dtensor
+from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ParallelStyle
 from torch.distributed.tensor.parallel import SequenceParallel as ShardedTokens
 
-from conformance.contract.placements import Placements
-from suites.sequence.token_layout import Positions
+from conformance.contract.implementation import Phase
+from conformance.contract.placements import Placements, Shard
 from suites.sequence.torch_manual.stream import StreamTokens
 from suites.tensor.torch_dtensor import attention, feedforward, transformer
 from suites.tensor.torch_dtensor.sharding import TensorByDTensor
+from suites.training.state_layout import Positions
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
@@ -28,7 +30,7 @@ from suites.training.traffic import Transfer
 class SequenceParallel(StreamTokens, TensorByDTensor):
     """A mixin for the classes of tensor parallelism by DTensor."""
 
-    stream: ClassVar[Placement] = Shard(1)
+    stream: ClassVar[dtensor.Placement] = dtensor.Shard(1)
 
     def norm_plan(self, path: str) -> Mapping[str, ParallelStyle]:
         return {path: ShardedTokens(use_local_output=True)}
@@ -38,7 +40,7 @@ class SequenceParallel(StreamTokens, TensorByDTensor):
         loss, weight = super().quadratic(y, batch)  # type: ignore[misc]
         if self.submesh is None:
             return loss, weight
-        loss = DTensor.from_local(loss, self.submesh, [Partial()], run_check=False).full_tensor()
+        loss = DTensor.from_local(loss, self.submesh, [dtensor.Partial()], run_check=False).full_tensor()
         return loss, self.sum_over((self.tensor_axis,), weight)
 
     def require_supported(self) -> None:
@@ -51,13 +53,13 @@ class SequenceParallel(StreamTokens, TensorByDTensor):
 
     # What DTensor communicates.
 
-    def left(self, calls: int = 1, phase: str = "forward") -> Iterator[Transfer]:
+    def left(self, calls: int = 1, phase: Phase = "forward") -> Iterator[Transfer]:
         """The gradient of a reduce-scatter is a gather."""
         yield self.hidden_transfer("reduce_scatter", phase, calls)
         if phase == "forward":
             yield self.hidden_transfer("all_gather", "backward", calls)
 
-    def entered(self, calls: int = 1, phase: str = "forward") -> Iterator[Transfer]:
+    def entered(self, calls: int = 1, phase: Phase = "forward") -> Iterator[Transfer]:
         yield self.hidden_transfer("all_gather", phase, calls)
 
     def entered_backward(self, calls: int = 1) -> Iterator[Transfer]:
@@ -88,8 +90,9 @@ class FeedForward(QuadraticSums, feedforward.FeedForward):
         """Between the two matrices of an adapter partial sums are reduce-scattered as well."""
         yield from super().transfers()
         if rank := self.contract.model.adapter:
-            for kind, phase in (("reduce_scatter", "forward"), ("all_gather", "backward")):
-                yield self.tensor_transfer(kind, phase, self.slice_tokens * rank, self.compute)
+            elements = self.slice_tokens * rank
+            yield self.tensor_transfer("reduce_scatter", "forward", elements, self.compute)
+            yield self.tensor_transfer("all_gather", "backward", elements, self.compute)
 
 
 class Attention(QuadraticSums, attention.Attention):
@@ -108,7 +111,7 @@ class LanguageModel(SequenceParallel, transformer.LanguageModel):
 
     def output_placements(self) -> dict[str, Placements]:
         block = self.block_placements()
-        return {"outputs/logits": {**block, self.tensor_axis: "S(2)"}, "outputs/token_losses": block}
+        return {"outputs/logits": {**block, self.tensor_axis: Shard(2)}, "outputs/token_losses": block}
 
     def positions(self, name: str) -> Positions:
         return self.block_order() if name.startswith("outputs/") else super().positions(name)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from conformance.contract.implementation import CollectiveKind, Phase
 from suites.sequence.token_layout import CONTEXT
 from suites.sequence.torch_manual.sequence_parallel import SequenceParallel
 from suites.training.torch.state import Named
@@ -68,11 +69,13 @@ class ContextParallel(SequenceParallel):
         model = self.contract.model
         return {"attention": 1, "layer": 1, "language_model": model.layers}.get(model.kind, 0)
 
-    def attention_phases(self) -> tuple[str, ...]:
+    def attention_phases(self) -> tuple[Phase, ...]:
         """The phases in which the forward pass of attention runs."""
         return ("forward", "backward") if self.recomputes else ("forward",)
 
-    def each_row(self, kind: str, phase: str, features: int, dtype: torch.dtype, calls: int = 1) -> Transfer:
+    def each_row(
+        self, kind: CollectiveKind, phase: Phase, features: int, dtype: torch.dtype, calls: int = 1
+    ) -> Transfer:
         """In every slice of the batch collectives over the sequence axis, of `features` elements per token at hand."""
         return self.slice_transfer("sequence", kind, phase, self.slice_tokens * features, dtype, calls)
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from conformance.contract.implementation import Phase
 from suites.sequence.torch_manual import sequence_parallel
 from suites.sequence.torch_manual.context import ContextParallel
 from suites.training.torch import layers
@@ -173,7 +174,7 @@ class Ring(ContextParallel):
         calls = 2 * self.context_size() * self.attentions()  # gradients of keys and of values, back to their rank
         yield self.each_row("permute", "backward", key, self.master, calls)
 
-    def round_transfers(self, phase: str, key: int) -> Iterator[Transfer]:
+    def round_transfers(self, phase: Phase, key: int) -> Iterator[Transfer]:
         """One way of all blocks round the ring."""
         calls = (self.context_size() - 1) * self.attentions()
         yield self.each_row("permute", phase, key, self.compute, 2 * calls)

@@ -13,13 +13,13 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from conformance.contract.placements import Placements
-from suites.sequence.token_layout import Positions
+from conformance.contract.implementation import Phase
+from conformance.contract.placements import Placements, Shard
 from suites.sequence.torch_manual.collectives import GatherAlong, ScatterAlong
 from suites.sequence.torch_manual.stream import StreamTokens
 from suites.tensor.torch_manual import attention, feedforward, linear, transformer
 from suites.tensor.torch_manual.collectives import TensorParallel
-from suites.training.state_layout import OBSERVED
+from suites.training.state_layout import OBSERVED, Positions
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
@@ -78,7 +78,10 @@ class SequenceParallel(StreamTokens, TensorParallel):
                 yield replace(transfer, kind="reduce_scatter")
                 if transfer.phase == "forward":
                     yield replace(transfer, kind="all_gather", phase="backward")
-        entered = {"forward": self.entered(), "backward": self.entered_again() if self.recomputes else 0}
+        entered: dict[Phase, int] = {
+            "forward": self.entered(),
+            "backward": self.entered_again() if self.recomputes else 0,
+        }
         for phase, calls in entered.items():
             elements = self.slice_tokens * self.contract.model.hidden
             yield self.tensor_transfer("all_gather", phase, elements, self.compute, calls=calls)
@@ -142,7 +145,7 @@ class LanguageModel(SequenceParallel, transformer.LanguageModel):
 
     def output_placements(self) -> dict[str, Placements]:
         block = self.block_placements()
-        return {"outputs/logits": {**block, self.tensor_axis: "S(2)"}, "outputs/token_losses": block}
+        return {"outputs/logits": {**block, self.tensor_axis: Shard(2)}, "outputs/token_losses": block}
 
     def positions(self, name: str) -> Positions:
         if not name.startswith("outputs/"):

@@ -7,9 +7,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from conformance.contract.placements import Placements
-from suites.sequence.token_layout import Positions, TokenLayout
-from suites.training.state_layout import OBSERVED
+from conformance.contract.placements import Placements, Shard
+from suites.sequence.token_layout import TokenLayout
+from suites.training.state_layout import OBSERVED, Positions
 from suites.training.torch.state import TorchTraining
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss
@@ -39,7 +39,7 @@ class StreamTokens(TokenLayout, TorchTraining):
 
     def batch_placements(self, key: str) -> Placements:
         if key == "seeds":
-            return dict.fromkeys(self.row_axes, "S(0)")
+            return dict.fromkeys(self.row_axes, Shard(0))
         return self.stream_placements() if self.is_tokenwise(key) else self.block_placements()
 
     def batch_positions(self, key: str) -> Positions:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from conformance.contract.placements import Replicate, sharded_dim
 from suites.tensor.faults import Conforming
 from suites.tensor.layout import positions
 
@@ -17,10 +18,9 @@ class EveryRankLoadsFirstShard(Conforming):
         return super().place({name: self.first_shard(name, whole) for name, whole in parameters.items()}, mesh)
 
     def first_shard(self, name, whole):
-        placement = self.placements(name).get("tensor")
-        if placement is None:
+        dim, size = sharded_dim(self.placements(name).get("tensor", Replicate())), self.tensor_size()
+        if dim is None:
             return whole
-        dim, size = int(placement[2]), self.tensor_size()
         return np.concatenate([np.split(whole, size, dim)[0]] * size, dim)
 
 

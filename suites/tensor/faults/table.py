@@ -97,9 +97,9 @@ NOT_APPLICABLE = {
     "sp-norm-grad-not-reduced": _SEQUENCE,
     "sp-flag-missing-on-one-norm": _SEQUENCE,
     "fix-valid-only-for-one-flag": _SEQUENCE,
-    "lora-replicated-factor-partial-grad": "needs low-rank adapters on activations sharded along the sequence",
-    "padding-mask-not-sharded-with-activations": "needs pipeline stages whose activations are sharded",
-    "collective-matmul-wrong-chunk-order": "needs a product overlapped with a ring of permutes; no layer here has one",
+    "lora-replicated-factor-partial-grad": _SEQUENCE,
+    "padding-mask-not-sharded-with-activations": _SEQUENCE,
+    "collective-matmul-wrong-chunk-order": "no product here is overlapped with a ring: for the sequence suite",
     "expert-norm-averaged-over-dp": "needs experts: for the mixture-of-experts suite",
-    "clip-norm-after-wrong-stage": "needs pipeline stages",
+    "clip-norm-after-wrong-stage": "needs pipeline stages: for the pipeline suite",
 }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import jax
 
-from conformance.contract.placements import Placements
-from suites.tensor.layout import Positions, TensorLayout, positions
+from conformance.contract.placements import Placements, Shard
+from suites.tensor.layout import TensorLayout, positions
 from suites.training.jax.automatic import AutomaticTraining
+from suites.training.state_layout import Positions
 
 
 class TensorAnnotations(TensorLayout, AutomaticTraining):
@@ -36,4 +37,4 @@ class TensorAnnotations(TensorLayout, AutomaticTraining):
 
     def on_tensor(self, x: jax.Array, dim: int) -> jax.Array:
         """x sharded by rows, and along dim over the tensor axis."""
-        return self.constrain(x, {**self.row_placements(), self.tensor_axis: f"S({dim})"})
+        return self.constrain(x, {**self.row_placements(), self.tensor_axis: Shard(dim)})

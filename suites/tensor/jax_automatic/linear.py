@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax
 
 from conformance.contract.implementation import Unsupported
-from conformance.contract.placements import Placements
+from conformance.contract.placements import Placements, Shard
 from suites.tensor.jax_automatic.annotations import TensorAnnotations
 from suites.training.jax.losses import QuadraticLoss
 from suites.training.jax.state import Named
@@ -67,11 +67,11 @@ class Linear2D(Linear):
     row_axes = ()
 
     def placements(self, name: str) -> Placements:
-        tile = {"data": "S(0)"} if name == "linear.weight" else {}
+        tile = {"data": Shard(0)} if name == "linear.weight" else {}
         return {**tile, **super().placements(name)}
 
     def annotated_input(self, x_BI: jax.Array) -> jax.Array:
-        return self.constrain(x_BI, {"data": "S(1)"})
+        return self.constrain(x_BI, {"data": Shard(1)})
 
     def require_supported(self) -> None:
         model, data = self.contract.model, self.mesh.size("data")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from conformance.contract.placements import Placements
+from conformance.contract.placements import Placements, Shard
 from suites.tensor.jax_automatic.linear import LinearLayers
 from suites.training.jax.state import Named
 
@@ -34,4 +34,4 @@ class VocabularyParallel(LinearLayers):
         return entropy_BS, self.contract.model.z_loss * lse_BS * lse_BS
 
     def output_placements(self) -> dict[str, Placements]:
-        return {"outputs/logits": {**self.row_placements(), self.tensor_axis: "S(2)"}}
+        return {"outputs/logits": {**self.row_placements(), self.tensor_axis: Shard(2)}}

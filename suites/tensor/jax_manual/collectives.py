@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conformance.contract.implementation import CollectiveKind, Phase
 from suites.tensor.layout import TensorLayout
 from suites.training.jax.manual import ShardMapTraining
 from suites.training.jax.state import pad_to_multiple
@@ -152,7 +153,9 @@ class TensorParallel(TensorLayout, ShardMapTraining):
             if self.is_partial(name):
                 yield self.gradient_sum((self.tensor_axis,), self.local_elements(name))
 
-    def each_token(self, kind: str, phase: str, features: int, calls: int = 1, dtype: str | None = None) -> Transfer:
+    def each_token(
+        self, kind: CollectiveKind, phase: Phase, features: int, calls: int = 1, dtype: str | None = None
+    ) -> Transfer:
         """In every slice of the batch `calls` collectives over the tensor axis, of `features` elements per token."""
         return Transfer(
             kind=kind,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
+from conformance.contract.implementation import Phase
 from suites.tensor.jax_manual.linear import LinearLayers
 from suites.training.jax.losses import QuadraticLoss
 from suites.training.jax.state import Named
@@ -41,7 +42,7 @@ class FeedForwardBlock(LinearLayers):
             return gate_BSF, up_BSF
         return self.column_linear(x_BSD, f"{name}.gate", p), self.column_linear(x_BSD, f"{name}.up", p)
 
-    def adapter_transfers(self, phase: str, number: int) -> Iterator[Transfer]:
+    def adapter_transfers(self, phase: Phase, number: int) -> Iterator[Transfer]:
         """The sum between the two matrices of an adapter, of so many blocks."""
         if rank := self.contract.model.adapter:
             yield self.each_token("all_reduce", phase, rank, number)

@@ -11,11 +11,12 @@ from dataclasses import replace
 import jax
 
 from conformance.contract.implementation import Unsupported
-from conformance.contract.placements import Placements
+from conformance.contract.placements import Placements, Shard
 from suites.tensor.jax_manual.collectives import TensorParallel
-from suites.tensor.layout import Positions, positions
+from suites.tensor.layout import positions
 from suites.training.jax.losses import QuadraticLoss
 from suites.training.jax.state import Named
+from suites.training.state_layout import Positions
 from suites.training.traffic import Transfer
 
 
@@ -52,7 +53,7 @@ class ColumnLinear(QuadraticLoss, LinearLayers):
 
     @property
     def stays_sharded(self) -> bool:
-        return "S(1)" in self.contract.layouts.get("outputs/y", {}).values()
+        return Shard(1) in self.contract.layouts.get("outputs/y", {}).values()
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         y_BO = self.column_linear(self.enter_block(batch["inputs"].astype(self.compute)), "linear", p)
@@ -67,7 +68,7 @@ class ColumnLinear(QuadraticLoss, LinearLayers):
         return self.gather_from_tensor(y_BO, -1)[..., : self.contract.model.outputs]
 
     def output_placements(self) -> dict[str, Placements]:
-        sharded = {**self.row_placements(), self.tensor_axis: "S(1)"}
+        sharded = {**self.row_placements(), self.tensor_axis: Shard(1)}
         return {"outputs/y": sharded} if self.stays_sharded else {}
 
     def batch_placements(self, key: str) -> Placements:
@@ -98,7 +99,7 @@ class RowLinear(QuadraticLoss, LinearLayers):
 
     @property
     def arrives_sharded(self) -> bool:
-        return "S(1)" in self.contract.layouts.get("input_gradients/inputs", {}).values()
+        return Shard(1) in self.contract.layouts.get("input_gradients/inputs", {}).values()
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         x_BI = batch["inputs"].astype(self.compute)
@@ -108,7 +109,7 @@ class RowLinear(QuadraticLoss, LinearLayers):
         return *self.quadratic(y_BO, batch), {"outputs/y": y_BO}
 
     def batch_placements(self, key: str) -> Placements:
-        sharded = {**self.row_placements(), self.tensor_axis: "S(1)"}
+        sharded = {**self.row_placements(), self.tensor_axis: Shard(1)}
         return sharded if self.arrives_sharded and key == "inputs" else self.row_placements()
 
     def transfers(self) -> Iterator[Transfer]:
@@ -130,11 +131,11 @@ class Linear2D(QuadraticLoss, LinearLayers):
     model_axes = ("data", "tensor")
 
     def placements(self, name: str) -> Placements:
-        tile = {"data": "S(0)"} if name == "linear.weight" else {}
+        tile = {"data": Shard(0)} if name == "linear.weight" else {}
         return {**tile, **super().placements(name)}
 
     def batch_placements(self, key: str) -> Placements:
-        return {"data": "S(1)"} if key == "inputs" else {}
+        return {"data": Shard(1)} if key == "inputs" else {}
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         x_BI = self.enter_block(batch["inputs"].astype(self.compute))

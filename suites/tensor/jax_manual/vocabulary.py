@@ -8,10 +8,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from conformance.contract.placements import Placements
+from conformance.contract.placements import Placements, Shard
 from suites.tensor.jax_manual.linear import LinearLayers
-from suites.tensor.layout import Positions, positions
+from suites.tensor.layout import positions
 from suites.training.jax.state import Named
+from suites.training.state_layout import Positions
 
 
 class VocabularyParallel(LinearLayers):
@@ -91,7 +92,7 @@ class VocabularyParallel(LinearLayers):
         return jnp.sum(self.real(logits_BSV, 0), axis=-1)
 
     def output_placements(self) -> dict[str, Placements]:
-        return {"outputs/logits": {**self.row_placements(), self.tensor_axis: "S(2)"}}
+        return {"outputs/logits": {**self.row_placements(), self.tensor_axis: Shard(2)}}
 
     def positions(self, name: str) -> Positions:
         vocabulary = self.contract.model.vocabulary

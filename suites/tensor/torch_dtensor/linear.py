@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
+from torch.distributed import tensor as dtensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_module
+from torch.distributed.tensor import DTensor, distribute_module
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel
 
 from conformance.contract.implementation import Unsupported
-from conformance.contract.placements import Placements
+from conformance.contract.placements import Placements, Shard
 from suites.tensor.torch_dtensor.sharding import Quadratic
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
@@ -41,19 +42,21 @@ class ColumnLinear(LinearContract):
 
     @property
     def stays_sharded(self) -> bool:
-        return "S(1)" in self.contract.layouts.get("outputs/y", {}).values()
+        return Shard(1) in self.contract.layouts.get("outputs/y", {}).values()
 
     def plan(self) -> Mapping[str, ParallelStyle]:
-        return {"linear": ColwiseParallel(output_layouts=Shard(-1) if self.stays_sharded else Replicate())}
+        return {
+            "linear": ColwiseParallel(output_layouts=dtensor.Shard(-1) if self.stays_sharded else dtensor.Replicate())
+        }
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         loss, weight, observed = super().forward(p, batch)
         if self.stays_sharded and self.submesh is not None:
-            loss = DTensor.from_local(loss, self.submesh, [Partial()], run_check=False).full_tensor()
+            loss = DTensor.from_local(loss, self.submesh, [dtensor.Partial()], run_check=False).full_tensor()
         return loss, weight, observed
 
     def output_placements(self) -> dict[str, Placements]:
-        sharded = {**self.row_placements(), self.tensor_axis: "S(1)"}
+        sharded = {**self.row_placements(), self.tensor_axis: Shard(1)}
         return {"outputs/y": sharded} if self.stays_sharded else {}
 
     def batch_placements(self, key: str) -> Placements:
@@ -84,13 +87,15 @@ class RowLinear(LinearContract):
 
     @property
     def arrives_sharded(self) -> bool:
-        return "S(1)" in self.contract.layouts.get("input_gradients/inputs", {}).values()
+        return Shard(1) in self.contract.layouts.get("input_gradients/inputs", {}).values()
 
     def plan(self) -> Mapping[str, ParallelStyle]:
-        return {"linear": RowwiseParallel(input_layouts=Shard(-1) if self.arrives_sharded else Replicate())}
+        return {
+            "linear": RowwiseParallel(input_layouts=dtensor.Shard(-1) if self.arrives_sharded else dtensor.Replicate())
+        }
 
     def batch_placements(self, key: str) -> Placements:
-        sharded = {**self.row_placements(), self.tensor_axis: "S(1)"}
+        sharded = {**self.row_placements(), self.tensor_axis: Shard(1)}
         return sharded if self.arrives_sharded and key == "inputs" else self.row_placements()
 
     def require_supported(self) -> None:
@@ -127,16 +132,16 @@ class Linear2D(LinearContract):
         return mesh
 
     def placements(self, name: str) -> Placements:
-        tile = {"data": "S(0)"} if name == "linear.weight" else {}
+        tile = {"data": Shard(0)} if name == "linear.weight" else {}
         return {**tile, **super().placements(name)}
 
     def batch_placements(self, key: str) -> Placements:
-        return {"data": "S(1)"} if key == "inputs" else {}
+        return {"data": Shard(1)} if key == "inputs" else {}
 
     def build(self) -> nn.Module:
         """Features of the inputs meet rows of the weight; what comes out is summed over data, gathered over tensor."""
-        whole = [Replicate()] * len(self.mesh.axes)
-        x_placements = self.dtensor_placements({"data": "S(1)"})
+        whole = [dtensor.Replicate()] * len(self.mesh.axes)
+        x_placements = self.dtensor_placements({"data": Shard(1)})
 
         def enter(module: nn.Module, inputs: tuple[Named], mesh: DeviceMesh) -> Named:
             x_BI = DTensor.from_local(inputs[0]["inputs"], mesh, x_placements, run_check=False)

@@ -12,9 +12,10 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, distribute_module
 from torch.distributed.tensor.parallel import ParallelStyle, parallelize_module
 
-from conformance.contract.implementation import Unsupported
+from conformance.contract.implementation import CollectiveKind, Phase, Unsupported
 from conformance.contract.placements import Placements, sharded_dim
-from suites.tensor.layout import Positions, TensorLayout
+from suites.tensor.layout import TensorLayout
+from suites.training.state_layout import Positions
 from suites.training.torch.dtensor import DTensorTraining
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named
@@ -108,19 +109,21 @@ class TensorByDTensor(TensorLayout, DTensorTraining, Tokens):
 
     # What DTensor communicates.
 
-    def tensor_transfer(self, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1) -> Transfer:
+    def tensor_transfer(
+        self, kind: CollectiveKind, phase: Phase, elements: int, dtype: torch.dtype, calls: int = 1
+    ) -> Transfer:
         return self.slice_transfer(self.tensor_axis, kind, phase, elements, dtype, calls)
 
-    def hidden_transfer(self, kind: str, phase: str, calls: int) -> Transfer:
+    def hidden_transfer(self, kind: CollectiveKind, phase: Phase, calls: int) -> Transfer:
         """Collectives of the residual stream, or of its gradient."""
         elements = self.slice_tokens * self.contract.model.hidden
         return self.tensor_transfer(kind, phase, elements, self.compute, calls=calls)
 
-    def left(self, calls: int = 1, phase: str = "forward") -> Iterator[Transfer]:
+    def left(self, calls: int = 1, phase: Phase = "forward") -> Iterator[Transfer]:
         """So many blocks are left in the forward pass, or when that is computed again: partial sums are added up."""
         yield self.hidden_transfer("all_reduce", phase, calls)
 
-    def entered(self, calls: int = 1, phase: str = "forward") -> Iterator[Transfer]:
+    def entered(self, calls: int = 1, phase: Phase = "forward") -> Iterator[Transfer]:
         """So many blocks are entered; the residual stream is there already."""
         yield from ()
 

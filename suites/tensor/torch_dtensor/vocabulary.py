@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, Placement, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, loss_parallel
 
 from conformance.contract.implementation import Unsupported
-from conformance.contract.placements import Placements
+from conformance.contract.placements import Placements, Shard
 from reference.architecture import Architecture
 from suites.tensor.torch_dtensor.sharding import TensorByDTensor
 from suites.training.torch.state import Named
@@ -106,7 +106,7 @@ class ShardedVocabulary(TensorByDTensor):
             )
 
     def output_placements(self) -> dict[str, Placements]:
-        return {**super().output_placements(), "outputs/logits": {**self.row_placements(), self.tensor_axis: "S(2)"}}
+        return {**super().output_placements(), "outputs/logits": {**self.row_placements(), self.tensor_axis: Shard(2)}}
 
     def output_shape(self, name: str, value: Tensor, placements: Placements) -> tuple[int, ...]:
         shape = super().output_shape(name, value, placements)

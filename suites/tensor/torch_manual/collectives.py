@@ -16,8 +16,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from suites.tensor.layout import Positions, TensorLayout
-from suites.training.state_layout import first_copies
+from conformance.contract.implementation import CollectiveKind, Phase
+from suites.tensor.layout import TensorLayout
+from suites.training.state_layout import Positions, first_copies
 from suites.training.torch.collectives import MeshAxis
 from suites.training.torch.manual import CollectiveTraining
 from suites.training.traffic import Transfer
@@ -171,7 +172,9 @@ class TensorParallel(TensorLayout, CollectiveTraining):
         sharded = self.divides_evenly() and not self.repeats_products
         return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if sharded else super().compute_axes()
 
-    def tensor_transfer(self, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1) -> Transfer:
+    def tensor_transfer(
+        self, kind: CollectiveKind, phase: Phase, elements: int, dtype: torch.dtype, calls: int = 1
+    ) -> Transfer:
         return self.slice_transfer(self.tensor_axis, kind, phase, elements, dtype, calls)
 
 

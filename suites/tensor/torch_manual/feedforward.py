@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch.nn.functional as F
 from torch import Tensor
 
+from conformance.contract.implementation import Phase
 from suites.tensor.torch_manual.linear import LinearLayers
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named
@@ -40,7 +41,7 @@ class FeedForwardBlock(LinearLayers):
             return self.column_linear(x_BSD, f"{name}.gate_up", p).chunk(2, dim=-1)
         return self.column_linear(x_BSD, f"{name}.gate", p), self.column_linear(x_BSD, f"{name}.up", p)
 
-    def adapter_transfers(self, phase: str, number: int) -> Iterator[Transfer]:
+    def adapter_transfers(self, phase: Phase, number: int) -> Iterator[Transfer]:
         """The sum between the two matrices of an adapter, of so many blocks."""
         if rank := self.contract.model.adapter:
             yield self.tensor_transfer("all_reduce", phase, self.slice_tokens * rank, self.compute, calls=number)

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from conformance.contract.implementation import Unsupported
-from conformance.contract.placements import Placements
-from suites.tensor.layout import Positions, positions
+from conformance.contract.implementation import Phase, Unsupported
+from conformance.contract.placements import Placements, Shard
+from suites.tensor.layout import positions
 from suites.tensor.torch_manual.collectives import TensorParallel
+from suites.training.state_layout import Positions
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
@@ -43,7 +44,7 @@ class LinearLayers(TensorParallel):
         y = self.leave_block(x @ p[f"{name}.weight"])
         return y + p[f"{name}.bias"] if f"{name}.bias" in p else y
 
-    def hidden_transfer(self, phase: str, calls: int = 1) -> Transfer:
+    def hidden_transfer(self, phase: Phase, calls: int = 1) -> Transfer:
         """All-reduces of the residual stream, or of its gradient."""
         elements = self.slice_tokens * self.contract.model.hidden
         return self.tensor_transfer("all_reduce", phase, elements, self.compute, calls=calls)
@@ -56,7 +57,7 @@ class ColumnLinear(QuadraticLoss, LinearLayers):
 
     @property
     def stays_sharded(self) -> bool:
-        return "S(1)" in self.contract.layouts.get("outputs/y", {}).values()
+        return Shard(1) in self.contract.layouts.get("outputs/y", {}).values()
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         y_BO = self.column_linear(self.enter_block(batch["inputs"]), "linear", p)
@@ -71,7 +72,7 @@ class ColumnLinear(QuadraticLoss, LinearLayers):
         return self.gather_from_tensor(y_BO, -1)[..., : self.contract.model.outputs]
 
     def output_placements(self) -> dict[str, Placements]:
-        sharded = {**self.row_placements(), self.tensor_axis: "S(1)"}
+        sharded = {**self.row_placements(), self.tensor_axis: Shard(1)}
         return {"outputs/y": sharded} if self.stays_sharded else {}
 
     def batch_placements(self, key: str) -> Placements:
@@ -102,7 +103,7 @@ class RowLinear(QuadraticLoss, LinearLayers):
 
     @property
     def arrives_sharded(self) -> bool:
-        return "S(1)" in self.contract.layouts.get("input_gradients/inputs", {}).values()
+        return Shard(1) in self.contract.layouts.get("input_gradients/inputs", {}).values()
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         x_BI = batch["inputs"] if self.arrives_sharded else self.split_to_tensor(batch["inputs"], -1)
@@ -110,7 +111,7 @@ class RowLinear(QuadraticLoss, LinearLayers):
         return *self.quadratic(y_BO, batch), {"outputs/y": y_BO}
 
     def batch_placements(self, key: str) -> Placements:
-        sharded = {**self.row_placements(), self.tensor_axis: "S(1)"}
+        sharded = {**self.row_placements(), self.tensor_axis: Shard(1)}
         return sharded if self.arrives_sharded and key == "inputs" else self.row_placements()
 
     def transfers(self) -> Iterator[Transfer]:
@@ -134,11 +135,11 @@ class Linear2D(QuadraticLoss, LinearLayers):
     model_axes = ("data", "tensor")
 
     def placements(self, name: str) -> Placements:
-        tile = {"data": "S(0)"} if name == "linear.weight" else {}
+        tile = {"data": Shard(0)} if name == "linear.weight" else {}
         return {**tile, **super().placements(name)}
 
     def batch_placements(self, key: str) -> Placements:
-        return {"data": "S(1)"} if key == "inputs" else {}
+        return {"data": Shard(1)} if key == "inputs" else {}
 
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         y_BO = self.row_linear(self.enter_block(batch["inputs"]), "linear", p)

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from conformance.contract.placements import Placements
-from suites.tensor.layout import Positions, positions
+from conformance.contract.placements import Placements, Shard
+from suites.tensor.layout import positions
 from suites.tensor.torch_manual.linear import LinearLayers
+from suites.training.state_layout import Positions
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
@@ -82,7 +83,7 @@ class VocabularyParallel(LinearLayers):
         return logits_BSV.where(self.real_ids(), 0).sum(-1)
 
     def output_placements(self) -> dict[str, Placements]:
-        return {**super().output_placements(), "outputs/logits": {**self.row_placements(), self.tensor_axis: "S(2)"}}
+        return {**super().output_placements(), "outputs/logits": {**self.row_placements(), self.tensor_axis: Shard(2)}}
 
     def positions(self, name: str) -> Positions:
         vocabulary = self.contract.model.vocabulary

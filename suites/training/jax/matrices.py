@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import jax
 
-from conformance.contract.placements import Placements, sharded_dim
+from conformance.contract.placements import Placements, Replicate, sharded_dim
 from suites.training.jax import optimizers
 from suites.training.jax.state import reordered
 from suites.training.jax.step import TrainingStep
@@ -39,7 +39,7 @@ class WholeMatrices(TrainingStep):
     def gathered_axes(self, name: str) -> list[tuple[str, int]]:
         """(axis, dim) for each axis that divides an optimizer slot, the one that cuts finest first."""
         placements: Placements = self.slot_placements(name)
-        dims = {axis: sharded_dim(placements.get(axis, "R")) for axis in reversed(self.mesh.axes)}
+        dims = {axis: sharded_dim(placements.get(axis, Replicate())) for axis in reversed(self.mesh.axes)}
         return [(axis, dim) for axis, dim in dims.items() if dim is not None and self.mesh.size(axis) > 1]
 
     def matrix_transfers(self) -> Iterator[Transfer]:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from conformance.contract.implementation import Packed, Reordered
-from conformance.contract.placements import Placements, sharded_dim
+from conformance.contract.placements import Placements, Replicate, sharded_dim
 from reference.jax.rounding import rounded
 from suites.training.state_layout import Positions, ShardedTraining, arrange
 
@@ -118,7 +118,7 @@ class JaxTraining(ShardedTraining):
         """Placements -> dim by dim the axes of this mesh that shard it."""
         dims: dict[int, tuple[str, ...]] = {}
         for axis in self.mesh.axes:
-            dim = sharded_dim(placements.get(axis, "R"))
+            dim = sharded_dim(placements.get(axis, Replicate()))
             if dim is not None:
                 dims[dim] = (*dims.get(dim, ()), axis)
         return PartitionSpec(*(dims.get(dim) for dim in range(max(dims, default=-1) + 1)))

@@ -13,12 +13,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed import tensor as dtensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.func import functional_call
 
 from conformance.contract.implementation import Declarations
-from conformance.contract.placements import Placements, sharded_dim
+from conformance.contract.placements import Placements, Replicate, sharded_dim
 from suites.training.torch.manual import CollectiveTraining
 from suites.training.torch.state import Named, State, arrange, dtype_of, name_of
 
@@ -75,11 +76,11 @@ class DTensorTraining(CollectiveTraining):
     def is_turned(self, name: str) -> bool:
         return isinstance(self.model.get_submodule(name.rpartition(".")[0]), nn.Linear) and name.endswith(".weight")
 
-    def dtensor_placements(self, placements: Placements, turned: bool = False) -> list[Placement]:
-        """In words -> torch's placements on the submesh."""
+    def dtensor_placements(self, placements: Placements, turned: bool = False) -> list[dtensor.Placement]:
+        """Ours -> torch's placements on the submesh."""
         assert self.submesh is not None
-        dims = [sharded_dim(placements.get(axis, "R")) for axis in self.submesh.mesh_dim_names or ()]
-        return [Replicate() if dim is None else Shard(1 - dim if turned else dim) for dim in dims]
+        dims = [sharded_dim(placements.get(axis, Replicate())) for axis in self.submesh.mesh_dim_names or ()]
+        return [dtensor.Replicate() if dim is None else dtensor.Shard(1 - dim if turned else dim) for dim in dims]
 
     def stored(self, name: str, canonical: np.ndarray) -> Tensor:
         return self.slot(name, canonical).to(dtype_of(self.stored_dtype))

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformance.contract.implementation import Declarations
+from conformance.contract.implementation import CollectiveKind, Declarations, Phase
 from conformance.contract.placements import Placements
 from suites.training.state_layout import OF_INPUTS
 from suites.training.torch import optimizers
@@ -213,7 +213,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
         yield from self.norm_transfers()
 
     def slice_transfer(
-        self, axis: str, kind: str, phase: str, elements: int, dtype: torch.dtype, calls: int = 1
+        self, axis: str, kind: CollectiveKind, phase: Phase, elements: int, dtype: torch.dtype, calls: int = 1
     ) -> Transfer:
         """In each slice of the batch, `calls` collectives over an axis."""
         calls *= self.contract.recipe.accumulation

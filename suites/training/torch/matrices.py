@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from conformance.contract.placements import Placements, sharded_dim
+from conformance.contract.placements import Placements, Replicate, sharded_dim
 from suites.training.state_layout import Positions
 from suites.training.torch import optimizers
 from suites.training.torch.state import TorchTraining, canonical, name_of
@@ -37,7 +37,7 @@ class WholeMatrices(TorchTraining):
 
     def gathered_axes(self, placements: Placements) -> list[tuple[str, int]]:
         """(axis, dim) for each axis that divides a tensor, the one that cuts finest first."""
-        dims = {axis: sharded_dim(placements.get(axis, "R")) for axis in reversed(self.mesh.axes)}
+        dims = {axis: sharded_dim(placements.get(axis, Replicate())) for axis in reversed(self.mesh.axes)}
         return [(axis, dim) for axis, dim in dims.items() if dim is not None]
 
     def matrix_transfers(self) -> Iterator[Transfer]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from conformance.contract.implementation import Reordered, Sharded
-from conformance.contract.placements import Placements, sharded_dim
+from conformance.contract.placements import Placements, Replicate, sharded_dim
 from suites.training.state_layout import Positions, ShardedTraining, arrange
 from suites.training.torch.collectives import MeshAxis
 
@@ -104,7 +104,7 @@ class TorchTraining(ShardedTraining):
     def block(self, array: np.ndarray, placements: Placements) -> np.ndarray:
         """This rank's block of a whole array; a dim that does not divide over its axis is padded with zeros."""
         for name in self.mesh.axes:
-            axis, dim = self.axis(name), sharded_dim(placements.get(name, "R"))
+            axis, dim = self.axis(name), sharded_dim(placements.get(name, Replicate()))
             if dim is not None:
                 array = np.split(pad_to_multiple(array, dim, axis.size), axis.size, axis=dim)[axis.rank]
         return array

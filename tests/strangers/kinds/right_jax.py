@@ -68,10 +68,10 @@ def single_step(parameters, batch, mesh, function=in_single):
         return function(parameters, batch)
 
     (value, outputs), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(parameters, batch)
-    found = {"loss": value} | {f"outputs/{name}": y for name, y in outputs.items()}
-    found |= {f"gradients/{name}": g for name, g in gradients.items()}
+    returned = {"loss": value} | {f"outputs/{name}": y for name, y in outputs.items()}
+    returned |= {f"gradients/{name}": g for name, g in gradients.items()}
     everywhere = NamedSharding(mesh, P())
-    return {name: jax.device_put(one, everywhere) for name, one in found.items()}
+    return {name: jax.device_put(value, everywhere) for name, value in returned.items()}
 
 
 def single_loss_step(parameters, batch, mesh):
@@ -79,7 +79,7 @@ def single_loss_step(parameters, batch, mesh):
 
 
 def single_and_wrong(parameters, batch, mesh):
-    return {name: one * 1.01 for name, one in single_step(parameters, batch, mesh).items()}
+    return {name: value * 1.01 for name, value in single_step(parameters, batch, mesh).items()}
 
 
 def plain(parameters, batch, mesh):
@@ -99,18 +99,18 @@ def with_sharding_read(parameters, batch, mesh):
 
 def with_values_read(parameters, batch, mesh):
     assert np.isfinite(np.asarray(batch["x"])).all()
-    found = step(parameters, batch["x"], mesh)
-    assert found["loss"] > 0
-    if float(found["loss"]) > 1e9:
+    returned = step(parameters, batch["x"], mesh)
+    assert returned["loss"] > 0
+    if float(returned["loss"]) > 1e9:
         raise OverflowError("diverged")
-    return found
+    return returned
 
 
 def with_donation(parameters, batch, mesh):
     specs = {"up": P(None, "tensor"), "down": P("tensor", None)}
     placed = {name: jax.device_put(p, NamedSharding(mesh, specs[name])) for name, p in parameters.items()}
-    scaled = jax.jit(lambda p: jax.tree.map(lambda one: 1.0 * one, p), donate_argnums=0)(placed)
-    doubled = jax.jit(lambda p: jax.tree.map(lambda one: 1.0 * one, p), donate_argnums=0)(parameters)
+    scaled = jax.jit(lambda p: jax.tree.map(lambda leaf: 1.0 * leaf, p), donate_argnums=0)(placed)
+    doubled = jax.jit(lambda p: jax.tree.map(lambda leaf: 1.0 * leaf, p), donate_argnums=0)(parameters)
     assert all(p.is_deleted() for p in placed.values())
     return step({"up": scaled["up"], "down": doubled["down"]}, batch["x"], mesh)
 
@@ -141,8 +141,8 @@ def with_flax_annotations(parameters, batch, mesh):
             return nnx.value_and_grad(loss, has_aux=True)(model)
 
         (loss, y), gradients = differentiated(model, batch["x"])
-    found = {f"gradients/{name}": gradients[name].get_value() for name in ("up", "down")}
-    return {"loss": loss, "outputs/y": y} | found
+    returned = {f"gradients/{name}": gradients[name].get_value() for name in ("up", "down")}
+    return {"loss": loss, "outputs/y": y} | returned
 
 
 def as_numpy(parameters, batch, mesh):
@@ -150,13 +150,15 @@ def as_numpy(parameters, batch, mesh):
 
 
 def as_lists(parameters, batch, mesh):
-    found = plain(parameters, batch, mesh)
-    return {name: np.asarray(value).tolist() for name, value in found.items()} | {"loss": float(found["loss"])}
+    returned = plain(parameters, batch, mesh)
+    return {name: np.asarray(value).tolist() for name, value in returned.items()} | {"loss": float(returned["loss"])}
 
 
 def half_numpy(parameters, batch, mesh):
-    found = plain(parameters, batch, mesh)
-    return {name: np.asarray(value) for name, value in found.items()} | {"loss": jnp.float64(float(found["loss"]))}
+    returned = plain(parameters, batch, mesh)
+    return {name: np.asarray(value) for name, value in returned.items()} | {
+        "loss": jnp.float64(float(returned["loss"]))
+    }
 
 
 def wrong_numpy(parameters, batch, mesh):
@@ -164,8 +166,8 @@ def wrong_numpy(parameters, batch, mesh):
 
 
 def raises(parameters, batch, mesh):
-    found = plain(parameters, batch, mesh)
-    return found["outputs/z"]
+    returned = plain(parameters, batch, mesh)
+    return returned["outputs/z"]
 
 
 def complex_loss(parameters, batch, mesh):
@@ -207,5 +209,5 @@ if __name__ == "__main__":
     for kind in sys.argv[1:] or KINDS:
         asked = {"reference": reference, "parameters": PARAMETERS, "batch": BATCH, "mesh": "tensor=4", **KINDS[kind]}
         judgement = conformance.check(**asked)
-        found = {"kind": kind, "verdict": judgement.result.verdict, "text": str(judgement)}
-        print(f"\x1e{json.dumps(found)}", flush=True)
+        answer = {"kind": kind, "verdict": judgement.result.verdict, "text": str(judgement)}
+        print(f"\x1e{json.dumps(answer)}", flush=True)

@@ -45,8 +45,8 @@ def wide_loss(parameters, batch):
 def whole_step(parameters, batch, mesh, function=reference):
     loss, outputs = function(parameters, batch)
     gradients = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
-    found = {f"outputs/{name}": y.detach() for name, y in outputs.items()} | {"loss": loss.detach()}
-    return found | {f"gradients/{name}": g for name, g in gradients.items()}
+    returned = {f"outputs/{name}": y.detach() for name, y in outputs.items()} | {"loss": loss.detach()}
+    return returned | {f"gradients/{name}": g for name, g in gradients.items()}
 
 
 def single_step(parameters, batch, mesh):
@@ -144,5 +144,5 @@ if __name__ == "__main__":
     for kind in sys.argv[1:] or KINDS:
         asked = {"reference": reference, "parameters": PARAMETERS, "batch": BATCH, "mesh": "data=2,tensor=2"}
         judgement = conformance.check(**(asked | KINDS[kind]))
-        found = {"kind": kind, "verdict": judgement.result.verdict, "text": str(judgement)}
-        print(f"\x1e{json.dumps(found)}", flush=True)
+        answer = {"kind": kind, "verdict": judgement.result.verdict, "text": str(judgement)}
+        print(f"\x1e{json.dumps(answer)}", flush=True)
