@@ -16,6 +16,7 @@ import numpy as np
 
 from conformance.traffic.collective_op import Ranks, UnattributedError
 
+_SPELLED = re.compile(r"replica_groups=.*?(?=, (?!device_ids)\w+=|$)")
 _LISTED = re.compile(r"replica_groups=\{((?:\{[\d, ]*\},?\s*)*)\}")
 _IOTA = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 _IDS = r"\[[\d,]+\](?:<=\[[\d,]+\])?(?:T\([\d,]+\))?|[\d,]+"
@@ -23,6 +24,12 @@ _MESH = re.compile(rf"replica_groups=@?mesh[\[<]([^\]>]*)[\]>](?:,\s*device_ids=
 _PAIRS = re.compile(r"source_target_pairs=\"?\{((?:\{\d+, ?\d+\},?\s*)*)\}")
 _MESH_AXIS = re.compile(r"'?([\w.\-]+)'?=(\d+)")
 _AXIS_USED = re.compile(r"'?([\w.\-]+)'?(?::\((\d+)\)(\d+))?")
+
+
+def spelled(attributes: str) -> str:
+    """What the attributes of a collective say of its groups; the same words for many collectives of a program."""
+    said = _SPELLED.search(attributes)
+    return said[0] if said else ""
 
 
 @cache

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from conformance.trace.phase import phase_of
 from conformance.traffic.collective_op import Buffer, CollectiveOp, Kind, Level, UnattributedError
-from conformance.traffic.hlo_groups import rank_groups, rank_pairs
+from conformance.traffic.hlo_groups import rank_groups, rank_pairs, spelled
 from conformance.traffic.hlo_module import Computation, Instruction, Module
 from conformance.traffic.hlo_scatter import keeps_own_slice
 from conformance.traffic.hlo_trips import trip_count
@@ -89,7 +89,7 @@ def _operation(
     kind: Kind, instruction: Instruction, computation: Computation, devices: int, level: Level
 ) -> CollectiveOp:
     pairs = kind == "permute"
-    groups = rank_pairs(instruction.attributes) if pairs else rank_groups(_named_ranks(instruction), devices)
+    groups = rank_pairs(instruction.attributes) if pairs else rank_groups(spelled(instruction.attributes), devices)
     if kind == "all_reduce" and keeps_own_slice(instruction, computation, len(groups[0])):
         kind = "reduce_scatter"
     return CollectiveOp(
@@ -99,13 +99,6 @@ def _operation(
         phase=None if level == "target" else phase_of(instruction.op_name),
         level=level,
         where=instruction.op_name,
-    )
-
-
-def _named_ranks(instruction: Instruction) -> str:
-    """The attributes without what follows the ranks, so that the same ranks are read once."""
-    return (
-        instruction.attributes.partition(", metadata=")[0].partition("replica_groups=")[2].join(["replica_groups=", ""])
     )
 
 

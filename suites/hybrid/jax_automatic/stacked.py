@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from conformance.contract.implementation import Unsupported
-from conformance.contract.placements import Placements, sharded_dim
+from conformance.contract.placements import Placement, Placements, Replicate, Shard, sharded_dim
 from suites.data.jax_automatic.sharded import FullyAnnotated
 from suites.data.layout import Positions
 from suites.sequence.jax_automatic import transformer
@@ -60,7 +60,7 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
 
     def shard_dim(self, name: str) -> int:
         """The dim that the tensor axis leaves, so that a gather over fsdp gives whole rows or columns of a block."""
-        tensor_dim = sharded_dim(self.computed_placements(name).get(self.tensor_axis, "R"))
+        tensor_dim = sharded_dim(self.computed_placements(name).get(self.tensor_axis, Replicate()))
         return 1 if tensor_dim == 0 and len(self.contract.shapes[name]) > 1 else 0
 
     def placements(self, name: str) -> Placements:
@@ -158,7 +158,7 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
     def linear(self, x: jax.Array, name: str, p: Named) -> jax.Array:
         """Said of the product itself: what follows would let the partitioner gather a weight instead."""
         y = super().linear(x, name, p)
-        sharded = self.computed_placements(_first_layer(f"{name}.weight")).get(self.tensor_axis) == "S(1)"
+        sharded = self.computed_placements(_first_layer(f"{name}.weight")).get(self.tensor_axis) == Shard(1)
         return self.on_tensor(y, 2) if sharded else self.on_rows(y)
 
     def require_supported(self) -> None:
@@ -176,6 +176,5 @@ def _first_layer(name: str) -> str:
     return name.replace(EVERY, "layers.0")
 
 
-def _behind(placement: str) -> str:
-    dim = sharded_dim(placement)
-    return placement if dim is None else f"S({dim + 1})"
+def _behind(placement: Placement) -> Placement:
+    return Shard(placement.dim + 1) if isinstance(placement, Shard) else placement
