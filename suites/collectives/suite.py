@@ -1,0 +1,55 @@
+"""Collectives: what devices exchange, natively and by algorithms, with their gradients."""
+
+from __future__ import annotations
+
+from conformance.cases.suite import ImplementationEntry, Suite
+from suites.collectives.contracts import CONTRACTS
+from suites.collectives.faults.table import FAULTS
+from suites.collectives.matrix import MATRIX, MUTATED
+
+NATIVE = {
+    "jax-shard_map": ("jax_manual.native:Native", "collectives of jax.lax under shard_map, differentiated by JAX"),
+    "torch-collectives": ("torch_manual.native:Native", "torch.distributed in place, transposes stated"),
+    "torch-functional": ("torch_functional.native:Native", "torch's functional collectives, differentiated by torch"),
+}
+ALGORITHMS = {
+    "ring": ("Ring", "messages to the next device round a ring"),
+    "tree": ("Tree", "messages along a binomial tree"),
+    "halving": ("Halving", "recursive halving and doubling"),
+    "hierarchical": ("Hierarchical", "rings inside nodes, and across them"),
+    "direct": ("Direct", "messages to all devices at once"),
+    "per_axis": ("PerAxis", "another algorithm on each axis"),
+}
+SUMS_AND_GATHERS = tuple(
+    contract
+    for contract in CONTRACTS
+    if contract.model.collective in ("all_reduce", "all_gather", "reduce_scatter")
+    and contract.model.function in ("sum", "same")
+)
+
+
+def _native(name: str) -> ImplementationEntry:
+    where, summary = NATIVE[name]
+    classes = {contract.name: f"suites.collectives.{where}" for contract in CONTRACTS}
+    return ImplementationEntry(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
+
+
+def _algorithm(framework: str, name: str) -> ImplementationEntry:
+    kind, summary = ALGORITHMS[name]
+    path = f"suites.collectives.{framework}_manual.by_algorithm:{kind}"
+    classes = {contract.name: path for contract in SUMS_AND_GATHERS}
+    return ImplementationEntry(name=f"{framework}-{name}", framework=framework, summary=summary, classes=classes)
+
+
+SUITE = Suite(
+    name="collectives",
+    summary="Collectives: native ones and algorithms made of messages, bit for bit, with their gradients",
+    contracts=CONTRACTS,
+    implementations=(
+        *map(_native, NATIVE),
+        *(_algorithm(framework, name) for framework in ("jax", "torch") for name in ALGORITHMS),
+    ),
+    matrix=MATRIX,
+    faults=FAULTS,
+    mutated=MUTATED,
+)
