@@ -188,6 +188,37 @@ BY_ALGORITHM = (  # every algorithm on 2, 3, 4 and 8 devices, and on several axe
     ),
 )
 
+ONE_BY_ONE = ("jax-one_by_one", "torch-one_by_one")
+COMBINED = ("jax-bucketed", "torch-bucketed", "jax-overlapped", "torch-overlapped")
+GRADIENTS = _names("gradients", "gradients_accumulated", "gradients_bfloat16_reduction")
+COMBINING = (  # gradients in buckets, after the backward pass and inside it
+    MatrixRow(
+        contracts=_names("gradients_exact"),
+        implementations=ONE_BY_ONE + COMBINED,
+        meshes=("data=3", "data=2,tensor=2"),
+        dtypes=("float64", "float32"),
+        profiles=CORE,
+    ),
+    MatrixRow(
+        contracts=GRADIENTS[:2], implementations=COMBINED, meshes=("data=2,fsdp=2", "data=2,tensor=2"), profiles=CORE
+    ),
+    MatrixRow(
+        contracts=GRADIENTS[2:],
+        implementations=COMBINED,
+        meshes=("data=4@reversed",),
+        dtypes=("bfloat16",),
+        profiles=CORE,
+    ),
+    MatrixRow(
+        contracts=GRADIENTS,
+        implementations=ONE_BY_ONE + COMBINED,
+        meshes=("data=2", "data=8", "data=2,fsdp=4@shuffled", "data=4,tensor=2"),
+        dtypes=DTYPES,
+        seeds=(0, 1),
+        profiles=FULL,
+    ),
+)
+
 REFUSED = (  # with a sentence, never computed wrong
     MatrixRow(
         contracts=SUMS_AND_GATHERS[:1],
@@ -212,7 +243,7 @@ REFUSED = (  # with a sentence, never computed wrong
     ),
 )
 
-MATRIX = SMOKE + COLLECTIVES + PEERS + BY_ALGORITHM + REFUSED
+MATRIX = SMOKE + COLLECTIVES + PEERS + BY_ALGORITHM + COMBINING + REFUSED
 
 MUTATED = (  # every collective of these is mutated, and every round of the schedules of algorithms
     MatrixRow(contracts=LINEAR + EXTREMES[:1], implementations=NATIVE, meshes=("data=2,tensor=4",)),

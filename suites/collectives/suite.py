@@ -5,6 +5,7 @@ from __future__ import annotations
 from conformance.cases.suite import ImplementationEntry, Suite
 from suites.collectives.contracts import CONTRACTS
 from suites.collectives.faults.table import FAULTS
+from suites.collectives.gradient_contracts import CONTRACTS as GRADIENTS
 from suites.collectives.matrix import MATRIX, MUTATED
 
 NATIVE = {
@@ -19,6 +20,11 @@ ALGORITHMS = {
     "hierarchical": ("Hierarchical", "rings inside nodes, and across them"),
     "direct": ("Direct", "messages to all devices at once"),
     "per_axis": ("PerAxis", "another algorithm on each axis"),
+}
+SUMMED = {  # how gradients are summed -> (module in either framework, prefix of its classes, summary)
+    "one_by_one": ("data.{}_manual.data_parallel", "", "one all-reduce for each gradient, after the backward pass"),
+    "bucketed": ("collectives.{}_manual.buckets", "", "one for each bucket, after the backward pass"),
+    "overlapped": ("collectives.{}_manual.buckets", "Overlapped", "one for each bucket, inside the backward pass"),
 }
 SUMS_AND_GATHERS = tuple(
     contract
@@ -41,13 +47,22 @@ def _algorithm(framework: str, name: str) -> ImplementationEntry:
     return ImplementationEntry(name=f"{framework}-{name}", framework=framework, summary=summary, classes=classes)
 
 
+def _gradients(framework: str, name: str) -> ImplementationEntry:
+    module, prefix, summary = SUMMED[name]
+    kinds = {"linear": "Linear", "language_model": "LanguageModel"}
+    path = f"suites.{module.format(framework)}:{prefix}"
+    classes = {contract.name: f"{path}{kinds[contract.model.kind]}" for contract in GRADIENTS}
+    return ImplementationEntry(name=f"{framework}-{name}", framework=framework, summary=summary, classes=classes)
+
+
 SUITE = Suite(
     name="collectives",
     summary="Collectives: native ones and algorithms made of messages, bit for bit, with their gradients",
-    contracts=CONTRACTS,
+    contracts=CONTRACTS + GRADIENTS,
     implementations=(
         *map(_native, NATIVE),
         *(_algorithm(framework, name) for framework in ("jax", "torch") for name in ALGORITHMS),
+        *(_gradients(framework, name) for framework in ("jax", "torch") for name in SUMMED),
     ),
     matrix=MATRIX,
     faults=FAULTS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from conformance.cases.fault import Fault
+from suites.collectives.faults import table_combining
 from suites.collectives.faults.table_native import EXACT, MISSING, NATIVE
 from suites.collectives.faults.targets import PLANE, UNEVEN, by_algorithm
 
@@ -150,4 +151,4 @@ CONTROLS = (
     ),
 )
 
-FAULTS = NATIVE + ALGORITHMS + CONTROLS
+FAULTS = NATIVE + ALGORITHMS + table_combining.COMBINING + CONTROLS + table_combining.CONTROLS
