@@ -24,7 +24,10 @@ from suites.collectives.schedule import (
     Schedule,
     ScheduleError,
 )
-from suites.training.traffic import Transfer
+from suites.collectives.topology.declared import OVERHEAD_SECONDS, SWITCH_PORT, TORUS_LINK
+from suites.collectives.topology.network import FullyConnected, Network, Torus
+from suites.collectives.topology.prediction import pick
+from suites.training.traffic import BYTES, Transfer
 
 Part = tuple[str, str, int]  # (collective, axis, elements of a whole operand on each device)
 
@@ -88,6 +91,25 @@ class ByAlgorithm(RowsOverAxes):
             size = -(-elements // blocks)  # of a block
             yield Transfer(kind="permute", axes=(axis,), phase=phase, elements=sent * size, dtype=dtype)
             yield Transfer(kind="permute", axes=(axis,), phase=phase, elements=0, dtype=dtype, calls=calls - 1)
+
+
+class PickedByModel(ByAlgorithm):
+    """The algorithm that the model of an axis's network predicts to be quickest for the bytes at hand.
+
+    Devices along the tensor axis share a switch; every other axis is a ring of links.
+    """
+
+    algorithm = "picked"
+
+    def algorithm_of(self, axis: str) -> str:
+        operand_bytes = self.carried() * BYTES[self.compute_dtype]
+        return pick(ALL_REDUCE, self.network(axis), operand_bytes)
+
+    def network(self, axis: str) -> Network:
+        size = self.mesh.size(axis)
+        if axis == "tensor":
+            return FullyConnected(ranks=size, overhead_seconds=OVERHEAD_SECONDS, link=SWITCH_PORT)
+        return Torus(ranks=size, overhead_seconds=OVERHEAD_SECONDS, shape=(size,), link=TORUS_LINK)
 
 
 def parts(collective: str, axes: tuple[str, ...], elements: int, size: Callable[[str], int]) -> Iterator[Part]:

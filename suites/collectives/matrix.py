@@ -11,8 +11,7 @@ NATIVE = ("jax-shard_map", "torch-collectives")
 FUNCTIONAL = ("torch-functional",)
 RING, TREE, HALVING = ("jax-ring", "torch-ring"), ("jax-tree", "torch-tree"), ("jax-halving", "torch-halving")
 HIERARCHICAL, DIRECT = ("jax-hierarchical", "torch-hierarchical"), ("jax-direct", "torch-direct")
-PER_AXIS = ("jax-per_axis", "torch-per_axis")
-ALGORITHMS = RING + TREE + HALVING + HIERARCHICAL + DIRECT + PER_AXIS
+PER_AXIS, PICKED = ("jax-per_axis", "torch-per_axis"), ("jax-picked", "torch-picked")
 
 
 def _names(*short: str) -> tuple[str, ...]:
@@ -153,7 +152,7 @@ BY_ALGORITHM = (  # every algorithm on 2, 3, 4 and 8 devices, and on several axe
     ),
     MatrixRow(
         contracts=_each(SUMS_AND_GATHERS, "2d"),
-        implementations=PER_AXIS,
+        implementations=PER_AXIS + PICKED,
         meshes=("data=3,tensor=2@reversed",),
         dtypes=("float64", "bfloat16"),
         profiles=CORE,
@@ -181,7 +180,7 @@ BY_ALGORITHM = (  # every algorithm on 2, 3, 4 and 8 devices, and on several axe
     ),
     MatrixRow(
         contracts=_each(SUMS_AND_GATHERS, "2d") + _each(SUMS_AND_GATHERS, "3d"),
-        implementations=RING + TREE + HALVING + DIRECT + PER_AXIS,
+        implementations=RING + TREE + HALVING + DIRECT + PER_AXIS + PICKED,
         meshes=("data=3,tensor=2,pipeline=2@shuffled", "tensor=4,data=2"),
         dtypes=DTYPES,
         profiles=FULL,

@@ -20,6 +20,7 @@ ALGORITHMS = {
     "hierarchical": ("Hierarchical", "rings inside nodes, and across them"),
     "direct": ("Direct", "messages to all devices at once"),
     "per_axis": ("PerAxis", "another algorithm on each axis"),
+    "picked": ("Picked", "on each axis the algorithm that a model of its network predicts to be quickest"),
 }
 SUMMED = {  # how gradients are summed -> (module in either framework, prefix of its classes, summary)
     "one_by_one": ("data.{}_manual.data_parallel", "", "one all-reduce for each gradient, after the backward pass"),

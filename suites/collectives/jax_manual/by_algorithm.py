@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from suites.collectives.by_algorithm import ByAlgorithm
+from suites.collectives.by_algorithm import ByAlgorithm, PickedByModel
 from suites.collectives.jax_manual.executor import carried_out
 from suites.collectives.jax_manual.native import Native
 from suites.collectives.schedule import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, Cost
@@ -118,3 +118,7 @@ class PerAxis(Algorithmic):
 
     algorithm = "ring"
     algorithms = {"data": "tree", "pipeline": "halving"}  # noqa: RUF012
+
+
+class Picked(PickedByModel, Algorithmic):
+    """The one that is predicted to be quickest on the network of each axis."""

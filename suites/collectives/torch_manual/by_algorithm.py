@@ -7,7 +7,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from suites.collectives.by_algorithm import ByAlgorithm
+from suites.collectives.by_algorithm import ByAlgorithm, PickedByModel
 from suites.collectives.schedule import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, Cost
 from suites.collectives.torch_manual.executor import carried_out
 from suites.collectives.torch_manual.joint_axis import JointAxis
@@ -113,3 +113,7 @@ class PerAxis(Algorithmic):
 
     algorithm = "ring"
     algorithms = {"data": "tree", "pipeline": "halving"}  # noqa: RUF012
+
+
+class Picked(PickedByModel, Algorithmic):
+    """The one that is predicted to be quickest on the network of each axis."""
