@@ -92,7 +92,7 @@ COLLECTIVES = (  # every collective, on every axis of one, two and three, in eve
     MatrixRow(
         contracts=_each(LINEAR, "2d"),
         implementations=NATIVE,
-        meshes=("data=2,tensor=4", "data=2,pipeline=2,tensor=2@reversed"),
+        meshes=("data=4", "data=2,tensor=4", "data=2,pipeline=2,tensor=2@reversed"),
         dtypes=DTYPES,
         profiles=FULL,
     ),
@@ -102,7 +102,7 @@ COLLECTIVES = (  # every collective, on every axis of one, two and three, in eve
     MatrixRow(
         contracts=_each(LINEAR, "3d"),
         implementations=NATIVE,
-        meshes=("pipeline=2,tensor=3,data=2@reversed",),
+        meshes=("pipeline=3", "pipeline=2,tensor=3,data=2@reversed"),
         dtypes=DTYPES,
         profiles=FULL,
     ),

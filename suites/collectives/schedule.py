@@ -50,9 +50,9 @@ class Schedule:
 
 
 def permutations(messages: Round) -> list[Round]:
-    """The messages of a round, cut into parts in which no rank sends or receives twice, in as few as may be here.
+    """The messages of a round, cut into parts in which no rank sends or receives twice.
 
-    Law: a permute of either framework carries one such part.
+    Law: each message is in the first part that has room for it; a permute of either framework carries one part.
     """
     parts: list[list[Message]] = []
     for message in messages:
@@ -65,8 +65,8 @@ def permutations(messages: Round) -> list[Round]:
     return [tuple(part) for part in parts]
 
 
-def _apart(one: Message, other: Message) -> bool:
-    return one.source != other.source and one.destination != other.destination
+def _apart(left: Message, right: Message) -> bool:
+    return left.source != right.source and left.destination != right.destination
 
 
 def together(parts: Iterable[list[Round]]) -> list[Round]:

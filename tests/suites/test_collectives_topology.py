@@ -100,7 +100,7 @@ def _timings(call: float, network: SharedMemory) -> list[Timing]:
     """What a machine would measure that is just as the model says."""
     timings = []
     for size in OPERAND_BYTES:
-        times = {name: call + seconds(one, network, size) for name, one in schedules(network.ranks).items()}
+        times = {name: call + seconds(plan, network, size) for name, plan in schedules(network.ranks).items()}
         for name, value in (times | {NATIVE: 1.0}).items():
             timings.append(
                 Timing(
@@ -123,11 +123,11 @@ def test_a_fit_finds_the_network_that_made_the_timings_and_predicts_them():
         link=Link(latency_seconds=0.0, seconds_per_byte=BETA),
     )
     timings = _timings(1e-4, network)
-    found = fitted(timings)
-    assert found.call_seconds == pytest.approx(1e-4)
-    assert found.network.overhead_seconds == pytest.approx(4e-5)
-    assert found.network.link.seconds_per_byte == pytest.approx(BETA)
-    assert found.network.combine_seconds_per_byte == pytest.approx(GAMMA)
+    seen = fitted(timings)
+    assert seen.call_seconds == pytest.approx(1e-4)
+    assert seen.network.overhead_seconds == pytest.approx(4e-5)
+    assert seen.network.link.seconds_per_byte == pytest.approx(BETA)
+    assert seen.network.combine_seconds_per_byte == pytest.approx(GAMMA)
     _, comparisons = compared(timings)
     assert len(comparisons) == len(OPERAND_BYTES)
     for row in comparisons:

@@ -43,9 +43,9 @@ class Comparison:
         pairs = list(combinations(self.measured_seconds, 2))
         return sum(self._alike(*pair) for pair in pairs) / len(pairs)
 
-    def _alike(self, one: str, other: str) -> bool:
-        measured = self.measured_seconds[one] < self.measured_seconds[other]
-        return measured == (self.predicted_seconds[one] < self.predicted_seconds[other])
+    def _alike(self, left: str, right: str) -> bool:
+        measured = self.measured_seconds[left] < self.measured_seconds[right]
+        return measured == (self.predicted_seconds[left] < self.predicted_seconds[right])
 
 
 def compared(timings: Sequence[Timing]) -> tuple[list[Fitted], list[Comparison]]:

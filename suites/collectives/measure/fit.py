@@ -28,8 +28,8 @@ class Fitted:
 
     def predicted(self, algorithm: str, operand_bytes: int) -> float:
         """Seconds of an all-reduce."""
-        one = schedule(algorithm, ALL_REDUCE, self.network.ranks)
-        return self.call_seconds + seconds(one, self.network, operand_bytes)
+        plan = schedule(algorithm, ALL_REDUCE, self.network.ranks)
+        return self.call_seconds + seconds(plan, self.network, operand_bytes)
 
 
 def fitted(timings: Sequence[Timing]) -> Fitted:
@@ -57,11 +57,11 @@ def _positive(terms: np.ndarray, wanted: np.ndarray) -> list[float]:
     """Least squares; the most negative coefficient is left out until none is negative."""
     kept = list(range(terms.shape[1]))
     while True:
-        found, *_ = np.linalg.lstsq(terms[:, kept], wanted, rcond=None)
-        if not len(kept) or found.min() >= 0:
+        solution, *_ = np.linalg.lstsq(terms[:, kept], wanted, rcond=None)
+        if not len(kept) or solution.min() >= 0:
             break
-        kept.pop(int(found.argmin()))
+        kept.pop(int(solution.argmin()))
     coefficients = [0.0] * terms.shape[1]
-    for column, value in zip(kept, found, strict=True):
+    for column, value in zip(kept, solution, strict=True):
         coefficients[column] = float(value)
     return coefficients

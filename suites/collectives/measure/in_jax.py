@@ -21,7 +21,7 @@ def main() -> None:
     mesh = jax.make_mesh((RANKS,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     timings = []
     for size in OPERAND_BYTES:
-        programs = {name: _by_schedule(one) for name, one in schedules(RANKS).items()}
+        programs = {name: _by_schedule(plan) for name, plan in schedules(RANKS).items()}
         programs[NATIVE] = lambda x: jax.lax.psum(x, "x")
         operand = jax.device_put(jnp.ones((RANKS, size // 4), jnp.float32), jax.NamedSharding(mesh, PartitionSpec("x")))
         for name, program in programs.items():
@@ -29,11 +29,11 @@ def main() -> None:
     print(written(timings))
 
 
-def _by_schedule(one: Schedule):
+def _by_schedule(plan: Schedule):
     def program(x: jax.Array) -> jax.Array:
         flat = x.reshape(-1)
-        padded = jnp.pad(flat, (0, -flat.size % one.blocks)).reshape(one.blocks, -1)
-        return carried_out(one, padded, "x").reshape(-1)[: flat.size].reshape(x.shape)
+        padded = jnp.pad(flat, (0, -flat.size % plan.blocks)).reshape(plan.blocks, -1)
+        return carried_out(plan, padded, "x").reshape(-1)[: flat.size].reshape(x.shape)
 
     return program
 

@@ -38,14 +38,14 @@ def _rank(rank: int, ranks: int, folder: str) -> None:
 def _timings(axis: JointAxis, size: int) -> list[Timing]:
     operand = torch.ones(size // 4)
     runs: dict[str, Callable[[], object]] = {}
-    runs |= {name: partial(_run, one, operand, axis) for name, one in schedules(axis.size).items()}
+    runs |= {name: partial(_run, plan, operand, axis) for name, plan in schedules(axis.size).items()}
     runs[NATIVE] = partial(axis.all_reduce, operand)
     return [_timing(axis, name, run, size) for name, run in runs.items()]
 
 
-def _run(one: Schedule, operand: torch.Tensor, axis: JointAxis) -> torch.Tensor:
-    padded = torch.nn.functional.pad(operand, (0, -operand.numel() % one.blocks)).reshape(one.blocks, -1)
-    return carried_out(one, padded, axis).reshape(-1)[: operand.numel()]
+def _run(plan: Schedule, operand: torch.Tensor, axis: JointAxis) -> torch.Tensor:
+    padded = torch.nn.functional.pad(operand, (0, -operand.numel() % plan.blocks)).reshape(plan.blocks, -1)
+    return carried_out(plan, padded, axis).reshape(-1)[: operand.numel()]
 
 
 def _timing(axis: JointAxis, name: str, run: Callable[[], object], size: int) -> Timing:

@@ -34,21 +34,21 @@ class Timing:
 def probe(ranks: int, name: str) -> Schedule:
     """Rounds in which every rank sends its block to the next one and nothing else happens: what a message takes."""
     adds, rounds = PROBES[name]
-    one = tuple(
+    messages = tuple(
         Message(source=rank, destination=(rank + 1) % ranks, blocks=(rank,), adds=adds) for rank in range(ranks)
     )
-    return Schedule(collective="message", ranks=ranks, blocks=ranks, rounds=(one,) * rounds)
+    return Schedule(collective="message", ranks=ranks, blocks=ranks, rounds=(messages,) * rounds)
 
 
 def schedules(ranks: int) -> dict[str, Schedule]:
     """Messages by themselves, and an all-reduce by every algorithm that has one for so many ranks."""
-    found = {name: probe(ranks, name) for name in PROBES}
+    plans = {name: probe(ranks, name) for name in PROBES}
     for algorithm in ALGORITHMS:
         try:
-            found[algorithm] = schedule(algorithm, ALL_REDUCE, ranks)
+            plans[algorithm] = schedule(algorithm, ALL_REDUCE, ranks)
         except ScheduleError:
             continue
-    return found
+    return plans
 
 
 def timed(run: Callable[[], object]) -> tuple[float, float]:
