@@ -33,7 +33,7 @@ Part = tuple[str, str, int]  # (collective, axis, elements of a whole operand on
 
 
 class ByAlgorithm(RowsOverAxes):
-    """A mixin in front of native collectives; those it has no algorithm for stay native."""
+    """A mixin in front of native collectives; what it has no algorithm for is refused."""
 
     algorithm: ClassVar[str]
     algorithms: ClassVar[Mapping[str, str]] = {}  # of an axis, where it is another one
@@ -89,6 +89,7 @@ class ByAlgorithm(RowsOverAxes):
             blocks = self.schedule(collective, axis).blocks
             calls, sent = self.messages_of(cost)
             size = -(-elements // blocks)  # of a block
+            # Messages differ in size: the first carries the bytes of all, the others are only counted.
             yield Transfer(kind="permute", axes=(axis,), phase=phase, elements=sent * size, dtype=dtype)
             yield Transfer(kind="permute", axes=(axis,), phase=phase, elements=0, dtype=dtype, calls=calls - 1)
 
