@@ -115,18 +115,20 @@ def _timings(call: float, network: SharedMemory) -> list[Timing]:
     return timings
 
 
+NETWORK = SharedMemory(
+    ranks=4,
+    overhead_seconds=4e-5,
+    combine_seconds_per_byte=GAMMA,
+    link=Link(latency_seconds=7e-5, seconds_per_byte=BETA, seconds_per_message=2e-5),
+)
+
+
 def test_a_fit_finds_the_network_that_made_the_timings_and_predicts_them():
-    network = SharedMemory(
-        ranks=4,
-        overhead_seconds=4e-5,
-        combine_seconds_per_byte=GAMMA,
-        link=Link(latency_seconds=0.0, seconds_per_byte=BETA),
-    )
-    timings = _timings(1e-4, network)
+    timings = _timings(1e-4, NETWORK)
     seen = fitted(timings)
     assert seen.call_seconds == pytest.approx(1e-4)
-    assert seen.network.overhead_seconds == pytest.approx(4e-5)
-    assert seen.network.link.seconds_per_byte == pytest.approx(BETA)
+    assert seen.network.overhead_seconds == pytest.approx(NETWORK.overhead_seconds)
+    assert vars(seen.network.link) == pytest.approx(vars(NETWORK.link))
     assert seen.network.combine_seconds_per_byte == pytest.approx(GAMMA)
     _, comparisons = compared(timings)
     assert len(comparisons) == len(OPERAND_BYTES)
@@ -136,7 +138,7 @@ def test_a_fit_finds_the_network_that_made_the_timings_and_predicts_them():
 
 
 def test_algorithms_have_no_part_in_a_fit():
-    network = SharedMemory(ranks=4, overhead_seconds=4e-5, link=LINK)
-    timings = _timings(1e-4, network)
+    timings = _timings(1e-4, NETWORK)
     assert fitted([timing for timing in timings if timing.algorithm in PROBES]) == fitted(timings)
-    assert {name: len(probe(4, name).rounds) for name in PROBES}["added 8 times"] == 8
+    assert len(probe(4, "round a ring, added 8 times").rounds) == 8
+    assert [len(messages) for messages in probe(4, "to three").rounds] == [12]

@@ -1,7 +1,8 @@
 """The network of emulated devices, fitted to messages by themselves: nothing of an algorithm goes into it.
 
-Law: seconds = call + overhead x rounds + bytes of all messages x seconds per byte + bytes added by a rank x seconds per
-byte, fitted by least squares of relative errors; a coefficient that would be negative is zero.
+Law: seconds = call + round x rounds + begun x messages of a sender + passed x messages of all + bytes of all messages x
+seconds per byte + bytes added by a rank x seconds per byte; least squares of relative errors, and a coefficient that
+would be negative is zero.
 """
 
 from __future__ import annotations
@@ -37,20 +38,21 @@ def fitted(timings: Sequence[Timing]) -> Fitted:
     probes = [timing for timing in timings if timing.algorithm in PROBES]
     terms = np.array([_terms(timing) for timing in probes])
     measured = np.array([timing.shortest_seconds for timing in probes])
-    call, overhead, per_byte, combine = _positive(terms / measured[:, None], np.ones(len(probes)))
+    call, latency, overhead, per_message, per_byte, combine = _positive(terms / measured[:, None], np.ones(len(probes)))
     network = SharedMemory(
         ranks=probes[0].ranks,
         overhead_seconds=overhead,
         combine_seconds_per_byte=combine,
-        link=Link(latency_seconds=0.0, seconds_per_byte=per_byte),
+        link=Link(latency_seconds=latency, seconds_per_byte=per_byte, seconds_per_message=per_message),
     )
     return Fitted(framework=probes[0].framework, network=network, call_seconds=call)
 
 
 def _terms(timing: Timing) -> list[float]:
-    adds, rounds = PROBES[timing.algorithm]
+    fan_out, all_send, adds, rounds = PROBES[timing.algorithm]
+    messages = rounds * fan_out * (timing.ranks if all_send else 1)
     block = timing.operand_bytes / timing.ranks
-    return [1.0, rounds, rounds * block * timing.ranks, rounds * block if adds else 0.0]
+    return [1.0, rounds, rounds * fan_out, messages, messages * block, rounds * block if adds else 0.0]
 
 
 def _positive(terms: np.ndarray, wanted: np.ndarray) -> list[float]:

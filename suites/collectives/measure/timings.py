@@ -14,9 +14,15 @@ from suites.collectives.schedule import ALL_REDUCE, Message, Schedule, ScheduleE
 RANKS = (4, 8)
 OPERAND_BYTES = tuple(2**n for n in range(10, 23, 3))  # of an all-reduce, on each rank: 1 KiB to 4 MiB
 NATIVE = "native"
-# Messages by themselves: (what arrives is added to what is there, rounds).
-PROBES = {"copied once": (False, 1), "copied 8 times": (False, 8), "added once": (True, 1), "added 8 times": (True, 8)}
-REPEATS = 25
+REPEATS = 15
+# Messages by themselves: (to how many ranks each sender sends, are all ranks senders, is it added, rounds).
+PROBES = {
+    "a pair, 8 times": (1, False, False, 8),
+    "round a ring": (1, True, False, 1),
+    "round a ring, 8 times": (1, True, False, 8),
+    "round a ring, added 8 times": (1, True, True, 8),
+    "to three": (3, True, False, 1),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +38,12 @@ class Timing:
 
 
 def probe(ranks: int, name: str) -> Schedule:
-    """Rounds in which every rank sends its block to the next one and nothing else happens: what a message takes."""
-    adds, rounds = PROBES[name]
+    """Rounds in which ranks send their own block to the next ones and nothing else happens: what a message takes."""
+    fan_out, all_send, adds, rounds = PROBES[name]
     messages = tuple(
-        Message(source=rank, destination=(rank + 1) % ranks, blocks=(rank,), adds=adds) for rank in range(ranks)
+        Message(source=rank, destination=(rank + distance) % ranks, blocks=(rank,), adds=adds)
+        for distance in range(1, fan_out + 1)
+        for rank in range(ranks if all_send else 1)
     )
     return Schedule(collective="message", ranks=ranks, blocks=ranks, rounds=(messages,) * rounds)
 

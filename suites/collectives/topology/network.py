@@ -1,7 +1,8 @@
 """Networks of ranks: which links a message takes, and what each of them costs.
 
-A link passes one byte in `seconds_per_byte` and is crossed in `latency_seconds`; messages that share a link share its
-bandwidth. A rank begins one message after the other, each of which keeps it busy for `overhead_seconds`.
+A link is crossed in `latency_seconds`. A message keeps it busy for `seconds_per_message`, and for `seconds_per_byte` of
+each byte; messages that share a link pass one after the other. A rank begins one message after the other, each of which
+keeps it busy for `overhead_seconds`.
 Source: Hockney, The Communication Challenge for MPP (1994), latency and bandwidth; Culler et al., LogP: Towards a
 Realistic Model of Parallel Computation (1993), the overhead.
 """
@@ -29,6 +30,7 @@ class Link:
 
     latency_seconds: float
     seconds_per_byte: float
+    seconds_per_message: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,7 @@ class TwoLevel(Network):
 
 @dataclass(frozen=True, kw_only=True)
 class SharedMemory(Network):
-    """All messages go through one memory: emulated devices of one machine."""
+    """All messages go through one memory and few cores: emulated devices of one machine."""
 
     link: Link
 

@@ -34,7 +34,7 @@ def _round_seconds(messages: Round, network: Network, block_bytes: float) -> flo
         route = network.route(message.source, message.destination)
         latency = max(latency, sum(link.latency_seconds for _, link in route))
         for name, link in route:
-            load[name] += size * link.seconds_per_byte
+            load[name] += link.seconds_per_message + size * link.seconds_per_byte
         added[message.destination] += size if message.adds else 0.0
     busiest = max(begun.values()) * network.overhead_seconds
     return busiest + latency + max(load.values()) + max(added.values()) * network.combine_seconds_per_byte
