@@ -56,6 +56,20 @@ class PermutedTheOtherWay(Conforming):
         return super().permute(x, [(destination, source) for source, destination in pairs])
 
 
+class NotPermuted(Conforming):
+    """Nothing is sent: every device goes on with what it has."""
+
+    def permute(self, x, pairs):
+        return x
+
+
+class LargestForSmallest(Conforming):
+    """The largest is taken where the smallest is asked for."""
+
+    def extreme(self, x, reduction):
+        return super().extreme(x, "max")
+
+
 class OpenEndClosed(Conforming):
     """The last device sends to the first, where nothing should arrive."""
 

@@ -48,6 +48,14 @@ REDUCTIONS = (
         "all_reduce_sum",
     ),
     _fault(
+        "largest-instead-of-smallest",
+        "The largest is taken where the smallest is asked for.",
+        "rows that differ",
+        native("native:LargestForSmallest"),
+        "all_reduce_min",
+        axis=None,
+    ),
+    _fault(
         "sum-over-the-other-axis",
         "The sum runs over the other axis of the mesh.",
         "two axes of size above one",
@@ -188,6 +196,14 @@ PLACES = (
         "a ring of more than two",
         native("native:PermutedTheOtherWay"),
         "permute_ring",
+        axis=None,
+    ),
+    _fault(
+        "rows-not-exchanged",
+        "Mirrored devices exchange nothing, each turns its own rows round.",
+        "always",
+        native("native:NotPermuted"),
+        "permute_reverse",
         axis=None,
     ),
     _fault(

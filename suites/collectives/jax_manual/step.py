@@ -28,7 +28,7 @@ class RowStep(RowFunctions, RowsOverAxes, JaxTraining):
 
     @cached_property
     def program(self):
-        """`jit(shard_map(device_step))`."""
+        """`jit(shard_map(device_step))`; of a batch, dim 0 is sharded: zeros where it does not divide."""
         result = self.spec(self.observation_placements("outputs/y"))
         names = ("outputs/y", "outputs/counts") if self.model.whole else ("outputs/y",)
         observed = dict.fromkeys(names, result) | {
@@ -44,13 +44,9 @@ class RowStep(RowFunctions, RowsOverAxes, JaxTraining):
                 out_specs=(self.state_specs(), observed),
                 check_vma=False,
             )
-            return on_each_device(state, {key: self.padded(key, value) for key, value in batch.items()})
+            return on_each_device(state, {key: pad_to_multiple(value, 0, self.devices) for key, value in batch.items()})
 
         return jax.jit(step)
-
-    def padded(self, key: str, value: jax.Array) -> jax.Array:
-        """Zeros where a dim does not divide over the axes of the collective."""
-        return pad_to_multiple(value, 0, self.devices)
 
     def step(self, state: dict, batch: dict[str, Any]) -> tuple[dict, Mapping[str, Any]]:
         state, observations = self.program(state, batch)
