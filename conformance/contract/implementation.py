@@ -75,7 +75,7 @@ class Packed:
 class Traffic:
     """Collectives of one kind over one set of axes in one phase of one training step, per device.
 
-    kind   all_reduce, all_gather, reduce_scatter, all_to_all or permute
+    kind   all_reduce, all_gather, reduce_scatter, all_to_all, permute, broadcast or reduce
     axes   the mesh axes it runs over, in mesh order; axes of size 1 are left out
     phase  forward, backward or update (everything after the gradients of the loss)
     calls  how many operands were communicated (one fused call over n operands counts n)
