@@ -61,6 +61,14 @@ COMBINING = (
         seen_by=("logic", "replicas"),
     ),
     _fault(
+        "no-bucket-begun-in-time",
+        "No bucket is begun before the backward pass is over.",
+        "always; every number is right, and nothing overlaps",
+        in_torch(f"{_FILE}BegunAfterwards", INSIDE),
+        axis=None,
+        seen_by=("communication",),
+    ),
+    _fault(
         "bucket-begun-too-early",
         "A bucket is summed before its last gradient is there.",
         "always; the gradient is zero, and copies agree",
