@@ -8,7 +8,7 @@ place.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from conformance.contract.errors import ShardproofError
@@ -63,6 +63,23 @@ def permutations(messages: Round) -> list[Round]:
         else:
             part.append(message)
     return [tuple(part) for part in parts]
+
+
+def in_one_program(schedule: Schedule) -> Schedule:
+    """The schedule as a program carries it out that is the same on all ranks: permutations one after the other, each
+    with a message of every rank, as long as the longest; a rank that has nothing to send sends to itself."""
+    parts = (part for messages in schedule.rounds for part in permutations(messages))
+    return replace(schedule, rounds=tuple(_of_all_ranks(part, schedule.ranks) for part in parts))
+
+
+def _of_all_ranks(part: Round, ranks: int) -> Round:
+    longest = max((message.blocks for message in part), key=len)
+    sent = {message.source: message for message in part}
+    idle = Message(source=0, destination=0, blocks=longest, adds=False)
+    return tuple(
+        replace(sent[rank], blocks=longest) if rank in sent else replace(idle, source=rank, destination=rank)
+        for rank in range(ranks)
+    )
 
 
 def _apart(left: Message, right: Message) -> bool:

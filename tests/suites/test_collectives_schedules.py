@@ -21,6 +21,7 @@ from suites.collectives.schedule import (
     ScheduleError,
     all_messages,
     counted,
+    in_one_program,
     permutations,
 )
 
@@ -117,6 +118,15 @@ def test_a_permutation_has_each_rank_once_at_either_end():
             for part in parts:
                 assert len({m.source for m in part}) == len({m.destination for m in part}) == len(part)
                 assert len({m.adds for m in part}) == 1
+
+
+def test_in_one_program_every_rank_sends_in_every_permutation():
+    for _, plan in MADE:
+        program = in_one_program(plan)
+        assert all(sorted(m.source for m in messages) == list(range(plan.ranks)) for messages in program.rounds)
+        cost_of_all = counted(plan)
+        assert len(program.rounds) == cost_of_all.permutes
+        assert sum(len(messages[0].blocks) for messages in program.rounds) == cost_of_all.permuted
 
 
 @given(

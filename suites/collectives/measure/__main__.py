@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -60,7 +61,15 @@ def page(networks: list[Fitted], comparisons: list[Comparison]) -> str:
     costs = {name: {k: cost(name, ALL_REDUCE, k) for k in RANKS} for name in ALGORITHMS}
     right = sum(c.picked == c.quickest for c in comparisons)
     return environment.get_template("page.md").render(
-        networks=networks, comparisons=comparisons, picks=picks, costs=costs, sizes=SIZES[::2], right=right
+        networks=networks,
+        comparisons=comparisons,
+        picks=picks,
+        costs=costs,
+        sizes=SIZES[::2],
+        right=right,
+        losses=sorted(c.loss for c in comparisons),
+        load=os.getloadavg()[0],
+        cores=os.cpu_count(),
     )
 
 
