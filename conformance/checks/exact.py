@@ -6,7 +6,12 @@ from conformance.checks.check import Check, within_bounds
 from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.records.results import CheckResult
 
-LINEAR = ("outputs/", "gradients/", "loss", "updates/")  # need few bits: float32 holds them
+LINEAR = (
+    "outputs/",
+    "gradients/",
+    "loss",
+    "updates/",
+)  # need few bits: float32 holds them, and others where the contract says so
 PRODUCTS = ("input_gradients/",)  # of errors and weights, in the dtype in which the model computes
 QUADRATIC = ("metrics/",)  # the norm squares a gradient: float64 only
 
@@ -20,7 +25,7 @@ class Exact(Check):
     )
 
     def applies(self, case_run: CaseRun) -> bool:
-        return case_run.contract.exact and case_run.case.dtype in ("float64", "float32")
+        return case_run.contract.exact and case_run.case.dtype in case_run.contract.exact_dtypes
 
     def judge(self, case_run: CaseRun) -> CheckResult:
         kinds = LINEAR + (QUADRATIC if case_run.case.dtype == "float64" else ())

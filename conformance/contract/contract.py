@@ -89,6 +89,7 @@ class Contract:
     semantics   loss term -> its definition in words
     layouts     observable -> placements that the contract asks for (an output left sharded, say)
     exact       every order of summation is exact for these inputs, so the tolerance is zero
+    exact_dtypes  the dtypes that are wide enough for that
     relations   the relations of the check `relations` that hold here
     held        the precision of the recipe is a promise: a program that sums or takes statistics in less breaks it
     replicated_axes  mesh axes that divide nothing on purpose; any other axis of a case must divide something
@@ -113,6 +114,7 @@ class Contract:
     semantics: Mapping[str, str] = field(default_factory=dict)
     layouts: Mapping[str, Placements] = field(default_factory=dict)
     exact: bool = False
+    exact_dtypes: tuple[str, ...] = ("float64", "float32")
     relations: tuple[str, ...] = ()
     held: bool = True
     replicated_axes: tuple[str, ...] = ()

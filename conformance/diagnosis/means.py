@@ -41,12 +41,15 @@ def mean_of_means(suspect: DivergedTensor) -> Iterator[Cause]:
 def mean_of_parts(wide: Intermediates, twin: Intermediates, losses: Sequence[float], axis: str) -> Iterator[Cause]:
     """The loss of the step is the mean of the losses that one device has on the rows of each position alone.
 
-    Only where that is not the right loss, which it is where all parts count equally.
+    Only where that is not the right loss, which it is where all parts count equally. Nor where the right loss is their
+    sum: then nothing divides by its own elements, and a factor is lost.
     """
     loss, right = _loss(wide), _loss(twin)
     if not losses or loss is None or right is None:
         return
-    mean = sum(losses) / len(losses)
+    total, mean = sum(losses), sum(losses) / len(losses)
+    if abs(right - total) <= CLOSE * abs(total):
+        return
     if abs(loss - mean) <= CLOSE * abs(mean) and abs(right - mean) > FAR * abs(right):
         basis = f"the loss is the mean of what one device has on each of {len(losses)} parts of the rows"
         yield Cause(cause=MEAN_OF_MEANS, axis=axis, confidence=0.95, basis=basis)

@@ -96,6 +96,7 @@ def _repeat_is_neutral(reduction: str | None) -> str | None:
 # A sum that was not made, or a message that stayed where it was: what is held is one device's own.
 _NOT_COMBINED = ("missing", "misses", "partial sums", "own mean", "something local", "not combined", "own operand")
 _MISPLACED = ("permuted", "shifted", "positions hold", "another order")
+_NOT_DELIVERED = ("positions hold", "permuted", "never written")  # a message that came elsewhere, or nowhere
 
 
 OPERATORS: Mapping[str, Operator] = {
@@ -104,7 +105,7 @@ OPERATORS: Mapping[str, Operator] = {
         Operator(
             name="drop",
             law="every device keeps its own operand: nothing is communicated",
-            causes=(*_NOT_COMBINED, "positions hold"),
+            causes=(*_NOT_COMBINED, *_NOT_DELIVERED),
             applies=lambda c, mesh: c.shape == c.result and c.kind not in ("axis_index", "broadcast"),
         ),
         Operator(
@@ -116,7 +117,7 @@ OPERATORS: Mapping[str, Operator] = {
         Operator(
             name="repeat",
             law="the collective is applied a second time: a sum over k devices comes out k times too large",
-            causes=("summed twice", "done too often", "counted size-of-axis times", "positions hold"),
+            causes=("summed twice", "done too often", "counted size-of-axis times", *_NOT_DELIVERED),
             applies=_kinds("all_reduce", "reduce_scatter", "permute"),
             neutral=_repeat_is_neutral,
         ),
@@ -147,13 +148,13 @@ OPERATORS: Mapping[str, Operator] = {
         Operator(
             name="shifted_permutation",
             law="every message arrives one device further along the axis",
-            causes=_MISPLACED,
+            causes=(*_MISPLACED, *_NOT_DELIVERED),
             applies=_kinds("permute"),
         ),
         Operator(
             name="reversed_permutation",
             law="every message travels the other way",
-            causes=_MISPLACED,
+            causes=(*_MISPLACED, *_NOT_DELIVERED),
             applies=_kinds("permute"),
             blind_to="a ring of two, which is its own reverse",
         ),

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from conformance.cases.case import Dtype
 from conformance.checks import CHECKS, Check
 from conformance.contract.implementation import Declarations
 from conformance.contract.mesh import Mesh
@@ -157,6 +158,16 @@ def test_a_check_passes_a_conforming_run(check: Check) -> None:
     result = check.judge(clean)
     assert (result.verdict, result.detail) == ("pass", "")
     assert result.compared > 0
+
+
+@pytest.mark.parametrize(("dtype", "wide_enough"), [("float32", True), ("bfloat16", False), ("float16", False)])
+def test_exact_applies_in_the_dtypes_that_the_contract_names(dtype: Dtype, wide_enough: bool) -> None:
+    run = _exact(1.0)
+    narrow = replace(run, case=replace(run.case, dtype=dtype))
+    assert _named("exact").applies(narrow) == wide_enough
+    named = replace(narrow, contract=specimen.contract(exact=True, exact_dtypes=("float64", dtype)))
+    assert _named("exact").applies(named)
+    assert not _named("exact").applies(replace(named, contract=specimen.contract(exact_dtypes=(dtype,))))
 
 
 def test_every_check_has_a_fault() -> None:

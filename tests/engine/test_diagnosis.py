@@ -275,6 +275,7 @@ def _with_loss(loss: float) -> Intermediates:
         (2.5, 2.0, True),  # parts 1 and 4: their mean, where the whole is another
         (2.5, 2.5, False),  # parts count equally: their mean is the right loss, and something else is wrong
         (2.4, 2.0, False),
+        (2.5, 5.0, False),  # the right loss is the sum of those of the parts: it is divided by their number
     ],
 )
 def test_a_mean_of_the_losses_of_parts_is_recognised_where_it_is_not_the_loss(

@@ -1,0 +1,1 @@
+"""Networks, and what a schedule costs on them."""

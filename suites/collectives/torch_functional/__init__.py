@@ -1,0 +1,1 @@
+"""torch's own functional collectives, differentiated by torch."""

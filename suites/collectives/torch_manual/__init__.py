@@ -1,0 +1,1 @@
+"""Collectives in torch: those of torch.distributed, and algorithms made of point-to-point messages."""
