@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import product
 
 from conformance.cases.case import Case, Mutation
 from conformance.cases.external import is_external
@@ -47,7 +48,8 @@ class Planted:
     """One case with a bug in it, or a control.
 
     `axes` and `causes` are what the diagnosis should name, `planned` are the checks that must see it, `site` is the
-    collective that a mutation changes, and `neutral` says why a change makes no difference.
+    collective that a mutation changes, `neutral` says why a change makes no difference, and without `trials` no further
+    runs look for the cause, of which then nothing is asked.
     """
 
     case: Case
@@ -58,6 +60,7 @@ class Planted:
     planned: tuple[str, ...] = ()
     site: Site | None = None
     neutral: str | None = None
+    trials: bool = True
 
 
 def power(
@@ -74,7 +77,7 @@ def power(
     """Measure the power of some suites, of one implementation (a registered name, or `file.py:Class`) or of all.
 
     Without `generated`, the named faults and the controls alone; with `each_once`, every fault on one case, and every
-    implementation as it is on one.
+    implementation as it is on one; then axis and cause are asked of two faults in five.
     A suite says in `Suite.mutated` whose collectives are mutated; of `file.py:Class` those of every contract of the
     suites, or of the `contracts` given, that it conforms to (`conformance.power.suitable`), on `mesh` if there is one.
     """
@@ -120,10 +123,10 @@ def _judged(planted: Sequence[Planted], workers: Workers, on_progress: Progress)
         results[result.case.id] = result
         on_progress(f"{len(results)} of {len(planted)}: {result.verdict} {result.case.id}")
 
-    for checks in (CHECKS, FEW_RUNS, BY_VALUES):
-        cases = [plant.case for plant in planted if _checks(plant) is checks]
+    for checks, trials in product((CHECKS, FEW_RUNS, BY_VALUES), (True, False)):
+        cases = [plant.case for plant in planted if _checks(plant) is checks and plant.trials is trials]
         if cases:
-            run(cases, workers=workers, checks=checks, on_result=keep, soonest=checks is BY_VALUES)
+            run(cases, workers=workers, checks=checks, on_result=keep, bisect=trials, soonest=checks is BY_VALUES)
     return results
 
 
@@ -152,7 +155,8 @@ def _faults(suite: Suite, implementation: str | None, each_once: bool) -> Iterat
             if not each_once or name not in unchanged:
                 yield control
             unchanged.add(name)
-            yield planted
+            asked = not each_once or number % 5 < 2  # implementations take turns by twos and threes
+            yield planted if asked else replace(planted, axes=(), causes=(), trials=False)
 
 
 def _fault(fault: Fault, implementation: str, mesh: Mesh) -> tuple[Planted, Planted]:
