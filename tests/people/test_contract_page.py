@@ -18,6 +18,8 @@ COMMAND = "python -m conformance.cli.contract_page docs/contracts.md"
 
 def test_the_page_is_what_the_command_writes() -> None:
     text = PAGE.read_text(encoding="utf-8")
+    missing = [contract.name for contract in contracts() if f"* **`{contract.name}`**" not in text]
+    assert missing == [], f"There are contracts that the page does not have: {COMMAND}"
     assert page(read(text).values()) == text, f"The contracts have changed: {COMMAND}"
     assert COMMAND in text
 
