@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from conformance.relations.layouts import other_layouts
 from conformance.relations.oracle import copies_agree, refusal
 from conformance.relations.relation import Finding, Relation
 from conformance.relations.runs import Runs
-from conformance.relations.whole import one_axis, same_state
+from conformance.relations.whole import difference, one_axis, same_state
 
 BEFORE = 2  # steps before the save, at most: a count of updates, and slots that are no longer the gradient
 ELSEWHERE = 3  # other meshes on which the checkpoint must load
@@ -39,7 +40,10 @@ class Checkpoint(Relation):
             yield saved
             if not saved.refused:
                 yield from self.resumed(runs, folder / "checkpoint")
-                yield from self.elsewhere(runs, folder / "checkpoint")
+                loaded = list(self.elsewhere(runs, folder / "checkpoint"))
+                yield from loaded
+                if runs.platform.allows_smaller_mesh and any(_differs(saved, extra_run) for extra_run in loaded):
+                    yield from self.narrower(runs, folder / "checkpoint")
 
     def resumed(self, runs: Runs, folder: Path) -> Iterator[ExtraRun]:
         """The state as loaded, then every step that was still to come."""
@@ -72,6 +76,15 @@ class Checkpoint(Relation):
             except Unsupported:
                 continue
 
+    def narrower(self, runs: Runs, folder: Path) -> Iterator[ExtraRun]:
+        """The state as loaded where one axis alone has another size, 1: with which of them does it come out wrong?"""
+        for axis, size in runs.mesh.sizes if len(runs.mesh.sizes) > 1 else ():
+            if size > 1:
+                sizes = tuple((name, 1 if name == axis else n) for name, n in runs.mesh.sizes)
+                mesh = replace(runs.mesh, sizes=sizes)
+                label = f"a checkpoint loaded on {mesh}"
+                yield runs.extra_run(label, partial(loaded_state, runs, folder, mesh), mesh)
+
     def judge(self, case_run: CaseRun, extra_runs: Sequence[ExtraRun]) -> Iterator[Finding]:
         yield from ((extra_run.label, refusal(extra_run)) for extra_run in extra_runs if extra_run.refused)
         made = {extra_run.label: extra_run for extra_run in extra_runs if not extra_run.refused}
@@ -88,9 +101,13 @@ class Checkpoint(Relation):
         )
 
     def axis(self, extra_runs: Sequence[ExtraRun]) -> str | None:
-        """That of the shards, or stages, that come back as they were not saved."""
+        """That of the shards, or stages, that come back as they were not saved; or whose number must stay the same."""
         made = {extra_run.label: extra_run for extra_run in extra_runs if not extra_run.refused}
-        return one_axis(made[SAVED], made[LOADED]) if {SAVED, LOADED} <= made.keys() else None
+        if not {SAVED, LOADED} <= made.keys():
+            return None
+        saved = made[SAVED]
+        elsewhere = [run for run in extra_runs if run.mesh != saved.mesh]
+        return one_axis(saved, made[LOADED]) or _of_size(saved, elsewhere) or _that_divides(saved, elsewhere)
 
 
 def steps_before(steps: int) -> int:
@@ -115,6 +132,40 @@ def loaded_state(runs: Runs, folder: Path, mesh: Any = None) -> Observations:
     """The state that a new program loads."""
     instance = runs.fresh(mesh=mesh)
     return instance.collected(instance.loaded(folder))
+
+
+def _differs(saved: ExtraRun, loaded: ExtraRun) -> bool:
+    return bool(loaded.refused) or any(sentence for _, sentence in same_state(saved, loaded))
+
+
+def _of_size(saved: ExtraRun, elsewhere: Sequence[ExtraRun]) -> str | None:
+    """The axis whose size is another one wherever the state comes back wrong, and the same wherever it is right."""
+    wrong = [run.mesh for run in elsewhere if _differs(saved, run)]
+    right = [run.mesh for run in elsewhere if not _differs(saved, run)]
+    axes = [
+        axis
+        for axis, size in saved.mesh.sizes
+        if all(mesh.size(axis) != size for mesh in wrong) and all(mesh.size(axis) == size for mesh in right)
+    ]
+    return axes[0] if wrong and len(axes) == 1 else None
+
+
+def _that_divides(saved: ExtraRun, elsewhere: Sequence[ExtraRun]) -> str | None:
+    """The only axis that divides what comes back wrong: on all others every rank has the same of it."""
+    wrong = {
+        name
+        for run in elsewhere
+        for name in saved.observations.keys() & run.observations.keys()
+        if difference(name, saved, run)
+    }
+    axes = [axis for axis in saved.mesh.axes if any(_divides(axis, saved, name) for name in wrong)]
+    return axes[0] if len(axes) == 1 else None
+
+
+def _divides(axis: str, saved: ExtraRun, name: str) -> bool:
+    """Whether ranks that differ along an axis alone have different parts of a tensor, or only some have any."""
+    parts = {rank: number for number, block in enumerate(saved.observations[name].blocks) for rank in block.ranks}
+    return any(len({parts.get(rank) for rank in group}) > 1 for group in saved.mesh.groups(axis))
 
 
 def _after(step: int) -> str:
