@@ -13,6 +13,8 @@ from typing import Any
 from conformance.contract.mesh import MOST_DEVICES
 from conformance.records import environment
 from conformance.report.terminal import show_table
+from conformance.targets.chip import CHIPS, Chip
+from conformance.targets.devices import why_no_target
 
 PROBE_SECONDS = 120.0
 RANK_BYTES = 400 * 2**20  # what a torch rank process takes, roughly
@@ -50,7 +52,8 @@ def examine() -> list[Finding]:
     findings = [_python(), *_packages(), *_hardware()]
     for framework in PROBES:
         findings.append(_framework(framework))
-    return [*findings, _writeable(Path.cwd())]
+    targets = [_target(chip) for chip in CHIPS.values() if chip.table]
+    return [*findings, *targets, _writeable(Path.cwd())]
 
 
 def can_run(findings: list[Finding]) -> bool:
@@ -106,6 +109,15 @@ def _framework(name: str) -> Finding:
             what=f"{name} emulated", state="limited", detail=detail, advice="meshes of 8 ranks need more memory"
         )
     return Finding(what=f"{name} emulated", state="ok", detail=detail)
+
+
+def _target(chip: Chip) -> Finding:
+    """Whether plans of production size can be compiled for a chip, which need not be there."""
+    what, why = f"target {chip.name}", why_no_target(chip)
+    if not why:
+        return Finding(what=what, state="ok", detail="plans are compiled for it by shardproof scale")
+    advice = "pip install 'shardproof[aot]'; without it plans are partitioned, and their temporaries are not known"
+    return Finding(what=what, state="limited", detail=why, advice=advice)
 
 
 def _counted(devices: list[str]) -> str:

@@ -24,11 +24,17 @@ def why_no_target(chip: Chip | None) -> str:
         return "no chip was named"
     if not chip.table:
         return f"there is no device table for {chip.name}"
-    try:
-        plugin = version(PLUGIN)
-    except PackageNotFoundError:
+    plugin, jaxlib = _installed(PLUGIN), _installed("jaxlib")
+    if plugin is None:
         return f"{PLUGIN} is not installed (the extra 'aot' brings it)"
-    return "" if plugin == version("jaxlib") else f"{PLUGIN} {plugin} is not of jaxlib's version {version('jaxlib')}"
+    return "" if plugin == jaxlib else f"{PLUGIN} {plugin} is not of jaxlib's version {jaxlib}"
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def target_mesh(mesh: Mesh, chip: Chip) -> Any:

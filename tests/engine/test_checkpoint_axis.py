@@ -1,4 +1,4 @@
-"""The axis that a broken checkpoint is about: along which shards come back wrong, or which alone has to do with them."""
+"""The axis that a broken checkpoint is about: whose shards come back wrong, or which alone has to do with them."""
 
 import numpy as np
 

@@ -144,3 +144,13 @@ def test_every_key_of_every_contract_has_a_meaning() -> None:
         for contract in suite.contracts:
             batch = interface.plain(interface.Interface(contract=contract, observed={}, collected={}))["batch"]
             assert all(entry["meaning"] for entry in batch.values()), contract.name
+
+
+def test_doctor_says_why_a_chip_cannot_be_compiled_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "why_no_target", lambda chip: "the plugin is not installed")
+    _doctored(monkeypatch, jax={"devices": ["cpu"]}, torch={"devices": ["cpu"], "gloo": True})
+    findings = {finding.what: finding for finding in doctor.examine()}
+    assert findings["target h100"].state == "limited"
+    assert findings["target h100"].detail == "the plugin is not installed"
+    assert "shardproof[aot]" in findings["target h100"].advice
+    assert doctor.can_run(list(findings.values()))
