@@ -44,6 +44,14 @@ def seconds(value: float) -> str:
     return f"{int(value // 60)} min {int(value % 60)} s"
 
 
+def size(value: float) -> str:
+    """Bytes: 96 B, 0.5 KiB, 2.1 MiB, 196 GiB."""
+    units = ["TiB", "GiB", "MiB", "KiB", "B"]
+    while value >= 512 and len(units) > 1:
+        value, _ = value / 1024, units.pop()
+    return f"{value:,.{0 if value >= 100 or units[-1] == 'B' else 1}f} {units[-1]}"
+
+
 def share(value: float | None) -> str:
     """A share as a percentage; empty where it is not known."""
     return "" if value is None else f"{100 * value:.1f} %"
