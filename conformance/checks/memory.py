@@ -160,7 +160,7 @@ def _of_state(case_run: CaseRun) -> Iterator[Finding]:
             ranks=tuple(sorted(copy.bytes)),
             cause=Cause(cause=TWICE, axis=None, confidence=0.95, basis=copy.path),
         )
-    if case_run.evidence.declarations.donates:
+    if case_run.evidence.declarations.donates and case_run.case.mutation is None:  # a mutant is another program
         yield _donated(state)
 
 

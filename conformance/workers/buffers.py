@@ -19,6 +19,7 @@ class Buffer:
     path    where in the value it is, `['optimizer']['momentum']['w']`; of what is collected, its name
     memory  which memory it is, as long as its owner lives
     read    its elements, as numpy has them
+    given   whether its owner has been given away, whoever has the memory now (JAX: donated)
     """
 
     path: str
@@ -26,6 +27,7 @@ class Buffer:
     memory: Hashable
     bytes: int
     read: Callable[[], np.ndarray]
+    given: Callable[[], bool] = lambda: False
 
 
 def distinct(buffers: Iterable[Buffer]) -> tuple[Buffer, ...]:
@@ -42,9 +44,12 @@ def total(buffers: Iterable[Buffer]) -> dict[int, int]:
 
 
 def reused(before: Iterable[Buffer], after: Iterable[Buffer]) -> dict[int, int]:
-    """Rank -> bytes whose memory both have. The owners of `before` must still live, or their memory is anybody's."""
+    """Rank -> bytes of what was given away, or whose memory is that of something in `after`.
+
+    The owners of `before` must still be there, or their memory is anybody's.
+    """
     taken = {(buffer.rank, buffer.memory) for buffer in after}
-    return total(buffer for buffer in before if (buffer.rank, buffer.memory) in taken)
+    return total(buffer for buffer in before if buffer.given() or (buffer.rank, buffer.memory) in taken)
 
 
 def copies(state: Sequence[Buffer], collected: Sequence[Buffer]) -> tuple[Copy, ...]:

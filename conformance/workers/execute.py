@@ -90,12 +90,13 @@ class Execution:
         return self.platform.values(self.implementation.step, state, self.batches[0], self.case)
 
     def measured(self) -> Measured:
-        """The same step from the same state, again and again."""
+        """The same batch again and again, each step from the state of the one before."""
         assert isinstance(self.job, MeasureJob)
         step, state, seconds = self.implementation.step, self.instance.placed(self.parameters), []
         for _ in range(self.job.repeats + 1):
             started = time.perf_counter()
-            self.platform.wait(step(state, self.batches[0]))
+            state, seen = step(state, self.batches[0])
+            self.platform.wait((state, dict(seen)))
             seconds.append(time.perf_counter() - started)
         peak = self.platform.peak_bytes(step, state, self.batches[0])
         return Measured(step_seconds=tuple(seconds[1:]), peak_bytes=peak)

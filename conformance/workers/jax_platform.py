@@ -73,7 +73,8 @@ class JaxPlatform(Platform):
                 yield from _buffers(_spoken(path), array, case)
 
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, TracedStep]:
-        return step(state, batch), self._traced(step, state, batch, case)
+        traced = self._traced(step, state, batch, case)  # first: the step may free its state
+        return step(state, batch), traced
 
     def _traced(self, step: Step, state: Any, batch: Arrays, case: Case) -> TracedStep:
         """A step that has run need not be traceable: it may look at values, shardings and meshes, and leave JAX."""
@@ -132,7 +133,7 @@ def _spoken(path: tuple[Any, ...]) -> str:
 
 def _buffers(path: str, array: jax.Array, case: Case) -> Iterator[Buffer]:
     """Its shards, one for each rank; what lies outside the mesh is no rank's."""
-    rank_of = {device: rank for rank, device in enumerate(case.mesh.device_order)}
+    rank_of, given = {device: rank for rank, device in enumerate(case.mesh.device_order)}, array.is_deleted
     if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
     for shard in array.addressable_shards:
@@ -143,7 +144,8 @@ def _buffers(path: str, array: jax.Array, case: Case) -> Iterator[Buffer]:
                 rank=rank_of[shard.device.id],
                 memory=data.unsafe_buffer_pointer(),
                 bytes=data.nbytes,
-                read=partial(np.asarray, data),
+                read=partial(np.array, data),
+                given=given,
             )
 
 
