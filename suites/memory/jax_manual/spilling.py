@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+from jax.extend.core import jaxprs_in_params
 
 from suites.memory.jax_manual.offloading import TO_HOST, result_bytes
 from suites.training.jax.recompute import Layer, recomputing
@@ -43,7 +44,7 @@ def _collect(jaxpr: Any, found: list[Any]) -> None:
                 for variable, device in zip(eqn.invars, eqn.params["devices"], strict=True)
                 if _is_host(device)
             ]
-        for inner in jax.core.jaxprs_in_params(eqn.params):
+        for inner in jaxprs_in_params(eqn.params):
             _collect(inner, found)
 
 

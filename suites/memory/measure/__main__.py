@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,18 @@ def main(folder: Path) -> None:
     from suites.memory.measure import in_jax
 
     folder.mkdir(parents=True, exist_ok=True)
-    figures = [*in_jax.figures(), *_of_torch()]
+    figures = [*_told(in_jax.figures()), *_told(_of_torch())]
     records = [figure.record() for figure in figures]
     (folder / "figures.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(page(figures, folder), encoding="utf-8")
     picture.write(figures, folder / "memory.svg")
+
+
+def _told(figures: Iterable[Figure]) -> Iterator[Figure]:
+    """Each as soon as it is known: they take minutes."""
+    for figure in figures:
+        print(f"{figure.group}: {figure.policy}, {figure.framework}, {figure.shape}", file=sys.stderr, flush=True)
+        yield figure
 
 
 def _of_torch() -> list[Figure]:

@@ -17,7 +17,7 @@ class Figure:
              `output`, `alias` (both at once) or `temporaries` of a compiled program
     level    `program` (as traced or dispatched), `partitioned` (per device, exact on any platform) or
              `cpu, under scan` (temporaries of the CPU's own program, of loops alone)
-    seconds  the shortest of several steps; None where nothing was run
+    seconds  of CPU time, of the shortest of several steps; None where nothing was run
     """
 
     group: str

@@ -1,4 +1,4 @@
-"""Torch: what autograd saves in the forward pass of one rank, counted by hooks, and seconds of a step of that rank.
+"""Torch: what autograd saves in the forward pass of one rank, counted by hooks, and CPU seconds of its step.
 
 The other ranks are torch's fake process group: shapes and saved tensors are those of a rank of the mesh, values are
 not, and communication costs nothing. `python -m suites.memory.measure.in_torch` prints the figures as JSON.
@@ -81,15 +81,15 @@ class Counted(LanguageModel):
 
 def figures() -> Iterator[Figure]:
     for policy in POLICIES:
-        saved, seconds = _measured(measured("small", recompute=policy))
+        saved, seconds = kept_of(measured("small", recompute=policy))
         yield _figure("checkpointing", policy, "saved residuals", saved.device_bytes(), seconds)
     threshold = spilled_from("small")
-    saved, seconds = _measured(measured("small", spill=threshold))
+    saved, seconds = kept_of(measured("small", spill=threshold))
     policy = f"spilled from {threshold // 1024} KiB"
     yield _figure("spill", policy, "saved residuals", saved.device_bytes(), seconds)
     yield _figure("spill", policy, "moved to host", saved.host_bytes(), seconds)
     for slices in ACCUMULATIONS:
-        saved, seconds = _measured(measured("small", accumulation=slices))
+        saved, seconds = kept_of(measured("small", accumulation=slices))
         yield _figure("accumulation", f"{slices} slices", "saved residuals", saved.device_bytes(), seconds)
 
 
@@ -100,7 +100,7 @@ def _figure(group: str, policy: str, kind: str, size: int, seconds: float) -> Fi
     )  # fmt: skip
 
 
-def _measured(contract: Contract) -> tuple[Saved, float]:
+def kept_of(contract: Contract, repeats: int = REPEATS) -> tuple[Saved, float]:
     """What is kept of the first slice, on the rank that keeps most; the shortest step of any rank."""
     mesh, counts, seconds = Mesh.parse(MESH), [], []
     for rank in range(mesh.devices):
@@ -108,19 +108,19 @@ def _measured(contract: Contract) -> tuple[Saved, float]:
         try:
             device_mesh = DeviceMesh("cpu", torch.arange(mesh.devices).reshape(mesh.shape), mesh_dim_names=mesh.axes)
             made = Counted(contract, mesh, "float32")
-            seconds.append(_seconds(made, made.place(contract.parameters(0), device_mesh)))
+            seconds.append(_seconds(made, made.place(contract.parameters(0), device_mesh), repeats))
             counts.append(made.kept[0])
         finally:
             dist.destroy_process_group()
     return max(counts, key=Saved.device_bytes), min(seconds)
 
 
-def _seconds(made: Any, state: Any) -> float:
+def _seconds(made: Any, state: Any, repeats: int) -> float:
     batch, taken = made.contract.batches(0, 1)[0], []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
+    for _ in range(repeats):
+        started = time.process_time()
         state, _ = made.step(state, batch)
-        taken.append(time.perf_counter() - started)
+        taken.append(time.process_time() - started)
     return min(taken)
 
 

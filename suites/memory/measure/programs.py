@@ -11,7 +11,7 @@ from suites.training.contracts import contract
 POLICIES = ("none", "attention", "feedforward", "layer every 2", "layer but tensor", "layer")
 MESH = "data=2,tensor=2"
 ACCUMULATIONS = (1, 2, 4)
-WIDER = ((1, 2), (2, 2), (4, 2), (2, 4), (1, 8))  # sizes of tensor and pipeline
+WIDER = ((1, 2), (2, 2), (4, 2), (1, 4), (2, 4))  # sizes of tensor and pipeline
 RECIPE = Recipe(optimizer="adamw", clip_norm=1.0)
 SPILLED_FROM = {"small": 16 * 1024, "wide": 16 * 2**20}
 
