@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from conformance.contract.contract import Contract
 from conformance.contract.mesh import Mesh
+from conformance.records.formatting import count
 from suites.hybrid.full_size.compiled import packed_state
 from suites.hybrid.full_size.programs import GPipe
 from suites.memory.jax_manual.model import LanguageModel
@@ -36,7 +37,8 @@ class NotDonating(LanguageModel):
 
 def compiled_here(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     """For the devices of this process. Another compiler of lowered programs, that of a chip, may stand in its place."""
-    return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})  # the same bytes, sooner
+    options: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}  # the same bytes, sooner
+    return lowered.compile(compiler_options=options)
 
 
 def figures(compiler: Compiler = compiled_here, level: str = "partitioned") -> Iterator[Figure]:
@@ -75,8 +77,8 @@ def _spill(shape: str) -> Iterator[Figure]:
 
 def _accumulation(shape: str, slices: int) -> Iterator[Figure]:
     made = _settled(LanguageModel, measured(shape, accumulation=slices), MESH)
-    seconds = _seconds(made) if shape == "small" else None
-    yield _figure("accumulation", f"{slices} slices", shape, "saved residuals", residual_bytes(made), seconds=seconds)
+    seconds, policy = _seconds(made) if shape == "small" else None, count(slices, "slice")
+    yield _figure("accumulation", policy, shape, "saved residuals", residual_bytes(made), seconds=seconds)
 
 
 def _donation(shape: str, policy: str, maker: type[LanguageModel], compiler: Compiler, level: str) -> Iterator[Figure]:

@@ -21,6 +21,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from conformance.contract.contract import Contract
 from conformance.contract.mesh import Mesh
+from conformance.records.formatting import count
 from suites.memory.measure.figure import Figure
 from suites.memory.measure.programs import ACCUMULATIONS, MESH, POLICIES, measured, spilled_from
 from suites.memory.torch_manual.model import LanguageModel
@@ -90,7 +91,7 @@ def figures() -> Iterator[Figure]:
     yield _figure("spill", policy, "moved to host", saved.host_bytes(), seconds)
     for slices in ACCUMULATIONS:
         saved, seconds = kept_of(measured("small", accumulation=slices))
-        yield _figure("accumulation", f"{slices} slices", "saved residuals", saved.device_bytes(), seconds)
+        yield _figure("accumulation", count(slices, "slice"), "saved residuals", saved.device_bytes(), seconds)
 
 
 def _figure(group: str, policy: str, kind: str, size: int, seconds: float) -> Figure:

@@ -59,6 +59,7 @@ def _axes(panel: Any, figures: Sequence[Figure]) -> None:
     panel.set_xticks(range(len(meshes)), [mesh.replace(",", "\n") for mesh in meshes])
     panel.set_ylabel("MiB per device")
     panel.set_title("More stages, a larger tensor axis", loc="left", fontsize=11)
+    panel.set_ylim(0, 1.25 * max(below))  # room for the legend
     panel.legend(frameon=False)
 
 
