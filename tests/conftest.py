@@ -23,6 +23,8 @@ TIERS = {
     "tests/workers/": "workers",
     "tests/trace/test_torch_trace.py": "workers",
     "tests/trace/test_jax_trace.py": "workers",
+    "tests/trace/test_jax_memory_policies.py": "workers",
+    "tests/trace/test_torch_memory_policies.py": "workers",
     "tests/engine/test_relations.py": "workers",
     "tests/people/test_interruption.py": "workers",
     "tests/people/test_pytest_plugin.py": "workers",

@@ -7,6 +7,7 @@ from conformance.checks.determinism import Determinism
 from conformance.checks.exact import Exact
 from conformance.checks.layout import Layout
 from conformance.checks.logic import Logic
+from conformance.checks.memory import Memory
 from conformance.checks.numerics import Numerics
 from conformance.checks.relations import Relations
 from conformance.checks.replicas import Replicas
@@ -20,6 +21,7 @@ CHECKS: tuple[Check, ...] = (
     Replicas(),
     Trajectory(),
     Layout(),
+    Memory(),
     Communication(),
     Determinism(),
     Relations(),

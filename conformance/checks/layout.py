@@ -13,9 +13,8 @@ from conformance.contract.placements import Placements, is_held, local_index, wr
 from conformance.contract.roles import role
 from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Block, Observed
+from conformance.evidence.held import width
 from conformance.records.results import CheckResult
-
-WIDTH = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4, "int64": 8}
 
 
 class Layout(Check):
@@ -92,7 +91,7 @@ def _misplaced(name: str, observed: Observed, placements: Placements, case_run: 
         share = math.prod(part.stop - part.start for part in index) if is_held(placements, mesh, rank) else 0
         block = by_rank.get(rank)
         held = observed.stored_bytes.get(rank, 0)
-        if held != share * WIDTH.get(observed.dtype, 8) and not _padded(observed, share, held):
+        if held != share * width(observed.dtype) and not _padded(observed, share, held):
             return f"'{name}' takes {held} bytes on rank {rank}; its declared share is {share} elements ({declared})."
         if observed.stored_shape is None and block is not None and not _holds(block, index):
             return f"'{name}' on rank {rank} holds other rows than its declared share ({declared})."
@@ -101,13 +100,12 @@ def _misplaced(name: str, observed: Observed, placements: Placements, case_run: 
 
 def _padded(observed: Observed, share: int, held: int) -> bool:
     """Frameworks that store equal chunks pad the last ones: never more than one chunk, never the whole tensor."""
-    width = WIDTH.get(observed.dtype, 8)
     largest = max(observed.stored_bytes.values(), default=0)
-    return share * width < held == largest < observed_bytes(observed)
+    return share * width(observed.dtype) < held == largest < observed_bytes(observed)
 
 
 def observed_bytes(observed: Observed) -> int:
-    return math.prod(observed.shape) * WIDTH.get(observed.dtype, 8)
+    return math.prod(observed.shape) * width(observed.dtype)
 
 
 def _holds(block: Block, index: tuple[slice, ...]) -> bool:

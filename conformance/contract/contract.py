@@ -70,6 +70,7 @@ class Recipe:
     accumulation: int = 1
     shares: tuple[int, ...] = ()  # relative sizes of the slices of a batch where they are not equal
     recompute: str = "none"  # or "layer": each decoder layer again in the backward pass; "attention": its core alone
+    spill: int | None = None  # activations of at least so many bytes wait in host memory for the backward pass
     microbatches: int = 1
     steps: int = 3
     precision: Precision = field(default_factory=Precision)

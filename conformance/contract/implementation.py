@@ -100,14 +100,17 @@ class Traffic:
 class Declarations:
     """What an implementation says of itself; the engine holds it to that. None: nothing declared, nothing held.
 
-    The layout is that of parameters by their names, which optimizer slots follow; a slot that is stored in another way
-    has its own entry, `optimizer/<slot>/<name>`. Placements may be written as text, as in `Sharded`.
+    The layout is that of parameters by their names, which optimizer slots and gradients follow; what lies in another
+    way has its own entry, `optimizer/<slot>/<name>` or `gradients/<name>`. A key of the batch has one if it is divided,
+    `batch/<key>`. With `donates`, a step takes over the memory of the whole state that it is given. Placements may
+    be written as text, as in `Sharded`.
     """
 
     layout: Mapping[str, Placements] | None = None
     traffic: tuple[Traffic, ...] | None = None
     reduction_dtype: str | None = None
     compute_axes: tuple[str, ...] = field(default=())  # axes over which the matrix products are divided
+    donates: bool = False
 
     def __post_init__(self) -> None:
         if self.layout is not None:
@@ -143,7 +146,8 @@ class Implementation(ABC):
         Observations are flat: `loss`, `outputs/...`, `gradients/<parameter>` (accumulated, before clipping),
         `input_gradients/inputs` where the batch has real inputs (the gradient of the loss with respect to them),
         `metrics/grad_norm`, and if wanted `activations/...` and other `metrics/...`. Values are `jax.Array`, `DTensor`,
-        `Sharded`, `Reordered`, `Packed`, or plain arrays and numbers that every rank must agree on.
+        `Sharded`, `Reordered`, `Packed`, or plain arrays and numbers that every rank must agree on. `batch/<key>` is
+        what the ranks hold of the batch: the check `memory` counts its bytes, nothing else is asked of it.
         """
 
     @abstractmethod

@@ -75,6 +75,31 @@ class Computed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Copy:
+    """A tensor of the state with the bits of a parameter, beside that parameter itself. `bytes`: rank -> its bytes."""
+
+    path: str  # where in the state it is, `['spare']['w']`
+    parameter: str
+    bytes: Mapping[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateBytes:
+    """What the whole state of a training step takes, collected or not; each memory counts once.
+
+    held     rank -> bytes of the state after the last step
+    before   rank -> bytes of the state that the first step was given
+    reused   rank -> those of them whose memory the first step took over
+    copies   parameters that lie in the state more often than they are collected
+    """
+
+    held: Mapping[int, int]
+    before: Mapping[int, int]
+    reused: Mapping[int, int]
+    copies: tuple[Copy, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExtraRun:
     """One extra run for a relation of the check `relations`.
 
@@ -99,6 +124,8 @@ class Evidence:
     repeated     the first step again, from a second `place` (None when determinism was not asked for)
     responses    batch key -> did any observation change when that key changed (empty when not asked for)
     devices      device ids that hold some block of some observation
+    batch        key of the first batch -> what the ranks hold of it, where the step shows it
+    state        bytes of the state, None where nothing in it is known to be a tensor
     traffic      collectives of the traced step, None where they are not known
     division     mesh axis -> how the arithmetic lies along it, where the program itself shows it (JAX)
     computed     rank -> what it computed in one step, where that shows it (torch)
@@ -119,6 +146,8 @@ class Evidence:
     repeated: Observations | None = None
     input_sensitivity: Mapping[str, bool] = field(default_factory=dict)
     devices: tuple[int, ...] = ()
+    batch: Observations = field(default_factory=dict)
+    state: StateBytes | None = None
     traffic: tuple[Traffic, ...] | None = None
     division: Mapping[str, Division] = field(default_factory=dict)
     computed: Mapping[int, Computed] = field(default_factory=dict)

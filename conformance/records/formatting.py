@@ -45,11 +45,11 @@ def seconds(value: float) -> str:
 
 
 def binary_bytes(size: int) -> str:
-    """512 B, 3.2 MiB, 15.3 GiB: powers of 1024."""
+    """512 B, 2.0 MiB, 15.3 GiB, 196 GiB: powers of 1024."""
     value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
     while value >= 1024 and len(units) > 1:
         value, units = value / 1024, units[1:]
-    return f"{value:.0f} {units[0]}" if units[0] == "B" or value >= 100 else f"{value:.3g} {units[0]}"
+    return f"{value:,.{0 if value >= 100 or units[0] == 'B' else 1}f} {units[0]}"
 
 
 def share(value: float | None) -> str:

@@ -21,7 +21,7 @@ from conformance.contract.implementation import FRAMEWORKS
 from conformance.contract.mesh import Mesh
 from conformance.contract.timeline import Bar, Lane, Timeline
 from conformance.records.base import SCHEMA_VERSION, Devices, Number, Record, Verdict
-from conformance.records.results import VERDICTS, CaseResult, Cause, CheckResult, Worst, spoken
+from conformance.records.results import VERDICTS, CaseResult, Cause, CheckResult, MemoryFigure, Worst, spoken
 from conformance.records.run_record import RunRecord
 
 NOT_HERE = "not here"
@@ -53,6 +53,16 @@ class WorstRecord(Record):
         return self.error / self.bound if self.bound else float("inf")
 
 
+class MemoryRecord(Record):
+    """Bytes per device of one kind of tensors: on the rank with most, which it is, on that with least, and planned."""
+
+    kind: str
+    most: int = Field(ge=0)
+    rank: int = Field(ge=0)
+    least: int = Field(ge=0)
+    planned: int | None = None
+
+
 class CheckRecord(Record):
     """One check applied to one case."""
 
@@ -67,6 +77,7 @@ class CheckRecord(Record):
     ratios: dict[str, Number] = Field(default_factory=dict)
     diagnosis: tuple[CauseRecord, ...] = ()
     look: str = ""
+    memory: tuple[MemoryRecord, ...] = ()
 
 
 class BarRecord(Record):
@@ -244,6 +255,7 @@ def _check_record(check: CheckResult) -> CheckRecord:
         ratios=dict(check.ratios),
         diagnosis=causes,
         look=check.look,
+        memory=tuple(MemoryRecord(**asdict(figure)) for figure in check.memory),
     )
 
 
@@ -264,6 +276,7 @@ def _check_result(check: CheckRecord) -> CheckResult:
         ratios=check.ratios,
         diagnosis=causes,
         look=check.look,
+        memory=tuple(MemoryFigure(**figure.model_dump()) for figure in check.memory),
     )
 
 

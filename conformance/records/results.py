@@ -50,6 +50,23 @@ class Worst:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryFigure:
+    """Bytes per device of one kind of tensors.
+
+    kind     `parameters`, `gradients`, `optimizer/<slot>`, `batch`, or `state`: all that a step hands to the next one
+    most     on the rank that holds most, which is `rank`
+    least    on the rank that holds least
+    planned  the most that the declared placements give a device; None where nothing is declared
+    """
+
+    kind: str
+    most: int
+    rank: int
+    least: int
+    planned: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckResult:
     """One check applied to one case.
 
@@ -61,6 +78,7 @@ class CheckResult:
                was held to less, `below <what>: <why>`
     ratios     observable group -> worst error / bound (for calibration and the report's colours)
     look       where to look next: the tensor, ranks and rows to print, and the command, one sentence
+    memory     bytes per device, kind by kind (check `memory`)
     """
 
     check: str
@@ -74,6 +92,7 @@ class CheckResult:
     ratios: Mapping[str, float] = field(default_factory=dict)
     diagnosis: tuple[Cause, ...] = ()
     look: str = ""
+    memory: tuple[MemoryFigure, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

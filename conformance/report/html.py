@@ -17,7 +17,7 @@ from conformance.contract.mesh import Mesh
 from conformance.records import formatting
 from conformance.records.files import write_whole
 from conformance.records.recorder import Results
-from conformance.records.records import NOT_HERE, CaseRecord
+from conformance.records.records import NOT_HERE, CaseRecord, MemoryRecord
 from conformance.records.results import VERDICTS
 from conformance.report.distribution import histograms
 from conformance.report.matrix import SHADES, SYMBOLS, matrices
@@ -27,6 +27,7 @@ from conformance.report.timelines import drawings
 PHASES = ("place", "compile", "step", "collect", "trace", "reference")
 MOST_OPEN = 4  # failures that are shown unfolded
 MOST_SLOW = 12
+MOST_LARGE = 12
 MOST_RANKS = 64  # of a mesh that is drawn
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[^\t\n -~\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -61,6 +62,7 @@ def html(results: Results) -> str:
         shades=_legend(),
         histograms=histograms(records),
         timelines=drawings(records),
+        largest=_largest(records),
         slowest=sorted(records, key=lambda record: -record.seconds)[:MOST_SLOW],
         phases=_phases(records),
         suites=list(dict.fromkeys(record.suite for record in records)),
@@ -76,7 +78,8 @@ def _template() -> Template:
     environment.filters.update(
         ratio=formatting.ratio, seconds=formatting.seconds, share=formatting.share, number=formatting.number,
         clean=clean, anchor=anchor, drawing=drawing, gib=lambda size: f"{size / 2**30:.0f} GiB", parts=parts,
-        breakable=breakable, cases=lambda number: formatting.count(number, "case"),
+        breakable=breakable, size=formatting.binary_bytes, held=held,
+        cases=lambda number: formatting.count(number, "case"),
     )  # fmt: skip
     environment.globals.update(most_open=MOST_OPEN, symbols=SYMBOLS)
     return environment.get_template("report.html")
@@ -106,6 +109,17 @@ def drawing(record: CaseRecord) -> MeshDrawing | None:
     *outer, (across, columns) = mesh.sizes
     down = ", ".join(f"{axis} {size}" for axis, size in outer)
     return MeshDrawing(mesh=mesh, ranks=frozenset(ranks), across=f"{across} {columns}", down=down, columns=columns)
+
+
+def held(record: CaseRecord) -> tuple[MemoryRecord, ...]:
+    """Bytes per device of a case, kind by kind; empty where its memory was not judged."""
+    return next((check.memory for check in record.checks if check.memory), ())
+
+
+def _largest(records: Sequence[CaseRecord]) -> list[CaseRecord]:
+    """The cases whose devices hold most."""
+    judged = [record for record in records if held(record)]
+    return sorted(judged, key=lambda record: -max(figure.most for figure in held(record)))[:MOST_LARGE]
 
 
 def _outcomes(records: Sequence[CaseRecord]) -> Counter[str]:

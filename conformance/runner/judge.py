@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from conformance.cases.case import Verdict
 from conformance.checks import CHECKS, Check
-from conformance.diagnosis import diagnose
+from conformance.diagnosis import diagnose, ranked
 from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.evidence.gather import disagreements
 from conformance.records.results import CheckResult
@@ -16,13 +16,21 @@ from conformance.records.results import CheckResult
 def judge(case_run: CaseRun, checks: Sequence[Check] = CHECKS) -> tuple[CheckResult, ...]:
     """Apply every check that has something to say about the case run; failed ones carry a diagnosis.
 
-    What a check says of its own failure stands only where no other check fails: then no tensor of the case diverges.
+    What a check says of its own failure stands only where no tensor of the case diverges: then it speaks for the
+    others too. Else the first divergence explains them all.
     """
     results = [check.judge(case_run) for check in checks if check.applies(case_run)]
-    if all(result.verdict != "fail" or result.diagnosis for result in results):
+    failing = [result for result in results if result.verdict == "fail"]
+    if all(result.diagnosis for result in failing):
         return tuple(results)
+    own = [cause for result in failing for cause in result.diagnosis]
+    if own and not _beyond(case_run):
+        causes = ranked(own)
+        return tuple(
+            replace(result, diagnosis=result.diagnosis or causes) if result in failing else result for result in results
+        )
     causes = diagnose(case_run, _diverging(case_run))
-    return tuple(replace(result, diagnosis=causes) if result.verdict == "fail" else result for result in results)
+    return tuple(replace(result, diagnosis=causes) if result in failing else result for result in results)
 
 
 def verdict_of(results: Sequence[CheckResult]) -> Verdict:
@@ -34,6 +42,10 @@ def verdict_of(results: Sequence[CheckResult]) -> Verdict:
 
 def _diverging(case_run: CaseRun) -> list[TensorComparison]:
     """What to look at, in order: tensors beyond their bound or with copies that differ; else the farthest off."""
+    return _beyond(case_run) or sorted(case_run.comparisons, key=lambda comparison: -comparison.excess.ratio)[:1]
+
+
+def _beyond(case_run: CaseRun) -> list[TensorComparison]:
     misplaced = [comparison for comparison in case_run.placed if comparison.excess.error]
     bound = 0.0 if case_run.contract.exact and case_run.case.dtype == "float64" else case_run.bound
     beyond = [
@@ -41,4 +53,4 @@ def _diverging(case_run: CaseRun) -> list[TensorComparison]:
         for comparison in case_run.comparisons
         if not comparison.excess.ratio <= bound or any(disagreements(comparison.observed))
     ]
-    return misplaced + beyond or sorted(case_run.comparisons, key=lambda comparison: -comparison.excess.ratio)[:1]
+    return misplaced + beyond

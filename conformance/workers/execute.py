@@ -20,6 +20,7 @@ from conformance.workers.finished import FinishedSteps
 from conformance.workers.instance import Instance, copied
 from conformance.workers.jobs import CaseJob, Job, Measured, MeasureJob, ValuesJob
 from conformance.workers.lookup import implementation_class
+from conformance.workers.memory_watch import MemoryWatch
 from conformance.workers.observe import shared
 from conformance.workers.platform import CachedProgram, Clock, Platform, Step, TracedStep
 
@@ -62,6 +63,8 @@ class Execution:
             repeated=repeated,
             input_sensitivity=dict(self.input_sensitivity(step, steps[0])) if job.input_sensitivity else {},
             devices=self.devices(steps),
+            batch=self.memory.batch,
+            state=self.memory.state_bytes() if job.later_steps else None,
             traffic=watched.traffic,
             division=watched.division,
             computed=watched.computed,
@@ -87,12 +90,13 @@ class Execution:
         return self.platform.values(self.implementation.step, state, self.batches[0], self.case)
 
     def measured(self) -> Measured:
-        """The same step from the same state, again and again."""
+        """The same batch again and again, each step from the state of the one before."""
         assert isinstance(self.job, MeasureJob)
         step, state, seconds = self.implementation.step, self.instance.placed(self.parameters), []
         for _ in range(self.job.repeats + 1):
             started = time.perf_counter()
-            self.platform.wait(step(state, self.batches[0]))
+            state, seen = step(state, self.batches[0])
+            self.platform.wait((state, dict(seen)))
             seconds.append(time.perf_counter() - started)
         peak = self.platform.peak_bytes(step, state, self.batches[0])
         return Measured(step_seconds=tuple(seconds[1:]), peak_bytes=peak)
@@ -131,8 +135,10 @@ class Execution:
     def trained(self, step: Step, state: Any) -> Iterator[Observations]:
         """Every step of the recipe, or the first alone: what it observed, then the state after it."""
         alone = isinstance(self.job, CaseJob) and not self.job.later_steps
+        self.memory = MemoryWatch(self.instance, state)
         for batch in self.batches[:1] if alone else self.batches:
             state, seen = self.instance.stepped(state, batch, step)
+            self.memory.stepped(state, seen)
             yield self.instance.observed(seen) | self.instance.collected(state)
 
     def repeated(self, step: Step, job: CaseJob, first: Observations) -> tuple[Observations, TracedStep]:

@@ -9,7 +9,7 @@ from typing import Any
 from conformance.contract.implementation import Traffic
 from conformance.evidence.arithmetic import Operation, distinct
 from conformance.evidence.blocks import merged
-from conformance.evidence.evidence import Evidence, ExtraRun, Observations, Observed
+from conformance.evidence.evidence import Copy, Evidence, ExtraRun, Observations, Observed, StateBytes
 from conformance.workers.observe import Unreadable
 
 
@@ -32,6 +32,8 @@ def united(parts: Sequence[Evidence]) -> Evidence:
         repeated=_repeated(parts, steps[0]),
         input_sensitivity={key: any(part.input_sensitivity[key] for part in parts) for key in first.input_sensitivity},
         devices=tuple(sorted({device for part in parts for device in part.devices})),
+        batch=_joined([part.batch for part in parts]),
+        state=_state([part.state for part in parts if part.state is not None]),
         traffic=busiest(traffic) if traffic else None,
         computed={rank: seen for part in parts for rank, seen in part.computed.items()},
         flops={rank: count for part in flops for rank, count in part.items()} if flops else None,
@@ -44,6 +46,22 @@ def united(parts: Sequence[Evidence]) -> Evidence:
         },
         timeline=first.timeline,
         seconds={phase: max(part.seconds.get(phase, 0.0) for part in parts) for phase in phases},
+    )
+
+
+def _state(parts: Sequence[StateBytes]) -> StateBytes | None:
+    """Every rank's bytes; a copy that several ranks have is one."""
+    if not parts:
+        return None
+    copies: dict[tuple[str, str], Copy] = {}
+    for copy in (copy for part in parts for copy in part.copies):
+        key = (copy.path, copy.parameter)
+        copies[key] = replace(copy, bytes={**(copies[key].bytes if key in copies else {}), **copy.bytes})
+    return StateBytes(
+        held={rank: size for part in parts for rank, size in part.held.items()},
+        before={rank: size for part in parts for rank, size in part.before.items()},
+        reused={rank: size for part in parts for rank, size in part.reused.items()},
+        copies=tuple(copies.values()),
     )
 
 

@@ -11,8 +11,11 @@ from conformance.contract.contract import Arrays, Contract
 from conformance.contract.implementation import Implementation
 from conformance.contract.mesh import Mesh
 from conformance.evidence.evidence import Observations
+from conformance.workers.buffers import Buffer, distinct
 from conformance.workers.observe import Unreadable
 from conformance.workers.platform import CachedProgram, Clock, Platform, Step
+
+BATCH = "batch/"  # how the name of an observation begins that is a part of the batch
 
 
 class Instance:
@@ -73,8 +76,21 @@ class Instance:
             return self.platform.observations(self.implementation.collect(state), self.case)
 
     def observed(self, values: Mapping[str, Any]) -> Observations:
+        """What a step observed, but for the batch, which is no result."""
+        results = {name: value for name, value in values.items() if not name.startswith(BATCH)}
         with self.clock("collect"):
-            return self.platform.observations(values, self.case)
+            return self.platform.observations(results, self.case)
+
+    def batch_held(self, values: Mapping[str, Any]) -> Observations:
+        """Key of the batch -> what the ranks hold of it, where the step shows it."""
+        shown = {name.removeprefix(BATCH): value for name, value in values.items() if name.startswith(BATCH)}
+        with self.clock("collect"):
+            return self.platform.observations(shown, self.case)
+
+    def buffers(self, value: Any) -> tuple[Buffer, ...]:
+        """What a state, or what was collected of it, holds in memory."""
+        with self.clock("collect"):
+            return distinct(self.platform.buffers(value, self.case))
 
     def first_step(self, parameters: Arrays, batch: Arrays) -> Observations:
         """Place, take one step: all that was observed, and the state after it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from conformance.trace.jax_division import operations
 from conformance.trace.jax_flops import product_flops
 from conformance.trace.jax_interpreter import Frame, walk
 from conformance.trace.jax_trace import Program
+from conformance.workers.buffers import Buffer
 from conformance.workers.observe import Unreadable, arranged, plain, widened
 from conformance.workers.platform import Platform, Step, TracedStep, Work
 
@@ -64,8 +66,15 @@ class JaxPlatform(Platform):
             blocks.append(Block(ranks=(rank,), index=_index(shard, value.shape), value=widened(local)))
         return Observed(shape=tuple(value.shape), dtype=str(value.dtype), blocks=merged(blocks), stored_bytes=stored)
 
+    def buffers(self, value: Any, case: Case) -> Iterator[Buffer]:
+        for path, leaf in jax.tree_util.tree_flatten_with_path(value, is_leaf=_is_stored)[0]:
+            array = _stored(leaf)
+            if isinstance(array, jax.Array) and not array.is_deleted():
+                yield from _buffers(_spoken(path), array, case)
+
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, TracedStep]:
-        return step(state, batch), self._traced(step, state, batch, case)
+        traced = self._traced(step, state, batch, case)  # first: the step may free its state
+        return step(state, batch), traced
 
     def _traced(self, step: Step, state: Any, batch: Arrays, case: Case) -> TracedStep:
         """A step that has run need not be traceable: it may look at values, shardings and meshes, and leave JAX."""
@@ -105,6 +114,39 @@ class JaxPlatform(Platform):
 
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
         return Program(step, state, batch, case.mesh).mutated(case.mutation)
+
+
+def _is_stored(value: Any) -> bool:
+    return isinstance(value, (Reordered, Packed))
+
+
+def _stored(value: Any) -> Any:
+    """The array behind what was collected."""
+    return _stored(value.value) if _is_stored(value) else value
+
+
+def _spoken(path: tuple[Any, ...]) -> str:
+    """`['optimizer']['w']`; of a flat mapping just the name."""
+    name = getattr(path[0], "key", None) if len(path) == 1 else None
+    return name if isinstance(name, str) else jax.tree_util.keystr(path)
+
+
+def _buffers(path: str, array: jax.Array, case: Case) -> Iterator[Buffer]:
+    """Its shards, one for each rank; what lies outside the mesh is no rank's."""
+    rank_of, given = {device: rank for rank, device in enumerate(case.mesh.device_order)}, array.is_deleted
+    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    for shard in array.addressable_shards:
+        data = shard.data
+        if shard.device.id in rank_of:
+            yield Buffer(
+                path=path,
+                rank=rank_of[shard.device.id],
+                memory=data.unsafe_buffer_pointer(),
+                bytes=data.nbytes,
+                read=partial(np.array, data),
+                given=given,
+            )
 
 
 def _intermediates(

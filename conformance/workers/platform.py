@@ -19,6 +19,7 @@ from conformance.evidence.arithmetic import Operation
 from conformance.evidence.evidence import Computed, Division, Observations, Observed
 from conformance.evidence.intermediates import Intermediates
 from conformance.trace.site import Site
+from conformance.workers.buffers import Buffer
 from conformance.workers.folder import shared_parent
 from conformance.workers.jobs import Job
 from conformance.workers.lookup import contract, implementation_class
@@ -139,6 +140,10 @@ class Platform(ABC):
     @abstractmethod
     def observed(self, value: Any, case: Case) -> Observed:
         """What the ranks (torch: this rank) hold of a value."""
+
+    @abstractmethod
+    def buffers(self, value: Any, case: Case) -> Iterator[Buffer]:
+        """Every array in a value that may nest (a state, what was collected of it), on the ranks of this process."""
 
     @abstractmethod
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, TracedStep]:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ from conformance.trace.operators import MutationError
 from conformance.trace.torch_computed import WorkCounter
 from conformance.trace.torch_trace import Mutator, Recorder
 from conformance.trace.torch_values import ValueRecorder
+from conformance.workers.buffers import Buffer
 from conformance.workers.folder import shared_parent
 from conformance.workers.observe import Unreadable, arranged, plain
 from conformance.workers.platform import Platform, Step, TracedStep, Work
 from conformance.workers.torch_layout import held
+from conformance.workers.torch_state import tensors
 
 # The mesh position of this process, the block of a tensor that it holds, the ranks that hold some of it.
 Place = tuple[int, tuple[slice, ...], tuple[int, ...]]
@@ -132,6 +135,16 @@ class TorchPlatform(Platform):
             self._places[key] = rank, index, holders(key[0], value.placements, mesh)
         return self._places[key]
 
+    def buffers(self, value: Any, case: Case) -> Iterator[Buffer]:
+        rank = self.rank(case.mesh)
+        for path, tensor in tensors(value):
+            local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+            local = local.wait() if isinstance(local, AsyncCollectiveTensor) else local
+            memory = local.untyped_storage()
+            yield Buffer(
+                path=path, rank=rank, memory=memory.data_ptr(), bytes=memory.nbytes(), read=partial(_bits, local)
+            )
+
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, TracedStep]:
         widest = case.dtype == "float64"
         with Recorder(case.mesh, self.device_mesh(case), 64 if widest else 32) as recorder:
@@ -213,6 +226,10 @@ def _foreign(value: Sharded, mesh: Mesh) -> str:
     """What to say of axes that are named but not there."""
     names = [axis for axis in value.placements if axis not in mesh.axes]
     return f"; the mesh {mesh} has no axis {' and '.join(map(repr, names))}" if names else ""
+
+
+def _bits(local: torch.Tensor) -> np.ndarray:
+    return _array(local.detach())
 
 
 def _array(local: torch.Tensor) -> np.ndarray:

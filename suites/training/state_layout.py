@@ -167,6 +167,13 @@ class ShardedTraining(Implementation):
         """Shape of the whole of a parameter in the order in which it is stored, padding and repeats included."""
         return tuple(len(positions.get(dim, range(n))) for dim, n in enumerate(self.contract.shapes[name]))
 
+    def layout_of_others(self) -> dict[str, Placements]:
+        """What is declared of how all but the parameters is stored: slots, gradients, batch."""
+        slots = [(slot, name) for slot in self.slot_names for name in self.contract.shapes]
+        layout = {f"optimizer/{slot}/{name}": self.slot_placements(name) for slot, name in slots}
+        layout |= {f"gradients/{name}": self.gradient_placements(name) for name in self.contract.shapes}
+        return layout | {f"batch/{key}": self.batch_placements(key) for key in self.batch_shapes}
+
     def require_supported(self) -> None:
         """Raise Unsupported for a contract that this mesh cannot carry."""
 

@@ -126,6 +126,7 @@ FAULTS: list[tuple[str, str, Callable[[], CaseRun]]] = [
             case_run(), contract=specimen.contract(recipe=replace(specimen.contract().recipe, clip_norm=1e6))
         ),
     ),
+    ("memory", "a weight declared sharded, stored whole", _replicated_weight),
     ("communication", "fewer collectives than declared", _other_traffic),
     ("determinism", "another loss the second time", _not_repeated),
     ("relations", "a gradient from nothing", lambda: _lawful(1e-300)),

@@ -62,7 +62,7 @@ def test_another_kind_is_said_beside_what_is_allowed():
 def test_activations_are_said_with_the_place_that_sends_most():
     moved = [sent("all_to_all", ("tensor",), "", 3 * MIB, "add"), sent("all_to_all", ("tensor",), "", 9 * MIB, "mul")]
     [finding] = excess(moved, BUDGET, MESH)
-    assert "of activations (mul): 12 MiB" in finding.sentence
+    assert "of activations (mul): 12.0 MiB" in finding.sentence
 
 
 def test_what_is_small_is_not_listed():
@@ -95,7 +95,7 @@ def test_bytes_of_a_device_are_exact():
 def test_a_slot_that_lies_whole_is_named_with_its_axes():
     [finding] = whole_without_need(tensors(state(()), {}, MESH), MESH)
     assert (finding.tensor, finding.axes) == ("w", ("fsdp", "tensor"))
-    assert "each device holds 16 MiB of it where 1/32 would be 512 KiB" in finding.sentence
+    assert "each device holds 16.0 MiB of it where 1/32 would be 512 KiB" in finding.sentence
 
 
 def test_an_axis_within_a_node_has_its_links():

@@ -1,9 +1,9 @@
 """Every fault and negative control of data parallelism, and the known mechanisms that this suite cannot have.
 
 Here: losses, norms, dropout, controls. `table_state` has state, precision and checkpoints, `table_optimizers` decay
-groups and ratios of norms, `table_steps` slices and how shards are gathered, scattered and counted, `table_torch` what
-only torch has, `table_coupled` a loss of all rows, `table_evaluation` metrics of a data set, `table_random` what is
-drawn, computed again, rounded and loaded, `not_applicable` what cannot be planted.
+groups and ratios of norms, `table_memory` bytes per device, `table_steps` slices and how shards are gathered, scattered
+and counted, `table_torch` what only torch has, `table_coupled` a loss of all rows, `table_evaluation` metrics of a data
+set, `table_random` what is drawn, computed again, rounded and loaded, `not_applicable` what cannot be planted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from conformance.cases.fault import Fault
 from suites.data.faults.not_applicable import NOT_APPLICABLE as _NOT_APPLICABLE
 from suites.data.faults.table_coupled import COUPLED
 from suites.data.faults.table_evaluation import EVALUATION
+from suites.data.faults.table_memory import MEMORY, MEMORY_CONTROLS
 from suites.data.faults.table_optimizers import OPTIMIZERS
 from suites.data.faults.table_random import CHANCE, CHANCE_NOT_APPLICABLE
 from suites.data.faults.table_state import PRECISION, SAVED, STATE
@@ -248,6 +249,7 @@ CONTROLS = (
 FAULTS = (
     *(LOSSES + COUPLED + NORMS + SLICES + STEPS + STATE + OPTIMIZERS + PRECISION + DROPOUT),
     *(EVALUATION + SAVED + TORCH + CHANCE + CONTROLS + GATHERED),
+    *(MEMORY + MEMORY_CONTROLS),
 )
 
 NOT_APPLICABLE = _NOT_APPLICABLE | CHANCE_NOT_APPLICABLE

@@ -52,7 +52,7 @@ def compiled(program: Program) -> Compiled:
     sizes = [program.mesh.size(axis) for axis in program.mesh.axes]
     devices = np.array(jax.devices()[: math.prod(sizes)]).reshape(sizes)
     made.settle(jax.sharding.Mesh(devices, program.mesh.axes))
-    state, batch = _state(made), program.contract.batches(0, 1)[0]
+    state, batch = packed_state(made), program.contract.batches(0, 1)[0]
     jaxpr = jax.make_jaxpr(made.program)(state, batch)
     ranks = [_traffic(jaxpr, made, rank) for rank in range(made.ranks)]
     started = time.perf_counter()
@@ -69,7 +69,7 @@ def compiled(program: Program) -> Compiled:
     )
 
 
-def _state(made: Any) -> dict:
+def packed_state(made: Any) -> dict:
     """The shapes and shardings of the state."""
     sizes = [made.mesh.size(axis) for axis in made.pack_axes]
     specs = made.state_specs()

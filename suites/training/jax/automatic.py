@@ -42,6 +42,7 @@ class AutomaticTraining(TrainingStep):
         scalars = {name: value / weight for name, value in sums.items()}
         scalars |= {"metrics/tokens": elements / self.weight_per_token, "metrics/grad_norm": norm}
         observed |= {name: self.constrain(value, {}) for name, value in scalars.items()}
+        observed |= {f"batch/{key}": value for key, value in batch.items()}
         return state, observed | {f"gradients/{name}": g for name, g in gradients.items()}
 
     def mean_gradient(self, name: str, g: jax.Array, weight: jax.Array) -> jax.Array:
@@ -81,4 +82,5 @@ class AutomaticTraining(TrainingStep):
         return {name: value[tuple(map(slice, self.contract.shapes[name]))] for name, value in p.items()}
 
     def declare(self) -> Declarations:
-        return Declarations(layout={name: self.placements(name) for name in self.contract.shapes})
+        parameters = {name: self.placements(name) for name in self.contract.shapes}
+        return Declarations(layout=parameters | self.layout_of_others())

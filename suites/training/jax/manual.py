@@ -37,17 +37,22 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
         def step(state: dict, batch: Named) -> tuple[dict, Named]:
             batch_specs = {key: self.spec(self.batch_placements(key)) for key in batch}
             on_each_device = jax.shard_map(
-                self.device_step,
+                self.watched_step,
                 mesh=self.device_mesh,
                 in_specs=(self.state_specs(), batch_specs),
-                out_specs=(self.state_specs(), outputs),
+                out_specs=(self.state_specs(), outputs, batch_specs),
                 check_vma=False,
             )
-            state, observed = on_each_device(state, self.padded(batch))
-            gradients = {f"gradients/{name}": value for name, value in observed.pop("gradients").items()}
-            return state, {name: value for group in observed.values() for name, value in group.items()} | gradients
+            state, observed, local = on_each_device(state, self.padded(batch))
+            apart = {"gradients": observed.pop("gradients"), "batch": local}
+            named = {f"{kind}/{name}": value for kind, group in apart.items() for name, value in group.items()}
+            return state, {name: value for group in observed.values() for name, value in group.items()} | named
 
         return jax.jit(step)
+
+    def watched_step(self, state: dict, batch: Named) -> tuple[dict, dict[str, Named], Named]:
+        """The step of one device, and the part of the batch that it was given."""
+        return *self.device_step(state, batch), batch
 
     def output_specs(self) -> dict[str, Any]:
         """The partition specs of the observations of `device_step`."""
@@ -152,10 +157,9 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
         )
 
     def layout(self) -> dict[str, Placements]:
-        """How parameters and optimizer slots are stored."""
+        """How parameters, optimizer slots, gradients and the batch are stored."""
         parameters = {name: self.placements(name) for name in self.contract.shapes}
-        slots = [(slot, name) for slot in self.slot_names for name in self.contract.shapes]
-        return parameters | {f"optimizer/{slot}/{name}": self.slot_placements(name) for slot, name in slots}
+        return parameters | self.layout_of_others()
 
     def compute_axes(self) -> tuple[str, ...]:
         """The axes over which the matrix products are sharded, where none is done twice."""

@@ -6,6 +6,7 @@ Law: recomputation changes no value. Source: Chen et al., Training Deep Nets wit
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -37,14 +38,16 @@ class Recomputed(JaxTraining):
         return lambda q, k, v, batch: jax.checkpoint(lambda q, k, v: attend(q, k, v, batch))(q, k, v)
 
 
-def recomputing(layer: Layer) -> Layer:
+def recomputing(layer: Layer, policy: Callable[..., Any] | None = None) -> Layer:
+    """The layer, of which only its input is kept, and what the policy says of its own."""
+
     def twice(x: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
         def run(x: jax.Array, own: Named) -> tuple[jax.Array, Named]:
             seen: Named = {}
             return layer(x, batch, name, p | own, seen), seen
 
         own = {parameter: value for parameter, value in p.items() if parameter.startswith(f"{name}.")}
-        y, seen = jax.checkpoint(run)(x, own)
+        y, seen = jax.checkpoint(run, policy=policy)(x, own)
         observed.update(seen)
         return y
 

@@ -75,6 +75,8 @@ class JaxTraining(ShardedTraining):
     def observed_positions(self, name: str) -> Positions:
         """Order in which an observation of the step leaves the program."""
         kind, _, parameter = name.partition("/")
+        if kind == "batch":
+            return {}  # it is shown as it arrives
         return self.gradient_positions(parameter) if kind == "gradients" else self.observation_positions(name)
 
     def collect(self, state: dict) -> Mapping[str, Any]:

@@ -43,7 +43,8 @@ class CollectiveTraining(Checkpointed, Recomputed):
         """
 
     def step(self, state: State, batch: dict[str, np.ndarray]) -> tuple[State, Mapping[str, Any]]:
-        gradients, sums, rows = self.accumulate(self.read_parameters(state), self.local_batch(batch))
+        local = self.local_batch(batch)
+        gradients, sums, rows = self.accumulate(self.read_parameters(state), local)
         sums = {name: self.sum_over_data(value) for name, value in sums.items()}
         valid = sums.pop("weight")
         weight = self.normalizer(valid)
@@ -56,6 +57,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
         observations |= self.finished_sums(sums, weight)
         observations |= {f"gradients/{name}": self.as_gradient(name, gradients[name]) for name in reversed(gradients)}
         observations["metrics/grad_norm"] = norm
+        observations |= {f"batch/{key}": self.as_batch(key, value) for key, value in local.items()}
         return self.adjusted(self.update(state, wide, self.clip_factor(norm)), sums), observations
 
     def accumulate(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
@@ -186,10 +188,9 @@ class CollectiveTraining(Checkpointed, Recomputed):
         )
 
     def layout(self) -> dict[str, Placements]:
-        """How parameters and optimizer slots are stored."""
+        """How parameters, optimizer slots, gradients and the batch are stored."""
         parameters = {name: self.placements(name) for name in self.contract.shapes}
-        slots = [(slot, name) for slot in self.slot_names for name in self.contract.shapes]
-        return parameters | {f"optimizer/{slot}/{name}": self.slot_placements(name) for slot, name in slots}
+        return parameters | self.layout_of_others()
 
     def compute_axes(self) -> tuple[str, ...]:
         """The axes over which the matrix products are sharded, where none is done twice."""

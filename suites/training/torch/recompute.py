@@ -6,9 +6,10 @@ Law: recomputation changes no bit. Source: Chen et al., Training Deep Nets with 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from suites.training.torch.state import Named, TorchTraining
 
@@ -38,14 +39,17 @@ class Recomputed(TorchTraining):
         return lambda *given: checkpoint(attend, *given, use_reentrant=False, preserve_rng_state=False)
 
 
-def recomputing(layer: Layer) -> Layer:
+def recomputing(layer: Layer, contexts: Callable[[], Any] = noop_context_fn) -> Layer:
+    """The layer, of which only its input is kept; its two runs are made in the two contexts of a pair."""
+
     def run(x: Tensor, batch: Named, name: str, p: Named) -> tuple[Tensor, Named]:
         observed: Named = {}
         return layer(x, batch, name, p, observed), observed
 
     def twice(x: Tensor, batch: Named, name: str, p: Named, observed: Named) -> Tensor:
         """What is observed is what the first computation saw."""
-        y, seen = checkpoint(run, x, batch, name, p, use_reentrant=False, preserve_rng_state=False, early_stop=False)
+        settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False, "early_stop": False}
+        y, seen = checkpoint(run, x, batch, name, p, context_fn=contexts, **settings)
         observed.update(seen)
         return y
 

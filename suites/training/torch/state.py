@@ -138,6 +138,11 @@ class TorchTraining(ShardedTraining):
         placements, positions = self.observation_placements(name), self.observation_positions(name)
         return self.described(value, placements, positions, self.output_shape(name, value, placements))
 
+    def as_batch(self, key: str, value: Tensor) -> Tensor | Sharded | Reordered:
+        """This rank's part of a key of the batch, as it is stored."""
+        placements = self.batch_placements(key)
+        return self.described(value, placements, {}, self.output_shape(key, value, placements))
+
     def described(
         self, value: Tensor, placements: Placements, positions: Positions, stored: tuple[int, ...]
     ) -> Tensor | Sharded | Reordered:

@@ -1,0 +1,1 @@
+"""Policies of memory in JAX, under `shard_map`."""

@@ -1,0 +1,52 @@
+"""Large activations wait in host memory for the backward pass: `jax.checkpoint` offloads them and brings them back.
+
+Law: every bit comes back. On a platform with one kind of memory (the CPU) the moves stand in the traced program and
+cost nothing, so values and placement can be shown there, and bytes cannot.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax.extend.core import jaxprs_in_params
+
+from suites.memory.jax_manual.offloading import TO_HOST, result_bytes
+from suites.training.jax.recompute import Layer, recomputing
+
+Conforming: Any = object
+
+
+class Spilling(Conforming):
+    """A mixin for a training step with decoder layers."""
+
+    def recomputed(self, layer: Layer) -> Layer:
+        layer = super().recomputed(layer)
+        return layer if self.contract.recipe.spill is None else recomputing(layer, self.where_kept)
+
+    def where_kept(self, primitive: Any, *avals: Any, **parameters: Any) -> Any:
+        """On the device (True), or from the threshold on in host memory; nothing is computed again."""
+        return TO_HOST if result_bytes(primitive, avals, parameters) >= self.contract.recipe.spill else True
+
+
+def moved_to_host(program: Any, *arguments: Any) -> list[jax.core.ShapedArray]:
+    """What the traced program moves to host memory, each as often as it does."""
+    found: list[Any] = []
+    _collect(jax.make_jaxpr(program)(*arguments).jaxpr, found)
+    return found
+
+
+def _collect(jaxpr: Any, found: list[Any]) -> None:
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "device_put":
+            found += [
+                variable.aval
+                for variable, device in zip(eqn.invars, eqn.params["devices"], strict=True)
+                if _is_host(device)
+            ]
+        for inner in jaxprs_in_params(eqn.params):
+            _collect(inner, found)
+
+
+def _is_host(device: Any) -> bool:
+    return getattr(device, "memory_kind", device) in (jax.memory.Space.Host, "pinned_host")

@@ -1,0 +1,1 @@
+"""What each policy of memory saves, and what it costs: `python -m suites.memory.measure FOLDER`."""

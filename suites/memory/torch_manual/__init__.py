@@ -1,0 +1,1 @@
+"""Policies of memory in torch, with explicit collectives."""
