@@ -7,7 +7,7 @@ from conformance.cases.suite import MatrixRow
 BOTH = ("jax-shard_map", "torch-collectives")
 CORE = ("core", "full", "qualification")
 FULL = ("full", "qualification")
-CROSSED, UNEVEN = "data=2,tensor=2", "data=3,tensor=2@shuffled"
+CROSSED, UNEVEN = "data=2,tensor=2", "data=4,tensor=2@shuffled"
 
 
 def _names(*short: str) -> tuple[str, ...]:

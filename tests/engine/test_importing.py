@@ -161,7 +161,7 @@ def printed(folder: Path, code: str) -> str:
 def test_a_package_with_the_name_of_one_of_ours_does_no_harm(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "__init__.py").write_text("raise ValueError('theirs')")
-    names = ["collectives", "data", "hybrid", "moe", "pipeline", "sequence", "tensor"]
+    names = ["collectives", "data", "hybrid", "memory", "moe", "pipeline", "sequence", "tensor"]
     assert printed(tmp_path, "print(*suites())").split() == names
     assert printed(tmp_path, "print(load('suites.tensor.matrix:__name__'))") == "suites.tensor.matrix\n"
 

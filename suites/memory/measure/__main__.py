@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from conformance.records.formatting import binary_bytes
 from suites.memory.measure import picture
 from suites.memory.measure.figure import Figure
 
