@@ -40,8 +40,3 @@ MATRIX = (
         profiles=FULL,
     ),
 )
-
-MUTATED = (
-    MatrixRow(contracts=_names("local"), implementations=BOTH, meshes=(CROSSED,)),
-    MatrixRow(contracts=_names("feedforward"), implementations=BOTH, meshes=(CROSSED,)),
-)
