@@ -201,6 +201,22 @@ SAVED = (  # from stages into more or fewer stages
     ),
 )
 
+SCANNED = (  # what `shardproof scale` measures at production size
+    MatrixRow(
+        contracts=_names("scanned"),
+        implementations=("jax-scanned", "torch-fsdp2_tensor"),
+        meshes=("fsdp=2,tensor=2",),
+        dtypes=DTYPES,
+        profiles=CORE,
+    ),
+    MatrixRow(
+        contracts=_names("scanned"),
+        implementations=("torch-fsdp2_tensor",),
+        meshes=("fsdp=3,tensor=2", "data=2,fsdp=2", "data=2,fsdp=2,tensor=2"),
+        profiles=FULL,
+    ),
+)
+
 HALF = (  # float16, which has more digits than bfloat16 and less range
     MatrixRow(
         contracts=_names("mixture"),
@@ -249,4 +265,4 @@ REFUSED = (
     ),
 )
 
-MATRIX = SMOKE + THREE_AXES + PAIRS + STAGES + SAVED + HALF + REFUSED
+MATRIX = SMOKE + THREE_AXES + PAIRS + STAGES + SAVED + SCANNED + HALF + REFUSED
