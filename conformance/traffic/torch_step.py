@@ -28,10 +28,13 @@ from conformance.trace.torch_watcher import Watcher, in_backward
 from conformance.traffic.collective_op import Buffer, CollectiveOp, Kind, UnattributedError
 
 
+_ASIDE = ("prim", "profiler")  # questions about a tensor, and marks for a profiler: no operations
+
+
 class StepReader(Watcher):
     """Sees every operation of a step on plain tensors, those without values too.
 
-    operations  dispatched, without those by which DTensor learns the shape of a result
+    operations  dispatched, views too, without those by which DTensor learns the shape of a result
     flops       dtype -> floating-point operations of matrix products
     memory      storages that live
     replaced    all-to-alls that the CPU mesh replaced
@@ -63,6 +66,11 @@ class StepReader(Watcher):
         """Each with the number of times that it was issued."""
         for operation, trips in self._collectives.items():
             yield replace(operation, trips=trips)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace in _ASIDE:
+            return func(*args, **(kwargs or {}))
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
         out = func(*args, **kwargs)
