@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from conformance.cases.usage import UsageError
 from conformance.contract.contract import Contract
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A program of a plan in one framework; as in ScalePlan."""
+
+    program: str
+    budget: str
+    proof: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +29,7 @@ class ScalePlan:
     program   'module:Class' of an implementation that has `abstract` (`conformance.scale.program`)
     budget    'module:function': (contract, mesh, dtype) -> the allowances of one step
     proof     the standing case in which the same program, small, is compared with the reference
+    torch     the same in torch, where the program has `imagined`; None: the plan is one for JAX alone
     """
 
     name: str
@@ -29,3 +40,13 @@ class ScalePlan:
     program: str
     budget: str
     proof: str
+    torch: Program | None = None
+
+    def of(self, framework: str) -> ScalePlan:
+        """The plan with its program in this framework. Raises UsageError where it has none."""
+        if framework == "jax":
+            return self
+        if self.torch is None:
+            raise UsageError(f"The plan '{self.name}' names no program in {framework}.")
+        own = self.torch
+        return replace(self, program=own.program, budget=own.budget, proof=own.proof)

@@ -184,13 +184,14 @@ def scale(
     ] = None,
     mesh: Annotated[str | None, _option("--mesh", "M", "A mesh; by default that of each plan.")] = None,
     chip: Annotated[str, typer.Option("--chip", metavar="CHIP", help="h100, h200, a100, or a JSON file.")] = "h100",
+    framework: Annotated[str, typer.Option("--framework", metavar="F", help="jax (default) or torch.")] = "jax",
     output: Annotated[Path | None, _option("--output", "DIR", "Where the report goes.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Compile plans of production size: what a device holds and sends, and whether it fits."""
+    """Read plans of production size, never run: what a device holds and sends, and whether it fits."""
     from conformance.cli.scale import scale as scale_command
 
-    return scale_command(plans or [], mesh=mesh, chip=chip, output=output, as_json=as_json)
+    return scale_command(plans or [], mesh=mesh, chip=chip, framework=framework, output=output, as_json=as_json)
 
 
 @app.command()

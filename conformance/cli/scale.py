@@ -8,6 +8,7 @@ from pathlib import Path
 
 from conformance.cases.plan import ScalePlan
 from conformance.cases.plans import plan_named, plans
+from conformance.cases.usage import choose
 from conformance.contract.mesh import Mesh
 from conformance.records.recorder import RESULTS
 from conformance.report.scale import write
@@ -17,14 +18,17 @@ from conformance.runner.scale import scaled
 from conformance.scale.record import ScaleRecord
 from conformance.targets.chip import chip_named
 
+FRAMEWORKS = ("jax", "torch")
 DIRECTORY = RESULTS / "scale"
 
 
-def scale(names: Sequence[str], *, mesh: str | None, chip: str, output: Path | None, as_json: bool) -> int:
+def scale(
+    names: Sequence[str], *, mesh: str | None, chip: str, framework: str, output: Path | None, as_json: bool
+) -> int:
     """The exit status is 1 where a plan has a finding, does not fit, or its program fails when it is small."""
     folder, records = output or DIRECTORY, []
-    for name, plan, where in _asked(names, mesh):
-        record = scaled(name, plan, where, chip_named(chip), folder, _progress)
+    for name, plan, where in _asked(names, mesh, choose("framework", framework, FRAMEWORKS)):
+        record = scaled(name, plan, where, chip_named(chip), framework, folder, _progress)
         records.append(record)
         if as_json:
             print(record.model_dump_json(), flush=True)
@@ -35,15 +39,16 @@ def scale(names: Sequence[str], *, mesh: str | None, chip: str, output: Path | N
     return 0 if all(verdict(record) == "pass" for record in records) else 1
 
 
-def _asked(names: Sequence[str], mesh: str | None) -> Iterator[tuple[str, ScalePlan, Mesh]]:
+def _asked(names: Sequence[str], mesh: str | None, framework: str) -> Iterator[tuple[str, ScalePlan, Mesh]]:
     """Every plan that is asked for, and its mesh; all are read before anything is compiled."""
-    chosen = [(name, plan_named(name)) for name in names or plans()]
+    chosen = [(name, plan_named(name).of(framework)) for name in names or plans()]
     pairs = [(name, plan, Mesh.parse(mesh if mesh is not None else plan.mesh)) for name, plan in chosen]
     yield from pairs
 
 
 def _show(record: ScaleRecord) -> None:
-    print(f"\n{record.plan}: {record.summary}; {record.parameters:,} parameters on {record.mesh}")
+    where = f"on {record.mesh}, in {record.framework}"
+    print(f"\n{record.plan}: {record.summary}; {record.parameters:,} parameters {where}")
     show_table(*memory_table(record))
     print()
     show_table(*axes_table(record))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from conformance.contract.implementation import Phase
+
 Rule = Literal["exactly", "at most"]
 
 
@@ -19,6 +21,7 @@ class Allowance:
     calls     in one step
     formula   the elements and calls in words
     source    paper and section, or the rule that it follows from
+    phase     as in Traffic; None: whichever
     """
 
     kind: str
@@ -29,3 +32,4 @@ class Allowance:
     calls: int
     formula: str
     source: str
+    phase: Phase | None = None

@@ -36,16 +36,18 @@ def _records(folder: Path) -> list[Path]:
 
 
 def _slug(record: ScaleRecord) -> str:
-    return f"{record.plan}-{record.mesh.replace(',', '_').replace('=', '')}-{record.chip or 'none'}"
+    place = record.mesh.replace(",", "_").replace("=", "")
+    framework = "" if record.framework == "jax" else f"-{record.framework}"
+    return f"{record.plan}-{place}-{record.chip or 'none'}{framework}"
 
 
 def _page(records: Sequence[ScaleRecord]) -> Iterator[str]:
     yield "# Plans of production size"
-    yield "\nCompiled, never run. Every figure is of one device and one step, and says of which level it is.\n"
+    yield "\nCompiled or dispatched, never run. Every figure is of one device and one step, and says its level.\n"
     yield "![memory of a device, and bytes that it sends, by axis](scale.svg)\n"
     yield from _markdown(_summary(records))
     for record in records:
-        yield f"\n## {record.plan} on {record.mesh}\n"
+        yield f"\n## {record.plan} on {record.mesh}, in {record.framework}\n"
         yield f"{record.summary.capitalize()}; {record.parameters:,} parameters, {record.devices:,} devices.\n"
         yield from (f"* {line}" for line in verdict_lines(record))
         for table in (memory_table(record), axes_table(record), tensors_table(record), largest_table(record)):
@@ -57,8 +59,9 @@ def _summary(records: Sequence[ScaleRecord]) -> Table:
     rows = []
     for record in records:
         cost = [f"{record.cpu_seconds:.1f}", f"{record.peak_rss_bytes / 1e9:.2f}"]
-        rows.append([record.plan, record.mesh, f"{record.devices:,}", record.chip or "", verdict(record), *cost])
-    return ("plan", "mesh", "devices", "chip", "verdict", "CPU seconds", "peak GB"), rows
+        where = [record.mesh, f"{record.devices:,}", record.chip or ""]
+        rows.append([record.plan, record.framework, *where, verdict(record), *cost])
+    return ("plan", "framework", "mesh", "devices", "chip", "verdict", "CPU seconds", "peak GB"), rows
 
 
 def _markdown(table: Table) -> Iterator[str]:

@@ -46,7 +46,8 @@ def _bars(pane: Axes, records: Sequence[ScaleRecord], parts: Sequence[dict[str, 
             start += size
     for number, name in enumerate(names):
         pane.barh(0, 0, color=COLOURS[number % len(COLOURS)], label=name)
-    pane.set_yticks(range(len(records)), [f"{record.plan}\n{record.mesh}" for record in records], fontsize=9)
+    labels = [f"{record.plan}, {record.framework}\n{record.mesh}" for record in records]
+    pane.set_yticks(range(len(records)), labels, fontsize=9)
     pane.invert_yaxis()
     pane.spines[["top", "right"]].set_visible(False)
     pane.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))

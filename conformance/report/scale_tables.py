@@ -18,12 +18,22 @@ def verdict(record: ScaleRecord) -> str:
 def memory_table(record: ScaleRecord) -> Table:
     """Bytes of one device by kind: exact from shapes, temporaries from the compiled program of the chip."""
     rows = [[kind, binary_bytes(size), "exact, from shapes and shardings"] for kind, size in record.held_bytes.items()]
-    if record.temporary_bytes is None:
+    if record.level == "program":
+        rows.extend(_live_rows(record))
+    elif record.temporary_bytes is None:
         rows.append(["temporaries", "not known", f"level target is missing: {record.not_compiled}"])
     else:
         rows.append(["temporaries", binary_bytes(record.temporary_bytes), f"target {record.chip}"])
         rows.append(["needed", binary_bytes(record.needed_bytes or 0), f"target {record.chip}"])
     return ("memory of a device", "bytes", "level"), rows
+
+
+def _live_rows(record: ScaleRecord) -> Iterator[list[str]]:
+    """What lives besides, from a program that was dispatched on one rank."""
+    yield ["temporaries", binary_bytes(record.temporary_bytes or 0), "program, live storages at their peak"]
+    if record.gradient_bytes is not None:
+        yield ["of them gradients", binary_bytes(record.gradient_bytes), "exact, behind the backward pass"]
+    yield ["needed", binary_bytes(record.needed_bytes or 0), "program, live storages at their peak"]
 
 
 def axes_table(record: ScaleRecord) -> Table:
@@ -52,11 +62,18 @@ def verdict_lines(record: ScaleRecord) -> Iterator[str]:
             f"A step of {record.roofline.tokens:,} tokens takes at least {seconds(record.roofline.step_seconds)} on "
             f"{record.chip}: products {seconds(record.roofline.compute_seconds)}, on the wire {links}."
         )
+    yield from record.notes
     yield f"Small, its program is compared with the reference: {record.proof}: {record.proof_verdict}."
     yield (
-        f"Verdict: {verdict(record)}, {count(len(record.findings), 'finding')}. Compiled in "
+        f"Verdict: {verdict(record)}, {count(len(record.findings), 'finding')}. {_how(record)} in "
         f"{seconds(record.cpu_seconds)} of CPU time and {binary_bytes(record.peak_rss_bytes)}."
     )
+
+
+def _how(record: ScaleRecord) -> str:
+    if record.rank is None:
+        return "Compiled"
+    return f"One step of rank {record.rank}, {record.operations or 0:,} operations, dispatched and not computed"
 
 
 def fit_line(record: ScaleRecord) -> str:
@@ -81,7 +98,7 @@ def largest_table(record: ScaleRecord) -> Table:
 
 def tensors_table(record: ScaleRecord, most: int = 16) -> Table:
     """The operations that send most, each with its tensor or its place."""
-    own: list[Collective] = [each for each in record.collectives if each.level == "partitioned"][:most]
+    own: list[Collective] = [each for each in record.collectives if each.level != "target"][:most]
     rows = [
         [each.tensor or each.where, each.kind, "+".join(each.axes), each.phase or "", binary_bytes(each.wire_bytes)]
         for each in own

@@ -20,6 +20,7 @@ from conformance.scale.record import Found, ScaleRecord
 from conformance.targets.chip import Chip
 
 SECONDS = 600.0
+_VERBS = {"jax": "compiling", "torch": "taking a step of"}
 PROOFS = "proofs.json"  # verdicts of small cases, by content hash of the suite and case
 
 
@@ -28,11 +29,17 @@ class ScaleError(ShardproofError, RuntimeError):
 
 
 def scaled(
-    name: str, plan: ScalePlan, mesh: Mesh, chip: Chip | None, folder: Path, on_progress: Callable[[str], None]
+    name: str,
+    plan: ScalePlan,
+    mesh: Mesh,
+    chip: Chip | None,
+    framework: str,
+    folder: Path,
+    on_progress: Callable[[str], None],
 ) -> ScaleRecord:
     """Compile, then prove; `folder` keeps the verdicts of proofs, which hold for one version of the suite."""
-    on_progress(f"compiling {plan.name} on {mesh} ({mesh.devices:,} devices)")
-    record = _compiled(name, mesh, chip)
+    on_progress(f"{_VERBS[framework]} {plan.name} on {mesh} ({mesh.devices:,} devices)")
+    record = _compiled(name, mesh, chip, framework)
     verdict, sentence = _proof(plan, folder, on_progress)
     findings = record.findings
     if verdict != "pass":
@@ -40,9 +47,10 @@ def scaled(
     return record.model_copy(update={"proof_verdict": verdict, "findings": findings})
 
 
-def _compiled(name: str, mesh: Mesh, chip: Chip | None) -> ScaleRecord:
+def _compiled(name: str, mesh: Mesh, chip: Chip | None, framework: str) -> ScaleRecord:
     chip_text = "-" if chip is None else chip.model_dump_json()
     command = [sys.executable, "-P", "-m", "conformance.workers.scale_process", name, str(mesh), chip_text]
+    command.append(framework)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment())
     except subprocess.TimeoutExpired:

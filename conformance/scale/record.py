@@ -80,10 +80,19 @@ class ScaleRecord(_Record):
     margin        share of the chip's memory that is left to its libraries
     not_compiled  why the level target is missing; empty where it is there
     flops         dtype -> floating-point operations of matrix products on one device
+    rank          the only one that was looked at; None where the compiled program is that of all
+    gradient_bytes of all gradients behind the backward pass, a part of the temporaries; None where not told apart
+    operations    that one device carries out, fused ones as one; None where they were not counted
+    notes         what the figures are not, a sentence each
     """
 
     plan: str
     summary: str
+    framework: str = "jax"
+    rank: int | None = None
+    gradient_bytes: int | None = None
+    operations: int | None = None
+    notes: tuple[str, ...] = ()
     mesh: str
     devices: int
     chip: str | None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from conformance.contract.mesh import Mesh
 from conformance.scale.record import Collective
 from conformance.traffic.axes import shares
-from conformance.traffic.collective_op import Level
+from conformance.traffic.collective_op import CollectiveOp, Level
 from conformance.traffic.hlo_module import read_module
 from conformance.traffic.hlo_reader import Located, collectives
 from conformance.traffic.hlo_tensor import Tensors
@@ -36,18 +36,27 @@ def sent(text: str, mesh: Mesh, level: Level, outputs: Sequence[str]) -> tuple[C
     """
     module = read_module(text)
     owners = Tensors(module, outputs) if level == "partitioned" else None
-    merged: dict[_Key, Collective] = {}
-    for located in collectives(module, mesh.devices, level):
-        for collective in _of(located, mesh, owners):
-            key = _key(collective)
-            before = merged.get(key)
-            merged[key] = collective if before is None else _added(before, collective)
-    return tuple(sorted(merged.values(), key=lambda collective: -collective.wire_bytes))
+    located = collectives(module, mesh.devices, level)
+    return merged(collective for each in located for collective in _of(each, mesh, owners))
+
+
+def merged(collectives: Iterable[Collective]) -> tuple[Collective, ...]:
+    """Those of one phase, kind, dtype, place and set of axes added up; those that send most first."""
+    total: dict[_Key, Collective] = {}
+    for collective in collectives:
+        key = _key(collective)
+        before = total.get(key)
+        total[key] = collective if before is None else _added(before, collective)
+    return tuple(sorted(total.values(), key=lambda collective: -collective.wire_bytes))
 
 
 def _of(located: Located, mesh: Mesh, owners: Tensors | None) -> list[Collective]:
     operation = located.operation
-    tensor = "" if owners is None else _owner(located, owners)
+    return shared(operation, mesh, "" if owners is None else _owner(located, owners), _place(operation.where))
+
+
+def shared(operation: CollectiveOp, mesh: Mesh, tensor: str, where: str) -> list[Collective]:
+    """One operation, by the sets of axes along which it sends."""
     return [
         Collective(
             level=operation.level,
@@ -56,7 +65,7 @@ def _of(located: Located, mesh: Mesh, owners: Tensors | None) -> list[Collective
             axes=share.axes,
             dtype=operation.dtype,
             tensor=tensor,
-            where=_place(operation.where),
+            where=where,
             launches=operation.trips,
             payload_bytes=share.payload_bytes,
             wire_bytes=share.wire_bytes,

@@ -30,6 +30,10 @@ class Groups:
             self._axes[group.group_name] = tuple(differ)
         return self._axes[group.group_name]
 
+    def rank(self, process: int) -> int:
+        """The mesh position of a process."""
+        return self._where[process]
+
     def over(self, axes: tuple[str, ...]) -> Any:
         """The group of this process over one or several axes; every process must ask for it at the same point."""
         if len(axes) == 1:

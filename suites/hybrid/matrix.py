@@ -201,6 +201,29 @@ SAVED = (  # from stages into more or fewer stages
     ),
 )
 
+SCANNED = (  # what `shardproof scale` measures at production size
+    MatrixRow(
+        contracts=_names("scanned"),
+        implementations=("jax-scanned", "torch-fsdp2_tensor"),
+        meshes=("fsdp=2,tensor=2",),
+        dtypes=DTYPES,
+        profiles=CORE,
+    ),
+    MatrixRow(
+        contracts=_names("scanned"),
+        implementations=("torch-fsdp2_tensor",),
+        meshes=("fsdp=3,tensor=2", "data=2,fsdp=2", "data=2,fsdp=2,tensor=2"),
+        profiles=FULL,
+    ),
+    MatrixRow(
+        contracts=_names("scanned"),
+        implementations=("jax-scanned",),
+        meshes=("data=2,fsdp=2,sequence=2,tensor=2", "fsdp=3,tensor=4@reversed", "data=2,fsdp=4@shuffled"),
+        dtypes=("float64", "bfloat16"),
+        profiles=FULL,
+    ),
+)
+
 HALF = (  # float16, which has more digits than bfloat16 and less range
     MatrixRow(
         contracts=_names("mixture"),
@@ -246,23 +269,6 @@ REFUSED = (
         meshes=("expert=2,pipeline=2,tensor=4",),
         profiles=FULL,
         expect="unsupported",
-    ),
-)
-
-SCANNED = (  # the program of the scale plans, small
-    MatrixRow(
-        contracts=_names("scanned"),
-        implementations=("jax-scanned",),
-        meshes=("fsdp=2,tensor=2",),
-        dtypes=DTYPES,
-        profiles=CORE,
-    ),
-    MatrixRow(
-        contracts=_names("scanned"),
-        implementations=("jax-scanned",),
-        meshes=("data=2,fsdp=2,sequence=2,tensor=2", "fsdp=3,tensor=4@reversed", "data=2,fsdp=4@shuffled"),
-        dtypes=("float64", "bfloat16"),
-        profiles=FULL,
     ),
 )
 

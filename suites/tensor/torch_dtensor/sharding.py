@@ -61,6 +61,10 @@ class TensorByDTensor(TensorLayout, DTensorTraining, Tokens):
         """`DeviceMesh.get_local_rank` would not do: it counts by process number, like its process group."""
         return self.axis(self.tensor_axis).rank
 
+    def new_observations(self) -> Named:
+        """Where the modules of one forward pass put what they observe."""
+        return {}
+
     def plan(self) -> Mapping[str, ParallelStyle]:
         """Path of a module (with * for any name) -> how it is sharded."""
         return {}

@@ -6,6 +6,7 @@ B: rows  S: tokens  D: hidden  V: vocabulary
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -117,25 +118,27 @@ class Layer(Quadratic, ShardedLayers):
 class Decoder(nn.Module):
     """Embedding, decoder layers, final norm, head (tied or its own) and loss."""
 
+    layer_class: ClassVar[type[nn.Module]] = DecoderLayer
+
     def __init__(self, tokens: TensorByDTensor) -> None:
         super().__init__()
         self.tokens, self.model = tokens, tokens.contract.model
         model, wide = self.model, tokens.master
         self.embedding = nn.Embedding(model.vocabulary, model.hidden)
-        self.layers = nn.ModuleList([DecoderLayer(tokens) for _ in range(model.layers)])
+        self.layers = nn.ModuleList([self.layer_class(tokens) for _ in range(model.layers)])
         self.final_norm = Norm(model, wide)
         if not model.tied:
             self.head = nn.Linear(model.hidden, model.vocabulary, bias=False)
         self.loss = VocabularyLoss(model, wide)
 
     def forward(self, batch: Named) -> Named:
-        observed: Named = {}
+        observed = self.tokens.new_observations()
         logits_BSV = self.logits(self.decode(batch, observed))
         observed["outputs/logits"] = logits_BSV.to_local() if isinstance(logits_BSV, DTensor) else logits_BSV
         losses = self.loss(logits_BSV, self.tokens.targets(batch))
         entropy_BS, z_BS = (part * batch["mask"] for part in losses)
-        observed["outputs/token_losses"] = entropy_BS + z_BS
-        return observed | {"metrics/cross_entropy": entropy_BS.sum(), "metrics/z_loss": z_BS.sum()}
+        metrics = {"metrics/cross_entropy": entropy_BS.sum(), "metrics/z_loss": z_BS.sum()}
+        return {**observed, "outputs/token_losses": entropy_BS + z_BS, **metrics}
 
     def decode(self, batch: Named, observed: Named) -> Tensor:
         """Tokens -> the normed residual stream behind the last layer."""
@@ -143,10 +146,13 @@ class Decoder(nn.Module):
         observed["activations/embedding"] = x_BSD
         x_BSD = self.tokens.dropout(x_BSD, "embedding", batch, observed)
         for i, layer in enumerate(self.layers):
-            x_BSD = run_layer(layer, self.tokens, x_BSD, batch, f"layers.{i}", observed)
+            x_BSD = self.run_layer(layer, x_BSD, batch, f"layers.{i}", observed)
             observed[f"activations/layers.{i}"] = x_BSD
         x_BSD = observed["activations/final_norm"] = self.final_norm(x_BSD)
         return x_BSD
+
+    def run_layer(self, layer: nn.Module, x_BSD: Tensor, batch: Named, name: str, observed: Named) -> Tensor:
+        return run_layer(layer, self.tokens, x_BSD, batch, name, observed)
 
     def logits(self, x_BSD: Tensor) -> Tensor:
         if not self.model.tied:

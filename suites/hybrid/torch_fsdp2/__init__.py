@@ -1,0 +1,1 @@
+"""Torch's own means put together: `fully_shard` over fsdp (and data), `parallelize_module` over tensor, AdamW."""
