@@ -232,6 +232,23 @@ HALF = (  # float16, which has more digits than bfloat16 and less range
     ),
 )
 
+SCANNED = (  # annotated layers under a scan, as plans of production size have them
+    MatrixRow(
+        contracts=_names("scanned_mixture"),
+        implementations=("jax-scanned_mixture",),
+        meshes=("fsdp=2,expert=2,tensor=2",),
+        dtypes=("float64", "bfloat16"),
+        profiles=CORE,
+    ),
+    MatrixRow(
+        contracts=_names("scanned_mixture"),
+        implementations=("jax-scanned_mixture",),
+        meshes=("expert=4", "data=2,expert=3", "fsdp=2,expert=2,tensor=2"),
+        dtypes=DTYPES,
+        profiles=FULL,
+    ),
+)
+
 REFUSED = (
     MatrixRow(  # two key heads on four devices
         contracts=_names("staged_context"),
@@ -249,4 +266,4 @@ REFUSED = (
     ),
 )
 
-MATRIX = SMOKE + THREE_AXES + PAIRS + STAGES + SAVED + HALF + REFUSED
+MATRIX = SMOKE + THREE_AXES + PAIRS + STAGES + SAVED + HALF + SCANNED + REFUSED

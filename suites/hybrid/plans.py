@@ -1,9 +1,13 @@
 """Models of production size by the scanned program.
 
-Sizes: Llama Team, The Llama 3 Herd of Models, table 3 (70B and 405B).
+Sizes: Llama Team, The Llama 3 Herd of Models, table 3 (70B and 405B); DeepSeek-AI, DeepSeek-V3 Technical Report,
+section 4.2 (671B, of which 37B for a token).
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from conformance.cases.plan import ScalePlan
 from conformance.contract.contract import Precision, Recipe
@@ -39,16 +43,56 @@ _70B = Architecture(
 )
 
 
-def _plan(name: str, summary: str, model: Architecture, mesh: str, rows: int) -> ScalePlan:
+_671B_MIXTURE = Architecture(
+    kind="language_model",
+    hidden=7168,
+    layers=61,
+    num_heads=128,
+    num_kv_heads=8,
+    head_size=128,
+    ffn=2048,
+    vocabulary=129280,
+    activation="swiglu",
+    bias=False,
+    experts=256,
+    top_k=8,
+    shared_ffn=2048,
+    scores="sigmoid",
+    normalized_gates=True,
+    capacity_factor=1.25,
+    router_bias=True,
+    bias_update_rate=0.001,
+    balance_loss=0.0001,
+    balance_scope="row",
+)
+_DENSE = {
+    "program": "suites.hybrid.jax_automatic.production:LanguageModel",
+    "budget": "suites.hybrid.budget:scanned",
+    "proof": "hybrid/scanned[jax-scanned-fsdp2_tensor2-bfloat16]",
+}
+_MIXED = {
+    "program": "suites.hybrid.jax_automatic.production:MixtureLanguageModel",
+    "budget": "suites.hybrid.budget_mixture:scanned_mixture",
+    "proof": "hybrid/scanned_mixture[jax-scanned_mixture-fsdp2_expert2_tensor2-bfloat16]",
+}
+
+
+def _plan(
+    name: str,
+    summary: str,
+    model: Architecture,
+    mesh: str,
+    rows: int,
+    length: int = 8192,
+    parts: Mapping[str, str] = MappingProxyType(_DENSE),
+) -> ScalePlan:
     return ScalePlan(
         name=name,
         summary=summary,
-        contract=contract(f"hybrid/{name}", summary, model, _RECIPE, rows=rows, length=8192),
+        contract=contract(f"hybrid/{name}", summary, model, _RECIPE, rows=rows, length=length),
         mesh=mesh,
         dtype="bfloat16",
-        program="suites.hybrid.jax_automatic.production:LanguageModel",
-        budget="suites.hybrid.budget:scanned",
-        proof="hybrid/scanned[jax-scanned-fsdp2_tensor2-bfloat16]",
+        **parts,
     )
 
 
@@ -61,5 +105,17 @@ PLANS = (
         _405B,
         "data=32,fsdp=64,tensor=8",
         rows=2048,
+    ),
+    _plan(
+        "671b-mixture",
+        "a mixture of the size of DeepSeek-V3 (256 experts, top 8, one shared) over data, fsdp, expert and tensor, "
+        "2,048 devices; unlike it with grouped-query attention of 8 key heads for latent attention, mixtures in the "
+        "first three layers too, 1.25 times as many places as choices, no groups of experts, no scaled gates and no "
+        "prediction of a second token",
+        _671B_MIXTURE,
+        "data=2,fsdp=8,expert=16,tensor=8",
+        rows=1024,
+        length=4096,
+        parts=_MIXED,
     ),
 )
