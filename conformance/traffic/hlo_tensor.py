@@ -101,7 +101,7 @@ class Tensors:
                         yield computation.name, user.name, number
             elif user.opcode == "while":
                 yield computation.name, user.name, element
-            elif user.opcode in _ELEMENTWISE and user.elements > 1:
+            elif _keeps_elements(user, here):
                 yield computation.name, user.name, element if "barrier" in user.opcode else None
 
     def _above(self, computation: Computation, root: Instruction, element: int | None) -> Iterator[Place | str]:
@@ -113,6 +113,13 @@ class Tensors:
             above, caller = self._callers[computation.name]
             if caller.computation("condition") != computation.name:
                 yield above.name, caller.name, element
+
+
+def _keeps_elements(user: Instruction, operand: Instruction) -> bool:
+    """Whether a result has the elements of an operand, one by one; a sum over dims of size 1 has them too."""
+    if user.opcode == "reduce":
+        return user.elements == operand.elements > 1
+    return user.opcode in _ELEMENTWISE and user.elements > 1
 
 
 def _index(element: Instruction) -> int:

@@ -1,4 +1,4 @@
-"""`python -m suites.hybrid.at_scale FOLDER`: every mistake of `faults.at_scale` planted in a plan, and what is said.
+"""`python -m suites.hybrid.at_scale FOLDER`: every mistake of `faults.at_scale*` planted in a plan, and what is said.
 
 One process compiles them all for the chip of the plan, or for emulated devices where the chip cannot be compiled for.
 """
@@ -7,40 +7,51 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conformance.scale.record import ScaleRecord
     from suites.hybrid.faults.at_scale import PlantedPlan
 
-PLAN, CHIP = "405b", "h100"
+CHIP, DEVICES = "h100", 2048
 
 
 def main(folder: Path) -> int:
     """Write planted.md; the exit status is 1 where a mistake is not named, or a control is found guilty."""
+    from suites.hybrid.faults import at_scale, at_scale_mixture
+
+    rows, right = [], True
+    for plan, faults in (("405b", at_scale), ("671b-mixture", at_scale_mixture)):
+        lines, all_right = _judged(plan, faults.PLANTED, faults.CONTROLS)
+        rows += lines
+        right = right and all_right
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "planted.md").write_text("\n".join([*_head(), *rows]) + "\n", encoding="utf-8")
+    return 0 if right else 1
+
+
+def _judged(name: str, planted: Sequence[PlantedPlan], controls: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """(lines of the table, whether every mistake is named and no control is found guilty) of one plan."""
     from conformance.contract.mesh import Mesh
     from conformance.scale.measured import measured
     from conformance.targets.chip import CHIPS
-    from suites.hybrid.budget import scanned
-    from suites.hybrid.faults.at_scale import CONTROLS, PLANTED
+    from conformance.workers.lookup import load
     from suites.hybrid.plans import PLANS
 
-    [plan] = [plan for plan in PLANS if plan.name == PLAN]
-    mesh, rows, right = Mesh.parse(plan.mesh), [], True
-    for planted in PLANTED:
-        record = measured(plan, planted.program, mesh, CHIPS[CHIP], scanned)
-        rows.append(_row(planted, record))
-        right = right and named(planted, record)
-        print(f"{planted.name}: {'named' if named(planted, record) else 'NOT NAMED'}", file=sys.stderr, flush=True)
-    for name, program in CONTROLS.items():
-        record = measured(plan, program, mesh, CHIPS[CHIP], scanned)
-        rows.append(f"| {name} | a control | {len(record.findings)} findings | |")
+    [plan] = [plan for plan in PLANS if plan.name == name]
+    mesh, budget, rows, right = Mesh.parse(plan.mesh), load(plan.budget), [], True
+    for mistake in planted:
+        record = measured(plan, mistake.program, mesh, CHIPS[CHIP], budget)
+        rows.append(_row(plan.name, mistake, record))
+        right = right and named(mistake, record)
+        print(f"{mistake.name}: {'named' if named(mistake, record) else 'NOT NAMED'}", file=sys.stderr, flush=True)
+    for control, program in controls.items():
+        record = measured(plan, program, mesh, CHIPS[CHIP], budget)
+        rows.append(f"| {plan.name} | {control} | a control | {len(record.findings)} findings | |")
         right = right and not record.findings
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "planted.md").write_text("\n".join([*_head(plan.name, str(mesh)), *rows]) + "\n", encoding="utf-8")
-    return 0 if right else 1
+    return rows, right
 
 
 def named(planted: PlantedPlan, record: ScaleRecord) -> bool:
@@ -51,18 +62,18 @@ def named(planted: PlantedPlan, record: ScaleRecord) -> bool:
     )
 
 
-def _head(plan: str, mesh: str) -> Iterator[str]:
+def _head() -> Iterator[str]:
     yield "# Mistakes planted at production size"
-    yield f"\nIn {plan} on {mesh}, compiled and never run. None of them changes a value.\n"
-    yield "| mistake | what it is | named | what is said of it first |"
-    yield "| --- | --- | --- | --- |"
+    yield "\nIn plans on their meshes, compiled and never run. None of the mistakes changes a value.\n"
+    yield "| plan | mistake | what it is | named | what is said of it first |"
+    yield "| --- | --- | --- | --- | --- |"
 
 
-def _row(planted: PlantedPlan, record: ScaleRecord) -> str:
+def _row(plan: str, planted: PlantedPlan, record: ScaleRecord) -> str:
     own = [f for f in record.findings if f.tensor == planted.tensor and f.check == planted.check] or record.findings
     said = own[0].sentence if own else ""
     what = (planted.program.__doc__ or "").splitlines()[0]
-    return f"| {planted.name} | {what} | {'yes' if named(planted, record) else 'no'} | {said} |"
+    return f"| {plan} | {planted.name} | {what} | {'yes' if named(planted, record) else 'no'} | {said} |"
 
 
 if __name__ == "__main__":
@@ -71,5 +82,5 @@ if __name__ == "__main__":
 
     os.environ["JAX_PLATFORMS"] = "cpu"
     if why_no_target(CHIPS[CHIP]):
-        os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=512"
+        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES}"
     sys.exit(main(Path(sys.argv[1])))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import ClassVar
 
 from conformance.contract.budget import Allowance
 from conformance.contract.contract import Contract
@@ -27,12 +28,14 @@ ROWS = ("output", "down")
 
 def scanned(contract: Contract, mesh: Mesh, dtype: str) -> tuple[Allowance, ...]:
     """The allowances of one step of `hybrid/scanned` and of every plan of its program."""
-    sizes = _Sizes(contract, mesh, dtype)
-    return (*_parameters(sizes), *_activations(sizes), *_vocabulary(sizes), *_scalars(sizes))
+    sizes = Sizes(contract, mesh, dtype)
+    return (*of_parameters(sizes), *of_activations(sizes), *of_vocabulary(sizes), *of_scalars(sizes))
 
 
-class _Sizes:
+class Sizes:
     """The numbers that the formulas are made of."""
+
+    row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
 
     def __init__(self, contract: Contract, mesh: Mesh, dtype: str) -> None:
         self.contract, self.mesh, self.model, self.recipe = contract, mesh, contract.model, contract.recipe
@@ -40,8 +43,7 @@ class _Sizes:
         self.compute = precision.dtype("compute", dtype)
         self.wide = "float64" if dtype == "float64" else "float32"
         self.tensor = mesh.size("tensor")
-        rows = math.prod(mesh.size(axis) for axis in ("data", "fsdp"))
-        self.row_tokens = math.prod(contract.batch_shapes["mask"]) // rows
+        self.row_tokens = math.prod(contract.batch_shapes["mask"]) // self.size(self.row_axes)
         self.tokens = self.row_tokens // mesh.size("sequence")
         self.twice = 2 if self.recipe.recompute == "layer" else 1  # forward passes of a layer
 
@@ -53,6 +55,17 @@ class _Sizes:
                 yield f"{prefix}{EVERY}.{rest}", self.share(name, shape), self.model.layers
             elif not name.startswith("layers."):
                 yield name, self.share(name, shape), 1
+
+    def size(self, axes: tuple[str, ...]) -> int:
+        return math.prod(self.mesh.size(axis) for axis in axes)
+
+    def shard_axes(self, name: str) -> tuple[str, ...]:
+        """The axes that divide what is stored of a parameter, and not what is computed with."""
+        return ("fsdp",)
+
+    def copy_axes(self, name: str) -> tuple[str, ...]:
+        """The axes whose devices have other rows and the same elements of a stored parameter."""
+        return ("data",)
 
     def share(self, name: str, shape: tuple[int, ...]) -> int:
         elements = math.prod(shape)
@@ -67,26 +80,28 @@ class _Sizes:
         return part in COLUMNS or (part in ROWS and leaf == "weight")
 
 
-def _parameters(sizes: _Sizes) -> Iterator[Allowance]:
+def of_parameters(sizes: Sizes) -> Iterator[Allowance]:
     """Gathered over fsdp for each pass; gradients reduced over fsdp and data, and tensor where it is whole."""
     for name, elements, layers in sizes.stored():
-        within = EVERY in name
-        passes = 1 + sizes.twice if within else 2
+        passes = 1 + sizes.twice if EVERY in name else 2
         dtype = sizes.compute if name.endswith(".weight") else sizes.wide
+        shard_axes, copy_axes = sizes.shard_axes(name), sizes.copy_axes(name)
         yield Allowance(
-            kind="all_gather", axes=("fsdp",), tensor=name, dtype=dtype, elements=elements, calls=layers * passes,
+            kind="all_gather", axes=shard_axes, tensor=name, dtype=dtype, elements=elements, calls=layers * passes,
             formula=f"W / t in each of {passes} passes of each layer", source=ZERO,
         )  # fmt: skip
-        for kind, axes in (("reduce_scatter", ("fsdp",)), ("all_reduce", ("data",))):
-            size = elements if axes == ("fsdp",) else -(-elements // sizes.mesh.size("fsdp"))
+        for kind, axes, size in (
+            ("reduce_scatter", shard_axes, elements),
+            ("all_reduce", copy_axes, -(-elements // sizes.size(shard_axes))),
+        ):
             yield Allowance(
                 kind=kind, axes=axes, tensor=name, dtype=dtype, elements=size, calls=layers,
-                formula="W / t once for each layer", source=ZERO,
+                formula="W / t once for each layer, and what of it is stored", source=ZERO,
             )  # fmt: skip
         if not name.endswith(".weight"):
             yield Allowance(
-                kind="all_reduce", axes=("data", "fsdp"), tensor=name, dtype=dtype, elements=elements, calls=layers,
-                formula="W once for each layer: a vector may be summed whole", source=ZERO,
+                kind="all_reduce", axes=(*copy_axes, *shard_axes), tensor=name, dtype=dtype, elements=elements,
+                calls=layers, formula="W once for each layer: a vector may be summed whole", source=ZERO,
             )  # fmt: skip
         if not sizes.divides(name):
             yield Allowance(
@@ -95,7 +110,7 @@ def _parameters(sizes: _Sizes) -> Iterator[Allowance]:
             )  # fmt: skip
 
 
-def _activations(sizes: _Sizes) -> Iterator[Allowance]:
+def of_activations(sizes: Sizes) -> Iterator[Allowance]:
     """The residual stream: gathered before a block and scattered behind it; each product's gradient is scattered."""
     products = 3 + (2 if sizes.model.activation == "swiglu" else 1)  # query, key, value; up, and gate
     layers, per_call = sizes.model.layers, sizes.tokens * sizes.model.hidden
@@ -108,7 +123,7 @@ def _activations(sizes: _Sizes) -> Iterator[Allowance]:
         )  # fmt: skip
 
 
-def _vocabulary(sizes: _Sizes) -> Iterator[Allowance]:
+def of_vocabulary(sizes: Sizes) -> Iterator[Allowance]:
     """Features of embedded tokens exchanged, hidden states gathered for the head, statistics of tokens for the loss."""
     per_call = sizes.tokens * sizes.model.hidden
     for kind in ("all_gather", "reduce_scatter"):
@@ -127,7 +142,7 @@ def _vocabulary(sizes: _Sizes) -> Iterator[Allowance]:
     )  # fmt: skip
 
 
-def _scalars(sizes: _Sizes) -> Iterator[Allowance]:
+def of_scalars(sizes: Sizes) -> Iterator[Allowance]:
     """Sums of losses, weights and squares, over every set of axes."""
     axes = tuple(axis for axis in sizes.mesh.axes)
     yield Allowance(

@@ -44,6 +44,21 @@ _STAGED_DENSE = replace(_DENSE, layers=4)
 _EMBEDDING_FIRST = replace(_DENSE, layers=1, tied=False)
 _DEEP = replace(_DENSE, layers=24, hidden=16, num_kv_heads=4, head_size=4, ffn=32, activation="gelu", tied=False)
 _SCANNED = replace(_STAGED_DENSE, tied=False, norm="rms", num_kv_heads=4, hidden=24, ffn=32, vocabulary=32)
+_SCANNED_MIXED = replace(  # DeepSeek-V3 in kind: every expert has two places in a row, and some choices are dropped
+    _SCANNED,
+    experts=12,
+    top_k=3,
+    capacity_factor=1.0,
+    normalized_gates=True,
+    scores="sigmoid",
+    shared_ffn=16,
+    router_bias=True,
+    bias_update_rate=0.0625,
+    balance_loss=0.25,
+    balance_scope="row",
+    router_z_loss=0.0625,
+    moe_every=1,
+)
 _LARGE = Architecture(
     kind="language_model",
     hidden=32,
@@ -107,6 +122,13 @@ CONTRACTS = (
         "scanned",
         "four like layers, each computed again in the backward pass; tokens that divide over sequence and tensor",
         _SCANNED,
+        replace(ADAMW, recompute="layer"),
+        length=8,
+    ),
+    _contract(
+        "scanned_mixture",
+        "like layers with mixtures: shared experts, router biases, places counted row by row, some choices dropped",
+        _SCANNED_MIXED,
         replace(ADAMW, recompute="layer"),
         length=8,
     ),

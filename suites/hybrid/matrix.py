@@ -222,6 +222,20 @@ SCANNED = (  # what `shardproof scale` measures at production size
         dtypes=("float64", "bfloat16"),
         profiles=FULL,
     ),
+    MatrixRow(
+        contracts=_names("scanned_mixture"),
+        implementations=("jax-scanned_mixture",),
+        meshes=("fsdp=2,expert=2,tensor=2",),
+        dtypes=("float64", "bfloat16"),
+        profiles=CORE,
+    ),
+    MatrixRow(
+        contracts=_names("scanned_mixture"),
+        implementations=("jax-scanned_mixture",),
+        meshes=("expert=4", "data=2,expert=3", "fsdp=2,expert=2,tensor=2"),
+        dtypes=DTYPES,
+        profiles=FULL,
+    ),
 )
 
 HALF = (  # float16, which has more digits than bfloat16 and less range

@@ -1,6 +1,7 @@
 """Models of production size: in JAX by the scanned program, in torch by FSDP2 and DTensor.
 
-Sizes: Llama Team, The Llama 3 Herd of Models, table 3 (70B and 405B).
+Sizes: Llama Team, The Llama 3 Herd of Models, table 3 (70B and 405B); DeepSeek-AI, DeepSeek-V3 Technical Report,
+section 4.2 (671B, of which 37B for a token).
 """
 
 from __future__ import annotations
@@ -11,6 +12,16 @@ from reference.architecture import Architecture
 from suites.training.contracts import contract
 
 _RECIPE = Recipe(optimizer="adamw", clip_norm=1.0, recompute="layer", precision=Precision(compute="bfloat16"))
+_SCANNED = Program(
+    program="suites.hybrid.jax_automatic.production:LanguageModel",
+    budget="suites.hybrid.budget:scanned",
+    proof="hybrid/scanned[jax-scanned-fsdp2_tensor2-bfloat16]",
+)
+_MIXED = Program(
+    program="suites.hybrid.jax_automatic.production:MixtureLanguageModel",
+    budget="suites.hybrid.budget_mixture:scanned_mixture",
+    proof="hybrid/scanned_mixture[jax-scanned_mixture-fsdp2_expert2_tensor2-bfloat16]",
+)
 _TORCH = Program(
     program="suites.hybrid.torch_fsdp2.production:LanguageModel",
     budget="suites.hybrid.torch_fsdp2.budget:modules",
@@ -42,20 +53,52 @@ _70B = Architecture(
     bias=False,
     rotary_base=500000.0,
 )
+_671B_MIXTURE = Architecture(
+    kind="language_model",
+    hidden=7168,
+    layers=61,
+    num_heads=128,
+    num_kv_heads=8,
+    head_size=128,
+    ffn=2048,
+    vocabulary=129280,
+    activation="swiglu",
+    bias=False,
+    experts=256,
+    top_k=8,
+    shared_ffn=2048,
+    scores="sigmoid",
+    normalized_gates=True,
+    capacity_factor=1.25,
+    router_bias=True,
+    bias_update_rate=0.001,
+    balance_loss=0.0001,
+    balance_scope="row",
+)
 
 
-def planned(name: str, summary: str, model: Architecture, mesh: str, rows: int, length: int = 8192) -> ScalePlan:
-    """A model over fsdp and tensor (and data), each layer computed again in the backward pass, in bfloat16."""
+def planned(
+    name: str,
+    summary: str,
+    model: Architecture,
+    mesh: str,
+    *,
+    rows: int,
+    length: int = 8192,
+    jax: Program = _SCANNED,
+    torch: Program | None = _TORCH,
+) -> ScalePlan:
+    """A model over the axes of a mesh, each layer computed again in the backward pass, in bfloat16."""
     return ScalePlan(
         name=name,
         summary=summary,
         contract=contract(f"hybrid/{name}", summary, model, _RECIPE, rows=rows, length=length),
         mesh=mesh,
         dtype="bfloat16",
-        program="suites.hybrid.jax_automatic.production:LanguageModel",
-        budget="suites.hybrid.budget:scanned",
-        proof="hybrid/scanned[jax-scanned-fsdp2_tensor2-bfloat16]",
-        torch=_TORCH,
+        program=jax.program,
+        budget=jax.budget,
+        proof=jax.proof,
+        torch=torch,
     )
 
 
@@ -68,5 +111,18 @@ PLANS = (
         _405B,
         "data=32,fsdp=64,tensor=8",
         rows=2048,
+    ),
+    planned(
+        "671b-mixture",
+        "a mixture of the size of DeepSeek-V3 (256 experts, top 8, one shared) over data, fsdp, expert and tensor, "
+        "2,048 devices; unlike it with grouped-query attention of 8 key heads for latent attention, mixtures in the "
+        "first three layers too, 1.25 times as many places as choices, no groups of experts, no scaled gates and no "
+        "prediction of a second token",
+        _671B_MIXTURE,
+        "data=2,fsdp=8,expert=16,tensor=8",
+        rows=1024,
+        length=4096,
+        jax=_MIXED,
+        torch=None,
     ),
 )

@@ -33,6 +33,9 @@ SUITE = Suite(
         _registered("torch-five_axes", "torch_manual.five_axes", "all_to_all_single with uneven splits", *_MIXTURES),
         _registered("jax-scanned", "jax_automatic.stacked", "annotated layers under a scan", "scanned"),
         _registered("torch-fsdp2_tensor", "torch_fsdp2.training", "fully_shard and parallelize_module", "scanned"),
+        _registered(
+            "jax-scanned_mixture", "jax_automatic.mixture", "annotated mixtures under a scan", "scanned_mixture"
+        ),
         _registered("jax-pipelined", "jax_manual.pipelined_mixture", "1F1B, all-to-all of buffers", *_STAGED),
         _registered("torch-pipelined", "torch_manual.pipelined_mixture", "1F1B, uneven splits", *_STAGED),
         _registered("jax-pipelined_context", "jax_manual.pipelined_context", "1F1B, Ulysses", *_DENSE),

@@ -14,12 +14,13 @@ from reference.architecture import mixtures
 from suites.moe.contracts import CONTRACTS
 
 FRAMEWORKS = ("jax", "torch")
+ROUTING = {"jax": "jax.routing", "torch": "torch_manual.routing"}
 ROUTED = [contract for contract in CONTRACTS if any(key.startswith("routing.") for key in contract.batches(0, 1)[0])]
 MARGIN = 1e-7  # between the score of the last choice and of the first that is none: far above rounding in float64
 
 
 def _module(framework: str):
-    return import_module(f"suites.moe.{framework}_manual.routing")
+    return import_module(f"suites.moe.{ROUTING[framework]}")
 
 
 def _array(framework: str, value: np.ndarray):

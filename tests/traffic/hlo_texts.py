@@ -128,3 +128,26 @@ ENTRY %main (which: s32[], a: f32[2], b: f32[64]) -> f32[2] {
   ROOT %chosen = f32[2]{0} conditional(%which, %a, %b), branch_computations={%small, %large}
 }
 """
+
+SUMMED = """HloModule jit_step
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  %x = f32[] parameter(0)
+  %y = f32[] parameter(1)
+  ROOT %sum = f32[] add(%x, %y)
+}
+
+ENTRY %main (a: f32[1,8]) -> (f32[8]) {
+  %a = f32[1,8]{1,0} parameter(0)
+  %zero = f32[] constant(0)
+  %total = f32[1,8]{1,0} all-reduce(%a), channel_id=1, replica_groups={{0,1},{2,3}}, to_apply=%add
+  %own = f32[8]{0} reduce(%total, %zero), dimensions={0}, to_apply=%add
+  ROOT %result = (f32[8]{0}) tuple(%own)
+}
+"""
+
+
+def summed(shape: str) -> str:
+    """An all-reduce of an array of two dims and this shape, and a sum over the first of them."""
+    width = shape.partition(",")[2]
+    return SUMMED.replace("[1,8]", f"[{shape}]").replace("[8]", f"[{width}]")

@@ -1,7 +1,7 @@
 """Collectives of HLO texts: kinds, bytes, trips, phases, axes, and the tensor that each belongs to."""
 
 import pytest
-from hlo_texts import ASYNCHRONOUS, BRANCHES, loop, sliced
+from hlo_texts import ASYNCHRONOUS, BRANCHES, loop, sliced, summed
 
 from conformance.contract.mesh import Mesh
 from conformance.traffic.axes import shares
@@ -59,6 +59,14 @@ def test_a_collective_belongs_to_a_tensor():
     assert tensors.of_operand(gather.computation, "w") == "state['parameters']['head.weight']"
     assert tensors.of_result(reduce.computation, "total") == "[0]['gradients/embedding.weight']"
     assert tensors.of_operand(gather.computation, "next") == ""
+
+
+@pytest.mark.parametrize(("shape", "owner"), [("1,8", "[0]['gradients/embedding.weight']"), ("2,4", "")])
+def test_a_sum_over_a_dim_of_size_one_keeps_the_tensor(shape, owner):
+    module = read_module(summed(shape))
+    [reduce] = collectives(module, 4, "partitioned")
+    tensors = Tensors(module, ["[0]['gradients/embedding.weight']"])
+    assert tensors.of_result(reduce.computation, reduce.instruction.name) == owner
 
 
 def test_pairs_of_start_and_done_count_once():

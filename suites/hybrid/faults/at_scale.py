@@ -99,17 +99,17 @@ class PlantedPlan:
         return replace(plan, name=f"{plan.name}-{self.name}", program=path)
 
 
-def _planted(name: str, program: type, check: str, tensor: str, axis: str) -> PlantedPlan:
+def planted(name: str, program: type, check: str, tensor: str, axis: str) -> PlantedPlan:
     return PlantedPlan(name=name, program=program, check=check, tensor=tensor, axis=axis)
 
 
 PLANTED: tuple[PlantedPlan, ...] = (
-    _planted("whole-embedding-gradient", WholeEmbeddingGradient, "communication", "embedding.weight", "fsdp"),
-    _planted("whole-moments", WholeMoments, "memory", "embedding.weight", "fsdp"),
-    _planted("gathered-head", GatheredHead, "communication", "head.weight", "tensor"),
-    _planted("output-off-its-axis", OutputOffItsAxis, "memory", "layers.*.attention.output.weight", "tensor"),
-    _planted("whole-tokens", WholeTokens, "communication", "", "tensor"),
-    _planted("last-layer-apart", LastLayerApart, "communication", "", "tensor"),
-    _planted("innocent-annotation", InnocentAnnotation, "communication", "", "tensor"),
+    planted("whole-embedding-gradient", WholeEmbeddingGradient, "communication", "embedding.weight", "fsdp"),
+    planted("whole-moments", WholeMoments, "memory", "embedding.weight", "fsdp"),
+    planted("gathered-head", GatheredHead, "communication", "head.weight", "tensor"),
+    planted("output-off-its-axis", OutputOffItsAxis, "memory", "layers.*.attention.output.weight", "tensor"),
+    planted("whole-tokens", WholeTokens, "communication", "", "tensor"),
+    planted("last-layer-apart", LastLayerApart, "communication", "", "tensor"),
+    planted("innocent-annotation", InnocentAnnotation, "communication", "", "tensor"),
 )
 CONTROLS: Mapping[str, Any] = {"annotated-twice": AnnotatedTwice}

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from suites.hybrid.jax_automatic import stacked
+from suites.hybrid.jax_automatic import mixture, stacked
 from suites.training.jax.state import Named
 
 OBSERVED = ("loss", "metrics/grad_norm")
@@ -61,3 +61,7 @@ class LanguageModel(stacked.LanguageModel):
     def _batch(self, key: str, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
         sharding = NamedSharding(self.device_mesh, self.spec(self.batch_placements(key)))
         return jax.ShapeDtypeStruct(shape, self.contract.example[key].dtype, sharding=sharding)
+
+
+class MixtureLanguageModel(LanguageModel, mixture.LanguageModel):
+    """The same of a model whose layers have mixtures."""

@@ -132,8 +132,30 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
 
         A lookup in rows that are sharded would gather them, and sum the gradient of the whole vocabulary.
         """
-        weight_VD = self.constrain(p["embedding.weight"], self.computed_placements("embedding.weight"))
-        return self.on_rows(self.on_tensor(weight_VD[tokens_BS], 2))
+        stored, computed = (layout("embedding.weight") for layout in (self.placements, self.computed_placements))
+        weight_VD = self.constrain_both(self.constrain(p["embedding.weight"], stored), computed, stored)
+        return self.on_rows(self.on_tensor(self.looked_up(weight_VD, tokens_BS), 2))
+
+    def looked_up(self, weight_VD: jax.Array, tokens_BS: jax.Array) -> jax.Array:
+        """Rows of the weight, whose gradient is that of each part of the data axis by itself, and then their sum.
+
+        Otherwise it is summed whole over all devices with rows, before each keeps its part. G: parts of the data axis
+        """
+        parts = self.mesh.size("data")
+        placements = {axis: _behind(p) for axis, p in self.placements("embedding.weight").items()} | {"data": Shard(0)}
+
+        @jax.custom_vjp
+        def look_up(weight_VD: jax.Array) -> jax.Array:
+            return weight_VD[tokens_BS]
+
+        def gradient(_: None, g_BSD: jax.Array) -> tuple[jax.Array]:
+            tokens_GN, g_GND = tokens_BS.reshape(parts, -1), g_BSD.reshape(parts, -1, g_BSD.shape[-1])
+            empty_VD = jnp.zeros(weight_VD.shape, weight_VD.dtype)
+            sums_GVD = jax.vmap(lambda tokens_N, g_ND: empty_VD.at[tokens_N].add(g_ND))(tokens_GN, g_GND)
+            return (jnp.sum(self.constrain(sums_GVD, placements), axis=0),)
+
+        look_up.defvjp(lambda weight_VD: (look_up(weight_VD), None), gradient)
+        return look_up(weight_VD)
 
     def attention(self, x_BSD: jax.Array, batch: Named, name: str, p: Named) -> jax.Array:
         return super().attention(self.gathered(x_BSD), batch, name, p)
@@ -147,13 +169,16 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
         The gradient that comes back is that of a rank's own tokens: its sum over the axis is scattered at once. Nor is
         anything gathered before the norm has rounded it.
         """
+        return self.constrain_both(self.on_rows(x_BSD), self.row_placements(), self.stream_placements())
 
-        @jax.custom_vjp
-        def gather(x: jax.Array) -> jax.Array:
-            return self.constrain(self.on_rows(x), self.row_placements())
+    def block_positions(self) -> jax.Array:
+        """Known to every device, whatever else is made of them."""
+        return self.constrain(jnp.arange(self.row_length), {})
 
-        gather.defvjp(lambda x: (gather(x), None), lambda _, g: (self.on_rows(g),))
-        return gather(x_BSD)
+    def visible(self, batch: Named) -> jax.Array:
+        """Worked out on every rank of the tensor axis; what else reads the mask would have parts of it sent."""
+        whole_BS = self.constrain(batch["attention_mask"], self.row_placements())
+        return self.constrain(super().visible({**batch, "attention_mask": whole_BS}), self.row_placements())
 
     def linear(self, x: jax.Array, name: str, p: Named) -> jax.Array:
         """Said of the product itself: what follows would let the partitioner gather a weight instead."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
-from suites.moe.jax_manual import routing
+from suites.moe.jax import routing
 from suites.moe.jax_manual.mixture import MixtureBlock
 from suites.moe.jax_manual.models import Alone
 from suites.tensor.jax_manual import transformer

@@ -24,10 +24,18 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
         normed_BSD = self.norm(x_BSD, f"{name}.attention_norm", p)
         mixed_BSD = self.attention(normed_BSD, batch, f"{name}.attention", p)
         x_BSD = x_BSD + self.dropout(mixed_BSD, f"{name}.attention", batch, observed)
-        normed_BSD = self.norm(x_BSD, f"{name}.feedforward_norm", p)
-        fed_BSD = self.feedforward(normed_BSD, f"{name}.feedforward", p)
-        observed |= {f"activations/{name}.attention": mixed_BSD, f"activations/{name}.feedforward": fed_BSD}
-        return x_BSD + self.dropout(fed_BSD, f"{name}.feedforward", batch, observed)
+        block, normed_BSD = f"{name}.{self.second_block(name)}", self.norm(x_BSD, f"{name}.feedforward_norm", p)
+        fed_BSD = self.fed(normed_BSD, batch, block, p, observed)
+        observed |= {f"activations/{name}.attention": mixed_BSD, f"activations/{block}": fed_BSD}
+        return x_BSD + self.dropout(fed_BSD, block, batch, observed)
+
+    def second_block(self, layer: str) -> str:
+        """The name of the block that follows attention in a layer."""
+        return "feedforward"
+
+    def fed(self, x_BSD: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array:
+        """Runs the block that follows attention, which has this name."""
+        return self.feedforward(x_BSD, name, p)
 
     def norm(self, x: jax.Array, name: str, p: Named) -> jax.Array:
         scale, epsilon = p[f"{name}.scale"], self.contract.model.norm_epsilon

@@ -36,10 +36,10 @@ class AutomaticTraining(TrainingStep):
         gradients = {name: self.mean_gradient(name, g, weight) for name, g in gradients.items()}
         wide = {name: g.astype(self.master) for name, g in gradients.items()}
         norm = self.global_norm(wide)
-        state = self.update(state, wide, self.clip_factor(norm))
+        state = self.adjusted(self.update(state, wide, self.clip_factor(norm)), sums)
         rows = self.mean_inputs(rows, weight)
         observed = {name: self.observation(name, value) for name, value in rows.items()}
-        scalars = {name: value / weight for name, value in sums.items()}
+        scalars = self.finished_sums(sums, weight)
         scalars |= {"metrics/tokens": elements / self.weight_per_token, "metrics/grad_norm": norm}
         observed |= {name: self.constrain(value, {}) for name, value in scalars.items()}
         observed |= {f"batch/{key}": value for key, value in batch.items()}
@@ -65,6 +65,19 @@ class AutomaticTraining(TrainingStep):
     def constrain(self, x: jax.Array, placements: Placements) -> jax.Array:
         """x with a sharding constraint."""
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.device_mesh, self.spec(placements)))
+
+    def constrain_both(self, x: jax.Array, placements: Placements, of_gradient: Placements) -> jax.Array:
+        """x with a sharding, and its gradient with another one.
+
+        Without the second, a gradient is first made as whole as x is.
+        """
+
+        @jax.custom_vjp
+        def constrained(x: jax.Array) -> jax.Array:
+            return self.constrain(x, placements)
+
+        constrained.defvjp(lambda x: (constrained(x), None), lambda _, g: (self.constrain(g, of_gradient),))
+        return constrained(x)
 
     def on_rows(self, x: jax.Array) -> jax.Array:
         """x sharded by rows and by nothing else."""

@@ -97,17 +97,9 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
         """The per-row observations, once the weight of the whole batch is known."""
         return self.mean_inputs(rows, weight)
 
-    def finished_sums(self, sums: Named, weight: jax.Array) -> Named:
-        """Sums over the whole batch -> the means that are reported."""
-        return {name: value / weight for name, value in sums.items()}
-
     def stored_part(self, name: str, whole: jax.Array) -> jax.Array:
         """A replicated array with the shape of a parameter -> the block of it that this device stores."""
         return whole
-
-    def adjusted(self, state: dict, sums: Named) -> dict:
-        """The state after updates that use sums over the whole batch instead of gradients (router biases)."""
-        return state
 
     # Reductions.
 

@@ -110,6 +110,14 @@ class TrainingStep(Recomputed, Checkpointed):
         slots |= {"master": wide} if self.master_dtype else {}
         return {"parameters": stored, "optimizer": slots, "count": count}
 
+    def finished_sums(self, sums: Named, weight: jax.Array) -> Named:
+        """Sums over the whole batch -> the means that are reported."""
+        return {name: value / weight for name, value in sums.items()}
+
+    def adjusted(self, state: dict, sums: Named) -> dict:
+        """The state after updates that use sums over the whole batch instead of gradients (router biases)."""
+        return state
+
     @abstractmethod
     def orthogonal(self, name: str, u: jax.Array) -> jax.Array:
         """The block at hand of the orthogonalised matrix, every block of which must be known for that."""

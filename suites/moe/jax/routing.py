@@ -1,4 +1,4 @@
-"""Which experts the tokens of a device go to, with which gates. Every device routes its own rows: nothing is sent.
+"""Which experts tokens go to, with which gates; row by row, so that a device can do it for its own rows.
 
 B: rows  S: tokens of a row  E: experts  K: choices of a token
 A choice is the number of an expert, or -1 for none.
