@@ -143,7 +143,7 @@ class LanguageModel(stacked.LanguageModel, MixtureBlock):
         """Of an expert, too, the dim that the tensor axis leaves; a router is whole wherever it is computed with."""
         if not is_expert(name):
             return 0 if ".router." in name else super().shard_dim(name)
-        tensor_dim = sharded_dim(self.computed_placements(name).get(self.tensor_axis, "R"))
+        tensor_dim = sharded_dim(self.computed_placements(name).get(self.tensor_axis, Replicate()))
         return 2 if tensor_dim == 1 and len(self.contract.shapes[name]) > 2 else 1
 
     def sharded_placements(self, name: str) -> Placements:
