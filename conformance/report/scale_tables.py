@@ -31,6 +31,8 @@ def memory_table(record: ScaleRecord) -> Table:
 def _live_rows(record: ScaleRecord) -> Iterator[list[str]]:
     """What lives besides, from a program that was dispatched on one rank."""
     yield ["temporaries", binary_bytes(record.temporary_bytes or 0), "program, live storages at their peak"]
+    if record.kept_bytes is not None:
+        yield ["kept for the backward pass", binary_bytes(record.kept_bytes), "program, live storages where it begins"]
     if record.gradient_bytes is not None:
         yield ["of them gradients", binary_bytes(record.gradient_bytes), "exact, behind the backward pass"]
     yield ["needed", binary_bytes(record.needed_bytes or 0), "program, live storages at their peak"]

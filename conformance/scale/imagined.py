@@ -66,6 +66,7 @@ def imagined(
         not_compiled=NO_TARGET,
         held_bytes=held,
         gradient_bytes=sum(tensor.bytes for tensor in seen.gradients),
+        kept_bytes=reader.kept_bytes - arguments,
         argument_bytes=arguments,
         output_bytes=arguments - held["batch"],
         alias_bytes=arguments - held["batch"],

@@ -82,6 +82,7 @@ class ScaleRecord(_Record):
     flops         dtype -> floating-point operations of matrix products on one device
     rank          the only one that was looked at; None where the compiled program is that of all
     gradient_bytes of all gradients behind the backward pass, a part of the temporaries; None where not told apart
+    kept_bytes    that live beside the arguments when the backward pass begins; None where that is not told apart
     operations    that one device carries out, fused ones as one; None where they were not counted
     notes         what the figures are not, a sentence each
     """
@@ -91,6 +92,7 @@ class ScaleRecord(_Record):
     framework: str = "jax"
     rank: int | None = None
     gradient_bytes: int | None = None
+    kept_bytes: int | None = None
     operations: int | None = None
     notes: tuple[str, ...] = ()
     mesh: str

@@ -36,12 +36,13 @@ class StepReader(Watcher):
     operations  dispatched, views too, without those by which DTensor learns the shape of a result
     flops       dtype -> floating-point operations of matrix products
     memory      storages that live
+    kept_bytes  that live when the backward pass begins
     replaced    all-to-alls that the CPU mesh replaced
     """
 
     def __init__(self, mesh: Mesh, device_mesh: Any) -> None:
         super().__init__(mesh, device_mesh)
-        self.operations, self.replaced = 0, 0
+        self.operations, self.replaced, self.kept_bytes = 0, 0, 0
         self.flops: Counter[str] = Counter()
         self.memory = LiveStorages()
         self._collectives: Counter[CollectiveOp] = Counter()
@@ -72,11 +73,12 @@ class StepReader(Watcher):
         return super().__torch_dispatch__(func, types, args, kwargs)
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
+        if not self._differentiated and in_backward():
+            self._differentiated, self.kept_bytes = True, self.memory.bytes
         out = func(*args, **kwargs)
         if self._propagating or not isinstance(func, torch._ops.OpOverload):
             return out
         self.operations += 1
-        self._differentiated = self._differentiated or in_backward()
         if not is_view(func):
             results = [leaf for leaf in leaves(out) if isinstance(leaf, torch.Tensor)]
             self.memory.add(results)

@@ -212,7 +212,7 @@ SCANNED = (  # what `shardproof scale` measures at production size
     MatrixRow(
         contracts=_names("scanned"),
         implementations=("torch-fsdp2_tensor",),
-        meshes=("fsdp=3,tensor=2", "data=2,fsdp=2", "data=2,fsdp=2,tensor=2"),
+        meshes=("fsdp=4,tensor=2", "data=2,fsdp=2", "data=2,fsdp=2,tensor=2"),
         profiles=FULL,
     ),
     MatrixRow(

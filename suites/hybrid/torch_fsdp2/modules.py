@@ -10,7 +10,6 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Shard
 
 from suites.tensor.torch_dtensor import transformer
 from suites.training.torch.recompute import recomputing
@@ -43,17 +42,11 @@ def wrap(
 ) -> None:
     """Make a module a unit: its parameters that no unit within it has are gathered and reduced together.
 
-    Parameters that are ignored stay as they are. A matrix is divided along the dim that the tensor axis leaves, so that
-    each rank holds a plain block of it.
+    Parameters that are ignored stay as they are.
     FSDP2 divides gradients by the number of ranks that it sums over, a mean of sums of losses. Here the sum is wanted:
     the divisor is set to 1, and reductions to plain sums, since Gloo cannot multiply on the way.
     """
-    unit = fully_shard(module, mesh=mesh, mp_policy=policy, shard_placement_fn=_dim_left, ignored_params=ignored)
+    unit = fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=ignored)
     assert isinstance(unit, FSDPModule)
     unit.set_gradient_divide_factor(1.0)
     unit.set_force_sum_reduction_for_comms(True)
-
-
-def _dim_left(p: nn.Parameter) -> Shard:
-    by_tensor = isinstance(p, DTensor) and p.placements == (Shard(0),)
-    return Shard(1 if by_tensor and p.ndim > 1 else 0)

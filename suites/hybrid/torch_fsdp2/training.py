@@ -42,6 +42,7 @@ class LanguageModel(transformer.LanguageModel):
     # The modules.
 
     def place(self, parameters: dict[str, np.ndarray], mesh: DeviceMesh) -> State:
+        self.require_whole_blocks()
         self.settle(mesh)
         return self.state(parameters)
 
@@ -169,18 +170,11 @@ class LanguageModel(transformer.LanguageModel):
         )
 
     def placements(self, name: str) -> Placements:
+        """Over fsdp along the first dim as the module stores it, whatever the tensor axis has divided before."""
         placements = super().placements(name)
         if name not in self.contract.shapes:  # an observation
             return placements
-        dim = self.fsdp_dim(name)
-        return {"fsdp": Shard(1 - dim if self.is_turned(name) else dim), **placements}
-
-    def fsdp_dim(self, name: str) -> int:
-        """The dim that fsdp divides, as the module stores it: of two the one that tensor leaves."""
-        by_tensor = sharded_dim(super().placements(name).get(self.tensor_axis, Replicate()))
-        if by_tensor is None or self.tensor_axis not in self.mesh.axes or len(self.contract.shapes[name]) == 1:
-            return 0
-        return by_tensor if self.is_turned(name) else 1 - by_tensor
+        return {"fsdp": Shard(1 if self.is_turned(name) else 0), **placements}
 
     def is_turned(self, name: str) -> bool:
         """nn.Linear keeps its weight as [out, in]."""
@@ -199,15 +193,15 @@ class LanguageModel(transformer.LanguageModel):
         stored = Sharded(local=block, placements=placements, shape=self.contract.shapes[name])
         if not self.nests(name):
             return stored
-        (size,), parts = self.contract.shapes[name], (self.mesh.size("tensor"), self.mesh.size("fsdp"))
-        order = np.arange(size).reshape(*parts, -1).swapaxes(0, 1).reshape(-1)  # tensor divides it first
-        return Reordered(value=stored, shape=(size,), index_map={0: order})
+        dim, parts = sharded_dim(placements["fsdp"]) or 0, (self.mesh.size("tensor"), self.mesh.size("fsdp"))
+        order = np.arange(stored.shape[dim]).reshape(*parts, -1).swapaxes(0, 1).reshape(-1)  # tensor divides it first
+        return Reordered(value=stored, shape=stored.shape, index_map={dim: order})
 
     def nests(self, name: str) -> bool:
         """Whether both axes divide the same dim."""
-        return len({p for axis, p in self.placements(name).items() if axis in self.mesh.axes}) == 1 and (
-            min(self.mesh.size("fsdp"), self.mesh.size("tensor")) > 1 and self.tensor_axis in self.placements(name)
-        )
+        placements = self.placements(name)
+        sizes = [self.mesh.size(axis) for axis in ("fsdp", "tensor")]
+        return min(sizes) > 1 and placements["fsdp"] == placements.get("tensor")
 
     # Refusals and declarations.
 
@@ -223,13 +217,16 @@ class LanguageModel(transformer.LanguageModel):
             raise Unsupported("This program has no accumulation, and no parameters narrower than its optimizer slots.")
         if self.contract.model.tied or recipe.optimizer not in ("sgd", "adamw"):
             raise Unsupported("This program has a head of its own, and torch's SGD or AdamW.")
+
+    def require_whole_blocks(self) -> None:
+        """Refuse what cannot be collected: FSDP2 itself pads a chunk that is shorter than the others."""
         for name, shape in self.contract.shapes.items():
             size = shape[sharded_dim(self.placements(name)["fsdp"]) or 0]
-            parts = self.mesh.size("fsdp") * (self.tensor_size() if self.nests(name) else 1)
-            if (self.fsdp_dim(name) or self.nests(name)) and size % parts:
+            parts = self.mesh.size("fsdp") * self.tensor_size()
+            if self.nests(name) and size % parts:
                 raise Unsupported(
-                    f"FSDP2 divides only the first dim of a parameter unevenly, and only where no other axis divides "
-                    f"it: {size} features of {name} do not divide over {parts} devices."
+                    f"What FSDP2 and DTensor cut unevenly along the same dim is no block that can be named: {size} "
+                    f"features of {name} do not divide over {parts} devices."
                 )
 
     def transfers(self) -> Iterator[Transfer]:
