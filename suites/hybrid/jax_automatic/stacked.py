@@ -152,7 +152,8 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
             tokens_GN, g_GND = tokens_BS.reshape(parts, -1), g_BSD.reshape(parts, -1, g_BSD.shape[-1])
             empty_VD = jnp.zeros(weight_VD.shape, weight_VD.dtype)
             sums_GVD = jax.vmap(lambda tokens_N, g_ND: empty_VD.at[tokens_N].add(g_ND))(tokens_GN, g_GND)
-            return (jnp.sum(self.constrain(sums_GVD, placements), axis=0),)
+            zero = np.zeros((), sums_GVD.dtype)  # the sum over devices is one of the compute dtype, as of any weight
+            return (jax.lax.reduce(self.constrain(sums_GVD, placements), zero, jax.lax.add, (0,)),)
 
         look_up.defvjp(lambda weight_VD: (look_up(weight_VD), None), gradient)
         return look_up(weight_VD)
