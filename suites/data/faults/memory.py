@@ -27,6 +27,10 @@ class GradientsKeptWhole(Declared):
     def declared(self, names):
         return {f"gradients/{name}": self.sharded_placements(name) for name in names}
 
+    def no_gradients(self, parameters):
+        """What slices are added to, in JAX: whole, as they are."""
+        return {name: self.round_gradient(0 * p) for name, p in parameters.items()}
+
     def scatter_gradient(self, name, g):
         return self.reduced(self.round_gradient(g), lambda x: self.sum_over((self.shard_axis,), x))
 

@@ -38,7 +38,7 @@ FAULTS = (
         contract="memory/layer",
         meshes=CROSSED,
         axis=None,
-        causes=("without recompute", "reduction missing"),
+        causes=("without recompute", "reduction missing", "all_reduce missing"),
     ),
     Fault(
         id="state-not-donated",
