@@ -11,7 +11,6 @@ from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.blocks import place
 from conformance.records.results import Cause
 
-
 BESIDE = 0.3  # that rounding is the cause, where other tensors are off by more than rounding
 
 
