@@ -11,6 +11,7 @@ from conformance.scale.record import ScaleRecord
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LEAST_SHARE = 0.01  # of a bar
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999")  # Okabe and Ito
 
 
@@ -67,4 +68,11 @@ def _wire(record: ScaleRecord) -> dict[str, float]:
         if each.level == record.level:
             name = "+".join(each.axes)
             total[name] = total.get(name, 0.0) + each.wire_bytes / 2**30
-    return {name: size for name, size in total.items() if size > 0.001}
+    return _large_ones(total)
+
+
+def _large_ones(parts: dict[str, float]) -> dict[str, float]:
+    """The parts that can be seen; all others together."""
+    least = LEAST_SHARE * sum(parts.values())
+    others = sum(size for size in parts.values() if size < least)
+    return {name: size for name, size in parts.items() if size >= least} | ({"others": others} if others else {})
