@@ -18,6 +18,7 @@ TIERS = {
     "tests/suites/test_alive.py": "reference",
     "tests/suites/test_data_killed_save.py": "workers",
     "tests/suites/test_hybrid_at_scale.py": "workers",
+    "tests/suites/test_target_level.py": "workers",
     "tests/suites/test_hybrid_mixture_at_scale.py": "workers",
     "tests/reference/": "reference",
     "tests/strangers/": "workers",
