@@ -48,7 +48,7 @@ class Memory(Check):
     def judge(self, case_run: CaseRun) -> CheckResult:
         tensors = list(held_tensors(case_run))
         findings = [*_planned(case_run, tensors), *_grown(case_run), *_of_state(case_run)]
-        beyond = sorted((one for one in findings if one.sentence), key=lambda one: -one.beyond)
+        beyond = sorted((finding for finding in findings if finding.sentence), key=lambda finding: -finding.beyond)
         if not findings:
             return self.unsupported("No tensor was seen that lies on a device.")
         undeclared = case_run.evidence.declarations.layout is None
@@ -69,9 +69,9 @@ def _planned(case_run: CaseRun, tensors: Sequence[Held]) -> Iterator[Finding]:
     failed: set[str] = set()
     for held in tensors:
         if held.placements is not None and held.observed.stored_bytes and held.name not in failed:
-            found = _beyond(held, case_run) or _too_wide(held)
-            failed |= {held.name} if found else set()
-            yield found or Finding(what=held.label)
+            too_much = _beyond(held, case_run) or _too_wide(held)
+            failed |= {held.name} if too_much else set()
+            yield too_much or Finding(what=held.label)
 
 
 def _beyond(held: Held, case_run: CaseRun) -> Finding | None:
@@ -95,8 +95,8 @@ def _beyond(held: Held, case_run: CaseRun) -> Finding | None:
     )
 
 
-def _replicated(held: Held, axes: list[str], everywhere: bool, found: tuple[int, int, int], case_run: CaseRun) -> str:
-    takes, given, rank = found
+def _replicated(held: Held, axes: list[str], everywhere: bool, seen: tuple[int, int, int], case_run: CaseRun) -> str:
+    takes, given, rank = seen
     plan = f"where {held.plan} gives each {binary_bytes(given)}"
     where = " and ".join(axes)
     if not axes:
@@ -204,7 +204,7 @@ def _worst(beyond: Sequence[Finding]) -> Worst | None:
 
 def _causes(beyond: Sequence[Finding]) -> tuple[Cause, ...]:
     """Each cause once, that of the largest finding first."""
-    causes = [one.cause for one in beyond if one.cause is not None]
+    causes = [finding.cause for finding in beyond if finding.cause is not None]
     return tuple({(cause.cause, cause.axis): cause for cause in reversed(causes)}.values())[::-1]
 
 

@@ -16,7 +16,7 @@ from conformance.contract.mesh import Mesh
 from conformance.records.environment import content_hash
 from conformance.records.results import CaseResult
 from conformance.runner.run import run
-from conformance.scale.record import Found, ScaleRecord
+from conformance.scale.record import Finding, ScaleRecord
 from conformance.targets.chip import Chip
 
 SECONDS = 600.0
@@ -43,7 +43,7 @@ def scaled(
     verdict, sentence = _proof(plan, folder, on_progress)
     findings = record.findings
     if verdict != "pass":
-        findings = (*findings, Found(check="conformance", sentence=sentence))
+        findings = (*findings, Finding(check="conformance", sentence=sentence))
     return record.model_copy(update={"proof_verdict": verdict, "findings": findings})
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from conformance.contract.budget import Allowance
 from conformance.contract.mesh import Mesh
 from conformance.records.formatting import binary_bytes
-from conformance.scale.record import Collective, Found
+from conformance.scale.record import Collective, Finding
 from conformance.traffic.collective_op import BITS
 
 NOTABLE_OF_TENSOR, NOTABLE_OF_ACTIVATIONS = 0.02, 0.0005
@@ -20,7 +20,7 @@ NOTABLE_BYTES = 2**20
 Key = tuple[str, tuple[str, ...], str]  # kind, axes, tensor
 
 
-def excess(collectives: Sequence[Collective], budget: Sequence[Allowance], mesh: Mesh) -> tuple[Found, ...]:
+def excess(collectives: Sequence[Collective], budget: Sequence[Allowance], mesh: Mesh) -> tuple[Finding, ...]:
     """What is sent above the budget, the largest excess first."""
     allowed = _allowed(budget, mesh)
     groups: dict[Key, list[Collective]] = {}
@@ -54,7 +54,7 @@ def _above(group: Sequence[Collective], allowed: int) -> int:
     return sum(collective.payload_bytes for collective in group) - allowed
 
 
-def _found(more: int, key: Key, group: Sequence[Collective], allowed: dict[Key, int]) -> Found:
+def _found(more: int, key: Key, group: Sequence[Collective], allowed: dict[Key, int]) -> Finding:
     kind, axes, tensor = key
     largest = max(group, key=lambda collective: collective.payload_bytes)
     what = f"of '{tensor}'" if tensor else f"of activations ({largest.where or 'no place given'})"
@@ -62,7 +62,7 @@ def _found(more: int, key: Key, group: Sequence[Collective], allowed: dict[Key, 
     others = sorted({f"{k} over {'+'.join(a)}" for k, a, t in allowed if tensor and t == tensor})
     instead = f"; it allows {' and '.join(others)}" if others and key not in allowed else ""
     payload = sum(collective.payload_bytes for collective in group)
-    return Found(
+    return Finding(
         check="communication",
         sentence=f"{kind} over {'+'.join(axes)} {what}: {binary_bytes(payload)} in a step, {budget}{instead}.",
         tensor=tensor,

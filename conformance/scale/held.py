@@ -12,7 +12,7 @@ from typing import Any
 
 from conformance.contract.mesh import Mesh
 from conformance.records.formatting import binary_bytes
-from conformance.scale.record import Found, TensorBytes
+from conformance.scale.record import Finding, TensorBytes
 
 LEAST_BYTES = 2**20  # on one device: what is smaller may lie whole without a word
 
@@ -49,7 +49,7 @@ def by_kind(held: Iterable[TensorBytes]) -> dict[str, int]:
     return dict(total)
 
 
-def whole_without_need(held: tuple[TensorBytes, ...], mesh: Mesh) -> Iterator[Found]:
+def whole_without_need(held: tuple[TensorBytes, ...], mesh: Mesh) -> Iterator[Finding]:
     """Parameters and slots that axes do not divide though these divide most bytes of their kind."""
     for kind in dict.fromkeys(tensor.kind for tensor in held if tensor.kind != "batch"):
         own = [tensor for tensor in held if tensor.kind == kind]
@@ -65,8 +65,8 @@ def _divides_most(axis: str, tensors: list[TensorBytes]) -> bool:
     return 2 * sum(math.prod(t.shape) for t in tensors if axis not in t.replicated_over) > total
 
 
-def _whole(tensor: TensorBytes, axes: tuple[str, ...], parts: int) -> Found:
-    return Found(
+def _whole(tensor: TensorBytes, axes: tuple[str, ...], parts: int) -> Finding:
+    return Finding(
         check="memory",
         sentence=(
             f"{tensor.kind}/{tensor.name} is not divided over {' and '.join(axes)}, as most of {tensor.kind} is: each "

@@ -12,13 +12,13 @@ from conformance.contract.budget import Allowance
 from conformance.contract.mesh import Mesh
 from conformance.records.formatting import binary_bytes
 from conformance.scale.excess import NOTABLE_BYTES, NOTABLE_OF_TENSOR
-from conformance.scale.record import Collective, Found
+from conformance.scale.record import Collective, Finding
 from conformance.traffic.collective_op import BITS
 
 Sum = tuple[str, str, tuple[str, ...]]  # phase, kind, axes
 
 
-def differences(collectives: Sequence[Collective], budget: Sequence[Allowance], mesh: Mesh) -> tuple[Found, ...]:
+def differences(collectives: Sequence[Collective], budget: Sequence[Allowance], mesh: Mesh) -> tuple[Finding, ...]:
     """What is sent beyond the budget, and what it names and is not sent, the largest first."""
     sent, allowed = _sent(collectives), _allowed(budget, mesh)
     keys = dict.fromkeys([*sent, *allowed])
@@ -49,7 +49,7 @@ def _allowed(budget: Sequence[Allowance], mesh: Mesh) -> dict[Sum, int]:
     return allowed
 
 
-def _found(key: Sum, more: int, group: Sequence[Collective], allowed: int) -> Found:
+def _found(key: Sum, more: int, group: Sequence[Collective], allowed: int) -> Finding:
     phase, kind, axes = key
     size = sum(map(_bytes, group))
     budget = f"the budget says {binary_bytes(allowed)}" if allowed else "the budget has none"
@@ -57,8 +57,8 @@ def _found(key: Sum, more: int, group: Sequence[Collective], allowed: int) -> Fo
     if more > 0:
         largest = max(group, key=_bytes)
         sentence = f"{said}; most of it at {largest.where or 'no place given'}."
-        return Found(check="communication", sentence=sentence, axes=axes, bytes=more)
+        return Finding(check="communication", sentence=sentence, axes=axes, bytes=more)
     if (kind, phase) == ("all_gather", "backward"):
         sentence = f"{said}: what the forward pass gathered is not gathered again, so it is whole or kept until then."
-        return Found(check="memory", sentence=sentence, axes=axes, bytes=-more)
-    return Found(check="communication", sentence=f"{said}.", axes=axes, bytes=-more)
+        return Finding(check="memory", sentence=sentence, axes=axes, bytes=-more)
+    return Finding(check="communication", sentence=f"{said}.", axes=axes, bytes=-more)

@@ -12,7 +12,7 @@ from conformance.cases.plan import ScalePlan
 from conformance.contract.mesh import Mesh
 from conformance.scale.excess import excess
 from conformance.scale.held import by_kind, tensors, whole_without_need
-from conformance.scale.record import Found, ScaleRecord
+from conformance.scale.record import Finding, ScaleRecord
 from conformance.scale.roofline import roofline
 from conformance.scale.sent import sent
 from conformance.targets.chip import Chip
@@ -81,7 +81,7 @@ def _outputs(lowered: Any) -> Sequence[str]:
     return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(lowered.out_info)[0]]
 
 
-def _said(compiled: Compiled) -> tuple[Found, ...]:
+def _said(compiled: Compiled) -> tuple[Finding, ...]:
     """What the partitioner itself complains of."""
     sentences = (f"The partitioner says: {line}" for line in compiled.rematerialized)
-    return tuple(Found(check="communication", sentence=sentence) for sentence in sentences)
+    return tuple(Finding(check="communication", sentence=sentence) for sentence in sentences)

@@ -46,7 +46,7 @@ class Collective(_Record):
     whole: bool
 
 
-class Found(_Record):
+class Finding(_Record):
     """What is wrong: one sentence, with the tensor and the axes that it is about."""
 
     check: Literal["communication", "memory", "conformance"]
@@ -113,7 +113,7 @@ class ScaleRecord(_Record):
     collectives: tuple[Collective, ...]
     flops: dict[str, int]
     roofline: Roofline | None
-    findings: tuple[Found, ...]
+    findings: tuple[Finding, ...]
     proof: str
     proof_verdict: str
     cpu_seconds: float

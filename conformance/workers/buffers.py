@@ -64,7 +64,8 @@ def copies(state: Sequence[Buffer], collected: Sequence[Buffer]) -> tuple[Copy, 
     known = _by_bits(collected)
     made: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
     for (rank, bits), same in _by_bits(state).items():
-        parameter = next((one.path for one in known.get((rank, bits), ()) if one.path.startswith("parameters/")), None)
+        handed = (array.path for array in known.get((rank, bits), ()))
+        parameter = next((path for path in handed if path.startswith("parameters/")), None)
         if parameter is not None and len(same) > len(known[rank, bits]):
             paths = " and ".join(buffer.path for buffer in same)
             made[paths, parameter][rank] = (len(same) - len(known[rank, bits])) * same[0].bytes

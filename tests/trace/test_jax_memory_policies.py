@@ -22,7 +22,7 @@ MESH = Mesh.parse("data=2,tensor=2")
 
 
 def _made(maker: type = LanguageModel, **recipe: Any) -> Any:
-    contract = next(one for one in CONTRACTS if one.name == "memory/spilled")
+    contract = next(known for known in CONTRACTS if known.name == "memory/spilled")
     contract = replace(contract, recipe=replace(contract.recipe, **{"spill": None, "accumulation": 1, **recipe}))
     made = maker(contract, MESH, "float32")
     made.settle(jax.sharding.Mesh(np.array(jax.devices()[:4]).reshape(2, 2), MESH.axes))

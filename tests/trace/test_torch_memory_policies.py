@@ -25,7 +25,7 @@ def single_thread() -> Iterator[None]:
 
 
 def _contract(**recipe: Any) -> Contract:
-    contract = next(one for one in CONTRACTS if one.name == "memory/spilled")
+    contract = next(known for known in CONTRACTS if known.name == "memory/spilled")
     return replace(contract, recipe=replace(contract.recipe, **{"spill": None, "accumulation": 1, **recipe}))
 
 
