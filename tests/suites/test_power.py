@@ -34,8 +34,8 @@ def test_every_fault_is_killed_and_no_control_is(table: PowerTable) -> None:
 
 @pytest.mark.timeout(3000)
 def test_axis_and_cause_are_named(table: PowerTable) -> None:
-    totals = table.totals
-    assert totals.diagnosed
+    totals, [name] = table.totals, table.suites
+    assert totals.diagnosed or not any(fault.axis for fault in suites()[name].faults)
     assert totals.explained
     assert totals.right_axes >= RIGHT * totals.diagnosed, [row for row in table.rows if row.right_axis is False]
     assert totals.right_causes >= RIGHT * totals.explained, [row for row in table.rows if row.right_cause is False]
