@@ -1,4 +1,4 @@
-"""Master weights that are bypassed, and gradients that are kept wider than declared."""
+"""Master weights that are bypassed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,3 @@ class NotCopiedFromMaster(Conforming):
         new, before = super().update(state, gradients, factor), state["parameters"]
         stale = {name: p for name, p in before.items() if name.endswith(".down.weight")}
         return new | {"parameters": new["parameters"] | stale}
-
-
-class GradientsKeptWide(Conforming):
-    """Gradients are kept and reported as they were computed, and not in the narrower dtype that is declared."""
-
-    def round_gradient(self, g):
-        return g

@@ -196,17 +196,6 @@ RESUMED = (
 
 UNUSUAL = (
     Fault(
-        id="gradients-wider-than-declared",
-        summary="Gradients are kept in float32, where bfloat16 is declared.",
-        bites="never",
-        planted=both("data_parallel", "precision:GradientsKeptWide"),
-        contract="data/policy_bfloat16_compute",
-        meshes=SMALL,
-        dtype="float32",
-        axis=None,
-        control=True,
-    ),
-    Fault(
         id="saved-twice",
         summary="A second save overwrites the first, which is the same.",
         bites="never",
