@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from conformance.contract.implementation import Phase
-
-Rule = Literal["exactly", "at most"]
 
 
 @dataclass(frozen=True, kw_only=True)

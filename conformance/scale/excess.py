@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from conformance.contract.budget import Allowance
 from conformance.contract.mesh import Mesh
 from conformance.records.formatting import binary_bytes
+from conformance.scale.allowed import allowed_bytes
 from conformance.scale.record import Collective, Finding
-from conformance.traffic.collective_op import BITS
 
 NOTABLE_OF_TENSOR, NOTABLE_OF_ACTIVATIONS = 0.02, 0.0005
 NOTABLE_BYTES = 2**20
@@ -22,7 +22,7 @@ Key = tuple[str, tuple[str, ...], str]  # kind, axes, tensor
 
 def excess(collectives: Sequence[Collective], budget: Sequence[Allowance], mesh: Mesh) -> tuple[Finding, ...]:
     """What is sent above the budget, the largest excess first."""
-    allowed = _allowed(budget, mesh)
+    allowed = allowed_bytes(budget, mesh, lambda allowance, axes: (allowance.kind, axes, allowance.tensor))
     groups: dict[Key, list[Collective]] = {}
     for collective in collectives:
         groups.setdefault((collective.kind, collective.axes, collective.tensor), []).append(collective)
@@ -30,18 +30,6 @@ def excess(collectives: Sequence[Collective], budget: Sequence[Allowance], mesh:
     notable = (entry for entry in above if entry[0] > _least(entry[1][2], allowed))
     listed = sorted(notable, key=lambda entry: -entry[0])
     return tuple(_found(more, key, group, allowed) for more, key, group in listed)
-
-
-def _allowed(budget: Sequence[Allowance], mesh: Mesh) -> dict[Key, int]:
-    """Payload bytes by kind, axes and tensor. An axis of size 1 carries nothing."""
-    allowed: dict[Key, int] = {}
-    for allowance in budget:
-        axes = tuple(axis for axis in mesh.axes if axis in allowance.axes and mesh.size(axis) > 1)
-        if axes:
-            key = (allowance.kind, axes, allowance.tensor)
-            size = allowance.calls * allowance.elements * BITS[allowance.dtype] // 8
-            allowed[key] = allowed.get(key, 0) + size
-    return allowed
 
 
 def _least(tensor: str, allowed: dict[Key, int]) -> float:

@@ -23,7 +23,7 @@ from conformance.scale.sent import merged, shared
 from conformance.targets.chip import Chip
 from conformance.targets.fake_ranks import fake_mesh
 from conformance.trace.torch_private import fake_mode
-from conformance.traffic.torch_step import StepReader
+from conformance.trace.torch_step import StepReader
 
 NO_TARGET = "torch compiles for no chip that is not there"
 NOTES = (

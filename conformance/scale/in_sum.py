@@ -11,21 +11,26 @@ from collections.abc import Sequence
 from conformance.contract.budget import Allowance
 from conformance.contract.mesh import Mesh
 from conformance.records.formatting import binary_bytes
+from conformance.scale.allowed import allowed_bytes
 from conformance.scale.excess import NOTABLE_BYTES, NOTABLE_OF_TENSOR
 from conformance.scale.record import Collective, Finding
-from conformance.traffic.collective_op import BITS
 
 Sum = tuple[str, str, tuple[str, ...]]  # phase, kind, axes
 
 
 def differences(collectives: Sequence[Collective], budget: Sequence[Allowance], mesh: Mesh) -> tuple[Finding, ...]:
     """What is sent beyond the budget, and what it names and is not sent, the largest first."""
-    sent, allowed = _sent(collectives), _allowed(budget, mesh)
+    sent = _sent(collectives)
+    allowed = allowed_bytes(budget, mesh, _key)
     keys = dict.fromkeys([*sent, *allowed])
     more = {key: sum(map(_bytes, sent.get(key, []))) - allowed.get(key, 0) for key in keys}
     notable = [key for key in keys if abs(more[key]) > max(NOTABLE_BYTES, NOTABLE_OF_TENSOR * allowed.get(key, 0))]
     ordered = sorted(notable, key=lambda key: -abs(more[key]))
     return tuple(_found(key, more[key], sent.get(key, []), allowed.get(key, 0)) for key in ordered)
+
+
+def _key(allowance: Allowance, axes: tuple[str, ...]) -> Sum:
+    return allowance.phase or "", allowance.kind, axes
 
 
 def _sent(collectives: Sequence[Collective]) -> dict[Sum, list[Collective]]:
@@ -37,16 +42,6 @@ def _sent(collectives: Sequence[Collective]) -> dict[Sum, list[Collective]]:
 
 def _bytes(collective: Collective) -> int:
     return collective.payload_bytes
-
-
-def _allowed(budget: Sequence[Allowance], mesh: Mesh) -> dict[Sum, int]:
-    """Payload bytes. An axis of size 1 carries nothing."""
-    allowed: dict[Sum, int] = {}
-    for each in budget:
-        if axes := tuple(axis for axis in mesh.axes if axis in each.axes and mesh.size(axis) > 1):
-            key = (each.phase or "", each.kind, axes)
-            allowed[key] = allowed.get(key, 0) + each.calls * each.elements * BITS[each.dtype] // 8
-    return allowed
 
 
 def _found(key: Sum, more: int, group: Sequence[Collective], allowed: int) -> Finding:

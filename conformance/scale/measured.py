@@ -12,6 +12,7 @@ from conformance.cases.plan import ScalePlan
 from conformance.contract.mesh import Mesh
 from conformance.scale.excess import excess
 from conformance.scale.held import by_kind, tensors, whole_without_need
+from conformance.scale.program import ScaleProgram
 from conformance.scale.record import Finding, ScaleRecord
 from conformance.scale.roofline import roofline
 from conformance.scale.sent import sent
@@ -29,14 +30,15 @@ def measured(plan: ScalePlan, implementation: type, mesh: Mesh, chip: Chip | Non
     """Compile a plan. Raises Unsupported where the program refuses the mesh, UnattributedError for unread HLO."""
     not_compiled = why_no_target(chip)
     devices = target_mesh(mesh, chip) if chip and not not_compiled else host_mesh(mesh)
-    program = implementation(plan.contract, mesh, plan.dtype)
+    program: ScaleProgram = implementation(plan.contract, mesh, plan.dtype)
     step, state, batch = program.abstract(devices)
     held = tensors(state, batch, mesh)
     lowered = step.lower(state, batch)
     compiled = compile_step(lowered, is_target=not not_compiled)
-    moved = sent(compiled.partitioned, mesh, "partitioned", _outputs(lowered))
-    optimized = sent(compiled.optimized, mesh, "target", ()) if compiled.optimized else ()
-    flops = product_flops(read_module(compiled.partitioned))
+    partitioned = read_module(compiled.partitioned)
+    moved = sent(partitioned, mesh, "partitioned", _outputs(lowered))
+    optimized = sent(read_module(compiled.optimized), mesh, "target", ()) if compiled.optimized else ()
+    flops = product_flops(partitioned)
     allowed = budget(plan.contract, mesh, plan.dtype)
     tokens = math.prod(plan.contract.batch_shapes["mask"])
     return ScaleRecord(

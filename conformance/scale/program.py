@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from conformance.contract.implementation import Declarations
@@ -11,7 +11,7 @@ from conformance.contract.implementation import Declarations
 class ScaleProgram(Protocol):
     """An implementation whose step takes shapes for arrays."""
 
-    def abstract(self, mesh: Any) -> tuple[Callable[..., Any], Mapping[str, Any], Mapping[str, Any]]:
+    def abstract(self, mesh: Any) -> tuple[Any, Mapping[str, Any], Mapping[str, Any]]:
         """(jitted step, state, batch) on a `jax.sharding.Mesh` of devices that need not exist.
 
         State is {"parameters": {name: ...}, "optimizer": {slot: {name: ...}}, "count": ...}; every leaf of state and

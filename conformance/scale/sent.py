@@ -10,9 +10,10 @@ from conformance.contract.mesh import Mesh
 from conformance.scale.record import Collective
 from conformance.traffic.axes import shares
 from conformance.traffic.collective_op import CollectiveOp, Level
-from conformance.traffic.hlo_module import read_module
-from conformance.traffic.hlo_reader import Located, collectives
+from conformance.traffic.hlo_module import Module
+from conformance.traffic.hlo_reader import collectives
 from conformance.traffic.hlo_tensor import Tensors
+from conformance.traffic.hlo_walk import Executed
 
 _ARGUMENT = re.compile(r"\[\\?['\"]([^'\"\\]+)\\?['\"]\]")
 
@@ -28,13 +29,12 @@ class _Key:
     whole: bool
 
 
-def sent(text: str, mesh: Mesh, level: Level, outputs: Sequence[str]) -> tuple[Collective, ...]:
+def sent(module: Module, mesh: Mesh, level: Level, outputs: Sequence[str]) -> tuple[Collective, ...]:
     """The collectives of a program, those that send most first. `outputs` are the names of its results, in order.
 
     At the level target several operands are combined into one launch, and no tensor is told apart.
     Raises UnattributedError where ranks, trips or element types cannot be read.
     """
-    module = read_module(text)
     owners = Tensors(module, outputs) if level == "partitioned" else None
     located = collectives(module, mesh.devices, level)
     return merged(collective for each in located for collective in _of(each, mesh, owners))
@@ -50,8 +50,8 @@ def merged(collectives: Iterable[Collective]) -> tuple[Collective, ...]:
     return tuple(sorted(total.values(), key=lambda collective: -collective.wire_bytes))
 
 
-def _of(located: Located, mesh: Mesh, owners: Tensors | None) -> list[Collective]:
-    operation = located.operation
+def _of(located: Executed[CollectiveOp], mesh: Mesh, owners: Tensors | None) -> list[Collective]:
+    operation = located.what
     return shared(operation, mesh, "" if owners is None else _owner(located, owners), _place(operation.where))
 
 
@@ -75,7 +75,7 @@ def shared(operation: CollectiveOp, mesh: Mesh, tensor: str, where: str) -> list
     ]
 
 
-def _owner(located: Located, owners: Tensors) -> str:
+def _owner(located: Executed[CollectiveOp], owners: Tensors) -> str:
     """The parameter of an argument `state['parameters']['embedding.weight']` or of a result likewise."""
     name = owners.of_operand(located.computation, located.instruction.operands[0])
     name = name or owners.of_result(located.computation, located.instruction.name)

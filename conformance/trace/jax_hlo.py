@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-
-import numpy as np
-
 from conformance.contract.mesh import Mesh
-
-_LISTED = re.compile(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{} ]*\})\}")
-_IOTA = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
-_ALL = re.compile(r"replica_groups=\{\}")
+from conformance.traffic.axes import moved
+from conformance.traffic.hlo_groups import all_groups
 
 
 def spanned_axes(text: str, mesh: Mesh) -> frozenset[str]:
@@ -20,23 +13,6 @@ def spanned_axes(text: str, mesh: Mesh) -> frozenset[str]:
     Devices are numbered as in the mesh. A program for one device has no collectives, and spans none.
     """
     spanned: set[str] = set()
-    for group in _groups(text, mesh.devices):
-        places = [mesh.coordinates(rank) for rank in group if rank < mesh.devices]
-        spanned |= {axis for axis in mesh.axes if len({place[axis] for place in places}) > 1}
+    for groups in all_groups(text, mesh.devices):
+        spanned.update(moved(tuple(tuple(rank for rank in group if rank < mesh.devices) for group in groups), mesh))
     return frozenset(spanned)
-
-
-def _groups(text: str, devices: int) -> Iterator[list[int]]:
-    for listed in set(_LISTED.findall(text)):
-        for group in re.findall(r"\{([\d, ]*)\}", listed):
-            yield [int(number) for number in group.replace(" ", "").split(",") if number]
-    for shape, dims, order in set(_IOTA.findall(text)):
-        numbers = np.arange(np.prod(_numbers(dims))).reshape(_numbers(dims))
-        numbers = numbers.transpose(_numbers(order)) if order else numbers
-        yield from numbers.reshape(_numbers(shape)).tolist()
-    if _ALL.search(text):
-        yield list(range(devices))
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]

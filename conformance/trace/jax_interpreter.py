@@ -16,7 +16,7 @@ from conformance.contract.implementation import Phase
 from conformance.trace import jax_version as version
 from conformance.trace.jax_collectives import Call, perform, read_call
 from conformance.trace.jax_version import ClosedJaxpr, Jaxpr, JaxprEqn
-from conformance.trace.phase import phase_of
+from conformance.traffic.phase import phase_of
 
 Path = tuple[tuple[int, int], ...]
 

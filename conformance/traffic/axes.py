@@ -37,7 +37,7 @@ def shares(operation: CollectiveOp, mesh: Mesh) -> tuple[Share, ...]:
     _require_known(operation, mesh)
     if operation.kind == "permute":
         return _shares_of_pairs(operation, mesh)
-    axes = _moved(operation.groups, mesh)
+    axes = moved(operation.groups, mesh)
     if not axes:
         return ()
     return (
@@ -54,19 +54,19 @@ def _shares_of_pairs(operation: CollectiveOp, mesh: Mesh) -> tuple[Share, ...]:
     """A pair of a rank with itself sends nothing; a rank may send to several others."""
     sent: dict[tuple[str, ...], Counter[int]] = {}
     for source, target in operation.groups:
-        if axes := _moved(((source, target),), mesh):
+        if axes := moved(((source, target),), mesh):
             sent.setdefault(axes, Counter())[source] += operation.trips * operation.operand_bytes
     most = {axes: max(by_rank.values()) for axes, by_rank in sent.items()}
     return tuple(Share(axes=axes, whole=True, payload_bytes=size, wire_bytes=size) for axes, size in most.items())
 
 
-def _moved(groups: Ranks, mesh: Mesh) -> tuple[str, ...]:
+def moved(groups: Ranks, mesh: Mesh) -> tuple[str, ...]:
     """The axes along which members of a group differ."""
     differing: set[str] = set()
-    for size in {len(group) for group in groups}:
+    for size in {len(group) for group in groups if len(group) > 1}:
         ranks_GR = np.array([group for group in groups if len(group) == size])
         for axis, place_GR in zip(mesh.axes, np.unravel_index(ranks_GR, mesh.shape), strict=True):
-            if size and (place_GR != place_GR[:, :1]).any():
+            if (place_GR != place_GR[:, :1]).any():
                 differing.add(axis)
     return tuple(axis for axis in mesh.axes if axis in differing)
 

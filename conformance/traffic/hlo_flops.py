@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 
 from conformance.traffic.hlo_module import Computation, Instruction, Module
-from conformance.traffic.hlo_trips import trip_count
+from conformance.traffic.hlo_walk import Walk
 
 _CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
 _DIMS = re.compile(r"\[([\d,]*)\]")
@@ -16,24 +15,18 @@ _DIMS = re.compile(r"\[([\d,]*)\]")
 def product_flops(module: Module) -> dict[str, int]:
     """Dtype of the operands -> 2 x elements of the result x elements that are summed, over every `dot` of a step."""
     flops: dict[str, int] = {}
-    for dtype, operations in _walk(module, module.computations[module.entry], 1):
-        flops[dtype] = flops.get(dtype, 0) + operations
+    for product in Walk(module=module, read=_product, weight=lambda product: product[1]).executed():
+        dtype, operations = product.what
+        flops[dtype] = flops.get(dtype, 0) + product.trips * operations
     return flops
 
 
-def _walk(module: Module, computation: Computation, trips: int) -> Iterator[tuple[str, int]]:
-    for instruction in computation.instructions.values():
-        if instruction.opcode == "dot":
-            left = computation.instructions[instruction.operands[0]]
-            yield left.buffers[0].dtype, trips * 2 * instruction.elements * _summed(instruction, left)
-        elif instruction.opcode == "while":
-            body = module.computations[instruction.computation("body")]
-            inside = list(_walk(module, body, 1))
-            times = trips * trip_count(instruction, module, computation) if inside else 0
-            yield from ((dtype, times * operations) for dtype, operations in inside)
-        elif instruction.opcode in ("call", "fusion", "async-start", "conditional"):
-            for name in instruction.called:
-                yield from _walk(module, module.computations[name], trips)
+def _product(instruction: Instruction, computation: Computation) -> tuple[str, int] | None:
+    """(dtype of the operands, operations) of a matrix product."""
+    if instruction.opcode != "dot":
+        return None
+    left = computation.instructions[instruction.operands[0]]
+    return left.buffers[0].dtype, 2 * instruction.elements * _summed(instruction, left)
 
 
 def _summed(product: Instruction, left: Instruction) -> int:

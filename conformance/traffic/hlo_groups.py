@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 
@@ -16,11 +17,12 @@ import numpy as np
 
 from conformance.traffic.collective_op import Ranks, UnattributedError
 
-_SPELLED = re.compile(r"replica_groups=.*?(?=, (?!device_ids)\w+=|$)")
+_SPELLED = re.compile(r"replica_groups=.*?(?=, (?!device_ids)\w+=|$)", re.MULTILINE)
 _LISTED = re.compile(r"replica_groups=\{((?:\{[\d, ]*\},?\s*)*)\}")
 _IOTA = re.compile(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 _IDS = r"\[[\d,]+\](?:<=\[[\d,]+\])?(?:T\([\d,]+\))?|[\d,]+"
 _MESH = re.compile(rf"replica_groups=@?mesh[\[<]([^\]>]*)[\]>](?:,\s*device_ids=\(({_IDS})\))?\s*\{{([^}}]*)\}}")
+_PAIRED = re.compile(r"source_target_pairs=[^}]*\}(?:,\s*\{[^}]*\})*\}")
 _PAIRS = re.compile(r"source_target_pairs=\"?\{((?:\{\d+, ?\d+\},?\s*)*)\}")
 _MESH_AXIS = re.compile(r"'?([\w.\-]+)'?=(\d+)")
 _AXIS_USED = re.compile(r"'?([\w.\-]+)'?(?::\((\d+)\)(\d+))?")
@@ -30,6 +32,12 @@ def spelled(attributes: str) -> str:
     """What the attributes of a collective say of its groups; the same words for many collectives of a program."""
     said = _SPELLED.search(attributes)
     return said[0] if said else ""
+
+
+def all_groups(text: str, devices: int) -> Iterator[Ranks]:
+    """The groups, or pairs, of every collective in an HLO text, each spelling once; whatever the collectives are."""
+    yield from (rank_groups(said, devices) for said in dict.fromkeys(_SPELLED.findall(text)))
+    yield from (rank_pairs(said) for said in dict.fromkeys(_PAIRED.findall(text)))
 
 
 @cache

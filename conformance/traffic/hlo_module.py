@@ -77,12 +77,6 @@ class Computation:
         return next(i for i in self.instructions.values() if i.root)
 
     @cached_property
-    def parameters(self) -> tuple[Instruction, ...]:
-        """In the order of their numbers."""
-        given = (i for i in self.instructions.values() if i.opcode == "parameter")
-        return tuple(sorted(given, key=lambda instruction: int(instruction.operands[0])))
-
-    @cached_property
     def users(self) -> Mapping[str, tuple[Instruction, ...]]:
         """Name of an instruction -> those that read it."""
         reading: dict[str, list[Instruction]] = {}

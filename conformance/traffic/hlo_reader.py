@@ -6,15 +6,14 @@ a chip. Of a conditional the branch with most bytes counts, since a device takes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from conformance.trace.phase import phase_of
 from conformance.traffic.collective_op import Buffer, CollectiveOp, Kind, Level, UnattributedError
 from conformance.traffic.hlo_groups import rank_groups, rank_pairs, spelled
 from conformance.traffic.hlo_module import Computation, Instruction, Module
 from conformance.traffic.hlo_scatter import keeps_own_slice
-from conformance.traffic.hlo_trips import trip_count
+from conformance.traffic.hlo_walk import Executed, Walk
+from conformance.traffic.phase import phase_of
 
 _KINDS: dict[str, Kind] = {
     "all-reduce": "all_reduce",
@@ -29,50 +28,15 @@ _KINDS: dict[str, Kind] = {
 _RECEIVING = ("recv", "recv-done", "send-done")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Located:
-    """A collective of a module and where it stands in it."""
+def collectives(module: Module, devices: int, level: Level) -> tuple[Executed[CollectiveOp], ...]:
+    """Every collective that one step runs, each with its trips. Raises UnattributedError for what cannot be read."""
 
-    operation: CollectiveOp
-    instruction: Instruction
-    computation: Computation
+    def read(instruction: Instruction, computation: Computation) -> CollectiveOp | None:
+        kind = _kind(instruction)
+        return None if kind is None else _operation(kind, instruction, computation, devices, level)
 
-
-def collectives(module: Module, devices: int, level: Level) -> tuple[Located, ...]:
-    """Every collective that one step runs. Raises UnattributedError for what cannot be read."""
-    return tuple(_walk(module, module.computations[module.entry], 1, devices, level))
-
-
-def _walk(module: Module, computation: Computation, trips: int, devices: int, level: Level) -> Iterator[Located]:
-    for instruction in computation.instructions.values():
-        if (kind := _kind(instruction)) is not None:
-            operation = _operation(kind, instruction, computation, devices, level)
-            yield Located(operation=replace(operation, trips=trips), instruction=instruction, computation=computation)
-        elif instruction.opcode == "conditional":
-            branches = [module.computations[name] for name in instruction.called]
-            walked = [list(_walk(module, branch, trips, devices, level)) for branch in branches]
-            yield from max(walked, key=_payload)
-        else:
-            yield from _inside(module, computation, instruction, trips, devices, level)
-
-
-def _payload(branch: list[Located]) -> int:
-    return sum(located.operation.payload_bytes for located in branch)
-
-
-def _inside(
-    module: Module, computation: Computation, instruction: Instruction, trips: int, devices: int, level: Level
-) -> Iterator[Located]:
-    """The collectives of what an instruction runs; a loop whose body has none may run unknown times."""
-    if instruction.opcode == "while":
-        inner = list(_walk(module, module.computations[instruction.computation("body")], 1, devices, level))
-        times = trip_count(instruction, module, computation) if inner else 0
-        for located in inner:
-            operation = replace(located.operation, trips=located.operation.trips * trips * times)
-            yield replace(located, operation=operation)
-    elif instruction.opcode in ("call", "async-start"):
-        for name in instruction.called:
-            yield from _walk(module, module.computations[name], trips, devices, level)
+    walk = Walk(module=module, read=read, weight=lambda operation: operation.payload_bytes)
+    return tuple(replace(run, what=replace(run.what, trips=run.trips)) for run in walk.executed())
 
 
 def _kind(instruction: Instruction) -> Kind | None:

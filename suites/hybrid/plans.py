@@ -6,6 +6,8 @@ section 4.2 (671B, of which 37B for a token).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from conformance.cases.plan import Program, ScalePlan
 from conformance.contract.contract import Precision, Recipe
 from reference.architecture import Architecture
@@ -40,19 +42,7 @@ _405B = Architecture(
     bias=False,
     rotary_base=500000.0,
 )
-_70B = Architecture(
-    kind="language_model",
-    hidden=8192,
-    layers=80,
-    num_heads=64,
-    num_kv_heads=8,
-    head_size=128,
-    ffn=28672,
-    vocabulary=128256,
-    activation="swiglu",
-    bias=False,
-    rotary_base=500000.0,
-)
+_70B = replace(_405B, hidden=8192, layers=80, num_heads=64, ffn=28672)
 _671B_MIXTURE = Architecture(
     kind="language_model",
     hidden=7168,

@@ -127,6 +127,8 @@ def test_a_sharded_state_divides_what_the_partitioner_makes_of_it() -> None:
         ("replica_groups=[2,4]<=[8]", {"tensor"}),
         ("replica_groups=[4,2]<=[2,4]T(1,0)", {"data"}),
         ("source_target_pairs={{0,1},{1,2},{2,3},{3,0}}", {"tensor"}),
+        ("replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_1'}", {"tensor"}),
+        ("replica_groups={{0,1,2,3,8},{9}}", {"tensor"}),
         ("replica_groups={}", {"data", "tensor"}),
         ("add(x, y)", set()),
     ],

@@ -14,7 +14,7 @@ MESH = Mesh.parse("data=2,tensor=2")
 
 
 def read(text, level="partitioned", devices=4):
-    return [located.operation for located in collectives(read_module(text), devices, level)]
+    return [located.what for located in collectives(read_module(text), devices, level)]
 
 
 # The same groups, as different printers write them.

@@ -6,12 +6,11 @@ None of them can be seen in the numbers of a small run, and none has a symptom b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from conformance.cases.plan import ScalePlan
 from conformance.contract.placements import Placements
 from suites.hybrid.jax_automatic import production
 from suites.training.jax.state import Named
@@ -92,11 +91,6 @@ class PlantedPlan:
     check: str
     tensor: str
     axis: str
-
-    def of(self, plan: ScalePlan) -> ScalePlan:
-        """The plan with the mistake in it."""
-        path = f"{self.program.__module__}:{self.program.__name__}"
-        return replace(plan, name=f"{plan.name}-{self.name}", program=path)
 
 
 def planted(name: str, program: type, check: str, tensor: str, axis: str) -> PlantedPlan:
