@@ -4,17 +4,18 @@ The values of the failing program are compared with those of the same program on
 with the reference's. A value that is found there is right; so is one of which something right is made, since another
 program may well compute it another way. Of the others, the first on the way to the tensor that diverges is where the
 fault lies: a partial sum that is used as if it were whole, a collective that does not combine what it is given, or an
-operation of which the line is all that can be said.
+operation of which the line is all that can be said. A collective that gives something else than its kind says is told
+first: its operands and results alone show that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 
 from conformance.contract.mesh import Mesh
+from conformance.diagnosis.exchanges import broken_exchange, line
 from conformance.diagnosis.matching import Match, Matcher, is_trivial
 from conformance.diagnosis.reductions import REDUCTIONS, narrowed, reduced
 from conformance.diagnosis.scale import MEAN, TWICE, near
@@ -24,7 +25,6 @@ from conformance.records.results import Cause
 FOUND = 0.9  # how sure what values show of an operation is
 LINE = 0.84  # how sure a line is: that can be seen, but a right value may have no counterpart on one device
 PARTED = "what it is made of is among the values of one device, it and all that is made of it are not"
-PLACES = 3  # parts of a path that are said
 
 
 def first_divergence(wide: Intermediates, twin: Intermediates, mesh: Mesh, tensor: str | None) -> Iterator[Cause]:
@@ -34,6 +34,10 @@ def first_divergence(wide: Intermediates, twin: Intermediates, mesh: Mesh, tenso
     twin    of one device
     tensor  the first observation to diverge
     """
+    broken = list(broken_exchange(wide, mesh))
+    if broken:
+        yield from broken
+        return
     compared = _Compared(wide, twin, mesh, tensor)
     first = compared.first()
     if first is None:
@@ -110,7 +114,7 @@ class _Compared:
 
     def of_operation(self, first: Intermediate) -> Iterator[Cause]:
         for dtype in narrowed(first, [self.values[source] for source in first.sources]):
-            words = f"computed or reduced in {dtype}: {first.operation} at {_line(first)}"
+            words = f"computed or reduced in {dtype}: {first.operation} at {line(first.place)}"
             basis = f"what it makes are numbers that {dtype} has, what it is made of are not"
             yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
             return
@@ -119,7 +123,7 @@ class _Compared:
         if factor is not None:
             yield from self._scaled(first, factor)
         elif partial:
-            number, said = max(partial), f"is used as if it were whole, at {_line(first)}"
+            number, said = max(partial), f"is used as if it were whole, at {line(first.place)}"
             yield self._partial(self.values[number], self.matches[number], said)
             return
         if first.place:
@@ -133,7 +137,7 @@ class _Compared:
         for axis, size in self.mesh.sizes:
             for power, words in ((1, TWICE), (-1, MEAN)):
                 if size > 1 and near(factor, float(size) ** power):
-                    said = f"{words}, at {_line(first)}"
+                    said = f"{words}, at {line(first.place)}"
                     yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=0.6, basis=basis)
 
     def _factor(self, value: Intermediate) -> float | None:
@@ -155,17 +159,17 @@ class _Compared:
     def of_collective(self, first: Intermediate) -> Iterator[Cause]:
         """What a collective does with its operand, which is right."""
         source = self.values[max(first.sources)] if first.sources else None
-        line = f"{first.operation} over {' and '.join(first.axes)} at {_line(first)}"
-        basis = f"the operand of {line} is right, its result is not"
+        spoken = f"{first.operation} over {' and '.join(first.axes)} at {line(first.place)}"
+        basis = f"the operand of {spoken} is right, its result is not"
         words, axis = None, first.axes[0]
         if source is not None and first.operation in REDUCTIONS:
             words, axis = reduced(first, source, self.matches[source.number], self.mesh)
         if words is None and self.matches[first.number] is not None:
             words = "another value, stale perhaps, comes out of a collective"
         if words is not None:
-            yield Cause(cause=f"{words}: {line}", axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+            yield Cause(cause=f"{words}: {spoken}", axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
         else:
-            said = f"parts from what one device has: {line}, {first.phase} pass"
+            said = f"parts from what one device has: {spoken}, {first.phase} pass"
             yield Cause(cause=said, axis=axis, confidence=LINE, axis_confidence=LINE, basis=basis, place=True)
 
     def _exchanged(self, value: Intermediate) -> bool:
@@ -192,9 +196,4 @@ def _constant(values: Mapping[int, np.ndarray], blocks: Mapping[int, np.ndarray]
 
 
 def _spoken(value: Intermediate) -> str:
-    return f"{value.operation} at {_line(value)}"
-
-
-def _line(value: Intermediate) -> str:
-    """The end of the path, and the line."""
-    return "/".join(Path(value.place).parts[-PLACES:]) if value.place else "an unknown line"
+    return f"{value.operation} at {line(value.place)}"

@@ -31,13 +31,13 @@ def reduced(result: Intermediate, operand: Intermediate, match: Match | None, me
         return TWICE, axes[0]
     shapes = {block.shape for block in (*operand.values.values(), *result.values.values())}
     if len(shapes) == 1 and len(operand.values) == mesh.devices == len(result.values):
-        for words, values in _mistakes(operand.values, axes, mesh):
+        for words, values in mistakes(operand.values, axes, mesh):
             if all(np.allclose(result.values[rank], values[rank], rtol=1e-9, atol=0) for rank in result.values):
                 return words, axes[0]
     return None, axes[0]
 
 
-def _mistakes(operand: Blocks, axes: tuple[str, ...], mesh: Mesh) -> Iterator[tuple[str, Blocks]]:
+def mistakes(operand: Blocks, axes: tuple[str, ...], mesh: Mesh) -> Iterator[tuple[str, Blocks]]:
     """(how it is spoken of, what would come out) of what else may have been done with an operand."""
     sums = combined(operand, axes, mesh)
     size = int(np.prod([mesh.size(axis) for axis in axes]))

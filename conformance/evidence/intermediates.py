@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -36,11 +37,36 @@ class Intermediate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """One collective that ran: what every rank handed in, and what it got.
+
+    reduction  how values are combined; None where they are moved only
+    dim        the dim that is gathered, scattered or split; `concat` the dim that an all-to-all concatenates
+    tiled      blocks lie along an existing dim; otherwise along a dim of their own
+    pairs      (source, destination) of a permutation, as places along the axes
+    given, got  rank -> float64 array; where a loop ran, its turns are stacked along dim 0, which `dim` counts
+    """
+
+    kind: str
+    reduction: str | None
+    axes: tuple[str, ...]
+    place: str
+    phase: Phase
+    dim: int = 0
+    concat: int = 0
+    tiled: bool = True
+    pairs: tuple[tuple[int, int], ...] = ()
+    given: Mapping[int, np.ndarray] = field(default_factory=dict)
+    got: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Intermediates:
-    """Those of one step in program order, and the numbers of what each observation was made of."""
+    """Those of one step in program order, its collectives, and the numbers of what each observation was made of."""
 
     values: tuple[Intermediate, ...]
     observed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    exchanges: tuple[Exchange, ...] = ()
 
 
 def united(parts: Sequence[Intermediates]) -> Intermediates:
@@ -48,21 +74,32 @@ def united(parts: Sequence[Intermediates]) -> Intermediates:
 
     An operation is the same on another rank if it comes from the same line, in the same phase, as the same of its like.
     """
-    first, others = parts[0], [_by_place(part) for part in parts[1:]]
+    first, others = parts[0], [_by_place(part.values) for part in parts[1:]]
     values = []
-    for place, value in _by_place(first).items():
+    for place, value in _by_place(first.values).items():
         same = [other[place].values for other in others if place in other]
-        values.append(
-            replace(value, values={rank: x for copies in (value.values, *same) for rank, x in copies.items()})
-        )
-    return replace(first, values=tuple(values))
+        values.append(replace(value, values=_together([value.values, *same])))
+    exchanges, elsewhere = [], [_by_place(part.exchanges) for part in parts[1:]]
+    for place, exchange in _by_place(first.exchanges).items():
+        alike = [exchange, *(other[place] for other in elsewhere if place in other)]
+        given, got = _together([each.given for each in alike]), _together([each.got for each in alike])
+        exchanges.append(replace(exchange, given=given, got=got))
+    return replace(first, values=tuple(values), exchanges=tuple(exchanges))
 
 
-def _by_place(part: Intermediates) -> dict[tuple[str, str, Phase, int], Intermediate]:
+def _together(parts: Sequence[Mapping[int, np.ndarray]]) -> dict[int, np.ndarray]:
+    return {rank: x for part in parts for rank, x in part.items()}
+
+
+Ran = TypeVar("Ran", Intermediate, Exchange)
+
+
+def _by_place(ran: Sequence[Ran]) -> dict[tuple[str, str, Phase, int], Ran]:
     met: Counter[tuple[str, str, Phase]] = Counter()
     by_place = {}
-    for value in part.values:
-        key = (value.operation, value.place, value.phase)
+    for value in ran:
+        name = value.operation if isinstance(value, Intermediate) else value.kind
+        key: tuple[str, str, Phase] = (name, value.place, value.phase)
         by_place[*key, met[key]] = value
         met[key] += 1
     return by_place

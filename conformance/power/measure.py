@@ -23,7 +23,7 @@ from conformance.checks.check import RELATION_RUNS
 from conformance.contract.alteration import Alteration
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis import surest
-from conformance.diagnosis.divergence import PLACES
+from conformance.diagnosis.exchanges import PLACES
 from conformance.power.equivalence import why_equivalent
 from conformance.power.suitable import Found, candidates, find
 from conformance.power.table import PowerRow, PowerTable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 
 from conformance.contract.implementation import Phase
 from conformance.contract.mesh import Mesh
-from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Intermediate, Intermediates
+from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Exchange, Intermediate, Intermediates
 from conformance.trace import jax_version as version
 from conformance.trace.jax_interpreter import Owner, Place
 
@@ -31,11 +32,23 @@ class _Noted:
     inside: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Exchanged:
+    """A collective whose operand, of so many dims, and result leave the program under these numbers."""
+
+    place: Place
+    given: int
+    got: int
+    ndim: int
+
+
 class ValueRecorder(Owner):
     """Keeps every floating-point result of an evaluation; `performed` is the owner that carries collectives out."""
 
     def __init__(self, performed: Owner, mesh: Mesh) -> None:
         self.noted: dict[int, _Noted] = {}
+        self.exchanges: list[_Exchanged] = []
+        self._numbers = count()
         self.observed: dict[str, Numbers] = {}
         self._bytes = 0
         self._performed, self._mesh = performed, mesh
@@ -47,15 +60,28 @@ class ValueRecorder(Owner):
         return self._performed(place, operands)
 
     def note(self, place: Place, operands: list[Any], results: list[Any]) -> None:
+        if place.call is not None and place.call.kind != "axis_index":
+            self._exchanged(place, operands, results)
         sources = frozenset[int]().union(*map(self.numbers, operands))
         for result in results:
             if not self._is_kept(result):
                 self._know(result, sources)  # a mask, an index: what is made of it is made of its sources
                 continue
-            number = len(self.noted)
+            number = self._handed_out(result)
             self.noted[number] = self._described(place, sources)
             self._know(result, frozenset({number}))
-            self._scopes[-1].append((number, result))
+
+    def _handed_out(self, value: Any) -> int:
+        """The number under which a value leaves the program."""
+        number = next(self._numbers)
+        self._scopes[-1].append((number, value))
+        return number
+
+    def _exchanged(self, place: Place, operands: list[Any], results: list[Any]) -> None:
+        for given, got in zip(operands, results, strict=True):
+            if all(self._fits(value) and jax.numpy.issubdtype(value.dtype, jax.numpy.number) for value in (given, got)):
+                numbers = self._handed_out(given), self._handed_out(got)
+                self.exchanges.append(_Exchanged(place=place, given=numbers[0], got=numbers[1], ndim=given.ndim))
 
     def _described(self, place: Place, sources: Numbers) -> _Noted:
         call, sizes = place.call, place.frame.sizes
@@ -106,6 +132,9 @@ class ValueRecorder(Owner):
     def _is_kept(self, value: Any) -> bool:
         if not hasattr(value, "dtype") or not jax.numpy.issubdtype(value.dtype, jax.numpy.floating):
             return False
+        return self._fits(value)
+
+    def _fits(self, value: Any) -> bool:
         elements = math.prod(value.shape)
         self._bytes += 8 * elements
         return elements <= MOST_ELEMENTS and self._bytes <= MOST_BYTES
@@ -126,8 +155,29 @@ def intermediates(recorder: ValueRecorder, kept: Mapping[int, Any], mesh: Mesh) 
                 values=_by_rank(np.asarray(value).astype(np.float64), noted[number].inside, mesh),
             )
             for number, value in sorted(kept.items())
+            if number in noted
         ),
+        exchanges=tuple(_exchange(each, kept, mesh) for each in recorder.exchanges if each.got in kept),
         observed={name: tuple(sorted(numbers)) for name, numbers in recorder.observed.items()},
+    )
+
+
+def _exchange(exchanged: _Exchanged, kept: Mapping[int, Any], mesh: Mesh) -> Exchange:
+    given, got = (np.asarray(kept[number]).astype(np.float64) for number in (exchanged.given, exchanged.got))
+    call, turns = exchanged.place.call, given.ndim - exchanged.ndim - 1
+    assert call is not None
+    return Exchange(
+        kind=call.kind,
+        reduction=call.reduction,
+        axes=call.axes,
+        place=version.user_line(exchanged.place.eqn),
+        phase=exchanged.place.frame.phase,
+        dim=call.dim + turns,
+        concat=call.concat + turns,
+        tiled=call.tiled,
+        pairs=call.pairs,
+        given=_by_rank(given, True, mesh),
+        got=_by_rank(got, True, mesh),
     )
 
 

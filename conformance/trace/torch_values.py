@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from conformance.contract.implementation import Phase
 from conformance.contract.mesh import Mesh
-from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Intermediate, Intermediates
+from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Exchange, Intermediate, Intermediates
 from conformance.trace.operators import Collective
 from conformance.trace.torch_collectives import Call, is_collective
 from conformance.trace.torch_dataflow import results_of, user_line, written_by
@@ -26,6 +26,7 @@ _SHAPED = frozenset((
 ))  # fmt: skip
 # Memory that holds nothing yet.
 _EMPTY = frozenset(("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"))
+_FOLLOWED = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all")  # messages are not waited for
 
 
 class ValueRecorder(Watcher):
@@ -38,6 +39,7 @@ class ValueRecorder(Watcher):
         super().__init__(mesh, device_mesh)
         self._rank, self._bytes, self._after_backward = rank, 0, False
         self._values: list[Intermediate] = []
+        self._exchanges: list[Exchange] = []
         self._made: dict[int, tuple[StorageWeakRef, tuple[int, ...]]] = {}  # memory -> what it was made of
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -56,18 +58,42 @@ class ValueRecorder(Watcher):
 
     def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
         sources = self._numbers(list(call.operands))
+        given = [_flat(x) for x in call.operands] if self._is_followed(call) else []
         out = func(*args, **kwargs)
         if call.kind == "permute":
             return out  # to wait for a message is to wait for one that the other side may send after this
         with _disable_current_modes():
             finish(out)
+            self._exchanged(call, what, given, out if call.outputs is None else call.outputs)
         self._note(what.kind, results_of(out if call.outputs is None else call.outputs), sources, what.axes)
         return out
 
     def intermediates(self, observed: Mapping[str, torch.Tensor]) -> Intermediates:
         """All that were kept, and what these local tensors were made of."""
         numbers = {name: self._numbers([tensor]) for name, tensor in observed.items()}
-        return Intermediates(values=tuple(self._values), observed=numbers)
+        return Intermediates(values=tuple(self._values), observed=numbers, exchanges=tuple(self._exchanges))
+
+    def _is_followed(self, call: Call) -> bool:
+        fits = all(x.numel() * call.size <= MOST_ELEMENTS for x in call.operands) and self._bytes <= MOST_BYTES
+        return fits and call.even and call.kind in _FOLLOWED
+
+    def _exchanged(self, call: Call, what: Collective, given: list[np.ndarray], outputs: Any) -> None:
+        """Torch lays blocks one behind the other: as flat arrays, all collectives work along dim 0."""
+        got = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+        for sent, came in zip(given, got, strict=False):
+            received = np.concatenate([_flat(x) for x in results_of(came)] or [np.empty(0)])
+            self._bytes += sent.nbytes + received.nbytes
+            self._exchanges.append(
+                Exchange(
+                    kind=what.kind,
+                    reduction=what.reduction,
+                    axes=what.axes,
+                    place=user_line(),
+                    phase=self._phase(),
+                    given={self._rank: sent},
+                    got={self._rank: received},
+                )
+            )
 
     def _note(self, name: str, results: list[torch.Tensor], sources: tuple[int, ...], axes: tuple[str, ...]) -> None:
         for result in {id(result): result for result in results}.values():
@@ -114,3 +140,9 @@ class ValueRecorder(Watcher):
             if known is not None and not known[0].expired():
                 numbers.update(known[1])
         return tuple(sorted(numbers))
+
+
+def _flat(x: torch.Tensor) -> np.ndarray:
+    with _disable_current_modes():
+        value: np.ndarray = x.detach().to(torch.float64, copy=True).flatten().numpy()
+    return value

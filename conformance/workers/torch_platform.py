@@ -161,11 +161,14 @@ class TorchPlatform(Platform):
         )
 
     def values(self, step: Step, state: Any, batch: Arrays, case: Case) -> Intermediates:
-        run = step if case.mutation is None else self.mutated(step, state, batch, case)
-        with ValueRecorder(case.mesh, self.device_mesh(case), self.rank(case.mesh)) as recorder:
-            returned = run(state, batch)
-        seen: Intermediates = recorder.intermediates(_local_values(returned))
-        return seen
+        recorder = ValueRecorder(case.mesh, self.device_mesh(case), self.rank(case.mesh))
+
+        def recorded(state: Any, batch: Arrays) -> Any:
+            with recorder:  # inside of the mutation: it sees what the collectives of the program give
+                return step(state, batch)
+
+        run = recorded if case.mutation is None else self.mutated(recorded, state, batch, case)
+        return recorder.intermediates(_local_values(run(state, batch)))
 
     def reference_values(self, step: Step, state: Any, batch: Arrays) -> Intermediates:
         with ValueRecorder(ONE_DEVICE, None, 0) as recorder:

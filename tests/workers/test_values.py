@@ -74,7 +74,7 @@ def _first(workers: Workers, framework: str, operator: str) -> Cause:
 @pytest.mark.parametrize(
     ("operator", "words"),
     [
-        ("drop", "reduction missing: a partial sum over tensor"),
+        ("drop", "reduction missing: every rank keeps its own operand"),
         ("repeat", "summed twice"),
         ("sum_to_mean", "a mean where a sum is meant"),
         ("sum_to_max", "the largest operand"),
