@@ -9,6 +9,7 @@ from conformance.cases.external import framework_of, is_external
 from conformance.cases.second_models import second_models
 from conformance.cases.suite import Suite, suites
 from conformance.cases.usage import UsageError, choose
+from conformance.cases.variation import origin_of
 from conformance.contract.contract import Contract
 from conformance.contract.implementation import FRAMEWORKS, Framework
 
@@ -27,17 +28,18 @@ class Target:
 def resolve(case: Case) -> Target:
     """Look a case up in the installed suites; UsageError in one sentence for a name that no suite has."""
     suite = suites()[choose("suite", case.suite, list(suites()))]
-    contract = suite.contract(choose("contract", case.contract, [contract.name for contract in suite.contracts]))
+    origin = choose("contract", origin_of(case.contract), [contract.name for contract in suite.contracts])
+    contract = suite.contract(case.contract)
     if is_external(case.implementation):
         return Target(contract=contract, framework=framework_of(case.implementation), path=case.implementation)
-    known = [entry.name for entry in suite.implementations if contract.name in entry.classes]
+    known = [entry.name for entry in suite.implementations if origin in entry.classes]
     entry = suite.implementation(choose("implementation", case.implementation, known))
     return Target(
         contract=contract,
         framework=choose("framework", entry.framework, FRAMEWORKS),
-        path=entry.classes[contract.name],
+        path=entry.classes[origin],
         fault=_planted(suite, case) if case.fault else None,
-        others=second_models(suite, entry, contract),
+        others=second_models(suite, entry, suite.contract(origin)),
     )
 
 

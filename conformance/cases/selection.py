@@ -13,6 +13,7 @@ from conformance.cases.external import framework_of, is_external
 from conformance.cases.resolve import resolve
 from conformance.cases.suite import PROFILES, ImplementationEntry, Suite, suites
 from conformance.cases.usage import UsageError, choose
+from conformance.cases.variation import origin_of
 from conformance.contract.contract import Contract
 from conformance.contract.implementation import FRAMEWORKS
 from conformance.contract.mesh import AXIS, ORDERS, Mesh, MeshError, too_large
@@ -148,7 +149,7 @@ def _suites(wanted: Selection) -> list[Suite]:
     names = [choose("suite", name, tuple(known)) for name in wanted.suites] or list(known)
     if wanted.contracts and not wanted.suites:
         contracts = tuple(contract.name for suite in known.values() for contract in suite.contracts)
-        names = [choose("contract", name, contracts).partition("/")[0] for name in wanted.contracts]
+        names = [choose("contract", origin_of(name), contracts).partition("/")[0] for name in wanted.contracts]
     return [known[name] for name in dict.fromkeys(names)]
 
 
@@ -160,8 +161,9 @@ def _standing(wanted: Selection, chosen: list[Suite], mesh: Mesh | None) -> list
     profiles = (wanted.profile,) if wanted.profile else PROFILES
     cases: list[Case] = []
     for name in dict.fromkeys(wanted.contracts):
-        contract = contracts[choose("contract", name, tuple(contracts))]
-        standing = [case for profile in profiles for case in suites()[contract.suite].cases(profile)]
+        suite = suites()[contracts[choose("contract", origin_of(name), tuple(contracts))].suite]
+        contract = suite.contract(name)
+        standing = [case for profile in profiles for case in suite.cases(profile)]
         own = list({case.id: case for case in standing if case.contract == name}.values())
         cases += own or _beyond_the_matrix(contract, mesh)
     return cases
@@ -171,7 +173,8 @@ def _beyond_the_matrix(contract: Contract, mesh: Mesh | None) -> list[Case]:
     """A contract with no standing case still runs everywhere that it is asked for, mesh by mesh."""
     if mesh is None:
         return []
-    names = [entry.name for entry in suites()[contract.suite].implementations if contract.name in entry.classes]
+    entries = suites()[contract.suite].implementations
+    names = [entry.name for entry in entries if origin_of(contract.name) in entry.classes]
     return [Case(contract=contract.name, implementation=name, mesh=mesh, dtype="float64") for name in names]
 
 
@@ -193,7 +196,7 @@ def _implemented(wanted: Selection, known: Mapping[str, ImplementationEntry], ca
         framework_of(name)  # refuses a file that does not import or a class that lacks a method
         return _column(cases, "implementation", name)
     entry = known[choose("implementation", name, tuple(known))]
-    honoured = [case for case in cases if case.contract in entry.classes]
+    honoured = [case for case in cases if origin_of(case.contract) in entry.classes]
     if cases and not honoured:
         raise UsageError(f"The implementation '{name}' does not claim to honour '{', '.join(wanted.contracts)}'.")
     return _column(honoured, "implementation", name)

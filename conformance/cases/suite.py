@@ -14,6 +14,7 @@ from conformance.cases.importing import shadowing, take_ours
 from conformance.cases.plan import ScalePlan
 from conformance.cases.raised import said
 from conformance.cases.usage import UsageError, choose
+from conformance.cases.variation import Variations, origin_of, variation
 from conformance.contract.contract import Contract
 from conformance.contract.mesh import Mesh
 
@@ -62,6 +63,7 @@ class Suite:
     mutated         the cases whose collectives are mutated, one by one, to measure the power of the suite
     not_applicable  known mechanisms that this suite cannot have -> why
     plans           models of production size, to be compiled and never run
+    variations      what of its contracts may be drawn at random; None: nothing
     """
 
     name: str
@@ -73,9 +75,13 @@ class Suite:
     mutated: tuple[MatrixRow, ...] = ()
     not_applicable: Mapping[str, str] = field(default_factory=dict)
     plans: tuple[ScalePlan, ...] = ()
+    variations: Variations | None = None
 
     def contract(self, name: str) -> Contract:
-        return {contract.name: contract for contract in self.contracts}[name]
+        """A contract of the table, or a variation of one."""
+        origin = origin_of(name)
+        contract = {contract.name: contract for contract in self.contracts}[origin]
+        return contract if origin == name else variation(contract, self.variations, name)
 
     def implementation(self, name: str) -> ImplementationEntry:
         return {entry.name: entry for entry in self.implementations}[name]

@@ -177,6 +177,28 @@ def power(
 
 @app.command()
 @_status
+def fuzz(
+    implementation: Annotated[
+        str, typer.Argument(metavar="IMPLEMENTATION", help="A registered name, or your own file.py:Class.")
+    ],
+    contract: Annotated[
+        list[str] | None, _option("--contract", "C", "Vary this contract; may be repeated. By default all.")
+    ] = None,
+    minutes: Annotated[float, typer.Option("--minutes", metavar="M", help="How long to draw.")] = 5.0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Where drawing begins.")] = 0,
+    output: Annotated[Path | None, _option("--output", "DIR", "Where the report of a failure goes.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Draw cases at random, and make the first that fails as small as it gets."""
+    from conformance.cli.fuzz import Asked
+    from conformance.cli.fuzz import fuzz as fuzz_command
+
+    asked = Asked(implementation=implementation, contracts=tuple(contract or ()), minutes=minutes, seed=seed)
+    return fuzz_command(asked, output=output, as_json=as_json)
+
+
+@app.command()
+@_status
 def scale(
     plans: Annotated[
         list[str] | None,

@@ -56,7 +56,7 @@ def run(wanted: Selection, how: How, *, output: Path | None, resume: Path | None
     cases = _judgeable(select(wanted), judged_by if how.checks else ())
     _check_parameters(cases)
     recorder = Recorder(
-        resume or output or _fresh_directory(), _run_record(wanted, how, cases), resume=resume is not None
+        resume or output or fresh_directory(), _run_record(wanted, how, cases), resume=resume is not None
     )
     for complaint in recorder.complaints:
         print(complaint, file=sys.stderr)
@@ -114,7 +114,7 @@ def _check_parameters(cases: Sequence[Case]) -> None:
                 )
 
 
-def _fresh_directory() -> Path:
+def fresh_directory() -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     names = [stamp, *(f"{stamp}-{i}" for i in range(2, 100))]
     return next(RESULTS / name for name in names if not (RESULTS / name).exists())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from conformance.cases import functions
 from conformance.cases.importing import module_at, module_named, shadowing
 from conformance.cases.raised import said
 from conformance.cases.suite import suites
+from conformance.cases.variation import KEPT, MARK, origin_of
 from conformance.contract.contract import Contract
 from conformance.contract.errors import ShardproofError
 from conformance.workers.jobs import Job
@@ -36,7 +37,7 @@ def load(path: str) -> Any:
     return getattr(module, name)
 
 
-@cache
+@lru_cache(maxsize=KEPT)
 def contract(name: str) -> Contract:
     """A suite's contract by name, that of `conformance.check`, or any object at 'module:name'."""
     if name.startswith(functions.PREFIX):
@@ -44,14 +45,13 @@ def contract(name: str) -> Contract:
     if ":" in name:
         value: Contract = load(name)
         return value
-    name, _, feature = name.partition("~")
-    if feature:
-        return contract(name).without(feature)
+    whole, _, feature = name.rpartition(MARK)
+    if whole and "=" not in feature:
+        return contract(whole).without(feature)
     suite = suites().get(name.partition("/")[0])
-    known = {listed.name: listed for listed in suite.contracts} if suite is not None else {}
-    if name not in known:
-        raise LookupFailed(f"No installed suite has the contract '{name}'.")
-    return known[name]
+    if suite is None or origin_of(name) not in {listed.name for listed in suite.contracts}:
+        raise LookupFailed(f"No installed suite has the contract '{origin_of(name)}'.")
+    return suite.contract(name)
 
 
 def implementation_class(job: Job) -> type:

@@ -7,6 +7,7 @@ from conformance.contract.contract import Contract
 from suites.data.contracts import CONTRACTS
 from suites.data.faults.table import FAULTS, NOT_APPLICABLE
 from suites.data.matrix import MATRIX, MUTATED
+from suites.training.variations import variations
 
 
 def _registered(name: str, module: str, summary: str) -> ImplementationEntry:
@@ -39,6 +40,7 @@ SUITE = Suite(
         _registered("torch-fsdp2", "torch_fsdp2.training", "torch's own fully_shard"),
     ),
     matrix=MATRIX,
+    variations=variations(CONTRACTS),
     faults=FAULTS,
     mutated=MUTATED,
     not_applicable=NOT_APPLICABLE,

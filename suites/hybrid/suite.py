@@ -7,6 +7,7 @@ from suites.hybrid.contracts import CONTRACTS
 from suites.hybrid.faults.table import FAULTS, NOT_APPLICABLE
 from suites.hybrid.matrix import MATRIX
 from suites.hybrid.plans import PLANS
+from suites.training.variations import variations
 
 _MIXTURES = ("mixture", "routed", "saved")
 _STAGED = ("staged_mixture", "staged_saved")
@@ -44,6 +45,7 @@ SUITE = Suite(
         _registered("torch-pipelined_zero1", "torch_manual.pipelined_zero1", "1F1B, sharded slots", *_DENSE),
     ),
     matrix=MATRIX,
+    variations=variations(CONTRACTS),
     faults=FAULTS,
     not_applicable=NOT_APPLICABLE,
     plans=PLANS,

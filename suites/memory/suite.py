@@ -6,6 +6,7 @@ from conformance.cases.suite import ImplementationEntry, Suite
 from suites.memory.contracts import CONTRACTS
 from suites.memory.faults.table import FAULTS, NOT_APPLICABLE
 from suites.memory.matrix import MATRIX
+from suites.training.variations import variations
 
 
 def _registered(name: str, folder: str, summary: str) -> ImplementationEntry:
@@ -25,6 +26,7 @@ SUITE = Suite(
         ),
     ),
     matrix=MATRIX,
+    variations=variations(CONTRACTS),
     faults=FAULTS,
     not_applicable=NOT_APPLICABLE,
 )

@@ -6,6 +6,7 @@ from conformance.cases.suite import ImplementationEntry, Suite
 from suites.moe.contracts import CONTRACTS
 from suites.moe.faults.table import FAULTS, NOT_APPLICABLE
 from suites.moe.matrix import MATRIX, MUTATED
+from suites.training.variations import variations
 
 _CLASSES = {"moe": "Mixture", "layer": "Layer", "language_model": "LanguageModel"}  # by the kind of the model
 
@@ -25,6 +26,7 @@ SUITE = Suite(
         _registered("torch-exchange", "torch_manual.exchange", "all_to_all_single with uneven splits"),
     ),
     matrix=MATRIX,
+    variations=variations(CONTRACTS),
     faults=FAULTS,
     mutated=MUTATED,
     not_applicable=NOT_APPLICABLE,

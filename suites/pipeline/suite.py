@@ -6,6 +6,7 @@ from conformance.cases.suite import ImplementationEntry, Suite
 from suites.pipeline.contracts import CONTRACTS
 from suites.pipeline.faults.table import FAULTS, NOT_APPLICABLE
 from suites.pipeline.matrix import MATRIX, MUTATED
+from suites.training.variations import variations
 
 _CLASSES = {"perceptron": "Perceptron", "convolution": "Convolution", "language_model": "LanguageModel"}
 _SCHEDULES = {
@@ -51,6 +52,7 @@ SUITE = Suite(
         *map(_torch_pipelining, _TORCH_SCHEDULES),
     ),
     matrix=MATRIX,
+    variations=variations(CONTRACTS),
     faults=FAULTS,
     mutated=MUTATED,
     not_applicable=NOT_APPLICABLE,

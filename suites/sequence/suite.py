@@ -6,6 +6,7 @@ from conformance.cases.suite import ImplementationEntry, Suite
 from suites.sequence.contracts import CONTRACTS
 from suites.sequence.faults.table import FAULTS, NOT_APPLICABLE
 from suites.sequence.matrix import MATRIX, MUTATED
+from suites.training.variations import variations
 
 # Where, inside an implementation's folder or file, the class for a contract is: by the kind of its model.
 _CLASSES = {
@@ -67,6 +68,7 @@ SUITE = Suite(
         ),
     ),
     matrix=MATRIX,
+    variations=variations(CONTRACTS),
     faults=FAULTS,
     mutated=MUTATED,
     not_applicable=NOT_APPLICABLE,

@@ -6,6 +6,7 @@ from conformance.cases.suite import ImplementationEntry, Suite
 from suites.tensor.contracts import CONTRACTS
 from suites.tensor.faults.table import FAULTS, NOT_APPLICABLE
 from suites.tensor.matrix import MATRIX, MUTATED
+from suites.training.variations import variations
 
 
 def _class_of(contract: str) -> str:
@@ -47,6 +48,7 @@ SUITE = Suite(
         _registered("torch-dtensor", "torch_dtensor", "torch's own DTensor and parallelize_module"),
     ),
     matrix=MATRIX,
+    variations=variations(CONTRACTS),
     faults=FAULTS,
     mutated=MUTATED,
     not_applicable=NOT_APPLICABLE,
