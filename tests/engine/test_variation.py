@@ -73,7 +73,7 @@ def test_an_outsider_says_which_contract() -> None:
 
 
 def judged(case: Case, broken: bool) -> CaseResult:
-    return CaseResult(case=case, verdict="fail" if broken else "pass", checks=())
+    return CaseResult(case=case, framework="jax", verdict="fail" if broken else "pass", checks=())
 
 
 def test_what_fails_is_made_as_small_as_it_gets() -> None:
