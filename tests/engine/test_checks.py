@@ -14,6 +14,7 @@ from conformance.contract.implementation import Declarations
 from conformance.contract.mesh import Mesh
 from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import ExtraRun
+from conformance.evidence.tolerance import EPSILON
 from conformance.records.results import CaseResult
 from tests.engine import specimen
 from tests.engine.specimen import case_run, with_blocks
@@ -219,3 +220,15 @@ def test_one_device_has_nothing_to_communicate() -> None:
     alone = case_run(traffic=(), declarations=Declarations())
     alone = replace(alone, case=replace(alone.case, mesh=Mesh.parse("data=1")))
     assert not _named("communication").applies(alone)
+
+
+def test_a_count_that_was_divided_is_off_by_a_rounding_and_no_more() -> None:
+    """A sum over all elements by the number of features is the count of rows but for the last bit."""
+
+    def census(by: float) -> str:
+        moved = case_run(lambda name, step, value: value * (1 + by) if name == "metrics/tokens" else value)
+        return _named("census").judge(moved).verdict
+
+    assert census(EPSILON["float64"]) == "pass"
+    assert census(EPSILON["float32"]) == "fail", "counted in float64"
+    assert census(0.01) == "fail"

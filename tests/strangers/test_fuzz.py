@@ -1,0 +1,62 @@
+"""Fuzzing somebody's own class: a bug that only odd widths show is found, and made as small as it gets."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from conformance.cases.resolve import resolve
+from conformance.cases.variation import changes_in
+from conformance.cli import fuzz as command
+from conformance.cli.fuzz import Asked, fuzz
+from conformance.fuzz.ground import grounds
+from conformance.fuzz.search import Fuzzed, search
+from conformance.runner.run import CaseRunner
+from conformance.workers.pool import Workers
+
+MINE = """
+    from suites.tensor.jax_manual.feedforward import FeedForward
+
+    class Mine(FeedForward):
+        def hidden_features(self, x, name, p):
+            made = super().hidden_features(x, name, p)
+            return made * (1 + 1e-9) if self.contract.model.ffn % 2 else made
+"""
+
+
+def test_a_bug_of_odd_widths_alone(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(textwrap.dedent(MINE))
+    drawn_from = grounds(f"{file}:Mine", ("tensor/mlp",))
+    with Workers(jax_devices=8) as workers:
+        runner = CaseRunner(workers=workers, bisect=False)
+        found = search(
+            drawn_from, lambda case: runner.judge_case(case, resolve(case)), seconds=120, seed=0, shrink_seconds=10
+        )
+    assert found.failure is not None, found.verdicts
+    assert found.failure.verdict == "fail"
+    changes = changes_in(found.failure.case.contract)[1]
+    assert int(str(changes["ffn"])) % 2
+    assert len(changes) <= 4, "most of what was drawn with it has no part in it"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status", "words"),
+    [
+        ({"pass": 3, "unsupported": 2}, 0, "5 drawn cases of mine in 1.0 min: 3 pass, 2 unsupported."),
+        ({"unsupported": 2}, 1, "Nothing passed, so nothing is shown."),
+        ({}, 1, "0 drawn cases of mine in 1.0 min: none. Nothing passed, so nothing is shown."),
+    ],
+)
+def test_what_is_said_where_nothing_fails(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    verdicts: dict[str, int],
+    status: int,
+    words: str,
+) -> None:
+    monkeypatch.setattr(command, "_searched", lambda asked: Fuzzed(verdicts=verdicts, seconds=60.0))
+    assert fuzz(Asked(implementation="mine"), output=None, as_json=False) == status
+    assert words in capsys.readouterr().out
