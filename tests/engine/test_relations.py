@@ -22,7 +22,7 @@ from conformance.evidence.evidence import Block, ExtraRun, Observed
 from conformance.records.results import CheckResult
 from conformance.relations import RELATIONS
 from conformance.relations.batch_permutation import permutation
-from conformance.relations.causal_leak import cuts
+from conformance.relations.causal_leak import cuts, cuts_of_rows
 from conformance.relations.layouts import other_layouts
 from conformance.relations.whole import one_axis
 from conformance.runner.run import CaseRunner
@@ -234,6 +234,16 @@ def test_a_permutation_leaves_nothing_where_it_was() -> None:
 def test_cuts_lie_on_both_sides_of_shard_boundaries() -> None:
     assert set(cuts(16, Mesh.parse("sequence=4"))) >= {1, 3, 4, 5, 8, 15}
     assert all(0 < cut < 7 for cut in cuts(7, Mesh.parse("sequence=2")))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 12, 24])
+@pytest.mark.parametrize("text", ["sequence=2", "sequence=4", "data=2"])
+def test_every_cut_is_tried_in_some_row(rows: int, text: str) -> None:
+    mesh = Mesh.parse(text)
+    tried, wanted = cuts_of_rows((rows, 16), mesh), set(cuts(16, mesh))
+    assert set(np.concatenate(list(tried.values())).tolist()) == wanted
+    assert all(len(cut_R) == rows for cut_R in tried.values())
+    assert len(tried) <= (3 if rows >= len(wanted) else len(wanted))
 
 
 @pytest.mark.parametrize("text", ["data=2", "data=2,tensor=2", "tensor=8@reversed", "data=2,fsdp=3"])
