@@ -79,6 +79,19 @@ class Packed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Portion:
+    """Some of the calls of a `Traffic`: those of one tensor and size.
+
+    tensor  what is communicated, `gradients/<name>` or `parameters/<name>`, say; empty where that is not known
+    bytes   payload of one call
+    """
+
+    tensor: str
+    calls: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Traffic:
     """Collectives of one kind over one set of axes in one phase of one training step, per device.
 
@@ -87,6 +100,9 @@ class Traffic:
     phase  forward, backward or update (everything after the gradients of the loss)
     calls  how many operands were communicated (one fused call over n operands counts n)
     bytes  payload per device: the larger of operand and result, summed over the calls
+    dtype  of what travels; None where it is not declared, and then not held
+    at_most   calls and bytes are an upper bound: how much travels depends on the values (the tokens of an expert, say)
+    portions  what it is made of, as far as that is known: findings name tensors by it, nothing is held to it
     """
 
     kind: CollectiveKind
@@ -94,6 +110,9 @@ class Traffic:
     phase: Phase
     calls: int
     bytes: int
+    dtype: str | None = None
+    at_most: bool = False
+    portions: tuple[Portion, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
