@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from conformance.checks.check import TRACE, Check
 from conformance.checks.differences import NONE, Difference, Key, amounts, differences, ordered
+from conformance.checks.upper_bound import Excess, excess
+from conformance.contract.budget import Allowance
 from conformance.evidence.comparison import CaseRun
 from conformance.records.results import CheckResult, Worst
 
 _SHOWN = 5  # findings in one detail
+_NEITHER = "A program with collectives of its own is held to declared collectives, one without to an upper bound."
 
 
 class Communication(Check):
@@ -18,7 +22,9 @@ class Communication(Check):
     rule = (
         "Collectives and payload bytes per device, forward, backward and update apart, per kind, mesh axis and dtype, "
         "as traced from the step that ran, equal what the implementation declares, or stay within it where it declares "
-        "an upper bound."
+        "an upper bound. Where a partitioner chooses them, what it sends over each set of axes, of each parameter and "
+        "of all activations together, is no more than the declared upper bound, and nothing is rematerialized whole "
+        "against its sharding."
     )
 
     def applies(self, case_run: CaseRun) -> bool:
@@ -28,27 +34,52 @@ class Communication(Check):
 
     def judge(self, case_run: CaseRun) -> CheckResult:
         traced, declared = case_run.evidence.traffic, case_run.evidence.declarations.traffic
-        unknown = _unknown(case_run)
-        if declared is None:
+        at_most, unknown = case_run.evidence.declarations.at_most, _unknown(case_run)
+        if traced is None and at_most is not None and not unknown:
+            return self._within(case_run, at_most)
+        if declared is None and at_most is None:
             return self.unsupported(f"The implementation does not declare what it communicates. {unknown}".rstrip())
-        if traced is None:
-            return self.unsupported(unknown)
+        if traced is None or declared is None:
+            return self.unsupported(unknown or _NEITHER)
         said, seen = amounts(declared, traced)
         found = differences(declared, traced)
         return self.result(
             compared=len({*said, *seen}) or 1,
-            failures=[_together(found)] if found else [],
+            failures=[_together([difference.sentence for difference in found])] if found else [],
             worst=_worst(found),
             first=str(found[0].key) if found else None,
         )
 
+    def _within(self, case_run: CaseRun, at_most: Sequence[Allowance]) -> CheckResult:
+        """The program behind the partitioner against an upper bound."""
+        made = case_run.evidence.partitioned
+        assert made is not None
+        found = excess(made, at_most, case_run.case.mesh, case_run.contract.shapes)
+        said = [f"The partitioner says: {line}" for line in made.rematerialized]
+        sentences = [*(each.sentence for each in found), *said]
+        largest = found[0] if found else None
+        return self.result(
+            compared=len(made.sent) or 1,
+            failures=[_together(sentences)] if sentences else [],
+            worst=Worst(tensor=_of(largest), error=largest.sent, bound=largest.allowed) if largest else None,
+            first=_of(largest) if largest else None,
+        )
+
+
+def _of(each: Excess) -> str:
+    return f"{each.key[1] or each.largest.tensor or 'activations'} over {'+'.join(each.key[0])}"
+
 
 def _unknown(case_run: CaseRun) -> str:
     """Why it is not known what the step communicates; empty where it is."""
-    if case_run.evidence.unwatched:
-        return f"The step was not watched, because {case_run.evidence.unwatched}."
-    partitioned = "The partitioner chooses the collectives; they are not in the traced program."
-    return partitioned if case_run.evidence.traffic is None else ""
+    evidence = case_run.evidence
+    if evidence.unwatched:
+        return f"The step was not watched, because {evidence.unwatched}."
+    if evidence.traffic is not None or evidence.partitioned is not None:
+        return ""
+    why = evidence.unseen.get("collectives", "")
+    partitioned = "The partitioner chooses the collectives; they are not in the traced program"
+    return f"{partitioned}, and {why}." if why else f"{partitioned}."
 
 
 def differing_axes(case_run: CaseRun) -> list[tuple[Key, int, int]]:
@@ -61,9 +92,9 @@ def differing_axes(case_run: CaseRun) -> list[tuple[Key, int, int]]:
     return [(key, said.get(key, NONE).nearest(seen.get(key, NONE).calls), seen.get(key, NONE).calls) for key in keys]
 
 
-def _together(found: tuple[Difference, ...]) -> str:
-    more = f" And {len(found) - _SHOWN} more." if len(found) > _SHOWN else ""
-    return " ".join(difference.sentence for difference in found[:_SHOWN]) + more
+def _together(sentences: Sequence[str]) -> str:
+    more = f" And {len(sentences) - _SHOWN} more." if len(sentences) > _SHOWN else ""
+    return " ".join(sentences[:_SHOWN]) + more
 
 
 def _worst(found: tuple[Difference, ...]) -> Worst | None:

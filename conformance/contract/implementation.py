@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from conformance.contract.alteration import Alteration
+from conformance.contract.budget import Allowance
 from conformance.contract.contract import Contract
 from conformance.contract.errors import ShardproofError
 from conformance.contract.mesh import Mesh
@@ -122,11 +123,13 @@ class Declarations:
     The layout is that of parameters by their names, which optimizer slots and gradients follow; what lies in another
     way has its own entry, `optimizer/<slot>/<name>` or `gradients/<name>`. A key of the batch has one if it is divided,
     `batch/<key>`. With `donates`, a step takes over the memory of the whole state that it is given. Placements may
-    be written as text, as in `Sharded`.
+    be written as text, as in `Sharded`. Where a partitioner chooses the collectives, `at_most` says what it may send in
+    one step: it may choose another kind, and not send more.
     """
 
     layout: Mapping[str, Placements] | None = None
     traffic: tuple[Traffic, ...] | None = None
+    at_most: tuple[Allowance, ...] | None = None
     reduction_dtype: str | None = None
     compute_axes: tuple[str, ...] = field(default=())  # axes over which the matrix products are divided
     donates: bool = False

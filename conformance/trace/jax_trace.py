@@ -118,9 +118,10 @@ class Program:
         flow = JaxFlow(self._jaxpr.jaxpr)
         return narrow_arithmetic(flow.nodes, {name: flow.results[number] for number, name in self._observed.items()})
 
-    def divisions(self, step: Step, state: Any, batch: Any) -> Mapping[str, Division]:
-        """How the arithmetic lies along the axes of which it is known."""
-        return divisions(self._jaxpr, self.mesh, state, lambda: self._compiled(step, state, batch))
+    def divisions(self, step: Step, state: Any, batch: Any, partitioned: str | None = None) -> Mapping[str, Division]:
+        """How the arithmetic lies along the axes of which it is known. `partitioned`: the program behind SPMD
+        partitioning, where it was compiled already."""
+        return divisions(self._jaxpr, self.mesh, state, lambda: partitioned or self._compiled(step, state, batch))
 
     def _compiled(self, step: Step, state: Any, batch: Any) -> str | None:
         """The text of the program that the partitioner made; None where the step does not compile as a whole."""

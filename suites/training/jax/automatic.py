@@ -45,6 +45,15 @@ class AutomaticTraining(TrainingStep):
         observed |= {f"batch/{key}": value for key, value in batch.items()}
         return state, observed | {f"gradients/{name}": g for name, g in gradients.items()}
 
+    def in_slices(self, value: jax.Array, number: int) -> jax.Array:
+        """Each device's rows are cut into slices, so that none has to leave it: a slice has rows of all devices."""
+        parts = value.reshape(self.size(self.row_axes), number, -1, *value.shape[1:])
+        return jnp.swapaxes(parts, 0, 1).reshape(number, -1, *value.shape[1:])
+
+    def in_rows(self, value: jax.Array) -> jax.Array:
+        parts = value.reshape(len(value), self.size(self.row_axes), -1, *value.shape[2:])
+        return jnp.swapaxes(parts, 0, 1).reshape(-1, *value.shape[2:])
+
     def mean_gradient(self, name: str, g: jax.Array, weight: jax.Array) -> jax.Array:
         """The whole gradient, with the sharding of its parameter."""
         return self.constrain(self.round_gradient(g.astype(self.master) / weight), self.gradient_placements(name))

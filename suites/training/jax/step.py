@@ -37,10 +37,18 @@ class TrainingStep(Recomputed, Checkpointed):
             gradients, sums, rows = self.slice_gradients(parameters, part)
             return self.add_gradients(summed, gradients), (sums, rows)
 
-        parts = {key: value.reshape(len(sizes), -1, *value.shape[1:]) for key, value in batch.items()}
+        parts = {key: self.in_slices(value, len(sizes)) for key, value in batch.items()}
         gradients, (sums, rows) = jax.lax.scan(add, self.no_gradients(parameters), parts)
-        rows = {name: value.reshape(-1, *value.shape[2:]) for name, value in rows.items()}
+        rows = {name: self.in_rows(value) for name, value in rows.items()}
         return gradients, {name: value.sum(0) for name, value in sums.items()}, rows
+
+    def in_slices(self, value: jax.Array, number: int) -> jax.Array:
+        """[rows, ...] -> [slices, rows of a slice, ...]"""
+        return value.reshape(number, -1, *value.shape[1:])
+
+    def in_rows(self, value: jax.Array) -> jax.Array:
+        """The inverse."""
+        return value.reshape(-1, *value.shape[2:])
 
     def accumulate_uneven(self, parameters: Named, batch: Named, sizes: list[int]) -> tuple[Named, Named, Named]:
         """Slices of different shapes: a program for each of them, one after the other."""
