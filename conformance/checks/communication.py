@@ -67,7 +67,7 @@ class Communication(Check):
 
 
 def _of(each: Excess) -> str:
-    return f"{each.key[1] or each.largest.tensor or 'activations'} over {'+'.join(each.key[0])}"
+    return f"{each.tensor} over {'+'.join(each.axes)}"
 
 
 def _unknown(case_run: CaseRun) -> str:

@@ -1,8 +1,8 @@
-"""Where a partitioned program sends more than its budget allows, tensor by tensor.
+"""Where a partitioned program sends more than its budget allows, and the tensor that causes it.
 
-The partitioner may choose: gather a product's operand where the budget sums its result, say. It may not send more. So
-bytes on the wire are held, by set of axes, for each parameter and for all activations together. A parameter that is not
-named in the budget for these axes may send nothing there.
+The partitioner may choose: gather the weight of a product where the budget sums its result, say. It may not send more.
+So bytes on the wire are held, over each set of axes, to all that the budget allows there. What is named is the
+parameter, or the activations, that goes farthest beyond its own share.
 """
 
 from __future__ import annotations
@@ -26,13 +26,19 @@ Key = tuple[tuple[str, ...], str]  # axes, and the name of a parameter or ACTIVA
 class Excess:
     """What goes beyond the budget over one set of axes: bytes on the wire per device and step.
 
-    largest  what sends most of it
-    others   what the budget allows the same parameter over other axes
+    parameter      that goes farthest beyond its share, or ACTIVATIONS
+    sent, allowed  in all
+    own, share     of them what is of that parameter
+    largest        what sends most of it
+    others         axes over which the budget allows that parameter something, where it allows it nothing over these
     """
 
-    key: Key
+    axes: tuple[str, ...]
+    parameter: str
     sent: int
     allowed: int
+    own: int
+    share: int
     largest: Sent
     others: tuple[str, ...] = ()
 
@@ -41,16 +47,19 @@ class Excess:
         return self.sent - self.allowed
 
     @property
+    def tensor(self) -> str:
+        return self.parameter or self.largest.tensor or self.largest.where or "activations"
+
+    @property
     def sentence(self) -> str:
-        axes, parameter = self.key
-        place = self.largest.tensor or self.largest.where or "no place given"
-        what = f"'{parameter}'" if parameter else "activations"
-        most = f"most of it {self.largest.kind} in {self.largest.dtype} of '{place}'"
-        budget = f"the budget allows {binary_bytes(self.allowed)}" if self.allowed else "the budget has none"
-        elsewhere = f", and allows it over {' and '.join(self.others)}" if self.others else ""
+        what = f"'{self.parameter}'" if self.parameter else "activations"
+        where = f" at '{self.largest.tensor or self.largest.where}'" if not self.parameter else ""
+        elsewhere = f", whose budget is over {' and '.join(self.others)}" if self.others else ""
         return (
-            f"{'wrong axis' if self.others and not self.allowed else 'extra'}: the partitioned program sends "
-            f"{binary_bytes(self.sent)} of {what} over {'+'.join(axes)} in a step, {most}; {budget}{elsewhere}."
+            f"{'wrong axis' if self.others else 'extra'}: the partitioned program sends {binary_bytes(self.sent)} over "
+            f"{'+'.join(self.axes)} in a step, where the budget allows {binary_bytes(self.allowed)}; farthest beyond "
+            f"its share of {binary_bytes(self.share)} is {what} with {binary_bytes(self.own)}, most of it "
+            f"{self.largest.kind} in {self.largest.dtype}{where}{elsewhere}."
         )
 
 
@@ -60,7 +69,7 @@ def excess(made: Partitioned, budget: Iterable[Allowance], mesh: Mesh, parameter
     for sent in made.sent:
         groups.setdefault((sent.axes, parameter_of(sent.tensor, names)), []).append(sent)
     allowed = _allowed(budget, mesh)
-    found = [_excess(key, group, allowed) for key, group in groups.items()]
+    found = [_excess(axes, groups, allowed) for axes in dict.fromkeys(axes for axes, _ in groups)]
     return tuple(sorted((each for each in found if each.beyond > 0), key=lambda each: -each.beyond))
 
 
@@ -80,13 +89,18 @@ def _allowed(budget: Iterable[Allowance], mesh: Mesh) -> dict[Key, int]:
     return allowed
 
 
-def _excess(key: Key, group: Sequence[Sent], allowed: Mapping[Key, int]) -> Excess:
-    axes, parameter = key
-    others = sorted({"+".join(other) for other, name in allowed if parameter and name == parameter and other != axes})
+def _excess(axes: tuple[str, ...], groups: Mapping[Key, Sequence[Sent]], allowed: Mapping[Key, int]) -> Excess:
+    own = {name: sum(each.wire_bytes for each in group) for (over, name), group in groups.items() if over == axes}
+    shares = {name: size for (over, name), size in allowed.items() if over == axes}
+    worst = max(own, key=lambda name: own[name] - shares.get(name, 0))
+    others = sorted({"+".join(over) for over, name in allowed if worst and name == worst and worst not in shares})
     return Excess(
-        key=key,
-        sent=sum(sent.wire_bytes for sent in group),
-        allowed=allowed.get(key, 0),
-        largest=max(group, key=lambda sent: sent.wire_bytes),
+        axes=axes,
+        parameter=worst,
+        sent=sum(own.values()),
+        allowed=sum(shares.values()),
+        own=own[worst],
+        share=shares.get(worst, 0),
+        largest=max(groups[axes, worst], key=lambda sent: sent.wire_bytes),
         others=tuple(others),
     )

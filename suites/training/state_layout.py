@@ -83,6 +83,10 @@ class ShardedTraining(Implementation):
         """Stored order of a parameter or an observation where it is not the canonical one (see `Reordered`)."""
         return {}
 
+    def is_learned(self, name: str) -> bool:
+        """Whether the loss depends on a parameter, so that it has a gradient at all."""
+        return True
+
     def gradient_placements(self, name: str) -> Placements:
         """Placements of the gradient of a parameter after its reduction: for clipping and reporting."""
         return self.placements(name)

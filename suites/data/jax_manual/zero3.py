@@ -89,7 +89,8 @@ class Zero3(ShardedGradients):
         slices = self.contract.recipe.accumulation
         for name in self.contract.shapes:
             yield self.shard_transfer("all_gather", "forward", name, self.compute, slices)
-            yield self.shard_transfer("reduce_scatter", "backward", name, self.reduction_dtype, slices)
+            scattered = slices if self.is_learned(name) else 0
+            yield self.shard_transfer("reduce_scatter", "backward", name, self.reduction_dtype, scattered)
             if in_layer(name) and self.is_gathered_again(name):
                 yield self.shard_transfer("all_gather", "backward", name, self.compute, slices)
 

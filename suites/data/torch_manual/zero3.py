@@ -115,7 +115,8 @@ class Zero3(ShardedGradients):
         slices, compute = self.contract.recipe.accumulation, name_of(self.compute)
         for name in self.contract.shapes:
             yield self.shard_transfer("all_gather", "forward", name, compute, slices)
-            yield self.shard_transfer("reduce_scatter", "backward", name, self.reduction_dtype, slices)
+            scattered = slices if self.is_learned(name) else 0
+            yield self.shard_transfer("reduce_scatter", "backward", name, self.reduction_dtype, scattered)
             if self.is_gathered_again(name):
                 yield self.shard_transfer("all_gather", "backward", name, compute, slices)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import jax
 
+from conformance.contract.budget import Allowance
 from conformance.contract.placements import Placements, Shard
+from suites.tensor import budget
 from suites.tensor.layout import TensorLayout, positions
 from suites.training.jax.automatic import AutomaticTraining
 from suites.training.state_layout import Positions
@@ -34,6 +38,9 @@ class TensorAnnotations(TensorLayout, AutomaticTraining):
         model = self.contract.model
         dim, size = (2, model.vocabulary) if name == "outputs/logits" else (1, model.outputs)
         return {dim: positions([(size, 1)], self.tensor_size())} if size % self.tensor_size() else {}
+
+    def budget(self) -> Iterable[Allowance] | None:
+        return budget.OF_KIND[self.contract.model.kind](budget.TensorSizes(self))
 
     def on_tensor(self, x: jax.Array, dim: int) -> jax.Array:
         """x sharded by rows, and along dim over the tensor axis."""
