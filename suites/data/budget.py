@@ -2,8 +2,8 @@
 
 Names of sizes besides those of `suites.training.budget`: f devices of the shard axis, P elements of a parameter as it
 is stored, padding included; B rows of a slice on all devices.
-Source: Rajbhandari et al., ZeRO, section 7: parameters are gathered for the forward pass and for the backward pass, and
-gradients reduced once: three times the parameters in all.
+Source: Rajbhandari et al., ZeRO, section 7: parameters are gathered for the forward pass and gradients reduced once. The
+second gather of that section, for the backward pass, frees memory; a partitioner keeps what it has gathered.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from suites.data.layout import ShardedState
 from suites.tensor.budget import TensorSizes, of_feedforward, of_training
 
 ZERO = "Rajbhandari et al., ZeRO, section 7"
+GATHERED = "P in each forward pass of each slice, and is kept; a vector once more, backward"
 CUT = "what does not divide is cut before it is used: its gradient is summed whole, and so is a table's, by token"
 
 
@@ -30,9 +31,9 @@ def of_state(sizes: TensorSizes) -> Iterator[Allowance]:
         whole = block * parts
         yield Allowance(
             kind="all_gather", axes=shards, tensor=name, dtype=kept, elements=whole,
-            calls=times * (2 + sizes.again), formula="P in each pass of each slice", source=ZERO,
+            calls=times * (1 + (len(shape) == 1) + sizes.again), formula=GATHERED, source=ZERO,
         )  # fmt: skip
-        is_cut = len(shape) == 1 or shape[layout.shard_dim(name)] % (parts * layout.others(name)) > 0
+        is_cut = len(shape) == 1 or name == "embedding.weight" or shape[layout.shard_dim(name)] % (parts * layout.others(name)) > 0
         reduced: CollectiveKind = "all_reduce" if is_cut else "reduce_scatter"
         for kind, axes, elements, formula, source in (
             (reduced, shards, whole, "P once for each slice", CUT if is_cut else ZERO),
@@ -42,7 +43,7 @@ def of_state(sizes: TensorSizes) -> Iterator[Allowance]:
                 kind=kind, axes=axes, tensor=name, dtype=sizes.wide, elements=elements, calls=times, formula=formula,
                 source=source,
             )  # fmt: skip
-        if others and (is_cut or name == "embedding.weight"):
+        if others and is_cut:
             yield Allowance(
                 kind="all_reduce", axes=layout.data_axes, tensor=name, dtype=sizes.wide, elements=whole, calls=times,
                 formula="P once for each slice", source=CUT,
