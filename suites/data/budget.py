@@ -2,8 +2,8 @@
 
 Names of sizes besides those of `suites.training.budget`: f devices of the shard axis, P elements of a parameter as it
 is stored, padding included; B rows of a slice on all devices.
-Source: Rajbhandari et al., ZeRO, section 7: parameters are gathered for the forward pass and gradients reduced once. The
-second gather of that section, for the backward pass, frees memory; a partitioner keeps what it has gathered.
+Source: Rajbhandari et al., ZeRO, section 7: parameters are gathered for the forward pass and gradients reduced once.
+The second gather of that section, for the backward pass, frees memory; a partitioner keeps what it has gathered.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def of_state(sizes: TensorSizes) -> Iterator[Allowance]:
             kind="all_gather", axes=shards, tensor=name, dtype=kept, elements=whole,
             calls=times * (1 + (len(shape) == 1) + sizes.again), formula=GATHERED, source=ZERO,
         )  # fmt: skip
-        is_cut = len(shape) == 1 or name == "embedding.weight" or shape[layout.shard_dim(name)] % (parts * layout.others(name)) > 0
+        is_even = shape[layout.shard_dim(name)] % (parts * layout.others(name)) == 0
+        is_cut = len(shape) == 1 or name == "embedding.weight" or not is_even
         reduced: CollectiveKind = "all_reduce" if is_cut else "reduce_scatter"
         for kind, axes, elements, formula, source in (
             (reduced, shards, whole, "P once for each slice", CUT if is_cut else ZERO),

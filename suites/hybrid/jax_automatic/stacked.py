@@ -11,7 +11,7 @@ in Large Transformer Models, section 4.2 (tokens over the tensor axis).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -19,10 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conformance.contract.budget import Allowance
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placement, Placements, Replicate, Shard, sharded_dim
 from suites.data.jax_automatic.sharded import FullyAnnotated
 from suites.data.layout import Positions
+from suites.hybrid.budget import scanned
 from suites.sequence.jax_automatic import transformer
 from suites.training.jax.state import Named
 
@@ -34,6 +36,9 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
 
     columns = (*transformer.LanguageModel.columns, "embedding")
     rows = tuple(row for row in transformer.LanguageModel.rows if row != "embedding")
+
+    def budget(self) -> Iterable[Allowance]:
+        return scanned(self.contract, self.mesh, self.dtype)
 
     # Names.
 
