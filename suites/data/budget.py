@@ -20,6 +20,13 @@ GATHERED = "P in each forward pass of each slice, and is kept; a vector once mor
 CUT = "what does not divide is cut before it is used: its gradient is summed whole, and so is a table's, by token"
 
 
+class ShardedSizes(TensorSizes):
+    """`layout` is a training step that is fully sharded besides."""
+
+    def gradients(self) -> Iterator[Allowance]:
+        return of_state(self)
+
+
 def of_state(sizes: TensorSizes) -> Iterator[Allowance]:
     """Parameters, gradients, and the matrices that an optimizer needs whole."""
     layout = sizes.layout

@@ -149,3 +149,25 @@ def of_scalars(sizes: Sizes) -> Iterator[Allowance]:
         kind="all_reduce", axes=axes, tensor="", dtype=sizes.wide, elements=1, calls=len(sizes.contract.shapes) + 8,
         formula="one number for each parameter and metric", source="clipping by the global norm",
     )  # fmt: skip
+
+
+def of_judged(contract: Contract, mesh: Mesh, dtype: str) -> Iterator[Allowance]:
+    """What the step sends besides where it is judged: every activation is handed out with all its tokens.
+
+    A vector that tensor and fsdp divide is computed with in another order than it is stored in.
+    """
+    sizes = Sizes(contract, mesh, dtype)
+    layers = sizes.model.layers
+    yield Allowance(
+        kind="all_gather", axes=("tensor",), tensor="", dtype=sizes.compute, elements=sizes.tokens * sizes.model.hidden,
+        calls=3 * layers + 2, formula="n D for three observations of each layer, and two of the ends",
+        source="observations are sharded by rows and by tokens over sequence",
+    )  # fmt: skip
+    for name, elements, number in sizes.stored():
+        if not name.endswith(".weight") and sizes.divides(name):
+            yield Allowance(
+                kind="permute", axes=("fsdp", "tensor"), tensor=name, dtype=sizes.wide,
+                elements=-(-elements // sizes.size(sizes.shard_axes(name))), calls=number * (sizes.twice + 2),
+                formula="W / (f t), in each pass of each layer, and its gradient",
+                source="of a vector each axis divides the same dim",
+            )  # fmt: skip

@@ -29,6 +29,10 @@ class TensorSizes(Sizes):
         assert isinstance(layout, TensorLayout)
         self.axis, self.size = layout.tensor_axis, layout.tensor_size()
 
+    def gradients(self) -> Iterator[Allowance]:
+        """What is sent for gradients, and for the state that they update."""
+        return of_gradients(self)
+
     def each_slice(
         self, kind: CollectiveKind, elements: int, calls: int, formula: str, *, dtype: str = "", source: str = MEGATRON
     ) -> Allowance:
@@ -44,7 +48,7 @@ class TensorSizes(Sizes):
 
 def of_training(sizes: TensorSizes) -> Iterator[Allowance]:
     """Gradients, and what only some devices of the tensor axis have seen of those that it does not divide."""
-    yield from of_gradients(sizes)
+    yield from sizes.gradients()
     yield from of_scalars(sizes)
     for name, shape in sizes.contract.shapes.items():
         part = name.split(".")[-2]

@@ -7,16 +7,15 @@ Source: Xu et al., Automatic Cross-Replica Sharding of Weight Update in Data-Par
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import chain
+from typing import ClassVar
 
 import numpy as np
 
 from conformance.contract.budget import Allowance
 from conformance.contract.placements import Placements
-from suites.data.budget import contrastive, of_state
+from suites.data.budget import ShardedSizes, contrastive
 from suites.data.jax_automatic.contrastive import ContrastiveTowers
 from suites.data.layout import ShardedState, in_chunks
-from suites.tensor.budget import TensorSizes
 from suites.tensor.jax_automatic import linear, transformer
 from suites.training.state_layout import Positions
 
@@ -30,9 +29,7 @@ class FullyAnnotated(ShardedState):
     def positions(self, name: str) -> Positions:
         return self.sharded_positions(name) if name in self.contract.shapes else super().positions(name)
 
-    def budget(self) -> Iterable[Allowance] | None:
-        computed = super().budget()  # type: ignore[misc]
-        return None if computed is None else chain(computed, of_state(TensorSizes(self)))
+    sizes: ClassVar[type[ShardedSizes]] = ShardedSizes
 
     def sharded_positions(self, name: str) -> Positions:
         """In canonical order over all axes that divide the dim, filled up at its end."""
@@ -54,5 +51,4 @@ class Contrastive(FullyAnnotated, ContrastiveTowers):
     """Two towers and a loss that couples all rows."""
 
     def budget(self) -> Iterable[Allowance]:
-        sizes = TensorSizes(self)
-        return chain(contrastive(sizes), of_state(sizes))
+        return contrastive(self.sizes(self))

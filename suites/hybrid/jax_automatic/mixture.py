@@ -15,6 +15,7 @@ Parallelism Approach, section V-A (no token is sent twice).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import ClassVar
 
 import jax
@@ -24,6 +25,7 @@ from conformance.contract.budget import Allowance
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, Replicate, Shard, sharded_dim
 from reference.architecture import has_mixture
+from suites.hybrid.budget import of_judged
 from suites.hybrid.budget_mixture import scanned_mixture
 from suites.hybrid.jax_automatic import stacked
 from suites.hybrid.jax_automatic.stacked import EVERY
@@ -140,7 +142,8 @@ class LanguageModel(stacked.LanguageModel, MixtureBlock):
     inner_axes: ClassVar[tuple[str, ...]] = ("expert", "tensor")
 
     def budget(self) -> Iterable[Allowance]:
-        return scanned_mixture(self.contract, self.mesh, self.dtype)
+        case = self.contract, self.mesh, self.dtype
+        return chain(scanned_mixture(*case), of_judged(*case))
 
     rows = (*stacked.LanguageModel.rows, "router")
 

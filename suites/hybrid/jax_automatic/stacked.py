@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placement, Placements, Replicate, Shard, sharded_dim
 from suites.data.jax_automatic.sharded import FullyAnnotated
 from suites.data.layout import Positions
-from suites.hybrid.budget import scanned
+from suites.hybrid.budget import of_judged, scanned
 from suites.sequence.jax_automatic import transformer
 from suites.training.jax.state import Named
 
@@ -38,7 +39,8 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
     rows = tuple(row for row in transformer.LanguageModel.rows if row != "embedding")
 
     def budget(self) -> Iterable[Allowance]:
-        return scanned(self.contract, self.mesh, self.dtype)
+        case = self.contract, self.mesh, self.dtype
+        return chain(scanned(*case), of_judged(*case))
 
     # Names.
 

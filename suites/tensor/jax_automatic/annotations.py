@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import jax
 
@@ -19,6 +20,8 @@ class TensorAnnotations(TensorLayout, AutomaticTraining):
 
     Key heads that are fewer than the devices are replicated, not repeated.
     """
+
+    sizes: ClassVar[type[budget.TensorSizes]] = budget.TensorSizes  # what the formulas of the budget are made of
 
     def sections(self, name: str, size: int) -> list[tuple[int, int]]:
         return [(size, 1)]
@@ -40,7 +43,7 @@ class TensorAnnotations(TensorLayout, AutomaticTraining):
         return {dim: positions([(size, 1)], self.tensor_size())} if size % self.tensor_size() else {}
 
     def budget(self) -> Iterable[Allowance] | None:
-        return budget.OF_KIND[self.contract.model.kind](budget.TensorSizes(self))
+        return budget.OF_KIND[self.contract.model.kind](self.sizes(self))
 
     def on_tensor(self, x: jax.Array, dim: int) -> jax.Array:
         """x sharded by rows, and along dim over the tensor axis."""

@@ -47,7 +47,7 @@ class ColumnLinear(Linear):
     columns = ("linear",)
 
     def budget(self) -> Iterable[Allowance]:
-        return budget.column_linear(budget.TensorSizes(self))
+        return budget.column_linear(self.sizes(self))
 
     def output_placements(self) -> dict[str, Placements]:
         asked = self.contract.layouts.get("outputs/y")
@@ -60,7 +60,7 @@ class RowLinear(Linear):
     rows = ("linear",)
 
     def budget(self) -> Iterable[Allowance]:
-        return budget.row_linear(budget.TensorSizes(self))
+        return budget.row_linear(self.sizes(self))
 
     def batch_placements(self, key: str) -> Placements:
         asked = self.contract.layouts.get("input_gradients/inputs")
@@ -84,7 +84,7 @@ class Linear2D(Linear):
         return self.constrain(x_BI, {"data": Shard(1)})
 
     def budget(self) -> Iterable[Allowance]:
-        return budget.linear_2d(budget.TensorSizes(self))
+        return budget.linear_2d(self.sizes(self))
 
     def require_supported(self) -> None:
         model, data = self.contract.model, self.mesh.size("data")
