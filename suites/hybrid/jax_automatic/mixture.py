@@ -26,7 +26,7 @@ from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, Replicate, Shard, sharded_dim
 from reference.architecture import has_mixture
 from suites.hybrid.budget import of_judged
-from suites.hybrid.budget_mixture import scanned_mixture
+from suites.hybrid.budget_mixture import MixtureSizes, scanned_mixture
 from suites.hybrid.jax_automatic import stacked
 from suites.hybrid.jax_automatic.stacked import EVERY
 from suites.moe.jax import routing
@@ -143,7 +143,7 @@ class LanguageModel(stacked.LanguageModel, MixtureBlock):
 
     def budget(self) -> Iterable[Allowance]:
         case = self.contract, self.mesh, self.dtype
-        return chain(scanned_mixture(*case), of_judged(*case))
+        return chain(scanned_mixture(*case), of_judged(MixtureSizes(*case)))
 
     rows = (*stacked.LanguageModel.rows, "router")
 

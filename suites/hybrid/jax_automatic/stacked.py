@@ -25,7 +25,7 @@ from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placement, Placements, Replicate, Shard, sharded_dim
 from suites.data.jax_automatic.sharded import FullyAnnotated
 from suites.data.layout import Positions
-from suites.hybrid.budget import of_judged, scanned
+from suites.hybrid.budget import Sizes, of_judged, scanned
 from suites.sequence.jax_automatic import transformer
 from suites.training.jax.state import Named
 
@@ -40,7 +40,7 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
 
     def budget(self) -> Iterable[Allowance]:
         case = self.contract, self.mesh, self.dtype
-        return chain(scanned(*case), of_judged(*case))
+        return chain(scanned(*case), of_judged(Sizes(*case)))
 
     # Names.
 
