@@ -40,6 +40,11 @@ class ShardedTraining(Implementation):
         return self.contract.recipe.precision.dtype("parameters", self.dtype)
 
     @property
+    def compute_dtype(self) -> str:
+        """Dtype of activations and of the parameters that meet them."""
+        return self.contract.recipe.precision.dtype("compute", self.dtype)
+
+    @property
     def gradient_dtype(self) -> str:
         """Dtype in which gradients are accumulated over slices and reported."""
         return self.contract.recipe.precision.dtype("gradients", self.dtype)

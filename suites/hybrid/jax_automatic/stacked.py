@@ -38,7 +38,10 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
     columns = (*transformer.LanguageModel.columns, "embedding")
     rows = tuple(row for row in transformer.LanguageModel.rows if row != "embedding")
 
-    def budget(self) -> Iterable[Allowance]:
+    def budget(self) -> Iterable[Allowance] | None:
+        """What attention sends over a sequence axis is not declared."""
+        if self.mesh.size("sequence") > 1:
+            return None
         case = self.contract, self.mesh, self.dtype
         return chain(scanned(*case), of_judged(Sizes(*case)))
 
