@@ -1,24 +1,30 @@
-"""`communication`: the traced step communicates what the implementation declares, per phase, kind and mesh axis."""
+"""`communication`: the traced step communicates what the implementation declares, per phase, kind, axes and dtype."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
 
 from conformance.checks.check import TRACE, Check
-from conformance.contract.implementation import CollectiveKind, Phase, Traffic
+from conformance.checks.differences import NONE, Difference, Key, amounts, differences, ordered
+from conformance.checks.upper_bound import Excess, excess
+from conformance.contract.budget import Allowance
 from conformance.evidence.comparison import CaseRun
 from conformance.records.results import CheckResult, Worst
 
-Key = tuple[Phase, CollectiveKind, tuple[str, ...]]
-Counts = dict[Key, tuple[int, int]]  # calls and bytes
+_SHOWN = 5  # findings in one detail
+_NEITHER = "A program with collectives of its own is held to declared collectives, one without to an upper bound."
 
 
 class Communication(Check):
     name = "communication"
     needs = frozenset({TRACE})
     rule = (
-        "Collectives and payload bytes per device, forward, backward and update apart, per kind and mesh axis, as "
-        "traced from the step that ran, equal what the implementation declares."
+        "Collectives and payload bytes per device, forward, backward and update apart, per kind, mesh axis and dtype, "
+        "as traced from the step that ran, equal what the implementation declares, or stay within it where it declares "
+        "an upper bound. Where a partitioner chooses them, what it sends over each set of axes, of each parameter and "
+        "of all activations together, is no more than the declared upper bound, and nothing is rematerialized whole "
+        "against its sharding."
     )
 
     def applies(self, case_run: CaseRun) -> bool:
@@ -28,64 +34,71 @@ class Communication(Check):
 
     def judge(self, case_run: CaseRun) -> CheckResult:
         traced, declared = case_run.evidence.traffic, case_run.evidence.declarations.traffic
-        unknown = _unknown(case_run)
-        if declared is None:
+        at_most, unknown = case_run.evidence.declarations.at_most, _unknown(case_run)
+        if traced is None and at_most is not None and not unknown:
+            return self._within(case_run, at_most)
+        if declared is None and at_most is None:
             return self.unsupported(f"The implementation does not declare what it communicates. {unknown}".rstrip())
-        if traced is None:
-            return self.unsupported(unknown)
-        said, seen = _by_key(declared), _by_key(traced)
-        differing = [key for key in _ordered({*said, *seen}) if said.get(key) != seen.get(key)]
+        if traced is None or declared is None:
+            return self.unsupported(unknown or _NEITHER)
+        said, seen = amounts(declared, traced)
+        found = differences(declared, traced)
         return self.result(
             compared=len({*said, *seen}) or 1,
-            failures=[_sentence(key, said, seen) for key in differing],
-            worst=_worst(differing, said, seen),
-            first=_spoken(differing[0]) if differing else None,
+            failures=[_together([difference.sentence for difference in found])] if found else [],
+            worst=_worst(found),
+            first=str(found[0].key) if found else None,
         )
+
+    def _within(self, case_run: CaseRun, at_most: Sequence[Allowance]) -> CheckResult:
+        """The program behind the partitioner against an upper bound."""
+        made = case_run.evidence.partitioned
+        assert made is not None
+        found = excess(made, at_most, case_run.case.mesh, case_run.contract.shapes)
+        said = [f"The partitioner says: {line}" for line in made.rematerialized]
+        sentences = [*(each.sentence for each in found), *said]
+        largest = found[0] if found else None
+        return self.result(
+            compared=len(made.sent) or 1,
+            failures=[_together(sentences)] if sentences else [],
+            worst=Worst(tensor=_of(largest), error=largest.sent, bound=largest.allowed) if largest else None,
+            first=_of(largest) if largest else None,
+        )
+
+
+def _of(each: Excess) -> str:
+    return f"{each.tensor} over {'+'.join(each.axes)}"
 
 
 def _unknown(case_run: CaseRun) -> str:
     """Why it is not known what the step communicates; empty where it is."""
-    if case_run.evidence.unwatched:
-        return f"The step was not watched, because {case_run.evidence.unwatched}."
-    partitioned = "The partitioner chooses the collectives; they are not in the traced program."
-    return partitioned if case_run.evidence.traffic is None else ""
+    evidence = case_run.evidence
+    if evidence.unwatched:
+        return f"The step was not watched, because {evidence.unwatched}."
+    if evidence.traffic is not None or evidence.partitioned is not None:
+        return ""
+    why = evidence.unseen.get("collectives", "")
+    partitioned = "The partitioner chooses the collectives; they are not in the traced program"
+    return f"{partitioned}, and {why}." if why else f"{partitioned}."
 
 
 def differing_axes(case_run: CaseRun) -> list[tuple[Key, int, int]]:
-    """Where declaration and trace differ: key, calls declared, calls traced; forward first."""
-    if case_run.evidence.traffic is None or case_run.evidence.declarations.traffic is None:
+    """Where declaration and trace differ, whatever the dtypes: key, calls declared, calls traced; forward first."""
+    traced, declared = case_run.evidence.traffic, case_run.evidence.declarations.traffic
+    if traced is None or declared is None:
         return []
-    declared, traced = _by_key(case_run.evidence.declarations.traffic), _by_key(case_run.evidence.traffic)
-    keys = [key for key in _ordered({*declared, *traced}) if declared.get(key) != traced.get(key)]
-    return [(key, declared.get(key, (0, 0))[0], traced.get(key, (0, 0))[0]) for key in keys]
+    said, seen = amounts([replace(each, dtype=None) for each in declared], traced)
+    keys = [key for key in ordered({*said, *seen}) if not said.get(key, NONE).allows(seen.get(key, NONE))]
+    return [(key, said.get(key, NONE).nearest(seen.get(key, NONE).calls), seen.get(key, NONE).calls) for key in keys]
 
 
-def _by_key(traffic: Iterable[Traffic]) -> Counts:
-    counts: Counts = {}
-    for collective in traffic:
-        key = (collective.phase, collective.kind, collective.axes)
-        calls, size = counts.get(key, (0, 0))
-        counts[key] = (calls + collective.calls, size + collective.bytes)
-    return {key: counted for key, counted in counts.items() if counted != (0, 0)}
+def _together(sentences: Sequence[str]) -> str:
+    more = f" And {len(sentences) - _SHOWN} more." if len(sentences) > _SHOWN else ""
+    return " ".join(sentences[:_SHOWN]) + more
 
 
-def _ordered(keys: set[Key]) -> list[Key]:
-    phases = ("forward", "backward", "update")
-    return sorted(keys, key=lambda key: (phases.index(key[0]), key[1], key[2]))
-
-
-def _spoken(key: Key) -> str:
-    return f"{key[0]} {key[1]} over {'+'.join(key[2])}"
-
-
-def _sentence(key: Key, declared: Counts, traced: Counts) -> str:
-    said, seen = declared.get(key, (0, 0)), traced.get(key, (0, 0))
-    return f"{_spoken(key)}: declared {said[0]} calls of {said[1]} bytes, traced {seen[0]} calls of {seen[1]} bytes."
-
-
-def _worst(differing: list[Key], declared: Counts, traced: Counts) -> Worst | None:
-    if not differing:
+def _worst(found: tuple[Difference, ...]) -> Worst | None:
+    if not found:
         return None
-    key = max(differing, key=lambda k: abs(declared.get(k, (0, 0))[1] - traced.get(k, (0, 0))[1]))
-    said, seen = declared.get(key, (0, 0))[1], traced.get(key, (0, 0))[1]
-    return Worst(tensor=_spoken(key), error=float(abs(said - seen)), bound=0.0)
+    largest = max(found, key=lambda difference: difference.beyond)
+    return Worst(tensor=str(largest.key), error=float(largest.beyond), bound=0.0)

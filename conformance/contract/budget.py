@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from conformance.contract.implementation import Phase
+if TYPE_CHECKING:
+    from conformance.contract.implementation import Phase
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from conformance.contract.alteration import Alteration
+from conformance.contract.budget import Allowance
 from conformance.contract.contract import Contract
 from conformance.contract.errors import ShardproofError
 from conformance.contract.mesh import Mesh
@@ -79,6 +80,19 @@ class Packed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Portion:
+    """Some of the calls of a `Traffic`: those of one tensor and size.
+
+    tensor  what is communicated, `gradients/<name>` or `parameters/<name>`, say; empty where that is not known
+    bytes   payload of one call
+    """
+
+    tensor: str
+    calls: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Traffic:
     """Collectives of one kind over one set of axes in one phase of one training step, per device.
 
@@ -87,6 +101,9 @@ class Traffic:
     phase  forward, backward or update (everything after the gradients of the loss)
     calls  how many operands were communicated (one fused call over n operands counts n)
     bytes  payload per device: the larger of operand and result, summed over the calls
+    dtype  of what travels; None where it is not declared, and then not held
+    at_most   calls and bytes are an upper bound: how much travels depends on the values (the tokens of an expert, say)
+    portions  what it is made of, as far as that is known: findings name tensors by it, nothing is held to it
     """
 
     kind: CollectiveKind
@@ -94,6 +111,9 @@ class Traffic:
     phase: Phase
     calls: int
     bytes: int
+    dtype: str | None = None
+    at_most: bool = False
+    portions: tuple[Portion, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +123,13 @@ class Declarations:
     The layout is that of parameters by their names, which optimizer slots and gradients follow; what lies in another
     way has its own entry, `optimizer/<slot>/<name>` or `gradients/<name>`. A key of the batch has one if it is divided,
     `batch/<key>`. With `donates`, a step takes over the memory of the whole state that it is given. Placements may
-    be written as text, as in `Sharded`.
+    be written as text, as in `Sharded`. Where a partitioner chooses the collectives, `at_most` says what it may send in
+    one step: it may choose another kind, and not send more.
     """
 
     layout: Mapping[str, Placements] | None = None
     traffic: tuple[Traffic, ...] | None = None
+    at_most: tuple[Allowance, ...] | None = None
     reduction_dtype: str | None = None
     compute_axes: tuple[str, ...] = field(default=())  # axes over which the matrix products are divided
     donates: bool = False

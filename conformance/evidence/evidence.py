@@ -11,6 +11,7 @@ from conformance.contract.implementation import Declarations, Traffic
 from conformance.contract.mesh import Mesh
 from conformance.contract.timeline import Timeline
 from conformance.evidence.arithmetic import Operation
+from conformance.evidence.partitioned import Partitioned
 
 Index = tuple[slice | np.ndarray, ...]  # per dim, the canonical elements that a block holds
 
@@ -127,11 +128,13 @@ class Evidence:
     batch        key of the first batch -> what the ranks hold of it, where the step shows it
     state        bytes of the state, None where nothing in it is known to be a tensor
     traffic      collectives of the traced step, None where they are not known
+    partitioned  where a partitioner chooses them: what it made of the step
     division     mesh axis -> how the arithmetic lies along it, where the program itself shows it (JAX)
     computed     rank -> what it computed in one step, where that shows it (torch)
     flops        matrix-product floating point operations per rank in one step, None where they cannot be counted
     unwatched    why the traced step was not seen, though it was asked for: the program cannot be traced, say
-    unseen       part of a watched step -> why it is not known nevertheless; parts are `work` and `arithmetic`
+    unseen       part of a watched step -> why it is not known nevertheless; parts are `work`, `arithmetic` and
+                 `collectives`
     arithmetic   in float64 what rounds to fewer bits, else sums of gradients and statistics in fewer than 32 bits; None
                  where the program cannot be traced
     related      relation -> the extra runs that it asked for
@@ -149,6 +152,7 @@ class Evidence:
     batch: Observations = field(default_factory=dict)
     state: StateBytes | None = None
     traffic: tuple[Traffic, ...] | None = None
+    partitioned: Partitioned | None = None
     division: Mapping[str, Division] = field(default_factory=dict)
     computed: Mapping[int, Computed] = field(default_factory=dict)
     flops: Mapping[int, int] | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,13 +12,14 @@ import jax
 
 from conformance.cases.case import Mutation
 from conformance.cases.raised import said
-from conformance.contract.implementation import CollectiveKind, Phase, Traffic
+from conformance.contract.implementation import Traffic
 from conformance.contract.mesh import Mesh
 from conformance.evidence.arithmetic import Operation
 from conformance.evidence.evidence import Division
 from conformance.evidence.intermediates import Intermediates
 from conformance.trace import jax_reordered
 from conformance.trace import jax_version as version
+from conformance.trace.calls import Calls
 from conformance.trace.dataflow import narrow_arithmetic
 from conformance.trace.jax_collectives import Call, perform, perform_mutated
 from conformance.trace.jax_dataflow import JaxFlow
@@ -96,19 +96,17 @@ class Program:
         )
 
     def traffic(self) -> tuple[Traffic, ...] | None:
-        """Calls and payload bytes per device by kind, axes and phase; None when the partitioner decides them."""
+        """Calls and payload bytes per device by kind, axes, phase and dtype; None when the partitioner decides them."""
         if not any(place.frame.sizes for place in walk(self._jaxpr.jaxpr, Frame())):
             return None
-        totals: dict[tuple[CollectiveKind, tuple[str, ...], Phase], list[int]] = defaultdict(lambda: [0, 0])
+        seen = Calls()
         for place in walk(self._jaxpr.jaxpr, Frame(), every_branch=False):
             if place.call is not None and place.call.kind != "axis_index":
-                total = totals[place.call.kind, _in_mesh_order(place.call.axes, self.mesh), place.frame.phase]
-                total[0] += place.frame.trips * len(place.eqn.invars)
-                total[1] += place.frame.trips * payload_bytes(place)
-        return tuple(
-            Traffic(kind=kind, axes=axes, phase=phase, calls=calls, bytes=size)
-            for (kind, axes, phase), (calls, size) in totals.items()
-        )
+                axes = _in_mesh_order(place.call.axes, self.mesh)
+                for operand, result in zip(place.eqn.invars, place.eqn.outvars, strict=True):
+                    size, dtype = max(_bytes(operand), _bytes(result)), str(version.dtype(operand))
+                    seen.add(place.call.kind, axes, place.frame.phase, dtype, size, place.frame.trips)
+        return seen.traffic()
 
     def flops(self) -> dict[int, int] | None:
         """Matrix-product operations per rank; None where the partitioner divides some of the work."""
@@ -120,9 +118,10 @@ class Program:
         flow = JaxFlow(self._jaxpr.jaxpr)
         return narrow_arithmetic(flow.nodes, {name: flow.results[number] for number, name in self._observed.items()})
 
-    def divisions(self, step: Step, state: Any, batch: Any) -> Mapping[str, Division]:
-        """How the arithmetic lies along the axes of which it is known."""
-        return divisions(self._jaxpr, self.mesh, state, lambda: self._compiled(step, state, batch))
+    def divisions(self, step: Step, state: Any, batch: Any, partitioned: str | None = None) -> Mapping[str, Division]:
+        """How the arithmetic lies along the axes of which it is known. `partitioned`: the program behind SPMD
+        partitioning, where it was compiled already."""
+        return divisions(self._jaxpr, self.mesh, state, lambda: partitioned or self._compiled(step, state, batch))
 
     def _compiled(self, step: Step, state: Any, batch: Any) -> str | None:
         """The text of the program that the partitioner made; None where the step does not compile as a whole."""

@@ -44,10 +44,12 @@ class Call:
         return int(self.group.size())
 
     @property
-    def payload_bytes(self) -> int:
-        """The larger of operand and result, summed over the operands."""
+    def payloads(self) -> tuple[tuple[str, int], ...]:
+        """Of every operand its dtype, and the bytes of the larger of operand and result."""
         pairs = zip(self.operands, self.results, strict=True)
-        return sum(max(x.numel(), elements) * x.element_size() for x, elements in pairs)
+        return tuple(
+            (str(x.dtype).removeprefix("torch."), max(x.numel(), elements) * x.element_size()) for x, elements in pairs
+        )
 
 
 def is_collective(func: Any) -> bool:

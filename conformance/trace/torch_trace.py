@@ -7,7 +7,6 @@ the tensors), functional collectives, those that autograd issues in backward, an
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +22,7 @@ from conformance.contract.implementation import CollectiveKind, Phase, Traffic
 from conformance.contract.mesh import Mesh
 from conformance.evidence.arithmetic import Operation
 from conformance.evidence.evidence import Computed
+from conformance.trace.calls import Calls
 from conformance.trace.dataflow import narrow_arithmetic
 from conformance.trace.lower_precision import lower_precision
 from conformance.trace.operators import Collective, MutationError, applicable, other_axes
@@ -45,8 +45,7 @@ class Seen:
     kind: CollectiveKind
     what: Collective
     backward: bool
-    calls: int
-    bytes: int
+    payloads: tuple[tuple[str, int], ...]  # dtype and bytes of each operand
 
 
 class Recorder(Watcher):
@@ -105,8 +104,7 @@ class Recorder(Watcher):
         return self.groups.axes(group_of(args[1])) if is_collective(func) and is_receipt(func) else None
 
     def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
-        size = call.payload_bytes
-        seen = Seen(kind=call.kind, what=what, backward=in_backward(), calls=len(call.operands), bytes=size)
+        seen = Seen(kind=call.kind, what=what, backward=in_backward(), payloads=call.payloads)
         self._seen.append(seen)
         self._operators.append(applicable(what, self.mesh) if call.even and call.kind in _MUTABLE else ())
         out = self._carried_out(func, args, kwargs)
@@ -122,16 +120,12 @@ class Recorder(Watcher):
         return "update" if self._at_last_backward is not None and number >= self._at_last_backward else "forward"
 
     def traffic(self) -> tuple[Traffic, ...]:
-        """Calls and payload bytes of this rank by kind, axes and phase; the sending end counts for a message."""
-        totals: dict[tuple[CollectiveKind, tuple[str, ...], Phase], list[int]] = defaultdict(lambda: [0, 0])
+        """Calls and payload bytes of this rank by kind, axes, phase and dtype; of a message the sending end counts."""
+        calls = Calls()
         for number, seen in enumerate(self._seen):
-            total = totals[seen.kind, seen.what.axes, self._phase(number)]
-            total[0] += seen.calls
-            total[1] += seen.bytes
-        return tuple(
-            Traffic(kind=kind, axes=axes, phase=phase, calls=calls, bytes=size)
-            for (kind, axes, phase), (calls, size) in totals.items()
-        )
+            for dtype, size in seen.payloads:
+                calls.add(seen.kind, seen.what.axes, self._phase(number), dtype, size)
+        return calls.traffic()
 
     def flops(self) -> int:
         """Matrix-product operations of this rank."""

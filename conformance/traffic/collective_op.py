@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal
 
 from conformance.contract.errors import ShardproofError
 from conformance.contract.implementation import Phase
+from conformance.traffic.wire import wire_bytes
 
 Level = Literal["program", "partitioned", "target"]
 Kind = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "permute", "broadcast"]
@@ -83,20 +83,5 @@ class CollectiveOp:
 
     @property
     def wire_bytes(self) -> int:
-        """Bytes that one device sends in one step, by the ring algorithm, which sends least where messages are long.
-
-        all-reduce 2 (k - 1) / k of its operand, reduce-scatter and all-to-all (k - 1) / k, all-gather (k - 1) times,
-        permutation and broadcast the operand once. Source: Thakur, Rabenseifner and Gropp, Optimization of Collective
-        Communication Operations in MPICH, sections 4.1 to 4.5.
-        """
-        return int(self.trips * self.operand_bytes * _SENT[self.kind](self.size))
-
-
-_SENT = {
-    "all_reduce": lambda size: Fraction(2 * (size - 1), size),
-    "reduce_scatter": lambda size: Fraction(size - 1, size),
-    "all_to_all": lambda size: Fraction(size - 1, size),
-    "all_gather": lambda size: Fraction(size - 1),
-    "permute": lambda size: Fraction(size > 1),
-    "broadcast": lambda size: Fraction(size > 1),
-}
+        """Bytes that one device sends in one step; see `conformance.traffic.wire`."""
+        return wire_bytes(self.kind, self.payload_bytes, self.size)

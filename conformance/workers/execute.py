@@ -66,6 +66,7 @@ class Execution:
             batch=self.memory.batch,
             state=self.memory.state_bytes() if job.later_steps else None,
             traffic=watched.traffic,
+            partitioned=watched.partitioned,
             division=watched.division,
             computed=watched.computed,
             flops=watched.flops,

@@ -124,10 +124,11 @@ def _one(name: str, parts: Sequence[Observed]) -> Observed:
 
 
 def busiest(parts: Sequence[tuple[Traffic, ...]]) -> tuple[Traffic, ...]:
-    """Of every kind, over the same axes in the same phase, the most that any rank has."""
+    """Of every kind and dtype, over the same axes in the same phase, the most that any rank has."""
     most: dict[tuple[Any, ...], Traffic] = {}
     for traffic in (traffic for part in parts for traffic in part):
-        key = (traffic.kind, traffic.axes, traffic.phase)
+        key = (traffic.kind, traffic.axes, traffic.phase, traffic.dtype, traffic.at_most)
         known = most.get(key, traffic)
-        most[key] = replace(traffic, calls=max(traffic.calls, known.calls), bytes=max(traffic.bytes, known.bytes))
+        larger = max(known, traffic, key=lambda each: each.bytes)
+        most[key] = replace(larger, calls=max(traffic.calls, known.calls))
     return tuple(most.values())

@@ -20,6 +20,7 @@ from conformance.contract.placements import is_held, local_index, partial_axes
 from conformance.evidence.blocks import merged
 from conformance.evidence.evidence import Block, Index, Observed
 from conformance.evidence.intermediates import Intermediates
+from conformance.evidence.partitioned import Partitioned
 from conformance.trace import jax_reordered
 from conformance.trace.jax_division import operations
 from conformance.trace.jax_flops import product_flops
@@ -27,6 +28,7 @@ from conformance.trace.jax_interpreter import Frame, walk
 from conformance.trace.jax_trace import Program
 from conformance.workers.buffers import Buffer
 from conformance.workers.observe import Unreadable, arranged, plain, widened
+from conformance.workers.partitioned import partitioned, text_of
 from conformance.workers.platform import Platform, Step, TracedStep, Work
 
 ONE_DEVICE = Mesh.parse("data=1")
@@ -81,16 +83,33 @@ class JaxPlatform(Platform):
         try:
             program = Program(step, state, batch, case.mesh)
             arithmetic = program.lower_precision() if case.dtype == "float64" else program.arithmetic()
+            traffic = program.traffic()
+            text, made = (None, None) if traffic is not None else self._partitioned(program, step, state, batch)
             return TracedStep(
-                traffic=program.traffic(),
+                traffic=traffic,
+                partitioned=made,
                 flops=program.flops(),
-                division=program.divisions(step, state, batch),
+                division=program.divisions(step, state, batch, text),
                 arithmetic=arithmetic,
                 sites=program.sites(),
                 unseen=program.unseen,
             )
         except Exception as failure:
             return TracedStep(unwatched=f"it cannot be traced as a whole ({said(failure)})")
+
+    def _partitioned(
+        self, program: Program, step: Step, state: Any, batch: Arrays
+    ) -> tuple[str | None, Partitioned | None]:
+        """The program behind the partitioner, as text and as collectives; None where it cannot be compiled or read."""
+        if program.mesh.devices == 1:
+            return None, None
+        try:
+            lowered = jax.jit(step).lower(state, batch)
+            text = text_of(lowered)
+            return text.hlo, partitioned(lowered, text, program.mesh)
+        except Exception as failure:
+            program.unseen["collectives"] = f"what the partitioner made cannot be read ({said(failure)})"
+            return None, None
 
     def peak_bytes(self, step: Step, state: Any, batch: Arrays) -> int | None:
         """Arguments, results and temporaries of one device, less what they share; the process's own peak counts all

@@ -18,6 +18,7 @@ from conformance.contract.implementation import Implementation, Traffic
 from conformance.evidence.arithmetic import Operation
 from conformance.evidence.evidence import Computed, Division, Observations, Observed
 from conformance.evidence.intermediates import Intermediates
+from conformance.evidence.partitioned import Partitioned
 from conformance.trace.site import Site
 from conformance.workers.buffers import Buffer
 from conformance.workers.folder import shared_parent
@@ -67,6 +68,7 @@ class TracedStep:
     """
 
     traffic: tuple[Traffic, ...] | None = None
+    partitioned: Partitioned | None = None
     flops: Mapping[int, int] | None = None
     arithmetic: tuple[Operation, ...] | None = None
     division: Mapping[str, Division] = field(default_factory=dict)

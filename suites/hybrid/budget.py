@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import chain, combinations
 from typing import ClassVar
 
 from conformance.contract.budget import Allowance
@@ -149,3 +150,36 @@ def of_scalars(sizes: Sizes) -> Iterator[Allowance]:
         kind="all_reduce", axes=axes, tensor="", dtype=sizes.wide, elements=1, calls=len(sizes.contract.shapes) + 8,
         formula="one number for each parameter and metric", source="clipping by the global norm",
     )  # fmt: skip
+
+
+def of_judged(sizes: Sizes) -> Iterator[Allowance]:
+    """What the step sends besides where it is judged: every activation is handed out with all its tokens.
+
+    A vector that tensor and the axes of the state divide is computed with in another order than it is stored in. Small
+    sums go over any of the axes.
+    """
+    layers = sizes.model.layers
+    yield Allowance(
+        kind="all_gather", axes=("tensor",), tensor="", dtype=sizes.compute, elements=sizes.tokens * sizes.model.hidden,
+        calls=3 * layers + 2, formula="n D for three observations of each layer, and two of the ends",
+        source="observations are sharded by rows and by tokens over sequence",
+    )  # fmt: skip
+    for name, elements, number in sizes.stored():
+        for axes in () if name.endswith(".weight") else subsets(sizes.shard_axes(name)):
+            yield Allowance(
+                kind="permute", axes=(*axes, "tensor"), tensor=name, dtype=sizes.wide,
+                elements=elements * (sizes.tensor if sizes.divides(name) else 1), calls=number * (sizes.twice + 2),
+                formula="W, in each pass of each layer, and its gradient",
+                source="of a vector each axis divides the same dim",
+            )  # fmt: skip
+    for axes in subsets(sizes.mesh.axes):
+        yield Allowance(
+            kind="all_reduce", axes=axes, tensor="", dtype=sizes.wide, elements=1,
+            calls=len(sizes.contract.shapes) + 8, formula="one number for each parameter and metric",
+            source="clipping by the global norm",
+        )  # fmt: skip
+
+
+def subsets(axes: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """All that are not empty, in mesh order."""
+    return chain.from_iterable(combinations(axes, number) for number in range(1, len(axes) + 1))

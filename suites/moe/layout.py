@@ -15,7 +15,7 @@ import numpy as np
 
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, Shard, sharded_dim
-from reference.architecture import has_mixture, mixtures, places
+from reference.architecture import has_mixture, is_router_bias, mixtures, places
 from suites.tensor.layout import positions
 from suites.training.state_layout import OBSERVED, Positions, ShardedTraining
 
@@ -36,6 +36,11 @@ class ExpertLayout(ShardedTraining):
     def experts_here(self) -> int:
         """Experts that a device stores, those that only fill up the last devices among them."""
         return -(-self.contract.model.experts // self.expert_size())
+
+    @property
+    def routed_length(self) -> int:
+        """Tokens of a row that a device routes."""
+        return self.row_length
 
     @property
     def mixtures(self) -> tuple[str, ...]:
@@ -97,6 +102,10 @@ class ExpertLayout(ShardedTraining):
         return {} if np.array_equal(order, np.arange(len(order))) else {0: order}
 
     # Gradients and refusals.
+
+    def is_learned(self, name: str) -> bool:
+        """The bias of a router only decides, and what a decision is made of has no gradient."""
+        return not is_router_bias(name) and super().is_learned(name)
 
     def axes_of_gradient(self, name: str) -> tuple[str, ...]:
         """The gradient of an expert is of all tokens that came to it, from wherever along the expert axis."""

@@ -40,6 +40,11 @@ class ShardedTraining(Implementation):
         return self.contract.recipe.precision.dtype("parameters", self.dtype)
 
     @property
+    def compute_dtype(self) -> str:
+        """Dtype of activations and of the parameters that meet them."""
+        return self.contract.recipe.precision.dtype("compute", self.dtype)
+
+    @property
     def gradient_dtype(self) -> str:
         """Dtype in which gradients are accumulated over slices and reported."""
         return self.contract.recipe.precision.dtype("gradients", self.dtype)
@@ -82,6 +87,10 @@ class ShardedTraining(Implementation):
     def positions(self, name: str) -> Positions:
         """Stored order of a parameter or an observation where it is not the canonical one (see `Reordered`)."""
         return {}
+
+    def is_learned(self, name: str) -> bool:
+        """Whether the loss depends on a parameter, so that it has a gradient at all."""
+        return True
 
     def gradient_placements(self, name: str) -> Placements:
         """Placements of the gradient of a parameter after its reduction: for clipping and reporting."""

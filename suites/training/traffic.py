@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from conformance.contract.implementation import CollectiveKind, Phase, Traffic
+from conformance.contract.implementation import CollectiveKind, Phase, Portion, Traffic
 from conformance.contract.mesh import Mesh
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4, "int64": 8}
@@ -13,7 +13,11 @@ BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4, "i
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """`calls` collectives of one kind, each with `elements` per device (the larger of operand and result)."""
+    """`calls` collectives of one kind, each with `elements` per device (the larger of operand and result).
+
+    tensor   what is communicated, `gradients/<name>` say; empty for activations
+    at_most  how much travels depends on the values: this is the most
+    """
 
     kind: CollectiveKind
     axes: tuple[str, ...]
@@ -21,18 +25,29 @@ class Transfer:
     elements: int
     dtype: str
     calls: int = 1
+    tensor: str = ""
+    at_most: bool = False
 
 
 def total(transfers: Iterable[Transfer], mesh: Mesh) -> tuple[Traffic, ...]:
-    """Calls and bytes per phase, kind and axes. An axis of size 1 carries nothing."""
-    totals: dict[tuple[Phase, CollectiveKind, tuple[str, ...]], tuple[int, int]] = {}
+    """Calls and bytes per phase, kind, axes and dtype. An axis of size 1 carries nothing."""
+    groups: dict[tuple[Phase, CollectiveKind, tuple[str, ...], str, bool], list[Portion]] = {}
     for transfer in transfers:
         axes = tuple(axis for axis in mesh.axes if axis in transfer.axes and mesh.size(axis) > 1)
         if axes and transfer.calls:
-            calls, size = totals.get((transfer.phase, transfer.kind, axes), (0, 0))
-            moved = transfer.calls * transfer.elements * BYTES[transfer.dtype]
-            totals[transfer.phase, transfer.kind, axes] = (calls + transfer.calls, size + moved)
+            key = (transfer.phase, transfer.kind, axes, transfer.dtype, transfer.at_most)
+            size = transfer.elements * BYTES[transfer.dtype]
+            groups.setdefault(key, []).append(Portion(tensor=transfer.tensor, calls=transfer.calls, bytes=size))
     return tuple(
-        Traffic(kind=kind, axes=axes, phase=phase, calls=calls, bytes=size)
-        for (phase, kind, axes), (calls, size) in totals.items()
+        Traffic(
+            kind=kind,
+            axes=axes,
+            phase=phase,
+            dtype=dtype,
+            at_most=at_most,
+            calls=sum(portion.calls for portion in portions),
+            bytes=sum(portion.calls * portion.bytes for portion in portions),
+            portions=tuple(portions),
+        )
+        for (phase, kind, axes, dtype, at_most), portions in groups.items()
     )

@@ -61,22 +61,36 @@ def test_sites_are_those_of_the_program_in_order(built: Any) -> None:
 
 def test_traffic_is_the_theory(built: Any) -> None:
     """float64: h [4, 8] is 256 bytes, gathered 512; the scan runs STEPS times, and once more in recomputation."""
-    both = ("data", "tensor")
+    both, rounds = ("data", "tensor"), program.STEPS
     expected = {
-        Traffic(kind="all_reduce", axes=("tensor",), phase="forward", calls=2, bytes=256 + 256),
-        Traffic(kind="all_gather", axes=("data",), phase="forward", calls=1, bytes=512),
-        Traffic(kind="reduce_scatter", axes=("data",), phase="forward", calls=1, bytes=512),
-        Traffic(kind="permute", axes=("tensor",), phase="forward", calls=1, bytes=256),
-        Traffic(kind="all_to_all", axes=("tensor",), phase="forward", calls=1, bytes=256),
-        Traffic(kind="all_reduce", axes=both, phase="forward", calls=program.STEPS, bytes=256 * program.STEPS),
-        Traffic(kind="all_reduce", axes=both, phase="backward", calls=2 * program.STEPS, bytes=512 * program.STEPS),
-        Traffic(kind="all_to_all", axes=("tensor",), phase="backward", calls=1, bytes=256),
-        Traffic(kind="permute", axes=("tensor",), phase="backward", calls=1, bytes=256),
-        Traffic(kind="all_gather", axes=("data",), phase="backward", calls=1, bytes=512),
-        Traffic(kind="reduce_scatter", axes=("data",), phase="backward", calls=1, bytes=512),
-        Traffic(kind="all_reduce", axes=("tensor",), phase="backward", calls=1, bytes=256),
-        Traffic(kind="all_reduce", axes=("data",), phase="update", calls=1, bytes=128),
-        Traffic(kind="all_reduce", axes=both, phase="update", calls=1, bytes=8),
+        Traffic(kind="all_reduce", axes=("tensor",), phase="forward", calls=2, bytes=256 + 256, dtype="float64"),
+        Traffic(kind="all_gather", axes=("data",), phase="forward", calls=1, bytes=512, dtype="float64"),
+        Traffic(kind="reduce_scatter", axes=("data",), phase="forward", calls=1, bytes=512, dtype="float64"),
+        Traffic(kind="permute", axes=("tensor",), phase="forward", calls=1, bytes=256, dtype="float64"),
+        Traffic(kind="all_to_all", axes=("tensor",), phase="forward", calls=1, bytes=256, dtype="float64"),
+        Traffic(
+            kind="all_reduce",
+            axes=both,
+            phase="forward",
+            calls=rounds,
+            bytes=256 * rounds,
+            dtype="float64",
+        ),
+        Traffic(
+            kind="all_reduce",
+            axes=both,
+            phase="backward",
+            calls=2 * rounds,
+            bytes=512 * rounds,
+            dtype="float64",
+        ),
+        Traffic(kind="all_to_all", axes=("tensor",), phase="backward", calls=1, bytes=256, dtype="float64"),
+        Traffic(kind="permute", axes=("tensor",), phase="backward", calls=1, bytes=256, dtype="float64"),
+        Traffic(kind="all_gather", axes=("data",), phase="backward", calls=1, bytes=512, dtype="float64"),
+        Traffic(kind="reduce_scatter", axes=("data",), phase="backward", calls=1, bytes=512, dtype="float64"),
+        Traffic(kind="all_reduce", axes=("tensor",), phase="backward", calls=1, bytes=256, dtype="float64"),
+        Traffic(kind="all_reduce", axes=("data",), phase="update", calls=1, bytes=128, dtype="float64"),
+        Traffic(kind="all_reduce", axes=both, phase="update", calls=1, bytes=8, dtype="float64"),
     }
     assert set(built[0].traffic()) == expected
 
@@ -157,7 +171,9 @@ def test_axes_of_size_one_are_not_traffic() -> None:
         return state, {"y": mapped(batch)}
 
     traced = Program(step, 0, np.ones((4, 3)), mesh)
-    assert traced.traffic() == (Traffic(kind="all_reduce", axes=("tensor",), phase="forward", calls=1, bytes=24),)
+    assert traced.traffic() == (
+        Traffic(kind="all_reduce", axes=("tensor",), phase="forward", calls=1, bytes=24, dtype="float64"),
+    )
 
 
 def test_control_flow_counts_and_gives_the_same_bits() -> None:

@@ -31,13 +31,13 @@ def test_traffic_of_the_explicit_step_is_the_theory(ranks: Any) -> None:
     """float64: [4, 6] is 192 bytes, gathered 384, gathered twice 768; ranks agree."""
     both = ("data", "tensor")
     expected = {
-        Traffic(kind="all_reduce", axes=("tensor",), phase="forward", calls=3, bytes=192 + 48 + 192),
-        Traffic(kind="all_gather", axes=("data",), phase="forward", calls=2, bytes=2 * 384),
-        Traffic(kind="all_gather", axes=("tensor",), phase="forward", calls=1, bytes=768),
-        Traffic(kind="reduce_scatter", axes=("data",), phase="forward", calls=1, bytes=384),
-        Traffic(kind="all_to_all", axes=("tensor",), phase="forward", calls=1, bytes=192),
-        Traffic(kind="all_reduce", axes=("data",), phase="backward", calls=1, bytes=192),
-        Traffic(kind="all_reduce", axes=both, phase="update", calls=1, bytes=8),
+        Traffic(kind="all_reduce", axes=("tensor",), phase="forward", calls=3, bytes=192 + 48 + 192, dtype="float64"),
+        Traffic(kind="all_gather", axes=("data",), phase="forward", calls=2, bytes=2 * 384, dtype="float64"),
+        Traffic(kind="all_gather", axes=("tensor",), phase="forward", calls=1, bytes=768, dtype="float64"),
+        Traffic(kind="reduce_scatter", axes=("data",), phase="forward", calls=1, bytes=384, dtype="float64"),
+        Traffic(kind="all_to_all", axes=("tensor",), phase="forward", calls=1, bytes=192, dtype="float64"),
+        Traffic(kind="all_reduce", axes=("data",), phase="backward", calls=1, bytes=192, dtype="float64"),
+        Traffic(kind="all_reduce", axes=both, phase="update", calls=1, bytes=8, dtype="float64"),
     }
     assert all(set(rank["explicit"]["traffic"]) == expected for rank in ranks)
 

@@ -6,9 +6,14 @@ Source: Xu et al., Automatic Cross-Replica Sharding of Weight Update in Data-Par
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import ClassVar
+
 import numpy as np
 
+from conformance.contract.budget import Allowance
 from conformance.contract.placements import Placements
+from suites.data.budget import ShardedSizes, contrastive
 from suites.data.jax_automatic.contrastive import ContrastiveTowers
 from suites.data.layout import ShardedState, in_chunks
 from suites.tensor.jax_automatic import linear, transformer
@@ -23,6 +28,8 @@ class FullyAnnotated(ShardedState):
 
     def positions(self, name: str) -> Positions:
         return self.sharded_positions(name) if name in self.contract.shapes else super().positions(name)
+
+    sizes: ClassVar[type[ShardedSizes]] = ShardedSizes
 
     def sharded_positions(self, name: str) -> Positions:
         """In canonical order over all axes that divide the dim, filled up at its end."""
@@ -42,3 +49,6 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
 
 class Contrastive(FullyAnnotated, ContrastiveTowers):
     """Two towers and a loss that couples all rows."""
+
+    def budget(self) -> Iterable[Allowance]:
+        return contrastive(self.sizes(self))

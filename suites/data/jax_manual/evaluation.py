@@ -82,7 +82,7 @@ class Evaluation(LanguageModel):
         """Of some rows: loss, right choices, and valid tokens."""
         loss, tokens, observed = self.forward(self.to_compute(parameters), part)
         right_BS = jnp.argmax(observed["outputs/logits"], axis=-1) == self.targets(part)
-        return jnp.stack([loss, jnp.sum(part["mask"] * right_BS), tokens])
+        return jnp.stack([loss, jnp.sum(part["mask"].astype(self.master) * right_BS), tokens])
 
     def summed(self, sums_RK: jax.Array) -> jax.Array:
         """The sums of all rounds of a device -> loss, right choices, what both are divided by, valid tokens."""

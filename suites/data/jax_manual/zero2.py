@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.evaluation import Evaluation
 from suites.data.jax_manual.sharding import ShardedGradients, ShardedSlots
+from suites.data.transfers import gathers_of_updated, scatters_of_slices
 from suites.tensor.jax_manual import linear, transformer
 from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
@@ -27,11 +28,8 @@ class Zero2(ShardedSlots, ShardedGradients):
     def transfers(self) -> Iterator[Transfer]:
         """Scatters follow the backward pass of their slice."""
         yield from super().transfers()
-        yield from self.updated_transfers()
-        for name in self.contract.shapes:
-            yield self.shard_transfer(
-                "reduce_scatter", "forward", name, self.reduction_dtype, self.contract.recipe.accumulation
-            )
+        yield from gathers_of_updated(self)
+        yield from scatters_of_slices(self, (("forward", self.contract.recipe.accumulation),))
 
 
 class Linear(Zero2, linear.ColumnLinear):

@@ -19,6 +19,7 @@ from conformance.contract.placements import Placements
 from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.evaluation import Evaluation
 from suites.data.jax_manual.sharding import ShardedGradients
+from suites.data.transfers import gathers_and_scatters, of_shard
 from suites.tensor.jax_manual import linear, transformer
 from suites.training.jax.state import Named
 from suites.training.state_layout import Positions
@@ -82,16 +83,11 @@ class Zero3(ShardedGradients):
 
     def is_gathered_again(self, name: str) -> bool:
         """No gradient depends on a bias; a layer that is computed again needs all of them but the last."""
-        return not name.endswith(".down.bias" if self.recomputes else ".bias")
+        return in_layer(name) and not name.endswith(".down.bias" if self.recomputes else ".bias")
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
-        slices = self.contract.recipe.accumulation
-        for name in self.contract.shapes:
-            yield self.shard_transfer("all_gather", "forward", name, self.compute, slices)
-            yield self.shard_transfer("reduce_scatter", "backward", name, self.reduction_dtype, slices)
-            if in_layer(name) and self.is_gathered_again(name):
-                yield self.shard_transfer("all_gather", "backward", name, self.compute, slices)
+        yield from gathers_and_scatters(self, self.is_gathered_again)
 
 
 def in_layer(name: str) -> bool:
@@ -120,4 +116,4 @@ class Evaluated(Evaluation, LanguageModel):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         for name in self.contract.shapes:
-            yield self.shard_transfer("all_gather", "update", name, self.compute, self.rounds)
+            yield of_shard(self, "all_gather", "update", name, self.compute, self.rounds)

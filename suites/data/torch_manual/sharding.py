@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from conformance.contract.implementation import CollectiveKind, Phase
 from conformance.contract.placements import Placements
 from suites.data.layout import ShardedState, in_chunks
 from suites.tensor.torch_manual.collectives import TensorParallel
 from suites.training.state_layout import Positions
 from suites.training.torch.collectives import MeshAxis
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class Sharding(ShardedState, TensorParallel):
@@ -47,14 +43,6 @@ class Sharding(ShardedState, TensorParallel):
         dim = self.shard_dim(name)
         return len(self.computed_positions(name).get(dim, range(self.contract.shapes[name][dim]))) // self.others(name)
 
-    def shard_transfer(self, kind: CollectiveKind, phase: Phase, name: str, dtype: str, calls: int = 1) -> Transfer:
-        """Collectives over the shard axis that gather a parameter or scatter its gradient, padding included."""
-        stored = math.prod(self.arranged_shape(name, self.sharded_positions(name)))
-        others = self.size(tuple(self.computed_placements(name)))
-        return Transfer(
-            kind=kind, axes=(self.shard_axis,), phase=phase, elements=stored // others, dtype=dtype, calls=calls
-        )
-
 
 class ShardedSlots(Sharding):
     """Each rank updates its shard of every parameter, and has the optimizer slots of that shard alone."""
@@ -64,10 +52,6 @@ class ShardedSlots(Sharding):
 
     def slot_positions(self, name: str) -> Positions:
         return self.sharded_positions(name)
-
-    def updated_transfers(self) -> Iterator[Transfer]:
-        for name in self.contract.shapes:
-            yield self.shard_transfer("all_gather", "update", name, self.stored_dtype)
 
     def update(self, state: dict, gradients: Named, factor: Tensor) -> dict:
         """The gradients are those of the shards."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.data.torch_manual.sharding import ShardedSlots
+from suites.data.transfers import gathers_of_updated
 from suites.tensor.torch_manual import linear, transformer
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
@@ -26,7 +27,7 @@ class Zero1(ShardedSlots):
     def transfers(self) -> Iterator[Transfer]:
         """Gradients are summed as in plain data parallelism; then the updated shards are gathered."""
         yield from super().transfers()
-        yield from self.updated_transfers()
+        yield from gathers_of_updated(self)
 
 
 class Linear(Zero1, linear.ColumnLinear):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.data.torch_manual.sharding import ShardedGradients, ShardedSlots
+from suites.data.transfers import gathers_of_updated, scatters_of_slices
 from suites.tensor.torch_manual import linear, transformer
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
@@ -25,11 +26,8 @@ class Zero2(ShardedSlots, ShardedGradients):
     def transfers(self) -> Iterator[Transfer]:
         """Scatters follow the backward pass of their slice; those of the last one are the first of the update."""
         yield from super().transfers()
-        yield from self.updated_transfers()
-        earlier, dtype = self.contract.recipe.accumulation - 1, self.reduction_dtype
-        for name in self.contract.shapes:
-            yield self.shard_transfer("reduce_scatter", "forward", name, dtype, earlier)
-            yield self.shard_transfer("reduce_scatter", "update", name, dtype)
+        yield from gathers_of_updated(self)
+        yield from scatters_of_slices(self, (("forward", self.contract.recipe.accumulation - 1), ("update", 1)))
 
 
 class Linear(Zero2, linear.ColumnLinear):

@@ -21,9 +21,10 @@ from conformance.contract.placements import Placements
 from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.data.torch_manual.sharding import ShardedGradients
+from suites.data.transfers import gathers_and_scatters, of_shard
 from suites.tensor.torch_manual import linear, transformer
 from suites.training.state_layout import Positions
-from suites.training.torch.state import Named, name_of
+from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
 Convert = Callable[[Tensor], Tensor]
@@ -112,12 +113,7 @@ class Zero3(ShardedGradients):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
-        slices, compute = self.contract.recipe.accumulation, name_of(self.compute)
-        for name in self.contract.shapes:
-            yield self.shard_transfer("all_gather", "forward", name, compute, slices)
-            yield self.shard_transfer("reduce_scatter", "backward", name, self.reduction_dtype, slices)
-            if self.is_gathered_again(name):
-                yield self.shard_transfer("all_gather", "backward", name, compute, slices)
+        yield from gathers_and_scatters(self, self.is_gathered_again)
 
 
 def in_layer(name: str) -> bool:
@@ -146,4 +142,4 @@ class Evaluated(Evaluation, LanguageModel):
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
         for name in self.contract.shapes:
-            yield self.shard_transfer("all_gather", "update", name, name_of(self.compute), self.rounds)
+            yield of_shard(self, "all_gather", "update", name, self.compute_dtype, self.rounds)

@@ -14,14 +14,19 @@ Parallelism Approach, section V-A (no token is sent twice).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from conformance.contract.budget import Allowance
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, Replicate, Shard, sharded_dim
 from reference.architecture import has_mixture
+from suites.hybrid.budget import of_judged
+from suites.hybrid.budget_mixture import MixtureSizes, scanned_mixture
 from suites.hybrid.jax_automatic import stacked
 from suites.hybrid.jax_automatic.stacked import EVERY
 from suites.moe.jax import routing
@@ -135,6 +140,11 @@ class LanguageModel(stacked.LanguageModel, MixtureBlock):
 
     row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp", "expert")
     inner_axes: ClassVar[tuple[str, ...]] = ("expert", "tensor")
+
+    def budget(self) -> Iterable[Allowance]:
+        case = self.contract, self.mesh, self.dtype
+        return chain(scanned_mixture(*case), of_judged(MixtureSizes(*case)))
+
     rows = (*stacked.LanguageModel.rows, "router")
 
     # Layout.

@@ -11,18 +11,21 @@ in Large Transformer Models, section 4.2 (tokens over the tensor axis).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from conformance.contract.budget import Allowance
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placement, Placements, Replicate, Shard, sharded_dim
 from suites.data.jax_automatic.sharded import FullyAnnotated
 from suites.data.layout import Positions
+from suites.hybrid.budget import Sizes, of_judged, scanned
 from suites.sequence.jax_automatic import transformer
 from suites.training.jax.state import Named
 
@@ -34,6 +37,13 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
 
     columns = (*transformer.LanguageModel.columns, "embedding")
     rows = tuple(row for row in transformer.LanguageModel.rows if row != "embedding")
+
+    def budget(self) -> Iterable[Allowance] | None:
+        """What attention sends over a sequence axis is not declared."""
+        if self.mesh.size("sequence") > 1:
+            return None
+        case = self.contract, self.mesh, self.dtype
+        return chain(scanned(*case), of_judged(Sizes(*case)))
 
     # Names.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from suites.data.jax_manual.zero3 import Zero3
-from suites.hybrid.composed import Composed
 from suites.hybrid.stream import MixtureInStream
 from suites.moe.jax_manual.capacity import CapacityExchange
 from suites.sequence.jax_manual import ring
 
 
-class LanguageModel(Composed, MixtureInStream, Zero3, CapacityExchange, ring.LanguageModel):
+class LanguageModel(MixtureInStream, Zero3, CapacityExchange, ring.LanguageModel):
     """A decoder language model with mixtures in some of its layers."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from suites.data.torch_manual.zero3 import Zero3
-from suites.hybrid.composed import Composed
 from suites.hybrid.stream import MixtureInStream
 from suites.moe.torch_manual.exchange import UnevenExchange
 from suites.sequence.torch_manual import ring
 
 
-class LanguageModel(Composed, MixtureInStream, Zero3, UnevenExchange, ring.LanguageModel):
+class LanguageModel(MixtureInStream, Zero3, UnevenExchange, ring.LanguageModel):
     """A decoder language model with mixtures in some of its layers."""

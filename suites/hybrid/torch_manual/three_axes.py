@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from suites.hybrid.composed import Composed
 from suites.pipeline.torch_manual import models
 
 
-class LanguageModel(Composed, models.LanguageModel):
+class LanguageModel(models.LanguageModel):
     """Stages balanced by cost, under 1F1B."""
 
     schedule_name = "1f1b"
 
 
-class EmbeddingFirst(Composed, models.LanguageModel):
+class EmbeddingFirst(models.LanguageModel):
     """Stage 0 is the embedding alone."""
 
     schedule_name = "1f1b"
@@ -22,7 +21,7 @@ class EmbeddingFirst(Composed, models.LanguageModel):
         return 0, 1, len(self.stage_units)
 
 
-class GPipe(Composed, models.LanguageModel):
+class GPipe(models.LanguageModel):
     """Stages balanced by cost, all forward passes before all backward passes."""
 
     schedule_name = "gpipe"

@@ -92,7 +92,7 @@ class RaggedExchange(MixtureBlock):
 
     def transfers(self) -> Iterator[Transfer]:
         yield from super().transfers()
-        choices = self.row_length * self.contract.model.top_k
+        choices = self.routed_length * self.contract.model.top_k
         yield from self.exchanges(self.expert_size() * choices * self.contract.model.hidden)
         for phase in ("forward", "backward") if self.recomputes else ("forward",):
             counts = self.expert_size() * self.experts_here

@@ -23,6 +23,9 @@ class SequenceAnnotations(TensorAnnotations):
     def on_rows(self, x: jax.Array) -> jax.Array:
         return self.constrain(x, self.stream_placements() if x.ndim == 3 else self.row_placements())
 
+    def budget(self) -> None:
+        """What the partitioner sends of a stream that two axes divide is not declared."""
+
     def stream_placements(self) -> Placements:
         divides = self.row_length % (self.mesh.size("sequence") * self.tensor_size()) == 0
         return {**self.row_placements(), self.tensor_axis: Shard(1)} if divides else self.row_placements()

@@ -154,7 +154,7 @@ class LanguageModel(SequenceParallel, transformer.LanguageModel):
         return {**self.block_order(), **{dim: stored for dim, stored in vocabulary.items() if dim == 2}}
 
     def entered(self) -> int:
-        return 2 * self.contract.model.layers + 1
+        return self.contract.model.layers + self.dense_blocks + 1
 
     def entered_again(self) -> int:
-        return 2 * self.contract.model.layers
+        return self.contract.model.layers + self.dense_blocks

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import ClassVar
+
 import jax
 
+from conformance.contract.budget import Allowance
 from conformance.contract.placements import Placements, Shard
+from suites.tensor import budget
 from suites.tensor.layout import TensorLayout, positions
 from suites.training.jax.automatic import AutomaticTraining
 from suites.training.state_layout import Positions
@@ -15,6 +20,8 @@ class TensorAnnotations(TensorLayout, AutomaticTraining):
 
     Key heads that are fewer than the devices are replicated, not repeated.
     """
+
+    sizes: ClassVar[type[budget.TensorSizes]] = budget.TensorSizes  # what the formulas of the budget are made of
 
     def sections(self, name: str, size: int) -> list[tuple[int, int]]:
         return [(size, 1)]
@@ -34,6 +41,9 @@ class TensorAnnotations(TensorLayout, AutomaticTraining):
         model = self.contract.model
         dim, size = (2, model.vocabulary) if name == "outputs/logits" else (1, model.outputs)
         return {dim: positions([(size, 1)], self.tensor_size())} if size % self.tensor_size() else {}
+
+    def budget(self) -> Iterable[Allowance] | None:
+        return budget.OF_KIND[self.contract.model.kind](self.sizes(self))
 
     def on_tensor(self, x: jax.Array, dim: int) -> jax.Array:
         """x sharded by rows, and along dim over the tensor axis."""

@@ -5,10 +5,14 @@ B: rows of the batch  I: input features  O: output features
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import jax
 
+from conformance.contract.budget import Allowance
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, Shard
+from suites.tensor import budget
 from suites.tensor.jax_automatic.annotations import TensorAnnotations
 from suites.training.jax.losses import QuadraticLoss
 from suites.training.jax.state import Named
@@ -42,6 +46,9 @@ class ColumnLinear(Linear):
 
     columns = ("linear",)
 
+    def budget(self) -> Iterable[Allowance]:
+        return budget.column_linear(self.sizes(self))
+
     def output_placements(self) -> dict[str, Placements]:
         asked = self.contract.layouts.get("outputs/y")
         return {"outputs/y": asked} if asked else {}
@@ -51,6 +58,9 @@ class RowLinear(Linear):
     """Rows sharded; the features of the input are sharded alike, before it arrives if the contract asks for that."""
 
     rows = ("linear",)
+
+    def budget(self) -> Iterable[Allowance]:
+        return budget.row_linear(self.sizes(self))
 
     def batch_placements(self, key: str) -> Placements:
         asked = self.contract.layouts.get("input_gradients/inputs")
@@ -72,6 +82,9 @@ class Linear2D(Linear):
 
     def annotated_input(self, x_BI: jax.Array) -> jax.Array:
         return self.constrain(x_BI, {"data": Shard(1)})
+
+    def budget(self) -> Iterable[Allowance]:
+        return budget.linear_2d(self.sizes(self))
 
     def require_supported(self) -> None:
         model, data = self.contract.model, self.mesh.size("data")

@@ -8,6 +8,7 @@ Source: Shoeybi et al., Megatron-LM, section 3 (operators f and g).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -151,7 +152,8 @@ class TensorParallel(TensorLayout, ShardMapTraining):
         yield self.update_sum(self.model_axes, 1)  # of squares, for the norm
         for name in self.contract.shapes:
             if self.is_partial(name):
-                yield self.gradient_sum((self.tensor_axis,), self.local_elements(name))
+                summed = self.gradient_sum((self.tensor_axis,), self.local_elements(name))
+                yield replace(summed, tensor=f"gradients/{name}")
 
     def each_token(
         self, kind: CollectiveKind, phase: Phase, features: int, calls: int = 1, dtype: str | None = None

@@ -8,6 +8,7 @@ Source: Shoeybi et al., Megatron-LM, section 3 (operators f and g).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -166,7 +167,8 @@ class TensorParallel(TensorLayout, CollectiveTraining):
         yield from super().transfers()
         for name in self.contract.shapes:
             if self.is_partial(name):
-                yield self.gradient_transfer(self.tensor_axis, self.local_elements(name))
+                summed = self.gradient_transfer(self.tensor_axis, self.local_elements(name))
+                yield replace(summed, tensor=f"gradients/{name}")
 
     def compute_axes(self) -> tuple[str, ...]:
         sharded = self.divides_evenly() and not self.repeats_products

@@ -44,11 +44,21 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
             return layers.rms_norm(x, p[f"{name}.scale"], epsilon, self.master)
         return layers.layer_norm(x, p[f"{name}.scale"], p[f"{name}.bias"], epsilon, self.master)
 
+    @property
+    def dense_blocks(self) -> int:
+        """Feed-forward blocks behind attention."""
+        return self.depth
+
+    @property
+    def depth(self) -> int:
+        return 1 if self.contract.model.kind == "layer" else self.contract.model.layers
+
     def layer_transfers(self, number: int) -> Iterator[Transfer]:
-        """Each of two blocks enters with a sum of gradients and leaves with a sum; some layers are computed twice."""
-        yield from self.entry_sums(2 * number)
+        """Each block enters with a sum of gradients and leaves with a sum; some layers are computed twice."""
+        blocks = number + self.dense_blocks
+        yield from self.entry_sums(blocks)
         for phase in ("forward", "backward") if self.recomputes else ("forward",):
-            yield self.hidden_transfer(phase, calls=2 * number)
+            yield self.hidden_transfer(phase, calls=blocks)
             yield from self.adapter_transfers(phase, number)
 
 

@@ -6,12 +6,14 @@ and from `constrain` on activations.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
+from conformance.contract.budget import Allowance
 from conformance.contract.implementation import Declarations
 from conformance.contract.placements import Placements
 from suites.training.jax import optimizers
@@ -45,15 +47,36 @@ class AutomaticTraining(TrainingStep):
         observed |= {f"batch/{key}": value for key, value in batch.items()}
         return state, observed | {f"gradients/{name}": g for name, g in gradients.items()}
 
+    def in_slices(self, value: jax.Array, number: int) -> jax.Array:
+        """Each device's rows are cut into slices, so that none has to leave it: a slice has rows of all devices."""
+        parts = value.reshape(self.size(self.row_axes), number, -1, *value.shape[1:])
+        return jnp.swapaxes(parts, 0, 1).reshape(number, -1, *value.shape[1:])
+
+    def in_rows(self, value: jax.Array) -> jax.Array:
+        parts = value.reshape(len(value), self.size(self.row_axes), -1, *value.shape[2:])
+        return jnp.swapaxes(parts, 0, 1).reshape(-1, *value.shape[2:])
+
+    def cut(self, value: jax.Array, start: int, size: int) -> jax.Array:
+        parts = self.size(self.row_axes)
+        rows = value.reshape(parts, -1, *value.shape[1:])[:, start // parts : (start + size) // parts]
+        return rows.reshape(size, *value.shape[1:])
+
+    def put_together(self, slices: list[jax.Array]) -> jax.Array:
+        parts = [value.reshape(self.size(self.row_axes), -1, *value.shape[1:]) for value in slices]
+        return jnp.concatenate(parts, axis=1).reshape(-1, *slices[0].shape[1:])
+
     def mean_gradient(self, name: str, g: jax.Array, weight: jax.Array) -> jax.Array:
         """The whole gradient, with the sharding of its parameter."""
         return self.constrain(self.round_gradient(g.astype(self.master) / weight), self.gradient_placements(name))
 
     def orthogonal(self, name: str, u: jax.Array) -> jax.Array:
-        """The padding of its last blocks is removed before and added again after."""
-        whole = u[tuple(map(slice, self.contract.shapes[name]))]
+        """Gathered once, and every device makes all products: divided, each of them would be gathered.
+
+        The padding of its last blocks is removed before and added again after.
+        """
+        whole = self.constrain(u[tuple(map(slice, self.contract.shapes[name]))], {})
         widths = [(0, stored - size) for stored, size in zip(u.shape, whole.shape, strict=True)]
-        return jnp.pad(optimizers.newton_schulz(whole), widths)
+        return jnp.pad(self.constrain(optimizers.newton_schulz(whole), {}), widths)
 
     def tensor_norms(self, values: Named) -> Named:
         """The padding of the last blocks is zero, so it adds nothing to a norm."""
@@ -95,5 +118,10 @@ class AutomaticTraining(TrainingStep):
         return {name: value[tuple(map(slice, self.contract.shapes[name]))] for name, value in p.items()}
 
     def declare(self) -> Declarations:
-        parameters = {name: self.placements(name) for name in self.contract.shapes}
-        return Declarations(layout=parameters | self.layout_of_others())
+        parameters, budget = {name: self.placements(name) for name in self.contract.shapes}, self.budget()
+        at_most = None if budget is None else tuple(budget)
+        return Declarations(layout=parameters | self.layout_of_others(), at_most=at_most)
+
+    def budget(self) -> Iterable[Allowance] | None:
+        """What the partitioner may send in one step; None: that is not declared."""
+        return None

@@ -165,7 +165,8 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
     def transfers(self) -> Iterator[Transfer]:
         """What a step communicates. Here: gradients, sums over the data axes, and matrices that are needed whole."""
         for name in self.contract.shapes:
-            yield self.gradient_sum(self.axes_of_gradient(name), self.local_elements(name))
+            summed = self.gradient_sum(self.axes_of_gradient(name), self.local_elements(name))
+            yield replace(summed, tensor=f"gradients/{name}")
         yield self.update_sum(self.data_axes, 1, self.summed_scalars())
         yield from self.matrix_transfers()
         yield from self.norm_transfers()

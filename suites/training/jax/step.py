@@ -37,22 +37,38 @@ class TrainingStep(Recomputed, Checkpointed):
             gradients, sums, rows = self.slice_gradients(parameters, part)
             return self.add_gradients(summed, gradients), (sums, rows)
 
-        parts = {key: value.reshape(len(sizes), -1, *value.shape[1:]) for key, value in batch.items()}
+        parts = {key: self.in_slices(value, len(sizes)) for key, value in batch.items()}
         gradients, (sums, rows) = jax.lax.scan(add, self.no_gradients(parameters), parts)
-        rows = {name: value.reshape(-1, *value.shape[2:]) for name, value in rows.items()}
+        rows = {name: self.in_rows(value) for name, value in rows.items()}
         return gradients, {name: value.sum(0) for name, value in sums.items()}, rows
+
+    def in_slices(self, value: jax.Array, number: int) -> jax.Array:
+        """[rows, ...] -> [slices, rows of a slice, ...]"""
+        return value.reshape(number, -1, *value.shape[1:])
+
+    def in_rows(self, value: jax.Array) -> jax.Array:
+        """The inverse."""
+        return value.reshape(-1, *value.shape[2:])
 
     def accumulate_uneven(self, parameters: Named, batch: Named, sizes: list[int]) -> tuple[Named, Named, Named]:
         """Slices of different shapes: a program for each of them, one after the other."""
         gradients, all_sums, all_rows, start = self.no_gradients(parameters), [], [], 0
         for size in sizes:
-            part = {key: value[start : start + size] for key, value in batch.items()}
+            part = {key: self.cut(value, start, size) for key, value in batch.items()}
             new, sums, rows = self.slice_gradients(parameters, part)
             gradients, start = self.add_gradients(gradients, new), start + size
             all_sums.append(sums)
             all_rows.append(rows)
         total = {name: jnp.stack([part[name] for part in all_sums]).sum(0) for name in all_sums[0]}
-        return gradients, total, {name: jnp.concatenate([part[name] for part in all_rows]) for name in all_rows[0]}
+        return gradients, total, {name: self.put_together([part[name] for part in all_rows]) for name in all_rows[0]}
+
+    def cut(self, value: jax.Array, start: int, size: int) -> jax.Array:
+        """One slice of a batch whose slices have different sizes."""
+        return value[start : start + size]
+
+    def put_together(self, slices: list[jax.Array]) -> jax.Array:
+        """The inverse."""
+        return jnp.concatenate(slices)
 
     def no_gradients(self, parameters: Named) -> Named:
         """What the gradients of slices are added to."""

@@ -205,7 +205,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
         """What a step communicates. Here: gradients, sums over the data axes, norms over the others, matrices."""
         for name in self.contract.shapes:
             for axis in self.axes_of_gradient(name):
-                yield self.gradient_transfer(axis, self.local_elements(name))
+                yield replace(self.gradient_transfer(axis, self.local_elements(name)), tensor=f"gradients/{name}")
         for axis in self.data_axes:
             yield self.update_transfer(axis, 1, calls=self.summed_scalars())
         for axis in self.model_axes:

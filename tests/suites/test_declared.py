@@ -1,0 +1,79 @@
+"""Which standing cases declare what they communicate: all but those of the implementations named here, with the reason.
+
+Nothing is run: an implementation is made for its contract and mesh, and asked.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.cases.case import Case
+from conformance.cases.suite import Suite, suites
+from conformance.contract.errors import ShardproofError
+from conformance.contract.implementation import Declarations
+from conformance.workers.lookup import load
+
+LIBRARY = "torch's schedules send shapes, and messages in an order, of their own"
+STAGES = "stages of several axes: what each rank of a pipeline sends inside its stages is not added up yet"
+BRANCHES = "collectives stand in branches of which each device takes its own"
+STREAM = "the budget of a stream that two axes divide is not written yet"
+UNDECLARED = {
+    "jax-automatic of sequence": STREAM,
+    **{
+        f"jax-{name} of hybrid": BRANCHES
+        for name in ("three_axes", "pipelined", "pipelined_context", "pipelined_zero3")
+    },
+    **{f"torch-{name} of hybrid": STAGES for name in ("pipelined", "pipelined_context", "pipelined_zero1")},
+    **{
+        f"torch-pipelining-{name} of pipeline": LIBRARY
+        for name in ("gpipe", "1f1b", "interleaved", "looped-bfs", "interleaved-zb", "zbv", "dualpipev")
+    },
+}
+
+
+class Axis:
+    """A mesh axis as torch implementations see it, of which a declaration asks the size alone."""
+
+    rank = 0
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+def _declared(case: Case, suite: Suite) -> Declarations | None:
+    """None where the implementation refuses the case, or says it only once it is placed."""
+    entry = suite.implementation(case.implementation)
+    made = load(entry.classes[case.contract])(suite.contract(case.contract), case.mesh, case.dtype)
+    if entry.framework == "torch":
+        made.axis = lambda name: Axis(case.mesh.size(name))
+    if entry.framework == "jax" and hasattr(type(made), "schedule_name"):
+        return None
+    try:
+        declared: Declarations = made.declare()
+    except ShardproofError:
+        return None
+    return declared
+
+
+def _sample(suite: Suite) -> list[Case]:
+    """The first standing case with several devices of every implementation and contract."""
+    first: dict[tuple[str, str], Case] = {}
+    for case in suite.cases("core"):
+        if case.mesh.devices > 1 and case.expect == "pass":
+            first.setdefault((case.implementation, case.contract), case)
+    return list(first.values())
+
+
+@pytest.mark.parametrize("name", sorted(suites()))
+def test_every_implementation_declares_or_is_listed(name: str) -> None:
+    suite = suites()[name]
+    asked = {case: _declared(case, suite) for case in _sample(suite)}
+    silent = {
+        f"{case.implementation} of {name}"
+        for case, declared in asked.items()
+        if declared is not None and declared.traffic is None and declared.at_most is None
+    }
+    assert silent <= set(UNDECLARED), "these neither declare traffic nor a bound"
+    spoken = {f"{case.implementation} of {name}" for case, declared in asked.items() if declared is not None} - silent
+    assert not spoken & set(UNDECLARED), "these are listed and declare all the same"
+    assert asked
