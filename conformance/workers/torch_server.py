@@ -33,6 +33,7 @@ class Rank:
     world: int
     number: int
     port: int
+    devices: str = "emulated"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -98,12 +99,20 @@ def _serve(connection: Connection, address: str) -> None:
         except EOFError:
             os._exit(0)
         if request == "fleet":
-            name, world, folder = details
+            name, world, folder, devices = details
             port = _free_port()
-            ranks = [Rank(name=name, world=world, number=number, port=port) for number in range(world)]
+            ranks = [Rank(name=name, world=world, number=number, port=port, devices=devices) for number in range(world)]
             connection.send([_forked(connection, address, rank, folder) for rank in ranks])
+        elif request == "visible":
+            connection.send(_visible())
         elif request == "ended":
             connection.send(_ended(*details))
+
+
+def _visible() -> str:
+    from conformance.workers.torch_device import visible
+
+    return visible().words
 
 
 def _free_port() -> int:
@@ -149,16 +158,18 @@ def _rank(address: str, rank: Rank, folder: str) -> None:
     from conformance.trace.torch_stochastic import StochasticStep
     from conformance.workers.job_handler import JobHandler
     from conformance.workers.references import References
+    from conformance.workers.torch_device import BACKENDS, take
     from conformance.workers.torch_platform import TorchPlatform, to_numpy, work
 
     connection = connect(address, f"{rank.name}-{rank.number}")
+    device_type = take(rank.devices, rank.number)
     if not rank.name.startswith("reference"):
         os.environ.update(rank.environment)
         store = dist.FileStore(f"{folder}/{rank.name}.store", rank.world)  # type: ignore[attr-defined, unused-ignore]
         dist.init_process_group(
-            "gloo", store=store, rank=rank.number, world_size=rank.world, timeout=COLLECTIVE_TIMEOUT
+            BACKENDS[device_type], store=store, rank=rank.number, world_size=rank.world, timeout=COLLECTIVE_TIMEOUT
         )
-    answer_jobs(connection, JobHandler(TorchPlatform(), References("torch", to_numpy, work, StochasticStep)))
+    answer_jobs(connection, JobHandler(TorchPlatform(device_type), References("torch", to_numpy, work, StochasticStep)))
 
 
 if __name__ == "__main__":
