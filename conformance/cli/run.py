@@ -15,7 +15,7 @@ import numpy as np
 
 from conformance.cases.case import Case
 from conformance.cases.external import is_external
-from conformance.cases.selection import DEFAULT_PROFILE, Selection, select
+from conformance.cases.selection import DEFAULT_PROFILE, Selection, parse_case, select
 from conformance.cases.suite import suites
 from conformance.cases.usage import UsageError
 from conformance.checks import Check
@@ -55,7 +55,7 @@ class WorldLostError(RuntimeError):
 def run(wanted: Selection, how: How, *, output: Path | None, resume: Path | None) -> int:
     """Run what was asked for; the exit status."""
     _check_numbers(how)
-    if wanted.devices == "real":
+    if "real" in (wanted.devices, *(parse_case(case).devices for case in wanted.cases)):
         from conformance.runner.real import follow, follows
 
         if (launch := follows()) is not None:
@@ -158,7 +158,7 @@ def _run_record(wanted: Selection, how: How, cases: Sequence[Case]) -> RunRecord
         profile=wanted.profile or (None if wanted.contracts or wanted.cases else DEFAULT_PROFILE),
         packages=environment.packages(),
         machine=environment.machine(),
-        devices=wanted.devices,
+        devices=cases[0].devices,
         flags=environment.flags(),
         seeds=sorted({case.seed for case in cases}),
         started=_now(),

@@ -53,7 +53,7 @@ def real_workers() -> Iterator[Workers]:
 
 
 def fitting(cases: Sequence[Case], workers: Workers, *, every: bool) -> list[Case]:
-    """The cases whose meshes fit the devices. UsageError if none does, or, where `every` one is asked for, not all do."""
+    """The cases whose meshes fit the devices. UsageError if none does, or if `every` one must."""
     kept: list[Case] = []
     misfits: list[str] = []
     for case in cases:
@@ -82,8 +82,8 @@ def _misfit(case: Case, visible: Visible, world: World | None) -> str:
     if world is not None and needed != most:
         processes = f"the {world.launch.world} processes that were launched"
         return (
-            f"The mesh {case.mesh} has {count(needed, 'device')}, where {processes} have {shown} together: in a world the "
-            "mesh must take all of them."
+            f"The mesh {case.mesh} has {count(needed, 'device')}, where {processes} have {shown} together: in a world "
+            "the mesh must take all of them."
         )
     if most is not None and needed > most:
         more = " (XLA_FLAGS=--xla_force_host_platform_device_count=N gives more)" if visible.platform == "cpu" else ""

@@ -38,8 +38,8 @@ def refuse_undivided(jaxpr: Jaxpr, mesh: Mesh) -> None:
     left = [f"'{axis}'" for axis, size in mesh.sizes if size > 1 and axis not in manual]
     if left:
         raise NothingToDivideError(
-            f"No shard_map of this program is manual over {' and '.join(left)}, where the partitioner divides the work; "
-            "on one device nothing would be divided, and a pass would say nothing."
+            f"No shard_map of this program is manual over {' and '.join(left)}: the partitioner divides the work there. "
+            "On one device nothing would be divided, and a pass would say nothing."
         )
 
 

@@ -1,7 +1,7 @@
 """Launch: what a launcher has told this process - which of how many it is, and where number 0 is.
 
-torchrun says it in RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT. For several JAX processes
-JAX_PROCESS_ID, JAX_NUM_PROCESSES and JAX_COORDINATOR_ADDRESS (host:port) say the same, one process on each host.
+torchrun says it in RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT. For several JAX
+processes JAX_PROCESS_ID, JAX_NUM_PROCESSES and JAX_COORDINATOR_ADDRESS (host:port) say the same.
 """
 
 from __future__ import annotations

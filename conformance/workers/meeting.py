@@ -71,8 +71,8 @@ def call(launch: Launch, version: str) -> Connection:
             return connection
         time.sleep(0.2)
     raise UsageError(
-        f"Rank 0 does not answer at {launch.host}:{launch.meeting_port} within {MEETING_SECONDS:g} seconds: every process "
-        "must run the same command with the same launcher."
+        f"Rank 0 does not answer at {launch.host}:{launch.meeting_port} within {MEETING_SECONDS:g} seconds: every "
+        "process must run the same command with the same launcher."
     )
 
 
@@ -81,8 +81,8 @@ def _listening(launch: Launch) -> socket.socket:
         return socket.create_server((launch.host, launch.meeting_port), backlog=launch.world)
     except OSError as failure:
         raise UsageError(
-            f"Rank 0 cannot listen at {launch.host}:{launch.meeting_port} ({failure.strerror or failure}): the port above "
-            "that of the launcher must be free."
+            f"Rank 0 cannot listen at {launch.host}:{launch.meeting_port} ({failure.strerror or failure}): the port "
+            "above that of the launcher must be free."
         ) from None
 
 
