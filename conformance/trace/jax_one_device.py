@@ -38,7 +38,7 @@ def refuse_undivided(jaxpr: Jaxpr, mesh: Mesh) -> None:
     left = [f"'{axis}'" for axis, size in mesh.sizes if size > 1 and axis not in manual]
     if left:
         raise NothingToDivideError(
-            f"No shard_map of this program is manual over {' and '.join(left)}: the partitioner divides the work there. "
+            f"No shard_map of this program is manual over {' and '.join(left)}: the partitioner divides that. "
             "On one device nothing would be divided, and a pass would say nothing."
         )
 

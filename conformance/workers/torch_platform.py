@@ -115,7 +115,7 @@ class TorchPlatform(Platform):
                 f"rank {rank} holds a block of shape {tuple(local.shape)}; placements {value.placements} of a DTensor "
                 f"of shape {tuple(value.shape)} on {value.device_mesh} give it {wanted}"
             )
-        array = _array(local) if part.factor == 1 else _array(local).astype(np.float64) * part.factor
+        array = array_of(local) if part.factor == 1 else array_of(local).astype(np.float64) * part.factor
         block = Block(ranks=(rank,), index=part.index, value=array, partial=part.partial)
         return replace(observed, blocks=(block,), stored_bytes={rank: local.numel() * local.element_size()})
 
@@ -127,7 +127,7 @@ class TorchPlatform(Platform):
                 f"rank {rank} holds a block of shape {tuple(local.shape)}; placements {written(value.placements)} of a "
                 f"tensor of shape {tuple(value.shape)} give it {wanted}{_foreign(value, mesh)}"
             )
-        block = Block(ranks=(rank,), index=index, value=_array(local), partial=partial_axes(value.placements))
+        block = Block(ranks=(rank,), index=index, value=array_of(local), partial=partial_axes(value.placements))
         return Observed(
             shape=tuple(value.shape),
             dtype=str(local.dtype).removeprefix("torch."),
@@ -239,10 +239,11 @@ def _foreign(value: Sharded, mesh: Mesh) -> str:
 
 
 def _bits(local: torch.Tensor) -> np.ndarray:
-    return _array(local.detach())
+    return array_of(local.detach())
 
 
-def _array(local: torch.Tensor) -> np.ndarray:
+def array_of(local: torch.Tensor) -> np.ndarray:
+    """A local tensor as numpy has it; narrow dtypes as float32, which holds them exactly."""
     if local.is_complex():
         raise Unreadable("it is complex: return its real and its imaginary part as two observations")
     return (local.float() if local.dtype in NARROW else local).contiguous().cpu().numpy().copy()

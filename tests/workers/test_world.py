@@ -36,6 +36,8 @@ class Slow(FeedForward):
 PACKAGES = {"torch": "torch_dtensor", "jax": "jax_manual"}
 NAMESPACES = ("shardproof-a", "shardproof-b")
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
+HOSTS = Path("/etc/netns")  # what `ip netns exec` puts in place of files in /etc
+NAMED = ("unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"')
 PORT = {"torch": 29611, "jax": 29621}
 
 
@@ -75,6 +77,7 @@ class World:
     def wait_for_step(self, processes: list[subprocess.Popen[str]]) -> None:
         """Until the first case is recorded and the second one is at work."""
         wait(lambda: self.recorded() == 1, processes)
+        assert read(self.out).records[0].verdict == "pass", read(self.out).records[0].reason
         before = self.steps.stat().st_size
         wait(lambda: self.steps.stat().st_size > before, processes)
 
@@ -119,7 +122,7 @@ def two_hosts() -> Iterator[tuple[list[str], list[str]]]:
         pytest.skip("network namespaces need root and the command ip")
     _links("del")
     _links("add")
-    yield tuple(["ip", "netns", "exec", name] for name in NAMESPACES)  # type: ignore[misc]
+    yield tuple(["ip", "netns", "exec", name, *NAMED, name] for name in NAMESPACES)  # type: ignore[misc]
     _links("del")
 
 
@@ -130,9 +133,13 @@ def _links(what: str) -> None:
     if what == "del":
         for name in NAMESPACES:
             ip("netns", "del", name, check=False)
+            shutil.rmtree(HOSTS / name, ignore_errors=True)
         return
+    known = "".join(f"{address} {name}\n" for address, name in zip(ADDRESSES, NAMESPACES, strict=True))
     for name in NAMESPACES:
         ip("netns", "add", name)
+        (HOSTS / name).mkdir(parents=True)
+        (HOSTS / name / "hosts").write_text(f"127.0.0.1 localhost\n{known}")  # JAX looks its own name up
     ip(
         "link",
         "add",
