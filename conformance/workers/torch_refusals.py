@@ -32,7 +32,8 @@ def refusals() -> Iterator[None]:
 
     def watched(group: Any) -> bool:
         function = sys._getframe(1)
-        _refuse(function.f_code.co_name, _caller(function))
+        if function.f_code.co_name != "get_rank" or not _is_logger(function.f_back):
+            _refuse(function.f_code.co_name, _caller(function))
         return known(group)
 
     with ExitStack() as patches:
@@ -54,9 +55,13 @@ def _asked(name: str, known: Callable[..., Any]) -> Callable[..., Any]:
 def _caller(function: FrameType) -> FrameType:
     """Who called a function of torch.distributed; its decorators do not count."""
     frame = function.f_back
-    while frame is not None and frame.f_globals.get("__name__") == "torch.distributed.c10d_logger":
-        frame = frame.f_back
+    while _is_logger(frame):
+        frame = frame.f_back if frame is not None else None
     return frame or function
+
+
+def _is_logger(frame: FrameType | None) -> bool:
+    return frame is not None and frame.f_globals.get("__name__") == "torch.distributed.c10d_logger"
 
 
 def _refuse(name: str, caller: FrameType) -> None:
