@@ -11,7 +11,7 @@ from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import StateBytes
 from conformance.evidence.held import divided_over, elements, replicated_over, shares, width
 from conformance.records.formatting import binary_bytes
-from conformance.records.results import Cause, CheckResult, Worst
+from conformance.records.results import LESS, Cause, CheckResult, Worst
 
 REPLICATED = "replicated where its placement divides it"
 TOO_WIDE = "kept in a wider dtype than the recipe says"
@@ -58,7 +58,7 @@ class Memory(Check):
             first=beyond[0].what if beyond else None,
             ranks=beyond[0].ranks if beyond else (),
             worst=_worst(beyond),
-            not_held=_not_declared(case_run) if undeclared else "",
+            not_held=_not_declared(case_run) if undeclared else _not_donated(case_run),
             diagnosis=_causes(beyond),
             memory=figures(case_run, tensors),
         )
@@ -164,7 +164,13 @@ def _of_state(case_run: CaseRun) -> Iterator[Finding]:
             cause=Cause(cause=TWICE, axis=None, confidence=0.95, basis=copy.path),
         )
     if case_run.evidence.declarations.donates and case_run.case.mutation is None:  # a mutant is another program
-        yield _donated(state)
+        yield from () if case_run.case.devices == "single" else (_donated(state),)
+
+
+def _not_donated(case_run: CaseRun) -> str:
+    if case_run.evidence.declarations.donates and case_run.case.devices == "single":
+        return f"{LESS}donation: one device in place of a mesh takes over nothing of the state of all ranks."
+    return ""
 
 
 def _donated(state: StateBytes) -> Finding:

@@ -15,7 +15,7 @@ import numpy as np
 
 from conformance.cases.case import Case
 from conformance.cases.external import is_external
-from conformance.cases.selection import DEFAULT_PROFILE, Selection, select
+from conformance.cases.selection import DEFAULT_PROFILE, Selection, parse_case, select
 from conformance.cases.suite import suites
 from conformance.cases.usage import UsageError
 from conformance.checks import Check
@@ -34,6 +34,7 @@ from conformance.report.progress import progress_for
 
 if TYPE_CHECKING:
     from conformance.runner.run import Totals
+    from conformance.workers.pool import Workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +48,41 @@ class How:
     as_json: bool = False
 
 
+class WorldLostError(RuntimeError):
+    """A process of the world has gone; nothing more can be run. The message is one sentence."""
+
+
 def run(wanted: Selection, how: How, *, output: Path | None, resume: Path | None) -> int:
     """Run what was asked for; the exit status."""
     _check_numbers(how)
+    if "real" in (wanted.devices, *(parse_case(case).devices for case in wanted.cases)):
+        from conformance.runner.real import follow, follows
+
+        if (launch := follows()) is not None:
+            return follow(launch, resume or output)
     if resume is not None:
         wanted, how = _resumed(wanted, how, resume, output)
     judged_by = chosen(how.checks)
     cases = _judgeable(select(wanted), judged_by if how.checks else ())
     _check_parameters(cases)
+    if all(case.devices != "real" for case in cases):
+        return _recorded(cases, wanted, how, judged_by, None, output, resume)
+    from conformance.runner.real import fitting, real_workers
+
+    with real_workers() as workers:
+        cases = fitting(cases, workers, every=bool(wanted.mesh or wanted.cases))
+        return _recorded(cases, wanted, how, judged_by, workers, output, resume)
+
+
+def _recorded(
+    cases: list[Case],
+    wanted: Selection,
+    how: How,
+    judged_by: tuple[Check, ...],
+    workers: Workers | None,
+    output: Path | None,
+    resume: Path | None,
+) -> int:
     recorder = Recorder(
         resume or output or fresh_directory(), _run_record(wanted, how, cases), resume=resume is not None
     )
@@ -62,7 +90,7 @@ def run(wanted: Selection, how: How, *, output: Path | None, resume: Path | None
         print(complaint, file=sys.stderr)
     left = [case for case in cases if writable(case.id) not in recorder.done]
     recorder.plan(len(left))
-    _execute(left, wanted, recorder, judged_by, how)
+    _execute(left, wanted, recorder, judged_by, how, workers)
     return _conclude(recorder, how)
 
 
@@ -78,7 +106,7 @@ def _resumed(wanted: Selection, how: How, resume: Path, output: Path | None) -> 
     if output is not None and output != resume:
         raise UsageError(f"--resume {resume} writes to that same directory: leave out --output {output}.")
     earlier = read(resume).run
-    if wanted != Selection():
+    if replace(wanted, devices=Selection().devices) != Selection():
         return wanted, how
     stored = {key: value for key, value in earlier.selection.items() if key in asdict(wanted)}
     named = earlier.selection.get("contract")  # as earlier versions wrote the only one there could be
@@ -130,7 +158,7 @@ def _run_record(wanted: Selection, how: How, cases: Sequence[Case]) -> RunRecord
         profile=wanted.profile or (None if wanted.contracts or wanted.cases else DEFAULT_PROFILE),
         packages=environment.packages(),
         machine=environment.machine(),
-        devices=wanted.devices,
+        devices=cases[0].devices,
         flags=environment.flags(),
         seeds=sorted({case.seed for case in cases}),
         started=_now(),
@@ -145,9 +173,17 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _execute(cases: list[Case], wanted: Selection, recorder: Recorder, judged_by: tuple[Check, ...], how: How) -> None:
+def _execute(
+    cases: list[Case],
+    wanted: Selection,
+    recorder: Recorder,
+    judged_by: tuple[Check, ...],
+    how: How,
+    workers: Workers | None,
+) -> None:
     """Run the cases that are left; whatever stops the run, what was recorded stays and the totals are written."""
     final: dict[str, object] = {}
+    in_world = workers is not None and workers.world is not None
     before, started = recorder.run.seconds, time.perf_counter()
     try:
         if cases:
@@ -155,6 +191,8 @@ def _execute(cases: list[Case], wanted: Selection, recorder: Recorder, judged_by
 
                 def record(result: CaseResult) -> None:
                     progress.show(recorder.append(CaseRecord.of(result, reproduction(result, how.checks))))
+                    if lost := workers.world.lost if workers and workers.world else "":
+                        raise WorldLostError(lost)
 
                 run_cases(
                     cases,
@@ -162,15 +200,18 @@ def _execute(cases: list[Case], wanted: Selection, recorder: Recorder, judged_by
                     on_result=record,
                     on_progress=progress.working,
                     timeout_seconds=how.timeout_seconds,
-                    bisect=how.trials,
-                    alone=True,
+                    bisect=how.trials and not in_world,
+                    alone=not in_world,
                     as_given=bool(wanted.cases) or len(wanted.contracts) > 1,
-                    at_once=how.workers,
+                    at_once=how.workers if workers is None else 1,  # one case at a time has the real devices
+                    workers=workers,
                 )
         final["finished"] = _now()
     except KeyboardInterrupt:
         print(f"Interrupted: {_so_far(recorder)}", file=sys.stderr)
         final["interrupted"] = True
+    except WorldLostError as lost:
+        print(f"{lost} {_so_far(recorder)}", file=sys.stderr)
     except WriteFailed as failed:
         with suppress(WriteFailed):  # where a record has no room, the totals may have none
             recorder.close()
@@ -209,6 +250,7 @@ def _conclude(recorder: Recorder, how: How) -> int:
         terminal.show(recorder.records, recorder.run, report)
     if recorder.run.interrupted:
         return STATUS
-    ran = [record for record in recorder.records if record.missing is None]
+    here = (record for record in recorder.records if record.missing is None)
+    ran = [record for record in here if not (record.devices == "single" and record.verdict == "unsupported")]
     good = ran and recorder.run.finished and not recorder.run.unexpected and report
     return 0 if good else 1

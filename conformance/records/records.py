@@ -21,7 +21,16 @@ from conformance.contract.implementation import FRAMEWORKS
 from conformance.contract.mesh import Mesh
 from conformance.contract.timeline import Bar, Lane, Timeline
 from conformance.records.base import SCHEMA_VERSION, Devices, Number, Record, Verdict
-from conformance.records.results import VERDICTS, CaseResult, Cause, CheckResult, MemoryFigure, Worst, spoken
+from conformance.records.results import (
+    VERDICTS,
+    CaseResult,
+    Cause,
+    CheckResult,
+    MemoryFigure,
+    Worst,
+    is_expected,
+    spoken,
+)
 from conformance.records.run_record import RunRecord
 
 NOT_HERE = "not here"
@@ -148,7 +157,7 @@ class CaseRecord(Record):
 
     @property
     def as_expected(self) -> bool:
-        return self.missing is not None or self.verdict in (self.expected, "waived")
+        return self.missing is not None or is_expected(self.verdict, self.expected, self.devices)
 
     @property
     def outcome(self) -> str:

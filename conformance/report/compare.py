@@ -45,9 +45,13 @@ class RunComparison:
 
 
 def compare(before: Results, after: Results) -> RunComparison:
-    """Case by case; a verdict is worse when it was as expected and no longer is."""
-    old = {record.case: record for record in before.records}
-    new = {record.case: record for record in after.records}
+    """Case by case; a verdict is worse when it was as expected and no longer is.
+
+    Where the runs are of different kinds of devices, a case on one is the same case on the other.
+    """
+    alike = before.run.devices == after.run.devices
+    old = {record.case if alike else _anywhere(record): record for record in before.records}
+    new = {record.case if alike else _anywhere(record): record for record in after.records}
     common = [name for name in old if name in new]
     factors = [new[name].seconds / old[name].seconds for name in common if old[name].seconds > 0]
     changes = [change for name in common for change in _changes(old[name], new[name])]
@@ -60,6 +64,11 @@ def compare(before: Results, after: Results) -> RunComparison:
     return RunComparison(
         changes=tuple(ordered), common=len(common), seconds_factor=median(factors) if factors else None
     )
+
+
+def _anywhere(record: CaseRecord) -> str:
+    """The id of a case without the kind of its devices."""
+    return record.case.replace(f"-{record.devices}]", "]")
 
 
 def _changes(old: CaseRecord, new: CaseRecord) -> Iterator[Change]:

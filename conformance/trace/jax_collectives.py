@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from conformance.trace import jax_version as version
+from conformance.trace.jax_gathered import gathered
 from conformance.trace.jax_version import JaxprEqn
 from conformance.trace.operators import SiteKind, other_axes
 
@@ -31,6 +32,7 @@ class Call:
     dim      the dim that is gathered, scattered or split; `concat` the dim that an all-to-all concatenates
     tiled    blocks lie along an existing dim; otherwise along a dim of their own
     pairs    (source, destination) of a permutation
+    gathered    it is performed by gathers alone, since the axes are those of a nested `vmap`
     """
 
     kind: SiteKind
@@ -41,6 +43,7 @@ class Call:
     concat: int = 0
     tiled: bool = True
     pairs: tuple[tuple[int, int], ...] = ()
+    gathered: bool = False
 
     @property
     def name(self) -> Any:
@@ -79,6 +82,8 @@ def perform(call: Call, operands: Sequence[Any]) -> list[Any]:
 def _run(call: Call, x: Any) -> Any:
     if call.kind == "all_reduce":
         return {"sum": lax.psum, "max": lax.pmax, "min": lax.pmin}[call.reduction or "sum"](x, call.name)  # type: ignore[no-untyped-call]
+    if call.gathered:
+        return gathered(call, x)
     if call.kind == "all_gather":
         return lax.all_gather(x, call.name, axis=call.dim, tiled=call.tiled)
     if call.kind == "reduce_scatter":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
@@ -30,6 +30,7 @@ class Frame:
     names   the name stacks on the way
     sizes   axis -> size inside a shard_map; None outside
     trips   how often one step runs this place
+    one_device  how the mesh is evaluated where one device stands in place of it; None on a mesh
     """
 
     path: Path = ()
@@ -37,10 +38,21 @@ class Frame:
     names: str = ""
     sizes: dict[str, int] | None = None
     trips: int = 1
+    one_device: OneDevice | None = None
 
     @property
     def phase(self) -> Phase:
         return phase_of(self.names)
+
+
+class OneDevice(Protocol):
+    """How a traced step is evaluated on one device in place of a mesh (`jax_one_device`)."""
+
+    def outside(self, place: Place, values: list[Any], owner: Owner) -> list[Any]:
+        """An equation outside of every shard_map."""
+
+    def mapped(self, place: Place, values: list[Any], owner: Owner) -> list[Any]:
+        """A shard_map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +117,13 @@ def _scoped(frame: Frame, part: int) -> Frame:
 
 def at(frame: Frame, number: int, eqn: JaxprEqn) -> Place:
     here = replace(frame, path=(*frame.path, (number, 0)), names=f"{frame.names}/{version.name_stack(eqn)}")
-    return Place(eqn=eqn, frame=here, call=read_call(eqn, frame.sizes) if frame.sizes is not None else None)
+    return Place(eqn=eqn, frame=here, call=_call(eqn, frame))
+
+
+def _call(eqn: JaxprEqn, frame: Frame, alone: bool = False) -> Call | None:
+    if frame.sizes is None or (call := read_call(eqn, frame.sizes, alone)) is None:
+        return None
+    return call if frame.one_device is None else replace(call, gathered=True)
 
 
 def walk(jaxpr: Jaxpr, frame: Frame, *, every_branch: bool = True) -> Iterator[Place]:
@@ -140,14 +158,22 @@ def evaluate(program: ClosedJaxpr, args: list[Any], frame: Frame, owner: Owner) 
         place = at(frame, number, eqn)
         with version.same_names(eqn):
             operands = [read(atom) for atom in eqn.invars]
-            outs = _equation(place, operands, owner)
-        if eqn.primitive.name not in (*version.INLINED, *version.CASTS, *_CONTROL):
+            outs = _performed(place, operands, owner)
+        if eqn.primitive.name not in (*version.INLINED, *version.CASTS, *CONTROL):
             owner.note(place, operands, outs)
         values.update(zip(eqn.outvars, outs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _equation(place: Place, values: list[Any], owner: Owner) -> list[Any]:
+def _performed(place: Place, values: list[Any], owner: Owner) -> list[Any]:
+    one_device = place.frame.one_device
+    if one_device is not None and place.frame.sizes is None:
+        return one_device.outside(place, values, owner)
+    return equation(place, values, owner)
+
+
+def equation(place: Place, values: list[Any], owner: Owner) -> list[Any]:
+    """One equation on values (or tracers), each a whole array or, inside a shard_map, a block."""
     eqn, inside = place.eqn, place.frame.sizes is not None
     name = eqn.primitive.name
     if place.call is not None:
@@ -156,11 +182,11 @@ def _equation(place: Place, values: list[Any], owner: Owner) -> list[Any]:
         return values
     if name in version.INLINED:
         return _inlined(place, values, owner)
-    if name in _CONTROL:
-        return list(_CONTROL[name](place, values, owner))
-    if inside and (alone := read_call(eqn, place.frame.sizes or {}, alone=True)) is not None:
+    if name in CONTROL:
+        return list(CONTROL[name](place, values, owner))
+    if (alone := _call(eqn, place.frame, alone=True)) is not None:
         return perform(alone, values)  # as it stands it may ask for types that casts made, which are gone
-    return version.bind(eqn, values, inside)
+    return version.bind(eqn, values, inside or place.frame.one_device is not None)
 
 
 def _inlined(place: Place, values: list[Any], owner: Owner) -> list[Any]:
@@ -183,6 +209,8 @@ def _constrained(values: list[Any], shardings: Any) -> list[Any]:
 
 
 def _shard_map(place: Place, values: list[Any], owner: Owner) -> Any:
+    if place.frame.one_device is not None:
+        return place.frame.one_device.mapped(place, values, owner)
     # check_vma=False: the program is already differentiated, and the casts that the check needs are gone.
     ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
 
@@ -253,7 +281,7 @@ def _cond(place: Place, values: list[Any], owner: Owner) -> Any:
     return jax.lax.switch(index, [branch(*child) for child in children(place.eqn, place.frame)], *operands)
 
 
-_CONTROL: dict[str, Callable[[Place, list[Any], Owner], Any]] = {
+CONTROL: dict[str, Callable[[Place, list[Any], Owner], Any]] = {
     "shard_map": _shard_map,
     "scan": _scan,
     "while": _while,

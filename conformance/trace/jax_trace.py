@@ -26,6 +26,8 @@ from conformance.trace.jax_dataflow import JaxFlow
 from conformance.trace.jax_division import divisions
 from conformance.trace.jax_flops import device_flops
 from conformance.trace.jax_interpreter import Frame, Owner, Path, Place, evaluate, refuse_unreadable, walk
+from conformance.trace.jax_one_device import OneDevice, refuse_undivided
+from conformance.trace.jax_spread import is_spread
 from conformance.trace.jax_values import ValueRecorder, intermediates
 from conformance.trace.lower_precision import lower_precision
 from conformance.trace.operators import Collective, MutationError, applicable
@@ -146,6 +148,22 @@ class Program:
         def again(state: Any, batch: Any) -> tuple[Any, Any]:
             owner = self._owner(mutation)
             outs = evaluate(self._jaxpr, jax.tree_util.tree_leaves((state, batch)), Frame(), owner)
+            value: tuple[Any, Any] = jax.tree_util.tree_unflatten(self._out_tree, outs)
+            return value
+
+        return jax.jit(again)
+
+    def on_one_device(self, mutation: Mutation | None) -> Step:
+        """The step, compiled, with every shard_map evaluated on one device, and one collective changed.
+
+        It takes and gives `Spread` tensors besides whole ones. Raises NothingToDivideError, and as `mutated` does.
+        """
+        refuse_undivided(self._jaxpr.jaxpr, self.mesh)
+        self._owner(mutation)
+
+        def again(state: Any, batch: Any) -> tuple[Any, Any]:
+            given = jax.tree_util.tree_leaves((state, batch), is_leaf=is_spread)
+            outs = evaluate(self._jaxpr, given, Frame(one_device=OneDevice()), self._owner(mutation))
             value: tuple[Any, Any] = jax.tree_util.tree_unflatten(self._out_tree, outs)
             return value
 

@@ -38,6 +38,13 @@ MOVES = (
     "neg", "optimization_barrier", "reduce_precision", "reshape", "rev", "sharding_constraint", "slice", "squeeze",
     "stack", "transpose",
 )  # fmt: skip
+# Operations element by element: of operands of one shape, or numbers.
+ELEMENTWISE = (
+    "abs", "add", "add_any", "and", "cbrt", "ceil", "clamp", "convert_element_type", "copy", "copy_p", "cos", "div",
+    "eq", "erf", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le", "log", "log1p",
+    "logistic", "lt", "max", "min", "mul", "ne", "neg", "not", "or", "pow", "reduce_precision", "rem", "round", "rsqrt",
+    "select_n", "sign", "sin", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor",
+)  # fmt: skip
 SHARDINGS = ("sharding", "out_sharding")  # parameters of inner equations that speak of the mesh outside
 
 

@@ -27,6 +27,7 @@ class Child:
     """A started process, its log and, once it has called in, its connection."""
 
     connection: Connection
+    said: str = ""  # once it was ready
 
     def __init__(self, popen: subprocess.Popen[bytes], log: Path) -> None:
         self.popen, self.log, self.pid = popen, log, popen.pid

@@ -19,7 +19,6 @@ from conformance.workers.extra_runs import ExtraRuns
 from conformance.workers.finished import FinishedSteps
 from conformance.workers.instance import Instance, copied
 from conformance.workers.jobs import CaseJob, Job, Measured, MeasureJob, ValuesJob
-from conformance.workers.lookup import implementation_class
 from conformance.workers.memory_watch import MemoryWatch
 from conformance.workers.observe import shared
 from conformance.workers.platform import CachedProgram, Clock, Platform, Step, TracedStep
@@ -111,10 +110,9 @@ class Execution:
 
     def altered(self, mutation: Mutation) -> CachedProgram:
         """A new object of the implementation, which has made this change to itself."""
-        case, contract = self.case, self.warm.contract
-        made = implementation_class(self.job)(contract, case.mesh, case.dtype)
-        made.alter(mutation.operator, mutation.site)
-        return CachedProgram(contract, made)
+        altered = self.platform.built(self.job, self.warm.contract, self.case)
+        altered.implementation.alter(mutation.operator, mutation.site)
+        return altered
 
     def finished(self, initial: Observations, step: Step, state: Any) -> tuple[Observations, ...]:
         """The steps, each of which is kept until the case ends: a later one may end this process."""

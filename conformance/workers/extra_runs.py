@@ -14,9 +14,8 @@ from conformance.evidence.evidence import ExtraRun, Observations
 from conformance.relations import RELATIONS
 from conformance.workers.instance import Instance
 from conformance.workers.jobs import CaseJob
-from conformance.workers.lookup import contract, implementation_class
+from conformance.workers.lookup import contract
 from conformance.workers.observe import shared
-from conformance.workers.platform import CachedProgram
 
 if TYPE_CHECKING:
     from conformance.workers.execute import Execution
@@ -55,15 +54,13 @@ class ExtraRuns:
         """A new object of the implementation under test, on another mesh of the same devices or with another recipe."""
         contract = self.contract if recipe is None else replace(self.contract, recipe=recipe)
         case = self.case if mesh is None else replace(self.case, mesh=mesh)
-        made = implementation_class(self.job)(contract, case.mesh, case.dtype)
-        return Instance(CachedProgram(contract, made), case, self.platform, self.clock)
+        return Instance(self.platform.built(self.job, contract, case), case, self.platform, self.clock)
 
     def another(self, name: str, path: str) -> Instance:
         """An object for another contract; of the same class, with whatever bug is planted in that."""
         job = self.job if path == self.job.target else replace(self.job, target=path, fault=None)
         other, case = contract(name), replace(self.case, contract=name)
-        made = implementation_class(job)(other, case.mesh, case.dtype)
-        return Instance(CachedProgram(other, made), case, self.platform, self.clock)
+        return Instance(self.platform.built(job, other, case), case, self.platform, self.clock)
 
     def first_step(self, *, mesh: Mesh | None = None, recipe: Recipe | None = None) -> Observations:
         """The first step of the case by such a new object."""

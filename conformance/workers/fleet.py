@@ -35,6 +35,7 @@ def united(parts: Sequence[Evidence]) -> Evidence:
         batch=_joined([part.batch for part in parts]),
         state=_state([part.state for part in parts if part.state is not None]),
         traffic=busiest(traffic) if traffic else None,
+        division=first.division,
         computed={rank: seen for part in parts for rank, seen in part.computed.items()},
         flops={rank: count for part in flops for rank, count in part.items()} if flops else None,
         unwatched=first.unwatched,

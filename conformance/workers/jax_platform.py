@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from conformance.cases.case import Case, Mutation
 from conformance.cases.raised import said
 from conformance.contract.contract import Arrays
-from conformance.contract.implementation import Packed, Reordered
+from conformance.contract.implementation import Packed, Reordered, Unsupported
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import is_held, local_index, partial_axes
 from conformance.evidence.blocks import merged
@@ -42,14 +46,36 @@ class JaxPlatform(Platform):
     def __init__(self) -> None:
         super().__init__()
         jax_reordered.register()
+        self.mesh_devices = jax.devices()
+        self.is_leader = jax.process_index() == 0
+
+    def rank_of(self, case: Case) -> dict[int, int]:
+        """JAX's number of a device -> the rank that sits there."""
+        return {self.mesh_devices[device].id: rank for rank, device in enumerate(case.mesh.device_order)}
 
     def device_mesh(self, case: Case) -> jax.sharding.Mesh:
         mesh = case.mesh
-        devices = np.array([jax.devices()[device] for device in mesh.device_order]).reshape(mesh.shape)
+        devices = np.array([self.mesh_devices[device] for device in mesh.device_order]).reshape(mesh.shape)
         return jax.sharding.Mesh(devices, mesh.axes, axis_types=(jax.sharding.AxisType.Auto,) * len(mesh.axes))
 
+    def ranks_here(self, case: Case) -> list[int]:
+        """Those whose devices this process has: all, unless there are several processes."""
+        own = jax.process_index()
+        return [
+            rank for rank, device in enumerate(case.mesh.device_order) if self.mesh_devices[device].process_index == own
+        ]
+
     def barrier(self) -> None:
-        """There is one process."""
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("barrier")
+
+    @contextmanager
+    def shared_folder(self) -> Iterator[Path]:
+        """In a world it is for those files that every process sees: it is not known that there is such a place."""
+        if jax.process_count() > 1:
+            raise Unsupported("Files are not shared by the processes of a world: nothing is saved there.")
+        with super().shared_folder() as folder:
+            yield folder
 
     def wait(self, value: Any) -> None:
         jax.block_until_ready(value)
@@ -58,11 +84,11 @@ class JaxPlatform(Platform):
         if isinstance(value, Reordered):
             return arranged(self.observed(value.value, case), value)
         if isinstance(value, Packed):
-            return _unpacked(value, case)
+            return _unpacked(value, case, self.rank_of(case))
         if not isinstance(value, jax.Array):
-            return plain(value, range(case.mesh.devices))
+            return replace(plain(value, self.ranks_here(case)), owed_by=tuple(range(case.mesh.devices)))
         blocks, stored = [], {}
-        for rank, shard in _shards(value, case):
+        for rank, shard in _shards(value, self.rank_of(case)):
             local = np.array(shard.data)
             stored[rank] = local.nbytes
             blocks.append(Block(ranks=(rank,), index=_index(shard, value.shape), value=widened(local)))
@@ -72,7 +98,7 @@ class JaxPlatform(Platform):
         for path, leaf in jax.tree_util.tree_flatten_with_path(value, is_leaf=_is_stored)[0]:
             array = _stored(leaf)
             if isinstance(array, jax.Array) and not array.is_deleted():
-                yield from _buffers(_spoken(path), array, case)
+                yield from _buffers(_spoken(path), array, self.rank_of(case))
 
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, TracedStep]:
         traced = self._traced(step, state, batch, case)  # first: the step may free its state
@@ -150,9 +176,9 @@ def _spoken(path: tuple[Any, ...]) -> str:
     return name if isinstance(name, str) else jax.tree_util.keystr(path)
 
 
-def _buffers(path: str, array: jax.Array, case: Case) -> Iterator[Buffer]:
+def _buffers(path: str, array: jax.Array, rank_of: Mapping[int, int]) -> Iterator[Buffer]:
     """Its shards, one for each rank; what lies outside the mesh is no rank's."""
-    rank_of, given = {device: rank for rank, device in enumerate(case.mesh.device_order)}, array.is_deleted
+    given = array.is_deleted
     if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
     for shard in array.addressable_shards:
@@ -191,18 +217,17 @@ def work(step: Step, state: Any, batch: Arrays) -> Work:
         return None, None
 
 
-def _shards(value: jax.Array, case: Case) -> Iterator[tuple[int, Any]]:
-    rank_of = {device: rank for rank, device in enumerate(case.mesh.device_order)}
+def _shards(value: jax.Array, rank_of: Mapping[int, int]) -> Iterator[tuple[int, Any]]:
     for shard in value.addressable_shards:
         if shard.device.id not in rank_of:
             raise Unreadable(f"it lies on device {shard.device.id}, which is not in the mesh")
         yield rank_of[shard.device.id], shard
 
 
-def _unpacked(packed: Packed, case: Case) -> Observed:
+def _unpacked(packed: Packed, case: Case, rank_of: Mapping[int, int]) -> Observed:
     """The blocks of one tensor, cut out of the vectors of those devices that hold it."""
     blocks, stored = [], {}
-    for rank, shard in _shards(packed.value, case):
+    for rank, shard in _shards(packed.value, rank_of):
         if not is_held(packed.placements, case.mesh, rank):
             continue
         vectors = np.asarray(shard.data).reshape(-1, packed.value.shape[-1])

@@ -1,13 +1,19 @@
-"""The JAX worker: a process with N host devices, float64 on. Run as a module, before anything imports JAX."""
+"""The JAX worker: a process with N host devices, float64 on. Run as a module, before anything imports JAX.
+
+`single` has the host devices besides the platform that JAX chooses, whose first device computes; `real` has the devices
+of that platform, in a world those of all its processes.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from conformance.cases.importing import take_folders
 from conformance.workers.process import answer_jobs, connect, die_with_parent, importing, log_to
+from conformance.workers.spot import HEARTBEAT_SECONDS, Spot, Visible
 
 FLAGS = (
     # Programs here are tiny and run a few times: compile time is all that counts, so LLVM need not optimise.
@@ -21,28 +27,65 @@ FLAGS = (
 OLD_FLAGS = ("--xla_cpu_use_fusion_emitters=false",)  # halves compile time; XLA ends a process over a flag it has lost
 
 
-def main(address: str, name: str, log: str, devices: str) -> None:
+def main(address: str, name: str, log: str, kind: str, devices: str, spot: str = "") -> None:
     log_to(log)
     die_with_parent()
-    given = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{' '.join(flags())} {given} --xla_force_host_platform_device_count={devices}"
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    settle(kind, devices)
     connection = connect(address, name)
     if not importing(connection, "jax"):
         return
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    if spot:
+        join(Spot.read(spot))
     from conformance.trace.jax_stochastic import StochasticStep
     from conformance.workers.compiled import keep_compiled
     from conformance.workers.jax_platform import JaxPlatform, to_numpy, work
+    from conformance.workers.jax_single import JaxSinglePlatform
     from conformance.workers.job_handler import JobHandler
     from conformance.workers.references import References
 
     take_folders()
-    keep_compiled()
-    connection.send(("ready", ""))
-    answer_jobs(connection, JobHandler(JaxPlatform(), References("jax", to_numpy, work, StochasticStep)))
+    if kind == "emulated":
+        keep_compiled()
+    visible = Visible(most=len(jax.devices()), platform=jax.devices()[0].platform)
+    connection.send(("ready", visible.words))
+    platform = JaxSinglePlatform() if kind == "single" else JaxPlatform()
+    answer_jobs(connection, JobHandler(platform, References("jax", to_numpy, work, StochasticStep)))
+
+
+def settle(kind: str, devices: str) -> None:
+    """The environment in which JAX starts: so many host devices, or what the machine has and the user has set."""
+    given = os.environ.get("XLA_FLAGS", "")
+    chosen = os.environ.get("JAX_PLATFORMS", "")
+    if kind == "emulated":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    elif kind == "single" and chosen and "cpu" not in chosen.split(","):
+        os.environ["JAX_PLATFORMS"] = f"{chosen},cpu"
+    if kind != "real":
+        os.environ["XLA_FLAGS"] = f"{' '.join(flags())} {given} --xla_force_host_platform_device_count={devices}"
+
+
+def join(spot: Spot) -> None:
+    """Meet the other processes; each has the devices of its host, or one accelerator where several share a host."""
+    import jax
+
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(
+        f"{spot.host}:{spot.port}",
+        spot.world,
+        spot.rank,
+        local_device_ids=[spot.local_rank] if spot.local_world > 1 and has_accelerators() else None,
+        initialization_timeout=60,
+        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+    )
+
+
+def has_accelerators() -> bool:
+    """Whether JAX would choose another platform than the CPU; it is not asked, which would start it."""
+    chosen = os.environ.get("JAX_PLATFORMS", "")
+    return chosen != "cpu" and any(Path(f"/dev/{name}").exists() for name in ("nvidia0", "kfd"))
 
 
 def flags() -> tuple[str, ...]:

@@ -103,12 +103,20 @@ class Platform(ABC):
         case = job.case
         key = (case.contract, job.target, getattr(job, "fault", None), case.mesh, case.dtype)
         if key not in self._warm:
-            claimed = contract(case.contract)
-            self._warm[key] = CachedProgram(claimed, implementation_class(job)(claimed, case.mesh, case.dtype))
+            self._warm[key] = self.built(job, contract(case.contract), case)
         self._warm.move_to_end(key)
         while len(self._warm) > PROGRAMS_KEPT:
             self._warm.popitem(last=False)
         return self._warm[key]
+
+    def built(self, job: Job, claimed: Contract, case: Case) -> CachedProgram:
+        """A new implementation of the class of a job, for the mesh and dtype of a case."""
+        made = implementation_class(job)(claimed, case.mesh, case.dtype)
+        return CachedProgram(claimed, self.prepared(made, case))
+
+    def prepared(self, implementation: Implementation, case: Case) -> Implementation:
+        """A new implementation, made fit to run here."""
+        return implementation
 
     def forget(self) -> None:
         """Keep no implementation: one of them may have been left halfway."""

@@ -39,7 +39,9 @@ from conformance.workers.jobs import (
     ValuesJob,
 )
 from conformance.workers.observe import Unreadable
+from conformance.workers.spot import Spot, Visible
 from conformance.workers.worker_group import Member, WorkerGroup
+from conformance.workers.world import World, WorldGroup
 
 MEMORY_SHARE = 0.7
 
@@ -50,7 +52,8 @@ class Workers:
     Other threads take those of another lane, `lane(1)` and on: as many more processes, started when first needed.
     """
 
-    def __init__(self, *, jax_devices: int = 8, memory_bytes: int | None = None) -> None:
+    def __init__(self, *, jax_devices: int = 8, memory_bytes: int | None = None, world: World | None = None) -> None:
+        self.world = world
         self.jax_devices = max(8, jax_devices)
         self.memory_bytes = memory_bytes or int(psutil.virtual_memory().total * MEMORY_SHARE)
         self._work = WorkFolder()
@@ -58,7 +61,8 @@ class Workers:
         self._switchboard = ConnectionListener(str(self._folder / "socket"))
         # A worker ends with the thread that started it, so that thread must live as long as the pool.
         self._starter = ThreadPoolExecutor(max_workers=1)
-        self._crews: dict[str, WorkerGroup] = {}
+        self._crews: dict[str, WorkerGroup | WorldGroup] = {}
+        self._visible: dict[str, Visible] = {}  # framework -> its real devices
         self._jax_children: list[Child] = []
         self._servers: list[Child] = []  # the torch fork server, after those that it replaced; all lanes use it
         self._serving = threading.Lock()
@@ -97,6 +101,8 @@ class Workers:
             crew.stop()
         for child in self._jax_children:
             child.stop()
+        if self.world is not None:
+            self.world.end()
 
     def lane(self, number: int) -> Workers:
         """The workers of one lane; number 0 are these."""
@@ -130,7 +136,7 @@ class Workers:
 
     def before(self, case: Case, framework: str) -> tuple[Case, ...]:
         """The cases that the processes of the case that was run last had been given before it, in that order."""
-        crew = self._crews.get(_processes(framework, case.mesh.devices))
+        crew = self._crews.get(_processes(framework, case))
         given = crew.cases if crew is not None else []
         return tuple(dict.fromkeys(earlier for earlier in given if earlier != case))
 
@@ -159,28 +165,65 @@ class Workers:
         if job.framework in unusable:
             raise WorkerFailed(unusable[job.framework])
         key = _crew_key(job)
-        if not isinstance(job, OfReference) and job.framework == "jax" and job.case.mesh.devices > self.jax_devices:
+        if _is_too_small(job, self.jax_devices):
             self.jax_devices = job.case.mesh.devices  # fixed when the process starts: start another
             self._crews.pop(key, WorkerGroup([], lambda pid: None)).stop()
         if key in self._crews and not self._crews[key].ready():
             self._crews.pop(key).stop()
             end_orphans(self._folder)
         if key not in self._crews:
-            self._crews[key] = self._jax() if job.framework == "jax" else self._torch(job)
+            self._crews[key] = self._group(job)
         return self._crews[key]
 
-    def _jax(self) -> WorkerGroup:
-        child = self._started("jax", "conformance.workers.jax_worker", self._jax_children, str(self.jax_devices))
-        member = Member(name="the JAX worker", pid=child.pid, connection=child.connection, log=child.log)
-        return WorkerGroup([member], lambda pid: child.ended())
+    def _group(self, job: Task) -> WorkerGroup | WorldGroup:
+        if self.world is not None and _kind(job) == "real":
+            return self._in_world(self.world, job.framework)
+        return self._jax(_kind(job)) if job.framework == "jax" else self._torch(job)
+
+    def _in_world(self, world: World, framework: str) -> WorldGroup:
+        for key in [key for key, crew in self._crews.items() if isinstance(crew, WorldGroup)]:
+            self._crews.pop(key).stop()  # one worker has the devices of a process at a time
+        group = world.group(framework, self.ranked)
+        self._visible[framework] = group.visible
+        return group
+
+    def ranked(self, framework: str, spot: Spot) -> tuple[WorkerGroup, Visible]:
+        """The worker of one rank of a world."""
+        if framework == "jax":
+            module, arguments = "conformance.workers.jax_worker", ("real", "0", spot.words)
+        else:
+            module, arguments = "conformance.workers.torch_rank", (spot.words,)
+        child = self._started(framework, module, self._jax_children, *arguments)
+        return _alone(child, f"rank {spot.rank}"), Visible.read(child.said)
+
+    def visible(self, framework: str) -> Visible:
+        """The real devices of a framework, in the world if there is one. WorkerFailed where it does not start."""
+        if framework not in self._visible:
+            if self.world is not None:
+                key = f"{framework} real"
+                self._crews[key] = self._in_world(self.world, framework)
+            elif framework == "jax":
+                self._crews["jax real"] = self._jax("real")
+            else:
+                self._visible["torch"] = Visible.read(self._server().ask("visible") or "")
+        return self._visible[framework]
+
+    def _jax(self, kind: str) -> WorkerGroup:
+        module, devices = "conformance.workers.jax_worker", str(self.jax_devices)
+        child = self._started("jax", module, self._jax_children, kind, devices)
+        if kind == "real":
+            self._visible["jax"] = Visible.read(child.said)
+        return _alone(child, "the JAX worker")
 
     def _torch(self, job: Task) -> WorkerGroup:
         """Ask the fork server for a fleet; a fleet of one without a process group runs references."""
         server = self._server()
         alone = isinstance(job, OfReference)
         world = 1 if isinstance(job, OfReference) else job.case.mesh.devices
+        if _kind(job) == "real":
+            self._free_accelerators()
         fleet = f"{'reference' if alone else 'torch'}{next(self._numbers)}"
-        pids = server.ask("fleet", fleet, world, str(self._folder))
+        pids = server.ask("fleet", fleet, world, str(self._folder), _kind(job))
         if pids is None:
             raise WorkerFailed("The torch fork server ended while it started a fleet.")
         crew = WorkerGroup([], lambda pid: server.ask("ended", pid))
@@ -189,6 +232,11 @@ class Workers:
             name, log = "the torch reference" if alone else f"rank {rank}", self._folder / f"{fleet}-{rank}.log"
             crew.members.append(Member(name=name, pid=pid, connection=call, log=log))
         return crew
+
+    def _free_accelerators(self) -> None:
+        """End the other fleets on real devices: each rank has an accelerator of its own."""
+        for key in [key for key in self._crews if key.startswith("torch real")]:
+            self._crews.pop(key).stop()
 
     def _server(self) -> Child:
         with self._serving:
@@ -212,7 +260,13 @@ class Workers:
             child.stop()
             (self._missing if said == "missing" else self._broken)[framework] = sentence
             raise WorkerFailed(sentence)
+        child.said = sentence
         return child
+
+
+def _alone(child: Child, name: str) -> WorkerGroup:
+    member = Member(name=name, pid=child.pid, connection=child.connection, log=child.log)
+    return WorkerGroup([member], lambda pid: child.ended())
 
 
 def _lives(server: Child, pid: int) -> bool:
@@ -221,13 +275,25 @@ def _lives(server: Child, pid: int) -> bool:
 
 def _crew_key(job: Task) -> str:
     if not isinstance(job, OfReference):
-        return _processes(job.framework, job.case.mesh.devices)
-    return "jax" if job.framework == "jax" else "torch reference"
+        return _processes(job.framework, job.case)
+    return f"jax {_kind(job)}" if job.framework == "jax" else "torch reference"
 
 
-def _processes(framework: str, devices: int) -> str:
-    """Which processes run the cases of so many devices."""
-    return "jax" if framework == "jax" else f"torch {devices}"
+def _is_too_small(job: Task, devices: int) -> bool:
+    """Whether the process with so many host devices has too few for a job; real devices are as many as they are."""
+    if isinstance(job, OfReference) or job.framework != "jax" or job.case.devices == "real":
+        return False
+    return job.case.mesh.devices > devices
+
+
+def _kind(job: Task) -> str:
+    """The kind of devices that a job wants; a reference is run on emulated ones, never on what is under test."""
+    return "emulated" if isinstance(job, OfReference) else job.case.devices
+
+
+def _processes(framework: str, case: Case) -> str:
+    """Which processes run a case."""
+    return f"jax {case.devices}" if framework == "jax" else f"torch {case.devices} {case.mesh.devices}"
 
 
 def _outcome(job: Task, answers: list[Any], seconds: float) -> Outcome:

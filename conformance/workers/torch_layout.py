@@ -27,16 +27,19 @@ class Held:
     factor: float
 
 
-def held(value: DTensor, mesh: Mesh) -> Held | None:
-    """None where this rank has no part in the DTensor. Raises Unreadable for a partial value that cannot be spoken."""
-    where = value.device_mesh.get_coordinate()
+def held(value: DTensor, mesh: Mesh, coordinate: Sequence[int] | None = None) -> Held | None:
+    """None where this rank has no part in the DTensor. Raises Unreadable for a partial value that cannot be spoken.
+
+    `coordinate` is the place in the DTensor's mesh, that of this process unless it is given.
+    """
+    where = value.device_mesh.get_coordinate() if coordinate is None else coordinate
     if where is None:
         return None
     index, partial, factor = [np.arange(size) for size in value.shape], [], 1.0
     for dim, placement in enumerate(value.placements):
         parts, part = value.device_mesh.size(dim), where[dim]
         if isinstance(placement, Partial):
-            partial += _summed_over(value.device_mesh, dim, placement, mesh)
+            partial += _summed_over(value.device_mesh, dim, placement, mesh, where)
             factor /= parts if placement.reduce_op == "avg" else 1
         elif not isinstance(placement, Replicate):
             index[_dim(placement)] = _share(index[_dim(placement)], placement, parts, part)
@@ -61,7 +64,7 @@ def _share(elements: np.ndarray, placement: Any, parts: int, part: int) -> np.nd
     return np.concatenate([piece[slice(*chunk(0, len(piece), parts, part))] for piece in pieces])
 
 
-def _summed_over(own: Any, dim: int, placement: Partial, mesh: Mesh) -> list[str]:
+def _summed_over(own: Any, dim: int, placement: Partial, mesh: Mesh, at: Sequence[int]) -> list[str]:
     """The axes of the case along which the ranks of this dim differ, which they must cover."""
     if own.size(dim) == 1:
         return []
@@ -71,7 +74,7 @@ def _summed_over(own: Any, dim: int, placement: Partial, mesh: Mesh) -> list[str
             f"it waits for a reduction '{placement.reduce_op}' over axis '{name}' of its DeviceMesh: only sums and "
             "averages can be completed here, so redistribute it first"
         )
-    places = [mesh.coordinates(mesh.device_order.index(process)) for process in _line(own, dim)]
+    places = [mesh.coordinates(mesh.device_order.index(process)) for process in _line(own, dim, at)]
     differ = [axis for axis in mesh.axes if len({place[axis] for place in places}) > 1]
     if np.prod([mesh.size(axis) for axis in differ]) != own.size(dim):
         raise Unreadable(
@@ -81,9 +84,9 @@ def _summed_over(own: Any, dim: int, placement: Partial, mesh: Mesh) -> list[str
     return differ
 
 
-def _line(own: Any, dim: int) -> Sequence[int]:
-    """The processes along a dim of a DeviceMesh through this one."""
-    where = [slice(None) if number == dim else at for number, at in enumerate(own.get_coordinate())]
+def _line(own: Any, dim: int, through: Sequence[int]) -> Sequence[int]:
+    """The processes along a dim of a DeviceMesh through a place."""
+    where = [slice(None) if number == dim else at for number, at in enumerate(through)]
     return torch.as_tensor(own.mesh)[tuple(where)].tolist()
 
 

@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from conformance.cases.case import Case, Mutation
 from conformance.contract.contract import Arrays
-from conformance.contract.implementation import Reordered, Sharded
+from conformance.contract.implementation import Reordered, Sharded, Unsupported
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import holders, local_index, partial_axes, written
 from conformance.evidence.evidence import Block, Observed
@@ -47,8 +47,9 @@ ONE_DEVICE = Mesh.parse("data=1")
 class TorchPlatform(Platform):
     compiles = False
 
-    def __init__(self) -> None:
+    def __init__(self, device_type: str = "cpu") -> None:
         super().__init__()
+        self.device_type = device_type
         self._meshes: dict[Mesh, DeviceMesh] = {}
         self._places: dict[tuple[Any, ...], Place] = {}
         self.is_leader = dist.get_rank() == 0 if dist.is_initialized() else True
@@ -62,16 +63,23 @@ class TorchPlatform(Platform):
         name = [tempfile.mkdtemp(prefix="shardproof-", dir=shared_parent()) if self.is_leader else ""]
         dist.broadcast_object_list(name)
         try:
+            self._require_shared(name[0])
             yield Path(name[0])
         finally:
             self.barrier()
             if self.is_leader:
                 shutil.rmtree(name[0], ignore_errors=True)
 
+    def _require_shared(self, folder: str) -> None:
+        seen = torch.tensor(int(Path(folder).is_dir()))
+        dist.all_reduce(seen, op=dist.ReduceOp.MIN)
+        if not seen:
+            raise Unsupported("Rank 0 makes a folder that not every host sees: nothing is saved there.")
+
     def device_mesh(self, case: Case) -> DeviceMesh:
         if case.mesh not in self._meshes:
-            devices = torch.tensor(case.mesh.device_order).reshape(case.mesh.shape)
-            self._meshes[case.mesh] = DeviceMesh("cpu", devices, mesh_dim_names=case.mesh.axes)
+            devices = torch.tensor(case.mesh.device_order, device="cpu").reshape(case.mesh.shape)
+            self._meshes[case.mesh] = DeviceMesh(self.device_type, devices, mesh_dim_names=case.mesh.axes)
         return self._meshes[case.mesh]
 
     def rank(self, mesh: Mesh) -> int:
@@ -80,6 +88,8 @@ class TorchPlatform(Platform):
 
     def wait(self, value: Any) -> None:
         """On the CPU an operation has finished when it returns."""
+        if self.device_type != "cpu":
+            torch.accelerator.synchronize()
 
     def observed(self, value: Any, case: Case) -> Observed:
         if isinstance(value, Reordered):
@@ -105,7 +115,7 @@ class TorchPlatform(Platform):
                 f"rank {rank} holds a block of shape {tuple(local.shape)}; placements {value.placements} of a DTensor "
                 f"of shape {tuple(value.shape)} on {value.device_mesh} give it {wanted}"
             )
-        array = _array(local) if part.factor == 1 else _array(local).astype(np.float64) * part.factor
+        array = array_of(local) if part.factor == 1 else array_of(local).astype(np.float64) * part.factor
         block = Block(ranks=(rank,), index=part.index, value=array, partial=part.partial)
         return replace(observed, blocks=(block,), stored_bytes={rank: local.numel() * local.element_size()})
 
@@ -117,7 +127,7 @@ class TorchPlatform(Platform):
                 f"rank {rank} holds a block of shape {tuple(local.shape)}; placements {written(value.placements)} of a "
                 f"tensor of shape {tuple(value.shape)} give it {wanted}{_foreign(value, mesh)}"
             )
-        block = Block(ranks=(rank,), index=index, value=_array(local), partial=partial_axes(value.placements))
+        block = Block(ranks=(rank,), index=index, value=array_of(local), partial=partial_axes(value.placements))
         return Observed(
             shape=tuple(value.shape),
             dtype=str(local.dtype).removeprefix("torch."),
@@ -232,13 +242,14 @@ def _foreign(value: Sharded, mesh: Mesh) -> str:
 
 
 def _bits(local: torch.Tensor) -> np.ndarray:
-    return _array(local.detach())
+    return array_of(local.detach())
 
 
-def _array(local: torch.Tensor) -> np.ndarray:
+def array_of(local: torch.Tensor) -> np.ndarray:
+    """A local tensor as numpy has it; narrow dtypes as float32, which holds them exactly."""
     if local.is_complex():
         raise Unreadable("it is complex: return its real and its imaginary part as two observations")
-    return (local.float() if local.dtype in NARROW else local).contiguous().numpy().copy()
+    return (local.float() if local.dtype in NARROW else local).contiguous().cpu().numpy().copy()
 
 
 def work(step: Step, state: Any, batch: Arrays) -> Work:

@@ -33,6 +33,7 @@ class Rank:
     world: int
     number: int
     port: int
+    devices: str = "emulated"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -98,12 +99,20 @@ def _serve(connection: Connection, address: str) -> None:
         except EOFError:
             os._exit(0)
         if request == "fleet":
-            name, world, folder = details
+            name, world, folder, devices = details
             port = _free_port()
-            ranks = [Rank(name=name, world=world, number=number, port=port) for number in range(world)]
+            ranks = [Rank(name=name, world=world, number=number, port=port, devices=devices) for number in range(world)]
             connection.send([_forked(connection, address, rank, folder) for rank in ranks])
+        elif request == "visible":
+            connection.send(_visible())
         elif request == "ended":
             connection.send(_ended(*details))
+
+
+def _visible() -> str:
+    from conformance.workers.torch_device import visible
+
+    return visible().words
 
 
 def _free_port() -> int:
@@ -145,20 +154,27 @@ def _rank(address: str, rank: Rank, folder: str) -> None:
     die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import torch.distributed as dist
+    from torch.testing._internal.distributed.fake_pg import FakeStore
 
     from conformance.trace.torch_stochastic import StochasticStep
     from conformance.workers.job_handler import JobHandler
     from conformance.workers.references import References
+    from conformance.workers.torch_device import BACKENDS, take
     from conformance.workers.torch_platform import TorchPlatform, to_numpy, work
+    from conformance.workers.torch_single import TorchSinglePlatform
 
     connection = connect(address, f"{rank.name}-{rank.number}")
+    device_type = take(rank.devices, rank.number)
     if not rank.name.startswith("reference"):
         os.environ.update(rank.environment)
-        store = dist.FileStore(f"{folder}/{rank.name}.store", rank.world)  # type: ignore[attr-defined, unused-ignore]
+        fake = rank.devices == "single"
+        store = FakeStore() if fake else dist.FileStore(f"{folder}/{rank.name}.store", rank.world)  # type: ignore[attr-defined, unused-ignore]
+        backend = "fake" if fake else BACKENDS[device_type]
         dist.init_process_group(
-            "gloo", store=store, rank=rank.number, world_size=rank.world, timeout=COLLECTIVE_TIMEOUT
+            backend, store=store, rank=rank.number, world_size=rank.world, timeout=COLLECTIVE_TIMEOUT
         )
-    answer_jobs(connection, JobHandler(TorchPlatform(), References("torch", to_numpy, work, StochasticStep)))
+    platform = TorchSinglePlatform(device_type) if rank.devices == "single" else TorchPlatform(device_type)
+    answer_jobs(connection, JobHandler(platform, References("torch", to_numpy, work, StochasticStep)))
 
 
 if __name__ == "__main__":

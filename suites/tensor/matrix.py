@@ -48,6 +48,23 @@ SMOKE = (
     ),
 )
 
+AXIS_TYPES = (
+    MatrixRow(
+        contracts=_names("mlp"),
+        implementations=("jax-explicit",),
+        meshes=("data=2,tensor=4", "data=3,tensor=2@shuffled"),
+        dtypes=DTYPES,
+        profiles=CORE,
+    ),
+    MatrixRow(  # bfloat16 ends the process: results/findings/xla-cpu-bfloat16-partly-manual
+        contracts=_names("mlp"),
+        implementations=("jax-mixed",),
+        meshes=("data=2,tensor=4", "data=3,tensor=2@shuffled"),
+        dtypes=("float64", "float32"),
+        profiles=CORE,
+    ),
+)
+
 EVERYWHERE = (  # each part on axis sizes 2, 3, 4, 8, on two axes of unequal size, permuted, and with an unused axis
     MatrixRow(
         contracts=LINEAR + FEEDFORWARD,
@@ -224,7 +241,7 @@ HALF = (  # float16, which has more digits than bfloat16 and less range
     ),
 )
 
-MATRIX = SMOKE + EVERYWHERE + WHOLE + HALF + REFUSED
+MATRIX = SMOKE + AXIS_TYPES + EVERYWHERE + WHOLE + HALF + REFUSED
 
 MUTATED = (  # every collective of these is mutated: both explicit styles, two axes of unequal size
     MatrixRow(

@@ -32,6 +32,12 @@ _CLASSES = {
 }
 
 
+def _axis_types(name: str, summary: str, class_name: str) -> ImplementationEntry:
+    """An implementation that honours one contract: what it shows is the types of mesh axes."""
+    path = f"suites.tensor.jax_axis_types.feedforward:{class_name}"
+    return ImplementationEntry(name=name, framework="jax", summary=summary, classes={"tensor/mlp": path})
+
+
 def _registered(name: str, folder: str, summary: str) -> ImplementationEntry:
     classes = {contract.name: f"suites.tensor.{folder}.{_class_of(contract.name)}" for contract in CONTRACTS}
     return ImplementationEntry(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
@@ -44,6 +50,8 @@ SUITE = Suite(
     implementations=(
         _registered("jax-shard_map", "jax_manual", "explicit collectives under shard_map"),
         _registered("jax-automatic", "jax_automatic", "sharding annotations, partitioned by XLA"),
+        _axis_types("jax-explicit", "explicit axes, which stand in the type of every array", "ExplicitFeedForward"),
+        _axis_types("jax-mixed", "explicit, automatic and manual axes in one program", "MixedFeedForward"),
         _registered("torch-collectives", "torch_manual", "explicit collectives in autograd functions"),
         _registered("torch-dtensor", "torch_dtensor", "torch's own DTensor and parallelize_module"),
     ),

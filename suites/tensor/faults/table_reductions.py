@@ -272,4 +272,14 @@ LAYOUT = (
         axis="tensor",
         seen_by=("layout",),
     ),
+    Fault(
+        id="manual-block-averaged",
+        summary="A block that is manual over the tensor axis, inside an automatic program, averages its parts.",
+        bites="always; every copy agrees",
+        planted={"jax-mixed": "suites.tensor.faults.axis_types:MeanOfManualBlock"},
+        contract="tensor/mlp",
+        meshes=("data=2,tensor=4",),
+        axis="tensor",
+        causes=("a mean where a sum is meant",),
+    ),
 )

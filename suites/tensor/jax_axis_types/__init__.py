@@ -1,0 +1,1 @@
+"""Tensor parallelism by axis type: explicit axes, and explicit, automatic and manual ones in one program."""
