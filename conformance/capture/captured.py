@@ -15,6 +15,8 @@ from conformance.cases.usage import UsageError
 from conformance.contract.mesh import Mesh
 from conformance.evidence.evidence import Observations, Observed
 
+BATCH = "batch/"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CapturedRun:
@@ -25,6 +27,7 @@ class CapturedRun:
     ranks: tuple[RankRecord, ...]
     initial: Observations
     steps: tuple[Observations, ...]
+    batch: Observations
     ended: str = ""
 
 
@@ -39,14 +42,24 @@ def read_captured(folder: Path, truth: Truth) -> CapturedRun:
         ended = _ended(folder, ranks, finished, truth.steps)
     if steps < 0:
         raise UsageError(f"'{folder}' has nothing of some of its ranks: they ended before they wrote their parameters.")
-    initial = _observed(folder, ranks, 0, truth, mesh, {})
+    moments = [_observed(folder, ranks, moment, truth, mesh) for moment in range(min(steps, truth.steps) + 1)]
+    initial, batch = moments[0], {}
     owed = {name: holders(observed) for name, observed in initial.items()}
-    moments = []
-    for step in range(min(steps, truth.steps)):
-        moments.append(_owing(_observed(folder, ranks, step + 1, truth, mesh, truth.contract.batches(0, steps)[step]), owed))
+    for number, seen in enumerate(moments[1:], start=1):
+        batch |= {f"step {number}: {key.removeprefix(BATCH)}": seen.pop(key) for key in list(seen) if _is_batch(key)}
     return CapturedRun(
-        folder=folder, mesh=mesh, ranks=tuple(ranks), initial=initial, steps=tuple(moments), ended=ended
-    )  # fmt: skip
+        folder=folder,
+        mesh=mesh,
+        ranks=tuple(ranks),
+        initial=initial,
+        steps=tuple(_owing(step, owed) for step in moments[1:]),
+        batch=batch,
+        ended=ended,
+    )
+
+
+def _is_batch(name: str) -> bool:
+    return name.startswith(BATCH)
 
 
 def holders(observed: Observed) -> tuple[int, ...]:
@@ -77,20 +90,19 @@ def _ended(folder: Path, ranks: list[RankRecord], finished: Mapping[int, int], w
     return f"In '{folder}' {spoken(short)} ended before step {wanted} was over"
 
 
-def _observed(
-    folder: Path, ranks: list[RankRecord], moment: int, truth: Truth, mesh: Mesh, batch: Mapping[str, object]
-) -> Observations:
-    shapes = truth.shapes(None if moment == 0 else moment - 1)
+def _observed(folder: Path, ranks: list[RankRecord], moment: int, truth: Truth, mesh: Mesh) -> Observations:
+    """What all ranks hold at the start (moment 0) or of a step; what the recording has not is left out, or kept as is."""
+    shapes, whole = truth.shapes(moment), truth.batch(moment)
     found = [piece for rank in ranks for piece in pieces(folder, rank, rank.moments[moment], shapes)]
-    given = [piece for piece in found if piece.tensor.startswith("batch/")]
-    rows: Rows = rows_given(moment, given, batch, mesh, str(folder)) if batch else {}  # type: ignore[arg-type]
+    given = [piece for piece in found if _is_batch(piece.tensor)]
+    rows: Rows = rows_given(moment, given, whole, mesh, str(folder)) if whole else {}
     tensors: dict[str, list[Piece]] = {}
     for piece in found:
         tensors.setdefault(piece.tensor, []).append(piece)
     return {
         name: placed(own, shapes.get(name, own[0].shape), mesh, rows)
         for name, own in tensors.items()
-        if name in shapes or not name.startswith(("activations/", "batch/"))
+        if name in shapes or not name.startswith(("activations/", BATCH))
     }
 
 

@@ -93,7 +93,7 @@ class RankRecord(Record):
     finished: bool = False
 
     def write(self, folder: Path) -> None:
-        write_whole(folder / f"{name(self.process)}.json", self.model_dump_json(indent=1) + "\n")
+        write_whole(folder / f"{name(self.process)}.json", self.model_dump_json(exclude_unset=True, exclude_none=True) + "\n")
 
 
 def name(process: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from conformance.capture import names
 from conformance.capture.orders import Orders
+from conformance.capture.records import FORMAT
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import read_placements, written
 
@@ -40,6 +41,7 @@ class Request:
     def fields(self) -> dict[str, Any]:
         """Those that go into the record of every process as they are."""
         return {
+            "format": FORMAT,
             "command": list(sys.argv),
             "member": self.orders.member,
             "steps": self.steps,

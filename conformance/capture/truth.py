@@ -17,7 +17,7 @@ from conformance.contract.contract import Arrays, Contract, Precision, Recipe
 from conformance.evidence.arithmetic import BITS, COMPUTATION, Operation
 from conformance.evidence.evidence import ReferenceResult
 
-START = "start"
+BATCH = "batch/"
 COMPUTED = ("activations/", "outputs/")
 
 
@@ -27,7 +27,7 @@ class Truth:
 
     oracle    how the oracle ran, a sentence
     dtype     of the case: the narrowest in which the members compute
-    narrow    whether the members ran in another dtype than float64
+    rank      the record of the run as the script stands
     """
 
     folder: Path
@@ -41,12 +41,17 @@ class Truth:
     def steps(self) -> int:
         return len(self.reference.oracle)
 
-    def shapes(self, step: int | None) -> dict[str, tuple[int, ...]]:
-        """Tensor -> shape, of a step (from 0) or of the start."""
+    def shapes(self, moment: int) -> dict[str, tuple[int, ...]]:
+        """Tensor -> shape, of the start (moment 0) or of a step."""
         start = {f"parameters/{name}": value.shape for name, value in self.reference.initial.items()}
-        if step is None:
+        if moment == 0:
             return start
-        return start | {name: value.shape for name, value in self.reference.oracle[step].items()}
+        batch = {f"{BATCH}{key}": value.shape for key, value in self.batch(moment).items()}
+        return start | batch | {name: value.shape for name, value in self.reference.oracle[moment - 1].items()}
+
+    def batch(self, moment: int) -> Arrays:
+        """What the model was given in a step."""
+        return self.contract.batches(0, self.steps)[moment - 1] if moment else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,7 @@ def read_truth(folder: Path) -> Truth:
     )
     first = oracle if recording.dtype == recording.oracle else plain
     reference = ReferenceResult(
-        oracle=oracle.steps[:steps],
+        oracle=tuple(_seen(step) for step in oracle.steps[:steps]),
         noise=tuple(_noise(step, oracle, members) for step in range(steps)),
         initial={name.removeprefix("parameters/"): value for name, value in first.start.items()},
         decisions=({},) * steps,
@@ -128,10 +133,15 @@ def _with_updates(step: Arrays, start: Arrays) -> Arrays:
     }
 
 
+def _seen(step: Arrays) -> Arrays:
+    """What a step makes, without what it was given."""
+    return {name: value for name, value in step.items() if not name.startswith(BATCH)}
+
+
 def _noise(step: int, oracle: Whole, members: list[Whole]) -> Arrays:
     """Elementwise, the farthest that a member is from the oracle."""
     farthest = {}
-    for name, true in oracle.steps[step].items():
+    for name, true in _seen(oracle.steps[step]).items():
         others = [member.steps[step].get(name) for member in members]
         if any(other is None or other.shape != true.shape for other in others):
             raise UsageError(
@@ -150,7 +160,7 @@ def _narrowest(names: list[str]) -> Dtype:
 def _contract(folder: Path, plain: Whole, oracle: Whole, steps: int) -> Contract:
     shapes = {name.removeprefix("parameters/"): value.shape for name, value in plain.start.items()}
     batches = [
-        {name.removeprefix("batch/"): value for name, value in step.items() if name.startswith("batch/")}
+        {name.removeprefix(BATCH): value for name, value in step.items() if name.startswith(BATCH)}
         for step in oracle.steps
     ]
     rank = plain.rank

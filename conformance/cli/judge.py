@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from conformance.capture.captured import read_captured
-from conformance.capture.judged import CHECKS, judged, reproduce
+from conformance.capture.judged import BATCH, CHECKS, judged, reproduce
+from conformance.capture.meshes import over_meshes
 from conformance.capture.truth import Truth, read_truth
 from conformance.cases.usage import UsageError
 from conformance.cli.results_folder import fresh
 from conformance.records import environment, formatting
 from conformance.records.recorder import Recorder
 from conformance.records.records import CaseRecord
+from conformance.records.results import CaseResult
 from conformance.records.run_record import RunRecord
 from conformance.report import terminal, write_html
 
@@ -27,16 +30,11 @@ def judge(single: Path, runs: Sequence[Path], *, output: Path | None, as_json: b
     truth = read_truth(single)
     if not as_json:
         print(truth.oracle)
-    named = list(dict.fromkeys(runs))
-    for run in named:
-        _readable(run, truth)
-    started = time.perf_counter()
+    started, named = time.perf_counter(), list(dict.fromkeys(runs))
+    results = [_judged(run, truth) for run in named]
     recorder = Recorder(output or fresh(), _run_record(truth, named))
-    for run in named:
-        print(f"judging {run}", file=sys.stderr, flush=True)
-        begun = time.perf_counter()
-        record = CaseRecord.of(judged(read_captured(run, truth), truth), reproduce(single, run))
-        recorder.append(record.model_copy(update={"seconds": time.perf_counter() - begun}))
+    for run, result in zip(named, over_meshes(results), strict=True):
+        recorder.append(CaseRecord.of(result, reproduce(single, run)))
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     recorder.close(finished=finished, seconds=time.perf_counter() - started)
     report = write_html(recorder.directory)
@@ -48,11 +46,13 @@ def judge(single: Path, runs: Sequence[Path], *, output: Path | None, as_json: b
     return 1 if recorder.run.unexpected else 0
 
 
-def _readable(run: Path, truth: Truth) -> None:
-    """Every run is read before the first is judged: a wrong name costs nothing."""
+def _judged(run: Path, truth: Truth) -> CaseResult:
+    print(f"judging {run}", file=sys.stderr, flush=True)
     if run.resolve() == truth.folder.resolve():
         raise UsageError(f"'{run}' is the recording itself: give the runs that are to be judged by it.")
-    read_captured(run, truth)
+    started = time.perf_counter()
+    result = judged(read_captured(run, truth), truth)
+    return replace(result, seconds=time.perf_counter() - started)
 
 
 def _show(recorder: Recorder, report: str) -> None:
@@ -82,7 +82,7 @@ def _run_record(truth: Truth, runs: Sequence[Path]) -> RunRecord:
         version=environment.packages()["shardproof"] or "unknown",
         hash=environment.content_hash(),
         command=["shardproof", *sys.argv[1:]],
-        checks=[check.name for check in CHECKS],
+        checks=[check.name for check in (BATCH, *CHECKS)],
         packages=environment.packages(),
         machine=environment.machine(),
         flags=environment.flags(),

@@ -1,104 +1,114 @@
-"""Ten known faults of parallel trainers, each switched on by `--fault NAME`; without one, the functions are the right ones.
+"""Ten known faults of parallel trainers, each switched on by `--fault NAME`; without one, everything here is right.
 
-What each is and where it was seen stands in the comment beside it.
+Behind each name stands the mesh axis on which it is, and what it is.
 """
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
-from torch.distributed.tensor import DTensor
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor.parallel import ParallelStyle, RowwiseParallel
 
 FAULTS = {
     "norm-gradient-not-reduced": "tp",  # Megatron-LM #1446: the last norm's gradient stays a partial sum
-    "norm-gradient-reduced-twice": "tp",  # mcore-bridge PR #101: it is summed though it is whole
+    "norm-gradient-reduced-twice": "tp",  # mcore-bridge PR #101: it is summed although it is whole
     "bias-per-rank": "tp",  # text-generation-inference #1036: a row-parallel bias is added before the sum
-    "output-not-reduced": "tp",  # a row-parallel layer hands on its partial sum
-    "shard-zero": "tp",  # vllm-gguf-plugin #103: every rank loads the shard of rank 0
-    "gradient-sum": "dp",  # gradients are added up over data ranks where their mean is meant
+    "output-not-reduced": "tp",  # a row-parallel layer hands on its own term of the sum
+    "shard-zero": "tp",  # vllm-gguf-plugin #103: every rank loads the shard of the first
+    "gradient-sum": "dp",  # gradients are added up over data ranks, and scaled as for their mean
     "mean-of-means": "dp",  # each rank divides by its own number of valid tokens
     "same-rows": "dp",  # every data rank reads the rows of the first
     "norm-of-own-shard": "dp",  # the clipping norm leaves out what the other data ranks hold
     "reduce-bfloat16": "dp",  # gradients are summed over data ranks in bfloat16
 }
-_fault: list[str | None] = [None]
 
 
-def planted(fault: str | None, model: nn.Module, mesh: DeviceMesh, parallelize: Callable[..., None]) -> None:
-    """Parallelize, with a fault in the model if one is named."""
-    _fault[0] = fault
-    tp, rank = mesh["tp"].size(), mesh["tp"].get_local_rank()
+def in_parameters(fault: str | None, model: nn.Module, tp: int) -> None:
+    """What is done to the parameters before they are divided."""
     if fault == "shard-zero":
         weight = model.layers[1].feed_forward.w1.weight
         with torch.no_grad():
             weight.copy_(weight[: len(weight) // tp].repeat(tp, 1))
-    parallelize(model, mesh)
-    if fault == "bias-per-rank":
-        w2 = model.layers[0].feed_forward.w2
-        w2.register_forward_hook(lambda module, given, out: out + (tp - 1) * _local(module.bias), prepend=True)
+
+
+class NotReduced(RowwiseParallel):
+    """Each rank takes its part of the sequence from its own term."""
+
+    @staticmethod
+    def _prepare_output_fn(layouts: Any, use_local: Any, module: Any, outputs: DTensor, mesh: DeviceMesh) -> torch.Tensor:
+        return outputs.to_local().chunk(mesh.size(), dim=1)[mesh.get_local_rank()]
+
+
+class BiasPerRank(RowwiseParallel):
+    """The sum has the bias once from every rank."""
+
+    @staticmethod
+    def _prepare_output_fn(layouts: Any, use_local: Any, module: Any, outputs: DTensor, mesh: DeviceMesh) -> torch.Tensor:
+        bias = module.bias.to_local().detach() * (mesh.size() - 1) / mesh.size()
+        outputs = DTensor.from_local(outputs.to_local() + bias, mesh, outputs.placements)
+        return outputs.redistribute(placements=layouts).to_local()
+
+
+def styles(fault: str | None) -> dict[str, ParallelStyle]:
+    """Other styles than those of the plan."""
     if fault == "output-not-reduced":
-        w2 = model.layers[1].feed_forward.w2
-        w2.register_forward_pre_hook(lambda module, given: tuple(_only(x, rank) for x in given))
-    if fault == "gradient-sum":
-        for module in model.modules():
-            if isinstance(module, FSDPModule):
-                module.set_gradient_divide_factor(1.0)
-    if fault == "reduce-bfloat16":
-        from torch.distributed.fsdp import fully_shard  # noqa: F401 - its policy is changed below
-
-        policy = MixedPrecisionPolicy(reduce_dtype=torch.bfloat16)
-        for module in model.modules():
-            if isinstance(module, FSDPModule):
-                group = module._get_fsdp_state()._fsdp_param_group
-                if group is not None:
-                    group.mp_policy = policy
-                    for parameter in group.fsdp_params:
-                        parameter.init_dtype_attrs(policy)
-                    with suppress(AttributeError):
-                        group._init_mp_dtypes()
+        return {"layers.1.feed_forward.w2": NotReduced(output_layouts=Shard(1))}
+    if fault == "bias-per-rank":
+        return {"layers.0.feed_forward.w2": BiasPerRank(output_layouts=Shard(1))}
+    return {}
 
 
-def _local(value: Any) -> torch.Tensor:
-    return value.to_local() if isinstance(value, DTensor) else value
+def policy(fault: str | None) -> MixedPrecisionPolicy:
+    """In which dtypes FSDP works; by default those of the parameters."""
+    return MixedPrecisionPolicy(reduce_dtype=torch.bfloat16 if fault == "reduce-bfloat16" else None)
 
 
-def _only(value: torch.Tensor, rank: int) -> torch.Tensor:
-    return value
+def in_modules(fault: str | None, model: nn.Module) -> None:
+    """What is done to the modules after they are divided."""
+    if fault == "norm-gradient-not-reduced":
+        model.norm.forward = _norm_on_local_weight(model.norm)
+
+
+def _norm_on_local_weight(norm: nn.Module) -> Any:
+    """The gradient of a local weight is taken for whole, though each rank has its part of the sequence."""
+
+    def forward(x: DTensor) -> DTensor:
+        y = F.rms_norm(x.to_local(), (x.shape[-1],), norm.weight.to_local(), 1e-5)
+        return DTensor.from_local(y, x.device_mesh, x.placements)
+
+    return forward
 
 
 def rows(fault: str | None, data: int, ranks: int, count: int) -> torch.Tensor:
     """The rows of the batch that a data rank takes."""
-    own = 0 if fault == "same-rows" else data
-    return torch.arange(count).chunk(ranks)[own]
+    return torch.arange(count).chunk(ranks)[0 if fault == "same-rows" else data]
 
 
-def normalised(
-    fault: str | None, loss: torch.Tensor, valid: torch.Tensor, targets: torch.Tensor, args: Namespace
-) -> torch.Tensor:
-    """The sum over a slice, as its part of the mean over all valid tokens of the batch."""
-    if fault == "mean-of-means":
-        return loss / (targets != -100).sum() / args.accumulate / args.dp
-    return loss / valid
+def valid(fault: str | None, counts: torch.Tensor, own: torch.Tensor, ranks: int) -> torch.Tensor:
+    """By how many tokens a rank divides the sum of its losses: all that count, wherever they are."""
+    return counts[own].sum() * ranks if fault == "mean-of-means" else counts.sum()
 
 
-def after_backward(fault: str | None, model: nn.Module, mesh: DeviceMesh | None) -> None:
-    """What a trainer does to gradients between the backward pass and the clipping: nothing, if it is right."""
-    if mesh is None:
-        return
-    gradient = model.norm.weight.grad
-    if fault == "norm-gradient-reduced-twice":
-        dist.all_reduce(_local(gradient), group=mesh["tp"].get_group())
+def in_gradients(fault: str | None, model: nn.Module, mesh: DeviceMesh | None) -> None:
+    """What is done to the gradients before they are clipped."""
+    if fault == "gradient-sum" and mesh is not None:
+        for parameter in model.parameters():
+            parameter.grad.mul_(mesh["dp"].size())
+    if fault == "norm-gradient-reduced-twice" and mesh is not None:
+        dist.all_reduce(model.norm.weight.grad.to_local(), group=mesh["tp"].get_group())
 
 
-def total_norm(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+def total_norm(fault: str | None, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
     """The norm of all gradients together."""
-    norm = torch.nn.utils.get_total_norm(gradients)
-    return norm
+    if fault == "norm-of-own-shard":
+        own = [DTensor.from_local(g.to_local(), g.device_mesh["tp"], g.placements[1:]) for g in gradients]
+        return torch.nn.utils.get_total_norm(own).full_tensor()
+    return torch.nn.utils.get_total_norm(gradients)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import Replicate, Shard
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
@@ -16,15 +18,22 @@ from torch.distributed.tensor.parallel import (
 )
 
 
-def parallelize(model: nn.Module, mesh: DeviceMesh) -> None:
-    """In place; the plain model where the mesh has one rank along an axis."""
+def parallelize(
+    model: nn.Module,
+    mesh: DeviceMesh,
+    *,
+    changed: Mapping[str, ParallelStyle],
+    policy: MixedPrecisionPolicy,
+) -> None:
+    """In place. `changed` are styles of modules, by their names, that stand in place of those of the plan."""
     if mesh["tp"].size() > 1:
-        parallelize_module(model, mesh["tp"], top_plan())
-        for layer in model.layers:
-            parallelize_module(layer, mesh["tp"], layer_plan())
+        plan = top_plan()
+        for number in range(len(model.layers)):
+            plan |= {f"layers.{number}.{name}": style for name, style in layer_plan().items()}
+        parallelize_module(model, mesh["tp"], plan | dict(changed))
     for layer in model.layers:
-        fully_shard(layer, mesh=mesh["dp"])
-    fully_shard(model, mesh=mesh["dp"])
+        fully_shard(layer, mesh=mesh["dp"], mp_policy=policy)
+    fully_shard(model, mesh=mesh["dp"], mp_policy=policy)
 
 
 def top_plan() -> dict[str, ParallelStyle]:

@@ -31,11 +31,12 @@ def batches(steps: int, vocabulary: int) -> Iterator[tuple[torch.Tensor, torch.T
         yield tokens[:, :-1], targets
 
 
-def clip(model: nn.Module, most: float) -> None:
+def clip(model: nn.Module, most: float, fault: str | None) -> None:
     """By the norm over all ranks."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    norm = faults.total_norm(gradients)
-    torch.nn.utils.clip_grads_with_norm_(model.parameters(), most, norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    norm = faults.total_norm(fault, gradients)
+    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    torch.nn.utils.clip_grads_with_norm_(model.parameters(), most, norm)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -45,26 +46,28 @@ def train(args: argparse.Namespace) -> None:
     if distributed:
         dist.init_process_group("gloo")
         mesh = init_device_mesh("cpu", (args.dp, args.tp), mesh_dim_names=("dp", "tp"))
-        faults.planted(args.fault, model, mesh, parallelize)
+        faults.in_parameters(args.fault, model, args.tp)
+        parallelize(model, mesh, changed=faults.styles(args.fault), policy=faults.policy(args.fault))
+        faults.in_modules(args.fault, model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, eps=1e-3, betas=(0.9, 0.95))
     data = 0 if mesh is None else mesh["dp"].get_local_rank()
 
     with conformance.capture(args.folder, model=model, optimizer=optimizer, mesh=mesh, steps=3) as seen:
         for tokens, targets in batches(args.steps, config.vocabulary):
-            valid = (targets != IGNORED).sum()
             rows = faults.rows(args.fault, data, args.dp, ROWS)
+            valid = faults.valid(args.fault, targets != IGNORED, rows, args.dp)
             total = torch.zeros(())
             for part in rows.chunk(args.accumulate):
                 logits = model(tokens[part])
-                loss = F.cross_entropy(logits.flatten(0, 1), targets[part].flatten(), ignore_index=IGNORED, reduction="sum")
-                loss = faults.normalised(args.fault, loss, valid, targets[part], args)
+                logits, wanted = logits.flatten(0, 1), targets[part].flatten()
+                loss = F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum") / valid
                 (loss * args.dp).backward()  # FSDP2 takes the mean over the data ranks
                 total = total + loss.detach()
-            faults.after_backward(args.fault, model, mesh)
+            faults.in_gradients(args.fault, model, mesh)
             if mesh is not None:
                 dist.all_reduce(total, group=mesh["dp"].get_group())
             seen.loss(total)
-            clip(model, args.clip)
+            clip(model, args.clip, args.fault)
             optimizer.step()
             optimizer.zero_grad()
     if distributed:
