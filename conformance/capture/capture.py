@@ -29,7 +29,7 @@ def capture(
 ) -> Any:
     """A context around training steps: while it is open, each process writes down what it computes.
 
-    folder      where; None, or SHARDPROOF_CAPTURE=off in the environment: nothing is done at all
+    folder      where; None, or SHARDPROOF_CAPTURE=off in the environment: nothing is done at all (but under a recorder)
     model       an `nn.Module`, or several (pipeline stages); in JAX a tree of parameters, or an `nnx.Module`
     optimizer   a torch optimizer, or several; in JAX the tree of its state
     mesh        a DeviceMesh, a jax.sharding.Mesh, or the axes in the order of the ranks: 'data=2,tensor=4'; None on one
@@ -48,11 +48,12 @@ def capture(
     captured.
     """
     orders = Orders.given()
-    if folder is None or orders.off:
+    where = orders.folder or folder
+    if where is None or orders.off:
         return Off(model=model, optimizer=optimizer)
     with standard_first():
         request = Request.read(
-            Path(folder),
+            Path(where),
             steps,
             orders,
             names=names,

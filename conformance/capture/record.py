@@ -92,8 +92,8 @@ class Recorder:
             last = log.read_text(errors="replace").strip().splitlines()[-LAST_LINES:]
             raise ScriptFailed(f"the script ended with status {ended.returncode} ({' / '.join(last)}; see {log}).")
         if not where.is_dir():
-            raise ScriptFailed(
-                f"the script captured nothing: put `with conformance.capture(...)` around its steps (see {log})."
+            raise UsageError(
+                f"The script captured nothing: put `with conformance.capture(...)` around its steps (see {log})."
             )
         return read_ranks(where)[0]
 

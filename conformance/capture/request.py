@@ -36,7 +36,7 @@ class Request:
         said["names"] = names.read(said.get("names") or {})
         given = said.get("placements") or {}
         said["placements"] = {pattern: written(read_placements(where)) for pattern, where in given.items()}
-        return cls(folder=orders.folder or folder, steps=steps, orders=orders, **said)
+        return cls(folder=folder, steps=steps, orders=orders, **said)
 
     def fields(self) -> dict[str, Any]:
         """Those that go into the record of every process as they are."""

@@ -14,7 +14,7 @@ from conformance.capture.names import first_match, plain
 from conformance.capture.records import RankRecord
 from conformance.capture.request import Request
 from conformance.capture.torch_held import Ranks, dtype_of, megatron, part_of
-from conformance.capture.torch_hooks import clipping, on_output, watched
+from conformance.capture.torch_hooks import clipping, named_inputs, on_output, watched
 from conformance.capture.torch_moved import LowerWatch, converted, move_parameters, moved_inputs
 from conformance.capture.writer import Part, Writer
 
@@ -141,8 +141,7 @@ class TorchCapture:
             args = moved_inputs(args, what, self.request.orders)
             kwargs = moved_inputs(kwargs, what, self.request.orders)
             self._calls += model is self.models[0]
-            inputs = {str(i): value for i, value in enumerate(args)} | kwargs
-            for key, value in inputs.items():
+            for key, value in named_inputs(model, args, kwargs).items():
                 if isinstance(value, torch.Tensor) and not value.requires_grad and value.ndim:
                     self._add(f"batch/{key}", value, call=self._call)
         return args, kwargs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -28,6 +29,14 @@ def watched(model: torch.nn.Module, patterns: Sequence[str] | None) -> Iterator[
             wanted = parent is model or item
         if own and wanted and not isinstance(module, (torch.nn.ModuleList, torch.nn.ModuleDict)):
             yield own, module
+
+
+def named_inputs(model: torch.nn.Module, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a forward call is given, by the names of its parameters; by its number what has none."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    known = [name for name, p in inspect.signature(model.forward).parameters.items() if p.kind in kinds]
+    names = [*known, *map(str, range(len(known), len(args)))]
+    return dict(zip(names, args, strict=False)) | kwargs
 
 
 def on_output(name: str, seen: Seen) -> Callable[..., None]:

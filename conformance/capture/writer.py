@@ -72,6 +72,10 @@ class Writer:
         """Whether the moment has it already."""
         return tensor in self._tensors
 
+    def narrow(self) -> dict[str, str]:
+        """Tensors of the moment that are real and narrower than float64, and their dtypes."""
+        return {name: x.dtype for name, x in self._tensors.items() if "float" in x.dtype and x.dtype != "float64"}
+
     def close(self, **changed: object) -> None:
         """End a moment: it is on disk, and the record says so; `changed` are fields of the record."""
         assert self._file is not None
