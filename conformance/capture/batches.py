@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -25,7 +25,13 @@ def rows_given(step: int, given: Sequence[Piece], batch: Batch, mesh: Mesh, fold
     for piece in given:
         if piece.tensor.partition("/")[2] in batch:
             calls.setdefault((piece.position, piece.call or 0), []).append(piece)
-    rows, taken = {}, {}
+    if given and not calls:
+        raise UsageError(
+            f"'{folder}' was given {_keys(piece.tensor for piece in given)} and the recorded run "
+            f"{_keys(batch)}: give both their inputs by the same names."
+        )
+    rows: dict[tuple[int, int], np.ndarray] = {}
+    taken: dict[int, set[int]] = {}
     for where in sorted(calls):
         used = taken.setdefault(where[0], set())
         found = _found(calls[where], batch, mesh, used)
@@ -36,6 +42,10 @@ def rows_given(step: int, given: Sequence[Piece], batch: Batch, mesh: Mesh, fold
             )
         rows[where] = found
     return rows
+
+
+def _keys(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name.rpartition('/')[2]}'" for name in dict.fromkeys(names))
 
 
 def _found(pieces: Sequence[Piece], batch: Batch, mesh: Mesh, used: set[int]) -> np.ndarray | None:

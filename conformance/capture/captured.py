@@ -75,7 +75,9 @@ def _comparable(folder: Path, rank: RankRecord, truth: Truth) -> None:
             f"--dtype {rank.dtype}, or capture in {truth.rank.dtype}."
         )
     if rank.member or rank.framework != truth.rank.framework:
-        raise UsageError(f"'{folder}' is no captured run of its own: it is a member of a recording, or of another framework.")
+        raise UsageError(
+            f"'{folder}' is no captured run of its own: it is a member of a recording, or of another framework."
+        )
 
 
 def _ended(folder: Path, ranks: list[RankRecord], finished: Mapping[int, int], wanted: int) -> str:
@@ -91,7 +93,7 @@ def _ended(folder: Path, ranks: list[RankRecord], finished: Mapping[int, int], w
 
 
 def _observed(folder: Path, ranks: list[RankRecord], moment: int, truth: Truth, mesh: Mesh) -> Observations:
-    """What all ranks hold at the start (moment 0) or of a step; what the recording has not is left out, or kept as is."""
+    """What all ranks hold at the start (moment 0) or of a step; outputs that the recording has not are left out."""
     shapes, whole = truth.shapes(moment), truth.batch(moment)
     found = [piece for rank in ranks for piece in pieces(folder, rank, rank.moments[moment], shapes)]
     given = [piece for piece in found if _is_batch(piece.tensor)]
@@ -108,7 +110,9 @@ def _observed(folder: Path, ranks: list[RankRecord], moment: int, truth: Truth, 
 
 def _owing(step: Observations, owed: Mapping[str, tuple[int, ...]]) -> Observations:
     """Who had a parameter at the start owes its gradient, its slots and itself after each step."""
-    return {name: replace(observed, owed_by=owed.get(f"parameters/{_own(name)}", ())) for name, observed in step.items()}
+    return {
+        name: replace(observed, owed_by=owed.get(f"parameters/{_own(name)}", ())) for name, observed in step.items()
+    }
 
 
 def _own(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Tensor files: safetensors, written one tensor at a time, so that no more than one is in memory, and whole or not there.
+"""Tensor files: safetensors, written one tensor at a time, so that one alone is in memory, and whole or not there.
 
 The format (huggingface.co/docs/safetensors): 8 bytes with the length of the header, a JSON header, the tensors' bytes
 one after the other. The header comes first and is known last, so tensors wait in a file without a name.
@@ -34,7 +34,7 @@ class TensorFile:
     def __init__(self, path: Path) -> None:
         self.path, self.bytes = path, 0
         self._header: dict[str, Any] = {}
-        self._waiting = tempfile.TemporaryFile(dir=path.parent)
+        self._waiting = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - `close` closes it
 
     def add(self, key: str, dtype: str, shape: tuple[int, ...], content: memoryview) -> None:
         """The bytes of one tensor, row by row, as they lie in memory: nothing is rounded."""

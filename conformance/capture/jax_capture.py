@@ -210,5 +210,7 @@ def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
 
 def _spoken(path: tuple[Any, ...]) -> str:
     """`layers.0.w` of a path in a tree."""
-    words = (next((getattr(key, field) for field in ("key", "idx", "name") if hasattr(key, field)), key) for key in path)
+    words = (
+        next((getattr(key, field) for field in ("key", "idx", "name") if hasattr(key, field)), key) for key in path
+    )
     return ".".join(str(word) for word in words)

@@ -84,9 +84,18 @@ def _inferred(found: Sequence[Piece], shape: Shape, mesh: Mesh) -> list[Piece]:
 
 def _answers(found: Sequence[Piece], dim: int, size: int, mesh: Mesh) -> list[tuple[str, ...]]:
     """Sets of axes over which a dim of this size would give each device as much as it has."""
-    wide = [axis for axis in mesh.axes if mesh.size(axis) > 1]
-    sets = [axes for number in range(1, len(wide) + 1) for axes in combinations(wide, number)]
+    free = [axis for axis in mesh.axes if mesh.size(axis) > 1 and not _divides(found, dim, axis, mesh)]
+    sets = [axes for number in range(1, len(free) + 1) for axes in combinations(free, number)]
     return [axes for axes in sets if all(_fits(piece, dim, size, axes, mesh) for piece in found)]
+
+
+def _divides(found: Sequence[Piece], dim: int, axis: str, mesh: Mesh) -> bool:
+    """Whether ranks along an axis are known to hold different elements of another dim: an axis divides one dim."""
+    held: dict[int, list[bytes]] = {}
+    for piece in found:
+        if piece.index is not None:
+            held.setdefault(piece.position, []).extend(x.tobytes() for d, x in enumerate(piece.index) if d != dim)
+    return any(len({tuple(held.get(rank, ())) for rank in group}) > 1 for group in mesh.groups(axis))
 
 
 def _fits(piece: Piece, dim: int, size: int, axes: Sequence[str], mesh: Mesh) -> bool:
@@ -112,7 +121,9 @@ def _ask(piece: Piece, dim: int, size: int, answers: Sequence[tuple[str, ...]]) 
     if not answers:
         return f"{what}no axis of the mesh divides it so: the runs are of other shapes, or `names` must map it."
     either = " or over ".join(" and ".join(f"'{axis}'" for axis in axes) for axes in answers)
-    return f"{what}may be divided over {either}: say which with placements={{'{own}': {{'{answers[0][0]}': 'S({dim})'}}}}."
+    return (
+        f"{what}may be divided over {either}: say which with placements={{'{own}': {{'{answers[0][0]}': 'S({dim})'}}}}."
+    )
 
 
 def _by_position(found: Sequence[Piece]) -> list[list[Piece]]:

@@ -85,7 +85,9 @@ class Recorder:
             environment["JAX_ENABLE_X64"] = "1"
         with log.open("wb") as output:
             try:
-                ended = subprocess.run(self.command, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
+                ended = subprocess.run(
+                    self.command, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
+                )
             except OSError as wrong:
                 raise UsageError(f"Cannot run '{shlex.join(self.command)}': {wrong.strerror}.") from None
         if ended.returncode:

@@ -1,4 +1,4 @@
-"""The record of one process of a captured run: `rank-00003.json`, written anew after each moment, whole or not there."""
+"""The record of one process of a captured run: `rank-00003.json`, written anew and whole after each moment."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ class RankRecord(Record):
     finished: bool = False
 
     def write(self, folder: Path) -> None:
-        write_whole(folder / f"{name(self.process)}.json", self.model_dump_json(exclude_unset=True, exclude_none=True) + "\n")
+        write_whole(
+            folder / f"{name(self.process)}.json", self.model_dump_json(exclude_unset=True, exclude_none=True) + "\n"
+        )
 
 
 def name(process: int) -> str:

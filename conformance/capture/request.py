@@ -26,7 +26,7 @@ class Request:
     modules: Sequence[str] | None = None
     replicated_axes: tuple[str, ...] = ()
     still: tuple[str, ...] = ()
-    orders: Orders = Orders()
+    orders: Orders = field(default_factory=Orders)
 
     @classmethod
     def read(cls, folder: Path, steps: int, orders: Orders, **said: Any) -> Request:
@@ -53,7 +53,7 @@ class Request:
 
 
 def plain_mesh(mesh: Any) -> Mesh | None:
-    """A mesh that is given as text or as axis -> size; None for one of a framework. Raises ValueError in one sentence."""
+    """A mesh that is given as text or as axis -> size; None for one of a framework. Raises MeshError."""
     if isinstance(mesh, Mesh):
         return mesh
     if isinstance(mesh, str):

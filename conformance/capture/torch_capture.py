@@ -18,6 +18,7 @@ from conformance.capture.torch_hooks import clipping, named_inputs, on_output, w
 from conformance.capture.torch_moved import LowerWatch, converted, move_parameters, moved_inputs
 from conformance.capture.writer import Part, Writer
 
+OF_PARAMETERS = ("parameters/", "gradients/", "clipped/", "optimizer/")
 MODULES = "modules/"  # before the name of a module, in patterns of placements
 
 
@@ -221,10 +222,9 @@ class TorchCapture:
     ) -> None:
         """`like` is the parameter of which it is a gradient or a slot."""
         parameter = value if like is None else like
-        if placements is None and name.startswith(("parameters/", "gradients/", "clipped/", "optimizer/")):
-            if value.ndim:
-                own = name.split("/", 2 if name.startswith("optimizer/") else 1)[-1]
-                placements = self._said(own) or megatron(parameter, self.ranks.mesh)
+        if placements is None and value.ndim and name.startswith(OF_PARAMETERS):
+            own = name.split("/", 2 if name.startswith("optimizer/") else 1)[-1]
+            placements = self._said(own) or megatron(parameter, self.ranks.mesh)
         shape, part = part_of(value, self.ranks)
         parts: list[Part] = [] if part is None else [part]
         self._writer.add(name, dtype_of(value), shape, parts, placements=placements, call=call)

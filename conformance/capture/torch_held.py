@@ -39,7 +39,9 @@ class Ranks:
         world = dist.get_world_size() if dist.is_initialized() else 1
         if given is None:
             if world > 1:
-                raise ValueError(f"{world} processes train here: give capture their mesh, for example mesh='data=2,...'.")
+                raise ValueError(
+                    f"{world} processes train here: give capture their mesh, for example mesh='data=2,...'."
+                )
             return cls(mesh=ALONE, order=(0,))
         if isinstance(given, DeviceMesh):
             mesh, order = _named(given), tuple(torch.as_tensor(given.mesh).flatten().tolist())

@@ -15,7 +15,9 @@ from conformance.records.formatting import seconds
 def record(command: Sequence[str], *, runs: int, dtype: str | None, output: Path) -> int:
     """The exit status is 1 where the script fails."""
     if not command:
-        raise UsageError("Give the single-device command behind --, for example `shardproof record -- python train.py`.")
+        raise UsageError(
+            "Give the single-device command behind --, for example `shardproof record -- python train.py`."
+        )
     wanted = None if dtype is None else choose("dtype", dtype, DTYPES)
     recording = Recorder(folder=output, command=command, runs=runs, dtype=wanted, said=_said).record()
     print(

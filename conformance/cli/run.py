@@ -56,9 +56,7 @@ def run(wanted: Selection, how: How, *, output: Path | None, resume: Path | None
     judged_by = chosen(how.checks)
     cases = _judgeable(select(wanted), judged_by if how.checks else ())
     _check_parameters(cases)
-    recorder = Recorder(
-        resume or output or fresh(), _run_record(wanted, how, cases), resume=resume is not None
-    )
+    recorder = Recorder(resume or output or fresh(), _run_record(wanted, how, cases), resume=resume is not None)
     for complaint in recorder.complaints:
         print(complaint, file=sys.stderr)
     left = [case for case in cases if writable(case.id) not in recorder.done]

@@ -39,7 +39,9 @@ def held(value: DTensor, mesh: Mesh, order: Sequence[int] | None = None) -> Held
     for dim, placement in enumerate(value.placements):
         parts, part = value.device_mesh.size(dim), where[dim]
         if isinstance(placement, Partial):
-            partial += _summed_over(value.device_mesh, dim, placement, mesh, mesh.device_order if order is None else order)
+            partial += _summed_over(
+                value.device_mesh, dim, placement, mesh, mesh.device_order if order is None else order
+            )
             factor /= parts if placement.reduce_op == "avg" else 1
         elif not isinstance(placement, Replicate):
             index[_dim(placement)] = _share(index[_dim(placement)], placement, parts, part)

@@ -1,7 +1,7 @@
-"""Ranks: the trainer of docs/examples/trainer_torch on many processes, without the seconds that `torchrun` takes to start.
+"""Ranks: the trainer of docs/examples/trainer_torch on many processes, which start faster than those of `torchrun`.
 
-`python ranks.py N -- ARGS -- ARGS ...` imports torch once, forks N ranks with the environment of torchrun, and trains once
-for each list of arguments. Prints a line with the exit status of each training.
+`python ranks.py N -- ARGS -- ARGS ...` imports torch once, forks N ranks with the environment of torchrun, and trains
+once for each list of arguments. Prints a line with the exit status of each training.
 """
 
 from __future__ import annotations

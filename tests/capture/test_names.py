@@ -38,12 +38,13 @@ def test_a_fused_tensor_is_taken_apart_by_shares_or_by_places() -> None:
     shapes = {name: value.shape for name, value in parts.items()}
     second = np.concatenate([value.reshape(2, -1)[1] for value in parts.values()])  # rank 1 of 2, as Megatron does
     shared = Piece(tensor="q", position=1, dtype="float64", shape=second.shape, value=second)
-    found = {piece.tensor: piece.value for piece in _apart(shared, ("q", "k", "v"), shapes)}
-    assert {name: value.tolist() for name, value in found.items()} == {"q": [4, 5, 6, 7], "k": [10, 11], "v": [14, 15]}
+    halves = {piece.tensor: piece.value for piece in _apart(shared, ("q", "k", "v"), shapes)}
+    assert {name: value.tolist() for name, value in halves.items()} == {"q": [4, 5, 6, 7], "k": [10, 11], "v": [14, 15]}
 
     whole = np.concatenate(list(parts.values()))
     placed = Piece(
         tensor="q", position=1, dtype="float64", shape=(16,), value=whole[8:], index=(np.arange(8, 16),)
     )  # contiguous halves of the fused tensor: rank 1 has all of k and v and nothing of q
-    by_place = {piece.tensor: (piece.index[0].tolist(), piece.value.tolist()) for piece in _apart(placed, ("q", "k", "v"), shapes) if piece.index}  # fmt: skip
+    found = list(_apart(placed, ("q", "k", "v"), shapes))
+    by_place = {piece.tensor: (piece.index[0].tolist(), piece.value.tolist()) for piece in found if piece.index}
     assert by_place == {"q": ([], []), "k": ([0, 1, 2, 3], [8, 9, 10, 11]), "v": ([0, 1, 2, 3], [12, 13, 14, 15])}

@@ -1,7 +1,7 @@
 """A trainer with explicit collectives: a tensor-parallel network over `data` and `tensor`, AdamW by optax.
 
-`python train.py` on one device; `python train.py --data 2 --tensor 4 --folder runs/tp4` on eight, or as two processes with
-`--processes 2 --process 0` and `--process 1`, four devices each.
+`python train.py` on one device; `python train.py --data 2 --tensor 4 --folder runs/tp4` on eight, or as two processes
+with `--processes 2 --process 0` and `--process 1`, four devices each.
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ def train(args: argparse.Namespace) -> None:
     specs = {"up": P(None, "tensor"), "up_bias": P("tensor"), "down": P("tensor", None), "down_bias": P()}
     rows = {"x": P("data"), "labels": P("data")}
     sharded = jax.shard_map(
-        partial(gradients, args=args), mesh=mesh, in_specs=(specs, rows), out_specs=(P(), P("data"), specs), check_vma=False
+        partial(gradients, args=args),
+        mesh=mesh,
+        in_specs=(specs, rows),
+        out_specs=(P(), P("data"), specs),
+        check_vma=False,
     )
 
     def placed(tree: dict[str, Any], where: dict[str, Any]) -> dict[str, Any]:

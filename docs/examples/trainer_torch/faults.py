@@ -43,7 +43,9 @@ class NotReduced(RowwiseParallel):
     """Each rank takes its part of the sequence from its own term."""
 
     @staticmethod
-    def _prepare_output_fn(layouts: Any, use_local: Any, module: Any, outputs: DTensor, mesh: DeviceMesh) -> torch.Tensor:
+    def _prepare_output_fn(
+        layouts: Any, use_local: Any, module: Any, outputs: DTensor, mesh: DeviceMesh
+    ) -> torch.Tensor:
         return outputs.to_local().chunk(mesh.size(), dim=1)[mesh.get_local_rank()]
 
 
@@ -51,7 +53,9 @@ class BiasPerRank(RowwiseParallel):
     """The sum has the bias once from every rank."""
 
     @staticmethod
-    def _prepare_output_fn(layouts: Any, use_local: Any, module: Any, outputs: DTensor, mesh: DeviceMesh) -> torch.Tensor:
+    def _prepare_output_fn(
+        layouts: Any, use_local: Any, module: Any, outputs: DTensor, mesh: DeviceMesh
+    ) -> torch.Tensor:
         bias = module.bias.to_local().detach() * (mesh.size() - 1) / mesh.size()
         outputs = DTensor.from_local(outputs.to_local() + bias, mesh, outputs.placements)
         return outputs.redistribute(placements=layouts).to_local()

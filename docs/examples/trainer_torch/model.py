@@ -1,4 +1,4 @@
-"""A small decoder: rotary positions, per-head norms, gated feed-forward, biases where tensor parallelism can lose them."""
+"""A small decoder: rotary positions, per-head norms, gated feed-forward, biases behind row-parallel layers."""
 
 from __future__ import annotations
 
