@@ -86,7 +86,7 @@ def _ended(folder: Path, ranks: list[RankRecord], finished: Mapping[int, int], w
 
     if all(rank.finished for rank in ranks):
         raise UsageError(
-            f"'{folder}' has {min(finished.values())} steps and the recording {wanted}: capture as many as are recorded."
+            f"'{folder}' has {min(finished.values())} steps and the recording {wanted}: capture as many as it has."
         )
     short = [process for process, steps in finished.items() if steps < wanted]
     return f"In '{folder}' {spoken(short)} ended before step {wanted} was over"

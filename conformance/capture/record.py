@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from conformance.capture.launch import WIDE, LaunchFailed, launched
 from conformance.capture.orders import Orders
-from conformance.capture.recording import FILE, ORACLE, Recording
-from conformance.capture.records import RankRecord, read_ranks
+from conformance.capture.recording import ORACLE, Recording
+from conformance.capture.records import RankRecord
 from conformance.cases.usage import UsageError
-from conformance.contract.errors import ShardproofError
-
-WIDE = "float64"
-LAST_LINES = 3
-
-
-class ScriptFailed(ShardproofError):  # noqa: N818 - a fact about somebody's script
-    """The script did not run to its end, or captured nothing; the message is one sentence, and where its output is."""
-
-    status = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +25,7 @@ class Recorder:
     said: Callable[[str], None]
 
     def record(self) -> Recording:
-        """All runs, then `recording.json`. Raises ScriptFailed where the script does, UsageError for a used folder."""
+        """All runs, then `recording.json`. Raises LaunchFailed where the script does, UsageError for a used folder."""
         started = time.perf_counter()
         self._claim()
         oracle, why = self._oracle()
@@ -73,35 +61,14 @@ class Recorder:
         self.said(f"run 1 of {self.runs}: the oracle, in {WIDE}")
         try:
             return self._run(ORACLE, Orders(dtype=WIDE)), ""
-        except ScriptFailed as refused:
+        except LaunchFailed as refused:
             why = f"in {WIDE} it fails: {refused}"
             self.said(f"{why} The oracle is float32 instead.")
             return self._run(ORACLE, Orders(dtype="float32")), why.rstrip(".")
 
     def _run(self, name: str, orders: Orders) -> RankRecord:
-        where, log = self.folder / name, self.folder / f"{name}.log"
-        environment = os.environ | dict(replace(orders, folder=where.resolve()).environment())
-        if orders.dtype == WIDE:
-            environment["JAX_ENABLE_X64"] = "1"
-        with log.open("wb") as output:
-            try:
-                ended = subprocess.run(
-                    self.command, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
-                )
-            except OSError as wrong:
-                raise UsageError(f"Cannot run '{shlex.join(self.command)}': {wrong.strerror}.") from None
-        if ended.returncode:
-            last = log.read_text(errors="replace").strip().splitlines()[-LAST_LINES:]
-            raise ScriptFailed(f"the script ended with status {ended.returncode} ({' / '.join(last)}; see {log}).")
-        if not where.is_dir():
-            raise UsageError(
-                f"The script captured nothing: put `with conformance.capture(...)` around its steps (see {log})."
-            )
-        return read_ranks(where)[0]
+        return launched(self.command, self.folder / name, orders)[0]
 
 
 def _how(number: int) -> str:
     return f"moved by one rounding ({number})" if number else "as it stands"
-
-
-__all__ = ["FILE", "Recorder", "ScriptFailed"]

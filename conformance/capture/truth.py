@@ -89,7 +89,7 @@ def read_truth(folder: Path) -> Truth:
     )
     return Truth(
         folder=folder,
-        oracle=_said(recording, lower),
+        oracle=_said(recording, oracle, lower),
         dtype=dtype,
         rank=plain.rank,
         contract=_contract(folder, plain, oracle, steps),
@@ -199,7 +199,7 @@ def _recipe(plain: Whole, oracle: Whole, steps: int) -> Recipe:
     )
 
 
-def _said(recording: Recording, lower: tuple[Operation, ...]) -> str:
+def _said(recording: Recording, oracle: Whole, lower: tuple[Operation, ...]) -> str:
     runs = len(recording.members)
     what = f"The oracle is the single-device run in {recording.oracle}"
     if recording.why:
@@ -209,4 +209,11 @@ def _said(recording: Recording, lower: tuple[Operation, ...]) -> str:
         where = f" at {first.place}" if first.place else ""
         what += f", part of which is in {first.dtype} ({first.operation}{where})"
     moved = f"{runs} runs in {recording.dtype}, moved by one rounding" if runs > 1 else f"one run in {recording.dtype}"
-    return f"{what}; the yardstick are {moved}."
+    return f"{what}; the yardstick are {moved}.{_left_out(oracle)}"
+
+
+def _left_out(oracle: Whole) -> str:
+    """What nobody handed over is compared nowhere, and is said."""
+    wanted = {"the loss": ("loss",), "outputs": COMPUTED, "gradients": ("gradients/",), "the batch": (BATCH,)}
+    absent = [what for what, kinds in wanted.items() if not any(name.startswith(kinds) for name in oracle.steps[0])]
+    return f" Not captured, and so not judged: {', '.join(absent)}." if absent else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +12,9 @@ from pathlib import Path
 
 from conformance.capture.captured import read_captured
 from conformance.capture.judged import BATCH, CHECKS, judged, reproduce
+from conformance.capture.launch import LaunchFailed, launched
 from conformance.capture.meshes import over_meshes
+from conformance.capture.orders import Orders
 from conformance.capture.truth import Truth, read_truth
 from conformance.cases.usage import UsageError
 from conformance.cli.results_folder import fresh
@@ -25,14 +28,18 @@ from conformance.report import terminal, write_html
 HEAD = ("run", "mesh", "dtype", "verdict", "error/bound", "first at", "likely cause", "axis")
 
 
-def judge(single: Path, runs: Sequence[Path], *, output: Path | None, as_json: bool) -> int:
+def judge(single: Path, runs: Sequence[Path], *, launches: Sequence[str], output: Path | None, as_json: bool) -> int:
     """The exit status: 0 all pass, 1 one does not; a run that cannot be read is a UsageError, and none is judged."""
-    truth = read_truth(single)
+    if not runs and not launches:
+        raise UsageError("There is nothing to judge: give captured runs, or commands with --launch.")
+    truth, folder = read_truth(single), output or fresh()
     if not as_json:
         print(truth.oracle)
-    started, named = time.perf_counter(), list(dict.fromkeys(runs))
+    started = time.perf_counter()
+    captured, failed = _launched(launches, folder, truth)
+    named = list(dict.fromkeys([*runs, *captured]))
     results = [_judged(run, truth) for run in named]
-    recorder = Recorder(output or fresh(), _run_record(truth, named))
+    recorder = Recorder(folder, _run_record(truth, named))
     for run, result in zip(named, over_meshes(results), strict=True):
         recorder.append(CaseRecord.of(result, reproduce(single, run)))
     finished = datetime.now(UTC).isoformat(timespec="seconds")
@@ -43,7 +50,27 @@ def judge(single: Path, runs: Sequence[Path], *, output: Path | None, as_json: b
             print(record.model_dump_json())
     else:
         _show(recorder, str(report))
-    return 1 if recorder.run.unexpected else 0
+    return 1 if recorder.run.unexpected or failed or not named else 0
+
+
+def _launched(launches: Sequence[str], folder: Path, truth: Truth) -> tuple[list[Path], int]:
+    """Run each command under a capture of its own, one after the other -> where they are, and how many failed.
+
+    What fails is said; what its ranks had finished is judged all the same.
+    """
+    captured, failed, beside = [], 0, folder.with_name(f"{folder.name}-runs")
+    dtype = truth.rank.dtype if truth.rank.dtype != truth.rank.given_dtype else None
+    for number, command in enumerate(launches, start=1):
+        run = beside / str(number)
+        beside.mkdir(parents=True, exist_ok=True)
+        print(f"launching {run}: {command}", file=sys.stderr, flush=True)
+        try:
+            launched(shlex.split(command), run, Orders(dtype=dtype))
+        except LaunchFailed as wrong:
+            print(wrong, file=sys.stderr, flush=True)
+            failed += 1
+        captured += [run] if any(run.glob("rank-*.json")) else []
+    return captured, failed
 
 
 def _judged(run: Path, truth: Truth) -> CaseResult:

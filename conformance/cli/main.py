@@ -212,7 +212,12 @@ def record(
 @_status
 def judge(
     single: Annotated[Path, typer.Argument(metavar="SINGLE", help="What `record` has left.", show_default=False)],
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Captured runs.", show_default=False)],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN...]", help="Captured runs.", show_default=False)
+    ] = None,
+    launch: Annotated[
+        list[str] | None, _option("--launch", "COMMAND", "Run this first, and judge what it captures; may be repeated.")
+    ] = None,
     output: Annotated[
         Path | None, _option("--output", "DIR", "Where the records go; shardproof-results/<time> by default.")
     ] = None,
@@ -221,7 +226,7 @@ def judge(
     """Judge captured runs of your own trainer by its recording, offline."""
     from conformance.cli.judge import judge as judge_command
 
-    return judge_command(single, runs, output=output, as_json=as_json)
+    return judge_command(single, runs or [], launches=launch or [], output=output, as_json=as_json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Captured runs, judged offline: a right one passes, a fault fails and is named, what cannot be judged is a sentence."""
+"""Captured runs, judged offline: a right one passes, a fault is named, what cannot be judged is one sentence."""
 
 from __future__ import annotations
 
