@@ -32,6 +32,7 @@ TIERS = {
     "tests/people/test_interruption.py": "workers",
     "tests/people/test_pytest_plugin.py": "workers",
     "tests/capture/test_trainers.py": "workers",
+    "tests/capture/test_pipeline.py": "workers",
     "tests/": "quick",
 }
 SPREAD = "reference"  # its tests share nothing: they go wherever there is time

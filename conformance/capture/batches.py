@@ -12,7 +12,9 @@ from conformance.capture.placing import Rows
 from conformance.cases.usage import UsageError
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import Shard, local_index
+from conformance.contract.roles import role
 
+PIPELINE = "pipeline"
 Batch = Mapping[str, np.ndarray]  # key -> what one device was given in the step
 
 
@@ -41,7 +43,18 @@ def rows_given(step: int, given: Sequence[Piece], batch: Batch, mesh: Mesh, fold
                 f"'{calls[where][0].tensor}' at mesh position {where[0]} are not among its rows."
             )
         rows[where] = found
-    return rows
+    return rows | _handed_on(rows, mesh)
+
+
+def _handed_on(rows: Rows, mesh: Mesh) -> Rows:
+    """Later stages of a pipeline are given no batch: their calls are those of the first stage, in its order."""
+    fed, later = {position for position, _ in rows}, {}
+    for axis in (axis for axis in mesh.axes if role(axis, {}) == PIPELINE):
+        for group in mesh.groups(axis):
+            first = [rank for rank in group if rank in fed]
+            for position in group if len(first) == 1 else ():
+                later |= {(position, call): found for (rank, call), found in rows.items() if rank == first[0]}
+    return later
 
 
 def _keys(names: Iterable[str]) -> str:

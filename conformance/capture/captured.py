@@ -43,7 +43,8 @@ def read_captured(folder: Path, truth: Truth) -> CapturedRun:
     if steps < 0:
         raise UsageError(f"'{folder}' has nothing of some of its ranks: they ended before they wrote their parameters.")
     moments = [_observed(folder, ranks, moment, truth, mesh) for moment in range(min(steps, truth.steps) + 1)]
-    initial, batch = moments[0], {}
+    initial = moments[0]
+    batch: Observations = {}
     owed = {name: holders(observed) for name, observed in initial.items()}
     for number, seen in enumerate(moments[1:], start=1):
         batch |= {f"step {number}: {key.removeprefix(BATCH)}": seen.pop(key) for key in list(seen) if _is_batch(key)}

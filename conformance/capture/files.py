@@ -71,7 +71,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError, deserialize
 
     try:
-        entries = deserialize(path.read_bytes())
+        entries = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except FileNotFoundError:
         raise UsageError(f"'{path}' is missing: its rank has said that it wrote it.") from None
     except (SafetensorError, OSError) as wrong:

@@ -25,7 +25,7 @@ class JaxCapture:
     """The context that `conformance.capture` gives in JAX; one in every process. `model` is what to train."""
 
     def __init__(self, request: Request, *, model: Any, optimizer: Any, mesh: Any) -> None:
-        if request.orders.dtype == "float64" and not jax.config.jax_enable_x64:
+        if request.orders.dtype == "float64" and not jax.config.read("jax_enable_x64"):
             raise ValueError("A float64 capture needs JAX's 64-bit mode: leave jax_enable_x64 as the recorder set it.")
         self.request, self.devices = request, Devices.of(mesh)
         self._module = model if _is_module(model) else None

@@ -53,7 +53,7 @@ def parts_of(value: Any, devices: Devices) -> tuple[str, tuple[int, ...], list[P
 
 
 def _part(position: int, local: np.ndarray, index: list[list[tuple[int, int]]]) -> Part:
-    content = memoryview(np.ascontiguousarray(local).reshape(-1).view(np.uint8))
+    content = np.ascontiguousarray(local).reshape(-1).view(np.uint8).data
     return Part(position=position, shape=local.shape, content=content, index=index)
 
 

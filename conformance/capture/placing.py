@@ -100,7 +100,7 @@ def _divides(found: Sequence[Piece], dim: int, axis: str, mesh: Mesh) -> bool:
 
 def _fits(piece: Piece, dim: int, size: int, axes: Sequence[str], mesh: Mesh) -> bool:
     share = _share(size, axes, mesh, piece.position)
-    return piece.shape[dim] == share.stop - share.start
+    return piece.shape[dim] == int(share.stop) - int(share.start)
 
 
 def _share(size: int, axes: Sequence[str], mesh: Mesh, position: int) -> slice:

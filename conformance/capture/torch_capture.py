@@ -14,8 +14,15 @@ from conformance.capture.names import first_match, plain
 from conformance.capture.records import RankRecord
 from conformance.capture.request import Request
 from conformance.capture.torch_held import Ranks, dtype_of, megatron, part_of
-from conformance.capture.torch_hooks import clipping, named_inputs, on_output, watched
-from conformance.capture.torch_moved import LowerWatch, converted, move_parameters, moved_inputs
+from conformance.capture.torch_hooks import (
+    clipping,
+    is_training,
+    named_inputs,
+    on_output,
+    rehearsing,
+    watched,
+)
+from conformance.capture.torch_moved import LowerWatch, converted, in_float64, move_parameters, moved_inputs
 from conformance.capture.writer import Part, Writer
 
 OF_PARAMETERS = ("parameters/", "gradients/", "clipped/", "optimizer/")
@@ -34,7 +41,7 @@ class TorchCapture:
         self.ranks = Ranks.of(mesh)
         self._hooks = ExitStack()
         self._taken = self._calls = self._stepped = 0
-        self._clipped = self._lossless = False
+        self._clipped = self._lossless = self._rehearses = False
         self._watch = LowerWatch() if request.orders.dtype == "float64" else None
 
     def __enter__(self) -> TorchCapture:
@@ -116,22 +123,25 @@ class TorchCapture:
             own.callback(hook.remove)
             for name, module in watched(model, self.request.modules):
                 own.callback(module.register_forward_hook(on_output(f"activations/{name}", self._output)).remove)
-            own.callback(model.register_forward_hook(on_output("outputs/model", self._output)).remove)
+        if self.ranks.is_last:
+            own.callback(self.models[-1].register_forward_hook(on_output("outputs/model", self._output)).remove)
         for optimizer in self.optimizers:
             own.callback(optimizer.register_step_pre_hook(self._about_to_step).remove)
             own.callback(optimizer.register_step_post_hook(self._has_stepped).remove)
         own.enter_context(clipping(self._clips))
         if self._watch is not None:
-            own.callback(torch.set_default_dtype, torch.get_default_dtype())
-            torch.set_default_dtype(torch.float64)
             own.enter_context(self._watch)
+            for model in self.models:
+                for remove in in_float64(model):
+                    own.callback(remove)
 
     def _let_go(self) -> None:
         self._hooks.close()
 
     def _begins(self, model: torch.nn.Module, args: Any, kwargs: Any) -> Any:
         """A forward call: a step that is over is ended, and the batch is written down."""
-        if torch._C._current_graph_task_id() != -1 or not (model.training or torch.is_grad_enabled()):
+        self._rehearses = rehearsing()
+        if self._rehearses or not is_training(model):
             return None
         if self._stepped == len(self.optimizers):
             self._end_step()
@@ -152,7 +162,7 @@ class TorchCapture:
         return max(self._calls - 1, 0)
 
     def _output(self, name: str, value: torch.Tensor) -> None:
-        if self._open and not self._stepped:
+        if self._open and not self._stepped and not self._rehearses:
             with self._writer.busy():
                 module = name.partition("/")[2]
                 self._add(name, value, placements=self._said(f"{MODULES}{module}"), call=self._call)

@@ -33,6 +33,13 @@ class Ranks:
     def position(self) -> int:
         return self.order.index(dist.get_rank() if dist.is_initialized() else 0)
 
+    @property
+    def is_last(self) -> bool:
+        """Whether this process has the last stage of a pipeline, whose output is the model's."""
+        where = self.mesh.coordinates(self.position)
+        pipeline = [axis for axis in self.mesh.axes if role(axis, {}) == "pipeline"]
+        return all(where[axis] == self.mesh.size(axis) - 1 for axis in pipeline)
+
     @classmethod
     def of(cls, given: Any) -> Ranks:
         """Raises ValueError, in one sentence, where the mesh is not that of all processes."""
@@ -84,7 +91,7 @@ def part_of(value: torch.Tensor, ranks: Ranks) -> tuple[tuple[int, ...], Part | 
 def content(local: torch.Tensor) -> memoryview:
     """The bytes of a tensor, row by row, without a change of dtype."""
     flat = local.detach().to("cpu").contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
 
 
 def megatron(value: torch.Tensor, mesh: Mesh) -> dict[str, str] | None:

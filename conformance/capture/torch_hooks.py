@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -39,12 +40,24 @@ def named_inputs(model: torch.nn.Module, args: Sequence[Any], kwargs: dict[str, 
     return dict(zip(names, args, strict=False)) | kwargs
 
 
+def is_training(module: torch.nn.Module) -> bool:
+    """Whether a forward call belongs to a step: no evaluation, and not again in the backward pass, to recompute."""
+    return torch._C._current_graph_task_id() == -1 and (module.training or torch.is_grad_enabled())
+
+
+def rehearsing() -> bool:
+    """Whether a pipeline stage runs its module before the first step, to learn shapes: that is no part of a step."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != "_forward_metadata_inference":
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame is not None
+
+
 def on_output(name: str, seen: Seen) -> Callable[..., None]:
     """A forward hook that hands over what a module gives: while it trains, and not again where it is recomputed."""
 
     def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
-        recomputed = torch._C._current_graph_task_id() != -1
-        if not recomputed and (module.training or torch.is_grad_enabled()):
+        if is_training(module):
             for suffix, tensor in _tensors(output):
                 seen(f"{name}{suffix}", tensor)
 

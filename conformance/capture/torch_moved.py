@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -49,11 +49,29 @@ def _moved(value: torch.Tensor, name: str, orders: Orders) -> torch.Tensor:
     return (value.double() * (1 + ulps * epsilon)).to(value.dtype)
 
 
+def in_float64(model: torch.nn.Module) -> Iterator[Callable[[], None]]:
+    """Within its forward calls float64 is the default dtype, for constants that it makes; elsewhere all is as it was.
+
+    What draws random data does so outside, and draws the same as ever. Yields what takes the hooks away again.
+    """
+    before: list[torch.dtype] = []
+
+    def enter(module: torch.nn.Module, args: Any) -> None:
+        before.append(torch.get_default_dtype())
+        torch.set_default_dtype(torch.float64)
+
+    def leave(module: torch.nn.Module, args: Any, output: Any) -> None:
+        torch.set_default_dtype(before.pop())
+
+    yield model.register_forward_pre_hook(enter).remove
+    yield model.register_forward_hook(leave, always_call=True).remove
+
+
 class LowerWatch(TorchDispatchMode):
     """Sees what a float64 run rounds to fewer bits: an operation of float64 numbers with a narrower result."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.lower: dict[tuple[str, str], dict[str, str]] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -148,7 +148,7 @@ def _noise(step: int, oracle: Whole, members: list[Whole]) -> Arrays:
                 f"'{name}' of step {step + 1} is not in every recorded run in one shape: the script is not the same "
                 "from run to run."
             )
-        farthest[name] = np.max([np.abs(other - true).astype(np.float64) for other in others], axis=0)  # type: ignore[operator]
+        farthest[name] = np.max([np.abs(other - true).astype(np.float64) for other in others], axis=0)
     return farthest
 
 

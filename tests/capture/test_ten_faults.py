@@ -18,9 +18,9 @@ def test_ten_faults_of_a_torch_trainer_are_killed_and_nine_axes_named(tmp_path: 
     done(capture.replace("torchrun", f"{sys.executable} -m torch.distributed.run"), tmp_path)
     assert "1 pass - all as expected" in done(judge, tmp_path)
     trained = [f"-- --dp 2 --tp 4 --folder runs/{fault} --fault {fault}" for fault in FAULTS]
-    ranks = Path(__file__).with_name("ranks.py")
-    done(f"python -W ignore {ranks} 8 {' '.join(trained)}", tmp_path)
-    done(f"python -W ignore {ranks} 4 -- --dp 1 --tp 4 --folder runs/narrow --fault mean-of-means", tmp_path)
+    ranks, trainer = Path(__file__).with_name("ranks.py"), ROOT / "docs/examples/trainer_torch/train.py"
+    done(f"python -W ignore {ranks} 8 {trainer} {' '.join(trained)}", tmp_path)
+    done(f"python -W ignore {ranks} 4 {trainer} -- --dp 1 --tp 4 --folder runs/narrow --fault mean-of-means", tmp_path)
     named = {}
     for fault in FAULTS:
         beside = ["runs/narrow"] if fault == "mean-of-means" else []
