@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from conformance.capture.capture import capture
     from conformance.cases.suite import ImplementationEntry, MatrixRow, Suite
     from conformance.contract.contract import Contract, Precision, Recipe
     from conformance.contract.errors import ShardproofError
@@ -43,6 +44,7 @@ __all__ = [
     "Suite",
     "Traffic",
     "Unsupported",
+    "capture",
     "check",
 ]
 
@@ -71,6 +73,7 @@ def _log() -> None:
 _log()
 
 _HOMES = {
+    "capture.capture": ("capture",),
     "cases.suite": ("ImplementationEntry", "MatrixRow", "Suite"),
     "contract.contract": ("Contract", "Precision", "Recipe"),
     "contract.errors": ("ShardproofError",),

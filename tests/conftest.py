@@ -15,6 +15,7 @@ settings.load_profile("shared machine")
 
 TIERS = {
     "tests/suites/test_power.py": "power",
+    "tests/capture/test_ten_faults.py": "power",
     "tests/suites/test_alive.py": "reference",
     "tests/suites/test_data_killed_save.py": "workers",
     "tests/suites/test_hybrid_at_scale.py": "workers",
@@ -30,6 +31,8 @@ TIERS = {
     "tests/engine/test_relations.py": "workers",
     "tests/people/test_interruption.py": "workers",
     "tests/people/test_pytest_plugin.py": "workers",
+    "tests/capture/test_trainers.py": "workers",
+    "tests/capture/test_pipeline.py": "workers",
     "tests/": "quick",
 }
 SPREAD = "reference"  # its tests share nothing: they go wherever there is time

@@ -12,7 +12,8 @@ from conformance.cases.case import Case
 from conformance.cases.resolve import resolve
 from conformance.cases.selection import Selection
 from conformance.cases.usage import UsageError
-from conformance.cli.run import How, fresh_directory, run
+from conformance.cli.results_folder import fresh
+from conformance.cli.run import How, run
 
 if TYPE_CHECKING:
     from conformance.fuzz.search import Fuzzed
@@ -52,7 +53,7 @@ def fuzz(asked: Asked, *, output: Path | None, as_json: bool) -> int:
     else:
         print(_sentence(asked, fuzzed))
     if fuzzed.failure is not None:
-        _reproduced(fuzzed.failure, output or fresh_directory(), as_json)
+        _reproduced(fuzzed.failure, output or fresh(), as_json)
     return 0 if fuzzed.failure is None and fuzzed.verdicts.get("pass") else 1
 
 

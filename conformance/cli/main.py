@@ -216,6 +216,41 @@ def scale(
     return scale_command(plans or [], mesh=mesh, chip=chip, framework=framework, output=output, as_json=as_json)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@_status
+def record(
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND", help="The single-device script, as it is run.")],
+    runs: Annotated[int, typer.Option("--runs", metavar="N", help="Runs in all: the oracle, and N - 1 members.")] = 9,
+    dtype: Annotated[str | None, _option("--dtype", "D", "Of the members; that of the script by default.")] = None,
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="A new folder.")] = Path("runs/single"),
+) -> int:
+    """Record your own single-device trainer: the truth, and how far rounding moves it."""
+    from conformance.cli.record import record as record_command
+
+    return record_command(command, runs=runs, dtype=dtype, output=output)
+
+
+@app.command()
+@_status
+def judge(
+    single: Annotated[Path, typer.Argument(metavar="SINGLE", help="What `record` has left.", show_default=False)],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN...]", help="Captured runs.", show_default=False)
+    ] = None,
+    launch: Annotated[
+        list[str] | None, _option("--launch", "COMMAND", "Run this first, and judge what it captures; may be repeated.")
+    ] = None,
+    output: Annotated[
+        Path | None, _option("--output", "DIR", "Where the records go; shardproof-results/<time> by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Judge captured runs of your own trainer by its recording, offline."""
+    from conformance.cli.judge import judge as judge_command
+
+    return judge_command(single, runs or [], launches=launch or [], output=output, as_json=as_json)
+
+
 @app.command()
 @_status
 def report(directory: Directory, as_json: AsJson = False) -> int:

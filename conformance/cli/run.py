@@ -21,11 +21,12 @@ from conformance.cases.usage import UsageError
 from conformance.checks import Check
 from conformance.checks.applicability import chosen, may_apply
 from conformance.cli.interruption import STATUS
+from conformance.cli.results_folder import fresh
 from conformance.contract.contract import Contract
 from conformance.records import environment
 from conformance.records.base import writable
 from conformance.records.files import WriteFailed
-from conformance.records.recorder import RESULTS, Recorder, read
+from conformance.records.recorder import Recorder, read
 from conformance.records.records import CaseRecord
 from conformance.records.reproduce import reproduction
 from conformance.records.results import CaseResult, overhead
@@ -83,9 +84,7 @@ def _recorded(
     output: Path | None,
     resume: Path | None,
 ) -> int:
-    recorder = Recorder(
-        resume or output or fresh_directory(), _run_record(wanted, how, cases), resume=resume is not None
-    )
+    recorder = Recorder(resume or output or fresh(), _run_record(wanted, how, cases), resume=resume is not None)
     for complaint in recorder.complaints:
         print(complaint, file=sys.stderr)
     left = [case for case in cases if writable(case.id) not in recorder.done]
@@ -140,12 +139,6 @@ def _check_parameters(cases: Sequence[Case]) -> None:
                 raise UsageError(
                     f"The parameter '{name}' of {contract} with seed {seed} has values that are not finite."
                 )
-
-
-def fresh_directory() -> Path:
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    names = [stamp, *(f"{stamp}-{i}" for i in range(2, 100))]
-    return next(RESULTS / name for name in names if not (RESULTS / name).exists())
 
 
 def _run_record(wanted: Selection, how: How, cases: Sequence[Case]) -> RunRecord:

@@ -27,10 +27,16 @@ class Held:
     factor: float
 
 
-def held(value: DTensor, mesh: Mesh, coordinate: Sequence[int] | None = None) -> Held | None:
+def held(
+    value: DTensor,
+    mesh: Mesh,
+    coordinate: Sequence[int] | None = None,
+    order: Sequence[int] | None = None,
+) -> Held | None:
     """None where this rank has no part in the DTensor. Raises Unreadable for a partial value that cannot be spoken.
 
-    `coordinate` is the place in the DTensor's mesh, that of this process unless it is given.
+    `coordinate` is the place in the DTensor's mesh, that of this process unless it is given; `order` the process at
+    each position of the mesh, where that is not the mesh's own device order.
     """
     where = value.device_mesh.get_coordinate() if coordinate is None else coordinate
     if where is None:
@@ -39,7 +45,8 @@ def held(value: DTensor, mesh: Mesh, coordinate: Sequence[int] | None = None) ->
     for dim, placement in enumerate(value.placements):
         parts, part = value.device_mesh.size(dim), where[dim]
         if isinstance(placement, Partial):
-            partial += _summed_over(value.device_mesh, dim, placement, mesh, where)
+            processes = mesh.device_order if order is None else order
+            partial += _summed_over(value.device_mesh, dim, placement, mesh, where, processes)
             factor /= parts if placement.reduce_op == "avg" else 1
         elif not isinstance(placement, Replicate):
             index[_dim(placement)] = _share(index[_dim(placement)], placement, parts, part)
@@ -64,7 +71,9 @@ def _share(elements: np.ndarray, placement: Any, parts: int, part: int) -> np.nd
     return np.concatenate([piece[slice(*chunk(0, len(piece), parts, part))] for piece in pieces])
 
 
-def _summed_over(own: Any, dim: int, placement: Partial, mesh: Mesh, at: Sequence[int]) -> list[str]:
+def _summed_over(
+    own: Any, dim: int, placement: Partial, mesh: Mesh, at: Sequence[int], order: Sequence[int]
+) -> list[str]:
     """The axes of the case along which the ranks of this dim differ, which they must cover."""
     if own.size(dim) == 1:
         return []
@@ -74,7 +83,7 @@ def _summed_over(own: Any, dim: int, placement: Partial, mesh: Mesh, at: Sequenc
             f"it waits for a reduction '{placement.reduce_op}' over axis '{name}' of its DeviceMesh: only sums and "
             "averages can be completed here, so redistribute it first"
         )
-    places = [mesh.coordinates(mesh.device_order.index(process)) for process in _line(own, dim, at)]
+    places = [mesh.coordinates(order.index(process)) for process in _line(own, dim, at)]
     differ = [axis for axis in mesh.axes if len({place[axis] for place in places}) > 1]
     if np.prod([mesh.size(axis) for axis in differ]) != own.size(dim):
         raise Unreadable(

@@ -1,0 +1,84 @@
+"""Captured runs, judged: the checks that need no further run, on any machine."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from conformance.capture.captured import CapturedRun
+from conformance.capture.fed import Batch
+from conformance.capture.meshes import with_place
+from conformance.capture.truth import Truth
+from conformance.cases.case import Case
+from conformance.cases.usage import choose
+from conformance.checks.census import Census
+from conformance.checks.check import Check
+from conformance.checks.layout import Layout
+from conformance.checks.logic import Logic
+from conformance.checks.numerics import Numerics
+from conformance.checks.replicas import Replicas
+from conformance.checks.trajectory import Trajectory
+from conformance.contract.implementation import FRAMEWORKS, Declarations
+from conformance.evidence.comparison import CaseRun
+from conformance.evidence.evidence import Evidence
+from conformance.records.results import CaseResult, CheckResult
+from conformance.runner.judge import judge, verdict_of
+
+BATCH = Batch()
+CHECKS: tuple[Check, ...] = (Census(keys=False), Logic(), Numerics(), Replicas(), Trajectory(), Layout())
+
+
+def judged(run: CapturedRun, truth: Truth) -> CaseResult:
+    """One captured run held to the recording: its checks, the first divergence and what explains it."""
+    case_run = CaseRun(
+        case=Case(contract=truth.contract.name, implementation=str(run.folder), mesh=run.mesh, dtype=truth.dtype),
+        contract=truth.contract,
+        evidence=_evidence(run),
+        reference=truth.reference,
+    )
+    results = _with_batch(judge(case_run, CHECKS), case_run)
+    verdict = verdict_of(results)
+    reason = ""
+    if run.ended:
+        right = "wrong" if verdict == "fail" else "right"
+        reason = f"{run.ended}. What all ranks had finished, {len(run.steps)} of {truth.steps} steps, is {right}."
+        verdict = "fail" if verdict == "fail" else "crash"
+    result = CaseResult(
+        case=case_run.case,
+        framework=choose("framework", run.ranks[0].framework, FRAMEWORKS),
+        verdict=verdict,
+        checks=results,
+        reason=reason,
+        reproduce=reproduce(truth.folder, run.folder),
+    )
+    return with_place(result)
+
+
+def _with_batch(results: tuple[CheckResult, ...], case_run: CaseRun) -> tuple[CheckResult, ...]:
+    """The check of the batch first; where rows are not read, that is why everything else is wrong."""
+    if not BATCH.applies(case_run):
+        return results
+    batch = BATCH.judge(case_run)
+    if batch.verdict == "fail":
+        results = tuple(
+            replace(result, diagnosis=batch.diagnosis) if result.verdict == "fail" else result for result in results
+        )
+    return (batch, *results)
+
+
+def reproduce(single: Path, run: Path) -> str:
+    return shlex.join(["shardproof", "judge", str(single), str(run)])
+
+
+def _evidence(run: CapturedRun) -> Evidence:
+    ranks = {position for rank in run.ranks for position in rank.positions}
+    return Evidence(
+        initial=run.initial,
+        steps=run.steps,
+        declarations=Declarations(),
+        devices=tuple(sorted(ranks)),
+        batch=run.batch,
+        unwatched="it ran under its own launcher",
+        broke_off=bool(run.ended),
+    )

@@ -1,0 +1,98 @@
+"""Hooks into a torch trainer: the forward calls of modules, the clipping of gradients, the steps of optimizers."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch.nn.utils import clip_grad
+
+from conformance.capture.names import plain
+
+Seen = Callable[[str, torch.Tensor], None]
+SCALES = (clip_grad, torch.nn.utils), ("_clip_grads_with_norm_", "clip_grads_with_norm_")  # what every clipping calls
+
+
+def watched(model: torch.nn.Module, patterns: Sequence[str] | None) -> Iterator[tuple[str, torch.nn.Module]]:
+    """The modules whose outputs are captured, by their plain names: the model's children and the items of lists."""
+    for name, module in model.named_modules():
+        own = plain(name)
+        parent = model.get_submodule(name.rpartition(".")[0]) if name else None
+        if patterns is not None:
+            wanted = any(fnmatchcase(own, pattern) for pattern in patterns)
+        else:
+            item = isinstance(parent, (torch.nn.ModuleList, torch.nn.ModuleDict)) and own.count(".") == 1
+            wanted = parent is model or item
+        if own and wanted and not isinstance(module, (torch.nn.ModuleList, torch.nn.ModuleDict)):
+            yield own, module
+
+
+def named_inputs(model: torch.nn.Module, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a forward call is given, by the names of its parameters; by its number what has none."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    known = [name for name, p in inspect.signature(model.forward).parameters.items() if p.kind in kinds]
+    names = [*known, *map(str, range(len(known), len(args)))]
+    return dict(zip(names, args, strict=False)) | kwargs
+
+
+def is_training(module: torch.nn.Module) -> bool:
+    """Whether a forward call belongs to a step: no evaluation, and not again in the backward pass, to recompute."""
+    return torch._C._current_graph_task_id() == -1 and (module.training or torch.is_grad_enabled())
+
+
+def rehearsing() -> bool:
+    """Whether a pipeline stage runs its module before the first step, to learn shapes: that is no part of a step."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != "_forward_metadata_inference":
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame is not None
+
+
+def on_output(name: str, seen: Seen) -> Callable[..., None]:
+    """A forward hook that hands over what a module gives: while it trains, and not again where it is recomputed."""
+
+    def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
+        if is_training(module):
+            for suffix, tensor in _tensors(output):
+                seen(f"{name}{suffix}", tensor)
+
+    return hook
+
+
+def _tensors(output: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """The real tensors of an output, and what tells each from the others."""
+    if isinstance(output, torch.Tensor):
+        if output.is_floating_point():
+            yield "", output
+    elif isinstance(output, dict):
+        yield from ((f".{key}{s}", x) for key, item in output.items() for s, x in _tensors(item))
+    elif isinstance(output, (tuple, list)):
+        yield from ((f".{i}{s}", x) for i, item in enumerate(output) for s, x in _tensors(item))
+
+
+@contextmanager
+def clipping(seen: Callable[[float, torch.Tensor], None]) -> Iterator[None]:
+    """While it is open, `seen` (threshold, norm) is called before torch's own functions scale gradients."""
+    places, names = SCALES
+    before = [(place, name, getattr(place, name)) for place in places for name in names if hasattr(place, name)]
+
+    def wrapped(scale: Callable[..., None]) -> Callable[..., None]:
+        def scaled(parameters: Any, max_norm: float, total_norm: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+            parameters = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+            seen(float(max_norm), total_norm)
+            scale(parameters, max_norm, total_norm, *args, **kwargs)
+
+        return scaled
+
+    for place, name, function in before:
+        setattr(place, name, wrapped(function))
+    try:
+        yield
+    finally:
+        for place, name, function in before:
+            setattr(place, name, function)
