@@ -65,7 +65,7 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     mode = entry.external_attr >> 16
     if stat.S_ISLNK(mode):
         raise Refused(f"'{entry.filename}' is a symbolic link and no file.")
-    if mode and not stat.S_ISREG(mode):
+    if stat.S_IFMT(mode) and not stat.S_ISREG(mode):
         raise Refused(f"'{entry.filename}' is no regular file.")
     if entry.flag_bits & 1:
         raise Refused(f"'{entry.filename}' is encrypted.")

@@ -1,4 +1,4 @@
-"""Pack: a finished run, the vendor's claim and the suite's waivers become one zip, with all that it takes to judge it."""
+"""Pack: a finished run, the vendor's claim and the suite's waivers become one zip that can be judged again."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from conformance.cases.case import Case
@@ -77,8 +77,7 @@ def _of_check(check: CheckRecord, case: Case, contract: Contract) -> Iterator[st
         yield f"it allows {check.allowed} times the yardstick, the suite {max(permitted)}"
         return
     yield from _sums(check)
-    tensors = {figure.tensor.partition(": ")[2].partition(" rows ")[0] for figure in check.figures}
-    if check.verdict == "pass" and (lost := _owed_tensors(check.check, contract) - tensors):
+    if check.verdict == "pass" and (lost := _owed_tensors(check.check, contract) - tensors(check)):
         yield f"no figure of {min(lost)}"
 
 
@@ -88,9 +87,38 @@ def _bounds(dtype: str) -> set[float]:
 
 
 def _owed_tensors(check: str, contract: Contract) -> set[str]:
-    if check == "trajectory":
-        return {f"updates/{name}" for name in contract.shapes}
-    return {"loss", *(f"gradients/{name}" for name in contract.shapes)}
+    """What every program of the contract shows: loss, gradients and updates, in the steps that the check looks at."""
+    seen, updated = (
+        {"loss", *(f"gradients/{name}" for name in contract.shapes)},
+        {f"updates/{n}" for n in contract.shapes},
+    )
+    if check != "trajectory":
+        return {f"step 1: {tensor}" for tensor in seen}
+    steps = range(1, contract.recipe.steps + 1)
+    return {f"step {step}: {tensor}" for step in steps for tensor in (updated if step == 1 else seen | updated)}
+
+
+def tensors(check: CheckRecord) -> set[str]:
+    """The tensors of its figures, `step 1: loss`."""
+    return {figure.tensor.partition(" rows ")[0] for figure in check.figures}
+
+
+def lost_tensors(records: Iterable[CaseRecord]) -> Iterator[str]:
+    """Tensors that one case shows and another of the same contract does not; activations are nobody's duty."""
+    shown: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for record in records:
+        for check in record.checks if record.verdict == "pass" else ():
+            kind = "first step" if check.check in ("logic", "numerics") else check.check
+            if check.check in TOLERANT:
+                owed = {tensor for tensor in tensors(check) if ": activations/" not in tensor}
+                shown.setdefault((record.contract, f"{kind} {record.dtype if kind == 'exact' else ''}"), {})[
+                    record.case
+                ] = owed
+    for cases in shown.values():
+        everything = set().union(*cases.values())
+        yield from (
+            f"{case}: no figure of {min(everything - owed)}." for case, owed in cases.items() if everything - owed
+        )
 
 
 def _sums(check: CheckRecord) -> Iterator[str]:

@@ -20,7 +20,7 @@ from conformance.qualify.archive import Refused
 from conformance.qualify.derived import files, manifest
 from conformance.qualify.must_pass import PROFILE, REHEARSAL, SEEDS, of_run
 from conformance.qualify.package import Claim, Contents
-from conformance.qualify.rejudge import complaints
+from conformance.qualify.rejudge import complaints, lost_tensors
 from conformance.qualify.strict import NotStrict, strict_json
 from conformance.qualify.waivers import PUBLIC_KEY, Waived, complaint, read_waivers
 from conformance.records import environment
@@ -179,6 +179,7 @@ def _of_cases(contents: Contents) -> Iterator[str]:
             yield f"{record.case}: seed {record.seed} is not of this version's set, {', '.join(map(str, SEEDS))}."
         else:
             yield f"{record.case} is not on the must-pass list."
+    yield from lost_tensors(contents.records)
 
 
 def _of_case(record: CaseRecord, case: Case) -> Iterator[str]:

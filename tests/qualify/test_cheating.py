@@ -65,6 +65,8 @@ def last_figure(**fields: Any) -> Callable[[CheckRecord], CheckRecord]:
 def without_last_tensor(check: CheckRecord) -> CheckRecord:
     """Dropped so that the sums still fit."""
     gone = check.figures[-1]
+    assert check.worst is not None
+    assert gone.tensor != check.worst.tensor
     return check.model_copy(update={"figures": check.figures[:-1], "compared": check.compared - gone.blocks})
 
 
@@ -89,8 +91,8 @@ CHEATS: dict[str, tuple[Edit, str]] = {
         "trajectory: its figures say fail, the record says pass.",
     ),
     "an error made smaller": (of_check("trajectory", saying(worst=None)), "the record says none."),
-    "a bound of one's own": (of_check("numerics", saying(allowed=100.0)), "it allows 100.0 times the yardstick"),
-    "a tensor left out": (of_check("trajectory", without_last_tensor), "trajectory: "),
+    "a bound of one's own": (of_check("logic", saying(allowed=100.0)), "it allows 100.0 times the yardstick"),
+    "a tensor left out": (of_check("trajectory", without_last_tensor), "no figure of step 3: "),
     "a failed comparison that is no failure": (of_check("census", saying(failed=2)), "census: its figures say fail"),
     "a check that compared nothing": (of_check("replicas", saying(compared=0)), "replicas: its figures say fail"),
     "a check left out": (of_check("determinism", lambda check: None), "the check determinism is missing."),
@@ -101,7 +103,7 @@ CHEATS: dict[str, tuple[Edit, str]] = {
     ),
     "a verdict alone": (of_first(saying(verdict="fail")), "its figures say pass, the record says fail."),
     "infinity as a word": (of_check("census", saying(ratios={"x": float("inf")})), "it passes with inf"),
-    "NaN as a word": (of_check("numerics", last_figure(error=float("nan"))), "it passes with nan"),
+    "NaN as a word": (of_check("logic", last_figure(error=float("nan"))), "it passes with nan"),
     "a dropped case": (lambda contents: replace(contents, records=contents.records[1:]), "] is missing."),
     "a case twice": (
         lambda contents: replace(contents, records=(*contents.records, contents.records[0])),
