@@ -88,10 +88,8 @@ def _bounds(dtype: str) -> set[float]:
 
 def _owed_tensors(check: str, contract: Contract) -> set[str]:
     """What every program of the contract shows: loss, gradients and updates, in the steps that the check looks at."""
-    seen, updated = (
-        {"loss", *(f"gradients/{name}" for name in contract.shapes)},
-        {f"updates/{n}" for n in contract.shapes},
-    )
+    seen = {"loss", *(f"gradients/{name}" for name in contract.shapes)}
+    updated = {f"updates/{name}" for name in contract.shapes}
     if check != "trajectory":
         return {f"step 1: {tensor}" for tensor in seen}
     steps = range(1, contract.recipe.steps + 1)
@@ -105,20 +103,23 @@ def tensors(check: CheckRecord) -> set[str]:
 
 def lost_tensors(records: Iterable[CaseRecord]) -> Iterator[str]:
     """Tensors that one case shows and another of the same contract does not; activations are nobody's duty."""
+    for cases in _shown(records).values():
+        everything = set().union(*cases.values())
+        for case, shown in cases.items():
+            if lost := everything - shown:
+                yield f"{case}: no figure of {min(lost)}."
+
+
+def _shown(records: Iterable[CaseRecord]) -> dict[tuple[str, str], dict[str, set[str]]]:
+    """Contract and what is looked at -> case -> tensors; which ones are exact depends on the dtype."""
     shown: dict[tuple[str, str], dict[str, set[str]]] = {}
     for record in records:
         for check in record.checks if record.verdict == "pass" else ():
-            kind = "first step" if check.check in ("logic", "numerics") else check.check
             if check.check in TOLERANT:
-                owed = {tensor for tensor in tensors(check) if ": activations/" not in tensor}
-                shown.setdefault((record.contract, f"{kind} {record.dtype if kind == 'exact' else ''}"), {})[
-                    record.case
-                ] = owed
-    for cases in shown.values():
-        everything = set().union(*cases.values())
-        yield from (
-            f"{case}: no figure of {min(everything - owed)}." for case, owed in cases.items() if everything - owed
-        )
+                kinds = {"logic": "first step", "numerics": "first step", "exact": f"exact {record.dtype}"}
+                cases = shown.setdefault((record.contract, kinds.get(check.check, check.check)), {})
+                cases[record.case] = {tensor for tensor in tensors(check) if ": activations/" not in tensor}
+    return shown
 
 
 def _sums(check: CheckRecord) -> Iterator[str]:

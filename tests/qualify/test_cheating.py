@@ -17,6 +17,7 @@ import pytest
 from conformance.qualify import archive
 from conformance.qualify.derived import manifest
 from conformance.qualify.package import CASES, COMMAND, FILES, MANIFEST, REPORT, STATEMENT, WAIVERS, Contents
+from conformance.qualify.rejudge import lost_tensors
 from conformance.qualify.verify import verify
 from conformance.records.records import CaseRecord, CheckRecord
 from tests.qualify.conftest import CLAIM, DAY, KEY, Forger
@@ -62,12 +63,16 @@ def last_figure(**fields: Any) -> Callable[[CheckRecord], CheckRecord]:
     )
 
 
-def without_last_tensor(check: CheckRecord) -> CheckRecord:
-    """Dropped so that the sums still fit."""
-    gone = check.figures[-1]
-    assert check.worst is not None
-    assert gone.tensor != check.worst.tensor
-    return check.model_copy(update={"figures": check.figures[:-1], "compared": check.compared - gone.blocks})
+def without(tensor: str) -> Callable[[CheckRecord], CheckRecord]:
+    """A tensor is dropped so that the sums still fit."""
+
+    def change(check: CheckRecord) -> CheckRecord:
+        kept = tuple(figure for figure in check.figures if not figure.tensor.startswith(tensor))
+        compared = sum(figure.blocks for figure in kept)
+        assert 0 < compared < check.compared
+        return check.model_copy(update={"figures": kept, "compared": compared})
+
+    return change
 
 
 def renamed_real(record: CaseRecord) -> CaseRecord:
@@ -92,7 +97,10 @@ CHEATS: dict[str, tuple[Edit, str]] = {
     ),
     "an error made smaller": (of_check("trajectory", saying(worst=None)), "the record says none."),
     "a bound of one's own": (of_check("logic", saying(allowed=100.0)), "it allows 100.0 times the yardstick"),
-    "a tensor left out": (of_check("trajectory", without_last_tensor), "no figure of step 3: "),
+    "a tensor left out": (
+        of_check("trajectory", without("step 3: updates/operand")),
+        "no figure of step 3: updates/operand.",
+    ),
     "a failed comparison that is no failure": (of_check("census", saying(failed=2)), "census: its figures say fail"),
     "a check that compared nothing": (of_check("replicas", saying(compared=0)), "replicas: its figures say fail"),
     "a check left out": (of_check("determinism", lambda check: None), "the check determinism is missing."),
@@ -153,6 +161,15 @@ CHEATS: dict[str, tuple[Edit, str]] = {
 def test_a_cheat_in_the_records_is_refused(forger: Forger, cheat: str) -> None:
     edit, said = CHEATS[cheat]
     assert said in forger.refusal(edit(forger.contents))
+
+
+def test_a_tensor_that_another_case_of_the_contract_shows_is_missed(forger: Forger) -> None:
+    contents = forger.contents
+    first = contents.records[0]
+    twin = first.model_copy(update={"case": "its twin"})
+    assert list(lost_tensors((first, twin))) == []
+    less = of_check("logic", without("step 1: outputs/y"))(replace(contents, records=(twin,))).records[0]
+    assert list(lost_tensors((first, less))) == ["its twin: no figure of step 1: outputs/y."]
 
 
 def test_what_is_untouched_holds(forger: Forger) -> None:
