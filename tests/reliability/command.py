@@ -13,9 +13,10 @@ from pathlib import Path
 
 import psutil
 
+from tests.reliability.injuries import MARK, process_file
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-MARK = "SHARDPROOF_RELIABILITY"
 PATIENCE = 300.0
 
 
@@ -46,6 +47,16 @@ class Command:
         """Exit status, and what it said on stderr."""
         _, said = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, said
+
+    def hurt(self) -> psutil.Process:
+        """The process that an injured program is about to hurt, once its case is at work."""
+        file, deadline = process_file(self.mark), time.monotonic() + PATIENCE
+        while not (file.exists() and file.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process = psutil.Process(int(file.read_text()))
+        file.unlink()
+        return process
 
     def processes(self) -> list[psutil.Process]:
         """Those that carry the mark and do not only wait to be buried, but for the command itself."""

@@ -1,13 +1,22 @@
-"""What a program does to the process it runs in. `one` is a name of the process on which a torch program does it."""
+"""What a program does to the process it runs in, which it names in a file first."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+MARK = "SHARDPROOF_RELIABILITY"  # in the environment of a command and all that it starts
+
+
+def process_file(mark: str) -> Path:
+    """Where the process that is hurt leaves its id."""
+    return Path(tempfile.gettempdir()) / f"shardproof-reliability-{mark}"
 
 
 class Injured:
@@ -15,6 +24,7 @@ class Injured:
 
     def step(self, state: Any, batch: Any) -> Any:
         if self.is_hurt():
+            process_file(os.environ[MARK]).write_text(str(os.getpid()))
             self.hurt()
         return super().step(state, batch)  # type: ignore[misc]
 

@@ -9,14 +9,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-
-import psutil
 
 from conformance.records.recorder import read
 from tests.reliability.command import Command, case, until_records
 
-HANGS_AFTER, PATIENT = "40", "120"  # seconds until a case counts as hanging; where another verdict is due
+HANGS_AFTER, PATIENT = "30", "120"  # seconds until a case counts as hanging; where another verdict is due
 FRAMEWORKS = ("jax", "torch")
 
 
@@ -44,7 +43,14 @@ class Row:
         return f"{self.injury}, {self.where}: {', '.join(said)}." if said else ""
 
 
-Injury = Callable[[Path], Row]
+Injury = Callable[[], Row]
+IN_A_CASE = (
+    ("deadlock", "Deadlocks", "hang"),
+    ("abort", "Aborts", "crash"),
+    ("exception on one rank", "Raises", "error"),
+    ("sleep", "Sleeps", "hang"),
+    ("out of memory", "EatsMemory", "crash"),
+)
 
 
 SMALL = """
@@ -89,25 +95,13 @@ def _judged(injury: str, where: str, must: str, command: Command, folder: Path) 
     )
 
 
-def killed_worker(framework: str, *, one_rank: bool) -> Row:
-    """SIGKILL for the worker (in torch: the newest of the rank processes) while its case sleeps."""
+def killed(name: str, framework: str) -> Row:
+    """SIGKILL for the worker, in torch for its last rank, while its case sleeps."""
     folder = Path(tempfile.mkdtemp()) / "out"
     command = Command("run", *_cases(framework, "Sleeps"), "--output", str(folder), "--timeout", PATIENT)
-    _busy(command, framework).kill()
+    command.hurt().kill()
     until_records(folder, 1)
-    name = "kill -9 of one rank" if one_rank else "kill -9 of a worker"
     return _judged(name, framework, "crash", command, folder)
-
-
-def _busy(command: Command, framework: str) -> psutil.Process:
-    """A worker process once its case is at work: for a while none has been started any more."""
-    seen, since = -1, time.monotonic()
-    while time.monotonic() - since < 6:
-        found = len(command.processes())
-        if found != seen or found < {"jax": 1, "torch": 3}[framework]:
-            seen, since = found, time.monotonic()
-        time.sleep(0.2)
-    return max(command.processes(), key=lambda process: process.create_time())
 
 
 def ended_main(number: signal.Signals, injury: str, must: str) -> Row:
@@ -204,9 +198,17 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def corrupt(kind: str, whole: Path) -> Row:
+@cache
+def _whole() -> Path:
+    """A finished run of two cases."""
+    folder = Path(tempfile.mkdtemp()) / "out"
+    Command("run", "--case", case("jax"), "--case", case("jax", mesh="tensor3"), "--output", str(folder)).ended()
+    return folder
+
+
+def corrupt(kind: str) -> Row:
     """The first of two records is damaged: the second is kept, the first is said and its case run again."""
-    folder = Path(shutil.copytree(whole, Path(tempfile.mkdtemp()) / "out"))
+    folder = Path(shutil.copytree(_whole(), Path(tempfile.mkdtemp()) / "out"))
     first, second = (folder / "cases.jsonl").read_bytes().splitlines()
     (folder / "cases.jsonl").write_bytes(DAMAGES[kind](first) + b"\n" + second + b"\n")
     results = read(folder)
@@ -217,20 +219,17 @@ def corrupt(kind: str, whole: Path) -> Row:
                next_seconds=seconds)  # fmt: skip
 
 
-def rows() -> Iterator[Row]:
-    """All rows, as they are measured; about ten minutes on two free cores."""
+def injuries() -> Iterator[tuple[str, str, Injury]]:
+    """Every injury, where it is done, and what does it."""
     for framework in FRAMEWORKS:
-        yield in_a_case("deadlock", "Deadlocks", framework, "hang")
-        yield in_a_case("abort", "Aborts", framework, "crash")
-        yield in_a_case("exception on one rank", "Raises", framework, "error")
-        yield in_a_case("sleep", "Sleeps", framework, "hang")
-        yield in_a_case("out of memory", "EatsMemory", framework, "crash")
-        yield killed_worker(framework, one_rank=framework == "torch")
-    yield ended_main(signal.SIGKILL, "kill -9 of main", "status -9")
-    yield ended_main(signal.SIGINT, "interrupt", "status 130")
-    yield full_disk()
-    yield read_only()
-    yield two_runs()
-    whole = Path(tempfile.mkdtemp()) / "out"
-    Command("run", "--case", case("jax"), "--case", case("jax", mesh="tensor3"), "--output", str(whole)).ended()
-    yield from (corrupt(kind, whole) for kind in DAMAGES)
+        for name, program, must in IN_A_CASE:
+            yield name, framework, partial(in_a_case, name, program, framework, must)
+        one = {"jax": "a worker", "torch": "one rank"}[framework]
+        yield f"kill -9 of {one}", framework, partial(killed, f"kill -9 of {one}", framework)
+    yield "kill -9 of main", "main", partial(ended_main, signal.SIGKILL, "kill -9 of main", "status -9")
+    yield "interrupt", "main", partial(ended_main, signal.SIGINT, "interrupt", "status 130")
+    yield "full disk", "main", full_disk
+    yield "read-only folder", "main", read_only
+    yield "two runs in one folder", "main", two_runs
+    for kind in DAMAGES:
+        yield f"corrupt record: {kind}", "records", partial(corrupt, kind)
