@@ -30,6 +30,7 @@ TIERS = {
     "tests/trace/test_torch_memory_policies.py": "workers",
     "tests/engine/test_relations.py": "workers",
     "tests/people/test_interruption.py": "workers",
+    "tests/qualify/": "workers",
     "tests/people/test_pytest_plugin.py": "workers",
     "tests/capture/test_trainers.py": "workers",
     "tests/capture/test_pipeline.py": "workers",

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from conformance.cases.case import DEVICES, DTYPES, Case, Mutation, Verdict
+from conformance.cases.expectations import expecting
 from conformance.cases.external import framework_of, is_external
 from conformance.cases.resolve import resolve
 from conformance.cases.suite import PROFILES, ImplementationEntry, Suite, suites
@@ -37,6 +40,7 @@ class Selection:
     seed: int | None = None
     fraction: str | None = None
     devices: str = "emulated"
+    expectations: str | None = None  # a file of known failures
 
 
 def select(wanted: Selection) -> list[Case]:
@@ -55,7 +59,8 @@ def select(wanted: Selection) -> list[Case]:
     cases = _column(cases, "mesh", mesh)
     cases = _column(cases, "dtype", wanted.dtype)
     cases = _column(cases, "seed", wanted.seed)
-    cases = _fraction([replace(case, devices=wanted.devices) for case in _expected(cases)], wanted.fraction)
+    cases = _known([replace(case, devices=wanted.devices) for case in _expected(cases)], wanted)
+    cases = _fraction(cases, wanted.fraction)
     if not cases:
         raise UsageError(f"No case matches {_spoken(wanted)}: `shardproof list cases` shows the standing cases.")
     _check_axes(cases)
@@ -65,7 +70,7 @@ def select(wanted: Selection) -> list[Case]:
 
 def _named(wanted: Selection) -> list[Case]:
     """The cases with the ids that were given."""
-    if wanted != Selection(cases=wanted.cases):
+    if wanted != Selection(cases=wanted.cases, expectations=wanted.expectations):
         raise UsageError("--case says the whole case: leave out what else selects cases.")
     cases = [parse_case(text) for text in wanted.cases]
     for case in cases:
@@ -73,7 +78,14 @@ def _named(wanted: Selection) -> list[Case]:
             raise UsageError(f"{case.id} has a bug planted in it: `shardproof power` runs such cases.")
         resolve(case)
     _check_devices(cases)
-    return list({case.id: case for case in cases}.values())
+    return _known(list({case.id: case for case in cases}.values()), wanted)
+
+
+def _known(cases: list[Case], wanted: Selection) -> list[Case]:
+    """The cases with the failures that somebody's own file expects."""
+    if wanted.expectations is None or not cases:
+        return cases
+    return expecting(Path(wanted.expectations), cases, datetime.now(UTC).date())
 
 
 def framework_for(case: Case) -> str:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.evidence.gather import ranks_beyond
 from conformance.evidence.tolerance import allowed
-from conformance.records.results import CheckResult, Worst
+from conformance.records.results import CheckResult, Figure, Worst
 
 LATER_STEPS, INPUT_SENSITIVITY, DETERMINISM = "later_steps", "input_sensitivity", "determinism"
 TRACE, RELATION_RUNS = "trace", "relations"
@@ -39,6 +39,7 @@ class Check(ABC):
         if compared == 0 and not failures:
             failures = [f"The check '{self.name}' had nothing to compare."]
         fields.setdefault("detail", failures[0] if failures else "")
+        fields.setdefault("failed", len(failures))
         return CheckResult(check=self.name, verdict="fail" if failures else "pass", compared=compared, **fields)  # type: ignore[arg-type]
 
     def unsupported(self, reason: str) -> CheckResult:
@@ -72,7 +73,15 @@ def within_bounds(
         first=first.label if first else None,
         ranks=ranks,
         ratios=_ratios(compared, bound),
+        failed=len(beyond),
+        allowed=bound,
+        figures=tuple(_figure(comparison) for comparison in compared),
     )
+
+
+def _figure(comparison: TensorComparison) -> Figure:
+    excess = comparison.excess
+    return Figure(tensor=comparison.label, error=excess.error, yardstick=excess.yardstick, blocks=excess.blocks)
 
 
 def _ratios(compared: list[TensorComparison], bound: float) -> dict[str, float]:

@@ -35,7 +35,8 @@ class Numerics(Check):
             return replace(result, not_held=_unread(case_run))
         said = " ".join([next(sentences(case_run)), *_more(len(narrow) - 1), result.detail]).strip()
         tensor = next((operation.tensor for operation in narrow if operation.tensor), None)
-        return replace(result, verdict="fail", detail=said, first=result.first or tensor)
+        failed = result.failed + len(narrow)
+        return replace(result, verdict="fail", detail=said, first=result.first or tensor, failed=failed)
 
 
 def _unread(case_run: CaseRun) -> str:

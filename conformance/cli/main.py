@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from conformance.cli import qualify
+from conformance.cli.exit_status import exit_status as _status
 
 app = typer.Typer(
     name="shardproof",
@@ -20,6 +21,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.add_typer(qualify.app, name="qualify")
+
 Suites = Annotated[list[str] | None, typer.Argument(metavar="SUITE", help="Suites; all of them by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A results directory.", show_default=False)]
@@ -27,28 +30,6 @@ Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A results direct
 
 def _option(name: str, metavar: str, text: str) -> Any:
     return typer.Option(name, metavar=metavar, help=text, show_default=False)
-
-
-def _status(command: Callable[..., int]) -> Callable[..., None]:
-    """Turn what a command returns into the exit status; what shardproof raises, and Ctrl-C, into a sentence."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        from conformance.cli.interruption import STATUS, interruptible
-        from conformance.contract.errors import ShardproofError
-
-        try:
-            with interruptible():
-                status = command(*args, **kwargs)
-        except ShardproofError as wrong:
-            typer.echo(str(wrong), err=True)
-            status = wrong.status
-        except KeyboardInterrupt:
-            typer.echo("Interrupted.", err=True)
-            status = STATUS
-        raise typer.Exit(status)
-
-    return wrapped
 
 
 def _version(asked: bool) -> None:
@@ -93,6 +74,7 @@ def run(
     ] = None,
     resume: Annotated[Path | None, _option("--resume", "DIR", "Go on with an earlier run.")] = None,
     fraction: Annotated[str | None, _option("--fraction", "i/n", "The i-th of n equal shares of the cases.")] = None,
+    expectations: Annotated[Path | None, _option("--expectations", "FILE", "Your own list of known failures.")] = None,
     timeout: Annotated[
         float | None, _option("--timeout", "SECONDS", "A case that takes longer hangs; 120 by default, more if large.")
     ] = None,
@@ -112,7 +94,7 @@ def run(
     wanted = Selection(
         suites=tuple(suites or ()), profile=profile, contracts=tuple(contract or ()), cases=tuple(case or ()),
         implementation=implementation, framework=framework, mesh=mesh, dtype=dtype, seed=seed, fraction=fraction,
-        devices=devices,
+        devices=devices, expectations=str(expectations) if expectations else None,
     )  # fmt: skip
     how = How(checks=tuple(check or ()), timeout_seconds=timeout, trials=trials, workers=workers, as_json=as_json)
     return run_command(wanted, how, output=output, resume=resume)

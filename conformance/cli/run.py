@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,21 +40,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """How cases are judged and what is printed. `timeout_seconds` and `workers` None are the engine's own."""
+    """How cases are judged and what is printed. `timeout_seconds` and `workers` None are the engine's own.
+
+    figures  every tensor that was compared is recorded
+    facts    what else the record of the run says of the machine
+    """
 
     checks: tuple[str, ...] = ()
     timeout_seconds: float | None = None
     trials: bool = True
     workers: int | None = None
     as_json: bool = False
+    figures: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class WorldLostError(RuntimeError):
     """A process of the world has gone; nothing more can be run. The message is one sentence."""
 
 
-def run(wanted: Selection, how: How, *, output: Path | None, resume: Path | None) -> int:
-    """Run what was asked for; the exit status."""
+Choose = Callable[[Selection], list[Case]]
+
+
+def run(wanted: Selection, how: How, *, output: Path | None, resume: Path | None, choose: Choose = select) -> int:
+    """Run what was asked for, which are the cases that `choose` takes from it; the exit status."""
     _check_numbers(how)
     if "real" in (wanted.devices, *(parse_case(case).devices for case in wanted.cases)):
         from conformance.runner.real import follow, follows
@@ -64,7 +73,7 @@ def run(wanted: Selection, how: How, *, output: Path | None, resume: Path | None
     if resume is not None:
         wanted, how = _resumed(wanted, how, resume, output)
     judged_by = chosen(how.checks)
-    cases = _judgeable(select(wanted), judged_by if how.checks else ())
+    cases = _judgeable(choose(wanted), judged_by if how.checks else ())
     _check_parameters(cases)
     if all(case.devices != "real" for case in cases):
         return _recorded(cases, wanted, how, judged_by, None, output, resume)
@@ -150,7 +159,7 @@ def _run_record(wanted: Selection, how: How, cases: Sequence[Case]) -> RunRecord
         checks=list(how.checks),
         profile=wanted.profile or (None if wanted.contracts or wanted.cases else DEFAULT_PROFILE),
         packages=environment.packages(),
-        machine=environment.machine(),
+        machine=environment.machine() | dict(how.facts),
         devices=cases[0].devices,
         flags=environment.flags(),
         seeds=sorted({case.seed for case in cases}),
@@ -183,7 +192,7 @@ def _execute(
             with progress_for(len(cases), as_json=how.as_json) as progress:
 
                 def record(result: CaseResult) -> None:
-                    progress.show(recorder.append(CaseRecord.of(result, reproduction(result, how.checks))))
+                    progress.show(recorder.append(_record_of(result, how)))
                     if lost := workers.world.lost if workers and workers.world else "":
                         raise WorldLostError(lost)
 
@@ -214,6 +223,10 @@ def _execute(
         raise
     spent = before + time.perf_counter() - started
     recorder.close(**final, seconds=spent, overhead=overhead(recorder.records))
+
+
+def _record_of(result: CaseResult, how: How) -> CaseRecord:
+    return CaseRecord.of(result, reproduction(result, how.checks), figures=how.figures)
 
 
 def _so_far(recorder: Recorder) -> str:

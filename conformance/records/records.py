@@ -26,6 +26,7 @@ from conformance.records.results import (
     CaseResult,
     Cause,
     CheckResult,
+    Figure,
     MemoryFigure,
     Worst,
     is_expected,
@@ -62,6 +63,15 @@ class WorstRecord(Record):
         return self.error / self.bound if self.bound else float("inf")
 
 
+class FigureRecord(Record):
+    """One tensor as it was decided: it holds where error <= `allowed` * yardstick, in the worst of its row blocks."""
+
+    tensor: str
+    error: Number
+    yardstick: Number
+    blocks: int = Field(ge=1)
+
+
 class MemoryRecord(Record):
     """Bytes per device of one kind of tensors: on the rank with most, which it is, on that with least, and planned."""
 
@@ -87,6 +97,9 @@ class CheckRecord(Record):
     diagnosis: tuple[CauseRecord, ...] = ()
     look: str = ""
     memory: tuple[MemoryRecord, ...] = ()
+    failed: int = Field(default=0, ge=0, description="how many comparisons do not hold")
+    allowed: Number | None = Field(default=None, description="how many yardsticks an error may be")
+    figures: tuple[FigureRecord, ...] = Field(default=(), description="every tensor; in a qualification only")
 
 
 class BarRecord(Record):
@@ -149,6 +162,7 @@ class CaseRecord(Record):
     alone: str = Field(default="", description="what came out when it was run again, alone in fresh processes")
     after: tuple[str, ...] = Field(default=(), description="ids of the earlier cases without which it does not fail")
     part: int = Field(default=0, ge=0, description="which part of a resumed run judged it: a number in `parts`")
+    waived: Verdict | None = Field(default=None, description="the verdict that a waiver of the suite sets aside")
 
     @model_validator(mode="after")
     def _is_a_case(self) -> CaseRecord:
@@ -183,8 +197,8 @@ class CaseRecord(Record):
         return Mesh(sizes=tuple(self.mesh.items()), order=self.device_order)
 
     @classmethod
-    def of(cls, result: CaseResult, reproduce: str = "") -> CaseRecord:
-        """The record of a result."""
+    def of(cls, result: CaseResult, reproduce: str = "", *, figures: bool = False) -> CaseRecord:
+        """The record of a result; with `figures`, of every tensor that was compared."""
         case = result.case
         return cls(
             case=case.id,
@@ -201,7 +215,7 @@ class CaseRecord(Record):
             mutation=str(case.mutation) if case.mutation else None,
             expected=case.expect,
             verdict=result.verdict,
-            checks=tuple(_check_record(check) for check in result.checks),
+            checks=tuple(_check_record(check, figures) for check in result.checks),
             not_held=result.not_held,
             seconds=result.seconds,
             phases=dict(result.phases),
@@ -247,7 +261,7 @@ class CaseRecord(Record):
         )
 
 
-def _check_record(check: CheckResult) -> CheckRecord:
+def _check_record(check: CheckResult, figures: bool) -> CheckRecord:
     worst = None
     if check.worst is not None:
         worst = WorstRecord(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
@@ -265,6 +279,9 @@ def _check_record(check: CheckResult) -> CheckRecord:
         diagnosis=causes,
         look=check.look,
         memory=tuple(MemoryRecord(**asdict(figure)) for figure in check.memory),
+        failed=check.failed,
+        allowed=check.allowed,
+        figures=tuple(FigureRecord(**asdict(figure)) for figure in check.figures) if figures else (),
     )
 
 
@@ -286,6 +303,9 @@ def _check_result(check: CheckRecord) -> CheckResult:
         diagnosis=causes,
         look=check.look,
         memory=tuple(MemoryFigure(**figure.model_dump()) for figure in check.memory),
+        failed=check.failed,
+        allowed=check.allowed,
+        figures=tuple(Figure(**figure.model_dump()) for figure in check.figures),
     )
 
 

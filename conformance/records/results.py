@@ -50,6 +50,19 @@ class Worst:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One tensor as it was decided: it holds where error <= bound * yardstick, in the worst of its row blocks.
+
+    blocks  comparisons that it stands for
+    """
+
+    tensor: str
+    error: float
+    yardstick: float
+    blocks: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryFigure:
     """Bytes per device of one kind of tensors.
 
@@ -79,6 +92,9 @@ class CheckResult:
     ratios     observable group -> worst error / bound (for calibration and the report's colours)
     look       where to look next: the tensor, ranks and rows to print, and the command, one sentence
     memory     bytes per device, kind by kind (check `memory`)
+    failed     how many comparisons do not hold
+    allowed    how many yardsticks an error may be (the checks that have a tolerance)
+    figures    every tensor as it was decided (the same checks)
     """
 
     check: str
@@ -93,6 +109,9 @@ class CheckResult:
     diagnosis: tuple[Cause, ...] = ()
     look: str = ""
     memory: tuple[MemoryFigure, ...] = ()
+    failed: int = 0
+    allowed: float | None = None
+    figures: tuple[Figure, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,287 @@
+"""Every way to cheat with a package is refused with its reason; the untouched package holds."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import stat
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.qualify import archive
+from conformance.qualify.derived import manifest
+from conformance.qualify.package import CASES, COMMAND, FILES, MANIFEST, REPORT, STATEMENT, WAIVERS, Contents
+from conformance.qualify.rejudge import lost_tensors
+from conformance.qualify.verify import verify
+from conformance.records.records import CaseRecord, CheckRecord
+from tests.qualify.conftest import CLAIM, DAY, KEY, Forger
+
+Edit = Callable[[Contents], Contents]
+
+
+def of_run(**fields: Any) -> Edit:
+    """The run and its only part say something else."""
+
+    def edit(contents: Contents) -> Contents:
+        parts = tuple(part.model_copy(update=_known(part, fields)) for part in contents.run.parts)
+        return replace(contents, run=contents.run.model_copy(update={**fields, "parts": parts}))
+
+    return edit
+
+
+def _known(part: Any, fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in type(part).model_fields}
+
+
+def of_first(change: Callable[[CaseRecord], CaseRecord]) -> Edit:
+    return lambda contents: replace(contents, records=(change(contents.records[0]), *contents.records[1:]))
+
+
+def of_check(name: str, change: Callable[[CheckRecord], CheckRecord | None]) -> Edit:
+    """Another check in the first record, or none."""
+
+    def changed(record: CaseRecord) -> CaseRecord:
+        checks = [change(check) if check.check == name else check for check in record.checks]
+        return record.model_copy(update={"checks": tuple(filter(None, checks))})
+
+    return of_first(changed)
+
+
+def saying(**fields: Any) -> Callable[[Any], Any]:
+    return lambda record: record.model_copy(update=fields)
+
+
+def last_figure(**fields: Any) -> Callable[[CheckRecord], CheckRecord]:
+    return lambda check: check.model_copy(
+        update={"figures": (*check.figures[:-1], check.figures[-1].model_copy(update=fields))}
+    )
+
+
+def without(tensor: str) -> Callable[[CheckRecord], CheckRecord]:
+    """A tensor is dropped so that the sums still fit."""
+
+    def change(check: CheckRecord) -> CheckRecord:
+        kept = tuple(figure for figure in check.figures if not figure.tensor.startswith(tensor))
+        compared = sum(figure.blocks for figure in kept)
+        assert 0 < compared < check.compared
+        return check.model_copy(update={"figures": kept, "compared": compared})
+
+    return change
+
+
+def renamed_real(record: CaseRecord) -> CaseRecord:
+    return record.model_copy(update={"case": record.case.replace("]", "-real]"), "devices": "real"})
+
+
+def all_renamed(contents: Contents) -> Contents:
+    return replace(contents, records=tuple(map(renamed_real, contents.records)))
+
+
+def run_renamed_too(contents: Contents) -> Contents:
+    """The records, the run and what it was asked for; the devices that the framework saw are forgotten."""
+    run, renamed = contents.run, all_renamed(contents)
+    facts = {"selection": run.selection | {"devices": "real"}, "machine": run.machine | {"devices": "real"}}
+    return of_run(**facts, devices="real", command=["shardproof", "qualify", "run"])(renamed)
+
+
+CHEATS: dict[str, tuple[Edit, str]] = {
+    "an error beyond the bound": (
+        of_check("trajectory", last_figure(error=1.0)),
+        "trajectory: its figures say fail, the record says pass.",
+    ),
+    "an error made smaller": (of_check("trajectory", saying(worst=None)), "the record says none."),
+    "a bound of one's own": (of_check("logic", saying(allowed=100.0)), "it allows 100.0 times the yardstick"),
+    "a tensor left out": (
+        of_check("trajectory", without("step 3: updates/operand")),
+        "no figure of step 3: updates/operand.",
+    ),
+    "a failed comparison that is no failure": (of_check("census", saying(failed=2)), "census: its figures say fail"),
+    "a check that compared nothing": (of_check("replicas", saying(compared=0)), "replicas: its figures say fail"),
+    "a check left out": (of_check("determinism", lambda check: None), "the check determinism is missing."),
+    "a check of one's own": (of_check("census", saying(check="vibes")), "the suite has no check vibes."),
+    "a check that declines what it cannot": (
+        of_check("replicas", saying(verdict="unsupported", compared=0, not_held="No.")),
+        "replicas: its figures say fail, the record says unsupported.",
+    ),
+    "a verdict alone": (of_first(saying(verdict="fail")), "its figures say pass, the record says fail."),
+    "infinity as a word": (of_check("census", saying(ratios={"x": float("inf")})), "it passes with inf"),
+    "NaN as a word": (of_check("logic", last_figure(error=float("nan"))), "it passes with nan"),
+    "a dropped case": (lambda contents: replace(contents, records=contents.records[1:]), "] is missing."),
+    "a case twice": (
+        lambda contents: replace(contents, records=(*contents.records, contents.records[0])),
+        "] is in it twice.",
+    ),
+    "a case of another list": (
+        of_first(lambda record: record.model_copy(update={"case": "tensor/mlp[jax-shard_map-tensor2-float64]"})),
+        "tensor/mlp[jax-shard_map-tensor2-float64] is not on the must-pass list.",
+    ),
+    "another case under a name of the list": (of_first(saying(dtype="float32")), "of itself is another case."),
+    "an old seed": (
+        of_first(lambda record: record.model_copy(update={"case": record.case.replace("]", "-seed7]"), "seed": 7})),
+        "seed 7 is not of this version's set, 202611, 611202.",
+    ),
+    "an expected failure": (of_first(saying(expected="fail", verdict="fail")), "of itself is another case."),
+    "another version": (of_run(version="0.0.9"), "judged by version 0.0.9"),
+    "changed code": (of_run(hash="0" * 64), "code 00000000"),
+    "one check alone": (of_run(checks=["census"]), "It was judged by census only."),
+    "an easier dtype": (
+        lambda contents: of_run(selection=contents.run.selection | {"dtype": "float32"})(contents),
+        "The option dtype = 'float32' is not allowed in a qualification.",
+    ),
+    "an easier profile": (
+        lambda contents: of_run(selection=contents.run.selection | {"profile": "core"}, profile="core")(contents),
+        "The profile core is no must-pass list.",
+    ),
+    "a flag of the compiler": (of_run(flags={"XLA_FLAGS": "--xla_fast"}), "XLA_FLAGS = '--xla_fast' changes what"),
+    "a program of one's own": (of_run(files={"mine.py": "0" * 64}), "It ran a program of its own, mine.py"),
+    "a run that did not end": (of_run(finished=None), "The run did not end."),
+    "two machines": (
+        lambda contents: replace(
+            contents,
+            run=contents.run.model_copy(
+                update={"parts": (*contents.run.parts, contents.run.parts[0].model_copy(update={"machine": {}}))}
+            ),
+        ),
+        "This is a mixed run",
+    ),
+    "emulated devices renamed real": (of_first(renamed_real), "is not on the must-pass list."),
+    "all of them renamed real": (all_renamed, "was run on real devices, the run says emulated."),
+    "the run renamed too": (run_renamed_too, "real devices, jax saw 1."),
+    "waived without a waiver": (of_first(saying(verdict="waived", waived="crash")), "is waived without a waiver."),
+}
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_a_cheat_in_the_records_is_refused(forger: Forger, cheat: str) -> None:
+    edit, said = CHEATS[cheat]
+    assert said in forger.refusal(edit(forger.contents))
+
+
+def test_a_tensor_that_another_case_of_the_contract_shows_is_missed(forger: Forger) -> None:
+    contents = forger.contents
+    first = contents.records[0]
+    twin = first.model_copy(update={"case": "its twin"})
+    assert list(lost_tensors((first, twin))) == []
+    less = of_check("logic", without("step 1: outputs/y"))(replace(contents, records=(twin,))).records[0]
+    assert list(lost_tensors((first, less))) == ["its twin: no figure of step 1: outputs/y."]
+
+
+def test_what_is_untouched_holds(forger: Forger) -> None:
+    assert verify(forger.written(forger.files), key=KEY, day=DAY).claim == CLAIM
+    assert forger.written(forger.files).read_bytes() == forger.path.read_bytes()
+
+
+def _remade(given: dict[str, bytes], **changed: bytes) -> dict[str, bytes]:
+    made = given | changed
+    return made | {MANIFEST: manifest({name: made[name] for name in FILES[:-1]})}
+
+
+def replaced(name: str, before: bytes, after: bytes) -> Callable[[dict[str, bytes]], dict[str, bytes]]:
+    def edit(given: dict[str, bytes]) -> dict[str, bytes]:
+        assert before in given[name]
+        return _remade(given, **{name: given[name].replace(before, after, 1)})
+
+    return edit
+
+
+FILE_CHEATS: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
+    "a figure edited in the file": (
+        lambda given: given | {CASES: given[CASES].replace(b'"compared":', b'"compared":9', 1)},
+        "The manifest does not fit the files",
+    ),
+    "a statement that says more": (
+        replaced(STATEMENT, b'"qualifies": false', b'"qualifies": true'),
+        "'statement.json' is not what follows from the records.",
+    ),
+    "two files swapped": (
+        lambda given: _remade(given, **{STATEMENT: given["suite.json"], "suite.json": given[STATEMENT]}),
+        "'suite.json' is not what follows from the records.",
+    ),
+    "a script in the report": (
+        replaced(REPORT, b"</body>", b"<script>fetch('//x')</script></body>"),
+        "'report.html' is not what follows from the records.",
+    ),
+    "code for records": (lambda given: _remade(given, **{CASES: pickle.dumps(print)}), "is refused: it is no JSON"),
+    "a key twice": (
+        replaced(CASES, b'"verdict":"pass"', b'"verdict":"fail","verdict":"pass"'),
+        "the key 'verdict' stands in it twice.",
+    ),
+    "a key that is none": (replaced(CASES, b'"seed":0', b'"seed":0,"note":"x"'), "it says more or less."),
+    "NaN as a number": (replaced(CASES, b'"failed":0', b'"failed":NaN'), "NaN is no number of JSON."),
+    "infinity as a number": (replaced(CASES, b'"seconds":', b'"seconds":-Infinity,"x":'), "-Infinity is no number"),
+    "infinity by its digits": (replaced(CASES, b'"seconds":', b'"seconds":1e999,"x":'), "1e999 is beyond"),
+    "nesting without end": (
+        lambda given: _remade(given, **{WAIVERS: b"[" * 10**5 + b"]" * 10**5}),
+        "'waivers.json' is",
+    ),
+    "a claim in the command": (replaced(COMMAND, b'"version"', b'"extra": 1, "version"'), "'command.json' is not what"),
+}
+
+
+@pytest.mark.parametrize("cheat", FILE_CHEATS)
+def test_a_cheat_in_the_files_is_refused(forger: Forger, cheat: str) -> None:
+    edit, said = FILE_CHEATS[cheat]
+    assert said in forger.refusal(edit(forger.files))
+
+
+def _zip(path: Path, change: Callable[[zipfile.ZipFile], None], given: dict[str, bytes]) -> Path:
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        warnings.simplefilter("ignore")  # zipfile itself warns of a name that is there twice
+        for name, content in given.items():
+            made.writestr(name, content)
+        change(made)
+    return path
+
+
+def _link(made: zipfile.ZipFile) -> None:
+    entry = zipfile.ZipInfo(CASES)
+    entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+    made.writestr(entry, "/etc/passwd")
+
+
+ARCHIVES: dict[str, tuple[Callable[[zipfile.ZipFile], None], str, str]] = {
+    "zip-slip": (lambda made: made.writestr("../../.bashrc", "x"), "", "unpacked outside of its folder."),
+    "an absolute path": (lambda made: made.writestr("/etc/cron.d/x", "x"), "", "unpacked outside of its folder."),
+    "an added file": (lambda made: made.writestr("run.py", "print(1)"), "", "The file 'run.py' belongs to no package"),
+    "a file twice": (lambda made: made.writestr(CASES, "{}"), "", "is in the package twice."),
+    "a symbolic link": (_link, CASES, "'cases.jsonl' is a symbolic link and no file."),
+    "a zip bomb": (lambda made: made.writestr(CASES, b"0" * 2**26), CASES, "a zip bomb, or no record."),
+    "a missing file": (lambda made: None, CASES, "The file 'cases.jsonl' is missing."),
+    "a comment": (lambda made: setattr(made, "comment", b"#!/bin/sh"), "", "bytes in it that belong to none"),
+}
+
+
+@pytest.mark.parametrize("cheat", ARCHIVES)
+def test_a_cheat_in_the_archive_is_refused(forger: Forger, tmp_path: Path, cheat: str) -> None:
+    change, without, said = ARCHIVES[cheat]
+    given = {name: content for name, content in forger.files.items() if name != without}
+    with pytest.raises(archive.Refused) as refused:
+        verify(_zip(tmp_path / "cheat.zip", change, given), key=KEY, day=DAY)
+    assert said in str(refused.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cheat.zip"], "nothing is unpacked"
+
+
+def test_a_header_that_lies_about_the_size_is_refused(forger: Forger, tmp_path: Path) -> None:
+    content = bytearray(forger.path.read_bytes())
+    size = len(forger.files[CASES]).to_bytes(4, "little")
+    assert content.count(size) >= 2
+    path = tmp_path / "lies.zip"
+    path.write_bytes(content.replace(size, (1000).to_bytes(4, "little")))
+    with pytest.raises(archive.Refused):
+        verify(path, key=KEY, day=DAY)
+
+
+@pytest.mark.parametrize("damage", ["cut", "in front", "no zip"])
+def test_a_damaged_archive_is_a_sentence(forger: Forger, tmp_path: Path, damage: str) -> None:
+    whole, path = forger.path.read_bytes(), tmp_path / "damaged.zip"
+    path.write_bytes({"cut": whole[:-300], "in front": b"#!/bin/sh\n" + whole, "no zip": b"hello"}[damage])
+    with pytest.raises(archive.Refused) as refused:
+        verify(path, key=KEY, day=DAY)
+    assert str(refused.value).count("\n") == 0
+    assert zipfile.is_zipfile(io.BytesIO(whole))

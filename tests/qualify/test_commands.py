@@ -1,0 +1,158 @@
+"""`shardproof qualify` as the page shows it; and without a framework, with a dirty tree, after a crash."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conformance.cases.expectations import _read
+from conformance.qualify.tree import tree
+from conformance.records.recorder import read
+from tests.qualify.conftest import RUN
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "qualification.md").read_text()
+
+
+def block(name: str) -> str:
+    """The block of the page that stands behind a comment."""
+    [found] = re.findall(rf"<!-- {name} -->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
+    return found
+
+
+def test_the_dry_run_of_the_page(shardproof, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = block("dry run").splitlines()
+    assert [shlex.split(line)[2] for line in lines] == ["run", "pack", "verify", "replay"]
+    for line in lines:
+        done = shardproof(*shlex.split(line)[1:])
+        assert done.exit_code == 0, line + done.output
+    assert "1 of 1 case agree" in done.stdout
+    verified = shardproof("qualify", "verify", "rehearsal.zip").stdout
+    [printed] = re.findall(r"`verify` prints:\n\n```text\n(.*?)```", PAGE, re.DOTALL)
+    assert " ".join(verified.split()).startswith(" ".join(printed.split()))
+
+
+def test_the_expectations_of_the_page_are_read(tmp_path: Path) -> None:
+    (tmp_path / "known.toml").write_text(block("expectations"))
+    [entry] = _read(tmp_path / "known.toml")
+    assert entry.verdict == "fail"
+
+
+WITHOUT = """
+import sys
+for name in ("jax", "jaxlib", "flax", "torch"):
+    sys.modules[name] = None  # not installed
+from datetime import date
+from pathlib import Path
+from conformance.qualify.verify import verify
+print(len(verify(Path(sys.argv[1])).records))
+"""
+
+
+def test_verifying_needs_no_framework(package: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT, str(package)], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+
+
+def test_it_goes_on_after_a_crash(shardproof, results: Path, tmp_path: Path) -> None:
+    """The second case is gone and half a line is there, as a kill leaves it; nothing else needs to be said."""
+    path = results / "cases.jsonl"
+    first = path.read_bytes().splitlines()[0]
+    path.write_bytes(first + b"\n" + first[:200])
+    packed = (
+        "qualify",
+        "pack",
+        results,
+        "--vendor",
+        "V",
+        "--device",
+        "D",
+        "--stack",
+        "S",
+        "--output",
+        tmp_path / "a.zip",
+    )
+    assert shardproof(*packed).exit_code == 1
+    done = shardproof("qualify", "run", "--resume", results)
+    assert done.exit_code == 0, done.output
+    assert [len(record.checks) > 5 for record in read(results).records] == [True, True]
+    refused = shardproof(*packed)
+    assert "line 2 cannot be read" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["run", "--resume", "nowhere"], 2, "There is no results directory 'nowhere'."),
+        (["run", "tensor", "--resume", "out"], 2, "leave out what else selects cases"),
+        (["run", "tensr", "--devices", "emulated"], 2, "Unknown suite 'tensr'"),
+        (["run", "collectives", "--devices", "emulated", "--most-devices", "1", "--rehearse"], 2, "fits on 1 devices"),
+        (["pack", "nowhere", "--vendor", "V", "--device", "D", "--stack", "S", "--output", "x.zip"], 2, "nowhere"),
+        (["pack", "nowhere", "--vendor", " ", "--device", "D", "--stack", "S", "--output", "x.zip"], 2, "--vendor:"),
+        (["verify", "nowhere.zip"], 1, "'nowhere.zip' cannot be read: No such file or directory."),
+        (["replay", "nowhere.zip", "--sample", "0"], 2, "A sample of 0 shows nothing"),
+        (["replay", "nowhere.zip", "--devices", "dreamt"], 2, "Unknown kind of devices"),
+    ],
+)
+def test_wrong_use_is_one_sentence(
+    shardproof, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], status: int, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = shardproof("qualify", *words)
+    assert (done.exit_code, done.stdout) == (status, ""), done.output
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_replay_that_disagrees_says_where(shardproof, forger, monkeypatch) -> None:
+    """A yardstick ten times as large hides an error ten times as large; the reference of whoever replays does not."""
+    from conformance.cli import qualification
+    from conformance.qualify.replay import replay
+
+    def inflated(check):
+        return check.model_copy(
+            update={"figures": tuple(f.model_copy(update={"yardstick": 10 * f.yardstick}) for f in check.figures)}
+        )
+
+    contents = forger.contents
+    [record] = [record for record in contents.records if record.dtype == "bfloat16"]
+    lies = record.model_copy(update={"checks": tuple(inflated(check) for check in record.checks)})
+    from dataclasses import replace
+    from random import Random
+
+    [row] = replay(replace(contents, records=(lies,)), 1, "emulated", qualification._run, Random(3))
+    assert row.compared > 0
+    assert any("has the yardstick" in said for said in row.disagreements), row
+
+
+def _git(folder: Path, *words: str) -> None:
+    who = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
+
+
+def test_a_changed_tree_is_named(tmp_path: Path) -> None:
+    assert "is no git checkout" in tree(tmp_path).complaint
+    _git(tmp_path, "init", "-q")
+    (tmp_path / "a.py").write_text("x = 1\n")
+    _git(tmp_path, "add", "-A")
+    _git(tmp_path, "commit", "-qm", "one")
+    assert tree(tmp_path).complaint == ""
+    (tmp_path / "sub").mkdir()
+    assert "is no git checkout" in tree(tmp_path / "sub").complaint
+    (tmp_path / "b.py").write_text("x = 2\n")
+    assert "b.py differs from commit" in tree(tmp_path).complaint
+
+
+def test_the_statement_in_json(shardproof, package: Path) -> None:
+    done = shardproof("qualify", "verify", package, "--json")
+    said = json.loads(done.stdout)
+    assert (said["qualifies"], said["vendor"], said["scope"]["devices"]) == (False, "Acme", "emulated")
+    assert RUN[0] == "qualify"
