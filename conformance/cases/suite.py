@@ -12,6 +12,7 @@ from conformance.cases.case import DTYPES, Case, Verdict
 from conformance.cases.fault import Fault
 from conformance.cases.importing import shadowing, take_ours
 from conformance.cases.plan import ScalePlan
+from conformance.cases.plannable import ModelFamily
 from conformance.cases.raised import said
 from conformance.cases.usage import UsageError, choose
 from conformance.contract.contract import Contract
@@ -62,6 +63,7 @@ class Suite:
     mutated         the cases whose collectives are mutated, one by one, to measure the power of the suite
     not_applicable  known mechanisms that this suite cannot have -> why
     plans           models of production size, to be compiled and never run
+    families        models of any size of which `shardproof plan` makes plans
     """
 
     name: str
@@ -73,6 +75,7 @@ class Suite:
     mutated: tuple[MatrixRow, ...] = ()
     not_applicable: Mapping[str, str] = field(default_factory=dict)
     plans: tuple[ScalePlan, ...] = ()
+    families: tuple[ModelFamily, ...] = ()
 
     def contract(self, name: str) -> Contract:
         return {contract.name: contract for contract in self.contracts}[name]

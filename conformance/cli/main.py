@@ -196,6 +196,39 @@ def scale(
 
 @app.command()
 @_status
+def plan(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="175B, 7e9, or a named plan.", show_default=False)],
+    devices: Annotated[int, _option("--devices", "N", "How many devices.")],
+    memory: Annotated[str | None, _option("--memory", "M", "Of a device, as 80GiB; by default that of the chip.")] = None,
+    chip: Annotated[str, typer.Option("--chip", metavar="CHIP", help="h100, h200, a100, or a JSON file.")] = "h100",
+    objective: Annotated[
+        str, typer.Option("--objective", metavar="O", help="throughput, memory or latency.")
+    ] = "throughput",
+    max_all_reduce: Annotated[
+        str | None, _option("--max-all-reduce", "BYTES", "Of the largest all-reduce, as 1GiB.")
+    ] = None,
+    search: Annotated[list[str] | None, _option("--search", "AXIS", "Divide over this axis; may be repeated.")] = None,
+    rows: Annotated[int | None, _option("--rows", "N", "Of the whole batch; by default that of the shape.")] = None,
+    length: Annotated[int | None, _option("--length", "N", "Tokens in a row; by default those of the shape.")] = None,
+    parameters: Annotated[
+        str, typer.Option("--parameters", metavar="D", help="Their dtype between steps: float32 or bfloat16.")
+    ] = "float32",
+    output: Annotated[Path | None, _option("--output", "FILE", "Where the plan goes, a JSON file.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Choose how to divide a model over devices; what is returned is compiled, and fits."""
+    from conformance.cli.plan import plan as plan_command
+    from conformance.planner.asking import Asked
+
+    asked = Asked(
+        model=model, devices=devices, memory=memory, chip=chip, objective=objective, max_all_reduce=max_all_reduce,
+        search=tuple(search or ()), rows=rows, length=length, parameters=parameters,
+    )  # fmt: skip
+    return plan_command(asked, output=output, as_json=as_json)
+
+
+@app.command()
+@_status
 def report(directory: Directory, as_json: AsJson = False) -> int:
     """Write HTML, JUnit, CSV and Markdown into DIR."""
     from conformance.cli.reporting import report as report_command

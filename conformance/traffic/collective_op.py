@@ -100,3 +100,8 @@ _SENT = {
     "permute": lambda size: Fraction(size > 1),
     "broadcast": lambda size: Fraction(size > 1),
 }
+
+
+def wire_share(kind: str, size: int) -> Fraction:
+    """Bytes on the wire by the payload, which is the larger of operand and result, among so many ranks."""
+    return _SENT[kind](size) / (size if kind == "all_gather" else 1)
