@@ -101,7 +101,7 @@ def _compared(search: Search) -> Iterator[str]:
     chosen, question = search.chosen, search.question
     evidence, footprint = chosen.evidence, chosen.estimate.footprint
     usable = f"{binary_bytes(question.usable_bytes)}, which is what a device has less {MARGIN:.0%}"
-    if evidence.needed_bytes is None or evidence.temporary_bytes is None:
+    if not evidence.needed_bytes or not evidence.temporary_bytes:
         yield (
             f"Compiled at the level {evidence.level} only: parameters and slots are as predicted, "
             f"{binary_bytes(footprint.held_bytes)} with the batch; temporaries are a prediction that no compiler "

@@ -4,7 +4,7 @@ The counts are fitted: `python -m suites.planning.measure` compiles plans, solve
 negative (least squares of relative errors), and prints this table with what it misses by, on the plans that it was
 fitted to and on others. A buffer is counted in the compute dtype, 2 bytes an element.
 L: layers  n: tokens of a device in a slice  S: length of a row  D: hidden  F: features of a feed-forward block
-H: heads  E: head size  V: vocabulary  W: elements of the parameters of a device  t: size of the tensor axis
+H: heads  V: vocabulary  W: elements of the parameters of a device  t: size of the tensor axis
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from suites.hybrid.budget import Sizes
 
 BYTES = 2
 # recompute -> buffer -> how many of them live at the peak
-WORKING: Mapping[str, Mapping[str, float]] = {
-    "layer": {
-        "stacks": 1.65, "stacks, summed": 4.58, "narrow stacks, summed": 2.37, "stream": 10.25, "features": 3.89,
-        "scores": 2.87, "logits": 1.86, "saved inputs": 1.24,
-    },
-    "attention": {},
-    "none": {},
+_STEP = {
+    "stacks": 1.65, "stacks, summed": 4.58, "narrow stacks, summed": 2.37, "stream": 10.25, "features": 3.89,
+    "scores": 2.87, "logits": 1.86,
 }  # fmt: skip
+_KEPT = {"saved stream": 2.39, "saved features": 8.99}
+WORKING: Mapping[str, Mapping[str, float]] = {
+    "layer": {**_STEP, "saved inputs": 1.24},
+    "attention": {**_STEP, **_KEPT},
+    "none": {**_STEP, **_KEPT, "saved scores": 3.0},
+}
 
 
 def temporary_bytes(sizes: Sizes, elements: int, narrow: int) -> int:
@@ -43,7 +45,7 @@ def buffers_of(sizes: Sizes, elements: int, narrow: int) -> dict[str, float]:
     scores                 of attention: rows H S S / t
     logits                 n V / t
     saved inputs           of all layers: L n D / t
-    saved stream, saved features, saved scores, saved heads   the same of all layers, where they are kept
+    saved stream, saved features, saved scores   the same of all layers, where they are kept
     """
     model, tensor = sizes.model, sizes.tensor
     tokens, length = sizes.row_tokens, sizes.contract.batch_shapes["mask"][1]
@@ -62,5 +64,4 @@ def buffers_of(sizes: Sizes, elements: int, narrow: int) -> dict[str, float]:
         "saved stream": model.layers * stream,
         "saved features": model.layers * features,
         "saved scores": model.layers * scores,
-        "saved heads": model.layers * tokens * model.num_heads * model.head_size / tensor,
     }
