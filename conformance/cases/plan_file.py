@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,6 +105,12 @@ def families() -> dict[str, ModelFamily]:
 
 def family_named(name: str) -> ModelFamily:
     return families()[choose("model family", name, list(families()))]
+
+
+def proofs(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words of a command -> (those that are no plan files, the small cases of those that are)."""
+    plans = [word for word in words if word.endswith(".json")]
+    return [word for word in words if word not in plans], [read_plan(Path(word)).proof for word in plans]
 
 
 def read_plan(path: Path) -> PlanFile:

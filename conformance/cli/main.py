@@ -104,13 +104,15 @@ def run(
     ] = True,
     as_json: AsJson = False,
 ) -> int:
-    """Judge cases and write their records and a report."""
+    """Judge cases, or what proves a plan file small, and write their records and a report."""
+    from conformance.cases.plan_file import proofs
     from conformance.cases.selection import Selection
     from conformance.cli.run import How
     from conformance.cli.run import run as run_command
 
+    named, proving = proofs(suites or ())
     wanted = Selection(
-        suites=tuple(suites or ()), profile=profile, contracts=tuple(contract or ()), cases=tuple(case or ()),
+        suites=tuple(named), profile=profile, contracts=tuple(contract or ()), cases=(*(case or ()), *proving),
         implementation=implementation, framework=framework, mesh=mesh, dtype=dtype, seed=seed, fraction=fraction,
         devices=devices,
     )  # fmt: skip
@@ -197,8 +199,10 @@ def scale(
 @app.command()
 @_status
 def plan(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="175B, 7e9, or a named plan.", show_default=False)],
-    devices: Annotated[int, _option("--devices", "N", "How many devices.")],
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="175B, 7e9, or a named plan.", show_default=False)
+    ] = None,
+    devices: Annotated[int | None, _option("--devices", "N", "How many devices.")] = None,
     memory: Annotated[str | None, _option("--memory", "M", "Of a device, as 80GiB; by default that of the chip.")] = None,
     chip: Annotated[str, typer.Option("--chip", metavar="CHIP", help="h100, h200, a100, or a JSON file.")] = "h100",
     objective: Annotated[
@@ -214,12 +218,23 @@ def plan(
         str, typer.Option("--parameters", metavar="D", help="Their dtype between steps: float32 or bfloat16.")
     ] = "float32",
     output: Annotated[Path | None, _option("--output", "FILE", "Where the plan goes, a JSON file.")] = None,
+    apply: Annotated[Path | None, _option("--apply", "FILE", "Check this plan small, and compile it large.")] = None,
+    planner: Annotated[
+        str | None, _option("--planner", "P", "Hold a planner to the laws of plans: file.py:function, or ours.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Choose how to divide a model over devices; what is returned is compiled, and fits."""
+    if planner is not None or apply is not None:
+        from conformance.cli import planner as other
+
+        return other.judge_planner(planner, as_json=as_json) if planner else other.apply(Path(apply or ""), as_json=as_json)
+    from conformance.cases.usage import UsageError
     from conformance.cli.plan import plan as plan_command
     from conformance.planner.asking import Asked
 
+    if model is None or devices is None:
+        raise UsageError("A plan is for a model on so many devices: `shardproof plan 175B --devices 64`.")
     asked = Asked(
         model=model, devices=devices, memory=memory, chip=chip, objective=objective, max_all_reduce=max_all_reduce,
         search=tuple(search or ()), rows=rows, length=length, parameters=parameters,

@@ -18,7 +18,7 @@ PARAMETERS = ("float32", "bfloat16")
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """As it was typed; None is what the shape or the chip says."""
+    """As it was typed; None is what the shape or the chip says, rows filled up to a multiple of the devices."""
 
     model: str
     devices: int
@@ -45,7 +45,7 @@ def question(asked: Asked) -> Question:
     training = Training(
         family=family.name,
         model=shape.model,
-        rows=asked.rows or shape.rows,
+        rows=asked.rows or asked.devices * -(-shape.rows // asked.devices),  # so that every device has as many
         length=asked.length or shape.length,
         parameters=choose("dtype of parameters", asked.parameters, PARAMETERS),
     )

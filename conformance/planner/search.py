@@ -44,8 +44,7 @@ def search(question: Question, compiler: Compiler, on_progress: Progress) -> Sea
     found = space(question)
     on_progress(f"{found.size:,} layouts of {question.devices:,} devices, {len(found.layouts):,} that the program takes")
     footprints = footprints_of(question, found)
-    within = [estimate(question, *pair) for pair in footprints.items() if in_memory(question, pair[1])]
-    fitting = ranked(question, within)
+    fitting = _predicted(question, footprints)
     tried, chosen = _confirmed(question, fitting, compiler, on_progress)
     return Search(
         question=question,
@@ -55,6 +54,16 @@ def search(question: Question, compiler: Compiler, on_progress: Progress) -> Sea
         tried=tuple(tried),
         chosen=chosen,
     )
+
+
+def predicted(question: Question) -> tuple[Estimate, ...]:
+    """What is predicted to keep every limit, the best first; nothing is compiled."""
+    return _predicted(question, footprints_of(question, space(question)))
+
+
+def _predicted(question: Question, footprints: dict[Layout, Footprint]) -> tuple[Estimate, ...]:
+    pairs = (pair for pair in footprints.items() if in_memory(question, pair[1]))
+    return ranked(question, [estimate(question, *pair) for pair in pairs])
 
 
 def footprints_of(question: Question, found: Space) -> dict[Layout, Footprint]:

@@ -30,7 +30,7 @@ def space(question: Question) -> Space:
     """Everything that is possible, each once."""
     taken, refused = [], Counter[str]()
     for mesh in meshes(question.devices, question.axes):
-        for layout in _layouts(question, mesh):
+        for layout in layouts_on(question, mesh):
             why = question.family.refused(question.training, layout)
             if why:
                 refused[why] += 1
@@ -60,7 +60,7 @@ def divisors(number: int) -> list[int]:
     return sorted({*small, *(number // i for i in small)})
 
 
-def _layouts(question: Question, mesh: Mesh) -> Iterator[Layout]:
+def layouts_on(question: Question, mesh: Mesh) -> Iterator[Layout]:
     """Microbatches divide the rows of a device evenly; where rows do not divide, one layout stands for all."""
     rows, leftover = divmod(question.training.rows, math.prod(mesh.size(axis) for axis in ROW_AXES))
     slices = divisors(rows) if rows and not leftover else [1]

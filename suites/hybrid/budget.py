@@ -115,6 +115,12 @@ def of_parameters(sizes: Sizes) -> Iterator[Allowance]:
                 kind="all_reduce", axes=(*copy_axes, *shard_axes), tensor=name, dtype=dtype, elements=elements,
                 calls=layers, formula="W once for each layer: a vector may be summed whole", source=ZERO,
             )  # fmt: skip
+        if sizes.divides(name) and not name.endswith(".weight"):
+            yield Allowance(
+                kind="permute", axes=(*shard_axes, "tensor"), tensor=name, dtype=sizes.wide, elements=elements,
+                calls=layers * passes, formula="W / t in each pass of each layer, at the most",
+                source="of a vector that both axes divide, a rank computes with another part than it stores",
+            )  # fmt: skip
         if not sizes.divides(name):
             yield Allowance(
                 kind="all_reduce", axes=("tensor",), tensor=name, dtype=sizes.wide, elements=elements, calls=layers,
