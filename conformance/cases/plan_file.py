@@ -88,7 +88,9 @@ class PlanFile(_Part):
         try:
             model = family_named(self.family).read(self.model)
         except (TypeError, ValueError) as wrong:
-            raise UsageError(f"The plan of {self.asked} describes no model of the family {self.family}: {wrong}") from None
+            raise UsageError(
+                f"The plan of {self.asked} describes no model of the family {self.family}: {wrong}"
+            ) from None
         return Training(
             family=self.family, model=model, rows=self.rows, length=self.length, parameters=self.parameters_dtype
         )

@@ -203,7 +203,9 @@ def plan(
         str | None, typer.Argument(metavar="MODEL", help="175B, 7e9, or a named plan.", show_default=False)
     ] = None,
     devices: Annotated[int | None, _option("--devices", "N", "How many devices.")] = None,
-    memory: Annotated[str | None, _option("--memory", "M", "Of a device, as 80GiB; by default that of the chip.")] = None,
+    memory: Annotated[
+        str | None, _option("--memory", "M", "Of a device, as 80GiB; by default that of the chip.")
+    ] = None,
     chip: Annotated[str, typer.Option("--chip", metavar="CHIP", help="h100, h200, a100, or a JSON file.")] = "h100",
     objective: Annotated[
         str, typer.Option("--objective", metavar="O", help="throughput, memory or latency.")
@@ -228,7 +230,11 @@ def plan(
     if planner is not None or apply is not None:
         from conformance.cli import planner as other
 
-        return other.judge_planner(planner, as_json=as_json) if planner else other.apply(Path(apply or ""), as_json=as_json)
+        return (
+            other.judge_planner(planner, as_json=as_json)
+            if planner
+            else other.apply(Path(apply or ""), as_json=as_json)
+        )
     from conformance.cases.usage import UsageError
     from conformance.cli.plan import plan as plan_command
     from conformance.planner.asking import Asked
@@ -240,6 +246,20 @@ def plan(
         search=tuple(search or ()), rows=rows, length=length, parameters=parameters,
     )  # fmt: skip
     return plan_command(asked, output=output, as_json=as_json)
+
+
+@app.command()
+@_status
+def profile(
+    case: Annotated[str, typer.Argument(metavar="CASE|PLAN", help="A case id, or a plan file.", show_default=False)],
+    chip: Annotated[str, typer.Option("--chip", metavar="CHIP", help="On which shares are modelled.")] = "h100",
+    output: Annotated[Path | None, _option("--output", "DIR", "Where page, picture and trace go.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Say where the time of a step goes, what it sends along each axis, and what each device holds."""
+    from conformance.cli.profile import profile as profile_command
+
+    return profile_command(case, chip=chip, output=output, as_json=as_json)
 
 
 @app.command()

@@ -52,7 +52,6 @@ class Answer:
     microbatches: int | None = None
     recompute: str | None = None
 
-
     def layouts(self, case: Case) -> list[Layout]:
         """Every layout that keeps to what was said and that the program takes."""
         wanted = case.question

@@ -159,7 +159,9 @@ LAWS = (
     Law(name="devices", statement="the product of all axes is the number of devices", breaches=devices),
     Law(name="answers", statement="where a plan fits, there is an answer", breaches=answers),
     Law(name="fits", statement="no plan needs more than a device has", breaches=fits),
-    Law(name="divisibility", statement="heads, features, tokens and rows divide over their axes", breaches=divisibility),
+    Law(
+        name="divisibility", statement="heads, features, tokens and rows divide over their axes", breaches=divisibility
+    ),
     Law(name="dead axes", statement="every axis divides something", breaches=dead_axes),
     Law(name="memory helps", statement="more memory never gives a slower plan", breaches=memory_helps),
     Law(name="devices help", statement="more devices never need more of each", breaches=devices_help),

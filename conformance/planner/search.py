@@ -42,7 +42,9 @@ class Search:
 def search(question: Question, compiler: Compiler, on_progress: Progress) -> Search:
     """Enumerate, prune, rank, compile."""
     found = space(question)
-    on_progress(f"{found.size:,} layouts of {question.devices:,} devices, {len(found.layouts):,} that the program takes")
+    on_progress(
+        f"{found.size:,} layouts of {question.devices:,} devices, {len(found.layouts):,} that the program takes"
+    )
     footprints = footprints_of(question, found)
     fitting = _predicted(question, footprints)
     tried, chosen = _confirmed(question, fitting, compiler, on_progress)

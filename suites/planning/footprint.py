@@ -78,4 +78,3 @@ def flops(sizes: Sizes) -> dict[str, int]:
     again = {"none": 0, "attention": scores, "layer": layer - last + 2 * scores}[sizes.recipe.recompute]
     total = model.layers * (3 * (layer + 2 * scores) + again) + 3 * head
     return {sizes.compute: total * sizes.slices}
-

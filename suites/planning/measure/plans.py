@@ -32,16 +32,16 @@ class Measured:
     @property
     def training(self) -> Training:
         model = sized(parameters(self.size)).model
-        return Training(
-            family="decoder", model=model, rows=self.rows, length=self.length, parameters=self.parameters
-        )
+        return Training(family="decoder", model=model, rows=self.rows, length=self.length, parameters=self.parameters)
 
     @property
     def layout(self) -> Layout:
         return Layout(mesh=Mesh.parse(self.mesh), microbatches=self.microbatches, recompute=self.recompute)
 
 
-def _row(size: str, mesh: str, rows: int, length: int, k: int = 1, recompute: str = "layer", **more: object) -> Measured:
+def _row(
+    size: str, mesh: str, rows: int, length: int, k: int = 1, recompute: str = "layer", **more: object
+) -> Measured:
     return Measured(size=size, mesh=mesh, rows=rows, length=length, microbatches=k, recompute=recompute, **more)  # type: ignore[arg-type]
 
 
