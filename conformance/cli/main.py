@@ -228,13 +228,9 @@ def plan(
 ) -> int:
     """Choose how to divide a model over devices; what is returned is compiled, and fits."""
     if planner is not None or apply is not None:
-        from conformance.cli import planner as other
+        from conformance.cli.planner import apply_plan, judge_planner
 
-        return (
-            other.judge_planner(planner, as_json=as_json)
-            if planner
-            else other.apply(Path(apply or ""), as_json=as_json)
-        )
+        return judge_planner(planner, as_json=as_json) if apply is None else apply_plan(apply, as_json=as_json)
     from conformance.cases.usage import UsageError
     from conformance.cli.plan import plan as plan_command
     from conformance.planner.asking import Asked

@@ -24,9 +24,9 @@ MOST_SAID = 3
 DIRECTORY = RESULTS / "plan"
 
 
-def judge_planner(name: str, *, as_json: bool) -> int:
+def judge_planner(name: str | None, *, as_json: bool) -> int:
     """`name` is file.py:function, or `ours`. The exit status is 1 where a law is broken."""
-    judged = judge(_planner(name))
+    judged = judge(_planner(name or "ours"))
     if as_json:
         print(json.dumps([{**vars(each), "verdict": each.verdict} for each in judged], indent=1))
     else:
@@ -65,7 +65,7 @@ def _planner(name: str) -> Planner:
     return found
 
 
-def apply(path: Path, *, as_json: bool) -> int:
+def apply_plan(path: Path, *, as_json: bool) -> int:
     """Check a plan small, compile it large, and compare; the exit status is 1 where anything does not hold."""
     kept = read_plan(path)
     chip = chip_named(kept.chip).model_copy(update={"memory_bytes": kept.memory_bytes})

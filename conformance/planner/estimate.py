@@ -1,4 +1,4 @@
-"""What a layout is expected to cost: memory from its footprint, time from operations and from the budget of its program.
+"""What a layout is expected to cost: memory from its footprint, time from operations and the budget of its program.
 
 The budget is the one that the compiled program is held against, so the communication is what it may send at the most.
 Nothing is assumed to overlap: the step takes as long as its matrix products and its transfers one after the other.

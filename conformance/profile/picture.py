@@ -84,7 +84,7 @@ def _graph(pane: Axes, record: ProfileRecord, mesh: Mesh) -> None:
     left_out = f" (the first {many} of {mesh.devices})" if many < mesh.devices else ""
     pane.set_title(f"Who sends to whom around rings of one axis{left_out};\nwider lines send more", loc="left")
     if shown:
-        pane.legend(frameon=False, loc="center")
+        pane.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)
 
 
 def _bytes(pane: Axes, record: ProfileRecord) -> None:

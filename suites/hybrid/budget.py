@@ -161,7 +161,7 @@ def of_vocabulary(sizes: Sizes) -> Iterator[Allowance]:
 
 
 def of_embedding(sizes: Sizes) -> Iterator[Allowance]:
-    """Where a slice has fewer tokens than the vocabulary: gradients of tokens, gathered, for a reduction of the rows."""
+    """Where a slice has fewer tokens than the vocabulary: gradients of tokens, gathered instead of rows reduced."""
     axes = sizes.shard_axes("embedding.weight")
     tokens = sizes.row_tokens * sizes.size(axes)
     if tokens < sizes.model.vocabulary:

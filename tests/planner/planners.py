@@ -25,8 +25,7 @@ def guide(model: str, devices: int, memory: str) -> dict[str, Any]:
 
 
 def loses_devices(model: str, devices: int, memory: str) -> dict[str, Any] | None:
-    plan = ours(model, devices - devices % 4, memory) if devices >= 4 else None
-    return plan
+    return ours(model, devices - devices % 4, memory) if devices >= 4 else None
 
 
 def gives_up(model: str, devices: int, memory: str) -> dict[str, Any] | None:

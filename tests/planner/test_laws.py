@@ -1,4 +1,4 @@
-"""Laws of planners: ours keeps them all, a guide's is the first that does not, and each law has one that it must catch."""
+"""Laws of planners: ours keeps them all, a guide's breaks several, and each law has a planner that it must catch."""
 
 from __future__ import annotations
 
