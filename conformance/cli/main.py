@@ -224,9 +224,19 @@ def plan(
     planner: Annotated[
         str | None, _option("--planner", "P", "Hold a planner to the laws of plans: file.py:function, or ours.")
     ] = None,
+    balance: Annotated[
+        Path | None, _option("--balance", "FILE", "Give measured costs of layers, experts or rows to --devices places.")
+    ] = None,
+    tune: Annotated[
+        float | None, _option("--tune", "MINUTES", "Then measure the best layouts on devices of this machine.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Choose how to divide a model over devices; what is returned is compiled, and fits."""
+    if balance is not None:
+        from conformance.cli.balance import balance as balance_command
+
+        return balance_command(balance, devices or 0, as_json=as_json)
     if planner is not None or apply is not None:
         from conformance.cli.planner import apply_plan, judge_planner
 
@@ -241,6 +251,10 @@ def plan(
         model=model, devices=devices, memory=memory, chip=chip, objective=objective, max_all_reduce=max_all_reduce,
         search=tuple(search or ()), rows=rows, length=length, parameters=parameters,
     )  # fmt: skip
+    if tune is not None:
+        from conformance.cli.tune import tune as tune_command
+
+        return tune_command(asked, tune, output=output, as_json=as_json)
     return plan_command(asked, output=output, as_json=as_json)
 
 

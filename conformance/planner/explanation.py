@@ -112,8 +112,8 @@ def _compared(search: Search) -> Iterator[str]:
         off = footprint.temporary_bytes / evidence.temporary_bytes - 1
         yield (
             f"Compiled for {question.chip.name}, it needs {binary_bytes(evidence.needed_bytes)} of {usable}: "
-            f"parameters {binary_bytes(evidence.parameter_bytes)}, slots {binary_bytes(evidence.optimizer_bytes)}, temporaries "
-            f"{binary_bytes(evidence.temporary_bytes)} ({off:+.0%} predicted)."
+            f"parameters {binary_bytes(evidence.parameter_bytes)}, slots {binary_bytes(evidence.optimizer_bytes)}, "
+            f"temporaries {binary_bytes(evidence.temporary_bytes)} ({off:+.0%} predicted)."
         )
     for finding in evidence.findings[:3]:
         yield f"Beyond the budget: {finding}"
