@@ -67,8 +67,8 @@ def _show(given: Costs, before: Balance, after: Balance) -> None:
     ]
     show_table((PLACES[given.parts], "cost in order", "cost balanced", f"{given.parts} that it has"), rows)
     waited = [f"{1 - 1 / each.imbalance:.1%}" for each in (before, after)]
-    print(f"\nThe slowest is {before.imbalance:.3f} times the mean in order, {after.imbalance:.3f} balanced: on average "
-          f"{waited[0]} of the time is waited, and then {waited[1]}.")  # fmt: skip
+    print(f"\nThe largest is {before.imbalance:.3f} times the mean in order, {after.imbalance:.3f} balanced.")
+    print(f"On average {waited[0]} of the time is waited, and then {waited[1]}.")
     sys.stdout.flush()
 
 
