@@ -29,6 +29,8 @@ TIERS = {
     "tests/trace/test_torch_memory_policies.py": "workers",
     "tests/engine/test_relations.py": "workers",
     "tests/people/test_interruption.py": "workers",
+    "tests/planner/test_compiled_plan.py": "workers",
+    "tests/planner/test_profile.py": "workers",
     "tests/people/test_pytest_plugin.py": "workers",
     "tests/": "quick",
 }

@@ -47,7 +47,7 @@ def _rows(found: Tuned) -> list[list[str]]:
     return [
         [
             str(each.estimate.layout),
-            seconds(each.estimate.step_seconds),
+            f"{1e3 * each.estimate.step_seconds:.3g} ms",
             seconds(each.seconds) if each.rounds else "not reached",
             seconds(each.spread) if len(each.rounds) > 1 else "",
             str(len(each.rounds)),
@@ -61,7 +61,9 @@ def _words(found: Tuned) -> list[str]:
         return ["Nothing was measured in the time that was given."]
     best, untuned = found.measured[0], found.untuned
     lines = [f"Measured fastest here: {best.estimate.layout}, {seconds(best.seconds)} a step."]
-    if untuned.rounds:
+    if len(found.measured) == 1:
+        lines.append("It is the only one that was measured in time, so that nothing was compared: go on with --tune.")
+    elif untuned.rounds:
         ratio = untuned.seconds / best.seconds
         lines.append(f"The layout that the cost model prefers takes {ratio:.2f} times as long here.")
     else:
