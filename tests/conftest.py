@@ -31,6 +31,8 @@ TIERS = {
     "tests/engine/test_relations.py": "workers",
     "tests/people/test_interruption.py": "workers",
     "tests/qualify/": "workers",
+    "tests/planner/test_compiled_plan.py": "workers",
+    "tests/planner/test_profile.py": "workers",
     "tests/people/test_pytest_plugin.py": "workers",
     "tests/capture/test_trainers.py": "workers",
     "tests/capture/test_pipeline.py": "workers",

@@ -1,4 +1,4 @@
-"""The scale plans of all suites, and one by its name or by the file that holds it."""
+"""The scale plans of all suites, and one by its name, by the file that holds it, or from a plan file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from conformance.cases.importing import module_at
 from conformance.cases.plan import ScalePlan
+from conformance.cases.plan_file import read_plan
 from conformance.cases.raised import said
 from conformance.cases.suite import suites
 from conformance.cases.usage import UsageError, choose
@@ -18,7 +19,9 @@ def plans() -> Mapping[str, ScalePlan]:
 
 
 def plan_named(name: str) -> ScalePlan:
-    """A registered plan, or `file.py:NAME`. Raises UsageError with one sentence."""
+    """A registered plan, `file.py:NAME`, or a plan file `*.json`. Raises UsageError with one sentence."""
+    if name.endswith(".json"):
+        return read_plan(Path(name)).scale_plan(Path(name).stem)
     if ":" not in name:
         return plans()[choose("plan", name, list(plans()))]
     file, _, attribute = name.rpartition(":")

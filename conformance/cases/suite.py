@@ -12,6 +12,7 @@ from conformance.cases.case import DTYPES, Case, Verdict
 from conformance.cases.fault import Fault
 from conformance.cases.importing import shadowing, take_ours
 from conformance.cases.plan import ScalePlan
+from conformance.cases.plannable import ModelFamily
 from conformance.cases.raised import said
 from conformance.cases.usage import UsageError, choose
 from conformance.cases.variation import Variations, origin_of, variation
@@ -64,6 +65,7 @@ class Suite:
     not_applicable  known mechanisms that this suite cannot have -> why
     plans           models of production size, to be compiled and never run
     variations      what of its contracts may be drawn at random; None: nothing
+    families        models of any size of which `shardproof plan` makes plans
     """
 
     name: str
@@ -76,6 +78,7 @@ class Suite:
     not_applicable: Mapping[str, str] = field(default_factory=dict)
     plans: tuple[ScalePlan, ...] = ()
     variations: Variations | None = None
+    families: tuple[ModelFamily, ...] = ()
 
     def contract(self, name: str) -> Contract:
         """A contract of the table, or a variation of one."""

@@ -39,7 +39,7 @@ def scaled(
 ) -> ScaleRecord:
     """Compile, then prove; `folder` keeps the verdicts of proofs, which hold for one version of the suite."""
     on_progress(f"{_VERBS[framework]} {plan.name} on {mesh} ({mesh.devices:,} devices)")
-    record = _compiled(name, mesh, chip, framework)
+    record = compiled(name, mesh, chip, framework)
     verdict, sentence = _proof(plan, folder, on_progress)
     findings = record.findings
     if verdict != "pass":
@@ -47,7 +47,8 @@ def scaled(
     return record.model_copy(update={"proof_verdict": verdict, "findings": findings})
 
 
-def _compiled(name: str, mesh: Mesh, chip: Chip | None, framework: str) -> ScaleRecord:
+def compiled(name: str, mesh: Mesh, chip: Chip | None, framework: str) -> ScaleRecord:
+    """A plan, registered or in a file, compiled in a process of its own. Raises ScaleError with one sentence."""
     chip_text = "-" if chip is None else chip.model_dump_json()
     command = [sys.executable, "-P", "-m", "conformance.workers.scale_process", name, str(mesh), chip_text]
     command.append(framework)

@@ -30,7 +30,9 @@ from conformance.trace.jax_division import operations
 from conformance.trace.jax_flops import product_flops
 from conformance.trace.jax_interpreter import Frame, walk
 from conformance.trace.jax_trace import Program
+from conformance.workers import jax_profile
 from conformance.workers.buffers import Buffer
+from conformance.workers.jobs import RankOperation
 from conformance.workers.observe import Unreadable, arranged, plain, widened
 from conformance.workers.partitioned import partitioned, text_of
 from conformance.workers.platform import Platform, Step, TracedStep, Work
@@ -150,6 +152,9 @@ class JaxPlatform(Platform):
         held = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
         value: int | None = held - memory.alias_size_in_bytes
         return value
+
+    def profiled(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[RankOperation, ...]:
+        return jax_profile.operations(lambda: step(state, batch), case.mesh)
 
     def values(self, step: Step, state: Any, batch: Arrays, case: Case) -> Intermediates | None:
         return _intermediates(step, state, batch, case.mesh, case.mutation)

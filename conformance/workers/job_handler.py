@@ -9,6 +9,7 @@ from conformance.workers.finished import FinishedSteps
 from conformance.workers.jobs import (
     CaseJob,
     MeasureJob,
+    ProfileJob,
     ReferenceJob,
     ReferencePartsJob,
     ReferenceShapesJob,
@@ -18,6 +19,7 @@ from conformance.workers.jobs import (
     ValuesJob,
 )
 from conformance.workers.platform import Platform
+from conformance.workers.profiling import profiled
 from conformance.workers.references import References
 
 
@@ -50,5 +52,7 @@ class JobHandler:
             return Execution(job, self.platform).sites()
         if isinstance(job, MeasureJob):
             return Execution(job, self.platform).measured()
+        if isinstance(job, ProfileJob):
+            return profiled(Execution(job, self.platform), job.repeats)
         assert isinstance(job, CaseJob)
         return Execution(job, self.platform).evidence()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from conformance.cases.case import Case, Verdict
 from conformance.contract.alteration import Alteration
 from conformance.contract.contract import Arrays
+from conformance.contract.implementation import Traffic
 from conformance.evidence.evidence import Evidence, ReferenceResult
 from conformance.evidence.intermediates import Intermediates
 from conformance.trace.site import Site
@@ -111,7 +112,48 @@ class Measured:
     peak_bytes: int | None = None
 
 
-Job = CaseJob | SitesJob | ValuesJob | MeasureJob  # what names a case
+@dataclass(frozen=True, kw_only=True)
+class ProfileJob:
+    """Take `repeats` steps of a case after one that compiles, and watch one more: who did what, and when."""
+
+    case: Case
+    framework: str
+    target: str
+    repeats: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankOperation:
+    """One operation of one rank; `start` counts from the first operation of any rank."""
+
+    rank: int
+    name: str
+    communicates: bool
+    start_seconds: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profiled:
+    """What was seen of a case's step.
+
+    seconds     place, compile and step, whichever there is; the step is the median
+    operations  of the step that was watched, in the order of their start
+    traffic     collectives of one step, by phase, kind and axes; None where they are not known, as `unwatched` says
+    held_bytes  rank -> bytes of the whole state
+    peak_bytes  of a device, from the compiled program (JAX)
+    """
+
+    seconds: Mapping[str, float]
+    operations: tuple[RankOperation, ...]
+    traffic: tuple[Traffic, ...] | None
+    unwatched: str
+    flops: Mapping[int, int]
+    held_bytes: Mapping[int, int]
+    peak_bytes: int | None
+
+
+Job = CaseJob | SitesJob | ValuesJob | MeasureJob | ProfileJob  # what names a case
 OfReference = ReferenceJob | ReferenceShapesJob | ReferenceValuesJob | ReferencePartsJob
 Task = Job | OfReference  # whatever a worker is asked
 
@@ -137,6 +179,7 @@ class Outcome:
     alterations: tuple[Alteration, ...] = ()
     unwatched: str = ""
     measured: Measured | None = None
+    profiled: Profiled | None = None
     failure: Verdict | None = None
     reason: str = ""
     stack: str = ""

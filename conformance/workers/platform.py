@@ -22,7 +22,7 @@ from conformance.evidence.partitioned import Partitioned
 from conformance.trace.site import Site
 from conformance.workers.buffers import Buffer
 from conformance.workers.folder import shared_parent
-from conformance.workers.jobs import Job
+from conformance.workers.jobs import Job, RankOperation
 from conformance.workers.lookup import contract, implementation_class
 from conformance.workers.observe import Unreadable
 
@@ -162,6 +162,10 @@ class Platform(ABC):
     def peak_bytes(self, step: Step, state: Any, batch: Arrays) -> int | None:
         """Peak bytes per device of the compiled step; None where nothing is compiled."""
         return None
+
+    def profiled(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[RankOperation, ...]:
+        """The operations of one step, by the framework's own profiler; on the ranks of this process."""
+        return ()
 
     @abstractmethod
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:

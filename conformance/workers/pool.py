@@ -30,6 +30,7 @@ from conformance.workers.jobs import (
     MeasureJob,
     OfReference,
     Outcome,
+    ProfileJob,
     ReferenceJob,
     ReferencePartsJob,
     ReferenceShapesJob,
@@ -39,6 +40,7 @@ from conformance.workers.jobs import (
     ValuesJob,
 )
 from conformance.workers.observe import Unreadable
+from conformance.workers.profiling import together
 from conformance.workers.spot import Spot, Visible
 from conformance.workers.worker_group import Member, WorkerGroup
 from conformance.workers.world import World, WorldGroup
@@ -311,6 +313,8 @@ def _outcome(job: Task, answers: list[Any], seconds: float) -> Outcome:
         return Outcome(sites=sites, alterations=answers[0][1], unwatched=answers[0][2], seconds=seconds)
     if isinstance(job, MeasureJob):
         return Outcome(measured=_slowest(answers), seconds=seconds)
+    if isinstance(job, ProfileJob):
+        return Outcome(profiled=together(answers), seconds=seconds)
     evidence = united(answers)
     return Outcome(evidence=evidence, seconds=seconds, phases=evidence.seconds)
 

@@ -29,8 +29,10 @@ from conformance.trace.operators import MutationError
 from conformance.trace.torch_computed import WorkCounter
 from conformance.trace.torch_trace import Mutator, Recorder
 from conformance.trace.torch_values import ValueRecorder
+from conformance.workers import torch_profile
 from conformance.workers.buffers import Buffer
 from conformance.workers.folder import shared_parent
+from conformance.workers.jobs import RankOperation
 from conformance.workers.observe import Unreadable, arranged, plain
 from conformance.workers.platform import Platform, Step, TracedStep, Work
 from conformance.workers.torch_layout import held
@@ -185,6 +187,9 @@ class TorchPlatform(Platform):
             returned = step(state, batch)
         seen: Intermediates = recorder.intermediates(_local_values(returned))
         return seen
+
+    def profiled(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[RankOperation, ...]:
+        return torch_profile.operations(lambda: step(state, batch), self.rank(case.mesh))
 
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
         assert case.mutation is not None

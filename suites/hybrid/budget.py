@@ -1,7 +1,7 @@
 """What the scanned step may communicate, per device and step, as a formula over the contract and the mesh.
 
-Names of sizes: L layers, n tokens of a device (rows over data and fsdp, tokens over sequence), D hidden features,
-V vocabulary, W elements of a parameter in one layer, t size of the tensor axis.
+Names of sizes: L layers, n tokens of a device in a slice of the batch (rows over data and fsdp, tokens over sequence),
+D hidden features, V vocabulary, W elements of a parameter in one layer, t size of the tensor axis, f of fsdp.
 Sources: Rajbhandari et al., ZeRO, section 7 (parameters gathered twice, gradients reduced once; three times where the
 forward pass is computed again); Korthikanti et al., Reducing Activation Recomputation in Large Transformer Models,
 section 4.2 (two all-gathers and two reduce-scatters of a layer in each direction); Shoeybi et al., Megatron-LM,
@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
 from itertools import chain, combinations
 from typing import ClassVar
 
 from conformance.contract.budget import Allowance
 from conformance.contract.contract import Contract
 from conformance.contract.mesh import Mesh
+from reference.architecture import Architecture, shapes
 
 EVERY = "layers.*"
 ZERO = "Rajbhandari et al., ZeRO, section 7"
@@ -30,7 +33,9 @@ ROWS = ("output", "down")
 def scanned(contract: Contract, mesh: Mesh, dtype: str) -> tuple[Allowance, ...]:
     """The allowances of one step of `hybrid/scanned` and of every plan of its program."""
     sizes = Sizes(contract, mesh, dtype)
-    return (*of_parameters(sizes), *of_activations(sizes), *of_vocabulary(sizes), *of_scalars(sizes))
+    every = (*of_parameters(sizes), *of_activations(sizes), *of_vocabulary(sizes), *of_scalars(sizes))
+    every = (*every, *of_embedding(sizes))
+    return tuple(replace(allowance, calls=allowance.calls * sizes.slices) for allowance in every)
 
 
 class Sizes:
@@ -44,18 +49,15 @@ class Sizes:
         self.compute = precision.dtype("compute", dtype)
         self.wide = "float64" if dtype == "float64" else "float32"
         self.tensor = mesh.size("tensor")
-        self.row_tokens = math.prod(contract.batch_shapes["mask"]) // self.size(self.row_axes)
+        self.slices = contract.recipe.accumulation  # each sends what a batch of its size would
+        self.row_tokens = math.prod(contract.batch_shapes["mask"]) // self.size(self.row_axes) // self.slices
         self.tokens = self.row_tokens // mesh.size("sequence")
         self.twice = 2 if self.recipe.recompute == "layer" else 1  # forward passes of a layer
 
     def stored(self) -> Iterator[tuple[str, int, int]]:
         """(stored name, elements that a tensor rank computes with in one layer, layers)."""
-        for name, shape in self.contract.shapes.items():
-            prefix, layers, rest = name.partition("layers.0.")
-            if layers:
-                yield f"{prefix}{EVERY}.{rest}", self.share(name, shape), self.model.layers
-            elif not name.startswith("layers."):
-                yield name, self.share(name, shape), 1
+        for stored, name, layers in _stacked(self.model):
+            yield stored, self.share(name, self.contract.shapes[name]), layers
 
     def size(self, axes: tuple[str, ...]) -> int:
         return math.prod(self.mesh.size(axis) for axis in axes)
@@ -81,6 +83,16 @@ class Sizes:
         return part in COLUMNS or (part in ROWS and leaf == "weight")
 
 
+@cache
+def _stacked(model: Architecture) -> tuple[tuple[str, str, int], ...]:
+    """(stored name, canonical name in the first layer, layers) of every stored parameter."""
+    names = [name for name in shapes(model) if not name.startswith("layers.") or name.startswith("layers.0.")]
+    return tuple(
+        (name.replace("layers.0", EVERY), name, model.layers) if name.startswith("layers.") else (name, name, 1)
+        for name in names
+    )
+
+
 def of_parameters(sizes: Sizes) -> Iterator[Allowance]:
     """Gathered over fsdp for each pass; gradients reduced over fsdp and data, and tensor where it is whole."""
     for name, elements, layers in sizes.stored():
@@ -103,6 +115,12 @@ def of_parameters(sizes: Sizes) -> Iterator[Allowance]:
             yield Allowance(
                 kind="all_reduce", axes=(*copy_axes, *shard_axes), tensor=name, dtype=dtype, elements=elements,
                 calls=layers, formula="W once for each layer: a vector may be summed whole", source=ZERO,
+            )  # fmt: skip
+        if sizes.divides(name) and not name.endswith(".weight"):
+            yield Allowance(
+                kind="permute", axes=(*shard_axes, "tensor"), tensor=name, dtype=sizes.wide, elements=elements,
+                calls=layers * passes, formula="W / t in each pass of each layer, at the most",
+                source="of a vector that both axes divide, a rank computes with another part than it stores",
             )  # fmt: skip
         if not sizes.divides(name):
             yield Allowance(
@@ -141,6 +159,19 @@ def of_vocabulary(sizes: Sizes) -> Iterator[Allowance]:
         formula="n D / t: features of all tokens for all features of own tokens, and back",
         source="the embedding is sharded by features over tensor",
     )  # fmt: skip
+
+
+def of_embedding(sizes: Sizes) -> Iterator[Allowance]:
+    """Where a slice has fewer tokens than the vocabulary: gradients of tokens, gathered instead of rows reduced."""
+    axes = sizes.shard_axes("embedding.weight")
+    tokens = sizes.row_tokens * sizes.size(axes)
+    if tokens < sizes.model.vocabulary:
+        yield Allowance(
+            kind="all_gather", axes=axes, tensor="", dtype=sizes.compute, calls=1,
+            elements=tokens * -(-sizes.model.hidden // sizes.tensor) + tokens,
+            formula="f n D / t gradients of embedded tokens and their ids, which is less than V D / t",
+            source="each device adds up the rows of the embedding that it stores",
+        )  # fmt: skip
 
 
 def of_scalars(sizes: Sizes) -> Iterator[Allowance]:

@@ -126,6 +126,13 @@ CONTRACTS = (
         length=8,
     ),
     _contract(
+        "scanned_slices",
+        "the same layers, and a batch in two slices whose gradients are added up; rows that divide over data and fsdp",
+        _SCANNED,
+        replace(ADAMW, recompute="layer", accumulation=2),
+        length=8,
+    ),
+    _contract(
         "scanned_mixture",
         "like layers with mixtures: shared experts, router biases, places counted row by row, some choices dropped",
         _SCANNED_MIXED,

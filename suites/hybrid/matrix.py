@@ -223,6 +223,13 @@ SCANNED = (  # what `shardproof scale` measures at production size
         profiles=FULL,
     ),
     MatrixRow(
+        contracts=_names("scanned_slices"),
+        implementations=("jax-scanned",),
+        meshes=("data=2,fsdp=2,tensor=2",),
+        dtypes=("float64", "bfloat16"),
+        profiles=CORE,
+    ),
+    MatrixRow(
         contracts=_names("scanned_mixture"),
         implementations=("jax-scanned_mixture",),
         meshes=("fsdp=2,expert=2,tensor=2",),

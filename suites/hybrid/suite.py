@@ -7,11 +7,13 @@ from suites.hybrid.contracts import CONTRACTS
 from suites.hybrid.faults.table import FAULTS, NOT_APPLICABLE
 from suites.hybrid.matrix import MATRIX
 from suites.hybrid.plans import PLANS
+from suites.planning.families import FAMILIES
 from suites.training.variations import variations
 
 _MIXTURES = ("mixture", "routed", "saved")
 _STAGED = ("staged_mixture", "staged_saved")
 _DENSE = ("staged_context", "staged_context_saved")
+_SCANNED = ("scanned", "scanned_slices")
 _THREE = ("embedding_first", "deep", "large")
 _CLASSES = {"embedding_first": "EmbeddingFirst", "large": "GPipe"}
 
@@ -32,7 +34,7 @@ SUITE = Suite(
         _registered("jax-five_axes-capacity", "jax_manual.five_axes_capacity", "all-to-all of buffers", *_MIXTURES),
         _registered("jax-five_axes-ragged", "jax_manual.five_axes_ragged", "all-to-all of sorted tokens", *_MIXTURES),
         _registered("torch-five_axes", "torch_manual.five_axes", "all_to_all_single with uneven splits", *_MIXTURES),
-        _registered("jax-scanned", "jax_automatic.stacked", "annotated layers under a scan", "scanned"),
+        _registered("jax-scanned", "jax_automatic.stacked", "annotated layers under a scan", *_SCANNED),
         _registered("torch-fsdp2_tensor", "torch_fsdp2.training", "fully_shard and parallelize_module", "scanned"),
         _registered(
             "jax-scanned_mixture", "jax_automatic.mixture", "annotated mixtures under a scan", "scanned_mixture"
@@ -49,4 +51,5 @@ SUITE = Suite(
     faults=FAULTS,
     not_applicable=NOT_APPLICABLE,
     plans=PLANS,
+    families=FAMILIES,
 )

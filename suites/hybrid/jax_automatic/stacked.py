@@ -98,6 +98,37 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
         state, observed = super().whole_step(state, batch)
         return state, {name: self.in_place(name, value) for name, value in self.unstacked(observed).items()}
 
+    # Accumulation.
+
+    def accumulate(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
+        """Slices that take in rows of every device, so that nothing is sent to make them.
+
+        Rows lie in chunks: slice i of k has the rows i, i + k, ... Sums over all slices do not depend on it.
+        """
+        sizes = self.slice_sizes(len(batch["mask"]))
+        if len(sizes) == 1 or len(set(sizes)) > 1:
+            return super().accumulate(parameters, batch)
+        parts = {key: self.dealt(key, value, len(sizes)) for key, value in batch.items()}
+
+        def add(summed: Named, part: Named) -> tuple[Named, tuple[Named, Named]]:
+            part = {key: self.constrain(value, self.batch_placements(key)) for key, value in part.items()}
+            gradients, sums, rows = self.slice_gradients(parameters, part)
+            return self.kept_apart(self.add_gradients(summed, gradients)), (sums, rows)
+
+        gradients, (sums, rows) = jax.lax.scan(add, self.kept_apart(self.no_gradients(parameters)), parts)
+        rows = {name: value.swapaxes(0, 1).reshape(-1, *value.shape[2:]) for name, value in rows.items()}
+        return gradients, {name: value.sum(0) for name, value in sums.items()}, rows
+
+    def dealt(self, key: str, value: jax.Array, slices: int) -> jax.Array:
+        """[B, ...] -> [slices, B / slices, ...], each device with the rows that it had."""
+        dealt = value.reshape(-1, slices, *value.shape[1:]).swapaxes(0, 1)
+        placements = {axis: _behind(placement) for axis, placement in self.batch_placements(key).items()}
+        return self.constrain(dealt, placements)
+
+    def kept_apart(self, gradients: Named) -> Named:
+        """Sums of gradients with the shardings of what they are gradients of."""
+        return {name: self.constrain(g, self.gradient_placements(name)) for name, g in gradients.items()}
+
     def in_place(self, name: str, value: jax.Array) -> jax.Array:
         """The gradient of a layer with the sharding that it had among those of all layers."""
         kind, _, parameter = name.partition("/")

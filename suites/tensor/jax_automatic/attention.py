@@ -29,7 +29,8 @@ class AttentionBlock(LinearLayers, Tokens):
         group = model.num_heads // model.num_kv_heads
         k_BTHE, v_BTHE = jnp.repeat(k_BTKE, group, axis=2), jnp.repeat(v_BTKE, group, axis=2)
         q_BSHE, k_BTHE, v_BTHE = (self.on_tensor(each, 2) for each in (q_BSHE, k_BTHE, v_BTHE))
-        mixed_BSHE = layers.attend(q_BSHE, k_BTHE, v_BTHE, self.visible(batch), self.master)
+        attend = self.recomputed_core(lambda q, k, v, batch: layers.attend(q, k, v, self.visible(batch), self.master))
+        mixed_BSHE = attend(q_BSHE, k_BTHE, v_BTHE, batch)
         mixed_BSD = self.on_tensor(mixed_BSHE.reshape(*x_BSD.shape[:2], -1), 2)
         return self.on_rows(self.linear(mixed_BSD, f"{name}.output", p))
 

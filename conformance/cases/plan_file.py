@@ -1,0 +1,127 @@
+"""A plan as a file: what is trained, on which layout, what was predicted of it and what the compiler said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from conformance.cases.plan import ScalePlan
+from conformance.cases.plannable import Layout, ModelFamily, Training
+from conformance.cases.suite import suites
+from conformance.cases.usage import UsageError, choose
+from conformance.contract.mesh import Mesh
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Predicted(_Part):
+    """Of one device and one step; bytes of parameters, gradients and optimizer are exact.
+
+    communication_seconds   axes, joined by `+` -> at the bandwidth of the slowest link that they use
+    largest_all_reduce      bytes of one launch
+    """
+
+    parameter_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    temporary_bytes: int
+    needed_bytes: int
+    compute_seconds: float
+    communication_seconds: dict[str, float]
+    communication_bytes: dict[str, int]
+    largest_all_reduce: int
+    step_seconds: float
+
+
+class Evidence(_Part):
+    """What the compiled program needs and sends; at the level partitioned, temporaries are not known."""
+
+    level: Literal["program", "partitioned", "target"]
+    parameter_bytes: int
+    optimizer_bytes: int
+    temporary_bytes: int | None
+    needed_bytes: int | None
+    fits: bool | None
+    compute_seconds: float | None
+    communication_seconds: dict[str, float]
+    communication_bytes: dict[str, int]
+    largest_all_reduce: int
+    findings: tuple[str, ...]
+
+
+class PlanFile(_Part):
+    """`shardproof plan --output` writes it; `scale`, `run`, `profile` and `plan --apply` take it."""
+
+    format: Literal[1] = 1
+    asked: str
+    family: str
+    model: dict[str, Any]
+    parameters: int
+    parameters_dtype: Literal["float32", "bfloat16"]
+    rows: int = Field(gt=0)
+    length: int = Field(gt=0)
+    devices: int = Field(gt=0)
+    memory_bytes: int = Field(gt=0)
+    chip: str
+    objective: str
+    max_all_reduce: int | None = None
+    mesh: str
+    microbatches: int = Field(gt=0)
+    recompute: str
+    proof: str
+    predicted: Predicted
+    evidence: Evidence | None = None
+    why: tuple[str, ...] = ()
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(mesh=Mesh.parse(self.mesh), microbatches=self.microbatches, recompute=self.recompute)
+
+    @property
+    def training(self) -> Training:
+        """Raises UsageError where no installed suite has its family, or the family no such model."""
+        try:
+            model = family_named(self.family).read(self.model)
+        except (TypeError, ValueError) as wrong:
+            raise UsageError(
+                f"The plan of {self.asked} describes no model of the family {self.family}: {wrong}"
+            ) from None
+        return Training(
+            family=self.family, model=model, rows=self.rows, length=self.length, parameters=self.parameters_dtype
+        )
+
+    def scale_plan(self, name: str) -> ScalePlan:
+        """What is compiled."""
+        return family_named(self.family).plan(name, self.training, self.layout)
+
+
+def families() -> dict[str, ModelFamily]:
+    """The model families of all installed suites, by name."""
+    return {family.name: family for suite in suites().values() for family in suite.families}
+
+
+def family_named(name: str) -> ModelFamily:
+    return families()[choose("model family", name, list(families()))]
+
+
+def proofs(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Words of a command -> (those that are no plan files, the small cases of those that are)."""
+    plans = [word for word in words if word.endswith(".json")]
+    return [word for word in words if word not in plans], [read_plan(Path(word)).proof for word in plans]
+
+
+def read_plan(path: Path) -> PlanFile:
+    """Raises UsageError with one sentence where there is no such file, or it is no plan."""
+    if not path.is_file():
+        raise UsageError(f"There is no plan file '{path}': `shardproof plan MODEL --output {path}` writes one.")
+    try:
+        return PlanFile.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as wrong:
+        first = wrong.errors()[0] if isinstance(wrong, ValidationError) else {"loc": (), "msg": "not text"}
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UsageError(f"'{path}' is no plan: {where}: {first['msg']}.") from None

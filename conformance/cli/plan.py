@@ -1,0 +1,94 @@
+"""`shardproof plan`: a layout for a model on devices, why it was chosen, and the compiled program as evidence."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from conformance.planner.asking import Asked, question
+from conformance.planner.evidence import compile_layout, plan_file
+from conformance.planner.explanation import runners_up, words
+from conformance.planner.question import Question
+from conformance.planner.remedies import Remedy, remedies
+from conformance.planner.search import Search, search
+from conformance.planner.tables import axes, memory, ranking
+from conformance.records.formatting import binary_bytes
+from conformance.report.terminal import show_table
+
+
+def plan(asked: Asked, *, output: Path | None, as_json: bool) -> int:
+    """The exit status is 1 where nothing fits."""
+    wanted = question(asked)
+    found = search(wanted, compile_layout, _progress)
+    helps = [] if found.chosen else list(remedies(found, compile_layout, _progress))
+    if as_json:
+        print(json.dumps(_plain(found, helps), indent=1))
+    else:
+        _show(found, helps)
+    if found.chosen is None:
+        return 1
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        kept = plan_file(wanted, found.chosen.estimate, found.chosen.evidence, tuple(words(found)))
+        output.write_text(kept.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        print(f"Plan: {output}", file=sys.stderr if as_json else sys.stdout)
+    return 0
+
+
+def _show(found: Search, helps: list[Remedy]) -> None:
+    print(asked_line(found.question))
+    if found.chosen is not None:
+        for table in (ranking(found, runners_up(found)), memory(found), axes(found)):
+            print()
+            show_table(*table)
+    print()
+    for line in words(found):
+        print(line)
+    for remedy in helps:
+        print(f"What would: {remedy.sentence}; {_confirmed(remedy.search)}.")
+    if found.chosen is None and not helps:
+        print("No number of devices or bytes that was searched would do.")
+
+
+def asked_line(asked: Question) -> str:
+    """What was asked for, and the shape that it was taken for."""
+    training = asked.training
+    return (
+        f"{asked.asked}: {asked.family.parameters(training.model):,} parameters ({asked.source}), {training.rows:,} "
+        f"rows of {training.length:,} tokens, parameters in {training.parameters}; {asked.devices:,} devices of "
+        f"{binary_bytes(asked.chip.memory_bytes)}, otherwise {asked.chip.name}."
+    )
+
+
+def _confirmed(found: Search) -> str:
+    assert found.chosen is not None
+    evidence = found.chosen.evidence
+    if evidence.needed_bytes is None:
+        return "predicted, since no compiler of the chip is installed"
+    return f"compiled, it needs {binary_bytes(evidence.needed_bytes)}"
+
+
+def _plain(found: Search, helps: list[Remedy]) -> dict[str, Any]:
+    chosen = found.chosen
+    kept = plan_file(found.question, chosen.estimate, chosen.evidence, tuple(words(found))) if chosen else None
+    return {
+        "plan": kept.model_dump() if kept else None,
+        "words": list(words(found)),
+        "runners_up": [
+            {
+                "mesh": str(other.estimate.layout.mesh),
+                "microbatches": other.estimate.layout.microbatches,
+                "recompute": other.estimate.layout.recompute,
+                "predicted": other.estimate.predicted().model_dump(),
+                "why": other.why,
+            }
+            for other in runners_up(found)
+        ],
+        "what_would": [remedy.sentence for remedy in helps],
+    }
+
+
+def _progress(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)

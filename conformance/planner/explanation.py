@@ -1,0 +1,141 @@
+"""Why this layout and not another: the winner in words, each runner-up with what it lost by, what was not searched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from conformance.planner.estimate import Estimate
+from conformance.planner.question import MARGIN, Question
+from conformance.planner.search import Search, why_not
+from conformance.records.formatting import binary_bytes, count, seconds
+
+MOST_LISTED = 8
+_COSTS = {"throughput": "seconds of a step", "memory": "bytes of a device", "latency": "seconds of a microbatch"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunnerUp:
+    """The best layout on another mesh, and why it lost."""
+
+    estimate: Estimate
+    why: str
+
+
+def runners_up(search: Search, most: int = MOST_LISTED) -> tuple[RunnerUp, ...]:
+    """Of each other mesh the best layout that fits; where none does, the one that needs least."""
+    if search.chosen is None:
+        return ()
+    question, winner = search.question, search.chosen.estimate
+    refuted = {tried.estimate.layout: tried.why for tried in search.tried if tried.why}
+    fit = [each for each in _best_of_mesh(search.fitting) if each.layout.mesh != winner.layout.mesh]
+    beaten = [RunnerUp(estimate=e, why=refuted.get(e.layout) or lost_by(question, winner, e)) for e in fit]
+    broken = [RunnerUp(estimate=e, why=_limit(question, e)) for e in search.frugal]
+    half = most // 2
+    return (*beaten[: max(half, most - len(broken))], *broken[: max(half, most - len(beaten))])
+
+
+def _best_of_mesh(ordered: Sequence[Estimate]) -> list[Estimate]:
+    best: dict[str, Estimate] = {}
+    for each in ordered:
+        best.setdefault(str(each.layout.mesh), each)
+    return list(best.values())
+
+
+def lost_by(question: Question, winner: Estimate, other: Estimate) -> str:
+    """What of its cost is larger than the winner's, the largest part first."""
+    more = other.cost(question.objective) / winner.cost(question.objective) - 1
+    if question.objective == "memory":
+        return f"needs {binary_bytes(other.footprint.needed_bytes - winner.footprint.needed_bytes)} more"
+    if more < 0.005:
+        return "as fast, with more axes or more memory"
+    parts = {"matrix products": (other.compute_seconds, winner.compute_seconds)}
+    for axes in {**other.communication_seconds, **winner.communication_seconds}:
+        pair = other.communication_seconds.get(axes, 0.0), winner.communication_seconds.get(axes, 0.0)
+        parts[f"communication over {axes}"] = pair
+    slices = (other.layout.microbatches, winner.layout.microbatches) if question.objective == "latency" else (1, 1)
+    name, (own, best) = max(parts.items(), key=lambda part: part[1][0] / slices[0] - part[1][1] / slices[1])
+    return f"{more:.0%} slower: {name} takes {seconds(own / slices[0])}, there {seconds(best / slices[1])}"
+
+
+def _limit(question: Question, each: Estimate) -> str:
+    if why_not(question, each) == "all_reduce":
+        return f"an all-reduce of {binary_bytes(each.largest_all_reduce)} is over the limit"
+    return f"fits in no way: it needs {binary_bytes(each.footprint.needed_bytes)} at the least"
+
+
+def words(search: Search) -> Iterator[str]:
+    """The answer, sentence by sentence."""
+    question, chosen = search.question, search.chosen
+    if chosen is None:
+        yield from nothing_fits(search)
+        return
+    each = chosen.estimate
+    rate = question.tokens / each.step_seconds
+    yield (
+        f"For {question.objective} ({_COSTS[question.objective]}): {each.layout}. A step of {question.tokens:,} tokens "
+        f"takes {seconds(each.step_seconds)} by the cost model, {rate:,.0f} tokens per second: matrix products "
+        f"{seconds(each.compute_seconds)} at the peak of {question.chip.name}, {_links(each)}, nothing overlapped."
+    )
+    yield from _compared(search)
+    for tried in search.tried:
+        if tried.why:
+            yield f"Better by the cost model, but not returned: {tried.estimate.layout}; {tried.why}."
+    yield (
+        f"{search.space.size:,} layouts: {len(search.space.layouts):,} that the program takes, {len(search.fitting):,} "
+        f"of them predicted to fit, {count(len(search.tried), 'one')[:-4] or '1'} compiled."
+    )
+    for axis, why in question.family.not_searched.items():
+        yield f"Not searched: {axis}, since {why}."
+
+
+def _links(each: Estimate) -> str:
+    links = sorted(each.communication_seconds.items(), key=lambda link: -link[1])
+    spoken = [f"{axes} {seconds(value)}" for axes, value in links if value > 0.001 * each.step_seconds]
+    return f"communication over {', '.join(spoken)}" if spoken else "next to no communication"
+
+
+def _compared(search: Search) -> Iterator[str]:
+    """What the compiler said beside what was predicted."""
+    assert search.chosen is not None
+    chosen, question = search.chosen, search.question
+    evidence, footprint = chosen.evidence, chosen.estimate.footprint
+    usable = f"{binary_bytes(question.usable_bytes)}, which is what a device has less {MARGIN:.0%}"
+    if not evidence.needed_bytes or not evidence.temporary_bytes:
+        yield (
+            f"Compiled at the level {evidence.level} only: parameters and slots are as predicted, "
+            f"{binary_bytes(footprint.held_bytes)} with the batch; temporaries are a prediction that no compiler "
+            f"confirmed, {binary_bytes(footprint.temporary_bytes)}, and the plan fits {usable}, if they are up to 25 % "
+            "larger."
+        )
+    else:
+        off = footprint.temporary_bytes / evidence.temporary_bytes - 1
+        yield (
+            f"Compiled for {question.chip.name}, it needs {binary_bytes(evidence.needed_bytes)} of {usable}: "
+            f"parameters {binary_bytes(evidence.parameter_bytes)}, slots {binary_bytes(evidence.optimizer_bytes)}, "
+            f"temporaries {binary_bytes(evidence.temporary_bytes)} ({off:+.0%} predicted)."
+        )
+    for finding in evidence.findings[:3]:
+        yield f"Beyond the budget: {finding}"
+
+
+def nothing_fits(search: Search) -> Iterator[str]:
+    """Why not, in figures."""
+    question = search.question
+    if not search.frugal:
+        why, times = search.space.refused.most_common(1)[0]
+        yield f"No layout of {question.devices:,} devices: {why} ({times:,} of {search.space.size:,} layouts)."
+        return
+    least = search.frugal[0]
+    footprint = least.footprint
+    state = footprint.parameter_bytes + footprint.optimizer_bytes + footprint.gradient_bytes
+    yield (
+        f"Nothing fits: of {len(search.space.layouts):,} layouts the one that needs least, {least.layout}, needs "
+        f"{binary_bytes(footprint.needed_bytes)} of {binary_bytes(question.usable_bytes)}, which is what a device has "
+        f"less {MARGIN:.0%}; parameters, gradients and slots alone are {binary_bytes(state)}."
+    )
+    for tried in search.tried:
+        yield f"{tried.estimate.layout}: {tried.why}."
+    if question.max_all_reduce is not None:
+        smallest = min(each.largest_all_reduce for each in search.frugal)
+        yield f"The smallest largest all-reduce of any layout is {binary_bytes(smallest)}."

@@ -1,0 +1,125 @@
+"""The search: rank what fits, then compile the best until the compiler agrees; what does not fit is never returned.
+
+Where the compiled program needs more than was predicted, all other predictions are raised by the same factor before
+the next one is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from conformance.cases.plannable import Footprint, Layout
+from conformance.contract.mesh import Mesh
+from conformance.planner.estimate import Estimate, estimate
+from conformance.planner.evidence import Compiler, Tried
+from conformance.planner.question import Question
+from conformance.planner.space import Space, space
+from conformance.targets.devices import why_no_target
+
+MOST_COMPILED = 8
+UNSURE = 1.25  # temporaries that no compiler has confirmed are taken to be so much larger
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Everything that was looked at.
+
+    fitting  the layouts that are predicted to keep every limit, the best first
+    frugal   of every mesh on which none does, the layout that needs least memory, the least first
+    tried    those that were compiled, in order; `chosen` is the one that is returned
+    """
+
+    question: Question
+    space: Space
+    fitting: tuple[Estimate, ...]
+    frugal: tuple[Estimate, ...]
+    tried: tuple[Tried, ...]
+    chosen: Tried | None
+
+
+def search(question: Question, compiler: Compiler, on_progress: Progress) -> Search:
+    """Enumerate, prune, rank, compile."""
+    found = space(question)
+    on_progress(
+        f"{found.size:,} layouts of {question.devices:,} devices, {len(found.layouts):,} that the program takes"
+    )
+    footprints = footprints_of(question, found)
+    fitting = _predicted(question, footprints)
+    tried, chosen = _confirmed(question, fitting, compiler, on_progress)
+    return Search(
+        question=question,
+        space=found,
+        fitting=fitting,
+        frugal=_frugal(question, footprints, {each.layout.mesh for each in fitting}),
+        tried=tuple(tried),
+        chosen=chosen,
+    )
+
+
+def predicted(question: Question) -> tuple[Estimate, ...]:
+    """What is predicted to keep every limit, the best first; nothing is compiled."""
+    return _predicted(question, footprints_of(question, space(question)))
+
+
+def _predicted(question: Question, footprints: dict[Layout, Footprint]) -> tuple[Estimate, ...]:
+    pairs = (pair for pair in footprints.items() if in_memory(question, pair[1]))
+    return ranked(question, [estimate(question, *pair) for pair in pairs])
+
+
+def footprints_of(question: Question, found: Space) -> dict[Layout, Footprint]:
+    """What each layout holds and computes; far less work than its cost."""
+    return {layout: question.family.footprint(question.training, layout) for layout in found.layouts}
+
+
+def _frugal(question: Question, footprints: dict[Layout, Footprint], fitting: set[Mesh]) -> tuple[Estimate, ...]:
+    least: dict[Mesh, Layout] = {}
+    for layout, footprint in footprints.items():
+        best = least.get(layout.mesh)
+        if layout.mesh not in fitting and (best is None or footprint.needed_bytes < footprints[best].needed_bytes):
+            least[layout.mesh] = layout
+    ordered = sorted(least.values(), key=lambda layout: footprints[layout].needed_bytes)
+    return tuple(estimate(question, layout, footprints[layout]) for layout in ordered)
+
+
+def ranked(question: Question, estimates: Sequence[Estimate], factor: float = 1.0) -> tuple[Estimate, ...]:
+    """What keeps the limits, the best first; of equals the one with fewer axes, then the one that needs less."""
+    keeping = [each for each in estimates if not why_not(question, each, factor)]
+
+    def order(each: Estimate) -> tuple[float, int, int, int]:
+        cost = float(f"{each.cost(question.objective):.3g}")  # what differs by less is no reason
+        return cost, len(each.layout.mesh.sizes), each.footprint.needed_bytes, each.layout.microbatches
+
+    return tuple(sorted(keeping, key=order))
+
+
+def why_not(question: Question, each: Estimate, factor: float = 1.0) -> str:
+    """Which limit an estimate breaks: memory, all_reduce, or none."""
+    if not in_memory(question, each.footprint, factor):
+        return "memory"
+    most = question.max_all_reduce
+    return "all_reduce" if most is not None and each.largest_all_reduce > most else ""
+
+
+def in_memory(question: Question, footprint: Footprint, factor: float = 1.0) -> bool:
+    """Whether it is predicted to fit, its temporaries multiplied by a factor."""
+    factor *= UNSURE if why_no_target(question.chip) else 1.0
+    return footprint.held_bytes + factor * footprint.temporary_bytes <= question.usable_bytes
+
+
+def _confirmed(
+    question: Question, fitting: Sequence[Estimate], compiler: Compiler, on_progress: Progress
+) -> tuple[list[Tried], Tried | None]:
+    """Compile the best, and after each miss the best of what is left under the raised predictions."""
+    tried: list[Tried] = []
+    left, factor = list(fitting), 1.0
+    while left and len(tried) < MOST_COMPILED:
+        on_progress(f"compiling {left[0].layout}")
+        attempt = compiler(question, left[0])
+        tried.append(attempt)
+        if attempt.holds:
+            return tried, attempt
+        factor = max(factor, attempt.miss)
+        left = list(ranked(question, left[1:], factor))
+    return tried, None

@@ -1,0 +1,1 @@
+"""Planning: shapes of published models, and what a layout of the scanned program holds and computes."""

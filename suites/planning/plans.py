@@ -1,0 +1,67 @@
+"""From a layout to what is compiled: the scanned program, its contract at its size, its budget and its proof."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from conformance.cases.plan import ScalePlan
+from conformance.cases.plannable import Layout, Training
+from conformance.contract.contract import Arrays, Contract, Precision, Recipe
+from conformance.contract.mesh import Mesh
+from reference.architecture import Architecture
+from reference.batches import random_batches
+from suites.planning.shapes import parameters
+from suites.training.contracts import contract
+
+COMPUTE = "bfloat16"
+PRECISIONS = {
+    "float32": Precision(compute=COMPUTE),
+    "bfloat16": Precision(compute=COMPUTE, parameters="bfloat16", gradients="bfloat16"),
+}
+MOST_SMALL = 2  # devices along each axis of the mesh on which the program is proven
+
+
+def scale_plan(name: str, training: Training, layout: Layout) -> ScalePlan:
+    """What `shardproof scale` compiles."""
+    summary = f"{parameters(training.model):,} parameters on {layout}"
+    return ScalePlan(
+        name=name,
+        summary=summary,
+        contract=_contract(training.model, training.rows, training.length, training.parameters, layout),
+        mesh=str(layout.mesh),
+        dtype=COMPUTE,
+        program="suites.hybrid.jax_automatic.production:LanguageModel",
+        budget="suites.hybrid.budget:scanned",
+        proof=proof(layout),
+    )
+
+
+def proof(layout: Layout) -> str:
+    """The case in which the same program runs small: the same axes, accumulation where there are microbatches."""
+    axes = tuple((axis, MOST_SMALL) for axis, size in layout.mesh.sizes if size > 1)
+    mesh = Mesh(sizes=axes or (("fsdp", 1),))
+    name = "scanned_slices" if layout.microbatches > 1 else "scanned"
+    return f"hybrid/{name}[jax-scanned-{mesh.slug}-{COMPUTE}]"
+
+
+def _contract(model: Architecture, rows: int, length: int, dtype: str, layout: Layout) -> Contract:
+    return _with(model, rows, length, dtype, layout.microbatches, layout.recompute)
+
+
+@cache
+def _with(model: Architecture, rows: int, length: int, dtype: str, microbatches: int, recompute: str) -> Contract:
+    """Kept, since a search asks for each of them again and again."""
+    recipe = Recipe(
+        optimizer="adamw", clip_norm=1.0, recompute=recompute, accumulation=microbatches, precision=PRECISIONS[dtype]
+    )
+    summary = "a model of a planned size"
+    return contract("hybrid/planned", summary, model, recipe, batches=drawn, rows=rows, length=length)
+
+
+@cache
+def drawn(model: Architecture, rows: int, length: int, seed: int, steps: int) -> list[Arrays]:
+    """Batches whose rows are all alike: shapes and dtypes are what is compiled, and no value is ever read."""
+    one = random_batches(model, 1, length, seed, steps)
+    return [{key: np.repeat(value, rows, axis=0) for key, value in batch.items()} for batch in one]

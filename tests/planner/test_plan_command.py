@@ -1,0 +1,220 @@
+"""A planner: units that are refused, spaces that are whole, and plans that never exceed what they may."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conformance.cases.plan_file import Evidence, PlanFile, proofs, read_plan
+from conformance.cases.plans import plan_named
+from conformance.cases.selection import parse_case
+from conformance.cases.usage import UsageError
+from conformance.planner import units
+from conformance.planner.asking import Asked, question
+from conformance.planner.estimate import Estimate
+from conformance.planner.evidence import Tried, plan_file
+from conformance.planner.explanation import runners_up, words
+from conformance.planner.question import Question
+from conformance.planner.remedies import remedies
+from conformance.planner.search import Search, search
+from conformance.planner.space import factorisations, meshes, space
+
+SMALL = Asked(model="1.3B", devices=8, memory="80GiB", rows=64)
+
+
+class Compiler:
+    """Says that a program needs so many times the temporaries that were predicted."""
+
+    def __init__(self, *factors: float) -> None:
+        self.factors, self.asked = list(factors), list[Estimate]()
+
+    def __call__(self, asked: Question, estimate: Estimate) -> Tried:
+        factor = self.factors[min(len(self.asked), len(self.factors) - 1)]
+        self.asked.append(estimate)
+        predicted = estimate.footprint
+        temporaries = round(predicted.temporary_bytes * factor)
+        needed = predicted.held_bytes + temporaries
+        evidence = Evidence(
+            level="target", parameter_bytes=predicted.parameter_bytes, optimizer_bytes=predicted.optimizer_bytes,
+            temporary_bytes=temporaries, needed_bytes=needed, fits=needed <= asked.usable_bytes, compute_seconds=1.0,
+            communication_seconds={}, communication_bytes={}, largest_all_reduce=0, findings=(),
+        )  # fmt: skip
+        return Tried(
+            estimate=estimate, evidence=evidence, why="" if needed <= asked.usable_bytes else "too large", miss=factor
+        )
+
+
+def found(asked: Asked, *factors: float) -> tuple[Search, Compiler]:
+    compiler = Compiler(*factors or (1.0,))
+    return search(question(asked), compiler, lambda sentence: None), compiler
+
+
+@pytest.fixture(autouse=True)
+def with_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the chip could be compiled for."""
+    monkeypatch.setattr("conformance.planner.search.why_no_target", lambda chip: "")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("175B", 175e9), ("7e9", 7e9), ("6.7b", 6.7e9), ("350M", 350e6), ("7000000000", 7e9)]
+)
+def test_sizes_of_models(text: str, number: float) -> None:
+    assert units.parameters(text) == number
+
+
+@pytest.mark.parametrize("text", ["175", "175G", "0B", "-7B", "seven", "", "nanB"])
+def test_unclear_sizes_of_models_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        units.parameters(text)
+
+
+@pytest.mark.parametrize(("text", "number"), [("80GiB", 80 * 2**30), ("40GB", 40e9), ("1.5MiB", 1.5 * 2**20)])
+def test_sizes_of_memory(text: str, number: float) -> None:
+    assert units.size(text) == number
+
+
+@pytest.mark.parametrize("text", ["80", "80G", "80Gib/s", "0GB", "-1GB", "infGB"])
+def test_unclear_sizes_of_memory_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        units.size(text)
+
+
+def test_what_could_be_two_things_says_both() -> None:
+    with pytest.raises(UsageError, match="175 parameters or 175 billions"):
+        units.parameters("175")
+    with pytest.raises(UsageError, match="write 80GiB for powers of 1024, or 80GB for powers of 1000"):
+        units.size("80")
+
+
+@pytest.mark.parametrize("number", [1, 7, 12, 64, 60])
+def test_factorisations_are_all_and_each_once(number: int) -> None:
+    every = list(factorisations(number, 3))
+    brute = [(a, b, c) for a in range(1, number + 1) for b in range(1, number + 1) for c in range(1, number + 1)]
+    assert sorted(every) == sorted(triple for triple in brute if math.prod(triple) == number)
+
+
+def test_every_mesh_has_all_devices() -> None:
+    assert all(mesh.devices == 24 for mesh in meshes(24, ("data", "fsdp", "tensor")))
+
+
+def test_what_is_predicted_to_fit_is_ranked_and_the_best_is_compiled() -> None:
+    result, compiler = found(SMALL)
+    assert result.chosen is not None
+    assert compiler.asked == [result.chosen.estimate]
+    costs = [each.step_seconds for each in result.fitting]
+    assert costs[0] <= 1.001 * min(costs)
+    assert all(each.footprint.needed_bytes <= result.question.usable_bytes for each in result.fitting)
+
+
+def test_a_plan_that_does_not_fit_is_never_returned() -> None:
+    result, compiler = found(SMALL, 1e4)
+    assert result.chosen is None
+    assert 1 <= len(compiler.asked) <= 8
+
+
+def test_after_a_miss_the_others_are_expected_to_need_more() -> None:
+    plain, _ = found(SMALL)
+    result, compiler = found(SMALL, 1.6, 1.0)
+    assert len(compiler.asked) == 2
+    assert result.chosen is not None
+    second = result.chosen.estimate.footprint
+    assert second.held_bytes + 1.6 * second.temporary_bytes <= result.question.usable_bytes
+    assert plain.chosen is not None
+    assert result.chosen.estimate.step_seconds >= plain.chosen.estimate.step_seconds
+
+
+@pytest.mark.parametrize("objective", ["memory", "latency"])
+def test_other_objectives_are_no_worse_at_what_they_ask_for(objective: str) -> None:
+    usual, _ = found(SMALL)
+    asked, _ = found(replace(SMALL, objective=objective))
+    assert usual.chosen is not None
+    assert asked.chosen is not None
+    cost = asked.question.objective
+    assert asked.chosen.estimate.cost(cost) <= 1.001 * usual.chosen.estimate.cost(cost)
+
+
+def test_the_largest_all_reduce_is_kept() -> None:
+    limited, _ = found(replace(SMALL, max_all_reduce="1MiB"))
+    assert all(each.largest_all_reduce <= 2**20 for each in limited.fitting)
+    assert limited.fitting
+    unlimited, _ = found(SMALL)
+    assert any(each.largest_all_reduce > 2**20 for each in unlimited.fitting)
+
+
+def test_why_each_runner_up_lost() -> None:
+    result, _ = found(SMALL)
+    others = runners_up(result)
+    assert len(others) >= 4
+    assert len({str(other.estimate.layout.mesh) for other in others}) == len(others)
+    assert all(other.why for other in others)
+    assert any("slower" in other.why for other in others)
+
+
+def test_where_nothing_fits_what_would_is_compiled() -> None:
+    asked = replace(SMALL, model="7B", devices=8, memory="6GB")
+    result, compiler = found(asked)
+    assert result.chosen is None
+    assert "Nothing fits" in next(iter(words(result)))
+    helps = list(remedies(result, compiler, lambda sentence: None))
+    assert len(helps) >= 2
+    assert all(remedy.search.chosen is not None for remedy in helps)
+    assert any(remedy.search.question.devices > 8 for remedy in helps)
+    assert any(remedy.search.question.chip.memory_bytes > 6 * 10**9 for remedy in helps)
+
+
+def test_a_plan_file_gives_the_same_plan(tmp_path: Path) -> None:
+    result, _ = found(SMALL)
+    assert result.chosen is not None
+    path = tmp_path / "mine.json"
+    kept = plan_file(result.question, result.chosen.estimate, result.chosen.evidence)
+    path.write_text(kept.model_dump_json(), encoding="utf-8")
+    assert read_plan(path) == kept
+    plan = plan_named(str(path))
+    assert plan.name == "mine"
+    assert plan.mesh == str(result.chosen.estimate.layout.mesh)
+    assert plan.contract.recipe.accumulation == kept.microbatches
+    assert sum(map(math.prod, plan.contract.shapes.values())) == kept.parameters
+    assert proofs(["tensor", str(path)]) == (["tensor"], [kept.proof])
+    assert parse_case(kept.proof).mesh.devices <= 8
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"mesh": "tensor=0"}, "size"),
+        ({"model": {"kind": "language_model", "wings": 2}}, "wings"),
+        ({"family": "birds"}, "birds"),
+        ({"rows": 0}, "rows"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_damaged_plan_file_is_one_sentence(tmp_path: Path, change: dict[str, object], sentence: str) -> None:
+    result, _ = found(SMALL)
+    assert result.chosen is not None
+    written = plan_file(result.question, result.chosen.estimate).model_dump(mode="json") | change
+    path = tmp_path / "damaged.json"
+    path.write_text(json.dumps(written), encoding="utf-8")
+    with pytest.raises(Exception, match=sentence) as raised:
+        plan_named(str(path))
+    assert getattr(raised.value, "status", None) == 2
+
+
+def test_a_plan_file_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "text.json").write_text("no", encoding="utf-8")
+    for name in ("absent.json", "text.json"):
+        with pytest.raises(UsageError):
+            read_plan(tmp_path / name)
+
+
+def test_a_file_keeps_every_field_that_it_needs() -> None:
+    assert {"mesh", "microbatches", "recompute", "rows", "length", "model"} <= set(PlanFile.model_fields)
+
+
+def test_the_space_says_why_layouts_are_refused() -> None:
+    spread = space(question(Asked(model="1.3B", devices=12, memory="80GiB")))
+    assert spread.refused
+    assert spread.size == len(spread.layouts) + spread.refused.total()

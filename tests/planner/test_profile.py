@@ -1,0 +1,46 @@
+"""Profiles: what a case sends by axis, who did what, and a trace that a viewer opens, in both frameworks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conformance.cases.resolve import resolve
+from conformance.cases.selection import parse_case
+from conformance.profile import tables, trace
+from conformance.profile.record import recorded
+from conformance.targets.chip import CHIPS
+from conformance.workers.jobs import ProfileJob
+from conformance.workers.pool import Workers
+
+CASES = ("tensor/mlp[jax-shard_map-data2_tensor2-float64]", "tensor/mlp[torch-collectives-data2_tensor2-float64]")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_case_is_profiled(name: str, tmp_path: Path) -> None:
+    case = parse_case(name)
+    target = resolve(case)
+    with Workers(jax_devices=4) as workers:
+        job = ProfileJob(case=case, framework=target.framework, target=target.path, repeats=2)
+        outcome = workers.run(job, 120)
+    assert outcome.profiled is not None, outcome.reason
+    seen = outcome.profiled
+    assert {each.rank for each in seen.operations} == {0, 1, 2, 3}
+    assert {rank for rank in range(4) if any(e.rank == rank and e.communicates for e in seen.operations)} == {
+        0,
+        1,
+        2,
+        3,
+    }
+    assert min(each.start_seconds for each in seen.operations) == 0
+    record = recorded(name, case.mesh, case.dtype, case.devices, CHIPS["h100"], seen)
+    assert {each.axes for each in record.axes} >= {"data", "tensor"}
+    assert all(each.payload_bytes > 0 and each.calls > 0 for each in record.axes)
+    assert set(record.held_bytes) == {0, 1, 2, 3}
+    assert any("emulated devices share the cores" in sentence for sentence in tables.words(record))
+    trace.write(seen.operations, tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert {event["tid"] for event in events if event["ph"] == "X"} == {0, 1, 2, 3}
+    assert {event["cat"] for event in events if event["ph"] == "X"} == {"computation", "communication"}
