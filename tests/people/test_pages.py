@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))))
 
 INSTALLS = "makes an environment from a package index"
+JAX_TRAINER = "tests/capture/test_trainers.py::test_one_command_launches_several_meshes_and_prints_one_table"
 LONG = "takes minutes to hours; its parts have tests"
 ELSEWHERE = {  # how a command or a snippet begins -> the test that runs it, or why none does
     "python3 -m venv": INSTALLS,
@@ -30,6 +31,18 @@ ELSEWHERE = {  # how a command or a snippet begins -> the test that runs it, or 
     "test_what_its_own_tests_would_have_missed_is_planted_and_seen",
     "shardproof power tensor": LONG,
     "shardproof scale": LONG,
+    "shardproof plan": "tests/planner/test_plan_command.py::test_what_is_predicted_to_fit_is_ranked_and_the_best_is_compiled",
+    "shardproof fuzz": "tests/strangers/test_fuzz.py::test_a_bug_of_odd_widths_alone",
+    "shardproof record": JAX_TRAINER,
+    "python docs/examples/trainer_jax": JAX_TRAINER,
+    "shardproof judge": JAX_TRAINER,
+    "torchrun": "tests/capture/test_ten_faults.py::test_ten_faults_of_a_torch_trainer_are_killed_and_nine_axes_named",
+    "with conformance.capture(": JAX_TRAINER,
+    "placements = {": "tests/capture/test_torch_capture.py::"
+    "test_megatrons_attributes_and_patterns_say_where_a_parameter_lies",
+    "names = {": "tests/capture/test_names.py::test_patterns",
+    "tensor/mlp~ffn": "the id of a case",
+    '{"parts":': "a file's contents",
     "shardproof doctor": "starts both frameworks, which takes half a minute",
     "def abstract(self, mesh)": "a signature",
 }
