@@ -23,6 +23,7 @@ from conformance.checks.applicability import chosen, may_apply
 from conformance.cli.interruption import STATUS
 from conformance.cli.results_folder import fresh
 from conformance.contract.contract import Contract
+from conformance.contract.errors import ShardproofError
 from conformance.records import environment
 from conformance.records.base import writable
 from conformance.records.files import WriteFailed
@@ -55,7 +56,7 @@ class How:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-class WorldLostError(RuntimeError):
+class WorldLostError(ShardproofError, RuntimeError):
     """A process of the world has gone; nothing more can be run. The message is one sentence."""
 
 

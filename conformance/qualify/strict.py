@@ -6,10 +6,12 @@ import json
 import math
 from typing import Any
 
+from conformance.contract.errors import ShardproofError
+
 DEEPEST = 40
 
 
-class NotStrict(ValueError):  # noqa: N818 - says what the text is
+class NotStrict(ShardproofError, ValueError):  # noqa: N818 - says what the text is
     """What is wrong, in one sentence without a full stop."""
 
 
