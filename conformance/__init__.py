@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conformance.cases.suite import ImplementationEntry, MatrixRow, Suite
+    from conformance.contract.budget import Allowance
     from conformance.contract.contract import Contract, Precision, Recipe
     from conformance.contract.errors import ShardproofError
     from conformance.contract.implementation import (
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from conformance.inline.check import Judgement, check
 
 __all__ = [
+    "Allowance",
     "Contract",
     "Declarations",
     "Implementation",
@@ -72,6 +74,7 @@ _log()
 
 _HOMES = {
     "cases.suite": ("ImplementationEntry", "MatrixRow", "Suite"),
+    "contract.budget": ("Allowance",),
     "contract.contract": ("Contract", "Precision", "Recipe"),
     "contract.errors": ("ShardproofError",),
     "contract.implementation": (
