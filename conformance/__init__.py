@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conformance.capture.capture import capture
     from conformance.cases.suite import ImplementationEntry, MatrixRow, Suite
+    from conformance.contract.budget import Allowance
     from conformance.contract.contract import Contract, Precision, Recipe
     from conformance.contract.errors import ShardproofError
     from conformance.contract.implementation import (
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from conformance.inline.check import Judgement, check
 
 __all__ = [
+    "Allowance",
     "Contract",
     "Declarations",
     "Implementation",
@@ -75,6 +77,7 @@ _log()
 _HOMES = {
     "capture.capture": ("capture",),
     "cases.suite": ("ImplementationEntry", "MatrixRow", "Suite"),
+    "contract.budget": ("Allowance",),
     "contract.contract": ("Contract", "Precision", "Recipe"),
     "contract.errors": ("ShardproofError",),
     "contract.implementation": (

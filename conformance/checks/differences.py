@@ -8,7 +8,7 @@ wrong size.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -151,10 +151,22 @@ def _moved(lost: dict[Key, int], gained: dict[Key, int], said: Amounts, seen: Am
                 del gained[other]
 
 
-_ELSEWHERE = {
-    "wrong dtype": lambda key: key._replace(dtype=""),
-    "wrong axis": lambda key: key._replace(axes=()),
-    "wrong phase": lambda key: key._replace(phase="forward"),
+def _but_dtype(key: Key) -> Key:
+    return key._replace(dtype="")
+
+
+def _but_axes(key: Key) -> Key:
+    return key._replace(axes=())
+
+
+def _but_phase(key: Key) -> Key:
+    return key._replace(phase="forward")
+
+
+_ELSEWHERE: Mapping[What, Callable[[Key], Key]] = {
+    "wrong dtype": _but_dtype,
+    "wrong axis": _but_axes,
+    "wrong phase": _but_phase,
 }
 
 

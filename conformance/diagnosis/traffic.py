@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from conformance.checks.communication import Key, differing_axes
+from conformance.checks.communication import differing_axes
+from conformance.checks.differences import Key
 from conformance.evidence.comparison import CaseRun
 from conformance.records.results import Cause
 

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from conformance.cases.case import Case, Mutation
 from conformance.cases.raised import said
 from conformance.contract.contract import Arrays
-from conformance.contract.implementation import Packed, Reordered, Unsupported
+from conformance.contract.implementation import Implementation, Packed, Reordered, Unsupported
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import is_held, local_index, partial_axes
 from conformance.evidence.blocks import merged
@@ -128,8 +128,12 @@ class JaxPlatform(Platform):
     def _partitioned(
         self, program: Program, step: Step, state: Any, batch: Arrays
     ) -> tuple[str | None, Partitioned | None]:
-        """The program behind the partitioner, as text and as collectives; None where it cannot be compiled or read."""
-        if program.mesh.devices == 1:
+        """The program behind the partitioner, as text and as collectives, for an implementation that declares a bound.
+
+        None for any other, and where it cannot be compiled or read.
+        """
+        owner = getattr(step, "__self__", None)
+        if program.mesh.devices == 1 or not isinstance(owner, Implementation) or owner.declare().at_most is None:
             return None, None
         try:
             lowered = jax.jit(step).lower(state, batch)

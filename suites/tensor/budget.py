@@ -86,8 +86,8 @@ def of_feedforward(sizes: TensorSizes, blocks: int = 1) -> Iterator[Allowance]:
 
 
 def _sections(sizes: TensorSizes, features: int, blocks: int) -> Iterator[Allowance]:
-    """The partitioner cuts a fused projection by its sections, at worst by gathering it."""
-    calls, formula = blocks * (2 + sizes.again), "n F gathered, forward and backward"
+    """The partitioner cuts a fused projection by its sections; a block that lies in two of them is sent twice."""
+    calls, formula = blocks * (3 + 2 * sizes.again), "n F gathered, twice in a forward pass and once in a backward pass"
     yield sizes.each_slice("all_gather", sizes.tokens * features, calls, formula, source=SECTIONS)
 
 

@@ -31,6 +31,12 @@ UNDECLARED = {
 }
 
 
+class OnCpu:
+    """A device mesh, of which a declaration asks the kind of its devices alone."""
+
+    device_type = "cpu"
+
+
 class Axis:
     """A mesh axis as torch implementations see it, of which a declaration asks the size alone."""
 
@@ -40,19 +46,19 @@ class Axis:
         self.size = size
 
 
-def _declared(case: Case, suite: Suite) -> Declarations | None:
+def declared(case: Case, suite: Suite) -> Declarations | None:
     """None where the implementation refuses the case, or says it only once it is placed."""
     entry = suite.implementation(case.implementation)
     made = load(entry.classes[case.contract])(suite.contract(case.contract), case.mesh, case.dtype)
     if entry.framework == "torch":
-        made.axis = lambda name: Axis(case.mesh.size(name))
+        made.axis, made.device_mesh = lambda name: Axis(case.mesh.size(name)), OnCpu()
     if entry.framework == "jax" and hasattr(type(made), "schedule_name"):
         return None
     try:
-        declared: Declarations = made.declare()
+        said: Declarations = made.declare()
     except ShardproofError:
         return None
-    return declared
+    return said
 
 
 def _sample(suite: Suite) -> list[Case]:
@@ -67,13 +73,13 @@ def _sample(suite: Suite) -> list[Case]:
 @pytest.mark.parametrize("name", sorted(suites()))
 def test_every_implementation_declares_or_is_listed(name: str) -> None:
     suite = suites()[name]
-    asked = {case: _declared(case, suite) for case in _sample(suite)}
+    asked = {case: declared(case, suite) for case in _sample(suite)}
     silent = {
         f"{case.implementation} of {name}"
-        for case, declared in asked.items()
-        if declared is not None and declared.traffic is None and declared.at_most is None
+        for case, said in asked.items()
+        if said is not None and said.traffic is None and said.at_most is None
     }
     assert silent <= set(UNDECLARED), "these neither declare traffic nor a bound"
-    spoken = {f"{case.implementation} of {name}" for case, declared in asked.items() if declared is not None} - silent
+    spoken = {f"{case.implementation} of {name}" for case, said in asked.items() if said is not None} - silent
     assert not spoken & set(UNDECLARED), "these are listed and declare all the same"
     assert asked

@@ -16,6 +16,7 @@ from conformance.contract.placements import Placements
 from suites.data.budget import ShardedSizes, contrastive
 from suites.data.jax_automatic.contrastive import ContrastiveTowers
 from suites.data.layout import ShardedState, in_chunks
+from suites.tensor.budget import TensorSizes
 from suites.tensor.jax_automatic import linear, transformer
 from suites.training.state_layout import Positions
 
@@ -29,7 +30,7 @@ class FullyAnnotated(ShardedState):
     def positions(self, name: str) -> Positions:
         return self.sharded_positions(name) if name in self.contract.shapes else super().positions(name)
 
-    sizes: ClassVar[type[ShardedSizes]] = ShardedSizes
+    sizes: ClassVar[type[TensorSizes]] = ShardedSizes
 
     def sharded_positions(self, name: str) -> Positions:
         """In canonical order over all axes that divide the dim, filled up at its end."""

@@ -141,7 +141,7 @@ class LanguageModel(stacked.LanguageModel, MixtureBlock):
     row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp", "expert")
     inner_axes: ClassVar[tuple[str, ...]] = ("expert", "tensor")
 
-    def budget(self) -> Iterable[Allowance]:
+    def budget(self) -> Iterable[Allowance] | None:
         case = self.contract, self.mesh, self.dtype
         return chain(scanned_mixture(*case), of_judged(MixtureSizes(*case)))
 

@@ -6,8 +6,11 @@ block into reduce-scatters where it can.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import jax
 
+from conformance.contract.budget import Allowance
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, Shard
 from suites.sequence.token_layout import CONTEXT
@@ -23,8 +26,9 @@ class SequenceAnnotations(TensorAnnotations):
     def on_rows(self, x: jax.Array) -> jax.Array:
         return self.constrain(x, self.stream_placements() if x.ndim == 3 else self.row_placements())
 
-    def budget(self) -> None:
+    def budget(self) -> Iterable[Allowance] | None:
         """What the partitioner sends of a stream that two axes divide is not declared."""
+        return None
 
     def stream_placements(self) -> Placements:
         divides = self.row_length % (self.mesh.size("sequence") * self.tensor_size()) == 0

@@ -56,12 +56,12 @@ class AutomaticTraining(TrainingStep):
         parts = value.reshape(len(value), self.size(self.row_axes), -1, *value.shape[2:])
         return jnp.swapaxes(parts, 0, 1).reshape(-1, *value.shape[2:])
 
-    def cut(self, value: jax.Array, start: int, size: int) -> jax.Array:
+    def uneven_slice(self, value: jax.Array, start: int, size: int) -> jax.Array:
         parts = self.size(self.row_axes)
         rows = value.reshape(parts, -1, *value.shape[1:])[:, start // parts : (start + size) // parts]
         return rows.reshape(size, *value.shape[1:])
 
-    def put_together(self, slices: list[jax.Array]) -> jax.Array:
+    def joined_slices(self, slices: list[jax.Array]) -> jax.Array:
         parts = [value.reshape(self.size(self.row_axes), -1, *value.shape[1:]) for value in slices]
         return jnp.concatenate(parts, axis=1).reshape(-1, *slices[0].shape[1:])
 

@@ -54,19 +54,19 @@ class TrainingStep(Recomputed, Checkpointed):
         """Slices of different shapes: a program for each of them, one after the other."""
         gradients, all_sums, all_rows, start = self.no_gradients(parameters), [], [], 0
         for size in sizes:
-            part = {key: self.cut(value, start, size) for key, value in batch.items()}
+            part = {key: self.uneven_slice(value, start, size) for key, value in batch.items()}
             new, sums, rows = self.slice_gradients(parameters, part)
             gradients, start = self.add_gradients(gradients, new), start + size
             all_sums.append(sums)
             all_rows.append(rows)
         total = {name: jnp.stack([part[name] for part in all_sums]).sum(0) for name in all_sums[0]}
-        return gradients, total, {name: self.put_together([part[name] for part in all_rows]) for name in all_rows[0]}
+        return gradients, total, {name: self.joined_slices([part[name] for part in all_rows]) for name in all_rows[0]}
 
-    def cut(self, value: jax.Array, start: int, size: int) -> jax.Array:
+    def uneven_slice(self, value: jax.Array, start: int, size: int) -> jax.Array:
         """One slice of a batch whose slices have different sizes."""
         return value[start : start + size]
 
-    def put_together(self, slices: list[jax.Array]) -> jax.Array:
+    def joined_slices(self, slices: list[jax.Array]) -> jax.Array:
         """The inverse."""
         return jnp.concatenate(slices)
 
