@@ -1,6 +1,5 @@
 """Every peer held to one device: `tox run -e peers`. What is not installed, or refuses, says so in README.md."""
 
-
 import perceptron
 import pytest
 
