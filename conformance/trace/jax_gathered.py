@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def gathered(call: Call, x: Any) -> Any:
     """The result of an all_gather, reduce_scatter, all_to_all or permute, made of gathers, sums and slices."""
     if call.kind == "reduce_scatter":
-        return _block(lax.psum(x, call.name), call, call.dim)  # type: ignore[no-untyped-call]
+        return _block(lax.psum(x, call.name), call, call.dim)
     parts = _stacked(x, call)  # [size, ...]
     if call.kind == "all_gather":
         return _joined(parts, call.dim) if call.tiled else jnp.moveaxis(parts, 0, call.dim)

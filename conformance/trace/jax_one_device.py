@@ -92,7 +92,7 @@ class OneDevice:
 
 def _shared_layout(place: Place, values: list[Any]) -> SpreadLayout | None:
     """How the operands are spread out where every rank can go on with its own; None where the whole is needed."""
-    layouts = [value.layout for value in values if is_spread(value)]
+    layouts: list[SpreadLayout] = [value.layout for value in values if is_spread(value)]
     if not layouts or place.eqn.primitive.name in CONTROL:
         return None
     if not any(any(layout.dims) for layout in layouts):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ class Follower:
                 return self._lost()
             if word == "end":
                 return 0
-            {"start": self._start, "run": self._run, "stop": self._stop}[word](*details)
+            does: dict[str, Callable[..., None]] = {"start": self._start, "run": self._run, "stop": self._stop}
+            does[word](*details)
 
     def _start(self, framework: str, port: int) -> None:
         self._stop()

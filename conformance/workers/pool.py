@@ -160,15 +160,15 @@ class Workers:
         except Unreadable as failure:
             return Outcome(failure="error", reason=str(failure))
 
-    def _crew(self, job: Task) -> WorkerGroup:
+    def _crew(self, job: Task) -> WorkerGroup | WorldGroup:
         if self._closed:
             raise WorkerFailed("The workers have been closed.")
         unusable = self._missing | self._broken
         if job.framework in unusable:
             raise WorkerFailed(unusable[job.framework])
         key = _crew_key(job)
-        if _is_too_small(job, self.jax_devices):
-            self.jax_devices = job.case.mesh.devices  # fixed when the process starts: start another
+        if (needed := _host_devices(job)) > self.jax_devices:
+            self.jax_devices = needed  # fixed when the process starts: start another
             self._crews.pop(key, WorkerGroup([], lambda pid: None)).stop()
         if key in self._crews and not self._crews[key].ready():
             self._crews.pop(key).stop()
@@ -191,11 +191,9 @@ class Workers:
 
     def ranked(self, framework: str, spot: Spot) -> tuple[WorkerGroup, Visible]:
         """The worker of one rank of a world."""
-        if framework == "jax":
-            module, arguments = "conformance.workers.jax_worker", ("real", "0", spot.words)
-        else:
-            module, arguments = "conformance.workers.torch_rank", (spot.words,)
-        child = self._started(framework, module, self._jax_children, *arguments)
+        module = {"jax": "conformance.workers.jax_worker", "torch": "conformance.workers.torch_rank"}[framework]
+        before = ("real", "0") if framework == "jax" else ()
+        child = self._started(framework, module, self._jax_children, *before, spot.words)
         return _alone(child, f"rank {spot.rank}"), Visible.read(child.said)
 
     def visible(self, framework: str) -> Visible:
@@ -281,11 +279,11 @@ def _crew_key(job: Task) -> str:
     return f"jax {_kind(job)}" if job.framework == "jax" else "torch reference"
 
 
-def _is_too_small(job: Task, devices: int) -> bool:
-    """Whether the process with so many host devices has too few for a job; real devices are as many as they are."""
+def _host_devices(job: Task) -> int:
+    """How many host devices a job needs; real devices are as many as they are."""
     if isinstance(job, OfReference) or job.framework != "jax" or job.case.devices == "real":
-        return False
-    return job.case.mesh.devices > devices
+        return 0
+    return job.case.mesh.devices
 
 
 def _kind(job: Task) -> str:

@@ -28,4 +28,9 @@ def candidate(parameters, batch, mesh):
 
     step = jax.jit(jax.value_and_grad(loss, has_aux=True), out_shardings=((None, None), shardings))
     (value, y), gradients = step(state, x)
-    return {"loss": value, "outputs/y": y, "gradients/up": gradients["up"][...], "gradients/down": gradients["down"][...]}
+    return {
+        "loss": value,
+        "outputs/y": y,
+        "gradients/up": gradients["up"][...],
+        "gradients/down": gradients["down"][...],
+    }

@@ -1,14 +1,19 @@
 """Every peer held to one device: `tox run -e peers`. What is not installed, or refuses, says so in README.md."""
 
-from importlib import import_module
-
 import perceptron
 import pytest
 
 import conformance
 
 JAX = ("flax_nnx", "equinox_filter_shard")
-TORCH = ("torch_ddp", "torch_parallelize_fsdp2", "torch_pipelined", "huggingface_tp_plan", "megatron_core", "deepspeed_zero")
+TORCH = (
+    "torch_ddp",
+    "torch_parallelize_fsdp2",
+    "torch_pipelined",
+    "huggingface_tp_plan",
+    "megatron_core",
+    "deepspeed_zero",
+)
 
 
 @pytest.mark.parametrize("name", JAX + TORCH)

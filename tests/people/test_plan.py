@@ -147,7 +147,6 @@ def test_fractions_share_the_cases_out(parts: int) -> None:
         ({"fraction": "x"}, "1/4"),
         ({"profile": "smoke", "fraction": "99/100"}, "No case matches"),
         ({"profile": "smoke", "framework": "jax", "implementation": "torch-dtensor"}, "No case matches"),
-        ({"devices": "real"}, "not available yet"),
         ({"devices": "quantum"}, "Unknown kind of devices"),
         ({"implementation": "mine.py:A"}, "needs --contract"),
         ({"contracts": ("tensor/mlp",), "implementation": "nowhere.py:A", "mesh": "tensor=2"}, "There is no file"),

@@ -63,7 +63,7 @@ class FullyShard(CollectiveTraining):
     def state_mesh(self) -> DeviceMesh:
         """The mesh with both axes: hybrid sharding wants one, if only of size 1, over which state is replicated."""
         sizes = [self.mesh.size(axis) for axis in AXES]
-        return DeviceMesh("cpu", self.device_mesh.mesh.reshape(sizes), mesh_dim_names=AXES)
+        return DeviceMesh(self.device_mesh.device_type, self.device_mesh.mesh.reshape(sizes), mesh_dim_names=AXES)
 
     # The model, called through the modules that hold its parameters.
 

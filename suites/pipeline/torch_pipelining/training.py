@@ -85,7 +85,8 @@ class TorchPipelining(TorchPlacement, Pipeline):
 
     def new_schedule(self, modules: Mapping[int, nn.Module]) -> Any:
         """torch's schedule over the stages of this rank, in ascending order. Gradients stay those of the sum."""
-        number, device, group = self.schedule.stages, torch.device("cpu"), self.axis(self.pipeline_axis).group
+        number, group = self.schedule.stages, self.axis(self.pipeline_axis).group
+        device = torch.device(self.device_mesh.device_type)
         stages = [PipelineStage(module, stage, number, device, group=group) for stage, module in modules.items()]
         over = stages if self.takes_list else stages[0]
         return self.schedule_class(over, self.schedule.microbatches, loss_fn=as_it_is, scale_grads=False)

@@ -131,7 +131,7 @@ class Attention(ZigzagOrder, attention.Attention):
     # Where tokens lie.
 
     def block_positions(self) -> Tensor:
-        return torch.from_numpy(self.token_order().reshape(self.context_size(), -1)[self.axis("sequence").rank])
+        return torch.tensor(self.token_order().reshape(self.context_size(), -1)[self.axis("sequence").rank])
 
     def batch_placements(self, key: str) -> Placements:
         return dict.fromkeys(self.row_axes, Shard(0))

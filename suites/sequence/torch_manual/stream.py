@@ -29,7 +29,7 @@ class StreamTokens(TokenLayout, TorchTraining):
         return self.axis_rank("sequence") if self.context_size() > 1 else 0
 
     def block_positions(self) -> Tensor:
-        return torch.from_numpy(self.token_order().reshape(self.context_size(), -1)[self.context_rank()])
+        return torch.tensor(self.token_order().reshape(self.context_size(), -1)[self.context_rank()])
 
     def stream_positions(self) -> Tensor:
         return self.block_positions().reshape(self.mesh.size(self.tensor_axis), -1)[self.tensor_rank()]

@@ -56,7 +56,7 @@ class Ulysses(ContextParallel):
         attention_mask_BT, documents_BS = self.gather_row(batch["attention_mask"]), self.documents(batch)
         documents_BT = None if documents_BS is None else self.gather_row(documents_BS)
         documents = None if documents_BT is None else (documents_BT, documents_BT)
-        positions_T = torch.from_numpy(self.token_order())
+        positions_T = torch.tensor(self.token_order())
         return layers.visible(positions_T, positions_T, attention_mask_BT, documents, self.contract.model.causal)
 
     def require_supported(self) -> None:

@@ -1,7 +1,7 @@
 """The training step on a mesh whose axes are of several types.
 
-Explicit axes stand in the type of every array, `float32[8@data,16]`: a mismatch is an error while tracing, and a sum over
-a divided dim must say where its result lies (jax, "explicit sharding"). Automatic axes are left to the partitioner.
+Explicit axes stand in the type of every array, `float32[8@data,16]`: a mismatch is an error while tracing, and a sum
+over a divided dim must say where its result lies ("explicit sharding"). Automatic ones are left to the partitioner.
 """
 
 from __future__ import annotations

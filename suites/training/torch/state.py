@@ -203,6 +203,6 @@ def canonical(x: Tensor, positions: Positions) -> Tensor:
     for dim, stored in positions.items():
         (real,) = np.nonzero(stored >= 0)
         shape = [int(stored.max()) + 1 if d == dim else n for d, n in enumerate(x.shape)]
-        real_elements = x.index_select(dim, torch.from_numpy(real))
-        x = x.new_zeros(shape).index_copy(dim, torch.from_numpy(stored[real]), real_elements)
+        real_elements = x.index_select(dim, torch.tensor(real))
+        x = x.new_zeros(shape).index_copy(dim, torch.tensor(stored[real]), real_elements)
     return x
