@@ -20,7 +20,7 @@ def _own_test(body: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """The functions of the example with a test that stands in place of its own."""
     source = EXAMPLE.read_text().split("def test_")[0]
     (folder / "test_own.py").write_text(f"{source}import pytest\n\n\n{body}")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "conformance.pytest_plugin", "test_own.py", "-rA"]
+    command = [sys.executable, "-m", "pytest", "-q", "test_own.py", "-rA"]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=280, check=False)
 
 
