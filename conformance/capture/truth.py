@@ -110,8 +110,9 @@ def _refuse_chance(folder: Path, reference: ReferenceResult, dtype: str) -> None
     typical, most = float(np.median(moved)) if moved else 0.0, EPSILON[bounded_as(dtype)] ** 0.5
     if not typical <= most:
         raise UsageError(
-            f"'{folder}' is no yardstick: most of what its first step makes differs by {typical:.1%} from run to run, "
-            f"and rounding explains no more than {most:.1%}. Let the script draw the same numbers in every run."
+            f"'{folder}' is no yardstick: most of what its first step makes differs by {100 * typical:.2g} % from run "
+            f"to run, and rounding explains no more than {100 * most:.2g} %. Let the script draw the same numbers in "
+            "every run, in float64 too."
         )
 
 
