@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from conformance.contract.mesh import Mesh
     from conformance.contract.placements import Owned, Partial, Replicate, Shard
     from conformance.inline.check import Judgement, check
+    from conformance.inline.matrix import Matrix, check_matrix
 
 __all__ = [
     "Allowance",
@@ -31,6 +32,7 @@ __all__ = [
     "Implementation",
     "ImplementationEntry",
     "Judgement",
+    "Matrix",
     "MatrixRow",
     "Mesh",
     "Owned",
@@ -48,6 +50,7 @@ __all__ = [
     "Unsupported",
     "capture",
     "check",
+    "check_matrix",
 ]
 
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
@@ -86,6 +89,7 @@ _HOMES = {
     "contract.mesh": ("Mesh",),
     "contract.placements": ("Owned", "Partial", "Replicate", "Shard"),
     "inline.check": ("Judgement", "check"),
+    "inline.matrix": ("Matrix", "check_matrix"),
 }  # fmt: skip
 
 

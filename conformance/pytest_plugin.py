@@ -6,7 +6,7 @@ share one pool of workers; under pytest-xdist every worker process has its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -33,9 +33,43 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "shardproof(mesh, dtype): the meshes and dtypes of the fixture shardproof_check")
     config.stash[_OPEN] = ExitStack()
     if config.getoption(PROFILE) != DEFAULT:  # other people's sessions load no more than this file
         _check_profile(config.getoption(PROFILE))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for `shardproof_check` runs once for every mesh and dtype of its marker."""
+    marker = metafunc.definition.get_closest_marker("shardproof")
+    if marker is None or "shardproof_check" not in metafunc.fixturenames:
+        return
+    unknown = ", ".join(sorted(set(marker.kwargs) - {"mesh", "dtype"}))
+    if unknown or marker.args or "mesh" not in marker.kwargs:
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid}: write @pytest.mark.shardproof(mesh=[...], dtype=[...]); mesh is needed"
+            + (f", and '{unknown}' is not known." if unknown else ".")
+        )
+    meshes, dtypes = (_several(marker.kwargs.get(name, "float64")) for name in ("mesh", "dtype"))
+    cells = [(mesh, dtype) for mesh in meshes for dtype in dtypes]
+    metafunc.parametrize("shardproof_check", cells, ids=["-".join(cell) for cell in cells], indirect=True)
+
+
+def _several(given: str | Sequence[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
+
+
+@pytest.fixture
+def shardproof_check(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """`conformance.check` on one mesh, in one dtype, of the marker `shardproof`; without that as it is."""
+    from functools import partial
+
+    import conformance
+
+    if not hasattr(request, "param"):
+        return conformance.check
+    mesh, dtype = request.param
+    return partial(conformance.check, mesh=mesh, dtype=dtype)
 
 
 def _check_profile(profile: str) -> None:

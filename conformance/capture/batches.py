@@ -46,9 +46,10 @@ def rows_given(step: int, given: Sequence[Piece], batch: Batch, mesh: Mesh, fold
     return rows | _handed_on(rows, mesh)
 
 
-def _handed_on(rows: Rows, mesh: Mesh) -> Rows:
+def _handed_on(rows: Rows, mesh: Mesh) -> dict[tuple[int, int], np.ndarray]:
     """Later stages of a pipeline are given no batch: their calls are those of the first stage, in its order."""
-    fed, later = {position for position, _ in rows}, {}
+    fed = {position for position, _ in rows}
+    later: dict[tuple[int, int], np.ndarray] = {}
     for axis in (axis for axis in mesh.axes if role(axis, {}) == PIPELINE):
         for group in mesh.groups(axis):
             first = [rank for rank in group if rank in fed]

@@ -26,18 +26,25 @@ from conformance.records.results import CaseResult, CheckResult
 from conformance.runner.judge import judge, verdict_of
 
 BATCH = Batch()
+OF_NUMBERS = ("logic", "numerics")
 CHECKS: tuple[Check, ...] = (Census(keys=False), Logic(), Numerics(), Replicas(), Trajectory(), Layout())
 
 
 def judged(run: CapturedRun, truth: Truth) -> CaseResult:
     """One captured run held to the recording: its checks, the first divergence and what explains it."""
     case_run = CaseRun(
-        case=Case(contract=truth.contract.name, implementation=str(run.folder), mesh=run.mesh, dtype=truth.dtype),
+        case=Case(
+            contract=truth.contract.name,
+            implementation=str(run.folder),
+            mesh=run.mesh,
+            dtype=truth.dtype,
+            devices="real",
+        ),
         contract=truth.contract,
         evidence=_evidence(run),
         reference=truth.reference,
     )
-    results = _with_batch(judge(case_run, CHECKS), case_run)
+    results = _with_batch(_with_oracle(judge(case_run, CHECKS), truth), case_run)
     verdict = verdict_of(results)
     reason = ""
     if run.ended:
@@ -53,6 +60,14 @@ def judged(run: CapturedRun, truth: Truth) -> CaseResult:
         reproduce=reproduce(truth.folder, run.folder),
     )
     return with_place(result)
+
+
+def _with_oracle(results: tuple[CheckResult, ...], truth: Truth) -> tuple[CheckResult, ...]:
+    """The checks of numbers say which oracle they were held to."""
+    return tuple(
+        replace(result, detail=f"{result.detail} {truth.oracle}".strip()) if result.check in OF_NUMBERS else result
+        for result in results
+    )
 
 
 def _with_batch(results: tuple[CheckResult, ...], case_run: CaseRun) -> tuple[CheckResult, ...]:

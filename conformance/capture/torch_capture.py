@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from contextlib import ExitStack
 from typing import Any
@@ -24,6 +25,9 @@ from conformance.capture.torch_hooks import (
 )
 from conformance.capture.torch_moved import LowerWatch, converted, in_float64, move_parameters, moved_inputs
 from conformance.capture.writer import Part, Writer
+from conformance.workers.observe import Unreadable
+
+_LOG = logging.getLogger("shardproof.capture")
 
 OF_PARAMETERS = ("parameters/", "gradients/", "clipped/", "optimizer/")
 MODULES = "modules/"  # before the name of a module, in patterns of placements
@@ -165,7 +169,10 @@ class TorchCapture:
         if self._open and not self._stepped and not self._rehearses:
             with self._writer.busy():
                 module = name.partition("/")[2]
-                self._add(name, value, placements=self._said(f"{MODULES}{module}"), call=self._call)
+                try:
+                    self._add(name, value, placements=self._said(f"{MODULES}{module}"), call=self._call)
+                except Unreadable:  # half of a reduction, say: outputs inside the model are wanted, and not owed
+                    _LOG.debug("The output of '%s' is not captured.", module, exc_info=True)
 
     def _clips(self, threshold: float, norm: torch.Tensor) -> None:
         self.before_clipping()

@@ -16,6 +16,7 @@ from conformance.cases.usage import UsageError
 from conformance.contract.contract import Arrays, Contract, Precision, Recipe
 from conformance.evidence.arithmetic import BITS, COMPUTATION, Operation
 from conformance.evidence.evidence import ReferenceResult
+from conformance.evidence.tolerance import EPSILON, bounded_as
 
 BATCH = "batch/"
 COMPUTED = ("activations/", "outputs/")
@@ -72,28 +73,54 @@ def read_truth(folder: Path) -> Truth:
     steps = min(len(run.steps) for run in (oracle, *members))
     if not steps:
         raise UsageError(f"'{folder}' has no step: the script has ended before its optimizer stepped.")
-    plain = members[0]
-    dtype = _narrowest([name for key, name in plain.dtypes.items() if key.startswith(COMPUTED)] or [plain.rank.dtype])
-    lower = tuple(
-        Operation(role=COMPUTATION, tensor="", operation=what["operation"], dtype=what["dtype"], place=what["place"])
-        for what in oracle.rank.lower
-    )
-    first = oracle if recording.dtype == recording.oracle else plain
-    reference = ReferenceResult(
-        oracle=tuple(_seen(step) for step in oracle.steps[:steps]),
-        noise=tuple(_noise(step, oracle, members) for step in range(steps)),
-        initial={name.removeprefix("parameters/"): value for name, value in first.start.items()},
-        decisions=({},) * steps,
-        lower=lower if recording.dtype == "float64" else (),
-        unevaluated="a recorded run moves its parameters and inputs alone",
-    )
+    plain, lower = members[0], _lower(oracle)
+    reference = _reference(recording, oracle, members, steps)
+    _refuse_chance(folder, reference, recording.dtype)
+    computed = [name for key, name in plain.dtypes.items() if key.startswith(COMPUTED)]
     return Truth(
         folder=folder,
         oracle=_said(recording, oracle, lower),
-        dtype=dtype,
+        dtype=_narrowest(computed or [plain.rank.dtype]),
         rank=plain.rank,
         contract=_contract(folder, plain, oracle, steps),
         reference=reference,
+    )
+
+
+def _reference(recording: Recording, oracle: Whole, members: list[Whole], steps: int) -> ReferenceResult:
+    start = oracle.start if recording.dtype == recording.oracle else members[0].start
+    return ReferenceResult(
+        oracle=tuple(_seen(step) for step in oracle.steps[:steps]),
+        noise=tuple(_noise(step, oracle, members) for step in range(steps)),
+        initial={name.removeprefix("parameters/"): value for name, value in start.items()},
+        decisions=({},) * steps,
+        lower=_lower(oracle) if recording.dtype == "float64" else (),
+        unevaluated="a recorded run moves its parameters and inputs alone",
+    )
+
+
+def _refuse_chance(folder: Path, reference: ReferenceResult, dtype: str) -> None:
+    """A script that draws other numbers in every run has no yardstick: whatever is judged by it would pass.
+
+    Rounding moves what the first step makes by a few of its units; where most of it moves by the root of one, relative
+    to its size, half of all digits are chance.
+    """
+    sizes = {name: float(np.abs(true).max(initial=0.0)) for name, true in reference.oracle[0].items()}
+    moved = [float(reference.noise[0][name].max(initial=0.0)) / size for name, size in sizes.items() if size]
+    typical, most = float(np.median(moved)) if moved else 0.0, EPSILON[bounded_as(dtype)] ** 0.5
+    if not typical <= most:
+        raise UsageError(
+            f"'{folder}' is no yardstick: most of what its first step makes differs by {100 * typical:.2g} % from run "
+            f"to run, and rounding explains no more than {100 * most:.2g} %. Let the script draw the same numbers in "
+            "every run, in float64 too."
+        )
+
+
+def _lower(oracle: Whole) -> tuple[Operation, ...]:
+    """What a float64 oracle has rounded to fewer bits."""
+    return tuple(
+        Operation(role=COMPUTATION, tensor="", operation=what["operation"], dtype=what["dtype"], place=what["place"])
+        for what in oracle.rank.lower
     )
 
 
@@ -169,7 +196,7 @@ def _contract(folder: Path, plain: Whole, oracle: Whole, steps: int) -> Contract
         summary=f"a trainer of somebody's own, recorded on one device: {' '.join(rank.command)}",
         model=None,
         shapes=shapes,
-        parameters=lambda seed: {name.removeprefix("parameters/"): value for name, value in plain.start.items()},
+        parameters=lambda seed: {name.removeprefix("parameters/"): value for name, value in oracle.start.items()},
         batches=lambda seed, number: batches[:number],
         references={},
         recipe=_recipe(plain, oracle, steps),

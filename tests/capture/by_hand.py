@@ -51,12 +51,13 @@ def trained(x_by_step: list[np.ndarray], w: np.ndarray, dtype: str) -> list[dict
     return seen
 
 
-def recorded(folder: Path, *, members: int = 4, seed: int = 0) -> Path:
-    """A recording: the oracle in float64, members in float32 that are moved by one rounding."""
+def recorded(folder: Path, *, members: int = 4, seed: int = 0, drawn: bool = False) -> Path:
+    """A recording: the oracle in float64, members in float32 that are moved by one rounding, or draw other batches."""
     xs = [batch(seed, step) for step in range(STEPS)]
     _whole(folder / "oracle", xs, weights().astype(np.float32), "float64", 0)
     for member in range(members):
         rng = np.random.default_rng(member)
+        xs = [batch(member, step) for step in range(STEPS)] if drawn else xs
         near = [x * (1 + rng.integers(-1, 2, x.shape) * 2.0**-23 * (member > 0)) for x in [*xs, weights().astype("f4")]]
         _whole(folder / f"member-{member}", near[:-1], near[-1], "float32", member)
     names = [f"member-{member}" for member in range(members)]

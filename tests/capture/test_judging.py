@@ -32,6 +32,7 @@ def test_a_right_run_passes_and_every_check_has_compared_something(single: Path,
     checks = {check["check"]: check for check in record["checks"]}
     assert set(checks) == {"batch", "census", "numerics", "replicas", "trajectory", "layout"}
     assert all(check["verdict"] == "pass" and check["compared"] for check in checks.values())
+    assert "The oracle is the single-device run in float64; the yardstick are 4 runs" in checks["numerics"]["detail"]
     assert checks["numerics"]["worst"]["error"] > 0  # float32 is not float64: it was really compared
     assert (tmp_path / "right-results" / "report.html").is_file()
 
@@ -147,6 +148,13 @@ def test_a_plain_run_is_no_recording(single: Path, tmp_path: Path) -> None:
     status, _, output = _judge(run, run)
     assert status == 2
     assert "is no recording: one run says nothing of rounding" in output
+
+
+def test_a_script_that_draws_other_numbers_in_every_run_is_no_yardstick(tmp_path: Path) -> None:
+    single = by_hand.recorded(tmp_path / "single", drawn=True)
+    status, records, output = _judge(single, by_hand.captured(tmp_path / "run", Run(change=_doubled)))
+    assert (status, records) == (2, [])
+    assert "is no yardstick: most of what its first step makes differs by" in output
 
 
 def test_where_shapes_leave_several_placements_one_sentence_asks(single: Path, tmp_path: Path) -> None:
