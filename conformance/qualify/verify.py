@@ -5,6 +5,7 @@ What follows from its contents is made again and must be the same bytes; every v
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from functools import cache
@@ -27,6 +28,7 @@ from conformance.records import environment
 from conformance.records.records import CaseRecord
 from conformance.records.run_record import PartRecord, RunRecord, mixture
 
+HOST_DEVICES = re.compile(r"--xla_force_host_platform_device_count=\d+")  # how many devices the CPU stands in for
 FLAGS = ("JAX_PLATFORMS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")  # say where to run; others change what is computed
 OPTIONS = ("suites", "profile", "framework", "devices")
 
@@ -132,8 +134,9 @@ def _of_part(part: PartRecord) -> Iterator[str]:
         yield f"It was judged by {', '.join(part.checks)} only."
     if part.files:
         yield f"It ran a program of its own, {min(part.files)}; the must-pass list is of the suite's programs."
-    for flag in sorted(set(part.flags) - set(FLAGS)):
-        yield f"The environment variable {flag} = {part.flags[flag]!r} changes what is computed."
+    for flag, value in sorted(part.flags.items()):
+        if flag not in FLAGS and not (flag == "XLA_FLAGS" and HOST_DEVICES.fullmatch(value)):
+            yield f"The environment variable {flag} = {value!r} changes what is computed."
 
 
 def _of_devices(contents: Contents) -> Iterator[str]:
