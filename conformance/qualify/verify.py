@@ -30,6 +30,7 @@ from conformance.records.run_record import PartRecord, RunRecord, mixture
 
 HOST_DEVICES = re.compile(r"--xla_force_host_platform_device_count=\d+")  # how many devices the CPU stands in for
 FLAGS = ("JAX_PLATFORMS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")  # say where to run; others change what is computed
+MOST_REASONS = 20  # that are printed
 OPTIONS = ("suites", "profile", "framework", "devices")
 
 
@@ -39,7 +40,8 @@ def verify(path: Path, *, key: str = PUBLIC_KEY, day: date | None = None) -> Con
     contents = _contents(given)
     reasons = list(_reasons(given, contents, key, day or datetime.now(UTC).date()))
     if reasons:
-        raise Refused("\n".join(reasons))
+        more = [f"... and {len(reasons) - MOST_REASONS} more reasons."] if len(reasons) > MOST_REASONS else []
+        raise Refused("\n".join([*reasons[:MOST_REASONS], *more]))
     return contents
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -30,7 +31,8 @@ def page(done: Sequence[Row]) -> Iterator[str]:
         yield f"| {row.injury} | {row.where} | {row.came} | {row.lost} | {row.left} | {seconds} |"
     yield ""
     machine = environment.machine()
-    yield f"Python {machine['python']}, {machine['cpu_count']} cores, {machine['platform']}."
+    load = os.getloadavg()[0]
+    yield f"Python {machine['python']}, {machine['cpu_count']} cores (load {load:.0f}), {machine['platform']}."
 
 
 def main(arguments: Sequence[str]) -> int:
