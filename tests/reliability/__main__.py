@@ -16,8 +16,8 @@ HEAD = """# What happens when things break
 
 Each row is done to a whole `shardproof run` of real cases; made by `python -m tests.reliability results/reliability`.
 In torch an injured program hurts its last rank only, and the others wait for it. *Next case*: seconds from the verdict
-of the injured case to that of the next one, workers replaced in between; for what ends the main process, what the command
-takes that goes on, to its end. Workers may take 2 GiB. A size limit on files stands for a full disk.
+of the injured case to that of the next one, workers replaced in between; for what ends the main process, what the
+command takes that goes on, to its end. Workers may take 2 GiB. A size limit on files stands for a full disk.
 
 | injury | where | came out | records lost | processes left | next case, s |
 | --- | --- | --- | --- | --- | --- |
