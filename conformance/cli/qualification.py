@@ -49,7 +49,8 @@ def qualify(asked: Asked, output: Path | None) -> int:
     """Start a run; refused where nobody could tell afterwards which code ran."""
     wanted = replace(asked.wanted, profile=REHEARSAL if asked.rehearse else PROFILE)
     select(wanted)  # refuses what is asked wrongly, and devices that are not here, before anything is looked at
-    return run_command(wanted, _how(asked, wanted), output=output, resume=None, choose=_choose(asked.most_devices))
+    how = _how(asked, wanted)
+    return run_command(wanted, how, output=output, resume=None, choose=_choose(how.facts["most_devices"]))
 
 
 def go_on(directory: Path, asked: Asked, output: Path | None) -> int:
@@ -73,12 +74,15 @@ def _how(asked: Asked, wanted: Selection) -> How:
     state = tree()
     if state.complaint and wanted.profile == PROFILE and wanted.devices == "real":
         raise UsageError(state.complaint)
+    seen, most = seen_devices([wanted.framework] if wanted.framework else FRAMEWORKS), asked.most_devices
+    if wanted.devices == "real" and most is None:
+        most = max((found["count"] for found in seen), default=None)
     facts = {
         "devices": wanted.devices,
-        "most_devices": asked.most_devices,
+        "most_devices": most,
         "commit": state.commit,
         "tree": state.complaint,
-        "accelerators": seen_devices([wanted.framework] if wanted.framework else FRAMEWORKS),
+        "accelerators": seen,
     }
     return How(workers=asked.workers, as_json=asked.as_json, figures=True, facts=facts)
 

@@ -53,6 +53,8 @@ def pack(
 
 def _contents(directory: Path, claim: Claim, waivers: tuple[Waiver, ...], key: str, day: date) -> Contents:
     results = read(directory)
+    if "accelerators" not in results.run.machine:
+        raise NotPacked(f"'{directory}' was not written by `shardproof qualify run`: it lacks the figures.")
     if results.complaints:
         raise NotPacked(results.complaints[0])
     of = Waived(vendor=claim.vendor, device=claim.device, version=results.run.version)

@@ -5,6 +5,7 @@ What follows from its contents is made again and must be the same bytes; every v
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
 from functools import cache
@@ -27,7 +28,9 @@ from conformance.records import environment
 from conformance.records.records import CaseRecord
 from conformance.records.run_record import PartRecord, RunRecord, mixture
 
+HOST_DEVICES = re.compile(r"--xla_force_host_platform_device_count=\d+")  # how many devices the CPU stands in for
 FLAGS = ("JAX_PLATFORMS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")  # say where to run; others change what is computed
+MOST_REASONS = 20  # that are printed
 OPTIONS = ("suites", "profile", "framework", "devices")
 
 
@@ -37,7 +40,8 @@ def verify(path: Path, *, key: str = PUBLIC_KEY, day: date | None = None) -> Con
     contents = _contents(given)
     reasons = list(_reasons(given, contents, key, day or datetime.now(UTC).date()))
     if reasons:
-        raise Refused("\n".join(reasons))
+        more = [f"... and {len(reasons) - MOST_REASONS} more reasons."] if len(reasons) > MOST_REASONS else []
+        raise Refused("\n".join([*reasons[:MOST_REASONS], *more]))
     return contents
 
 
@@ -132,8 +136,9 @@ def _of_part(part: PartRecord) -> Iterator[str]:
         yield f"It was judged by {', '.join(part.checks)} only."
     if part.files:
         yield f"It ran a program of its own, {min(part.files)}; the must-pass list is of the suite's programs."
-    for flag in sorted(set(part.flags) - set(FLAGS)):
-        yield f"The environment variable {flag} = {part.flags[flag]!r} changes what is computed."
+    for flag, value in sorted(part.flags.items()):
+        if flag not in FLAGS and not (flag == "XLA_FLAGS" and HOST_DEVICES.fullmatch(value)):
+            yield f"The environment variable {flag} = {value!r} changes what is computed."
 
 
 def _of_devices(contents: Contents) -> Iterator[str]:

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from conformance.qualify import archive
-from conformance.qualify.derived import manifest
+from conformance.qualify.derived import files, manifest
 from conformance.qualify.package import CASES, COMMAND, FILES, MANIFEST, REPORT, STATEMENT, WAIVERS, Contents
 from conformance.qualify.rejudge import lost_tensors
+from conformance.qualify.statement import reservations, statement
 from conformance.qualify.verify import verify
 from conformance.records.records import CaseRecord, CheckRecord
 from tests.qualify.conftest import CLAIM, DAY, KEY, Forger
@@ -170,6 +171,32 @@ def test_a_tensor_that_another_case_of_the_contract_shows_is_missed(forger: Forg
     assert list(lost_tensors((first, twin))) == []
     less = of_check("logic", without("step 1: outputs/y"))(replace(contents, records=(twin,))).records[0]
     assert list(lost_tensors((first, less))) == ["its twin: no figure of step 1: outputs/y."]
+
+
+def test_the_cpu_under_the_name_of_real_devices_qualifies_nothing(forger: Forger) -> None:
+    """No arithmetic tells where figures come from, so what stands in for a chip is said, whatever else fits."""
+    run = forger.contents.run
+    eight = [{"framework": "jax", "platform": "cpu", "kind": "cpu", "count": 8}]
+    facts = {
+        "selection": run.selection | {"devices": "real"},
+        "machine": run.machine | {"devices": "real", "accelerators": eight},
+        "flags": {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+    }
+    renamed = of_run(**facts, devices="real", command=["shardproof", "qualify", "run"])(all_renamed(forger.contents))
+    contents = verify(forger.written(files(renamed)), key=KEY, day=DAY)
+    assert "The platform is the CPU of the host, which stands in for a chip." in list(reservations(contents))
+    assert statement(contents)["qualifies"] is False
+
+
+def test_a_chip_that_ran_the_whole_list_qualifies(forger: Forger) -> None:
+    """What is made up here is the chip and the profile; the statement is what it would be."""
+    run = forger.contents.run
+    chips = [{"framework": "jax", "platform": "acme", "kind": "X1", "count": 8}]
+    machine = run.machine | {"accelerators": chips, "tree": ""}
+    made = replace(all_renamed(forger.contents), run=run.model_copy(
+        update={"devices": "real", "profile": "qualification", "machine": machine}))  # fmt: skip
+    assert statement(made)["qualifies"] is True
+    assert "This qualifies no hardware" not in statement(made)["says"]
 
 
 def test_what_is_untouched_holds(forger: Forger) -> None:

@@ -151,6 +151,17 @@ def test_a_changed_tree_is_named(tmp_path: Path) -> None:
     assert "b.py differs from commit" in tree(tmp_path).complaint
 
 
+def test_a_run_without_figures_is_not_packed(shardproof, results: Path, tmp_path: Path) -> None:
+    run = read(results).run
+    machine = {name: fact for name, fact in run.machine.items() if name != "accelerators"}
+    (results / "run.json").write_text(run.model_copy(update={"machine": machine}).model_dump_json())
+    claim = ("--vendor", "V", "--device", "D", "--stack", "S", "--output", tmp_path / "a.zip")
+    done = shardproof("qualify", "pack", results, *claim)
+    assert done.exit_code == 1
+    assert "was not written by `shardproof qualify run`" in done.stderr
+    assert not (tmp_path / "a.zip").exists()
+
+
 def test_the_statement_in_json(shardproof, package: Path) -> None:
     done = shardproof("qualify", "verify", package, "--json")
     said = json.loads(done.stdout)

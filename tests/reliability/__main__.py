@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -15,8 +16,8 @@ HEAD = """# What happens when things break
 
 Each row is done to a whole `shardproof run` of real cases; made by `python -m tests.reliability results/reliability`.
 In torch an injured program hurts its last rank only, and the others wait for it. *Next case*: seconds from the verdict
-of the injured case to that of the next one, workers replaced in between; for what ends the main process, from the start
-of the command that goes on. Workers may take 2 GiB. A size limit on files stands for a full disk.
+of the injured case to that of the next one, workers replaced in between; for what ends the main process, what the
+command takes that goes on, to its end. Workers may take 2 GiB. A size limit on files stands for a full disk.
 
 | injury | where | came out | records lost | processes left | next case, s |
 | --- | --- | --- | --- | --- | --- |
@@ -30,7 +31,8 @@ def page(done: Sequence[Row]) -> Iterator[str]:
         yield f"| {row.injury} | {row.where} | {row.came} | {row.lost} | {row.left} | {seconds} |"
     yield ""
     machine = environment.machine()
-    yield f"Python {machine['python']}, {machine['cpu_count']} cores, {machine['platform']}."
+    load = os.getloadavg()[0]
+    yield f"Python {machine['python']}, {machine['cpu_count']} cores (load {load:.0f}), {machine['platform']}."
 
 
 def main(arguments: Sequence[str]) -> int:
