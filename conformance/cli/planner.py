@@ -13,7 +13,7 @@ from conformance.cases.raised import said
 from conformance.cases.usage import UsageError
 from conformance.planner.laws import Judged, Planner, judge
 from conformance.planner.ours import plan as ours
-from conformance.records.formatting import binary_bytes, count
+from conformance.records.formatting import binary_bytes
 from conformance.records.recorder import RESULTS
 from conformance.report.terminal import show_table
 from conformance.runner.scale import scaled
