@@ -13,7 +13,7 @@ from conformance.cases.raised import said
 from conformance.cases.usage import UsageError
 from conformance.planner.laws import Judged, Planner, judge
 from conformance.planner.ours import plan as ours
-from conformance.records.formatting import binary_bytes, count
+from conformance.records.formatting import binary_bytes
 from conformance.records.recorder import RESULTS
 from conformance.report.terminal import show_table
 from conformance.runner.scale import scaled
@@ -45,7 +45,7 @@ def _breaches(judged: tuple[Judged, ...]) -> list[str]:
             lines.append(f"{each.law}: nothing to compare, since no question was answered.")
         more = len(each.breaches) - MOST_SAID
         lines += [f"{each.law}: {sentence}" for sentence in each.breaches[:MOST_SAID]]
-        lines += [f"{each.law}: {count(more, 'breach')[:-6]}more like these." for _ in range(more > 0)]
+        lines += [f"{each.law}: {more:,} more like these." for _ in range(more > 0)]
     return lines or ["Every law is kept."]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +34,7 @@ class Balance:
 def in_order(costs: Sequence[float], places: int) -> Balance:
     """As many parts to each place as to the others, one after the other: what is done without any thought."""
     bounds = [len(costs) * place // places for place in range(places + 1)]
-    return Balance(
-        costs=tuple(costs), places=tuple(tuple(range(*pair)) for pair in zip(bounds, bounds[1:], strict=False))
-    )
+    return Balance(costs=tuple(costs), places=tuple(tuple(range(*pair)) for pair in pairwise(bounds)))
 
 
 def greedy(costs: Sequence[float], places: int, *, as_many: bool) -> Balance:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from conformance.planner.estimate import Estimate
 from conformance.planner.question import MARGIN, Question
 from conformance.planner.search import Search, why_not
-from conformance.records.formatting import binary_bytes, count, seconds
+from conformance.records.formatting import binary_bytes, seconds
 
 MOST_LISTED = 8
 _COSTS = {"throughput": "seconds of a step", "memory": "bytes of a device", "latency": "seconds of a microbatch"}
@@ -83,7 +83,7 @@ def words(search: Search) -> Iterator[str]:
             yield f"Better by the cost model, but not returned: {tried.estimate.layout}; {tried.why}."
     yield (
         f"{search.space.size:,} layouts: {len(search.space.layouts):,} that the program takes, {len(search.fitting):,} "
-        f"of them predicted to fit, {count(len(search.tried), 'one')[:-4] or '1'} compiled."
+        f"of them predicted to fit, {len(search.tried):,} compiled."
     )
     for axis, why in question.family.not_searched.items():
         yield f"Not searched: {axis}, since {why}."

@@ -136,7 +136,8 @@ def devices_help(planner: Planner) -> Iterator[str]:
         grown = larger.least_bytes(more) if larger else None
         least = answer.least_bytes(case)
         if grown is None or least is None or grown > least:
-            took = "no plan" if grown is None else f"{larger}, which needs {binary_bytes(grown)}"
+            needs = "cannot be laid out" if grown is None else f"needs {binary_bytes(grown)}"
+            took = "there is no plan" if larger is None else f"{larger} {needs}"
             yield f"{case}: {answer} needs {binary_bytes(least or needed)}; on {more.devices} devices {took}."
         else:
             yield ""

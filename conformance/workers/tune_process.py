@@ -1,7 +1,7 @@
 """The process that measures one plan on devices of this machine.
 
-`python -m conformance.workers.tune_process PLAN STEPS` emulates as many host devices as the plan has, takes one step that compiles and then STEPS more from the same state,
-and prints their seconds as JSON.
+`python -m conformance.workers.tune_process PLAN STEPS` emulates as many host devices as the plan has, takes one step
+that compiles and then STEPS more, each from the state of the one before, and prints their seconds as JSON.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ def read(written: Mapping[str, Any]) -> Architecture:
     known = {field.name for field in fields(Architecture)}
     if strange := sorted(set(written) - known):
         raise TypeError(f"there is no '{strange[0]}'")
-    return Architecture(**{name: tuple(v) if isinstance(v, list) else v for name, v in written.items()})
+    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in written.items()}
+    return Architecture(**given)
 
 
 def written(model: Architecture) -> dict[str, Any]:
