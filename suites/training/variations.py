@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
+from typing import Any
 
 from conformance.cases.variation import Changes, Variations
 from conformance.contract.contract import Contract, Recipe
@@ -17,7 +18,7 @@ from reference.parameters import draw
 from suites.moe.semantics import declared
 from suites.training.contracts import relations_of
 
-Values = Mapping[str, tuple[object, ...]]
+Values = Mapping[str, tuple[Any, ...]]
 
 # Plain first: a failure is shrunk towards it. A size of 1, primes, fewer than there are ranks.
 SIZES: Values = {
@@ -68,7 +69,7 @@ def _values(contracts: tuple[Contract, ...], contract: Contract) -> Values:
     recipe = {field: values for field, values in RECIPE.items() if field != "optimizer" or optimizers}
     if contract.recipe.microbatches > 1:
         recipe |= {"microbatches": MICROBATCHES}
-    return sizes | choices | BATCH | recipe
+    return {**sizes, **choices, **BATCH, **recipe}
 
 
 def _is_plain(contract: Contract) -> bool:
@@ -107,7 +108,7 @@ def _varied(contract: Contract, changes: Changes) -> Contract:
     return declared(varied) if model.experts else varied
 
 
-def _of(kind: type[Architecture] | type[Recipe], changes: Changes) -> dict[str, object]:
+def _of(kind: type[Architecture] | type[Recipe], changes: Changes) -> dict[str, Any]:
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in changes.items() if name in names}
 

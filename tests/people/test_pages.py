@@ -31,7 +31,8 @@ ELSEWHERE = {  # how a command or a snippet begins -> the test that runs it, or 
     "test_what_its_own_tests_would_have_missed_is_planted_and_seen",
     "shardproof power tensor": LONG,
     "shardproof scale": LONG,
-    "shardproof plan": "tests/planner/test_plan_command.py::test_what_is_predicted_to_fit_is_ranked_and_the_best_is_compiled",
+    "shardproof plan": "tests/planner/test_plan_command.py::"
+    "test_what_is_predicted_to_fit_is_ranked_and_the_best_is_compiled",
     "shardproof fuzz": "tests/strangers/test_fuzz.py::test_a_bug_of_odd_widths_alone",
     "shardproof record": JAX_TRAINER,
     "python docs/examples/trainer_jax": JAX_TRAINER,
