@@ -15,6 +15,7 @@ PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorte
 
 INSTALLS = "makes an environment from a package index"
 JAX_TRAINER = "tests/capture/test_trainers.py::test_one_command_launches_several_meshes_and_prints_one_table"
+WORLD = "tests/workers/test_world.py::test_a_process_that_is_killed_costs_one_case_and_the_run_goes_on_later"
 LONG = "takes minutes to hours; its parts have tests"
 ELSEWHERE = {  # how a command or a snippet begins -> the test that runs it, or why none does
     "python3 -m venv": INSTALLS,
@@ -34,6 +35,10 @@ ELSEWHERE = {  # how a command or a snippet begins -> the test that runs it, or 
     "shardproof plan": "tests/planner/test_plan_command.py::"
     "test_what_is_predicted_to_fit_is_ranked_and_the_best_is_compiled",
     "shardproof fuzz": "tests/strangers/test_fuzz.py::test_a_bug_of_odd_widths_alone",
+    "shardproof run --devices real": WORLD,
+    "JAX_PROCESS_ID=": WORLD,
+    "@pytest.mark.shardproof(": "tests/strangers/test_matrices.py::"
+    "test_the_marker_of_the_page_makes_a_test_of_every_mesh_and_dtype",
     "shardproof record": JAX_TRAINER,
     "python docs/examples/trainer_jax": JAX_TRAINER,
     "shardproof judge": JAX_TRAINER,
