@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 
 from conformance.cases.case import Case, Mutation
 from conformance.cases.external import is_external
@@ -41,6 +42,8 @@ BY_VALUES = tuple(check for check in CHECKS if check.name != "communication")
 FEW_RUNS = tuple(
     Census(keys=False) if check.name == Census.name else check for check in CHECKS if RELATION_RUNS not in check.needs
 )
+
+_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +239,7 @@ def _alteration(case: Case, alteration: Alteration) -> Planted:
 def _row(planted: Planted, result: CaseResult) -> PowerRow:
     case = planted.case
     failed = [check for check in result.checks if check.verdict == "fail"]
+    result = replace(result, reason=result.reason.replace(f"{_ROOT}/", ""))  # a table is read on other machines
     row = PowerRow(
         kind=planted.kind,
         id=case.fault or (str(case.mutation) if case.mutation else "unchanged"),
