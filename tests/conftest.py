@@ -15,7 +15,7 @@ settings.load_profile("shared machine")
 
 TIERS = {
     "tests/suites/test_power.py": "power",
-    "tests/capture/test_ten_faults.py": "power",
+    "tests/capture/test_torch_trainer.py": "power",
     "tests/suites/test_alive.py": "reference",
     "tests/suites/test_data_killed_save.py": "workers",
     "tests/suites/test_hybrid_at_scale.py": "workers",

@@ -42,7 +42,8 @@ ELSEWHERE = {  # how a command or a snippet begins -> the test that runs it, or 
     "shardproof record": JAX_TRAINER,
     "python docs/examples/trainer_jax": JAX_TRAINER,
     "shardproof judge": JAX_TRAINER,
-    "torchrun": "tests/capture/test_ten_faults.py::test_ten_faults_of_a_torch_trainer_are_killed_and_nine_axes_named",
+    "torchrun": "tests/capture/test_torch_trainer.py::"
+    "test_a_torch_trainer_passes_and_its_faults_are_killed_with_their_axis",
     "with conformance.capture(": JAX_TRAINER,
     "placements = {": "tests/capture/test_torch_capture.py::"
     "test_megatrons_attributes_and_patterns_say_where_a_parameter_lies",
