@@ -26,6 +26,12 @@ DAY = date(2030, 5, 1)
 RUN = ("qualify", "run", "collectives", "--framework", "jax", "--rehearse", "--devices", "emulated", "--workers", "1")
 
 
+@pytest.fixture(autouse=True)
+def without_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of the same process set the compiler's flags, with which nothing qualifies."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+
+
 @pytest.fixture
 def shardproof() -> Callable[..., Result]:
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
@@ -35,7 +41,9 @@ def shardproof() -> Callable[..., Result]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a rehearsal of two cases wrote."""
     folder = tmp_path_factory.mktemp("rehearsal") / "out"
-    done = CliRunner().invoke(app, [*RUN, "--output", str(folder)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("XLA_FLAGS", raising=False)
+        done = CliRunner().invoke(app, [*RUN, "--output", str(folder)])
     assert done.exit_code == 0, done.output
     return folder
 
