@@ -127,7 +127,7 @@ CONTRACTS = (
     ),
     _contract(
         "scanned_slices",
-        "the same layers, and a batch in three slices whose gradients are added up; rows that divide over data and fsdp",
+        "the same layers, and a batch in three slices whose gradients add up; rows divide over data and fsdp",
         _SCANNED,
         replace(ADAMW, recompute="layer", accumulation=3),
         length=8,

@@ -17,7 +17,9 @@ LIBRARY = "torch's schedules send shapes, and messages in an order, of their own
 STAGES = "stages of several axes: what each rank of a pipeline sends inside its stages is not added up yet"
 BRANCHES = "collectives stand in branches of which each device takes its own"
 STREAM = "the budget of a stream that two axes divide is not written yet"
+SLICES = "what slices of a batch add to the bound is not written yet; it declares where there are none"
 UNDECLARED = {
+    "jax-scanned of hybrid": SLICES,
     "jax-automatic of sequence": STREAM,
     **{
         f"jax-{name} of hybrid": BRANCHES
