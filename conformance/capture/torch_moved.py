@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from conformance.capture.orders import Orders
 from conformance.evidence.tolerance import EPSILON
+from conformance.trace.torch_dataflow import user_line
 
 
 def converted(model: torch.nn.Module, orders: Orders) -> None:
@@ -81,20 +81,9 @@ class LowerWatch(TorchDispatchMode):
         return result
 
     def _note(self, operation: str, dtype: str) -> None:
-        place = _place()
+        place = user_line().rpartition("/")[2]
         self.lower.setdefault((operation, place), {"operation": operation, "dtype": dtype, "place": place})
 
 
 def _narrower(result: Any) -> bool:
     return isinstance(result, torch.Tensor) and result.is_floating_point() and result.dtype != torch.float64
-
-
-def _place() -> str:
-    """The innermost line that is neither torch's nor ours; empty where there is none."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        module = frame.f_globals.get("__name__", "").partition(".")[0]
-        if module not in ("torch", "conformance", "contextlib", "threading"):
-            return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""

@@ -5,9 +5,11 @@ A tensor is known by its storage: what is written in place, or through a view, b
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -52,7 +54,12 @@ _DRAWS = frozenset((
     "cauchy", "exponential", "geometric", "log_normal", "normal", "rand", "rand_like", "randint", "randn",
     "randn_like", "uniform",
 ))  # fmt: skip
-_NOT_USERS = (os.path.dirname(torch.__file__), os.path.dirname(os.path.dirname(__file__)))
+_NOT_USERS = (
+    os.path.dirname(torch.__file__),
+    os.path.dirname(os.path.dirname(__file__)),
+    contextlib.__file__,  # it and the next lie between a frame of torch and one of the user's
+    threading.__file__,
+)
 
 
 class TorchFlow:
