@@ -15,9 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from conformance.contract.mesh import Mesh
 from conformance.records import formatting
+from conformance.records.check_record import MemoryRecord
 from conformance.records.files import write_whole
 from conformance.records.recorder import Results
-from conformance.records.records import NOT_HERE, CaseRecord, MemoryRecord
+from conformance.records.records import NOT_HERE, CaseRecord
 from conformance.records.results import VERDICTS
 from conformance.report.distribution import histograms
 from conformance.report.matrix import SHADES, SYMBOLS, matrices
