@@ -26,7 +26,7 @@ from conformance.power.journal import Journal
 from conformance.power.planted import ASKED, Planted, Progress, faults, mutants, mutations
 from conformance.power.suitable import Found, candidates, find
 from conformance.power.table import PowerRow, PowerTable
-from conformance.records.results import CaseResult, Cause
+from conformance.records.results import DIAGNOSIS, CaseResult, Cause
 from conformance.runner.run import run
 from conformance.workers.pool import Workers
 
@@ -142,7 +142,16 @@ def _row(planted: Planted, result: CaseResult) -> PowerRow:
         cannot_run=_no_program(planted, result),
         reason=result.reason or (failed[0].detail if failed and planted.kind == "control" else ""),
     )
-    return _saying(row, surest(check.diagnosis for check in failed))
+    return _saying(_timed(row, result), surest(check.diagnosis for check in failed))
+
+
+def _timed(row: PowerRow, result: CaseResult) -> PowerRow:
+    diagnosis = result.phases.get(DIAGNOSIS)
+    return replace(
+        row,
+        seconds=round(result.seconds - (diagnosis or 0.0), 3),
+        diagnosis_seconds=None if diagnosis is None else round(diagnosis, 3),
+    )
 
 
 def _saying(row: PowerRow, best: Cause | None) -> PowerRow:
