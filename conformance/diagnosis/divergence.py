@@ -123,13 +123,48 @@ class _Compared:
         if factor is not None:
             yield from self._scaled(first, factor)
         elif partial:
-            number, said = max(partial), f"is used as if it were whole, at {line(first.place)}"
-            yield self._partial(self.values[number], self.matches[number], said)
+            yield self._of_partial(first, max(partial))
             return
         if first.place:
             times = f", {factor:.4g} times what it should be" if factor is not None else ""
             words = f"parts from what one device has: {_spoken(first)}, {first.phase} pass{times}"
             yield Cause(cause=words, axis=None, confidence=LINE, basis=PARTED, place=True)
+
+    def _of_partial(self, first: Intermediate, number: int) -> Cause:
+        """What is made of a partial sum is wrong: it is used too early, or summed later with what is no part of it."""
+        source, match = self.values[number], self.matches[number]
+        axes = () if match is None else match.partial
+        if not self._is_added_to(first, source, axes) or not self._is_summed_later(first, axes):
+            return self._partial(source, match, f"is used as if it were whole, at {line(first.place)}")
+        size = int(np.prod([self.mesh.size(axis) for axis in axes]))
+        return Cause(
+            cause=f"counted {size} times: what is whole on every rank is added to a partial sum, which is summed over "
+            f"{' and '.join(axes)} afterwards, at {line(first.place)}",
+            axis=axes[0],
+            confidence=FOUND,
+            axis_confidence=FOUND,
+            basis=f"{_spoken(first)} adds the same numbers on all ranks to what {_spoken(source)} makes",
+        )
+
+    def _is_added_to(self, first: Intermediate, source: Intermediate, axes: tuple[str, ...]) -> bool:
+        """Whether an operation adds the same to a partial sum on all ranks."""
+        if any(first.values[rank].shape != block.shape for rank, block in source.values.items()):
+            return False
+        added = {rank: first.values[rank] - block for rank, block in source.values.items()}
+        rounding = 1e-12 * max(float(np.abs(block).max(initial=0.0)) for block in first.values.values())
+        groups = [group for axis in axes for group in self.mesh.groups(axis)]
+        same = all(np.allclose(added[rank], added[group[0]], 0, rounding) for group in groups for rank in group)
+        return same and any(float(np.abs(block).max(initial=0.0)) > rounding for block in added.values())
+
+    def _is_summed_later(self, first: Intermediate, axes: tuple[str, ...]) -> bool:
+        """Whether what an operation makes goes into a sum over these axes."""
+        made = {first.number}
+        for value in self.wide.values:
+            if made.intersection(value.sources):
+                if value.operation in REDUCTIONS and {*axes} <= {*value.axes}:
+                    return True
+                made.add(value.number)
+        return False
 
     def _scaled(self, first: Intermediate, factor: float) -> Iterator[Cause]:
         """A factor that is the size of an axis."""

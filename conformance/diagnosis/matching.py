@@ -60,7 +60,7 @@ class Matcher:
         complete = len(value.values) == self._mesh.devices and len(shapes) == 1
         for number in range(len(self._axes) + 1 if complete else 1):
             for partial in combinations(self._axes, number):
-                if any(self._are_copies(value.values, axis) for axis in partial):
+                if any(self.are_copies(value.values, axis) for axis in partial):
                     continue  # a share of the sum on every rank, not a partial sum
                 match = self._matched(combined(value.values, partial, self._mesh), partial)
                 if match is not None:
@@ -90,7 +90,7 @@ class Matcher:
             part = np.take(part, range(where[axis] * size, (where[axis] + 1) * size), axis=dim)
         return part
 
-    def _are_copies(self, values: Mapping[int, np.ndarray], axis: str) -> bool:
+    def are_copies(self, values: Mapping[int, np.ndarray], axis: str) -> bool:
         """Whether all ranks along an axis hold the same bits."""
         groups = self._mesh.groups(axis)
         return all(np.array_equal(values[rank], values[group[0]]) for group in groups for rank in group)

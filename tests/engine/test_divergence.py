@@ -1,0 +1,74 @@
+"""What the values of a step show of an operation on a partial sum."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conformance.contract.mesh import Mesh
+from conformance.diagnosis.divergence import first_divergence
+from conformance.evidence.intermediates import Intermediate, Intermediates
+
+MESH = Mesh.parse("data=2,tensor=2")
+RNG = np.random.default_rng(0)
+STREAM, SHARES = RNG.normal(size=6), RNG.normal(size=(2, 6))  # whole on every rank; a partial sum over tensor
+PRODUCT = Intermediate(number=0, operation="dot_general", place="model.py:3", phase="forward", sources=())
+TOTAL = SHARES.sum(0)
+
+
+def _program(add: np.ndarray, summed: bool) -> Intermediates:
+    """Each rank adds something to its partial sum, which is summed afterwards, or used as it is."""
+    shares = {rank: SHARES[MESH.coordinates(rank)["tensor"]] for rank in range(4)}
+    added = {rank: share + add[rank] for rank, share in shares.items()}
+    product = replace(PRODUCT, values=shares)
+    sums = replace(PRODUCT, number=2, operation="add", place="model.py:4", sources=(0,), values=added)
+    groups = {rank: group for group in MESH.groups("tensor") for rank in group}
+    whole = {rank: sum(added[other] for other in groups[rank]) for rank in range(4)}
+    last = replace(
+        PRODUCT, number=5, operation="all_reduce", axes=("tensor",), place="model.py:5", sources=(2,), values=whole
+    )
+    after = replace(
+        PRODUCT,
+        number=5,
+        operation="sin",
+        place="model.py:5",
+        sources=(2,),
+        values={r: np.sin(x) for r, x in added.items()},
+    )
+    return Intermediates(values=(product, sums, last if summed else after), observed={"outputs/y": (5,)})
+
+
+ONE_DEVICE = Intermediates(
+    values=(
+        replace(PRODUCT, values={0: TOTAL}),
+        replace(PRODUCT, number=1, operation="add", place="model.py:4", sources=(0,), values={0: TOTAL + STREAM}),
+    ),
+    observed={"outputs/y": (1,)},
+)
+
+
+def _said(wide: Intermediates) -> tuple[str, str | None]:
+    cause = next(iter(first_divergence(wide, ONE_DEVICE, MESH, "outputs/y")))
+    return cause.cause, cause.axis
+
+
+def test_what_is_whole_and_added_before_the_sum_is_counted_once_per_rank() -> None:
+    cause, axis = _said(_program(np.tile(STREAM, (4, 1)), summed=True))
+    assert cause.startswith("counted 2 times: what is whole on every rank is added to a partial sum")
+    assert "summed over tensor afterwards, at model.py:4" in cause
+    assert axis == "tensor"
+
+
+@pytest.mark.parametrize("summed", [True, False])
+def test_what_differs_by_rank_is_not_whole(summed: bool) -> None:
+    cause, axis = _said(_program(RNG.normal(size=(4, 6)), summed))
+    assert "counted" not in cause
+    assert axis == "tensor"
+
+
+def test_a_partial_sum_that_is_never_summed_lacks_its_reduction() -> None:
+    cause, axis = _said(_program(np.tile(STREAM, (4, 1)), summed=False))
+    assert cause == "reduction missing: a partial sum over tensor is used as if it were whole, at model.py:4"
+    assert axis == "tensor"
