@@ -11,19 +11,21 @@ first: its operands and results alone show that.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 import numpy as np
 
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis.exchanges import broken_exchange, line
-from conformance.diagnosis.matching import Match, Matcher, is_trivial
+from conformance.diagnosis.matching import Combine, Match, Matcher, combined, is_trivial
 from conformance.diagnosis.reductions import REDUCTIONS, narrowed, reduced
 from conformance.diagnosis.scale import MEAN, TWICE, near
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 
 FOUND = 0.9  # how sure what values show of an operation is
-LINE = 0.84  # how sure a line is: that can be seen, but a right value may have no counterpart on one device
+LINE = 0.86  # how sure a line is: that can be seen, but a right value may have no counterpart on one device
+STATISTICS: tuple[tuple[str, Combine], ...] = (("mean", np.mean), ("largest value", np.max), ("least value", np.min))
 PARTED = "what it is made of is among the values of one device, it and all that is made of it are not"
 
 
@@ -125,6 +127,8 @@ class _Compared:
         elif partial:
             yield self._of_partial(first, max(partial))
             return
+        else:
+            yield from self._local_statistic(first)
         if first.place:
             times = f", {factor:.4g} times what it should be" if factor is not None else ""
             words = f"parts from what one device has: {_spoken(first)}, {first.phase} pass{times}"
@@ -145,6 +149,22 @@ class _Compared:
             axis_confidence=FOUND,
             basis=f"{_spoken(first)} adds the same numbers on all ranks to what {_spoken(source)} makes",
         )
+
+    def _local_statistic(self, first: Intermediate) -> Iterator[Cause]:
+        """A mean, or an extreme, of the part that a rank has, where that of all parts along an axis is meant."""
+        for source, (axis, size) in product(first.sources, self.mesh.sizes):
+            held = self.values[source].values
+            if size == 1 or self.matches[source] is not None or len({block.shape for block in held.values()}) != 1:
+                continue
+            for name, combine in STATISTICS if len(held) == self.mesh.devices else ():
+                if self.matcher.found(combined(held, (axis,), self.mesh, combine)) is not None:
+                    words = f"the {name} of each rank's own part is used where that of all parts over {axis} is meant"
+                    basis = (
+                        f"over {axis} the {name} of what {_spoken(self.values[source])} makes is what one device has"
+                    )
+                    said = f"{words}, at {line(first.place)}"
+                    yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+                    return
 
     def _is_added_to(self, first: Intermediate, source: Intermediate, axes: tuple[str, ...]) -> bool:
         """Whether an operation adds the same to a partial sum on all ranks."""

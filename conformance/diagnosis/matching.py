@@ -67,6 +67,10 @@ class Matcher:
                     return match
         return None
 
+    def found(self, values: Blocks) -> Match | None:
+        """What blocks are that were computed from others; None where they are nothing."""
+        return None if is_trivial(values[min(values)]) else self._matched(values, ())
+
     def whole(self, match: Match) -> np.ndarray:
         """The value that was found."""
         return self._by_number[match.whole]

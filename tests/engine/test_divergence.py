@@ -72,3 +72,32 @@ def test_a_partial_sum_that_is_never_summed_lacks_its_reduction() -> None:
     cause, axis = _said(_program(np.tile(STREAM, (4, 1)), summed=False))
     assert cause == "reduction missing: a partial sum over tensor is used as if it were whole, at model.py:4"
     assert axis == "tensor"
+
+
+@pytest.mark.parametrize(("combine", "name"), [(np.mean, "mean"), (np.max, "largest value")])
+def test_a_statistic_of_the_own_part_is_named(combine, name: str) -> None:
+    """Every rank subtracts its own mean where the mean of all is meant, which another line computes."""
+    parts = {rank: RNG.normal(size=(6, 3)) for rank in (0, 1)}
+    own = {rank: combine(part, axis=1) for rank, part in parts.items()}
+    both = combine([own[0], own[1]], axis=0)
+    statistic = replace(PRODUCT, operation="reduce", values=own)
+    minus = replace(PRODUCT, number=1, operation="sub", place="model.py:4", sources=(0,))
+    minus = replace(minus, values={rank: part - own[rank][:, None] for rank, part in parts.items()})
+    reduced = replace(
+        PRODUCT, number=2, operation="all_reduce", axes=("tensor",), sources=(0,), values={0: both, 1: both}
+    )
+    wide = Intermediates(values=(statistic, minus, reduced), observed={"outputs/y": (1, 2)})
+    whole = np.concatenate([parts[0], parts[1]], axis=1)
+    twin = Intermediates(
+        values=(
+            replace(PRODUCT, values={0: both}),
+            replace(
+                PRODUCT, number=1, operation="sub", place="model.py:4", sources=(0,), values={0: whole - both[:, None]}
+            ),
+        )
+    )
+    [first, *_] = first_divergence(wide, twin, Mesh.parse("tensor=2"), "outputs/y")
+    assert first.cause == (
+        f"the {name} of each rank's own part is used where that of all parts over tensor is meant, at model.py:4"
+    )
+    assert first.axis == "tensor"
