@@ -86,6 +86,11 @@ class Matcher:
             if tuple(size // self._parts(dims, dim) for dim, size in enumerate(wanted)) == shape:
                 yield dims
 
+    def in_blocks_of(self, shape: tuple[int, ...]) -> Iterator[tuple[Intermediate, Dims]]:
+        """Values of one device, and the ways to divide them in blocks of this shape along at least one axis."""
+        for whole in self._wholes:
+            yield from ((whole, dims) for dims in self.placements(whole, shape) if dims)
+
     def block(self, whole: Intermediate, dims: Dims, rank: int) -> np.ndarray:
         """What a rank holds of a whole value."""
         part, where = _whole(whole), self._mesh.coordinates(rank)

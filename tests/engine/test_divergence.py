@@ -101,3 +101,51 @@ def test_a_statistic_of_the_own_part_is_named(combine, name: str) -> None:
         f"the {name} of each rank's own part is used where that of all parts over tensor is meant, at model.py:4"
     )
     assert first.axis == "tensor"
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ((0, 0), "every rank uses the shard of rank 0 of tensor, at model.py:4"),
+        ((1, 1), "every rank uses the shard of rank 1 of tensor, at model.py:4"),
+        ((1, 0), "shards permuted: ranks of tensor use those of [1, 0], at model.py:4"),
+    ],
+)
+def test_right_blocks_on_the_wrong_ranks_are_named(places: tuple[int, int], said: str) -> None:
+    whole = RNG.normal(size=(4, 6))
+    blocks = {rank: whole[:, 3 * place : 3 * place + 3] for rank, place in enumerate(places)}
+    cut = replace(PRODUCT, operation="slice", place="model.py:4", values=blocks)
+    later = replace(
+        PRODUCT, number=1, operation="sin", sources=(0,), values={r: np.sin(3 * x) for r, x in blocks.items()}
+    )
+    wide = Intermediates(values=(cut, later), observed={"outputs/y": (1,)})
+    twin = Intermediates(values=(replace(PRODUCT, values={0: whole}),))
+    first = next(first_divergence(wide, twin, Mesh.parse("tensor=2"), "outputs/y"))
+    assert (first.cause, first.axis) == (said, "tensor")
+
+
+def test_a_fused_value_that_each_rank_cuts_for_itself_is_named() -> None:
+    """[q | k] in two contiguous blocks: the first rank has all of q, and takes half of it for k."""
+    fused = RNG.normal(size=(3, 8))
+    blocks = {rank: fused[:, 4 * rank : 4 * rank + 4] for rank in (0, 1)}
+    product = replace(PRODUCT, values=blocks)
+    q, k = (
+        replace(
+            PRODUCT,
+            number=n,
+            operation="split",
+            place="model.py:4",
+            sources=(0,),
+            values={r: x[:, part] for r, x in blocks.items()},
+        )
+        for n, part in ((1, slice(0, 2)), (2, slice(2, 4)))
+    )
+    wide = Intermediates(values=(product, q, k), observed={"outputs/y": (1, 2)})
+    halves = [
+        replace(PRODUCT, number=n, operation="split", sources=(0,), values={0: x})
+        for n, x in ((1, fused[:, :4]), (2, fused[:, 4:]))
+    ]
+    twin = Intermediates(values=(replace(PRODUCT, values={0: fused}), *halves))
+    first = next(first_divergence(wide, twin, Mesh.parse("tensor=2"), "outputs/y"))
+    assert first.cause.startswith("the sections of a fused value are cut across: tensor divides dim 1 of it")
+    assert first.axis == "tensor"
