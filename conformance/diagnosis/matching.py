@@ -87,9 +87,9 @@ class Matcher:
                 yield dims
 
     def in_blocks_of(self, shape: tuple[int, ...]) -> Iterator[tuple[Intermediate, Dims]]:
-        """Values of one device, and the ways to divide them in blocks of this shape along at least one axis."""
+        """Values of one device, and the ways to divide them in blocks of this shape."""
         for whole in self._wholes:
-            yield from ((whole, dims) for dims in self.placements(whole, shape) if dims)
+            yield from ((whole, dims) for dims in self.placements(whole, shape))
 
     def block(self, whole: Intermediate, dims: Dims, rank: int) -> np.ndarray:
         """What a rank holds of a whole value."""
