@@ -64,7 +64,8 @@ def diagnose(case_run: CaseRun, diverging: list[TensorComparison]) -> tuple[Caus
     only = only_axis(case_run, diverging[0].tensor) if diverging else None
     if only is not None:
         basis = f"no signature fits; of the axes only {only} divides what makes the tensor"
-        causes.append(Cause(cause=UNKNOWN, axis=only, confidence=0.1, basis=basis, place=True))
+        sure = 0.5 if len([size for _, size in case_run.case.mesh.sizes if size > 1]) == 1 else 0.1
+        causes.append(Cause(cause=UNKNOWN, axis=only, confidence=0.1, axis_confidence=sure, basis=basis, place=True))
     in_program = [*computed_in(case_run), *computed_narrowly(case_run)]  # these know their axis, or have none
     return ranked([*in_program, *(_on(cause, only) for cause in causes)])
 
