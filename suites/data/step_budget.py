@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from conformance.contract.implementation import CollectiveKind, Phase
+from conformance.contract.placements import sharded_dim
 from reference.held_out import ROWS
 from suites.data.layout import GradientShards, ParameterShards, SeveralRowAxes, SlotShards
 from suites.tensor import step_budget as tensor
@@ -27,31 +29,34 @@ def of_shard(step: Step, kind: CollectiveKind, phase: Phase, name: str, dtype: s
     """P over the shard axis: a parameter that is gathered, or whose gradient is scattered."""
     layout = step.layout
     stored = math.prod(layout.arranged_shape(name, layout.sharded_positions(name)))
+    placements = layout.computed_placements(name).items()
+    dividing = tuple(axis for axis, placement in placements if sharded_dim(placement) is not None)
     return Transfer(
-        kind=kind, axes=(layout.shard_axis,), phase=phase,
-        elements=stored // layout.size(tuple(layout.computed_placements(name))), dtype=dtype, calls=calls,
-        tensor=f"gradients/{name}" if kind == "reduce_scatter" else f"parameters/{name}",
+        kind=kind, axes=(layout.shard_axis,), phase=phase, elements=stored // layout.size(dividing), dtype=dtype,
+        calls=calls, tensor=f"gradients/{name}" if kind == "reduce_scatter" else f"parameters/{name}",
         formula="P for each call", source=ZERO,
     )  # fmt: skip
 
 
 def of_updated(step: Step) -> Iterator[Transfer]:
     """Stages 1 and 2: P once, when every device has updated its shard."""
-    for name in step.contract.shapes:
+    for name in step.names:
         yield of_shard(step, "all_gather", "update", name, step.layout.stored_dtype)
 
 
 def of_scatters(step: Step) -> Iterator[Transfer]:
     """Stage 2: P of each gradient, S times. Behind the last backward pass they are the first of the update."""
-    last: tuple[tuple[Phase, int], ...] = (("forward", step.slices - 1), ("update", 1))
-    for name in step.contract.shapes:
-        for phase, calls in last if step.habits.by_autograd else (("forward", step.slices),):
+    times: tuple[tuple[Phase, int], ...] = (("forward", step.slices),)
+    if step.habits.by_autograd:
+        times = (("forward", step.slices - 1), ("update", 1))
+    for name in step.names:
+        for phase, calls in times:
             yield of_shard(step, "reduce_scatter", phase, name, step.reduction, calls)
 
 
 def of_parameters(step: Step) -> Iterator[Transfer]:
     """Stage 3: P gathered S times forward, and again backward where it was not kept; its gradient scattered S times."""
-    for name in step.contract.shapes:
+    for name in step.names:
         yield of_shard(step, "all_gather", "forward", name, step.compute, step.slices)
         if step.layout.is_learned(name):
             yield of_shard(step, "reduce_scatter", "backward", name, step.reduction, step.slices)
@@ -79,12 +84,11 @@ def of_towers(step: Step) -> Iterator[Transfer]:
     for axis in reversed(layout.row_axes):
         rows *= step.mesh.size(axis)
         embeddings = rows * step.model.hidden
-        for kind, phase, elements, calls, tensor_name, formula in (
-            ("all_gather", "forward", embeddings, 2, "activations/embeddings", "B D of each tower"),
-            ("all_gather", "forward", rows, 1, "batch/mask", "B"),
-            ("reduce_scatter", "backward", embeddings, 2, "gradients of embeddings", "B D of each tower"),
-        ):
-            yield step.each_slice(kind, axis, phase, elements, tensor_name, formula, CLIP, calls=calls, dtype=step.wide)
+        name, formula = "activations/embeddings", "B D of each tower"
+        sent = step.each_slice("all_gather", axis, "forward", embeddings, name, formula, CLIP, calls=2, dtype=step.wide)
+        yield sent
+        yield replace(sent, kind="reduce_scatter", phase="backward")
+        yield step.each_slice("all_gather", axis, "forward", rows, "batch/mask", "B", CLIP, dtype=step.wide)
 
 
 def of_evaluation(step: Step) -> Iterator[Transfer]:
@@ -99,7 +103,7 @@ def rounds(step: Step) -> int:
 
 def of_evaluated_parameters(step: Step) -> Iterator[Transfer]:
     """Stage 3: P for each round of the evaluation."""
-    for name in step.contract.shapes:
+    for name in step.names:
         yield of_shard(step, "all_gather", "update", name, step.compute, rounds(step))
 
 

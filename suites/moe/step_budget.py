@@ -35,18 +35,19 @@ def of_statistics(step: Step) -> Iterator[Transfer]:
         yield from step.sums(axes, 1, "real tokens", "1, twice in a mixture", SWITCH, calls=2 * number, phase=phase)
         if step.model.balance_scope == "batch":
             yield from step.sums(axes, experts, "choices", "E in each mixture", SWITCH, calls=number, phase=phase)
-        yield from _of_places(step, phase)
 
 
-def _of_places(step: Step, phase: Phase) -> Iterator[Transfer]:
+def of_places(step: Step) -> Iterator[Transfer]:
     """What every device's rows ask for, where places are those of a slice."""
-    model, elements = step.model, step.model.top_k * step.model.experts
-    for axis in reversed(step.layout.row_axes) if model.capacity_factor and model.capacity_scope == "batch" else ():
-        elements *= step.mesh.size(axis)
-        yield step.each_slice(
-            "all_gather", axis, phase, elements, COUNTS, "K E of all devices so far", GSHARD, calls=step.mixtures,
-            dtype=step.habits.whole,
-        )  # fmt: skip
+    model = step.model
+    for phase in step.forward_phases if model.capacity_factor and model.capacity_scope == "batch" else ():
+        elements = model.top_k * model.experts
+        for axis in reversed(step.layout.row_axes):
+            elements *= step.mesh.size(axis)
+            yield step.each_slice(
+                "all_gather", axis, phase, elements, COUNTS, "K E of all devices so far", GSHARD, calls=step.mixtures,
+                dtype=step.habits.whole,
+            )  # fmt: skip
 
 
 # Exchanges.
@@ -58,7 +59,7 @@ def exchanged(per_row: Callable[[Step], int], formula: str) -> Part:
     def part(step: Step) -> Iterator[Transfer]:
         again = int(step.recomputes)
         passes: tuple[tuple[Phase, int], ...] = (("forward", 1), ("backward", 1 + again))
-        for rows in step.layout.device_slices:
+        for rows in step.rows_of_slices:
             for phase, times in passes:
                 elements, calls = rows * per_row(step), times * step.mixtures
                 for kind, axis, number, source in (
@@ -93,7 +94,7 @@ def of_counts(step: Step) -> Iterator[Transfer]:
 def of_uneven(step: Step) -> Iterator[Transfer]:
     """At most all choices of a device leave it, and those of all devices reach one."""
     layout = step.layout
-    tokens = layout.slice_rows * layout.routed_length
+    tokens = step.rows * layout.routed_length
     arriving = layout.expert_size() * tokens * step.model.top_k * step.model.hidden
     passes: tuple[tuple[Phase, int], ...] = (("forward", 1), ("backward", 1 + int(step.recomputes)))
     for phase, times in passes:
@@ -116,10 +117,10 @@ def of_shared_expert(step: Step) -> Iterator[Transfer]:
 def _budgets(*parts: Part) -> dict[str, StepBudget]:
     alone = StepBudget(layout=(TensorState,), parts=(*tensor.SHARED, of_shared_expert))
     models = {"moe": alone, "layer": tensor.BUDGETS["layer"], "language_model": tensor.BUDGETS["language_model"]}
-    return {kind: budget.plus(of_statistics, *parts, layout=(ExpertLayout,)) for kind, budget in models.items()}
+    return {kind: budget.plus(*parts, layout=(ExpertLayout,)) for kind, budget in models.items()}
 
 
-CAPACITY_PARTS: tuple[Part, ...] = (of_statistics, exchanged(of_buffers, "b x e C D"))
-RAGGED_PARTS: tuple[Part, ...] = (of_statistics, exchanged(of_sorted, "b x n K D / b"), of_counts)
-UNEVEN_PARTS: tuple[Part, ...] = (of_statistics, of_uneven, of_counts)
-CAPACITY, RAGGED, UNEVEN = (_budgets(*parts[1:]) for parts in (CAPACITY_PARTS, RAGGED_PARTS, UNEVEN_PARTS))
+CAPACITY_PARTS: tuple[Part, ...] = (of_statistics, of_places, exchanged(of_buffers, "b x e C D"))
+RAGGED_PARTS: tuple[Part, ...] = (of_statistics, of_places, exchanged(of_sorted, "b x n K D / b"), of_counts)
+UNEVEN_PARTS: tuple[Part, ...] = (of_statistics, of_places, of_uneven, of_counts)
+CAPACITY, RAGGED, UNEVEN = (_budgets(*parts) for parts in (CAPACITY_PARTS, RAGGED_PARTS, UNEVEN_PARTS))

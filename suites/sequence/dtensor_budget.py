@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from suites.sequence.step_budget import entered, in_layers, left, of_stream_losses, one, scattered
+from suites.sequence.step_budget import entered, left, of_stream_losses, one, scattered
 from suites.sequence.token_layout import StreamLayout
 from suites.tensor.dtensor_budget import backward_sums, of_logits, of_shared_heads
 from suites.tensor.dtensor_layout import DTensorLayout
-from suites.tensor.step_budget import ends_and_blocks
+from suites.tensor.step_budget import all_entered, all_left, blocks
 from suites.training.step_budget import TRAINING, Part, Step, StepBudget
 from suites.training.traffic import Transfer
 
@@ -31,8 +31,8 @@ _SHARED: tuple[Part, ...] = (*TRAINING, of_shared_heads, of_stream_gradients)
 _PARTS: dict[str, tuple[Part, ...]] = {
     "attention": (left(one), entered(one), of_stream_losses),
     "feedforward": (left(one), entered(one), of_adapter, of_stream_losses),
-    "layer": (left(in_layers), entered(in_layers, in_layers), of_stream_losses),
-    "language_model": (left(ends_and_blocks), entered(ends_and_blocks, in_layers), of_logits),
+    "layer": (left(blocks), entered(blocks, blocks), of_stream_losses),
+    "language_model": (left(all_left), entered(all_entered, blocks), of_logits),
 }
 BUDGETS = {
     kind: StepBudget(layout=(StreamLayout, DTensorLayout), parts=(*_SHARED, *parts)) for kind, parts in _PARTS.items()

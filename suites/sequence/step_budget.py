@@ -55,8 +55,8 @@ def left(number: Callable[[Step], int]) -> Part:
 
 def scattered(step: Step, elements: int, calls: int = 1, name: str = tensor.STREAM) -> Iterator[Transfer]:
     """Partial sums to the tokens of the stream; their gradients are gathered."""
-    for kind, phase in (("reduce_scatter", "forward"), ("all_gather", "backward")):
-        yield over_tensor(step, kind, phase, elements, "n D", calls=calls, source=KORTHIKANTI, tensor=name)
+    yield over_tensor(step, "reduce_scatter", "forward", elements, "n D", calls=calls, source=KORTHIKANTI, tensor=name)
+    yield over_tensor(step, "all_gather", "backward", elements, "n D", calls=calls, source=KORTHIKANTI, tensor=name)
 
 
 def of_adapters(step: Step) -> Iterator[Transfer]:
@@ -79,16 +79,12 @@ def of_rows(step: Step) -> Iterator[Transfer]:
     yield from tensor.of_inputs(step)
 
 
-def in_layers(step: Step) -> int:
-    return step.depth + step.dense_blocks
-
-
 def one(step: Step) -> int:
     return 1
 
 
-_ENDS = (left(tensor.ends_and_blocks), entered(tensor.ends_and_blocks, in_layers), of_adapters, tensor.of_logits)
-_LAYER = (left(in_layers), entered(in_layers, in_layers), of_adapters, of_stream_losses)
+_ENDS = (left(tensor.all_left), entered(tensor.all_entered, tensor.blocks), of_adapters, tensor.of_logits)
+_LAYER = (left(tensor.blocks), entered(tensor.blocks, tensor.blocks), of_adapters, of_stream_losses)
 _BLOCK = (left(one), entered(one), of_adapters, of_stream_losses)
 COLUMNS = StepBudget(layout=(StreamLayout, ColumnState), parts=(*tensor.SHARED, entered(one), tensor.of_outputs))
 ROWS = StepBudget(layout=(StreamLayout, RowState), parts=(*tensor.SHARED, of_rows, of_stream_losses))
@@ -115,9 +111,9 @@ def of_targets(chunks: int) -> Part:
     """The first token of every run of tokens, to the device that has those before it: one message for each run."""
 
     def part(step: Step) -> Iterator[Transfer]:
-        if step.model.kind == "language_model" and step.model.shift_labels:
+        if step.heads and step.model.shift_labels:
             yield over_sequence(
-                step, "permute", "forward", step.layout.slice_rows, TOKENS, "rows, for each run of tokens",
+                step, "permute", "forward", step.rows, TOKENS, "rows, for each run of tokens",
                 "the target of a token is the one that follows it in its row", calls=chunks, dtype=step.habits.whole,
             )  # fmt: skip
 
@@ -138,13 +134,13 @@ def key_features(step: Step) -> int:
 
 
 def of_ring(step: Step) -> Iterator[Transfer]:
-    """Keys and values with what is known of their tokens, c - 1 times; their gradients c times, back to their device."""
+    """Keys and values with what is known of their tokens, c - 1 times; their gradients c times, and so back."""
     devices, tokens = step.layout.context_size(), step.layout.chunks() * step.layout.chunk_width()
     hops, keys = (devices - 1) * step.attentions, step.tokens * key_features(step)
     phases: tuple[Phase, ...] = (*step.forward_phases, "backward")
     for phase in phases:
         yield over_sequence(step, "permute", phase, keys, KEYS, "n K, keys and values", RING, calls=2 * hops)
-        yield over_sequence(step, "permute", phase, step.tokens, MASKS, "n", RING, calls=hops, dtype=step.wide)
+        yield over_sequence(step, "permute", phase, step.tokens, MASKS, "n", RING, calls=hops, dtype=step.mask_dtype)
         if step.model.documents:
             yield over_sequence(step, "permute", phase, step.tokens, DOCUMENTS, "n", RING, calls=hops, dtype="int32")
         yield over_sequence(step, "permute", phase, tokens, POSITIONS, "n of one row", RING, calls=hops, dtype="int32")
@@ -221,7 +217,7 @@ RING_PRODUCTS = {
     for kind, parts in {
         "attention": (left(one), of_rounds, of_stream_losses),
         "feedforward": (left(one), of_rounds, of_adapters, of_stream_losses),
-        "layer": (left(in_layers), of_rounds, of_adapters, of_stream_losses),
-        "language_model": (left(tensor.ends_and_blocks), of_rounds, of_adapters, tensor.of_logits),
+        "layer": (left(tensor.blocks), of_rounds, of_adapters, of_stream_losses),
+        "language_model": (left(tensor.all_left), of_rounds, of_adapters, tensor.of_logits),
     }.items()
 }

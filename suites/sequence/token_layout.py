@@ -137,7 +137,7 @@ class ContextLayout(StreamLayout):
 class TorchContextLayout(ZigzagOrder):
     """How torch's `context_parallel` divides rows, with a stream that is replicated over the tensor axis."""
 
-    token_axes = CONTEXT
+    token_axes: ClassVar[tuple[str, ...]] = CONTEXT
 
     def chunks(self) -> int:
         """Under a causal mask every rank has an early and a late chunk, if the row divides into such chunks."""

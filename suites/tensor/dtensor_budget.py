@@ -11,7 +11,16 @@ import math
 from collections.abc import Iterator
 
 from suites.tensor.dtensor_layout import DTensorColumns, DTensorLayout, DTensorRows, DTensorSubmesh, DTensorTiles
-from suites.tensor.step_budget import LOGITS, OWN_HEADS, crossed, ends_and_blocks, of_columns, of_rows, over_tensor
+from suites.tensor.step_budget import (
+    LOGITS,
+    OWN_HEADS,
+    all_entered,
+    all_left,
+    crossed,
+    of_columns,
+    of_rows,
+    over_tensor,
+)
 from suites.training.step_budget import MEGATRON, TRAINING, Part, Step, StepBudget
 from suites.training.traffic import Transfer
 
@@ -57,6 +66,6 @@ MODELS: tuple[Part, ...] = (*TRAINING, of_shared_heads)
 BUDGETS = {
     "attention": StepBudget(layout=(DTensorLayout,), parts=(*MODELS, crossed(lambda step: 1))),
     "feedforward": StepBudget(layout=(DTensorLayout,), parts=(*TRAINING, crossed(lambda step: 1))),
-    "layer": StepBudget(layout=(DTensorLayout,), parts=(*MODELS, crossed(ends_and_blocks))),
-    "language_model": StepBudget(layout=(DTensorLayout,), parts=(*MODELS, crossed(ends_and_blocks), of_logits)),
+    "layer": StepBudget(layout=(DTensorLayout,), parts=(*MODELS, crossed(all_left, all_entered))),
+    "language_model": StepBudget(layout=(DTensorLayout,), parts=(*MODELS, crossed(all_left, all_entered), of_logits)),
 }

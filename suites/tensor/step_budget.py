@@ -34,7 +34,7 @@ def over_tensor(
 
 def of_partial_gradients(step: Step) -> Iterator[Transfer]:
     """Of replicated parameters that meet other activations on each device."""
-    for name in filter(step.layout.is_partial, step.contract.shapes):
+    for name in filter(step.layout.is_partial, step.names):
         axes = (step.layout.tensor_axis,)
         yield from step.gradient(name, axes, step.layout.local_elements(name), "W", OWN_HEADS)
 
@@ -42,7 +42,7 @@ def of_partial_gradients(step: Step) -> Iterator[Transfer]:
 def of_repeated_gradients(step: Step) -> Iterator[Transfer]:
     """Of key heads that several devices store: in canonical order, every head once."""
     layout = step.layout
-    for name in filter(layout.is_repeated, step.contract.shapes):
+    for name in filter(layout.is_repeated, step.names):
         [(dim, _)] = layout.computed_positions(name).items()
         dividing = tuple(
             a for a, placement in layout.gradient_placements(name).items() if sharded_dim(placement) == dim
@@ -59,16 +59,15 @@ SHARED: tuple[Part, ...] = (*TRAINING, of_partial_gradients, of_repeated_gradien
 # Blocks whose stream is replicated.
 
 
-def crossed(number: Callable[[Step], int]) -> Part:
-    """So many blocks are entered and left; they are left once more where layers are computed again."""
+def crossed(left: Callable[[Step], int], entered: Callable[[Step], int] | None = None) -> Part:
+    """So many blocks are left and entered; they are left once more where layers are computed again."""
 
     def part(step: Step) -> Iterator[Transfer]:
-        blocks, again = number(step), left_again(step)
-        yield over_tensor(step, "all_reduce", "forward", step.hidden, "n D where a block is left", calls=blocks)
+        back = (entered or left)(step) + left_again(step)
+        yield over_tensor(step, "all_reduce", "forward", step.hidden, "n D where a block is left", calls=left(step))
         yield over_tensor(
-            step, "all_reduce", "backward", step.hidden, "n D where it was entered, or is left again",
-            calls=blocks + again,
-        )  # fmt: skip
+            step, "all_reduce", "backward", step.hidden, "n D where it was entered, or is left again", calls=back
+        )
 
     return part
 
@@ -88,14 +87,24 @@ def of_adapters(step: Step) -> Iterator[Transfer]:
 
 def of_logits(step: Step) -> Iterator[Transfer]:
     """Largest logit, sum of exponentials and target logit of every token; under label smoothing their mean."""
-    terms = 4 if step.model.label_smoothing else 3
+    terms = (4 if step.model.label_smoothing else 3) * step.heads
     formula = "n for each statistic"
     yield over_tensor(step, "all_reduce", "forward", step.tokens, formula, calls=terms, dtype=step.wide, tensor=LOGITS)
 
 
-def ends_and_blocks(step: Step) -> int:
-    """Attention and what follows it in every layer; the embedding is left and the head entered, which is one more."""
-    return step.depth + step.dense_blocks + (step.model.kind == "language_model")
+def blocks(step: Step) -> int:
+    """Attention in every layer, and the dense block behind it."""
+    return step.depth + step.dense_blocks
+
+
+def all_left(step: Step) -> int:
+    """All blocks, and the embedding."""
+    return blocks(step) + step.embeddings
+
+
+def all_entered(step: Step) -> int:
+    """All blocks, and the head."""
+    return blocks(step) + step.heads
 
 
 # Linear layers by themselves.
@@ -149,7 +158,7 @@ def of_tiles(step: Step) -> Iterator[Transfer]:
     yield over_tensor(step, "all_reduce", "backward", step.hidden // data, "n I / data, the gradient of the input")
 
 
-BLOCKS: tuple[Part, ...] = (crossed(ends_and_blocks), of_adapters)
+BLOCKS: tuple[Part, ...] = (crossed(all_left, all_entered), of_adapters)
 COLUMNS = StepBudget(layout=(ColumnState,), parts=(*SHARED, of_columns))
 ROWS = StepBudget(layout=(RowState,), parts=(*SHARED, of_rows))
 TILES = StepBudget(layout=(TileState,), parts=(*SHARED, of_tiles))

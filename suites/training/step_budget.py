@@ -60,7 +60,23 @@ class Step:
         self.compute, self.reduction = layout.compute_dtype, layout.reduction_dtype
         self.wide = "float64" if layout.dtype == "float64" else "float32"
         self.slices = self.recipe.accumulation
-        self.tokens, self.hidden = layout.slice_tokens, layout.slice_tokens * self.model.hidden
+        self.tokens, self.rows = layout.slice_tokens, layout.slice_rows
+        self.names: tuple[str, ...] = tuple(self.contract.shapes)  # of the parameters that a device holds
+
+    @property
+    def hidden(self) -> int:
+        return self.tokens * self.model.hidden
+
+    @property
+    def mask_dtype(self) -> str:
+        """Dtype in which the attention mask of the batch arrives at a layer."""
+        return self.wide
+
+    @property
+    def rows_of_slices(self) -> list[int]:
+        """Rows of a device in each slice, which may be of several sizes."""
+        rows: list[int] = self.layout.device_slices
+        return rows
 
     @property
     def recomputes(self) -> bool:
@@ -87,6 +103,16 @@ class Step:
     def dense_blocks(self) -> int:
         """Feed-forward blocks behind attention; a shared expert is one."""
         return self.depth - (0 if self.model.shared_ffn else self.mixtures)
+
+    @property
+    def embeddings(self) -> int:
+        """How often token ids are looked up."""
+        return int(self.model.kind == "language_model")
+
+    @property
+    def heads(self) -> int:
+        """How often logits are made and judged."""
+        return int(self.model.kind == "language_model")
 
     @property
     def attentions(self) -> int:
@@ -164,7 +190,7 @@ def _joined(bases: tuple[type, ...]) -> Any:
 
 def of_gradients(step: Step) -> Iterator[Transfer]:
     """Every gradient over the axes that divide the data, as it is kept."""
-    for name in step.contract.shapes:
+    for name in step.names:
         axes = step.layout.axes_of_gradient(name)
         yield from step.gradient(name, axes, step.layout.local_elements(name), "W", SUMS_OF_GRADIENTS)
 
@@ -191,7 +217,7 @@ def of_matrices(step: Step) -> Iterator[Transfer]:
         for axis in layout.slot_axes(name):
             yield Transfer(
                 kind="all_gather", axes=(axis,), phase="update", elements=elements, dtype=step.wide,
-                tensor=f"optimizer/momentum/{name}", formula="all of it over the outermost axis, its part over the next",
+                tensor=f"optimizer/momentum/{name}", formula="W of all over the outermost axis, its part next",
                 source="Jordan et al., Muon: the product of a matrix with itself needs it whole",
             )  # fmt: skip
             elements //= mesh.size(axis)

@@ -25,16 +25,18 @@ from conformance.contract.implementation import Reordered, Sharded, Unsupported
 from conformance.contract.placements import Replicate, chunk, sharded_dim
 from suites.data.torch_fsdp2.modules import fill
 from suites.data.torch_fsdp2.optimizers import STATE, build, groups
+from suites.hybrid.step_budget import FSDP2_TENSOR
+from suites.hybrid.torch_fsdp2.layout import UnitShards
 from suites.hybrid.torch_fsdp2.modules import Decoder, wrap
 from suites.sequence.torch_dtensor import transformer
+from suites.training.step_budget import Budgets
 from suites.training.torch.state import Named, State, dtype_of, name_of
 
 
-class LanguageModel(transformer.LanguageModel):
+class LanguageModel(UnitShards, transformer.LanguageModel):
     """The decoder language model; embedding and head are divided by vocabulary."""
 
-    row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
-    model_axes: ClassVar[tuple[str, ...]] = ("fsdp", "tensor")
+    sends: ClassVar[Budgets] = FSDP2_TENSOR
     optimizer: torch.optim.Optimizer
 
     # The modules.
@@ -161,10 +163,6 @@ class LanguageModel(transformer.LanguageModel):
         return DTensor.from_local(
             block, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
         )
-
-    def is_turned(self, name: str) -> bool:
-        """nn.Linear keeps its weight as [out, in]."""
-        return len(self.contract.shapes[name]) > 1 and name != "embedding.weight"
 
     def as_stored(self, name: str, value: Tensor) -> Any:
         return self.canonical(name, value)

@@ -107,13 +107,13 @@ _gathered_product.defvjp(_forward, _backward)
 
 
 class ColumnLinear(RingMatmul, sequence_parallel.ColumnLinear):
-    sends = {"linear": RING_COLUMNS}
+    sends: ClassVar[Budgets] = {"linear": RING_COLUMNS}
 
 
 class RowLinear(RingMatmul, sequence_parallel.RowLinear):
     """It gathers nothing."""
 
-    sends = {"linear": ROWS}
+    sends: ClassVar[Budgets] = {"linear": ROWS}
 
 
 class FeedForward(RingMatmul, sequence_parallel.FeedForward):

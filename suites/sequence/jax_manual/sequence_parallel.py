@@ -99,7 +99,7 @@ class SequenceParallel(StreamLayout, TensorParallel):
 class ColumnLinear(SequenceParallel, linear.ColumnLinear):
     """Tokens are gathered, features are sharded, and features are gathered: what comes out is whole everywhere."""
 
-    sends = {"linear": COLUMNS}
+    sends: ClassVar[Budgets] = {"linear": COLUMNS}
 
     def is_tokenwise(self, key: str) -> bool:
         return key == "inputs"
@@ -117,7 +117,7 @@ class ColumnLinear(SequenceParallel, linear.ColumnLinear):
 class RowLinear(SequenceParallel, linear.RowLinear):
     """Features are split here; partial sums are reduce-scattered along tokens."""
 
-    sends = {"linear": ROWS}
+    sends: ClassVar[Budgets] = {"linear": ROWS}
 
     def is_tokenwise(self, key: str) -> bool:
         return key in ("targets", "mask")

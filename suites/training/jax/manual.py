@@ -15,19 +15,20 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from conformance.contract.implementation import Declarations
+from conformance.contract.implementation import Declarations, Traffic
 from conformance.contract.placements import Placements, sharded_dim
 from suites.training.jax.matrices import WholeMatrices
 from suites.training.jax.norms import TensorNorms
 from suites.training.jax.state import Named, pad_to_multiple, reordered
 from suites.training.state_layout import OF_INPUTS
-from suites.training.step_budget import JAX, Budgets
+from suites.training.step_budget import JAX, Budgets, Habits
 from suites.training.traffic import Transfer, total
 
 
 class ShardMapTraining(WholeMatrices, TensorNorms):
     """One training step on the blocks that a device holds."""
 
+    habits: ClassVar[Habits] = JAX
     sends: ClassVar[Budgets]  # by the kind of a model
 
     @cached_property
@@ -135,7 +136,7 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
     def declare(self) -> Declarations:
         return Declarations(
             layout=self.layout(),
-            traffic=total(self.transfers(), self.mesh),
+            traffic=self.traffic(),
             reduction_dtype=self.reduction_dtype,
             compute_axes=self.compute_axes(),
         )
@@ -156,4 +157,8 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
 
     def transfers(self) -> Iterator[Transfer]:
         """What a step communicates: the budget of its contract on its mesh, whatever the program does."""
-        return self.sends[self.contract.model.kind].transfers(self.contract, self.mesh, self.dtype, JAX)
+        return self.sends[self.contract.model.kind].transfers(self.contract, self.mesh, self.dtype, self.habits)
+
+    def traffic(self) -> tuple[Traffic, ...]:
+        """The same, added up."""
+        return total(self.transfers(), self.mesh)

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformance.contract.implementation import Declarations
+from conformance.contract.implementation import Declarations, Traffic
 from conformance.contract.placements import Placements
 from suites.training.state_layout import OF_INPUTS
-from suites.training.step_budget import TORCH, Budgets
+from suites.training.step_budget import TORCH, Budgets, Habits
 from suites.training.torch import optimizers
 from suites.training.torch.checkpoint import Checkpointed
 from suites.training.torch.recompute import Recomputed
@@ -30,6 +30,7 @@ from suites.training.traffic import Transfer, total
 class CollectiveTraining(Checkpointed, Recomputed):
     """One training step on the blocks that a rank holds."""
 
+    habits: ClassVar[Habits] = TORCH
     sends: ClassVar[Budgets]  # by the kind of a model
 
     @property
@@ -175,7 +176,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
     def declare(self) -> Declarations:
         return Declarations(
             layout=self.layout(),
-            traffic=total(self.transfers(), self.mesh),
+            traffic=self.traffic(),
             reduction_dtype=self.reduction_dtype,
             compute_axes=self.compute_axes(),
         )
@@ -196,4 +197,8 @@ class CollectiveTraining(Checkpointed, Recomputed):
 
     def transfers(self) -> Iterator[Transfer]:
         """What a step communicates: the budget of its contract on its mesh, whatever the program does."""
-        return self.sends[self.contract.model.kind].transfers(self.contract, self.mesh, self.dtype, TORCH)
+        return self.sends[self.contract.model.kind].transfers(self.contract, self.mesh, self.dtype, self.habits)
+
+    def traffic(self) -> tuple[Traffic, ...]:
+        """The same, added up."""
+        return total(self.transfers(), self.mesh)
