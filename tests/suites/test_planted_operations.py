@@ -128,9 +128,7 @@ def test_a_bound_names_the_parameter(name: str) -> None:
         if said is None or not said.at_most:
             continue
         mesh, parameters = case.mesh, suites()[name].contract(case.contract).shapes
-        active = [
-            (each, tuple(a for a in mesh.axes if a in each.axes and mesh.size(a) > 1)) for each in said.at_most
-        ]
+        active = [(each, tuple(a for a in mesh.axes if a in each.axes and mesh.size(a) > 1)) for each in said.at_most]
         all_sent = [sent(each, _parts(mesh, axes), axes) for each, axes in active if axes]
         assert not excess(Partitioned(sent=tuple(all_sent), rematerialized=()), said.at_most, mesh, parameters)
         carried = [(each, axes) for each, axes in active if axes]
