@@ -13,17 +13,13 @@ def launch(place: int, end: int, size: int = 4096) -> Launch:
 
 def test_steps_under_two_sums_count_once():
     """Steps 2 to 5 and 4 to 8 overlap in one: six different steps run meanwhile; a sum that blocks hides none."""
-    schedule = overlap.Schedule(
-        program="p", scheduler="hiding", steps=20, launches=(launch(2, 5), launch(4, 8), launch(9, 9))
-    )
+    schedule = overlap.Schedule(program="p", steps=20, launches=(launch(2, 5), launch(4, 8), launch(9, 9)))
     assert (schedule.hidden, schedule.during, schedule.bytes) == (2, 6, 3 * 4096)
-    assert "| p | hiding | 3 | 12.0 KiB | 2 | 6 | 20 |" in overlap.page([schedule])
+    assert "| p | 3 | 12.0 KiB | 2 | 6 | 20 |" in overlap.page([schedule])
 
 
 def test_the_picture_has_a_row_for_each_schedule(tmp_path):
-    schedules = [
-        overlap.Schedule(program=name, scheduler="hiding", steps=9, launches=(launch(1, 4),)) for name in ("a", "b")
-    ]
+    schedules = [overlap.Schedule(program=name, steps=9, launches=(launch(1, 4),)) for name in ("a", "b")]
     overlap.draw(schedules, tmp_path / "overlap.svg")
     assert (tmp_path / "overlap.svg").read_text().count("<path") > 10
 
