@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from conformance.diagnosis.arithmetic import computed_in, computed_narrowly
 from conformance.diagnosis.copies import copies_differ
+from conformance.diagnosis.decay import decayed
 from conformance.diagnosis.history import late, narrower, not_finite, stale
 from conformance.diagnosis.masks import another_mask
 from conformance.diagnosis.means import mean_of_means
@@ -29,6 +30,7 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     scaled,
     permuted,
     stale,
+    decayed,
     norm_miscounted,
     norms_added,
     gradient_rescaled,

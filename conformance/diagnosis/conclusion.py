@@ -57,7 +57,7 @@ def concluded(result: CaseResult, shown: Shown) -> CaseResult:
 
 def _diagnosis(check: CheckResult, shown: Shown) -> tuple[Cause, ...]:
     if shown.alone is not None:
-        inside = (replace(cause, axis=None, axis_confidence=None) for cause in shown.divergence)
+        inside = map(_of_reference, shown.divergence)
         causes = [*_everywhere(shown), *inside, *_on_one_device(shown.alone), *_placeless(check, shown)]
     else:
         said = (*shown.divergence, *check.diagnosis)
@@ -65,6 +65,12 @@ def _diagnosis(check: CheckResult, shown: Shown) -> tuple[Cause, ...]:
     features = [_of_feature(feature, shown) for feature in shown.features[:1] if len(shown.features) == 1]
     known = [cause for cause in causes if cause.cause != UNKNOWN]
     return ranked([*features, *(known or causes)], MOST)
+
+
+def _of_reference(cause: Cause) -> Cause:
+    """Of values on one device, which were held against those of the reference: they lie on no axis."""
+    words, basis = (text.replace("one device", "the reference") for text in (cause.cause, cause.basis))
+    return replace(cause, cause=words, basis=basis, axis=None, axis_confidence=None)
 
 
 def _everywhere(shown: Shown) -> Iterator[Cause]:
@@ -132,8 +138,11 @@ def _kept(cause: Cause, shown: Shown) -> Iterator[Cause]:
         yield cause
     elif cause.axis in shown.axes:
         yield replace(cause, axis_confidence=CERTAIN)
-    elif cause.axis is None:
-        yield replace(cause, axis=shown.axes[0], axis_confidence=CERTAIN if len(shown.axes) == 1 else 0.5)
+    elif cause.axis is None and len(shown.axes) == 1:
+        yield replace(cause, axis=shown.axes[0], axis_confidence=CERTAIN)
+    elif cause.axis is None:  # the axes together say more of the place than one of them does
+        sure = min(cause.confidence, SHOWN - 0.01) if cause.place else cause.confidence
+        yield replace(cause, axis=shown.axes[0], confidence=sure, axis_confidence=0.5)
 
 
 def _of_feature(feature: str, shown: Shown) -> Cause:

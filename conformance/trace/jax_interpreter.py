@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import jax
 
-from conformance.contract.errors import ShardproofError
 from conformance.contract.implementation import Phase
 from conformance.trace import jax_version as version
 from conformance.trace.jax_collectives import Call, perform, read_call
@@ -31,6 +30,7 @@ class Frame:
     sizes   axis -> size inside a shard_map; None outside
     trips   how often one step runs this place
     one_device  how the mesh is evaluated where one device stands in place of it; None on a mesh
+    callers  the equations that the program belongs to, from the outermost inwards
     """
 
     path: Path = ()
@@ -39,6 +39,7 @@ class Frame:
     sizes: dict[str, int] | None = None
     trips: int = 1
     one_device: OneDevice | None = None
+    callers: tuple[JaxprEqn, ...] = ()
 
     @property
     def phase(self) -> Phase:
@@ -62,6 +63,12 @@ class Place:
     eqn: JaxprEqn
     frame: Frame
     call: Call | None = field(default=None)
+
+    @property
+    def line(self) -> str:
+        """`file:line` of the user's program; where JAX has none for what is inside a call, that of the call."""
+        lines = map(version.user_line, (self.eqn, *reversed(self.frame.callers)))
+        return next(filter(None, lines), "")
 
 
 class Owner:
@@ -91,7 +98,7 @@ class Owner:
 
 def children(eqn: JaxprEqn, frame: Frame) -> list[tuple[ClosedJaxpr, Frame]]:
     """The programs inside an equation, in the order in which they run, each with its frame."""
-    name = eqn.primitive.name
+    name, frame = eqn.primitive.name, replace(frame, callers=(*frame.callers, eqn))
     if name in version.INLINED:
         return [(version.inner(eqn), _below(frame, 0))]
     if name == "shard_map":
@@ -287,15 +294,3 @@ CONTROL: dict[str, Callable[[Place, list[Any], Owner], Any]] = {
     "while": _while,
     "cond": _cond,
 }
-
-
-class UnreadableCollectiveError(ShardproofError, TypeError):
-    """A collective that this module does not know; the message is one sentence."""
-
-
-def refuse_unreadable(jaxpr: Jaxpr) -> None:
-    """Raise UnreadableCollectiveError when the program has a collective that would be missed in every count."""
-    for place in walk(jaxpr, Frame()):
-        if version.is_unreadable(place.eqn):
-            name = place.eqn.primitive.name
-            raise UnreadableCollectiveError(f"The step uses the collective '{name}', which the trace cannot read yet.")
