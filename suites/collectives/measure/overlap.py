@@ -118,8 +118,8 @@ def page(found: Sequence[Schedule]) -> str:
     lines = [
         "# Buckets and overlap in the schedule of a chip\n",
         "Made by `python -m suites.collectives.measure.overlap`. A language model of 2 layers (hidden 256, 4 heads,",
-        f"batch 32, sequence 512) on {MESH}, compiled for {CHIP} without the compiler's own combining of sums and with",
-        f"its scheduler that hides latencies, and run nowhere. Buckets of {binary_bytes(BUCKET_BYTES)}. Computing steps",
+        f"batch 32, sequence 512) on {MESH}, compiled for {CHIP} without the compiler's own combining of sums, with",
+        f"its latency-hiding scheduler, and run nowhere. Buckets of {binary_bytes(BUCKET_BYTES)}. Computing steps",
         "are fusions, products and calls in the order of the optimized program (level target); what stands between the",
         "start of a sum and its end may run meanwhile. Bits are the same in all: the suite `collectives` says so.\n",
         "![what is computed while a sum is under way](overlap.svg)\n",
@@ -129,6 +129,9 @@ def page(found: Sequence[Schedule]) -> str:
     for each in found:
         sums = f"{len(each.launches)} | {binary_bytes(each.bytes)} | {each.hidden} | {each.during} | {each.steps}"
         lines.append(f"| {each.program} | {sums} |")
+    alike = [each.program for each in found if each.launches == found[-1].launches]
+    if len(alike) > 1:
+        lines.append(f"\nScheduled alike: {', '.join(alike)}. The order follows from what depends on what alone.")
     return "\n".join(lines) + "\n"
 
 
