@@ -39,9 +39,10 @@ def scaled(suspect: DivergedTensor) -> Iterator[Cause]:
     if _is_rate(suspect):
         yield from _of_rate(suspect, factor)
         return
-    if suspect.tensor == NORM:
-        factor = factor**2  # it is the sum of squares that was reduced, and the root was taken after
-    yield from _meanings(suspect, factor, f"it is {factor:.6g} times what it should be")
+    what = "it"
+    if suspect.tensor == NORM:  # it is the sum of squares that was reduced, and the root was taken after
+        what, factor = "its square", factor**2
+    yield from _meanings(suspect, factor, f"{what} is {factor:.6g} times what it should be")
 
 
 def _is_rate(suspect: DivergedTensor) -> bool:

@@ -102,6 +102,10 @@ def _decayed(times: float) -> CaseRun:
     return case_run(change)
 
 
+def _slot_lost() -> CaseRun:
+    return case_run(lambda name, step, value: value * (name != "optimizer/momentum/w"))
+
+
 def _at_another_rate(factor: float) -> CaseRun:
     return case_run(lambda name, step, value: value * factor if (name, step) == ("updates/w", 0) else value)
 
@@ -214,6 +218,7 @@ SIGNATURES: list[tuple[str, str | None, Callable[[], CaseRun]]] = [
         lambda: _updated_by(float(specimen.reference().oracle[0]["metrics/grad_norm"]) * 2),
     ),
     ("updated by 0.25 times the gradient", None, lambda: _updated_by(0.25)),
+    ("the optimizer's state is never stored", None, _slot_lost),
     ("weight decay applied twice", None, lambda: _decayed(1)),
     ("weight decay not applied", None, lambda: _decayed(-1)),
     ("weight decay of another size", None, lambda: _decayed(0.3)),

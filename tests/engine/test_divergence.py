@@ -9,6 +9,7 @@ import pytest
 
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis.divergence import first_divergence
+from conformance.diagnosis.matching import Matcher
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 
@@ -213,3 +214,16 @@ def test_an_operation_that_only_moves_elements_is_named() -> None:
         )
     )
     assert said.cause == "right elements in the wrong places: transpose at model.py:4"
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_a_block_whose_slices_are_repeated_is_known_by_one_of_each(dim: int) -> None:
+    """Heads of keys, each as often as there are heads of queries that share it; one device repeats nothing."""
+    whole = RNG.normal(size=(4, 6))
+    blocks = {rank: np.repeat(part, 3, axis=dim) for rank, part in enumerate(np.split(whole, 2, axis=dim))}
+    matcher = Matcher(Intermediates(values=(replace(PRODUCT, values={0: whole}),)), Mesh.parse("tensor=2"))
+    match = matcher.match(replace(PRODUCT, values=blocks))
+    assert match is not None
+    assert match.dims == (("tensor", dim),)
+    wrong = {rank: block + (rank == 1) for rank, block in blocks.items()}
+    assert matcher.match(replace(PRODUCT, values=wrong)) is None
