@@ -35,6 +35,7 @@ def scale_plan(name: str, training: Training, layout: Layout) -> ScalePlan:
         program="suites.hybrid.jax_automatic.production:LanguageModel",
         budget="suites.hybrid.budget:scanned",
         proof=proof(layout),
+        reduction=COMPUTE,
     )
 
 
