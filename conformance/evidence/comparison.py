@@ -68,7 +68,7 @@ class CaseRun:
         kind, _, name = tensor.partition("/")
         if kind == "optimizer":
             return EPSILON["float64" if self.precision == "float64" else "float32"]
-        ways = {"updates": ("parameters",), "gradients": ("compute", "gradients", "reduction")}
+        ways = {"updates": ("parameters",), "ema": ("parameters",), "gradients": ("compute", "gradients", "reduction")}
         ways |= {"input_gradients": ("compute", "gradients")}
         roles = ways["gradients"] if name == "grad_norm" else ways.get(kind, ("compute",))
         precision = self.contract.recipe.precision
