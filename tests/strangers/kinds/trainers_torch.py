@@ -1,17 +1,16 @@
 """Trainers and modules of many kinds in torch, right ones and broken ones; run as a script, it prints verdicts."""
 
-import copy
 import json
 import sys
 import time
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.nn.functional import all_reduce
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.utils import clip_grad_norm_
@@ -149,8 +148,8 @@ class Fsdp:
 
     def __init__(self, model, mesh, dtype):
         self.mesh, self.model = mesh["data"], model
-        fully_shard(model, mesh=self.mesh, mp_policy=MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32
-                                                                          if dtype != torch.float64 else None))  # fmt: skip
+        reduce = None if dtype == torch.float64 else torch.float32
+        fully_shard(model, mesh=self.mesh, mp_policy=MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=reduce))
         self.optimizer = self.made()
 
     def made(self):
@@ -311,22 +310,36 @@ class Thaws(Replicated):
         super().__init__(model.requires_grad_(), mesh)
 
 
-class WholeBatch(Replicated):
-    """Statistics of all rows: each rank runs the model on all of them and takes its share of the loss."""
+class Synchronized(nn.BatchNorm1d):
+    """Statistics of the rows of all ranks; the running variance is that of a sample."""
+
+    def forward(self, x):
+        size = dist.get_world_size()
+        mean = all_reduce(x.mean(0)) / size
+        var = all_reduce(((x - mean) ** 2).mean(0)) / size
+        rows = len(x) * size
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * rows / (rows - 1), self.momentum)
+            self.num_batches_tracked += 1
+        return (x - mean) * torch.rsqrt(var + self.eps) * self.weight + self.bias
+
+
+class SyncedStatistics(Replicated):
+    def __init__(self, model, mesh):
+        super().__init__(model, mesh)
+        model.norm.__class__ = Synchronized
+
+
+class Uncounted(SyncedStatistics):
+    """A planted fault: the running statistics of a step are thrown away."""
 
     def step(self, batch):
-        y = self.model(batch["x"])
-        rank, size = self.mesh.get_local_rank(), self.mesh.size()
-        parts, targets = y.chunk(size), batch["target"].chunk(size)
-        loss = ((parts[rank] - targets[rank]) ** 2).mean()
-        loss.backward()
-        for p in self.model.parameters():
-            dist.all_reduce(p.grad, group=self.mesh.get_group())
-            p.grad /= size
-        gradients = {name: p.grad.clone() for name, p in self.model.named_parameters()}
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return whole(parts[rank], loss, self.mesh) | {"gradients": gradients}
+        before = {name: value.clone() for name, value in self.model.named_buffers()}
+        seen = super().step(batch)
+        for name, value in self.model.named_buffers():
+            value.copy_(before[name])
+        return seen
 
 
 def sgd(model):
@@ -439,7 +452,8 @@ class Megatron:
 
     tensor_model_parallel = True
 
-    def __init__(self, model, mesh):
+    def __init__(self, model, mesh, dtype):
+        self.dtype = dtype
         self.group, rank, size = mesh.get_group("tensor"), mesh.get_local_rank("tensor"), mesh.size()
         for layer, name, dim in ((model.up, "weight", 0), (model.up, "bias", 0), (model.down, "weight", 1)):
             local = nn.Parameter(getattr(layer, name).detach().chunk(size, dim)[rank].clone())
@@ -450,9 +464,9 @@ class Megatron:
         self.optimizer = adamw(model)
 
     def step(self, batch):
-        up, down = self.model.up, self.model.down
-        hidden = torch.tanh(nn.functional.linear(Column.apply(batch["x"], self.group), up.weight, up.bias))
-        y = Row.apply(hidden @ down.weight.mT, self.group) + down.bias
+        p = {name: value.to(self.dtype) for name, value in self.model.named_parameters()}
+        hidden = torch.tanh(Column.apply(batch["x"], self.group) @ p["up.weight"].mT + p["up.bias"])
+        y = Row.apply(hidden @ p["down.weight"].mT, self.group) + p["down.bias"]
         loss = ((y - batch["target"]) ** 2).mean()
         loss.backward()
         self.optimizer.step()
@@ -496,9 +510,10 @@ PLAIN = TRAINED | {"candidate": Unclipped, "clip_norm": None}
 FUNCTION = {"candidate": tensor_parallel, "parameters": Block(), "mesh": "tensor=4"}
 SMALL = {"candidate": Replicated, "parameters": Small(), "mesh": "data=2", "optimizer": sgd}
 TIED = PLAIN | {"candidate": Words, "parameters": Tied(), "reference": loss_of_words, "batch": TOKENS}
-NORM = {"candidate": WholeBatch, "parameters": still, "mesh": "data=2", "optimizer": sgd}
+NORM = {"candidate": SyncedStatistics, "parameters": still, "mesh": "data=2", "optimizer": sgd}
 NARROW = {"dtype": "bfloat16"}
-INFERENCE = {"candidate": tensor_parallel_forward, "parameters": Block(), "mesh": "tensor=4", "reference": predictions}
+INFERENCE = {"candidate": tensor_parallel_forward, "parameters": Block(), "mesh": "tensor=4", "reference": predictions,
+             "batch": {"x": BATCH["x"]}}  # fmt: skip
 NO_PARAMETERS = {"candidate": attention_of_rows, "parameters": {}, "mesh": "sequence=4", "reference": attention,
                  "batch": ATTENTION}  # fmt: skip
 IN_TREE = {"candidate": tree_step, "parameters": TREE, "mesh": "data=4", "reference": tree_loss}
@@ -530,6 +545,8 @@ KINDS = {
     "frozen": SMALL,
     "thawed": SMALL | {"candidate": Thaws},
     "buffers": NORM,
+    "buffers in float32": NORM | {"dtype": "float32"},
+    "buffers thrown away": NORM | {"candidate": Uncounted},
     "buffers of own rows": NORM | {"candidate": Replicated},
     "dropout in training": NORM | {"parameters": dropping},
     "tree": IN_TREE,
