@@ -37,12 +37,17 @@ class Trainer:
         self.model, self.tx = jax.device_put(parameters, shardings), ADAMW()
         self.optimizer = self.tx.init(self.model)
         self.local = jax.shard_map(local, mesh=mesh, in_specs=(SPECS, P()), out_specs=((P(), P()), SPECS))
+        self.program = jax.jit(self.train)
 
     def step(self, batch):
-        (loss, outputs), gradients = self.local(self.model, batch)
-        updates, self.optimizer = self.tx.update(gradients, self.optimizer, self.model)
-        self.model = optax.apply_updates(self.model, updates)
-        return {"loss": loss, "outputs": outputs, "gradients": gradients}
+        self.model, self.optimizer, seen = self.program(self.model, self.optimizer, batch)
+        return seen
+
+    def train(self, parameters, slots, batch):
+        (loss, outputs), gradients = self.local(parameters, batch)
+        updates, slots = self.tx.update(gradients, slots, parameters)
+        seen = {"loss": loss, "outputs": outputs, "gradients": gradients}
+        return optax.apply_updates(parameters, updates), slots, seen
 
 
 def declared(mesh, dtype):

@@ -31,8 +31,10 @@ def loss_of(model, batch):
 
 
 @nnx.jit
-def differentiated(model, batch):
-    return nnx.value_and_grad(loss_of, has_aux=True)(model, batch)
+def train(model, optimizer, batch):
+    (loss, outputs), gradients = nnx.value_and_grad(loss_of, has_aux=True)(model, batch)
+    optimizer.update(model, gradients)
+    return {"loss": loss, "outputs": outputs, "gradients": gradients}
 
 
 class Trainer:
@@ -45,9 +47,7 @@ class Trainer:
         self.model, self.optimizer = model, nnx.Optimizer(model, ADAMW(), wrt=nnx.Param)
 
     def step(self, batch):
-        (loss, outputs), gradients = differentiated(self.model, jax.device_put(batch, self.rows))
-        self.optimizer.update(self.model, gradients)
-        return {"loss": loss, "outputs": outputs, "gradients": gradients}
+        return train(self.model, self.optimizer, jax.device_put(batch, self.rows))
 
 
 def test_flax_nnx():

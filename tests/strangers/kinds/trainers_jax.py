@@ -77,32 +77,32 @@ def tree_step_of_sums(tree, batch, mesh):
 
 
 class Explicit:
-    """Collectives of its own; the optimizer state is divided like nothing else, so it is everywhere."""
+    """Collectives of its own, in one compiled program; the optimizer's state is everywhere, as the parameters are."""
 
-    clip, decay = 0.25, None
+    clip = 0.25
     mean = True
 
     def __init__(self, tree, mesh, dtype):
-        self.mesh, self.dtype, self.model = mesh, dtype, everywhere(tree, mesh)
-        self.tx = self.made()
-        self.optimizer = self.tx.init(self.model)
-        self.ema = self.model
-
-    def made(self):
-        return ADAMW()
+        self.mesh, self.dtype, self.model, self.tx = mesh, dtype, everywhere(tree, mesh), ADAMW()
+        self.optimizer, self.ema = self.tx.init(self.model), self.model
+        self.program = jax.jit(self.trained)
 
     def step(self, batch):
-        batch = in_rows(batch, self.mesh)
-        cast = jax.tree.map(lambda p: p.astype(self.dtype), self.model)
+        kept = (self.model, self.optimizer, self.ema)
+        (self.model, self.optimizer, self.ema), seen = self.program(kept, in_rows(batch, self.mesh))
+        return seen
+
+    def trained(self, kept, batch):
+        model, optimizer, ema = kept
+        cast = jax.tree.map(lambda p: p.astype(self.dtype), model)
         loss, outputs, gradients = self.differentiated(cast, batch)
-        gradients = jax.tree.map(lambda g, p: g.astype(p.dtype), gradients, self.model)
+        gradients = jax.tree.map(lambda g, p: g.astype(p.dtype), gradients, model)
         seen = {"loss": loss, "outputs": outputs, "gradients": gradients}
         if self.clip is not None:
             norm = self.norm(gradients)
             seen["metrics/grad_norm"] = norm
             gradients = jax.tree.map(lambda g: g * jnp.minimum(1, self.clip / norm), gradients)
-        self.updated(gradients)
-        return seen
+        return self.updated(model, optimizer, ema, gradients), seen
 
     def differentiated(self, tree, batch):
         return divided(self.mesh, self.mean)(tree, batch)
@@ -110,10 +110,14 @@ class Explicit:
     def norm(self, gradients):
         return optax.global_norm(gradients)
 
-    def updated(self, gradients):
-        updates, self.optimizer = self.tx.update(gradients, self.optimizer, self.model)
-        self.model = optax.apply_updates(self.model, updates)
-        self.ema = jax.tree.map(lambda a, p: 0.75 * a + 0.25 * p, self.ema, self.model)
+    def updated(self, model, optimizer, ema, gradients):
+        updates, optimizer = self.tx.update(gradients, optimizer, model)
+        model = optax.apply_updates(model, updates)
+        return model, optimizer, averaged(ema, model)
+
+
+def averaged(ema, model):
+    return jax.tree.map(lambda a, p: 0.75 * a + 0.25 * p, ema, model)
 
 
 class Sums(Explicit):
@@ -161,18 +165,16 @@ class Unclipped(Explicit):
 class AveragesBefore(Unclipped):
     """A planted fault: the average follows the parameters before they are updated."""
 
-    def updated(self, gradients):
-        self.ema = jax.tree.map(lambda a, p: 0.75 * a + 0.25 * p, self.ema, self.model)
-        updates, self.optimizer = self.tx.update(gradients, self.optimizer, self.model)
-        self.model = optax.apply_updates(self.model, updates)
+    def updated(self, model, optimizer, ema, gradients):
+        after, optimizer, _ = super().updated(model, optimizer, ema, gradients)
+        return after, optimizer, averaged(ema, model)
 
 
 class Forgets(Unclipped):
     """A planted fault: the optimizer begins anew in every step."""
 
-    def updated(self, gradients):
-        updates, self.optimizer = self.tx.update(gradients, self.tx.init(self.model), self.model)
-        self.model = optax.apply_updates(self.model, updates)
+    def updated(self, model, optimizer, ema, gradients):
+        return super().updated(model, self.tx.init(model), ema, gradients)
 
 
 class Block(nnx.Module):
@@ -250,6 +252,11 @@ def differentiated_words(model, batch):
     return loss, outputs, gradients
 
 
+@nnx.jit
+def update(model, optimizer, gradients):
+    optimizer.update(model, gradients)
+
+
 def module_step(model, batch, mesh):
     loss, outputs, gradients = differentiated(everywhere_module(model, mesh), in_rows(batch, mesh))
     return {"loss": loss, "outputs": outputs, "gradients": gradients}
@@ -290,7 +297,7 @@ class Nnx:
 
     def step(self, batch):
         loss, outputs, gradients = self.differentiated(self.model, in_rows(batch, self.mesh))
-        self.optimizer.update(self.model, gradients)
+        update(self.model, self.optimizer, gradients)
         return {"loss": loss, "outputs": outputs, "gradients": gradients}
 
 
@@ -318,7 +325,7 @@ class NnxMixed(Nnx):
         low = nnx.merge(graph, jax.tree.map(lambda p: p.astype(self.dtype), state))
         loss, outputs, gradients = self.differentiated(low, in_rows(batch, self.mesh))
         gradients = jax.tree.map(lambda g: g.astype("float64" if self.dtype == jnp.float64 else "float32"), gradients)
-        self.optimizer.update(self.model, gradients)
+        update(self.model, self.optimizer, gradients)
         return {"loss": loss, "outputs": outputs, "gradients": gradients}
 
 
@@ -329,7 +336,7 @@ class Frozen(Nnx):
 
     def step(self, batch):
         loss, outputs, gradients = differentiated_above(self.model, in_rows(batch, self.mesh))
-        self.optimizer.update(self.model, gradients)
+        update(self.model, self.optimizer, gradients)
         return {"loss": loss, "outputs": outputs, "gradients": gradients}
 
 
@@ -367,7 +374,7 @@ class OwnRows(Nnx):
             state, in_rows(batch, self.mesh)
         )
         nnx.update(self.model, after)
-        self.optimizer.update(self.model, gradients)
+        update(self.model, self.optimizer, gradients)
         return {"loss": loss, "outputs": outputs, "gradients": gradients}
 
 
@@ -379,7 +386,7 @@ class Alone:
 
     def step(self, batch):
         loss, outputs, gradients = differentiated(self.model, batch)
-        self.optimizer.update(self.model, gradients)
+        update(self.model, self.optimizer, gradients)
         return {"loss": loss, "outputs": outputs, "gradients": gradients}
 
 
