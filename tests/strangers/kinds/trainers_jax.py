@@ -322,9 +322,9 @@ class NnxMixed(Nnx):
 
     def step(self, batch):
         graph, state = nnx.split(self.model)
-        low = nnx.merge(graph, jax.tree.map(lambda p: p.astype(self.dtype), state))
+        low = nnx.merge(graph, jax.tree.map(lambda x: x.astype(self.dtype) if x.dtype == "float32" else x, state))
         loss, outputs, gradients = self.differentiated(low, in_rows(batch, self.mesh))
-        gradients = jax.tree.map(lambda g: g.astype("float64" if self.dtype == jnp.float64 else "float32"), gradients)
+        gradients = jax.tree.map(lambda g: g.astype("float32"), gradients)
         update(self.model, self.optimizer, gradients)
         return {"loss": loss, "outputs": outputs, "gradients": gradients}
 
