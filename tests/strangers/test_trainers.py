@@ -99,7 +99,7 @@ JAX = [
     ("no parameters", "pass", ""),
     ("no parameters with a fault", "fail", "on axis sequence"),
     ("class as reference", "pass", ""),
-    ("class as reference, with a fault", "fail", "step 1: "),
+    ("class as reference, with a fault", "fail", "step 1: updates/"),
     ("declared", "pass", "communication: pass"),
     ("declares nothing", "fail", "declared 0 calls of 0 bytes"),
 ]

@@ -58,7 +58,9 @@ def local(tree, batch, mean=True):
     """Each device its own rows; what is the same on all is summed by hand."""
     (loss, outputs), gradients = jax.value_and_grad(tree_loss, has_aux=True)(tree, batch)
     take = jax.lax.pmean if mean else jax.lax.psum
-    return jax.lax.pmean(loss, "data"), outputs, take(gradients, "data")
+    with jax.named_scope("backward"):  # where the sum belongs, says its scope: no transposition made it
+        gradients = take(gradients, "data")
+    return jax.lax.pmean(loss, "data"), outputs, gradients
 
 
 def divided(mesh, mean=True):
@@ -390,6 +392,15 @@ class Alone:
         return {"loss": loss, "outputs": outputs, "gradients": gradients}
 
 
+class Twice(Nnx):
+    """A planted fault: the optimizer takes two steps for one."""
+
+    def step(self, batch):
+        seen = super().step(batch)
+        update(self.model, self.optimizer, seen["gradients"])
+        return seen
+
+
 def attention(parameters, batch):
     weights = jax.nn.softmax(batch["q"] @ jnp.swapaxes(batch["k"], -1, -2))
     return {"out": weights @ batch["v"]}
@@ -465,7 +476,7 @@ KINDS = {
     "no parameters": NO_PARAMETERS,
     "no parameters with a fault": NO_PARAMETERS | {"candidate": attention_of_blocks},
     "class as reference": NNX | {"reference": Alone, "optimizer": None},
-    "class as reference, with a fault": NNX | {"reference": Alone, "optimizer": None, "candidate": Thawed},
+    "class as reference, with a fault": NNX | {"reference": Alone, "optimizer": None, "candidate": Twice},
     "declared": PLAIN | {"declare": reduced, "ema": None},
     "declares nothing": PLAIN | {"declare": Declarations(traffic=()), "ema": None},
 }
