@@ -108,7 +108,7 @@ class TensorByDTensor(TensorLayout, DTensorTraining, Tokens):
                 if dim is not None and axis in self.mesh.axes and shape[dim] < self.mesh.size(axis):
                     raise Unsupported(
                         f"{name} has {shape[dim]} features along dim {dim} and '{axis}' {self.mesh.size(axis)} ranks: "
-                        f"DTensor gathers a weight that is shorter than that, and every rank computes the whole product."
+                        f"DTensor gathers a weight that is shorter than that, and every rank computes everything."
                     )
 
     def refuse_permuted(self) -> None:
