@@ -37,15 +37,25 @@ class _Trainers:
     def step(self, trainer: Any, batch: Arrays) -> dict[str, Any]:
         """What the step returned, and of gradients and buffers what it did not."""
         own = callable(getattr(trainer, "collect", None))
-        with watched(lambda: self._parameters(trainer), getattr(trainer, "optimizer", None)) as gradients:
+        with watched(lambda: self._parameters(trainer), getattr(trainer, "optimizer", None)) as noted:
             returned = trainer.step(cast(batch, self.compute))
         seen = named(returned, parameters_of)
         if own and not hasattr(trainer, "model"):
             return seen
         held = self._parameters(trainer)
-        left = {f"gradients/{name}": self._placed(name, g, held[name]) for name, g in gradients.items()}
+        left = {f"gradients/{name}": self._placed(name, g, held[name]) for name, g in noted.gradients.items()}
+        self._require_unclipped(seen, noted.clipped)
         left |= {f"buffers/{name}": value.clone() for name, value in _buffers(trainer).items()}
         return left | seen
+
+    def _require_unclipped(self, seen: Mapping[str, Any], clipped: bool) -> None:
+        """Gradients that arithmetic of the trainer's own has clipped in place are not those to be compared."""
+        if self.functions.training.clip_norm is None or clipped or any(name.startswith("gradients/") for name in seen):
+            return
+        raise Unreadable(
+            "clip_norm is given, and none of torch's functions clipped gradients in the step: where a trainer clips by "
+            "its own arithmetic, its step returns 'gradients' too, copied before."
+        )
 
     def collect(self, trainer: Any) -> dict[str, Any]:
         """Its own word where it has one: parameters, slots of optimizers and averages, as they are sharded."""

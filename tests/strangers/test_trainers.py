@@ -20,6 +20,8 @@ TORCH = [  # kind, verdict, what it says
     ("module with a hook", "refused", "hand over a function at the top level of a module that makes it"),
     ("trainer", "pass", "trajectory: pass"),
     ("trainer in bfloat16", "pass", "trajectory: pass"),
+    ("clips unseen", "error", "its step returns 'gradients' too, copied before"),
+    ("clips itself", "pass", ""),
     ("clips by its own norm", "fail", "step 1: metrics/grad_norm"),
     ("clips by its own norm in bfloat16", "fail", "step 1: metrics/grad_norm"),
     ("accumulates", "pass", ""),

@@ -198,15 +198,35 @@ class AccumulatesSums(Accumulating):
         return loss
 
 
-class OwnNorm(Fsdp):
-    """A planted fault: each rank clips by the norm of its own shards."""
+class ClipsUnseen(Fsdp):
+    """Clips by arithmetic of its own."""
 
     def clipped(self):
-        local = [p.grad.to_local() for p in self.model.parameters()]
-        norm = sum((g**2).sum() for g in local).sqrt()
-        for gradient in local:
-            gradient.mul_((0.25 / norm).clamp(max=1))
+        norm = self.norm([p.grad for p in self.model.parameters()])
+        for p in self.model.parameters():
+            p.grad.to_local().mul_((0.25 / (norm + 1e-6)).clamp(max=1))
         return norm
+
+    def norm(self, gradients):
+        return sum((g**2).sum().full_tensor() for g in gradients).sqrt()
+
+
+class ClipsItself(ClipsUnseen):
+    def step(self, batch):
+        seen = super().step(batch)
+        return seen | {"gradients": self.before}
+
+    def norm(self, gradients):
+        self.before = {name: p.grad.clone() for name, p in self.model.named_parameters()}
+        return super().norm(gradients)
+
+
+class OwnNorm(ClipsItself):
+    """A planted fault: each rank clips by the norm of its own shards."""
+
+    def norm(self, gradients):
+        super().norm(gradients)
+        return sum((g.to_local() ** 2).sum() for g in gradients).sqrt()
 
 
 class KeepsGradients(Fsdp):
@@ -527,6 +547,8 @@ KINDS = {
     "module with a hook": FUNCTION | {"parameters": HOOKED},
     "trainer": TRAINED,
     "trainer in bfloat16": TRAINED | NARROW,
+    "clips unseen": TRAINED | {"candidate": ClipsUnseen},
+    "clips itself": TRAINED | {"candidate": ClipsItself},
     "clips by its own norm": TRAINED | {"candidate": OwnNorm},
     "clips by its own norm in bfloat16": TRAINED | {"candidate": OwnNorm} | NARROW,
     "accumulates": TRAINED | {"candidate": Accumulating},
