@@ -113,7 +113,8 @@ class _Compared:
         )
 
     def of_operation(self, first: Intermediate) -> Iterator[Cause]:
-        for dtype in narrowed(first, [self.values[source] for source in first.sources]):
+        before = (value for number, value in self.values.items() if number < first.number)
+        for dtype in narrowed(first, [self.values[source] for source in first.sources], before):
             words = f"computed or reduced in {dtype}: {first.operation} at {line(first.place)}"
             basis = f"what it makes are numbers that {dtype} has, what it is made of are not"
             yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
