@@ -1,306 +1,67 @@
-"""Trainers and modules of many kinds in torch, right ones and broken ones; run as a script, it prints verdicts."""
+"""Trainers of many kinds in torch, right ones and broken ones; run as a script, it prints verdicts."""
 
 import json
 import sys
-import time
-from functools import partial
 
-import numpy as np
 import torch
 import torch.distributed as dist
+from fsdp_torch import (
+    AccumulatesSums,
+    Accumulating,
+    Averaging,
+    AveragingBefore,
+    ClipsItself,
+    ClipsUnseen,
+    Early,
+    Fsdp,
+    Grouped,
+    KeepsGradients,
+    OneGroup,
+    OwnNorm,
+    Unclipped,
+    Untied,
+    Words,
+    rows,
+    whole,
+)
+from functions_torch import (
+    ATTENTION,
+    TREE,
+    attention,
+    attention_of_blocks,
+    attention_of_rows,
+    crossed_tree_step,
+    forward_of_a_rank,
+    sleeping,
+    tensor_parallel,
+    tensor_parallel_forward,
+    tensor_parallel_of_half,
+    tree_loss,
+    tree_step,
+)
+from models_torch import (
+    BATCH,
+    FEATURES,
+    HOOKED,
+    ROWS,
+    TOKENS,
+    Block,
+    Small,
+    Tied,
+    adamw,
+    dropping,
+    in_groups,
+    loss_of,
+    loss_of_words,
+    predictions,
+    sgd,
+    still,
+)
 from torch import nn
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.nn.functional import all_reduce
-from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
-from torch.nn.utils import clip_grad_norm_
 
 import conformance
-from conformance import Declarations, Sharded, Traffic
-
-rng = np.random.default_rng(0)
-torch.manual_seed(0)
-ROWS, FEATURES, HIDDEN, WORDS = 12, 6, 10, 7
-BATCH = {"x": rng.normal(size=(ROWS, FEATURES)), "target": rng.normal(size=(ROWS, FEATURES))}
-TOKENS = {"tokens": rng.integers(0, WORDS, size=(ROWS, 5)), "labels": rng.integers(0, WORDS, size=(ROWS, 5))}
-ADAMW = partial(torch.optim.AdamW, lr=0.05, weight_decay=0.1, eps=1e-3)
-
-
-class Block(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.up, self.down = nn.Linear(FEATURES, HIDDEN), nn.Linear(HIDDEN, FEATURES)
-
-    def forward(self, x):
-        return self.down(torch.tanh(self.up(x)))
-
-
-class Normed(nn.Module):
-    """Running statistics are buffers; dropout does nothing in eval mode."""
-
-    def __init__(self):
-        super().__init__()
-        self.up, self.norm = nn.Linear(FEATURES, HIDDEN), nn.BatchNorm1d(HIDDEN)
-        self.down, self.dropout = nn.Linear(HIDDEN, FEATURES, bias=False), nn.Dropout(0.5)
-
-    def forward(self, x):
-        return self.down(self.dropout(torch.tanh(self.norm(self.up(x)))))
-
-
-class Tied(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.embed, self.head = nn.Embedding(WORDS, FEATURES), nn.Linear(FEATURES, WORDS, bias=False)
-        self.head.weight = self.embed.weight
-
-    def forward(self, tokens):
-        return self.head(torch.tanh(self.embed(tokens)))
-
-
-class Small(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(FEATURES) / 2)
-        self.frozen = nn.Parameter(torch.linspace(-1, 1, FEATURES), requires_grad=False)
-
-    def forward(self, x):
-        return torch.tanh(x * self.scale + self.frozen)
-
-
-def dropping():
-    return Normed().train()
-
-
-def still():
-    made = Normed()
-    made.dropout.eval()
-    return made
-
-
-def loss_of(model, batch):
-    y = model(batch["x"])
-    return ((y - batch["target"]) ** 2).mean(), {"y": y}
-
-
-def loss_of_words(model, batch):
-    y = model(batch["tokens"])
-    return nn.functional.cross_entropy(y.flatten(0, 1), batch["labels"].flatten()), {"y": y}
-
-
-def predictions(model, batch):
-    return {"y": model(batch["x"])}
-
-
-def adamw(model):
-    return ADAMW(model.parameters())
-
-
-def in_groups(model):
-    """Weights decay, all else does not."""
-    weights = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    return torch.optim.AdamW([{"params": weights}, {"params": others, "weight_decay": 0.0}], lr=0.05, eps=1e-3,
-                             weight_decay=0.5)  # fmt: skip
-
-
-def rows(batch, mesh):
-    """Those of this rank of a data mesh."""
-    return {key: value.chunk(mesh.size())[mesh.get_local_rank()] for key, value in batch.items()}
-
-
-def whole(y, loss, mesh):
-    """Outputs and loss of all ranks of a data mesh that has one dim."""
-    y = DTensor.from_local(y.detach(), mesh, [Shard(0)], run_check=False)
-    loss = DTensor.from_local(loss.detach() / mesh.size(), mesh, [Partial()], run_check=False).full_tensor()
-    return {"loss": loss, "outputs/y": y}
-
-
-PLAN = {"up": ColwiseParallel(use_local_output=False), "down": RowwiseParallel()}  # 10 features over 4 ranks
-
-
-def tensor_parallel(model, batch, mesh):
-    parallelize_module(model, mesh["tensor"], PLAN)
-    loss, outputs = loss_of(model, batch)
-    loss.backward()
-    return loss, outputs
-
-
-def tensor_parallel_of_half(model, batch, mesh):
-    """A planted fault: the second layer leaves out the last rank."""
-    with torch.no_grad():
-        model.down.weight[:, -1] = 0
-    return tensor_parallel(model, batch, mesh)
-
-
-def tensor_parallel_forward(model, batch, mesh):
-    parallelize_module(model, mesh["tensor"], PLAN)
-    return {"outputs/y": model(batch["x"]).detach()}
-
-
-def forward_of_a_rank(model, batch, mesh):
-    parallelize_module(model, mesh["tensor"], PLAN | {"down": RowwiseParallel(output_layouts=Shard(0))})
-    y = model(batch["x"]).detach()
-    return {"outputs/y": Sharded(local=y.flip(0), placements={"tensor": "S(0)"}, shape=(ROWS, FEATURES))}
-
-
-class Fsdp:
-    """FSDP2 over data; FSDP2 itself takes the mean over ranks."""
-
-    def __init__(self, model, mesh, dtype):
-        self.mesh, self.model = mesh["data"], model
-        reduce = None if dtype == torch.float64 else torch.float32
-        fully_shard(model, mesh=self.mesh, mp_policy=MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=reduce))
-        self.optimizer = self.made()
-
-    def made(self):
-        return adamw(self.model)
-
-    def step(self, batch):
-        seen = self.differentiated(rows(batch, self.mesh))
-        seen["metrics/grad_norm"] = self.clipped()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return seen
-
-    def differentiated(self, batch):
-        loss, outputs = self.loss(batch)
-        loss.backward()
-        return whole(outputs["y"], loss, self.mesh)
-
-    def loss(self, batch):
-        return loss_of(self.model, batch)
-
-    def clipped(self):
-        return clip_grad_norm_(self.model.parameters(), 0.25).full_tensor()
-
-
-class Accumulating(Fsdp):
-    slices = 3
-
-    def differentiated(self, batch):
-        parts = []
-        for n in range(self.slices):
-            part = {key: value.chunk(self.slices)[n] for key, value in batch.items()}
-            loss, outputs = self.loss(part)
-            self.scaled(loss).backward()
-            parts.append((loss.detach(), outputs["y"]))
-        losses, ys = zip(*parts, strict=True)
-        return whole(torch.cat(ys), sum(losses) / self.slices, self.mesh)
-
-    def scaled(self, loss):
-        return loss / self.slices
-
-
-class AccumulatesSums(Accumulating):
-    """A planted fault: the loss of a slice is not divided by their number."""
-
-    def scaled(self, loss):
-        return loss
-
-
-class ClipsUnseen(Fsdp):
-    """Clips by arithmetic of its own."""
-
-    def clipped(self):
-        norm = self.norm([p.grad for p in self.model.parameters()])
-        for p in self.model.parameters():
-            p.grad.to_local().mul_((0.25 / (norm + 1e-6)).clamp(max=1))
-        return norm
-
-    def norm(self, gradients):
-        return sum((g**2).sum().full_tensor() for g in gradients).sqrt()
-
-
-class ClipsItself(ClipsUnseen):
-    def step(self, batch):
-        seen = super().step(batch)
-        return seen | {"gradients": self.before}
-
-    def norm(self, gradients):
-        self.before = {name: p.grad.clone() for name, p in self.model.named_parameters()}
-        return super().norm(gradients)
-
-
-class OwnNorm(ClipsItself):
-    """A planted fault: each rank clips by the norm of its own shards."""
-
-    def norm(self, gradients):
-        super().norm(gradients)
-        return sum((g.to_local() ** 2).sum() for g in gradients).sqrt()
-
-
-class KeepsGradients(Fsdp):
-    """A planted fault: gradients are never set to zero."""
-
-    def step(self, batch):
-        seen = self.differentiated(rows(batch, self.mesh))
-        self.optimizer.step()
-        return seen
-
-
-class Unclipped(Fsdp):
-    def step(self, batch):
-        seen = self.differentiated(rows(batch, self.mesh))
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return seen
-
-
-class Grouped(Unclipped):
-    def made(self):
-        return in_groups(self.model)
-
-
-class OneGroup(Unclipped):
-    """A planted fault: biases decay too."""
-
-    def made(self):
-        return torch.optim.AdamW(self.model.parameters(), lr=0.05, eps=1e-3, weight_decay=0.5)
-
-
-class Early(Unclipped):
-    """A planted fault: the optimizer is made before the model is divided."""
-
-    def __init__(self, model, mesh, dtype):
-        early = adamw(model)
-        super().__init__(model, mesh, dtype)
-        self.optimizer = early
-
-
-class Averaging(Unclipped):
-    def __init__(self, model, mesh, dtype):
-        super().__init__(model, mesh, dtype)
-        self.ema = {name: p.detach().clone() for name, p in model.named_parameters()}
-
-    def step(self, batch):
-        seen = super().step(batch)
-        self.follow()
-        return seen
-
-    def follow(self):
-        for name, p in self.model.named_parameters():
-            self.ema[name].mul_(0.75).add_(p.detach(), alpha=0.25)
-
-
-class AveragingBefore(Averaging):
-    """A planted fault: the average follows the parameters before they are updated."""
-
-    def step(self, batch):
-        self.follow()
-        return super(Averaging, self).step(batch)
-
-
-class Words(Unclipped):
-    def loss(self, batch):
-        return loss_of_words(self.model, batch)
-
-
-class Untied(Words):
-    """A planted fault: dividing the model has made two weights of one."""
-
-    def __init__(self, model, mesh, dtype):
-        model.head.weight = nn.Parameter(model.embed.weight.detach().clone())
-        super().__init__(model, mesh, dtype)
+from conformance import Declarations, Traffic
 
 
 class Replicated:
@@ -360,71 +121,6 @@ class Uncounted(SyncedStatistics):
         for name, value in self.model.named_buffers():
             value.copy_(before[name])
         return seen
-
-
-def sgd(model):
-    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1, momentum=0.5)
-
-
-TREE = {
-    "layers": [
-        {"w": rng.normal(size=(FEATURES, HIDDEN)), "b": rng.normal(size=HIDDEN)},
-        {"w": rng.normal(size=(HIDDEN, FEATURES)), "b": rng.normal(size=FEATURES)},
-    ],
-    "scale": (rng.normal(size=FEATURES),),
-}
-
-
-def tree_loss(tree, batch):
-    x = batch["x"]
-    for layer in tree["layers"]:
-        x = torch.tanh(x @ layer["w"] + layer["b"])
-    y = x * tree["scale"][0]
-    return ((y - batch["target"]) ** 2).mean(), {"y": y}
-
-
-def tree_step(tree, batch, mesh):
-    """DTensors over data: the batch is divided, parameters are not."""
-    whole_mesh = mesh["data"]
-    tensors = [tree["layers"][0]["w"], tree["layers"][0]["b"], tree["layers"][1]["w"], tree["layers"][1]["b"],
-               tree["scale"][0]]  # fmt: skip
-    placed = [distribute_tensor(t.detach(), whole_mesh, [Replicate()]).requires_grad_() for t in tensors]
-    made = {"layers": [{"w": placed[0], "b": placed[1]}, {"w": placed[2], "b": placed[3]}], "scale": (placed[4],)}
-    divided = {key: distribute_tensor(value, whole_mesh, [Shard(0)]) for key, value in batch.items()}
-    loss, outputs = tree_loss(made, divided)
-    loss.backward()
-    gradients = {"layers": [{"w": placed[0].grad, "b": placed[1].grad}, {"w": placed[2].grad, "b": placed[3].grad}],
-                 "scale": (placed[4].grad,)}  # fmt: skip
-    return {"loss": loss.detach(), "outputs": {"y": outputs["y"].detach()}, "gradients": gradients}
-
-
-def crossed_tree_step(tree, batch, mesh):
-    """A planted fault: the gradients of the two biases... are scaled by the number of ranks."""
-    seen = tree_step(tree, batch, mesh)
-    seen["gradients"]["layers"][1]["b"] = seen["gradients"]["layers"][1]["b"] * mesh.size()
-    return seen
-
-
-def attention(parameters, batch):
-    weights = torch.softmax(batch["q"] @ batch["k"].mT, -1)
-    return {"out": weights @ batch["v"]}
-
-
-def attention_of_rows(parameters, batch, mesh):
-    rank, size = mesh.get_local_rank("sequence"), mesh.size()
-    out = attention(parameters, batch | {"q": batch["q"].chunk(size, -2)[rank]})["out"]
-    return {"outputs/out": Sharded(local=out, placements={"sequence": "S(1)"}, shape=tuple(batch["v"].shape))}
-
-
-def attention_of_blocks(parameters, batch, mesh):
-    """A planted fault: a rank sees its own block of keys alone."""
-    rank, size = mesh.get_local_rank("sequence"), mesh.size()
-    own = {key: value.chunk(size, -2)[rank] for key, value in batch.items()}
-    out = attention(parameters, own)["out"]
-    return {"outputs/out": Sharded(local=out, placements={"sequence": "S(1)"}, shape=tuple(batch["v"].shape))}
-
-
-ATTENTION = {key: rng.normal(size=(2, 10, 4)) for key in ("q", "k", "v")}
 
 
 class Alone:
@@ -514,17 +210,6 @@ def nothing(mesh, dtype):
     return Declarations(traffic=())
 
 
-def sleeping(model, batch, mesh):
-    time.sleep(600)
-
-
-def in_closure():
-    return nn.Sequential(nn.Linear(FEATURES, FEATURES))
-
-
-HOOKED = Block()
-HOOKED.register_forward_hook(lambda module, args, output: output)
-
 TRAINED = {"candidate": Fsdp, "parameters": Block(), "mesh": "data=4", "optimizer": adamw, "clip_norm": 0.25}
 PLAIN = TRAINED | {"candidate": Unclipped, "clip_norm": None}
 FUNCTION = {"candidate": tensor_parallel, "parameters": Block(), "mesh": "tensor=4"}
@@ -538,7 +223,6 @@ NO_PARAMETERS = {"candidate": attention_of_rows, "parameters": {}, "mesh": "sequ
                  "batch": ATTENTION}  # fmt: skip
 IN_TREE = {"candidate": tree_step, "parameters": TREE, "mesh": "data=4", "reference": tree_loss}
 MEGATRON = {"candidate": Megatron, "parameters": Block(), "mesh": "tensor=4", "optimizer": adamw}
-
 KINDS = {
     "module": FUNCTION,
     "module in bfloat16": FUNCTION | NARROW,
