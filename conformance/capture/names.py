@@ -12,14 +12,6 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 _HOLE = re.compile(r"\*|#(?:\+(\d+))?")
-WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "module.")
-
-
-def plain(name: str) -> str:
-    """Without what torch.compile, checkpointing, FSDP and DDP put around modules."""
-    for wrapper in WRAPPERS[:-1]:
-        name = name.replace(wrapper, "")
-    return name.removeprefix(WRAPPERS[-1])
 
 
 def renamed(name: str, patterns: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -11,21 +11,17 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-from conformance.capture.names import first_match, plain
+from conformance.capture.names import first_match
 from conformance.capture.records import RankRecord
 from conformance.capture.request import Request
-from conformance.capture.torch_held import Ranks, dtype_of, megatron, part_of
-from conformance.capture.torch_hooks import (
-    clipping,
-    is_training,
-    named_inputs,
-    on_output,
-    rehearsing,
-    watched,
-)
+from conformance.capture.torch_held import Ranks, dtype_of, part_of
+from conformance.capture.torch_hooks import is_training, named_inputs, on_output, rehearsing, watched
 from conformance.capture.torch_moved import LowerWatch, converted, in_float64, move_parameters, moved_inputs
 from conformance.capture.writer import Part, Writer
+from conformance.trace.torch_clipping import clipping
+from conformance.trace.torch_wrappers import plain
 from conformance.workers.observe import Unreadable
+from conformance.workers.torch_layout import megatron
 
 _LOG = logging.getLogger("shardproof.capture")
 

@@ -94,16 +94,6 @@ def content(local: torch.Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-def megatron(value: torch.Tensor, mesh: Mesh) -> dict[str, str] | None:
-    """Placements from the attributes that Megatron's layers put on their parameters; None where there are none."""
-    if not hasattr(value, "tensor_model_parallel"):
-        return None
-    axes = [axis for axis in mesh.axes if role(axis, {}) == "tensor"]
-    if not value.tensor_model_parallel or not axes:
-        return {}
-    return {axes[0]: f"S({int(getattr(value, 'partition_dim', 0))})"}
-
-
 def dtype_of(value: torch.Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
 

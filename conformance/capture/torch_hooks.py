@@ -1,21 +1,18 @@
-"""Hooks into a torch trainer: the forward calls of modules, the clipping of gradients, the steps of optimizers."""
+"""Hooks into a torch trainer: the forward calls of its modules."""
 
 from __future__ import annotations
 
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch.nn.utils import clip_grad
 
-from conformance.capture.names import plain
+from conformance.trace.torch_wrappers import plain
 
 Seen = Callable[[str, torch.Tensor], None]
-SCALES = (clip_grad, torch.nn.utils), ("_clip_grads_with_norm_", "clip_grads_with_norm_")  # what every clipping calls
 
 
 def watched(model: torch.nn.Module, patterns: Sequence[str] | None) -> Iterator[tuple[str, torch.nn.Module]]:
@@ -73,26 +70,3 @@ def _tensors(output: Any) -> Iterator[tuple[str, torch.Tensor]]:
         yield from ((f".{key}{s}", x) for key, item in output.items() for s, x in _tensors(item))
     elif isinstance(output, (tuple, list)):
         yield from ((f".{i}{s}", x) for i, item in enumerate(output) for s, x in _tensors(item))
-
-
-@contextmanager
-def clipping(seen: Callable[[float, torch.Tensor], None]) -> Iterator[None]:
-    """While it is open, `seen` (threshold, norm) is called before torch's own functions scale gradients."""
-    places, names = SCALES
-    before = [(place, name, getattr(place, name)) for place in places for name in names if hasattr(place, name)]
-
-    def wrapped(scale: Callable[..., None]) -> Callable[..., None]:
-        def scaled(parameters: Any, max_norm: float, total_norm: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-            parameters = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
-            seen(float(max_norm), total_norm)
-            scale(parameters, max_norm, total_norm, *args, **kwargs)
-
-        return scaled
-
-    for place, name, function in before:
-        setattr(place, name, wrapped(function))
-    try:
-        yield
-    finally:
-        for place, name, function in before:
-            setattr(place, name, function)

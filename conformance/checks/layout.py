@@ -56,8 +56,8 @@ def _stored(case_run: CaseRun) -> Iterator[tuple[str, str]]:
     for moment, state in (("start", case_run.evidence.initial), ("last step", case_run.evidence.steps[-1])):
         for name, observed in state.items():
             parameter = _parameter_of(name)
-            if parameter is not None and parameter in layout:
-                declared = layout.get(name, layout[parameter])
+            if parameter is not None and parameter in layout and (observed.shape or name in layout):
+                declared = layout.get(name, layout[parameter])  # a count per parameter has no dims to divide
                 yield f"{moment}: {name}", _misplaced(name, observed, declared, case_run)
 
 

@@ -46,4 +46,4 @@ def _yardstick(case_run: CaseRun) -> str:
 
 def is_state(tensor: str) -> bool:
     """What `collect` gives, as opposed to what a step observes."""
-    return tensor.startswith(("updates/", "optimizer/"))
+    return tensor.startswith(("updates/", "optimizer/", "ema/"))

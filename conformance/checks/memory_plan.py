@@ -63,7 +63,7 @@ def _kind(name: str) -> tuple[str, str]:
 def _held(case_run: CaseRun, kind: str, name: str, parameter: str, moment: str, observed: Observed) -> Held:
     layout = case_run.evidence.declarations.layout or {}
     own = kind == "parameters" or name in layout
-    of_parameter = None if kind == "batch" else layout.get(parameter)
+    of_parameter = None if kind == "batch" or not observed.shape else layout.get(parameter)
     return Held(
         kind=kind,
         name=name,

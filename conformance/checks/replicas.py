@@ -6,7 +6,7 @@ from typing import Any
 
 from conformance.checks.check import LATER_STEPS, Check
 from conformance.evidence.comparison import CaseRun
-from conformance.evidence.evidence import Observations
+from conformance.evidence.evidence import Observations, Observed
 from conformance.evidence.gather import copies, disagreements
 from conformance.records.results import CheckResult
 
@@ -20,7 +20,9 @@ class Replicas(Check):
     )
 
     def applies(self, case_run: CaseRun) -> bool:
-        return case_run.case.mesh.devices > 1
+        """Where everything is divided to the last, nothing lies on two ranks."""
+        several = case_run.case.mesh.devices > 1
+        return several and any(_owes_copies(each) for _, seen in _moments(case_run) for each in seen.values())
 
     def judge(self, case_run: CaseRun) -> CheckResult:
         compared, first = 0, None
@@ -35,6 +37,12 @@ class Replicas(Check):
                     if first is None:
                         first, ranks = label, (block.ranks[0], other.ranks[0])
         return self.result(compared=compared, failures=failures, first=first, ranks=ranks)
+
+
+def _owes_copies(observed: Observed) -> bool:
+    """Whether some element lies on several ranks, or is owed by a rank that hands over nothing."""
+    holders = {rank for block in observed.blocks for rank in block.ranks}
+    return bool(copies(observed)) or not holders.issuperset(observed.owed_by)
 
 
 def _moments(case_run: CaseRun) -> list[tuple[str, Observations]]:

@@ -93,6 +93,7 @@ class Contract:
     exact_dtypes  the dtypes that are wide enough for that
     relations   the relations of the check `relations` that hold here
     held        the precision of the recipe is a promise: a program that sums or takes statistics in less breaks it
+    varied      the program can be run with another recipe, so that a feature of it can be left out
     replicated_axes  mesh axes that divide nothing on purpose; any other axis of a case must divide something
     still       observables of the reference by which nothing can be shown, on purpose: a gradient that is zero
                 everywhere in every step, a loss that the batch does not move
@@ -118,6 +119,7 @@ class Contract:
     exact_dtypes: tuple[str, ...] = ("float64", "float32")
     relations: tuple[str, ...] = ()
     held: bool = True
+    varied: bool = True
     replicated_axes: tuple[str, ...] = ()
     still: tuple[str, ...] = ()
     replayed: Mapping[str, str] = field(default_factory=dict)
@@ -146,6 +148,8 @@ class Contract:
     @property
     def features(self) -> tuple[str, ...]:
         """What the recipe has that a plain one has not; any of it can be left out without changing the model."""
+        if not self.varied:
+            return ()
         plain = Recipe()
         return tuple(
             feature for feature, fields in FEATURES.items() if any(_differ(self.recipe, plain, f) for f in fields)

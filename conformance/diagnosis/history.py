@@ -30,6 +30,9 @@ def stale(suspect: DivergedTensor) -> Iterator[Cause]:
         yield Cause(cause="stale by one step", axis=None, confidence=0.95, basis=basis)
 
 
+MANY = 1000  # roundings, one after the other
+
+
 def late(suspect: DivergedTensor) -> Iterator[Cause]:
     """Everything in the first step is right, what it leaves behind too: the fault needs a step before it."""
     case_run = suspect.case_run
@@ -55,19 +58,25 @@ def narrower(suspect: DivergedTensor) -> Iterator[Cause]:
         return
     own = EPSILON[bounded_as(suspect.case_run.precision)]
     for dtype in ("bfloat16", "float32"):
-        if EPSILON[dtype] > 16 * own and _is_rounding(suspect, dtype) and not _seen_not_to(suspect, dtype):
-            basis = f"its errors are spread as those of rounding to {dtype} are"
+        basis = _rounding(suspect, dtype) if EPSILON[dtype] > 16 * own else ""
+        if basis and not _seen_not_to(suspect, dtype):
             yield Cause(cause=f"computed or reduced in {dtype}", axis=None, confidence=0.6, basis=basis)
 
 
-def _is_rounding(suspect: DivergedTensor, dtype: str) -> bool:
-    """Either the values are ones that the dtype has, or nearly all are within its rounding of the expected ones."""
+def _rounding(suspect: DivergedTensor, dtype: str) -> str:
+    """Why it looks like rounding to the dtype; empty where it does not.
+
+    Either the values are ones that the dtype has, and no farther off than many roundings in turn leave them, or nearly
+    all are within one rounding of the expected ones.
+    """
     epsilon, value = EPSILON[dtype], suspect.value
-    if np.array_equal(value.astype(np.dtype(dtype)).astype(np.float64), value):
-        return True
     floor = float(np.abs(suspect.expected).max(initial=0.0)) * epsilon / 64
     relative = np.abs(value - suspect.expected) / np.maximum(np.abs(suspect.expected), floor)
-    return bool(np.quantile(relative, 0.9) <= epsilon and np.quantile(relative, 0.5) >= epsilon / 64)
+    half = float(np.quantile(relative, 0.5))
+    if half <= MANY * epsilon and np.array_equal(value.astype(np.dtype(dtype)).astype(np.float64), value):
+        return f"its values are numbers that {dtype} has"
+    spread = np.quantile(relative, 0.9) <= epsilon and half >= epsilon / 64
+    return f"its errors are spread as those of rounding to {dtype} are" if spread else ""
 
 
 def _seen_not_to(suspect: DivergedTensor, dtype: str) -> bool:

@@ -28,7 +28,8 @@ PARTED = "what it is made of is among the values of one device, it and all that 
 
 def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """The causes that fit, and the line."""
-    for dtype in narrowed(first, [compared.values[source] for source in first.sources]):
+    before = (value for number, value in compared.values.items() if number < first.number)
+    for dtype in narrowed(first, [compared.values[source] for source in first.sources], before):
         words = f"computed or reduced in {dtype}: {first.operation} at {line(first.place)}"
         basis = f"what it makes are numbers that {dtype} has, what it is made of are not"
         yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -55,12 +55,15 @@ def mistakes(operand: Blocks, axes: tuple[str, ...], mesh: Mesh) -> Iterator[tup
         yield f"computed or reduced in {name}", combined(rounded, axes, mesh)
 
 
-def narrowed(result: Intermediate, operands: Sequence[Intermediate]) -> Iterator[str]:
+def narrowed(
+    result: Intermediate, operands: Sequence[Intermediate], before: Iterable[Intermediate] = ()
+) -> Iterator[str]:
     """The narrowest dtype to which a result was rounded, and its operands were not.
 
-    An operation that picks some of the numbers that it is given rounds nothing, nor does one that makes a few numbers.
+    An operation that picks some of the numbers that it is given rounds nothing, nor does one that makes a few numbers,
+    or numbers that were there before: 0.75 x + 0.25 x is x, and x may have begun in fewer bits.
     """
-    if _picked(result, operands):
+    if _picked(result, operands) or any(_equal(result, other) for other in before):
         return
     for name, dtype in NARROW.items():
         if _holds(dtype, result) and operands and not all(_holds(dtype, operand) for operand in operands):
@@ -74,6 +77,13 @@ def _picked(result: Intermediate, operands: Sequence[Intermediate]) -> bool:
     made = made[np.isfinite(made) & (made != 0)]
     given = [value.ravel() for operand in operands for value in operand.values.values()]
     return len(made) < FEW or bool(np.isin(made, np.concatenate(given or [np.empty(0)])).all())
+
+
+def _equal(result: Intermediate, other: Intermediate) -> bool:
+    """Bit for bit, on every rank."""
+    return result.values.keys() == other.values.keys() and all(
+        np.array_equal(value, other.values[rank]) for rank, value in result.values.items()
+    )
 
 
 def _holds(dtype: Any, value: Intermediate) -> bool:

@@ -70,7 +70,7 @@ class CaseRun:
         kind, _, name = tensor.partition("/")
         if kind == "optimizer":
             return EPSILON["float64" if self.precision == "float64" else "float32"]
-        ways = {"updates": ("parameters",), "gradients": ("compute", "gradients", "reduction")}
+        ways = {"updates": ("parameters",), "ema": ("parameters",), "gradients": ("compute", "gradients", "reduction")}
         ways |= {"input_gradients": ("compute", "gradients")}
         roles = ways["gradients"] if name == "grad_norm" else ways.get(kind, ("compute",))
         precision = self.contract.recipe.precision
@@ -85,7 +85,7 @@ class CaseRun:
         updated: Observations = {}
         for name, observed in step.items():
             if name.startswith("parameters/") and name in self.evidence.initial:
-                updated[_as_update(name)] = _change(observed, self.evidence.initial[name])
+                updated[_as_update(name)] = _change(observed, self.evidence.initial[name], self.case.mesh)
             else:
                 updated[name] = observed
         return updated
@@ -184,13 +184,21 @@ def _moved(after: Observed, start: np.ndarray) -> Observed:
     return Observed(shape=after.shape, dtype="float64", blocks=blocks)
 
 
-def _change(after: Observed, before: Observed) -> Observed:
-    """Every rank's own change of its own blocks, in float64; a block that moved becomes NaN, which never passes."""
+def _change(after: Observed, before: Observed, mesh: Mesh) -> Observed:
+    """Every rank's own change of its own blocks, in float64.
+
+    A block that has moved, since a partitioner lays it otherwise than it came, is counted from what other ranks held
+    there; where that is not known it becomes NaN, which never passes.
+    """
     start = {(rank, place(block)): block.value for block in before.blocks for rank in block.ranks}
+    whole: np.ndarray | None = None
     blocks = []
     for block in after.blocks:
         earlier = {rank: start.get((rank, place(block))) for rank in block.ranks}
         for rank, value in earlier.items():
-            change = block.value.astype(np.float64) - (np.nan if value is None else value.astype(np.float64))
+            if value is None:
+                whole = gathered(before, mesh) if whole is None else whole
+                value = np.full_like(block.value, np.nan) if block.partial else whole[selector(block.index)]
+            change = block.value.astype(np.float64) - value.astype(np.float64)
             blocks.append(Block(ranks=(rank,), index=block.index, value=change))
     return Observed(shape=after.shape, dtype="float64", blocks=merged(blocks))

@@ -1,25 +1,22 @@
-"""`conformance.check`: somebody's own reference and candidate functions, judged in their own test."""
+"""`conformance.check`: somebody's own reference and candidate, functions or trainers, judged in their own test."""
 
 from __future__ import annotations
 
-import inspect
 import pickle
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conformance.cases.case import DTYPES, Case, Dtype
+from conformance.cases.case import Case, Dtype
 from conformance.cases.functions import PREFIX, Functions, contract
 from conformance.cases.importing import standard_first
 from conformance.cases.resolve import Target
-from conformance.contract.implementation import FRAMEWORKS, Framework
+from conformance.contract.implementation import Declarations, Framework
 from conformance.contract.mesh import Mesh, MeshError, too_large
 from conformance.contract.roles import ROLES
-from conformance.inline.inputs import batch_in, parameters_in
-from conformance.inline.located import where
+from conformance.inline.asked import Batches, asked, training
 from conformance.records import formatting
 from conformance.records.results import CaseResult
 
@@ -59,89 +56,107 @@ def check(
     *,
     reference: Callable[..., Any],
     candidate: Callable[..., Any],
-    parameters: Mapping[str, Any],
-    batch: Mapping[str, Any],
+    parameters: Any,
+    batch: Batches,
     mesh: str,
     dtype: Dtype = "float64",
     framework: Framework | None = None,
+    optimizer: Callable[..., Any] | None = None,
+    steps: int | None = None,
+    accumulation: int = 1,
+    clip_norm: float | None = None,
+    ema: float | None = None,
+    frozen: Sequence[str] = (),
+    parameter_dtype: Dtype | None = None,
+    declare: Declarations | Callable[..., Declarations] | None = None,
+    timeout: float | None = None,
     roles: Mapping[str, str] | None = None,
     replicated_axes: Sequence[str] = (),
     still: Sequence[str] = (),
 ) -> Judgement:
-    """Compare a sharded function with a single-device one.
+    """Compare a sharded program with a single-device one.
 
-    reference  (parameters, batch) -> loss, or (loss, outputs); plain single-device code, differentiated here
+    reference  (parameters, batch) -> loss, (loss, outputs), or outputs alone as a mapping, of which nothing is then
+               differentiated; plain single-device code. Or a class like the candidate's, which is given None for a mesh
     candidate  (parameters, batch, mesh) -> observations: `loss`, `gradients/<name>` for every parameter, and
-               `outputs/<name>` for every output of the reference; mesh is a jax.sharding.Mesh or a torch DeviceMesh
-    parameters, batch   name -> array of real numbers (batch: or whole numbers); both are rounded to the dtype first
+               `outputs/<name>` for every output of the reference; mesh is a jax.sharding.Mesh or a torch DeviceMesh.
+               Or a class made with (parameters, mesh) whose `step(batch)` takes one step and returns observations; what
+               it has learnt is read from its attributes `model`, `optimizer` and `ema`, or its method `collect`
+    parameters name -> array of real numbers, a tree of such, a module of torch or Flax NNX, or a function that makes
+               one; both sides are given it in the form in which it comes, with the same numbers in it
+    batch      name -> array of real or whole numbers; or a list of such, one for each step
     mesh       for example 'data=2,tensor=4', axes by any names; it is emulated, no accelerator is needed
+    optimizer  by which the reference is trained: in torch (parameters) -> torch.optim.Optimizer, in JAX
+               () -> optax.GradientTransformation; `functools.partial(optax.adamw, 1e-3)` is one too
+    steps      of which everything is compared; None: one for each batch, 3 of a trainer that is given one batch
+    accumulation   slices that the reference takes one after the other; 1: the whole batch, which is the same for a mean
+    clip_norm  the norm of all gradients to which the reference clips; `metrics/grad_norm` is then observed
+    ema        decay of a moving average of the parameters
+    frozen     names or patterns of parameters that are not trained, beside those of which a module says it itself
+    parameter_dtype   in which a trainer keeps its parameters; None: float64 in float64, else float32
+    declare    what the candidate communicates, holds and donates, or a function (mesh, dtype) that says it
+    timeout    seconds after which a worker that does not answer is a `hang`
     roles      axis -> its role (one of `ROLES`), where the usual meaning of its name does not say it
     replicated_axes   axes that divide nothing on purpose; that any other axis divides nothing is a finding
     still      what the reference cannot move, on purpose: `gradients/<name>` that is zero everywhere, `loss` that no
                batch moves; anywhere else that is a finding, since two dead programs agree perfectly
 
-    Both functions stand at the top level of a module, since the workers import them. Raises ValueError with one
-    sentence for functions that cannot be found again, a bad mesh, dtype or role, and for inputs that are no numbers.
+    Parameters and real inputs are rounded to the dtype first. Functions and classes stand at the top level of a module,
+    since the workers import them. Raises ValueError, in one sentence, for what cannot be found again or sent, for a bad
+    mesh, dtype or role, for inputs that are no numbers, and for options that do not go together.
     """
-    if framework not in (None, *FRAMEWORKS):
-        raise ValueError(f"Unknown framework '{framework}': the frameworks are {', '.join(FRAMEWORKS)}.")
-    if dtype not in DTYPES:
-        raise ValueError(f"Unknown dtype '{dtype}': the dtypes are {', '.join(DTYPES)}.")
-    functions = Functions(
-        framework=_framework(candidate) if framework is None else framework,
-        reference=where(reference),
-        candidate=where(candidate),
-        parameters=parameters_in(dtype, parameters),
-        batch=batch_in(dtype, batch),
-        roles=dict(roles or {}),
-        replicated_axes=_words("replicated_axes", replicated_axes, Mesh.parse(mesh).axes),
-        still=_words("still", still, ("loss", *(f"gradients/{name}" for name in parameters))),
-    )
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout is {timeout:g} s: give more than 0.")
+    functions = asked(
+        reference=reference, candidate=candidate, parameters=parameters, batch=batch, mesh=mesh, dtype=dtype,
+        framework=framework, training=training(optimizer, clip_norm, accumulation, ema), steps=steps, frozen=frozen,
+        parameter_dtype=parameter_dtype, declare=declare, roles=roles, replicated_axes=replicated_axes, still=still,
+    )  # fmt: skip
     with standard_first():
-        return Judgement(result=_judged(functions, candidate.__name__, _mesh(mesh, functions), dtype))
+        posed = Posed(functions=functions, name=candidate.__name__, mesh=_mesh(mesh, functions), dtype=dtype)
+        return Judgement(result=_judged(posed, timeout))
 
 
-def _judged(functions: Functions, name: str, mesh: Mesh, dtype: Dtype) -> CaseResult:
+@dataclass(frozen=True, kw_only=True)
+class Posed:
+    """What is judged: two sides, the candidate's name, a mesh and a dtype."""
+
+    functions: Functions
+    name: str
+    mesh: Mesh
+    dtype: Dtype
+
+    def within(self, folder: Path) -> tuple[Case, Target]:
+        """As a case and what it runs; the folder must stay until it is judged."""
+        functions, path = self.functions, folder / "functions.pickle"
+        path.write_bytes(pickle.dumps(functions))
+        case = Case(contract=f"{PREFIX}{path}", implementation=self.name, mesh=self.mesh, dtype=self.dtype)
+        side = f"{functions.framework}_trainer:Trainer" if functions.trains else f"{functions.framework}:Candidate"
+        claimed = contract(case.contract)
+        return case, Target(contract=claimed, framework=functions.framework, path=f"conformance.inline.{side}")
+
+
+def _judged(posed: Posed, timeout: float | None) -> CaseResult:
     """By the workers of earlier checks; what goes wrong there is run once more by new ones, whose word counts."""
     from conformance.workers.kept import close, kept
 
-    with kept(mesh.devices) as before:
+    with kept(posed.mesh.devices) as before:
         used, before.used = before.used, True
-        result = _run(functions, name, mesh, dtype, before.workers)
+        result = _run(posed, before.workers, timeout)
     if not used or result.verdict not in ("fail", "error", "crash"):
         return result
     close()
-    with kept(mesh.devices) as new:
+    with kept(posed.mesh.devices) as new:
         new.used = True
-        again = _run(functions, name, mesh, dtype, new.workers)
+        again = _run(posed, new.workers, timeout)
     return replace(again, reason=DEPENDS) if again.verdict == "pass" else again
 
 
-def _run(functions: Functions, name: str, mesh: Mesh, dtype: Dtype, workers: Workers) -> CaseResult:
+def _run(posed: Posed, workers: Workers, timeout: float | None) -> CaseResult:
     from conformance.runner.run import CaseRunner
 
     with tempfile.TemporaryDirectory(prefix="shardproof-") as folder:
-        return CaseRunner(workers=workers).judge_case(*posed(functions, name, mesh, dtype, Path(folder)))
-
-
-def posed(functions: Functions, name: str, mesh: Mesh, dtype: Dtype, folder: Path) -> tuple[Case, Target]:
-    """The functions as a case and what it runs; the folder must stay until it is judged."""
-    path = folder / "functions.pickle"
-    path.write_bytes(pickle.dumps(functions))
-    case = Case(contract=f"{PREFIX}{path}", implementation=name, mesh=mesh, dtype=dtype)
-    target = Target(
-        contract=contract(case.contract),
-        framework=functions.framework,
-        path=f"conformance.inline.{functions.framework}:Candidate",
-    )
-    return case, target
-
-
-def _words(argument: str, given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    for word in (given,) if isinstance(given, str) else given:
-        if word not in known:
-            raise ValueError(f"{argument} names '{word}', which is none of {', '.join(known)}.")
-    return (given,) if isinstance(given, str) else tuple(given)
+        return CaseRunner(workers=workers, timeout_seconds=timeout).judge_case(*posed.within(Path(folder)))
 
 
 def _mesh(text: str, functions: Functions) -> Mesh:
@@ -154,14 +169,3 @@ def _mesh(text: str, functions: Functions) -> Mesh:
         if role not in ROLES:
             raise ValueError(f"Unknown role '{role}' of axis '{axis}': the roles are {', '.join(ROLES)}.")
     return mesh
-
-
-def _framework(candidate: Callable[..., Any]) -> Framework:
-    """The framework of which the candidate's module has something."""
-    values = vars(sys.modules[candidate.__module__]).values()
-    names = [value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None) for value in values]
-    tops = {str(name).partition(".")[0].replace("jaxlib", "jax") for name in names}
-    frameworks = [framework for framework in FRAMEWORKS if framework in tops]
-    if len(frameworks) != 1:
-        raise ValueError("Say framework='jax' or framework='torch': the candidate's module imports neither or both.")
-    return frameworks[0]

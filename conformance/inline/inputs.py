@@ -30,6 +30,15 @@ def batch_in(dtype: str, given: Mapping[str, Any]) -> Arrays:
     }
 
 
+def buffers_in(dtype: str, given: Mapping[str, Any]) -> Arrays:
+    """Buffers of a module likewise; whole numbers and truth values stay as they are."""
+    arrays = {name: _array("buffer", name, value) for name, value in given.items()}
+    return {
+        name: array if array.dtype.kind in "biu" else _rounded(f"The buffer '{name}'", array, dtype)
+        for name, array in arrays.items()
+    }
+
+
 def refuse_complex(are_complex: Mapping[str, bool]) -> None:
     """Outputs of a reference by name: whether they are complex. Raises ValueError in one sentence."""
     for name, is_complex in are_complex.items():
@@ -57,6 +66,8 @@ def _array(kind: str, name: str, value: Any) -> np.ndarray:
     what = f"The {kind} '{name}'"
     if isinstance(value, Mapping):
         raise ValueError(f"{what} is a {type(value).__name__}: give a flat mapping from name to array.")
+    if getattr(value, "is_meta", False):
+        raise ValueError(f"{what} lies on the meta device and has no values: make the module on the CPU.")
     if callable(getattr(value, "detach", None)):
         value = value.detach().cpu()
         value = value.double() if value.is_floating_point() else value

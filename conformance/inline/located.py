@@ -1,15 +1,20 @@
-"""Located: where another process finds a function again, 'module@/path/file.py:name'."""
+"""Located: where another process finds a function or a class again, 'module@/path/file.py:name'."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from conformance.cases.functions import Call
+
 COMPILED = ("PjitFunction",)  # the same function, compiled: jax.jit
+_INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def where(function: Callable[..., Any]) -> str:
@@ -27,7 +32,23 @@ def where(function: Callable[..., Any]) -> str:
             f"'{name}' is not what its module '{module.__name__}' has under that name, which is what the workers "
             "import: give what you wrap or change a name of its own at the top level."
         )
-    return f"{_imported_as(module)}@{Path(file).resolve()}:{name}"
+    return f"{found_as(module)}:{name}"
+
+
+def call(function: Callable[..., Any]) -> Call:
+    """The same of a function or of a `functools.partial` of one, `partial(optax.adamw, 1e-3)` say."""
+    if isinstance(function, functools.partial):
+        return Call(path=where(function.func), args=function.args, keywords=dict(function.keywords))
+    return Call(path=where(function))
+
+
+def found_as(module: ModuleType) -> str:
+    """Where a worker finds a Python module: its name as a hint, and its file."""
+    return f"{_imported_as(module)}@{Path(str(module.__file__)).resolve()}"
+
+
+def is_installed(module: ModuleType) -> bool:
+    return str(module.__file__).startswith(_INSTALLED)
 
 
 def _compiles(function: Callable[..., Any], there: object) -> bool:

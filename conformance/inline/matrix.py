@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from conformance.cases.case import Dtype
 from conformance.contract.mesh import Mesh
+from conformance.inline.asked import Batches
 from conformance.inline.check import Judgement, check
 
 
@@ -35,8 +36,8 @@ def check_matrix(
     *,
     reference: Callable[..., Any],
     candidate: Callable[..., Any],
-    parameters: Mapping[str, Any],
-    batch: Mapping[str, Any],
+    parameters: Any,
+    batch: Batches,
     meshes: Sequence[str],
     dtypes: Sequence[Dtype] = ("float64",),
     **options: Any,

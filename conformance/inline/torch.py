@@ -1,42 +1,107 @@
-"""The two sides of `conformance.check` in torch: plain functions in the clothes of the protocol."""
+"""The two sides of `conformance.check` in torch that are functions, in the clothes of the protocol."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
-from conformance.contract.contract import Contract
-from conformance.contract.implementation import Implementation
+from conformance.cases.functions import Functions
+from conformance.contract.contract import Arrays, Contract
+from conformance.contract.implementation import Declarations, Implementation
+from conformance.inline.calling import called, declared
 from conformance.inline.inputs import refuse_complex
+from conformance.inline.observed import named, outputs_of
+from conformance.inline.torch_model import Model, Tensors, buffers_of, cast, in_dtype, parameters_of, slots_of
 from conformance.workers.lookup import load
+
+State = dict[str, Any]
 
 
 class Reference:
-    """The single-device function, differentiated with respect to every parameter."""
+    """The single-device function, differentiated with respect to every parameter that is trained, and its training."""
 
     def __init__(self, contract: Contract, dtype: str) -> None:
-        self.dtype = dtype
-        self.function = load(contract.model.reference)
+        functions: Functions = contract.model
+        self.functions, self.training = functions, functions.training
+        self.compute = getattr(torch, dtype)
+        kept = contract.recipe.precision.dtype("parameters", dtype)
+        self.dtype = getattr(torch, kept) if functions.trains else self.compute
+        self.model, self.function = Model(functions), load(functions.reference)
 
-    def place(self, parameters: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-        return _cast(parameters, self.dtype)
+    def place(self, parameters: Arrays) -> State:
+        model, training = self.model.built(parameters, self.dtype), self.training
+        optimizer = None if training.optimizer is None else called(training.optimizer, model)
+        average = {} if training.ema is None else _copies(parameters_of(model))
+        return {"model": model, "optimizer": optimizer, "ema": average}
 
-    def step(self, state: dict[str, Any], batch: dict[str, np.ndarray]) -> tuple[dict[str, Any], Mapping[str, Any]]:
-        leaves = {name: value.clone().requires_grad_() for name, value in state.items()}
-        returned = self.function(leaves, _cast(batch, self.dtype))
-        loss, outputs = returned if isinstance(returned, tuple) else (returned, {})
-        outputs = outputs if isinstance(outputs, Mapping) else {"y": outputs}
-        refuse_complex({name: value.is_complex() for name, value in outputs.items()})
-        gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        named = dict(zip(leaves, gradients, strict=True))
-        seen = {f"outputs/{name}": value.detach() for name, value in outputs.items()} | {"loss": loss.detach()}
-        return state, seen | {f"gradients/{name}": named[name] for name in reversed(list(named))}
+    def step(self, state: State, batch: Arrays) -> tuple[State, Mapping[str, Any]]:
+        model = state["model"] if self.functions.trains else copy.deepcopy(state["model"])
+        losses, outputs, gradients = self._differentiated(model, cast(batch, self.compute))
+        seen = {f"outputs/{name}": _joined(parts) for name, parts in outputs.items()}
+        if losses:
+            seen |= {"loss": _mean(losses)} | {f"gradients/{name}": gradients[name] for name in reversed(gradients)}
+        if state["optimizer"] is not None:
+            seen |= self._updated(state, gradients)
+        return state, seen | {f"buffers/{name}": value.clone() for name, value in buffers_of(model).items()}
 
-    def collect(self, state: dict[str, Any]) -> Mapping[str, Any]:
-        return {f"parameters/{name}": value for name, value in state.items()}
+    def collect(self, state: State) -> Mapping[str, Any]:
+        held = parameters_of(state["model"])
+        found = {f"parameters/{name}": value.detach().clone() for name, value in held.items()}
+        if state["optimizer"] is not None:
+            slots = slots_of(state["optimizer"], {id(value): name for name, value in held.items()})
+            found |= {f"optimizer/{name}": torch.as_tensor(value).clone() for name, value in slots.items()}
+        return found | {f"ema/{name}": value.clone() for name, value in state["ema"].items()}
+
+    def _differentiated(self, model: Any, batch: Tensors) -> tuple[list[Any], dict[str, list[Any]], Tensors]:
+        """Losses and outputs of the slices, which follow each other, and their mean gradient."""
+        computing = in_dtype(model, self.compute)
+        wanted = {n: p for n, p in parameters_of(computing).items() if n not in self.functions.frozen}
+        losses, outputs, sums = [], dict[str, list[Any]](), list[Any]()
+        for part in _slices(batch, self.training.slices):
+            loss, seen = outputs_of(self._called(computing, part))
+            refuse_complex({name: value.is_complex() for name, value in seen.items()})
+            for name, value in seen.items():
+                outputs.setdefault(name, []).append(value.detach())
+            if loss is not None:
+                losses.append(loss.detach())
+                own = [g.to(self.dtype) for g in _gradients(loss, list(wanted.values()))]
+                sums = [a + g for a, g in zip(sums, own, strict=True)] if sums else own
+        if computing is not model:
+            with torch.no_grad():
+                for name, value in buffers_of(model).items():
+                    value.copy_(buffers_of(computing)[name])
+        number = self.training.slices
+        return losses, outputs, {name: g / number if number > 1 else g for name, g in zip(wanted, sums, strict=False)}
+
+    def _called(self, model: Any, batch: Tensors) -> Any:
+        """Raises ValueError where it draws random numbers: each run would be another one, and nothing a yardstick."""
+        before = torch.get_rng_state()
+        returned = self.function(model, batch)
+        if not torch.equal(before, torch.get_rng_state()):
+            raise ValueError(
+                "The reference draws random numbers, as dropout does in training: put the module in eval mode, or draw "
+                "masks once and hand them over with the batch."
+            )
+        return returned
+
+    def _updated(self, state: State, gradients: Tensors) -> dict[str, Any]:
+        """By the optimizer, whose gradients are clipped; then the average follows."""
+        held, training, seen = parameters_of(state["model"]), self.training, dict[str, Any]()
+        decay = training.ema or 0.0
+        for name, gradient in gradients.items():
+            held[name].grad = gradient.clone()
+        if training.clip_norm is not None:
+            trained = [held[name] for name in gradients]
+            seen["metrics/grad_norm"] = torch.nn.utils.clip_grad_norm_(trained, training.clip_norm)
+        state["optimizer"].step()
+        for name in gradients:
+            held[name].grad = None
+        for name, value in state["ema"].items():
+            value.mul_(decay).add_(held[name].detach(), alpha=1 - decay)
+        return seen
 
 
 class Candidate(Implementation):
@@ -44,20 +109,49 @@ class Candidate(Implementation):
 
     framework = "torch"
 
-    def place(self, parameters: dict[str, np.ndarray], mesh: Any) -> dict[str, Any]:
-        self.function, self.device_mesh = load(self.contract.model.candidate), mesh
-        return _cast(parameters, self.dtype)
+    def place(self, parameters: Arrays, mesh: Any) -> Arrays:
+        self.model, self.device_mesh = Model(self.contract.model), mesh
+        self.function = load(self.contract.model.candidate)
+        return parameters
 
-    def step(self, state: dict[str, Any], batch: dict[str, np.ndarray]) -> tuple[dict[str, Any], Mapping[str, Any]]:
-        leaves = {name: value.clone().requires_grad_() for name, value in state.items()}
-        return state, self.function(leaves, _cast(batch, self.dtype), self.device_mesh)
+    def step(self, state: Arrays, batch: Arrays) -> tuple[Arrays, Mapping[str, Any]]:
+        dtype = getattr(torch, self.dtype)
+        model = self.model.built(state, dtype)
+        seen = named(self.function(model, cast(batch, dtype), self.device_mesh), parameters_of)
+        if isinstance(model, torch.nn.Module):
+            left = {f"gradients/{name}": p.grad for name, p in parameters_of(model).items() if p.grad is not None}
+            left |= {f"buffers/{name}": value for name, value in buffers_of(model).items()}
+            seen = left | seen
+        return state, seen
 
-    def collect(self, state: dict[str, Any]) -> Mapping[str, Any]:
+    def collect(self, state: Arrays) -> Mapping[str, Any]:
         master = torch.float64 if self.dtype == "float64" else torch.float32
-        return {f"parameters/{name}": value.to(master) for name, value in state.items()}
+        return {f"parameters/{name}": value for name, value in cast(state, master).items()}
+
+    def declare(self) -> Declarations:
+        return declared(self.contract.model.declared, self.mesh, self.dtype)
 
 
-def _cast(arrays: Mapping[str, np.ndarray], dtype: str) -> dict[str, torch.Tensor]:
-    floating = getattr(torch, dtype)
-    tensors = {name: torch.as_tensor(value) for name, value in arrays.items()}
-    return {name: value.to(floating) if value.is_floating_point() else value for name, value in tensors.items()}
+def _gradients(loss: torch.Tensor, wanted: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    return torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True) if wanted else ()
+
+
+def _copies(values: Tensors) -> Tensors:
+    return {name: value.detach().clone() for name, value in values.items()}
+
+
+def _slices(batch: Tensors, number: int) -> list[Tensors]:
+    """Rows in their order, equally many in each slice; what has no rows is in all of them."""
+    return [
+        {key: x if not x.ndim else x[n * len(x) // number : (n + 1) * len(x) // number] for key, x in batch.items()}
+        for n in range(number)
+    ]
+
+
+def _mean(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else sum(values) / len(values)
+
+
+def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Rows of all slices one after the other; of a number, the mean."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts) if parts[0].ndim else _mean(parts)

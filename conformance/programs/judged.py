@@ -9,7 +9,7 @@ from pathlib import Path
 
 from conformance.cases.functions import Functions
 from conformance.contract.mesh import Mesh
-from conformance.inline.check import posed
+from conformance.inline.check import Posed
 from conformance.programs.program import Program
 from conformance.records.results import CaseResult
 from conformance.runner.run import CaseRunner
@@ -48,8 +48,13 @@ def judge(program: Program, workers: Workers) -> Iterator[Judged]:
     """The program as it is, then (in float64) with the error."""
     bench = CaseRunner(workers=workers, timeout_seconds=PATIENCE, bisect=False)
     with tempfile.TemporaryDirectory(prefix="shardproof-") as folder:
-        case, target = posed(_functions(program, Path(folder)), program.kind, Mesh.parse(program.mesh), program.dtype,
-                             Path(folder))  # fmt: skip
+        posed = Posed(
+            functions=_functions(program, Path(folder)),
+            name=program.kind,
+            mesh=Mesh.parse(program.mesh),
+            dtype=program.dtype,
+        )
+        case, target = posed.within(Path(folder))
         yield _judged(program, bench.judge_case(case, target), planted=False)
         if program.dtype == "float64":
             fault = f"conformance.programs.planted:In{program.spoiled.upper()}"
@@ -66,7 +71,7 @@ def _functions(program: Program, folder: Path) -> Functions:
         reference=f"{code}:reference",
         candidate=f"{code}:candidate",
         parameters=parameters,
-        batch=batch,
+        batches=(batch,),
         roles={},
     )
 

@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate
 
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import chunk
+from conformance.contract.roles import role
 from conformance.evidence.evidence import Index
 from conformance.workers.observe import Unreadable
 
@@ -105,3 +106,13 @@ def _as_slice(elements: np.ndarray) -> slice | np.ndarray:
         return slice(0, 0)
     first, last = int(elements[0]), int(elements[-1])
     return slice(first, last + 1) if np.array_equal(elements, np.arange(first, last + 1)) else elements
+
+
+def megatron(value: torch.Tensor, mesh: Mesh) -> dict[str, str] | None:
+    """Placements from the attributes that Megatron's layers put on their parameters; None where there are none."""
+    if not hasattr(value, "tensor_model_parallel"):
+        return None
+    axes = [axis for axis in mesh.axes if role(axis, {}) == "tensor"]
+    if not value.tensor_model_parallel or not axes:
+        return {}
+    return {axes[0]: f"S({int(getattr(value, 'partition_dim', 0))})"}

@@ -208,7 +208,7 @@ REFUSED = (  # refused with a clear sentence, never computed wrong: heads and ro
     ),
     # What torch itself cannot do; `shardproof run` prints torch's reason. These rows overrule the ones above.
     MatrixRow(
-        contracts=_names("column_linear"),
+        contracts=_names("column_linear", "row_linear"),
         implementations=("torch-dtensor",),
         meshes=("data=2,tensor=4@shuffled",),
         profiles=CORE,

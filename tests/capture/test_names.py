@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conformance.capture.names import plain, read, renamed
+from conformance.capture.names import read, renamed
 from conformance.capture.pieces import Piece, _apart
+from conformance.trace.torch_wrappers import plain
 
 
 @pytest.mark.parametrize(

@@ -35,3 +35,11 @@ def test_rounding_is_recognised(dtype: str) -> None:
 def test_what_is_picked_is_not_rounded(picked: np.ndarray) -> None:
     given = np.concatenate([VALUES.ravel(), 2.0 ** np.arange(-1, 8)])
     assert list(narrowed(made(picked, 1, (0,)), [made(given, 0)])) == []
+
+
+def test_what_was_there_before_is_not_rounded() -> None:
+    """A moving average that begins as parameters in float32 do is those parameters, for a step."""
+    x = VALUES.astype(np.float32).astype(np.float64)
+    parts = [made(0.75 * x * (1 + 1e-12), 1, (0,)), made(0.25 * x, 2, (0,))]
+    assert list(narrowed(made(x, 3, (1, 2)), parts)) == ["float32"], "by itself it looks as if it were"
+    assert list(narrowed(made(x, 3, (1, 2)), parts, [made(x, 0)])) == []

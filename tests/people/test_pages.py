@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))))
 
 INSTALLS = "makes an environment from a package index"
+EXAMPLES = "tests/strangers/test_ways_in.py::test_a_function_of_ones_own_conforms"
 JAX_TRAINER = "tests/capture/test_trainers.py::test_one_command_launches_several_meshes_and_prints_one_table"
 WORLD = "tests/workers/test_world.py::test_a_process_that_is_killed_costs_one_case_and_the_run_goes_on_later"
 LONG = "takes minutes to hours; its parts have tests"
@@ -42,6 +43,7 @@ ELSEWHERE = {  # how a command or a snippet begins -> the test that runs it, or 
     "shardproof record": JAX_TRAINER,
     "python docs/examples/trainer_jax": JAX_TRAINER,
     "shardproof judge": JAX_TRAINER,
+    "pytest docs/examples/": EXAMPLES,
     "torchrun": "tests/capture/test_torch_trainer.py::"
     "test_a_torch_trainer_passes_and_its_faults_are_killed_with_their_axis",
     "with conformance.capture(": JAX_TRAINER,
@@ -56,6 +58,11 @@ ELSEWHERE = {  # how a command or a snippet begins -> the test that runs it, or 
 QUOTED = {  # a snippet that is part of a file -> the file
     "class BiasAddedOnEveryRank": "suites/tensor/faults",
     "def reference(parameters, batch)": "docs/examples/test_function_jax.py",
+    "def tensor_parallel(model, batch, mesh)": "docs/examples/test_torch_dtensor.py",
+    "def test_tensor_parallel()": "docs/examples/test_torch_dtensor.py",
+    "def declared(mesh, dtype)": "docs/examples/test_explicit_collectives.py",
+    "def shard(parameter, dim, mesh)": "docs/examples/test_megatron_style.py",
+    "class Trainer:": "docs/examples",
 }
 FROM_ELSEWHERE = re.compile(r"<(?:script|img|iframe)[^>]+src=\"(https?:[^\"]+)|<link[^>]+href=\"(https?:[^\"]+)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)

@@ -72,9 +72,9 @@ def _records(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "results" / "cases.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("framework", ["jax", "torch"])
-def test_a_function_of_ones_own_conforms(framework: str) -> None:
-    done = _pytest(EXAMPLES / f"test_function_{framework}.py")
+@pytest.mark.parametrize("example", sorted(file.name for file in EXAMPLES.glob("test_*.py")))
+def test_a_function_of_ones_own_conforms(example: str) -> None:
+    done = _pytest(EXAMPLES / example)
     assert done.returncode == 0, done.stdout
 
 

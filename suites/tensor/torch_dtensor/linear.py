@@ -96,6 +96,8 @@ class RowLinear(LinearContract):
     def require_supported(self) -> None:
         super().require_supported()
         refuse_uneven(self.arrives_sharded, self.contract.model.hidden, "input", self.tensor_size())
+        if not self.arrives_sharded:
+            self.refuse_permuted()  # the gradient of its inputs is gathered
         size = self.tensor_size()
         if self.contract.exact and size & (size - 1):
             raise Unsupported(

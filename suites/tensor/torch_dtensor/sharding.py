@@ -83,6 +83,18 @@ class TensorByDTensor(DTensorLayout, DTensorTraining, Tokens):
                         f"DTensor cuts {name} in equal chunks: over {self.tensor_size()} devices it can neither pad "
                         f"its sections nor store a key head on some of them only."
                     )
+        self.refuse_narrow()
+
+    def refuse_narrow(self) -> None:
+        """`is_tensor_shardable` in torch asks for a dim that is no shorter than the ranks are many."""
+        for name, shape in self.contract.shapes.items():
+            dims = [(axis, sharded_dim(placement)) for axis, placement in self.placements(name).items()]
+            for axis, dim in dims if name.endswith(".weight") and len(shape) == 2 else ():
+                if dim is not None and axis in self.mesh.axes and shape[dim] < self.mesh.size(axis):
+                    raise Unsupported(
+                        f"{name} has {shape[dim]} features along dim {dim} and '{axis}' {self.mesh.size(axis)} ranks: "
+                        f"DTensor gathers a weight that is shorter than that, and every rank computes everything."
+                    )
 
     def refuse_permuted(self) -> None:
         """A gather by DTensor comes back in the order of process numbers, whatever the mesh says.

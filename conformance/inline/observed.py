@@ -1,0 +1,50 @@
+"""What a step of somebody's returned, as observations by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from conformance.workers.observe import Unreadable
+
+GROUPS = ("outputs", "gradients", "input_gradients", "metrics", "activations", "buffers", "parameters", "optimizer",
+          "ema")  # fmt: skip
+
+Leaves = Callable[[Any], Mapping[str, Any]]
+
+
+def named(returned: Any, leaves: Leaves) -> dict[str, Any]:
+    """Observations by name. A group, `gradients` say, may come as one tree, whose `leaves` are named by their paths.
+
+    Somebody's reference returns the loss, (loss, outputs) or outputs; so may a candidate.
+    """
+    if isinstance(returned, tuple) and len(returned) == 2:
+        loss, outputs = returned
+        outputs = outputs if isinstance(outputs, Mapping) else {"y": outputs}
+        return {f"outputs/{name}": value for name, value in outputs.items()} | {"loss": loss}
+    if not isinstance(returned, Mapping):
+        return {"loss": returned}
+    found: dict[str, Any] = {}
+    for name, value in returned.items():
+        if name in GROUPS and not _is_leaf(value, leaves):
+            found |= {f"{name}/{own}": leaf for own, leaf in leaves(value).items()}
+        else:
+            found[str(name)] = value
+    return found
+
+
+def outputs_of(returned: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Loss and outputs of what a reference returned; outputs alone, as a mapping, have no loss."""
+    if isinstance(returned, Mapping):
+        if "loss" in returned:
+            raise ValueError("The reference returns a mapping with a 'loss': return (loss, outputs), or outputs alone.")
+        return None, returned
+    loss, outputs = returned if isinstance(returned, tuple) else (returned, {})
+    return loss, outputs if isinstance(outputs, Mapping) else {"y": outputs}
+
+
+def _is_leaf(value: Any, leaves: Leaves) -> bool:
+    try:
+        return list(leaves(value)) == [""]
+    except ValueError as failure:
+        raise Unreadable(str(failure)) from failure
