@@ -79,7 +79,7 @@ def _graph(pane: Axes, record: ProfileRecord, mesh: Mesh) -> None:
     for rank, (x, y) in enumerate(places):
         pane.scatter([x], [y], s=380, color="white", edgecolor="black", zorder=2)
         pane.text(x, y, str(rank), ha="center", va="center", fontsize=10, zorder=3)
-    pane.set_aspect("equal")
+    pane.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal")  # two ranks alone lie on a line
     pane.set_axis_off()
     left_out = f" (the first {many} of {mesh.devices})" if many < mesh.devices else ""
     pane.set_title(f"Who sends to whom around rings of one axis{left_out};\nwider lines send more", loc="left")

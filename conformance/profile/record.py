@@ -40,6 +40,7 @@ class ProfileRecord(BaseModel):
 
     axes      of the rank that sends most
     flops     rank -> floating-point operations of matrix products in a step; empty where they are not known
+    of_plan   what a plan, of which the case is the small one, says of itself and took here, a sentence each
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +55,7 @@ class ProfileRecord(BaseModel):
     held_bytes: dict[int, int]
     peak_bytes: int | None
     flops: dict[int, int]
+    of_plan: tuple[str, ...] = ()
 
     @property
     def share(self) -> float | None:

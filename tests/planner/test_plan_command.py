@@ -190,6 +190,13 @@ def test_a_plan_file_gives_the_same_plan(tmp_path: Path) -> None:
         ({"family": "birds"}, "birds"),
         ({"rows": 0}, "rows"),
         ({"surprise": 1}, "surprise"),
+        ({"mesh": "fsdp=16"}, "the mesh fsdp=16 has 16 devices and the plan is for 8"),
+        ({"mesh": "wings=8"}, "wings"),
+        ({"recompute": "nothing"}, "nothing"),
+        ({"rows": 63}, "63 rows do not divide"),
+        ({"proof": "tensor/mlp[jax-shard_map-tensor2-float64]"}, "is proven by hybrid/scanned"),
+        ({"parameters": 7}, "and the plan speaks of 7"),
+        ({"objective": "latency"}, "its digest is not that of the rest"),
     ],
 )
 def test_a_damaged_plan_file_is_one_sentence(tmp_path: Path, change: dict[str, object], sentence: str) -> None:
