@@ -30,17 +30,21 @@ class Predicted(_Part):
 
     communication_seconds   axes, joined by `+` -> at the bandwidth of the slowest link that they use
     largest_all_reduce      bytes of one launch
+    bubble_seconds          in which the stages of a pipeline wait for each other
     """
 
     parameter_bytes: int
     gradient_bytes: int
     optimizer_bytes: int
+    batch_bytes: int
     temporary_bytes: int
+    temporaries: dict[str, int]
     needed_bytes: int
     compute_seconds: float
     communication_seconds: dict[str, float]
     communication_bytes: dict[str, int]
     largest_all_reduce: int
+    bubble_seconds: float = 0.0
     step_seconds: float
 
 

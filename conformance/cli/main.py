@@ -317,8 +317,13 @@ def profile(
 
 @app.command()
 @_status
-def report(directory: Directory, as_json: AsJson = False) -> int:
-    """Write HTML, JUnit, CSV and Markdown into DIR."""
+def report(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR|PLAN", help="A results directory, or a plan file.", show_default=False)
+    ],
+    as_json: AsJson = False,
+) -> int:
+    """Write HTML, JUnit, CSV and Markdown into DIR, or one page of a plan beside it."""
     from conformance.cli.reporting import report as report_command
 
     return report_command(directory, as_json=as_json)

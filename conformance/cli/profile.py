@@ -67,7 +67,7 @@ def _write(record: ProfileRecord, seen: Profiled, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "profile.json").write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
     trace.write(seen.operations, folder / "trace.json")
-    draw(record, seen.operations, folder / "profile.svg")
+    draw(record, seen.operations, folder / "profile.svg", seen.planned)
     lines = [f"# {record.case}\n", *(f"* {line}" for line in tables.words(record)), "\n![the step](profile.svg)"]
     for head, rows in (tables.phases(record), tables.axes(record), tables.devices(record)):
         lines += ["", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from conformance.cases.plannable import GRADIENTS, SAVED, WORKING
 from suites.hybrid.budget import Sizes
 
 BYTES = 2
@@ -20,18 +21,21 @@ _STEP = {
     "scores": 2.87, "logits": 1.86,
 }  # fmt: skip
 _KEPT = {"saved stream": 2.39, "saved features": 8.99}
-WORKING: Mapping[str, Mapping[str, float]] = {
+WORKING_OF: Mapping[str, Mapping[str, float]] = {
     "layer": {**_STEP, "saved inputs": 1.24},
     "attention": {**_STEP, **_KEPT},
     "none": {**_STEP, **_KEPT, "saved scores": 3.0},
 }
 
 
-def temporary_bytes(sizes: Sizes, elements: int, narrow: int) -> int:
-    """`elements` of the parameters of a device, which lie in so many bytes each."""
-    counts = WORKING[sizes.recipe.recompute]
-    buffers = buffers_of(sizes, elements, narrow)
-    return round(BYTES * sum(counts.get(name, 0.0) * size for name, size in buffers.items()))
+def temporaries(sizes: Sizes, elements: int, narrow: int) -> dict[str, int]:
+    """Bytes by kind; `elements` of the parameters of a device, which lie in so many bytes each."""
+    counts = WORKING_OF[sizes.recipe.recompute]
+    total = dict.fromkeys((SAVED, GRADIENTS, WORKING), 0.0)
+    for name, size in buffers_of(sizes, elements, narrow).items():
+        kind = SAVED if name.startswith("saved") else GRADIENTS if "stacks" in name else WORKING
+        total[kind] += BYTES * counts.get(name, 0.0) * size
+    return {kind: round(size) for kind, size in total.items()}
 
 
 def buffers_of(sizes: Sizes, elements: int, narrow: int) -> dict[str, float]:
@@ -48,8 +52,8 @@ def buffers_of(sizes: Sizes, elements: int, narrow: int) -> dict[str, float]:
     saved stream, saved features, saved scores   the same of all layers, where they are kept
     """
     model, tensor = sizes.model, sizes.tensor
-    tokens, length = sizes.row_tokens, sizes.contract.batch_shapes["mask"][1]
-    summed = sizes.slices > 1
+    tokens, length = sizes.tokens, sizes.contract.batch_shapes["mask"][1]
+    summed, live = sizes.slices > 1, sizes.live
     stream, features = tokens * model.hidden, tokens * model.ffn / tensor
     scores = tokens * length * model.num_heads / tensor
     return {
@@ -60,8 +64,8 @@ def buffers_of(sizes: Sizes, elements: int, narrow: int) -> dict[str, float]:
         "features": features,
         "scores": scores,
         "logits": tokens * model.vocabulary / tensor,
-        "saved inputs": model.layers * stream / tensor,
-        "saved stream": model.layers * stream,
-        "saved features": model.layers * features,
-        "saved scores": model.layers * scores,
+        "saved inputs": live * model.layers * stream / tensor,
+        "saved stream": live * model.layers * stream,
+        "saved features": live * model.layers * features,
+        "saved scores": live * model.layers * scores,
     }
