@@ -14,7 +14,7 @@ from conformance.contract.mesh import Mesh
 from conformance.planner.estimate import Estimate, estimate
 from conformance.planner.evidence import Compiler, Tried
 from conformance.planner.question import Question
-from conformance.planner.space import Space, space
+from conformance.planner.space import Space, layouts_of, space
 from conformance.targets.devices import why_no_target
 
 MOST_COMPILED = 8
@@ -63,7 +63,8 @@ def search(question: Question, compiler: Compiler, on_progress: Progress) -> Sea
 
 def predicted(question: Question) -> tuple[Estimate, ...]:
     """What is predicted to keep every limit and can be compiled, the best first; nothing is compiled."""
-    return _predicted(question, footprints_of(question, space(question)))[0]
+    layouts = [layout for layout in layouts_of(question) if not is_modelled(question, layout)]
+    return _predicted(question, {layout: footprint_of(question, layout) for layout in layouts})[0]
 
 
 def _predicted(

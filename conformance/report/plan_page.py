@@ -100,10 +100,9 @@ def evidence(plan: PlanFile, chip: Chip) -> Iterator[str]:
             "else is a prediction, taken to be 25 % larger where it was decided whether the plan fits."
         )
     else:
-        off = plan.predicted.needed_bytes / found.needed_bytes - 1
         yield (
             f"Memory was read from the program as compiled for {chip.name}: {binary_bytes(found.needed_bytes)}; "
-            f"{off:+.0%} was predicted."
+            f"{binary_bytes(plan.predicted.needed_bytes)} was predicted."
         )
     yield "Seconds are those of a cost model: no step was timed on such devices."
     yield f"The same program, small, is held against a single-device reference: {plan.proof}."
