@@ -72,6 +72,13 @@ def test_it_is_measured_small_and_at_its_size(shardproof: Shardproof, plan: Plan
     assert (folder / "shardproof-results/profile/trace.json").is_file()
 
 
+def test_it_is_one_page(shardproof: Shardproof, plan: PlanFile, folder: Path) -> None:
+    done = shardproof("report", "mine.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "mine.html"
+    assert plan.asked in (folder / "mine.html").read_text()
+
+
 def test_it_is_applied(shardproof: Shardproof, plan: PlanFile) -> None:
     done = shardproof("plan", "--apply", "mine.json", "--json")
     assert done.returncode == 0, done.stderr
@@ -81,7 +88,9 @@ def test_it_is_applied(shardproof: Shardproof, plan: PlanFile) -> None:
     assert any("as the plan says" in line for line in applied["words"])
 
 
-@pytest.mark.parametrize("command", [("run",), ("scale",), ("profile",), ("plan", "--apply")], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [("run",), ("scale",), ("profile",), ("report",), ("plan", "--apply")], ids=" ".join
+)
 def test_an_edited_file_is_one_sentence(
     command: tuple[str, ...], shardproof: Shardproof, plan: PlanFile, folder: Path
 ) -> None:

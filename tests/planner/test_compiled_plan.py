@@ -26,5 +26,6 @@ def test_bytes_of_the_state_are_exact(model: str, mesh: str, microbatches: int) 
     tried = compile_layout(wanted, estimate(wanted, layout, footprint))
     assert tried.evidence.parameter_bytes == footprint.parameter_bytes
     assert tried.evidence.optimizer_bytes == footprint.optimizer_bytes
-    assert tried.evidence.compute_seconds == pytest.approx(tried.estimate.compute_seconds)
+    router = 1e-3 if wanted.training.model.experts else 1e-9  # of few columns: a product for the tokens of all ranks
+    assert tried.evidence.compute_seconds == pytest.approx(tried.estimate.compute_seconds, rel=router)
     assert tried.holds

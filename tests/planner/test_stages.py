@@ -33,8 +33,9 @@ def _layout(schedule: str, ranks: int, slices: int, others: str = "") -> Layout:
 def test_messages_are_those_of_the_schedule(schedule: str, ranks: int, slices: int) -> None:
     lanes = timed(SCHEDULES[schedule](ranks, slices)).lanes
     busiest = max(sum(event.kind == SEND and event.peer != rank for event in lanes[rank]) for rank in range(ranks))
-    [message] = [each for each in DENSE.budget(_training(), _layout(schedule, ranks, slices)) if each.kind == "permute"]
-    assert message.axes == ("pipeline",)
+    budget = DENSE.budget(_training(), _layout(schedule, ranks, slices))
+    [message] = [each for each in budget if each.axes == ("pipeline",)]
+    assert message.kind == "permute"
     assert message.calls == busiest
     assert message.elements == 96 // slices * 128 * _training().model.hidden
 

@@ -85,10 +85,10 @@ HELD_OUT = (
     _row("405B", "fsdp=64,sequence=2,tensor=8", 256, 8192, 2),
     _row("7B", "fsdp=6,tensor=2", 48, 4096, 2),
     _row("13B", "data=3,fsdp=5", 60, 2048, 2),
-    _row("8x7B", "fsdp=16,expert=2,tensor=2", 256, 4096),
-    _row("8x7B", "data=2,fsdp=4,expert=8,tensor=4", 256, 4096),
-    _row("8x22B", "fsdp=16,expert=4,tensor=8", 512, 4096),
-    _row("671b-mixture", "fsdp=8,expert=64,tensor=8", 2048, 4096, parameters="bfloat16"),
+    _row("8x7B", "fsdp=4,expert=4,tensor=4", 64, 4096),
+    _row("8x7B", "fsdp=8,expert=4,tensor=2", 128, 2048),
+    _row("8x22B", "fsdp=8,expert=8,tensor=4", 128, 4096),
+    _row("671b-mixture", "fsdp=32,expert=32,tensor=4", 1024, 4096),
 )
 FITTED = (
     _row("175B", "fsdp=8,tensor=8", 64, 2048, fitted=True),
@@ -109,10 +109,10 @@ FITTED = (
     _row("1.3B", "data=8", 64, 2048, 8, "none", fitted=True),
     _row("1.3B", "data=2,fsdp=4", 64, 2048, 8, "attention", fitted=True),
     _row("8x7B", "fsdp=8,expert=8", 64, 4096, fitted=True),
-    _row("8x7B", "fsdp=4,expert=4,tensor=4", 64, 4096, fitted=True),
-    _row("8x7B", "fsdp=8,expert=4,tensor=2", 128, 2048, fitted=True),
-    _row("8x22B", "fsdp=8,expert=8,tensor=4", 128, 4096, fitted=True),
     _row("671b-mixture", "data=2,fsdp=8,expert=16,tensor=8", 1024, 4096, fitted=True),
-    _row("671b-mixture", "fsdp=32,expert=32,tensor=4", 1024, 4096, fitted=True),
+    _row("8x7B", "fsdp=16,expert=2,tensor=2", 256, 4096, fitted=True),
+    _row("8x7B", "data=2,fsdp=4,expert=8,tensor=4", 256, 4096, fitted=True),
+    _row("8x22B", "fsdp=16,expert=4,tensor=8", 512, 4096, fitted=True),
+    _row("671b-mixture", "fsdp=8,expert=64,tensor=8", 2048, 4096, parameters="bfloat16", fitted=True),
 )
 PLANS = (*HELD_OUT, *FITTED)
