@@ -152,21 +152,36 @@ def _compared(search: Search) -> Iterator[str]:
 def nothing_fits(search: Search) -> Iterator[str]:
     """Why not, in figures."""
     question = search.question
-    if not search.frugal:
-        why, times = search.space.refused.most_common(1)[0]
-        yield f"No layout of {question.devices:,} devices: {why} ({times:,} of {search.space.size:,} layouts)."
-        return
-    least = search.frugal[0]
+    if search.frugal:
+        yield _least(search)
+    elif search.tried:
+        yield f"Nothing fits: of {len(search.fitting):,} layouts that were predicted to, none did when it was compiled."
+    else:
+        yield _none_at_all(search)
+    for tried in search.tried:
+        yield f"{tried.estimate.layout}: {tried.why}."
+    yield from searched(search)
+    if question.max_all_reduce is not None and search.frugal:
+        smallest = min(each.largest_all_reduce for each in search.frugal)
+        yield f"The smallest largest all-reduce of any layout is {binary_bytes(smallest)}."
+
+
+def _least(search: Search) -> str:
+    question, least = search.question, search.frugal[0]
     footprint = least.footprint
     state = footprint.parameter_bytes + footprint.optimizer_bytes + footprint.gradient_bytes
-    yield (
+    return (
         f"Nothing fits: of {len(search.space.layouts):,} layouts the one that needs least, {least.layout}, needs "
         f"{binary_bytes(footprint.needed_bytes)} of {binary_bytes(question.usable_bytes)}, which is what a device has "
         f"less {MARGIN:.0%}; parameters, gradients and slots alone are {binary_bytes(state)}."
     )
-    for tried in search.tried:
-        yield f"{tried.estimate.layout}: {tried.why}."
-    yield from searched(search)
-    if question.max_all_reduce is not None:
-        smallest = min(each.largest_all_reduce for each in search.frugal)
-        yield f"The smallest largest all-reduce of any layout is {binary_bytes(smallest)}."
+
+
+def _none_at_all(search: Search) -> str:
+    """No layout, or none of which a program is compiled."""
+    question, space = search.question, search.space
+    if space.layouts:
+        why = question.family.uncompiled(question.training, space.layouts[0])
+        return f"No layout over {', '.join(question.axes)} is compiled, so that none is returned: {why}."
+    why, times = space.refused.most_common(1)[0]
+    return f"No layout of {question.devices:,} devices: {why} ({times:,} of {space.size:,} layouts)."

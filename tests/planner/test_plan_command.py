@@ -197,6 +197,23 @@ def test_where_nothing_fits_what_would_is_compiled() -> None:
     assert any(remedy.search.question.chip.memory_bytes > 6 * 10**9 for remedy in helps)
 
 
+def test_stages_alone_are_nothing_that_is_returned() -> None:
+    result, compiler = found(replace(SMALL, search=("pipeline",)))
+    assert result.chosen is None
+    assert not compiler.asked
+    first = next(iter(words(result)))
+    assert first.startswith(
+        "No layout over pipeline is compiled, so that none is returned: the program that is compiled"
+    )
+
+
+def test_where_every_prediction_misses_it_says_so() -> None:
+    result, _ = found(replace(SMALL, search=("fsdp",)), 1e4)
+    first, second, *_ = words(result)
+    assert first.startswith("Nothing fits: of ")
+    assert second.startswith("fsdp=8")
+
+
 def test_a_plan_file_gives_the_same_plan(tmp_path: Path) -> None:
     result, _ = found(SMALL)
     assert result.chosen is not None
