@@ -42,6 +42,7 @@ TIERS = {
 SPREAD = "reference"  # its tests share nothing: they go wherever there is time
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     root = Path(__file__).parents[1]
     for item in items:

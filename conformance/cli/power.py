@@ -36,7 +36,7 @@ def power(asked: Asked, *, output: Path | None, as_json: bool) -> int:
     """Measure power; the exit status is 1 if a bug survived, a control was flagged, or nothing could be planted.
 
     Suites and implementations that are in the folder already and are not measured now keep their rows there. Each suite
-    is written when it is done.
+    is written when it is done; what was interrupted within one goes on where it stopped.
     """
     table, page = _measured(asked, output or DIRECTORY)
     if as_json:
@@ -51,6 +51,7 @@ def power(asked: Asked, *, output: Path | None, as_json: bool) -> int:
 
 def _measured(asked: Asked, folder: Path) -> tuple[PowerTable, Path]:
     """The table of all suites, and the page that it is written to."""
+    from conformance.power.journal import Journal
     from conformance.power.measure import power as measure
     from conformance.power.table import PowerTable
 
@@ -58,11 +59,19 @@ def _measured(asked: Asked, folder: Path) -> tuple[PowerTable, Path]:
     theirs = asked.implementation is not None and is_external(asked.implementation)
     table, page = PowerTable.of(()), folder
     for names in [chosen] if theirs else [(name,) for name in chosen]:
+        journal = None if theirs else Journal(folder / f"{names[0]}.unfinished.jsonl")
         measured = measure(
-            names, implementation=asked.implementation, contracts=asked.contracts, mesh=mesh, on_progress=_progress
+            names,
+            implementation=asked.implementation,
+            contracts=asked.contracts,
+            mesh=mesh,
+            journal=journal,
+            on_progress=_progress,
         )
         if measured.rows or measured.left_out:
             page = measured.beside(PowerTable.read(folder)).write(folder)
+        if journal is not None:
+            journal.end()
         table = measured.beside(table)
     if not table.rows and not table.left_out:
         raise UsageError("Nothing was planted: no fault and no mutation of these suites is for this implementation.")

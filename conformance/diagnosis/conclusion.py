@@ -132,8 +132,11 @@ def _kept(cause: Cause, shown: Shown) -> Iterator[Cause]:
         yield cause
     elif cause.axis in shown.axes:
         yield replace(cause, axis_confidence=CERTAIN)
-    elif cause.axis is None:
-        yield replace(cause, axis=shown.axes[0], axis_confidence=CERTAIN if len(shown.axes) == 1 else 0.5)
+    elif cause.axis is None and len(shown.axes) == 1:
+        yield replace(cause, axis=shown.axes[0], axis_confidence=CERTAIN)
+    elif cause.axis is None:  # the axes together say more of the place than one of them does
+        sure = min(cause.confidence, SHOWN - 0.01) if cause.place else cause.confidence
+        yield replace(cause, axis=shown.axes[0], confidence=sure, axis_confidence=0.5)
 
 
 def _of_feature(feature: str, shown: Shown) -> Cause:

@@ -60,12 +60,16 @@ class Matcher:
         complete = len(value.values) == self._mesh.devices and len(shapes) == 1
         for number in range(len(self._axes) + 1 if complete else 1):
             for partial in combinations(self._axes, number):
-                if any(self._are_copies(value.values, axis) for axis in partial):
+                if any(self.are_copies(value.values, axis) for axis in partial):
                     continue  # a share of the sum on every rank, not a partial sum
                 match = self._matched(combined(value.values, partial, self._mesh), partial)
                 if match is not None:
                     return match
         return None
+
+    def found(self, values: Blocks) -> Match | None:
+        """What blocks are that were computed from others; None where they are nothing."""
+        return None if is_trivial(values[min(values)]) else self._matched(values, ())
 
     def whole(self, match: Match) -> np.ndarray:
         """The value that was found."""
@@ -82,6 +86,11 @@ class Matcher:
             if tuple(size // self._parts(dims, dim) for dim, size in enumerate(wanted)) == shape:
                 yield dims
 
+    def in_blocks_of(self, shape: tuple[int, ...]) -> Iterator[tuple[Intermediate, Dims]]:
+        """Values of one device, and the ways to divide them in blocks of this shape along at least one axis."""
+        for whole in self._wholes:
+            yield from ((whole, dims) for dims in self.placements(whole, shape) if dims)
+
     def block(self, whole: Intermediate, dims: Dims, rank: int) -> np.ndarray:
         """What a rank holds of a whole value."""
         part, where = _whole(whole), self._mesh.coordinates(rank)
@@ -90,7 +99,7 @@ class Matcher:
             part = np.take(part, range(where[axis] * size, (where[axis] + 1) * size), axis=dim)
         return part
 
-    def _are_copies(self, values: Mapping[int, np.ndarray], axis: str) -> bool:
+    def are_copies(self, values: Mapping[int, np.ndarray], axis: str) -> bool:
         """Whether all ranks along an axis hold the same bits."""
         groups = self._mesh.groups(axis)
         return all(np.array_equal(values[rank], values[group[0]]) for group in groups for rank in group)

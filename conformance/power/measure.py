@@ -7,36 +7,29 @@ proven equivalent (`conformance.power.equivalence`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from conformance.cases.case import Case, Mutation
+from conformance.cases.case import Case
 from conformance.cases.external import is_external
-from conformance.cases.fault import Fault
-from conformance.cases.resolve import resolve
 from conformance.cases.suite import Suite, suites
 from conformance.checks import CHECKS, Check
 from conformance.checks.census import Census
 from conformance.checks.check import RELATION_RUNS
-from conformance.contract.alteration import Alteration
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis import surest
-from conformance.diagnosis.exchanges import PLACES
 from conformance.power.equivalence import why_equivalent
+from conformance.power.journal import Journal
+from conformance.power.planted import ASKED, Planted, Progress, faults, mutants, mutations
 from conformance.power.suitable import Found, candidates, find
 from conformance.power.table import PowerRow, PowerTable
-from conformance.records.results import CaseResult, Cause
-from conformance.runner.run import TIMEOUT_SECONDS, run
-from conformance.trace.operators import OPERATORS, other_axes
-from conformance.trace.site import Site
-from conformance.workers.jobs import Outcome, SitesJob
+from conformance.records.results import DIAGNOSIS, CaseResult, Cause
+from conformance.runner.run import run
 from conformance.workers.pool import Workers
 
-ASKED = frozenset({"relations", "census"})
-Progress = Callable[[str], None]
 BY_VALUES = tuple(check for check in CHECKS if check.name != "communication")
 # Laws and changed batch keys cost many runs: they are asked of what they must see, and of the same case without it.
 FEW_RUNS = tuple(
@@ -44,26 +37,6 @@ FEW_RUNS = tuple(
 )
 
 _ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Planted:
-    """One case with a bug in it, or a control.
-
-    `axes` and `causes` are what the diagnosis should name, `planned` are the checks that must see it, `site` is the
-    collective that a mutation changes, `neutral` says why a change makes no difference, and without `trials` no further
-    runs look for the cause, of which then nothing is asked.
-    """
-
-    case: Case
-    kind: str
-    what: str
-    axes: tuple[str, ...] = ()
-    causes: tuple[str, ...] = ()
-    planned: tuple[str, ...] = ()
-    site: Site | None = None
-    neutral: str | None = None
-    trials: bool = True
 
 
 def power(
@@ -75,6 +48,7 @@ def power(
     generated: bool = True,
     each_once: bool = False,
     workers: Workers | None = None,
+    journal: Journal | None = None,
     on_progress: Progress = lambda sentence: None,
 ) -> PowerTable:
     """Measure the power of some suites, of one implementation (a registered name, or `file.py:Class`) or of all.
@@ -83,6 +57,7 @@ def power(
     implementation as it is on one; then axis and cause are asked of two faults in five.
     A suite says in `Suite.mutated` whose collectives are mutated; of `file.py:Class` those of every contract of the
     suites, or of the `contracts` given, that it conforms to (`conformance.power.suitable`), on `mesh` if there is one.
+    What the `journal` has already is not judged again.
     """
     chosen = [suites()[name] for name in names]
     theirs = implementation is not None and is_external(implementation)
@@ -90,20 +65,20 @@ def power(
     with Workers(jax_devices=_most_devices(chosen, tries)) if workers is None else nullcontext(workers) as used:
         if theirs:
             return _measured_of_theirs(find(tries, used, on_progress), used, on_progress)
-        planted = [plant for suite in chosen for plant in _faults(suite, implementation, each_once)]
+        planted = [plant for suite in chosen for plant in faults(suite, implementation, each_once)]
         for suite in chosen if generated else ():
-            planted += _mutations(suite, implementation, used, on_progress)
+            planted += mutations(suite, implementation, used, on_progress)
         asked_last = sorted(planted, key=lambda plant: bool(ASKED & {*plant.planned}))
         planted = list({plant.case.id: plant for plant in asked_last}.values())
         not_applicable = {suite.name: dict(suite.not_applicable) for suite in chosen}
-        return PowerTable.of(_rows(planted, _judged(planted, used, on_progress), used), not_applicable)
+        return PowerTable.of(_rows(planted, _judged(planted, used, on_progress, journal), used), not_applicable)
 
 
 def _measured_of_theirs(suitable: Found, workers: Workers, on_progress: Progress) -> PowerTable:
     """The mutants of somebody's own class; the class as it is has been judged already."""
-    planted = [mutant for case, outcome in suitable.sites.items() for mutant in _mutants(case, outcome)]
-    mutants = [plant for plant in planted if plant.case.mutation]
-    results = {**suitable.controls, **_judged(mutants, workers, on_progress)}
+    planted = [mutant for case, outcome in suitable.sites.items() for mutant in mutants(case, outcome)]
+    changed = [plant for plant in planted if plant.case.mutation]
+    results = {**suitable.controls, **_judged(changed, workers, on_progress)}
     return PowerTable.of(_rows(planted, results, workers), left_out=suitable.left_out)
 
 
@@ -119,15 +94,20 @@ def _most_devices(chosen: Sequence[Suite], tries: Sequence[Case]) -> int:
     return max([1, *mutated, *faulty])
 
 
-def _judged(planted: Sequence[Planted], workers: Workers, on_progress: Progress) -> dict[str, CaseResult]:
-    results: dict[str, CaseResult] = {}
+def _judged(
+    planted: Sequence[Planted], workers: Workers, on_progress: Progress, journal: Journal | None = None
+) -> dict[str, CaseResult]:
+    results = {} if journal is None else dict(journal.results())
 
     def keep(result: CaseResult) -> None:
         results[result.case.id] = result
+        if journal is not None:
+            journal.add(result)
         on_progress(f"{len(results)} of {len(planted)}: {result.verdict} {result.case.id}")
 
     for checks, trials in product((CHECKS, FEW_RUNS, BY_VALUES), (True, False)):
-        cases = [plant.case for plant in planted if _checks(plant) is checks and plant.trials is trials]
+        asked = [plant.case for plant in planted if _checks(plant) is checks and plant.trials is trials]
+        cases = [case for case in asked if case.id not in results]
         if cases:
             run(cases, workers=workers, checks=checks, on_result=keep, bisect=trials, soonest=checks is BY_VALUES)
     return results
@@ -137,100 +117,6 @@ def _checks(plant: Planted) -> tuple[Check, ...]:
     if plant.kind == "mutation":
         return BY_VALUES
     return CHECKS if ASKED & {*plant.planned} or (plant.case.fault and plant.kind == "control") else FEW_RUNS
-
-
-# What is planted.
-
-
-def _faults(suite: Suite, implementation: str | None, each_once: bool) -> Iterator[Planted]:
-    """The named faults and the negative controls of a suite, and as further controls the same cases without them.
-
-    Of these, with `each_once`, one per implementation.
-    """
-    unchanged: set[str] = set()
-    for number, fault in enumerate(suite.faults):
-        places = [(name, mesh) for name in fault.planted for mesh in fault.meshes if implementation in (None, name)]
-        if each_once and places:
-            names = list(fault.planted)
-            places = [(names[number % len(names)], fault.meshes[0])]  # implementations, and so frameworks, in turn
-        for name, mesh in places:
-            control, planted = _fault(fault, name, Mesh.parse(mesh))
-            if not each_once or name not in unchanged:
-                yield control
-            unchanged.add(name)
-            asked = not each_once or number % 5 < 2  # implementations take turns by twos and threes
-            yield planted if asked else replace(planted, axes=(), causes=(), trials=False)
-
-
-def _fault(fault: Fault, implementation: str, mesh: Mesh) -> tuple[Planted, Planted]:
-    """The case without the fault, and with it."""
-    case = Case(contract=fault.contract, implementation=implementation, mesh=mesh, dtype=fault.dtype)
-    unchanged = _unchanged(case, tuple(check for check in fault.seen_by if check in ASKED))
-    case = replace(case, fault=fault.id)
-    if fault.control:
-        return unchanged, Planted(case=case, kind="control", what=fault.summary)
-    axes = (fault.axis,) if fault.axis else ()
-    causes = (*fault.causes, _own_file(fault.planted[implementation])) if fault.causes else ()
-    planned = fault.seen_by
-    return unchanged, Planted(case=case, kind="fault", what=fault.summary, axes=axes, causes=causes, planned=planned)
-
-
-def _own_file(planted: str) -> str:
-    """The end of the path of the file in which a fault stands: to name one of its lines is to name the cause."""
-    return "/".join(planted.partition(":")[0].split(".")[-PLACES:]) + ".py:"
-
-
-def _unchanged(case: Case, planned: tuple[str, ...] = ()) -> Planted:
-    return Planted(case=case, kind="control", what="the implementation as it is", planned=planned)
-
-
-def _mutations(suite: Suite, implementation: str | None, workers: Workers, on_progress: Progress) -> list[Planted]:
-    """Every operator on every collective to which it applies, of every case that the suite has mutated."""
-    mutants: list[Planted] = []
-    for case in _mutated_cases(suite, implementation):
-        on_progress(f"listing the collectives of {case.id}")
-        target = resolve(case)
-        outcome = workers.run(SitesJob(case=case, framework=target.framework, target=target.path), TIMEOUT_SECONDS)
-        mutants += _mutants(case, outcome)
-    return mutants
-
-
-def _mutants(case: Case, listed: Outcome) -> Iterator[Planted]:
-    """The case as it is, then every operator on each of its collectives, and what its class can alter itself."""
-    yield _unchanged(case)
-    yield from (_mutation(case, site, operator) for site in listed.sites for operator in site.operators)
-    yield from (_alteration(case, alteration) for alteration in listed.alterations)
-
-
-def _mutated_cases(suite: Suite, implementation: str | None) -> list[Case]:
-    cases = [case for row in suite.mutated for case in row.cases()]
-    if implementation is not None:
-        cases = [case for case in cases if case.implementation == implementation]
-    return list({case.id: case for case in cases}.values())
-
-
-def _mutation(case: Case, site: Site, operator: str) -> Planted:
-    """A mutation is on the axes of its collective; one over the wrong axes is on those too; rounding is on none."""
-    axes = site.axes + (other_axes(site.axes, case.mesh) if operator == "wrong_axis" else ())
-    axes = () if operator == "low_precision" else axes
-    shape = "x".join(map(str, site.shape)) or "scalar"
-    what = f"{site.phase} {site.kind} over {'+'.join(site.axes)} of {shape}: {OPERATORS[operator].law}"
-    mutated = replace(case, mutation=Mutation(operator=operator, site=site.number))
-    causes = OPERATORS[operator].causes
-    return Planted(case=mutated, kind="mutation", what=what, axes=axes, causes=causes, site=site)
-
-
-def _alteration(case: Case, alteration: Alteration) -> Planted:
-    altered = replace(case, mutation=Mutation(operator=alteration.operator, site=alteration.site))
-    return Planted(
-        case=altered,
-        kind="mutation",
-        what=alteration.what,
-        axes=(alteration.axis,),
-        causes=alteration.causes,
-        planned=alteration.seen_by,
-        neutral=alteration.neutral,
-    )
 
 
 # What came out.
@@ -256,7 +142,16 @@ def _row(planted: Planted, result: CaseResult) -> PowerRow:
         cannot_run=_no_program(planted, result),
         reason=result.reason or (failed[0].detail if failed and planted.kind == "control" else ""),
     )
-    return _saying(row, surest(check.diagnosis for check in failed))
+    return _saying(_timed(row, result), surest(check.diagnosis for check in failed))
+
+
+def _timed(row: PowerRow, result: CaseResult) -> PowerRow:
+    diagnosis = result.phases.get(DIAGNOSIS)
+    return replace(
+        row,
+        seconds=round(result.seconds - (diagnosis or 0.0), 3),
+        diagnosis_seconds=None if diagnosis is None else round(diagnosis, 3),
+    )
 
 
 def _saying(row: PowerRow, best: Cause | None) -> PowerRow:

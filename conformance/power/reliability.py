@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from conformance.cases.fault import NO_AXIS
 from conformance.power.pages import markdown
@@ -171,8 +172,18 @@ def _sentences(rows: Sequence[PowerRow]) -> Iterator[str]:
     if asked:
         unsaid = sum(row.cause is None or row.place for row in asked)
         yield f"Of {count(len(asked), 'killed bug')} whose cause is known, {unsaid:,} get no cause, or only a place."
+    yield from _seconds(rows)
     if len(new) < len(rows):
         yield f"Left out, since an older table had no confidence: {count(len(rows) - len(new), 'row')}."
+
+
+def _seconds(rows: Sequence[PowerRow]) -> Iterator[str]:
+    """What the further runs cost, in seconds and in times of the case alone."""
+    added = [(row.diagnosis_seconds, row.seconds) for row in rows if row.diagnosis_seconds and row.seconds]
+    if added:
+        seconds, times = [more for more, _ in added], [more / alone for more, alone in added]
+        yield f"A diagnosis adds {median(seconds):.1f} seconds in the median and {max(seconds):.1f} at most, which is"
+        yield f"{median(times):.1f} times the case alone in the median and {max(times):.1f} at most."
 
 
 def _causes(rows: Iterable[PowerRow]) -> Iterator[Sequence[object]]:

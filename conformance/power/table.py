@@ -32,6 +32,8 @@ class PowerRow:
     place           what it says is where the error shows, and not why
     equivalent      why this mutation provably changes nothing here; None otherwise
     cannot_run      why this mutation is no program (a shape error); None otherwise
+    seconds         of the case alone; None in an older table
+    diagnosis_seconds  of the further runs that looked for the cause; None where there were none
     """
 
     kind: str
@@ -54,6 +56,8 @@ class PowerRow:
     equivalent: str | None = None
     cannot_run: str | None = None
     reason: str = ""
+    seconds: float | None = None
+    diagnosis_seconds: float | None = None
 
     @property
     def suite(self) -> str:

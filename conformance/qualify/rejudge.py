@@ -12,7 +12,8 @@ from conformance.checks import CHECKS
 from conformance.contract.contract import Contract
 from conformance.evidence.tolerance import BOUNDS, Excess
 from conformance.qualify.must_pass import owed_checks
-from conformance.records.records import CaseRecord, CheckRecord, FigureRecord
+from conformance.records.check_record import CheckRecord, FigureRecord
+from conformance.records.records import CaseRecord
 from conformance.records.results import CheckResult
 from conformance.runner.judge import verdict_of
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from conformance.cases.case import Case
 from conformance.qualify.package import Contents
 from conformance.qualify.rejudge import TOLERANT
-from conformance.records.records import CaseRecord, CheckRecord
+from conformance.records.check_record import CheckRecord
+from conformance.records.records import CaseRecord
 from conformance.records.results import CaseResult
 
 MOST_TIMES = 4.0  # that a yardstick may change: it is the largest of few perturbed runs

@@ -21,85 +21,16 @@ from conformance.contract.implementation import FRAMEWORKS
 from conformance.contract.mesh import Mesh
 from conformance.contract.timeline import Bar, Lane, Timeline
 from conformance.records.base import SCHEMA_VERSION, Devices, Number, Record, Verdict
+from conformance.records.check_record import CheckRecord, WorstRecord, check_record, check_result
 from conformance.records.results import (
     VERDICTS,
     CaseResult,
-    Cause,
-    CheckResult,
-    Figure,
-    MemoryFigure,
-    Worst,
     is_expected,
     spoken,
 )
 from conformance.records.run_record import RunRecord
 
 NOT_HERE = "not here"
-
-
-class CauseRecord(Record):
-    """What may be wrong; confidences from 0 to 1, of the axis the same as of the cause where it is not given."""
-
-    cause: str
-    axis: str | None = None
-    confidence: Number = 0.0
-    axis_confidence: Number | None = None
-    basis: str = ""
-    place: bool = Field(default=False, description="it says where or when the error shows, and not why")
-
-
-class WorstRecord(Record):
-    """The comparison nearest to its bound, or farthest beyond it."""
-
-    tensor: str
-    error: Number
-    bound: Number
-
-    @property
-    def ratio(self) -> float:
-        """error / bound; 0 / 0 is 0, anything else over 0 is infinite."""
-        if self.error == 0:
-            return 0.0
-        return self.error / self.bound if self.bound else float("inf")
-
-
-class FigureRecord(Record):
-    """One tensor as it was decided: it holds where error <= `allowed` * yardstick, in the worst of its row blocks."""
-
-    tensor: str
-    error: Number
-    yardstick: Number
-    blocks: int = Field(ge=1)
-
-
-class MemoryRecord(Record):
-    """Bytes per device of one kind of tensors: on the rank with most, which it is, on that with least, and planned."""
-
-    kind: str
-    most: int = Field(ge=0)
-    rank: int = Field(ge=0)
-    least: int = Field(ge=0)
-    planned: int | None = None
-
-
-class CheckRecord(Record):
-    """One check applied to one case."""
-
-    check: str
-    verdict: Verdict
-    compared: int = Field(ge=0)
-    worst: WorstRecord | None = None
-    first: str | None = None
-    ranks: tuple[int, ...] = ()
-    detail: str = ""
-    not_held: str = ""
-    ratios: dict[str, Number] = Field(default_factory=dict)
-    diagnosis: tuple[CauseRecord, ...] = ()
-    look: str = ""
-    memory: tuple[MemoryRecord, ...] = ()
-    failed: int = Field(default=0, ge=0, description="how many comparisons do not hold")
-    allowed: Number | None = Field(default=None, description="how many yardsticks an error may be")
-    figures: tuple[FigureRecord, ...] = Field(default=(), description="every tensor; in a qualification only")
 
 
 class BarRecord(Record):
@@ -215,7 +146,7 @@ class CaseRecord(Record):
             mutation=str(case.mutation) if case.mutation else None,
             expected=case.expect,
             verdict=result.verdict,
-            checks=tuple(_check_record(check, figures) for check in result.checks),
+            checks=tuple(check_record(check, figures) for check in result.checks),
             not_held=result.not_held,
             seconds=result.seconds,
             phases=dict(result.phases),
@@ -249,7 +180,7 @@ class CaseRecord(Record):
             verdict=choose("verdict", self.verdict, VERDICTS),
             seconds=self.seconds,
             phases=self.phases,
-            checks=tuple(_check_result(check) for check in self.checks),
+            checks=tuple(check_result(check) for check in self.checks),
             reason=self.reason,
             stack=self.stack,
             output=self.output,
@@ -259,54 +190,6 @@ class CaseRecord(Record):
             alone=self.alone,
             after=self.after,
         )
-
-
-def _check_record(check: CheckResult, figures: bool) -> CheckRecord:
-    worst = None
-    if check.worst is not None:
-        worst = WorstRecord(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
-    causes = tuple(CauseRecord(**asdict(cause)) for cause in check.diagnosis)
-    return CheckRecord(
-        check=check.check,
-        verdict=check.verdict,
-        compared=check.compared,
-        worst=worst,
-        first=check.first,
-        ranks=tuple(check.ranks),
-        detail=check.detail,
-        not_held=check.not_held,
-        ratios=dict(check.ratios),
-        diagnosis=causes,
-        look=check.look,
-        memory=tuple(MemoryRecord(**asdict(figure)) for figure in check.memory),
-        failed=check.failed,
-        allowed=check.allowed,
-        figures=tuple(FigureRecord(**asdict(figure)) for figure in check.figures) if figures else (),
-    )
-
-
-def _check_result(check: CheckRecord) -> CheckResult:
-    worst = None
-    if check.worst is not None:
-        worst = Worst(tensor=check.worst.tensor, error=check.worst.error, bound=check.worst.bound)
-    causes = tuple(Cause(**cause.model_dump()) for cause in check.diagnosis)
-    return CheckResult(
-        check=check.check,
-        verdict=choose("verdict", check.verdict, VERDICTS),
-        compared=check.compared,
-        worst=worst,
-        first=check.first,
-        ranks=check.ranks,
-        detail=check.detail,
-        not_held=check.not_held,
-        ratios=check.ratios,
-        diagnosis=causes,
-        look=check.look,
-        memory=tuple(MemoryFigure(**figure.model_dump()) for figure in check.memory),
-        failed=check.failed,
-        allowed=check.allowed,
-        figures=tuple(Figure(**figure.model_dump()) for figure in check.figures),
-    )
 
 
 def schema() -> str:

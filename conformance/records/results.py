@@ -10,6 +10,7 @@ from conformance.cases.case import Case, Verdict
 from conformance.contract.implementation import Framework
 from conformance.contract.timeline import Timeline
 
+DIAGNOSIS = "diagnosis"  # the phase of the further runs of a failed case
 INSIDE = ("place", "compile", "step", "collect", "reference")  # the candidate's work, and the same of its reference
 LESS = "below "
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

@@ -15,16 +15,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from conformance.contract.mesh import Mesh
 from conformance.records import formatting
+from conformance.records.check_record import MemoryRecord
 from conformance.records.files import write_whole
 from conformance.records.recorder import Results
-from conformance.records.records import NOT_HERE, CaseRecord, MemoryRecord
-from conformance.records.results import VERDICTS
+from conformance.records.records import NOT_HERE, CaseRecord
+from conformance.records.results import DIAGNOSIS, VERDICTS
 from conformance.report.distribution import histograms
 from conformance.report.matrix import SHADES, SYMBOLS, matrices
 from conformance.report.terminal import not_held, notes
 from conformance.report.timelines import drawings
 
-PHASES = ("place", "compile", "step", "collect", "trace", "reference")
+PHASES = ("place", "compile", "step", "collect", "trace", "reference", DIAGNOSIS)
 MOST_OPEN = 4  # failures that are shown unfolded
 MOST_SLOW = 12
 MOST_LARGE = 12

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from conformance.records import formatting
-from conformance.records.records import NOT_HERE, CaseRecord, CheckRecord
+from conformance.records.check_record import CheckRecord
+from conformance.records.records import NOT_HERE, CaseRecord
 from conformance.records.results import VERDICTS
 from conformance.records.run_record import RunRecord, mixture
 from conformance.report.terminal_table import show_blocks

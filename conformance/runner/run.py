@@ -23,7 +23,7 @@ from conformance.diagnosis.look import with_look
 from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Evidence, ReferenceResult
 from conformance.records.reproduce import reproduction
-from conformance.records.results import CaseResult
+from conformance.records.results import DIAGNOSIS, CaseResult
 from conformance.relations.second_model import SecondModel
 from conformance.runner.broken import broken, broken_off
 from conformance.runner.isolation import Isolation
@@ -159,12 +159,18 @@ class CaseRunner:
             if self.isolation is not None:
                 result = self.isolation.examined(result, self.workers.before(case, target.framework))
             if self.bisect and result.verdict == "fail" and not result.after:
-                result = bisected(result, target, self._varied(result))
+                result = self._diagnosed(result, target)
         except Exception as failure:
             outcome = Outcome(failure="error", reason=f"The judge broke: {failure}", stack=traceback.format_exc())
             result = broken(case, target, outcome)
         result = with_look(replace(result, reproduce=reproduction(result)))
         return replace(result, seconds=time.perf_counter() - started)
+
+    def _diagnosed(self, failed: CaseResult, target: Target) -> CaseResult:
+        """With what further runs have shown, and the seconds that they took."""
+        started = time.perf_counter()
+        result = bisected(failed, target, self._varied(failed))
+        return replace(result, phases={**result.phases, DIAGNOSIS: time.perf_counter() - started})
 
     def _afresh(self, cases: Sequence[Case], timeout_seconds: float | None) -> CaseResult:
         """Judge cases one after the other in processes that have run nothing yet -> the result of the last."""

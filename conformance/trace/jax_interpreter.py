@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import jax
 
-from conformance.contract.errors import ShardproofError
 from conformance.contract.implementation import Phase
 from conformance.trace import jax_version as version
 from conformance.trace.jax_collectives import Call, perform, read_call
@@ -287,15 +286,3 @@ CONTROL: dict[str, Callable[[Place, list[Any], Owner], Any]] = {
     "while": _while,
     "cond": _cond,
 }
-
-
-class UnreadableCollectiveError(ShardproofError, TypeError):
-    """A collective that this module does not know; the message is one sentence."""
-
-
-def refuse_unreadable(jaxpr: Jaxpr) -> None:
-    """Raise UnreadableCollectiveError when the program has a collective that would be missed in every count."""
-    for place in walk(jaxpr, Frame()):
-        if version.is_unreadable(place.eqn):
-            name = place.eqn.primitive.name
-            raise UnreadableCollectiveError(f"The step uses the collective '{name}', which the trace cannot read yet.")

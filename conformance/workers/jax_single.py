@@ -18,10 +18,10 @@ from conformance.cases.raised import said
 from conformance.contract.contract import Arrays
 from conformance.contract.implementation import Implementation, Unsupported
 from conformance.evidence.intermediates import Intermediates
-from conformance.trace.jax_interpreter import UnreadableCollectiveError
 from conformance.trace.jax_one_device import NothingToDivideError
 from conformance.trace.jax_spread import Spread, SpreadLayout, is_spread, whole
 from conformance.trace.jax_trace import Program
+from conformance.trace.jax_unreadable import UnreadableCollectiveError
 from conformance.workers.jax_platform import JaxPlatform
 from conformance.workers.platform import Step, TracedStep
 

@@ -12,35 +12,23 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import psutil
 
 from conformance.cases.case import Case
-from conformance.evidence.intermediates import united as united_values
-from conformance.trace.site import Site
 from conformance.workers.child import Child, start
 from conformance.workers.connections import ConnectionListener, WorkerFailed
 from conformance.workers.finished import finished_by_all
-from conformance.workers.fleet import united
 from conformance.workers.folder import WorkFolder, end_orphans
 from conformance.workers.jobs import (
     CaseJob,
-    Measured,
-    MeasureJob,
     OfReference,
     Outcome,
-    ProfileJob,
-    ReferenceJob,
-    ReferencePartsJob,
-    ReferenceShapesJob,
-    ReferenceValuesJob,
-    SitesJob,
     Task,
-    ValuesJob,
 )
+from conformance.workers.needed import host_devices, kind_of, processes, processes_of
 from conformance.workers.observe import Unreadable
-from conformance.workers.profiling import together
+from conformance.workers.outcome import outcome_of
 from conformance.workers.spot import Spot, Visible
 from conformance.workers.worker_group import Member, WorkerGroup
 from conformance.workers.world import World, WorldGroup
@@ -138,7 +126,7 @@ class Workers:
 
     def before(self, case: Case, framework: str) -> tuple[Case, ...]:
         """The cases that the processes of the case that was run last had been given before it, in that order."""
-        crew = self._crews.get(_processes(framework, case))
+        crew = self._crews.get(processes(framework, case))
         given = crew.cases if crew is not None else []
         return tuple(dict.fromkeys(earlier for earlier in given if earlier != case))
 
@@ -156,7 +144,7 @@ class Workers:
             kept = finished_by_all(self._folder, [member.pid for member in crew.members])
             return replace(outcome, evidence=kept) if isinstance(job, CaseJob) else outcome
         try:
-            return _outcome(job, answers, time.perf_counter() - started)
+            return outcome_of(job, answers, time.perf_counter() - started)
         except Unreadable as failure:
             return Outcome(failure="error", reason=str(failure))
 
@@ -166,8 +154,8 @@ class Workers:
         unusable = self._missing | self._broken
         if job.framework in unusable:
             raise WorkerFailed(unusable[job.framework])
-        key = _crew_key(job)
-        if (needed := _host_devices(job)) > self.jax_devices:
+        key = processes_of(job)
+        if (needed := host_devices(job)) > self.jax_devices:
             self.jax_devices = needed  # fixed when the process starts: start another
             self._crews.pop(key, WorkerGroup([], lambda pid: None)).stop()
         if key in self._crews and not self._crews[key].ready():
@@ -178,9 +166,9 @@ class Workers:
         return self._crews[key]
 
     def _group(self, job: Task) -> WorkerGroup | WorldGroup:
-        if self.world is not None and _kind(job) == "real":
+        if self.world is not None and kind_of(job) == "real":
             return self._in_world(self.world, job.framework)
-        return self._jax(_kind(job)) if job.framework == "jax" else self._torch(job)
+        return self._jax(kind_of(job)) if job.framework == "jax" else self._torch(job)
 
     def _in_world(self, world: World, framework: str) -> WorldGroup:
         for key in [key for key, crew in self._crews.items() if isinstance(crew, WorldGroup)]:
@@ -220,10 +208,10 @@ class Workers:
         server = self._server()
         alone = isinstance(job, OfReference)
         world = 1 if isinstance(job, OfReference) else job.case.mesh.devices
-        if _kind(job) == "real":
+        if kind_of(job) == "real":
             self._free_accelerators()
         fleet = f"{'reference' if alone else 'torch'}{next(self._numbers)}"
-        pids = server.ask("fleet", fleet, world, str(self._folder), _kind(job))
+        pids = server.ask("fleet", fleet, world, str(self._folder), kind_of(job))
         if pids is None:
             raise WorkerFailed("The torch fork server ended while it started a fleet.")
         crew = WorkerGroup([], lambda pid: server.ask("ended", pid))
@@ -271,65 +259,3 @@ def _alone(child: Child, name: str) -> WorkerGroup:
 
 def _lives(server: Child, pid: int) -> bool:
     return server.ask("ended", pid) is None
-
-
-def _crew_key(job: Task) -> str:
-    if not isinstance(job, OfReference):
-        return _processes(job.framework, job.case)
-    return f"jax {_kind(job)}" if job.framework == "jax" else "torch reference"
-
-
-def _host_devices(job: Task) -> int:
-    """How many host devices a job needs; real devices are as many as they are."""
-    if isinstance(job, OfReference) or job.framework != "jax" or job.case.devices == "real":
-        return 0
-    return job.case.mesh.devices
-
-
-def _kind(job: Task) -> str:
-    """The kind of devices that a job wants; a reference is run on emulated ones, never on what is under test."""
-    return "emulated" if isinstance(job, OfReference) else job.case.devices
-
-
-def _processes(framework: str, case: Case) -> str:
-    """Which processes run a case."""
-    return f"jax {case.devices}" if framework == "jax" else f"torch {case.devices} {case.mesh.devices}"
-
-
-def _outcome(job: Task, answers: list[Any], seconds: float) -> Outcome:
-    if isinstance(job, ReferenceJob):
-        return Outcome(reference=answers[0], seconds=seconds, phases=answers[0].seconds)
-    if isinstance(job, ReferenceShapesJob):
-        return Outcome(shapes=answers[0], seconds=seconds)
-    if isinstance(job, ReferencePartsJob):
-        return Outcome(losses=tuple(answers[0]), seconds=seconds)
-    if isinstance(job, (ValuesJob, ReferenceValuesJob)):
-        kept = [part for part in answers if part is not None]
-        return Outcome(intermediates=united_values(kept) if len(kept) == len(answers) else None, seconds=seconds)
-    if isinstance(job, SitesJob):
-        sites = _alike([sites for sites, *_ in answers])
-        return Outcome(sites=sites, alterations=answers[0][1], unwatched=answers[0][2], seconds=seconds)
-    if isinstance(job, MeasureJob):
-        return Outcome(measured=_slowest(answers), seconds=seconds)
-    if isinstance(job, ProfileJob):
-        return Outcome(profiled=together(answers), seconds=seconds)
-    evidence = united(answers)
-    return Outcome(evidence=evidence, seconds=seconds, phases=evidence.seconds)
-
-
-def _alike(ranks: list[tuple[Site, ...]]) -> tuple[Site, ...]:
-    """The collectives that have the same number on all ranks, which may have programs of their own.
-
-    To change one of that number on some ranks and another one on others would make them wait for each other.
-    """
-    programs = [{site.number: (site.kind, site.axes, site.phase) for site in sites} for sites in ranks]
-    first = programs[0]
-    return tuple(
-        site for site in ranks[0] if all(program.get(site.number) == first[site.number] for program in programs)
-    )
-
-
-def _slowest(answers: list[Measured]) -> Measured:
-    """A step is as slow as its slowest rank."""
-    steps = zip(*(answer.step_seconds for answer in answers), strict=True)
-    return Measured(step_seconds=tuple(max(step) for step in steps), peak_bytes=answers[0].peak_bytes)

@@ -18,7 +18,8 @@ import pytest
 from conformance.cases.case import Mutation
 from conformance.trace.site import Site
 from conformance.workers.jobs import Outcome, ReferenceJob, SitesJob
-from conformance.workers.pool import Workers, _alike
+from conformance.workers.outcome import alike
+from conformance.workers.pool import Workers
 from tests.workers.conftest import HERE, job, needs
 
 FULL = {"determinism": True, "input_sensitivity": True, "trace": True}
@@ -139,7 +140,7 @@ def test_workers_outlive_the_thread_that_started_them(framework: str) -> None:
 KILLED = """
 import sys, threading
 sys.path.insert(0, {root!r})
-from conformance.workers.pool import Workers, _alike
+from conformance.workers.pool import Workers
 from tests.workers.conftest import job
 with Workers() as workers:
     assert workers.run(job({framework!r}, "Right"), 60).failure is None
@@ -203,5 +204,5 @@ def test_a_site_has_the_same_number_on_all_ranks() -> None:
 
     ranks_first = (site(0, "all_reduce", (2,)), site(1, "permute", (3,)), site(2, "all_reduce", (4,)))
     other = (site(0, "all_reduce", (5,)), site(1, "all_reduce", (3,)))
-    assert _alike([ranks_first, other]) == ranks_first[:1]
-    assert _alike([ranks_first, ranks_first]) == ranks_first
+    assert alike([ranks_first, other]) == ranks_first[:1]
+    assert alike([ranks_first, ranks_first]) == ranks_first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
@@ -14,7 +14,10 @@ from suites.training.jax.recompute import Layer, recomputing
 from suites.training.jax.state import Named
 from suites.training.traffic import Transfer
 
-Conforming: Any = object  # a tensor-parallel training step with decoder layers
+if TYPE_CHECKING:
+    from suites.tensor.jax_manual.transformer import LanguageModel as Conforming
+else:
+    Conforming = object  # a mixin: it comes before the model in the bases
 
 
 class Checkpointing(Conforming):

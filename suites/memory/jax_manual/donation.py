@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from conformance.contract.implementation import Declarations
 
-Conforming: Any = object
+if TYPE_CHECKING:
+    from suites.tensor.jax_manual.transformer import LanguageModel as Conforming
+else:
+    Conforming = object  # a mixin: it comes before the model in the bases
 
 
 class Donating(Conforming):

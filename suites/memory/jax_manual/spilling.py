@@ -6,7 +6,8 @@ cost nothing, so values and placement can be shown there, and bytes cannot.
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import jax
 from jax.extend.core import jaxprs_in_params
@@ -14,7 +15,10 @@ from jax.extend.core import jaxprs_in_params
 from suites.memory.jax_manual.offloading import TO_HOST, result_bytes
 from suites.training.jax.recompute import Layer, recomputing
 
-Conforming: Any = object
+if TYPE_CHECKING:
+    from suites.tensor.jax_manual.transformer import LanguageModel as Conforming
+else:
+    Conforming = object  # a mixin: it comes before the model in the bases
 
 
 class Spilling(Conforming):
@@ -22,11 +26,13 @@ class Spilling(Conforming):
 
     def recomputed(self, layer: Layer) -> Layer:
         layer = super().recomputed(layer)
-        return layer if self.contract.recipe.spill is None else recomputing(layer, self.where_kept)
+        least = self.contract.recipe.spill
+        return layer if least is None else recomputing(layer, partial(where_kept, least))
 
-    def where_kept(self, primitive: Any, *avals: Any, **parameters: Any) -> Any:
-        """On the device (True), or from the threshold on in host memory; nothing is computed again."""
-        return TO_HOST if result_bytes(primitive, avals, parameters) >= self.contract.recipe.spill else True
+
+def where_kept(least: int, primitive: Any, *avals: Any, **parameters: Any) -> Any:
+    """On the device (True), or from so many bytes on in host memory; nothing is computed again."""
+    return TO_HOST if result_bytes(primitive, avals, parameters) >= least else True
 
 
 def moved_to_host(program: Any, *arguments: Any) -> list[jax.core.ShapedArray]:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,7 +17,10 @@ from suites.training.torch.recompute import Layer, recomputing
 from suites.training.torch.state import Named
 from suites.training.traffic import Transfer
 
-Conforming: Any = object  # a tensor-parallel training step with decoder layers
+if TYPE_CHECKING:
+    from suites.tensor.torch_manual.transformer import LanguageModel as Conforming
+else:
+    Conforming = object  # a mixin: it comes before the model in the bases
 Results = deque[Tensor]
 
 

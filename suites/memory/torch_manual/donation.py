@@ -6,14 +6,17 @@ Law: the same bits as in a new memory, and no more than one tensor of each kind 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from conformance.contract.implementation import Declarations
 from suites.training.torch.state import Named, State
 
-Conforming: Any = object
+if TYPE_CHECKING:
+    from suites.tensor.torch_manual.transformer import LanguageModel as Conforming
+else:
+    Conforming = object  # a mixin: it comes before the model in the bases
 
 
 class Donating(Conforming):

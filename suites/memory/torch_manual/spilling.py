@@ -8,7 +8,7 @@ Source: https://docs.pytorch.org/docs/stable/autograd.html#saved-tensors-default
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,7 +16,10 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from suites.training.torch.state import Named
 
-Conforming: Any = object
+if TYPE_CHECKING:
+    from suites.tensor.torch_manual.transformer import LanguageModel as Conforming
+else:
+    Conforming = object  # a mixin: it comes before the model in the bases
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,8 @@ class Spilling(Conforming):
 
     def put_away(self, saved: Tensor, stays: set[int]) -> Tensor | Spilled:
         """In host memory from the threshold on, pinned where there is a device to copy from."""
-        small = saved.numel() * saved.element_size() < self.contract.recipe.spill
+        least = self.contract.recipe.spill
+        small = least is None or saved.numel() * saved.element_size() < least
         if small or saved.untyped_storage().data_ptr() in stays:
             return saved
         host = torch.empty_like(saved, device="cpu", pin_memory=saved.device.type != "cpu")

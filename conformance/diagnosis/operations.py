@@ -1,0 +1,181 @@
+"""What an operation does wrong of which the operands are right: each explanation is checked against the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+
+import numpy as np
+
+from conformance.diagnosis.compared import Compared, spoken
+from conformance.diagnosis.displaced import displaced
+from conformance.diagnosis.exchanges import line
+from conformance.diagnosis.matching import Combine, Match, combined
+from conformance.diagnosis.reductions import REDUCTIONS, narrowed
+from conformance.diagnosis.scale import MEAN, TWICE, near
+from conformance.evidence.intermediates import Intermediate
+from conformance.records.results import Cause
+
+FOUND = 0.9  # how sure what values show of an operation is
+LINE = 0.86  # how sure a line is: that can be seen, but a right value may have no counterpart on one device
+CUTS = ("split", "slice", "dynamic_slice")
+STATISTICS: tuple[tuple[str, Combine], ...] = (("mean", np.mean), ("largest value", np.max), ("least value", np.min))
+PARTED = "what it is made of is among the values of one device, it and all that is made of it are not"
+
+
+def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """The causes that fit, and the line."""
+    for dtype in narrowed(first, [compared.values[source] for source in first.sources]):
+        words = f"computed or reduced in {dtype}: {first.operation} at {line(first.place)}"
+        basis = f"what it makes are numbers that {dtype} has, what it is made of are not"
+        yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
+        return
+    factor = _factor(compared, first)
+    partial = [number for number in first.sources if (match := compared.matches[number]) is not None and match.partial]
+    if factor is not None:
+        yield from _scaled(compared, first, factor)
+    elif partial:
+        yield _of_partial(compared, first, max(partial))
+        return
+    else:
+        yield from _local_statistic(compared, first)
+        yield from _displaced(compared, first)
+        yield from _cut_across(compared, first)
+    if first.place:
+        times = f", {factor:.4g} times what it should be" if factor is not None else ""
+        words = f"parts from what one device has: {spoken(first)}, {first.phase} pass{times}"
+        yield Cause(cause=words, axis=None, confidence=LINE, basis=PARTED, place=True)
+
+
+def _of_partial(compared: Compared, first: Intermediate, number: int) -> Cause:
+    """What is made of a partial sum is wrong: it is used too early, or summed later with what is no part of it."""
+    source, match = compared.values[number], compared.matches[number]
+    axes = () if match is None else match.partial
+    if not _is_added_to(compared, first, source, axes) or not _is_summed_later(compared, first, axes):
+        return lacks_reduction(source, match, f"is used as if it were whole, at {line(first.place)}")
+    size = int(np.prod([compared.mesh.size(axis) for axis in axes]))
+    return Cause(
+        cause=f"counted {size} times: what is whole on every rank is added to a partial sum, which is summed over "
+        f"{' and '.join(axes)} afterwards, at {line(first.place)}",
+        axis=axes[0],
+        confidence=FOUND,
+        axis_confidence=FOUND,
+        basis=f"{spoken(first)} adds the same numbers on all ranks to what {spoken(source)} makes",
+    )
+
+
+def _local_statistic(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """A mean, or an extreme, of the part that a rank has, where that of all parts along an axis is meant."""
+    for source, (axis, size) in product(first.sources, compared.mesh.sizes):
+        held = compared.values[source].values
+        if size == 1 or compared.matches[source] is not None or len({block.shape for block in held.values()}) != 1:
+            continue
+        for name, combine in STATISTICS if len(held) == compared.mesh.devices else ():
+            if compared.matcher.found(combined(held, (axis,), compared.mesh, combine)) is not None:
+                words = f"the {name} of each rank's own part is used where that of all parts over {axis} is meant"
+                basis = f"over {axis} the {name} of what {spoken(compared.values[source])} makes is what one device has"
+                said = f"{words}, at {line(first.place)}"
+                yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+                return
+
+
+def _displaced(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Right blocks on the wrong ranks."""
+    found = displaced(first, compared.matcher, compared.mesh)
+    if found is not None:
+        words, axis = found
+        basis = f"what {spoken(first)} makes are blocks of a value of one device, on other ranks than theirs"
+        said = f"{words}, at {line(first.place)}"
+        yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+
+
+def _cut_across(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """A part that a rank cuts out of its own block, of which one device has none."""
+    source = compared.values[first.sources[0]] if len(first.sources) == 1 and first.operation in CUTS else None
+    match = None if source is None else compared.matches[source.number]
+    if source is None or match is None:
+        return
+    made, of = next(iter(first.values.values())), next(iter(source.values.values()))
+    for axis, dim in match.dims:
+        if made.ndim == of.ndim and made.shape[dim] < of.shape[dim]:
+            words = f"the sections of a fused value are cut across: {axis} divides dim {dim} of it, and every rank cuts"
+            basis = (
+                f"what {spoken(source)} makes is a block of what one device has; no section of it there has this part"
+            )
+            said = f"{words} its own block, at {line(first.place)}"
+            yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+            return
+
+
+def _is_added_to(compared: Compared, first: Intermediate, source: Intermediate, axes: tuple[str, ...]) -> bool:
+    """Whether an operation adds the same to a partial sum on all ranks."""
+    if any(first.values[rank].shape != block.shape for rank, block in source.values.items()):
+        return False
+    added = {rank: first.values[rank] - block for rank, block in source.values.items()}
+    rounding = 1e-12 * max(float(np.abs(block).max(initial=0.0)) for block in first.values.values())
+    groups = [group for axis in axes for group in compared.mesh.groups(axis)]
+    same = all(np.allclose(added[rank], added[group[0]], 0, rounding) for group in groups for rank in group)
+    return same and any(float(np.abs(block).max(initial=0.0)) > rounding for block in added.values())
+
+
+def _is_summed_later(compared: Compared, first: Intermediate, axes: tuple[str, ...]) -> bool:
+    """Whether what an operation makes goes into a sum over these axes."""
+    made = {first.number}
+    for value in compared.wide.values:
+        if made.intersection(value.sources):
+            if value.operation in REDUCTIONS and {*axes} <= {*value.axes}:
+                return True
+            made.add(value.number)
+    return False
+
+
+def _scaled(compared: Compared, first: Intermediate, factor: float) -> Iterator[Cause]:
+    """A factor that is the size of an axis."""
+    basis = f"what {spoken(first)} makes is {factor:.6g} times what one device has there"
+    for axis, size in compared.mesh.sizes:
+        for power, words in ((1, TWICE), (-1, MEAN)):
+            if size > 1 and near(factor, float(size) ** power):
+                said = f"{words}, at {line(first.place)}"
+                yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=0.6, basis=basis)
+
+
+def _factor(compared: Compared, value: Intermediate) -> float | None:
+    """A constant by which all blocks differ from a right operand, or from what the line makes on one device."""
+    for source in value.sources:
+        if compared.matches[source] is not None and value.values.keys() == compared.values[source].values.keys():
+            factor = _constant(value.values, compared.values[source].values)
+            if factor is not None:
+                return factor
+    for whole in compared.twin.values:
+        if (whole.operation, whole.place, whole.phase) != (value.operation, value.place, value.phase):
+            continue
+        for dims in compared.matcher.placements(whole, next(iter(value.values.values())).shape):
+            factor = _constant(value.values, {r: compared.matcher.block(whole, dims, r) for r in value.values})
+            if factor is not None:
+                return factor
+    return None
+
+
+def lacks_reduction(value: Intermediate, match: Match | None, said: str) -> Cause:
+    """Of a value that is a partial sum."""
+    partial = () if match is None else match.partial
+    axes = " and ".join(partial)
+    return Cause(
+        cause=f"reduction missing: a partial sum over {axes} {said}",
+        axis=partial[0],
+        confidence=FOUND,
+        axis_confidence=FOUND,
+        basis=f"what {spoken(value)} makes adds up, over {axes}, to what one device has",
+    )
+
+
+def _constant(values: Mapping[int, np.ndarray], blocks: Mapping[int, np.ndarray]) -> float | None:
+    held = np.concatenate([values[rank].ravel() for rank in values])
+    right = np.concatenate([blocks[rank].ravel() for rank in values])
+    if held.size != right.size or not np.isfinite(held).all() or not np.isfinite(right).all():
+        return None
+    power = float(right @ right)
+    factor = float(held @ right) / power if power and held.size > 1 else 0.0
+    close = 1e-9 * float(np.abs(held).max(initial=0.0))
+    same = bool(np.abs(held - factor * right).max(initial=0.0) <= close)
+    return factor if same and factor and abs(factor - 1) > 1e-6 else None

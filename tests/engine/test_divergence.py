@@ -1,0 +1,151 @@
+"""What the values of a step show of an operation on a partial sum."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conformance.contract.mesh import Mesh
+from conformance.diagnosis.divergence import first_divergence
+from conformance.evidence.intermediates import Intermediate, Intermediates
+
+MESH = Mesh.parse("data=2,tensor=2")
+RNG = np.random.default_rng(0)
+STREAM, SHARES = RNG.normal(size=6), RNG.normal(size=(2, 6))  # whole on every rank; a partial sum over tensor
+PRODUCT = Intermediate(number=0, operation="dot_general", place="model.py:3", phase="forward", sources=())
+TOTAL = SHARES.sum(0)
+
+
+def _program(add: np.ndarray, summed: bool) -> Intermediates:
+    """Each rank adds something to its partial sum, which is summed afterwards, or used as it is."""
+    shares = {rank: SHARES[MESH.coordinates(rank)["tensor"]] for rank in range(4)}
+    added = {rank: share + add[rank] for rank, share in shares.items()}
+    product = replace(PRODUCT, values=shares)
+    sums = replace(PRODUCT, number=2, operation="add", place="model.py:4", sources=(0,), values=added)
+    groups = {rank: group for group in MESH.groups("tensor") for rank in group}
+    whole = {rank: sum(added[other] for other in groups[rank]) for rank in range(4)}
+    last = replace(
+        PRODUCT, number=5, operation="all_reduce", axes=("tensor",), place="model.py:5", sources=(2,), values=whole
+    )
+    after = replace(
+        PRODUCT,
+        number=5,
+        operation="sin",
+        place="model.py:5",
+        sources=(2,),
+        values={r: np.sin(x) for r, x in added.items()},
+    )
+    return Intermediates(values=(product, sums, last if summed else after), observed={"outputs/y": (5,)})
+
+
+ONE_DEVICE = Intermediates(
+    values=(
+        replace(PRODUCT, values={0: TOTAL}),
+        replace(PRODUCT, number=1, operation="add", place="model.py:4", sources=(0,), values={0: TOTAL + STREAM}),
+    ),
+    observed={"outputs/y": (1,)},
+)
+
+
+def _said(wide: Intermediates) -> tuple[str, str | None]:
+    cause = next(iter(first_divergence(wide, ONE_DEVICE, MESH, "outputs/y")))
+    return cause.cause, cause.axis
+
+
+def test_what_is_whole_and_added_before_the_sum_is_counted_once_per_rank() -> None:
+    cause, axis = _said(_program(np.tile(STREAM, (4, 1)), summed=True))
+    assert cause.startswith("counted 2 times: what is whole on every rank is added to a partial sum")
+    assert "summed over tensor afterwards, at model.py:4" in cause
+    assert axis == "tensor"
+
+
+@pytest.mark.parametrize("summed", [True, False])
+def test_what_differs_by_rank_is_not_whole(summed: bool) -> None:
+    cause, axis = _said(_program(RNG.normal(size=(4, 6)), summed))
+    assert "counted" not in cause
+    assert axis == "tensor"
+
+
+def test_a_partial_sum_that_is_never_summed_lacks_its_reduction() -> None:
+    cause, axis = _said(_program(np.tile(STREAM, (4, 1)), summed=False))
+    assert cause == "reduction missing: a partial sum over tensor is used as if it were whole, at model.py:4"
+    assert axis == "tensor"
+
+
+@pytest.mark.parametrize(("combine", "name"), [(np.mean, "mean"), (np.max, "largest value")])
+def test_a_statistic_of_the_own_part_is_named(combine, name: str) -> None:
+    """Every rank subtracts its own mean where the mean of all is meant, which another line computes."""
+    parts = {rank: RNG.normal(size=(6, 3)) for rank in (0, 1)}
+    own = {rank: combine(part, axis=1) for rank, part in parts.items()}
+    both = combine([own[0], own[1]], axis=0)
+    statistic = replace(PRODUCT, operation="reduce", values=own)
+    minus = replace(PRODUCT, number=1, operation="sub", place="model.py:4", sources=(0,))
+    minus = replace(minus, values={rank: part - own[rank][:, None] for rank, part in parts.items()})
+    reduced = replace(
+        PRODUCT, number=2, operation="all_reduce", axes=("tensor",), sources=(0,), values={0: both, 1: both}
+    )
+    wide = Intermediates(values=(statistic, minus, reduced), observed={"outputs/y": (1, 2)})
+    whole = np.concatenate([parts[0], parts[1]], axis=1)
+    twin = Intermediates(
+        values=(
+            replace(PRODUCT, values={0: both}),
+            replace(
+                PRODUCT, number=1, operation="sub", place="model.py:4", sources=(0,), values={0: whole - both[:, None]}
+            ),
+        )
+    )
+    [first, *_] = first_divergence(wide, twin, Mesh.parse("tensor=2"), "outputs/y")
+    assert first.cause == (
+        f"the {name} of each rank's own part is used where that of all parts over tensor is meant, at model.py:4"
+    )
+    assert first.axis == "tensor"
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ((0, 0), "every rank uses the shard of rank 0 of tensor, at model.py:4"),
+        ((1, 1), "every rank uses the shard of rank 1 of tensor, at model.py:4"),
+        ((1, 0), "shards permuted: ranks of tensor use those of [1, 0], at model.py:4"),
+    ],
+)
+def test_right_blocks_on_the_wrong_ranks_are_named(places: tuple[int, int], said: str) -> None:
+    whole = RNG.normal(size=(4, 6))
+    blocks = {rank: whole[:, 3 * place : 3 * place + 3] for rank, place in enumerate(places)}
+    cut = replace(PRODUCT, operation="slice", place="model.py:4", values=blocks)
+    later = replace(
+        PRODUCT, number=1, operation="sin", sources=(0,), values={r: np.sin(3 * x) for r, x in blocks.items()}
+    )
+    wide = Intermediates(values=(cut, later), observed={"outputs/y": (1,)})
+    twin = Intermediates(values=(replace(PRODUCT, values={0: whole}),))
+    first = next(first_divergence(wide, twin, Mesh.parse("tensor=2"), "outputs/y"))
+    assert (first.cause, first.axis) == (said, "tensor")
+
+
+def test_a_fused_value_that_each_rank_cuts_for_itself_is_named() -> None:
+    """[q | k] in two contiguous blocks: the first rank has all of q, and takes half of it for k."""
+    fused = RNG.normal(size=(3, 8))
+    blocks = {rank: fused[:, 4 * rank : 4 * rank + 4] for rank in (0, 1)}
+    product = replace(PRODUCT, values=blocks)
+    q, k = (
+        replace(
+            PRODUCT,
+            number=n,
+            operation="split",
+            place="model.py:4",
+            sources=(0,),
+            values={r: x[:, part] for r, x in blocks.items()},
+        )
+        for n, part in ((1, slice(0, 2)), (2, slice(2, 4)))
+    )
+    wide = Intermediates(values=(product, q, k), observed={"outputs/y": (1, 2)})
+    halves = [
+        replace(PRODUCT, number=n, operation="split", sources=(0,), values={0: x})
+        for n, x in ((1, fused[:, :4]), (2, fused[:, 4:]))
+    ]
+    twin = Intermediates(values=(replace(PRODUCT, values={0: fused}), *halves))
+    first = next(first_divergence(wide, twin, Mesh.parse("tensor=2"), "outputs/y"))
+    assert first.cause.startswith("the sections of a fused value are cut across: tensor divides dim 1 of it")
+    assert first.axis == "tensor"
