@@ -241,7 +241,7 @@ def judge(
 @_status
 def plan(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="175B, 7e9, or a named plan.", show_default=False)
+        str | None, typer.Argument(metavar="MODEL", help="175B, 7e9, 8x7B, or a named plan.", show_default=False)
     ] = None,
     devices: Annotated[int | None, _option("--devices", "N", "How many devices.")] = None,
     memory: Annotated[

@@ -79,8 +79,8 @@ def sending(pane: Axes, mesh: Mesh, sent: Mapping[str, int]) -> None:
         pane.text(x, y, str(rank), ha="center", va="center", fontsize=10, zorder=3)
     pane.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal")  # two ranks alone lie on a line
     pane.set_axis_off()
-    left_out = f" (the first {many} of {mesh.devices:,})" if many < mesh.devices else ""
-    pane.set_title(f"Who sends to whom around rings of one axis{left_out};\nwider lines send more", loc="left")
+    left_out = f"; ranks 0 to {many - 1} of {mesh.devices:,}" if many < mesh.devices else ""
+    pane.set_title(f"Who sends to whom around rings of one axis:\nwider lines send more{left_out}", loc="left")
     if shown:
         pane.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)
 
@@ -98,7 +98,7 @@ def bars(pane: Axes, sizes: Mapping[str, float], label: str, title: str) -> None
     pane.barh(range(len(sizes)), list(sizes.values()), color=COLOURS[1])
     pane.set_yticks(range(len(sizes)), list(sizes))
     for place, value in enumerate(sizes.values()):
-        pane.text(value, place, f" {value:,.3g}", va="center", fontsize=10)
+        pane.text(value, place, f" {value:,.0f}" if value >= 100 else f" {value:.3g}", va="center", fontsize=10)
     pane.set_xlim(right=1.15 * max(sizes.values(), default=1) or 1)
     pane.invert_yaxis()
     pane.set_xlabel(label)
