@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 MOST_SLICES = 4  # microbatches that are drawn
+UPDATE = 0.94  # of the step, when it begins
 STATE = ("parameters", "optimizer", "batch")
 
 
@@ -24,7 +25,6 @@ class Moment:
     """A place in the step, as a part of it, with the bytes that live there by kind."""
 
     at: float
-    name: str
     held: dict[str, float]
 
 
@@ -34,29 +34,25 @@ def moments(plan: PlanFile) -> list[Moment]:
     Gradients live from the first backward pass to the update. The shape follows from what the program does; the height
     is that of the compiled program where one was made, else the prediction.
     """
-    predicted = plan.predicted
-    scale = _scale(plan)
-    parts = {kind: scale * size for kind, size in predicted.temporaries.items()}
-    state = {
-        "parameters": float(predicted.parameter_bytes),
-        "optimizer": float(predicted.optimizer_bytes),
-        "batch": float(predicted.batch_bytes),
-    }
+    predicted, scale = plan.predicted, _scale(plan)
+    parts = {kind: scale * predicted.temporaries.get(kind, 0) for kind in (SAVED, GRADIENTS, WORKING)}
+    held = (predicted.parameter_bytes, predicted.optimizer_bytes, predicted.batch_bytes)
+    state = dict(zip(STATE, map(float, held), strict=True))
     shown = min(plan.microbatches, MOST_SLICES)
-    found = [Moment(at=0.0, name="begin", held={**state, SAVED: 0.0, GRADIENTS: 0.0, WORKING: 0.0})]
+    found = [Moment(at=0.0, held={**state, **dict.fromkeys(parts, 0.0)})]
     for piece in range(shown):
-        start, length = 0.94 * piece / shown, 0.94 / shown
-        before = parts.get(GRADIENTS, 0.0) if piece else 0.0
-        for share, name, saved, gradients in (
-            (0.0, "forward", 0.0, before),
-            (1 / 3, "forward", 1.0, before),
-            (1 / 3, "backward", 1.0, parts.get(GRADIENTS, 0.0)),
-            (1.0, "backward", 0.0, parts.get(GRADIENTS, 0.0)),
-        ):
-            held = {SAVED: saved * parts.get(SAVED, 0.0), GRADIENTS: gradients, WORKING: parts.get(WORKING, 0.0)}
-            found.append(Moment(at=start + share * length, name=name, held={**state, **held}))
-    last = {**state, SAVED: 0.0, GRADIENTS: parts.get(GRADIENTS, 0.0), WORKING: 0.0}
-    return [*found, Moment(at=0.94, name="update", held=last), Moment(at=1.0, name="update", held=last)]
+        for share, rest in _slice(parts, is_first=not piece):
+            found.append(Moment(at=UPDATE * (piece + share) / shown, held={**state, **rest}))
+    last = {**state, SAVED: 0.0, GRADIENTS: parts[GRADIENTS], WORKING: 0.0}
+    return [*found, Moment(at=UPDATE, held=last), Moment(at=1.0, held=last)]
+
+
+def _slice(parts: Mapping[str, float], *, is_first: bool) -> Iterator[tuple[float, dict[str, float]]]:
+    """(part of the time of a slice, what lives then): a third of it is the forward pass."""
+    before = 0.0 if is_first else parts[GRADIENTS]
+    for share, saved, gradients in ((0.0, 0.0, before), (1 / 3, 1.0, before), (1 / 3, 1.0, None), (1.0, 0.0, None)):
+        summed = parts[GRADIENTS] if gradients is None else gradients
+        yield share, {SAVED: saved * parts[SAVED], GRADIENTS: summed, WORKING: parts[WORKING]}
 
 
 def _scale(plan: PlanFile) -> float:
@@ -75,7 +71,7 @@ def draw_memory(plan: PlanFile, usable_bytes: float, path: Path) -> None:
         pane.axhline(usable_bytes / GIB, color="black", linewidth=2)
         pane.text(0.0, usable_bytes / GIB, " what a device has, less 10 %", va="bottom", fontsize=10)
         pane.set(xlim=(0, 1), ylim=(0, 1.12 * usable_bytes / GIB), ylabel="GiB on a device")
-        pane.set_xticks([0, 0.47, 0.94], ["first microbatch", "", "update"])
+        pane.set_xticks([0, UPDATE], ["first microbatch", "update"])
         pane.spines[["top", "right"]].set_visible(False)
         shown = min(plan.microbatches, MOST_SLICES)
         of = f"{shown} of {plan.microbatches} microbatches" if plan.microbatches > shown else "one step"
