@@ -15,6 +15,9 @@ _OTHERS = tuple(
 )
 
 
+SENTENCE_LINES, STACK_LINES = 4, 12  # of a message
+
+
 def said(failure: BaseException) -> str:
     """`ValueError: the first line of what it says`, without a full stop."""
     message = next(iter(str(failure).strip().splitlines()), "").rstrip(".")
@@ -23,7 +26,7 @@ def said(failure: BaseException) -> str:
 
 def sentence(failure: BaseException) -> str:
     """`ValueError: what it says`, and the innermost line of their own, of the failure or of what caused it."""
-    whole = f"{type(failure).__name__}: {str(failure).strip()}"
+    whole = f"{type(failure).__name__}: {_short(str(failure).strip(), SENTENCE_LINES)}"
     own = next(([*_own(cause)] for cause in _causes(failure) if [*_own(cause)]), [])
     return f"{whole} (at {own[-1].filename}:{own[-1].lineno}, `{own[-1].line}`)" if own else whole
 
@@ -34,7 +37,17 @@ def stack(failure: BaseException) -> str:
     first = next((number for number, frame in enumerate(told.stack) if _is_own(frame)), 0)
     ours, told.stack = told.stack[:first], StackSummary.from_list(told.stack[first:])
     called = ["Called by shardproof:\n", *StackSummary.from_list(ours).format()] if ours else []
-    return "".join([*told.format(), *called])
+    text = "".join([*told.format(), *called])
+    for cause in _causes(failure):
+        text = text.replace(str(cause), _short(str(cause), STACK_LINES))
+    return text
+
+
+def _short(message: str, most: int) -> str:
+    """Its first lines: a compiler may print the whole program."""
+    lines = message.splitlines()
+    more = len(lines) - most
+    return message if more <= 1 else "\n".join([*lines[:most], f"... and {more} more lines"])
 
 
 def _causes(failure: BaseException) -> Iterator[BaseException]:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from conformance.diagnosis.arithmetic import computed_in, computed_narrowly
 from conformance.diagnosis.copies import copies_differ
-from conformance.diagnosis.history import late, narrower, not_finite, stale
+from conformance.diagnosis.decay import decayed
+from conformance.diagnosis.history import late, narrower, never_stored, not_finite, stale
 from conformance.diagnosis.masks import another_mask
 from conformance.diagnosis.means import mean_of_means
 from conformance.diagnosis.norms import gradient_rescaled, norm_miscounted, norms_added
@@ -28,7 +29,9 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     bias_repeated,
     scaled,
     permuted,
+    never_stored,
     stale,
+    decayed,
     norm_miscounted,
     norms_added,
     gradient_rescaled,
@@ -45,6 +48,7 @@ UNKNOWN = "no known signature"
 MOST_SUSPECTS = 4
 LATER = 0.93  # how much less sure it is what a later tensor says: it may be wrong because of the first
 MOST_CAUSES = 5
+WHY = 0.8  # how sure a cause must be to stand before a place
 
 
 def diagnose(case_run: CaseRun, diverging: list[TensorComparison]) -> tuple[Cause, ...]:
@@ -60,19 +64,24 @@ def diagnose(case_run: CaseRun, diverging: list[TensorComparison]) -> tuple[Caus
     only = only_axis(case_run, diverging[0].tensor) if diverging else None
     if only is not None:
         basis = f"no signature fits; of the axes only {only} divides what makes the tensor"
-        causes.append(Cause(cause=UNKNOWN, axis=only, confidence=0.1, basis=basis, place=True))
+        sure = 0.5 if len([size for _, size in case_run.case.mesh.sizes if size > 1]) == 1 else 0.1
+        causes.append(Cause(cause=UNKNOWN, axis=only, confidence=0.1, axis_confidence=sure, basis=basis, place=True))
     in_program = [*computed_in(case_run), *computed_narrowly(case_run)]  # these know their axis, or have none
     return ranked([*in_program, *(_on(cause, only) for cause in causes)])
 
 
 def ranked(causes: Iterable[Cause], most: int = MOST_CAUSES) -> tuple[Cause, ...]:
-    """Surest first, what says why before what says where, each cause once."""
+    """What surely says why before what says where, surest first; each cause once."""
     best: dict[tuple[str, str | None], Cause] = {}
     for cause in causes:
         key = (cause.cause, cause.axis)
         if key not in best or best[key].confidence < cause.confidence:
             best[key] = cause
-    return tuple(sorted(best.values(), key=lambda cause: (-cause.confidence, cause.place)))[:most]
+    return tuple(sorted(best.values(), key=_rank))[:most]
+
+
+def _rank(cause: Cause) -> tuple[bool, float, bool]:
+    return cause.place or cause.confidence < WHY, -cause.confidence, cause.place
 
 
 def surest(diagnoses: Iterable[Sequence[Cause]]) -> Cause | None:

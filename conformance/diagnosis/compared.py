@@ -46,6 +46,15 @@ class Compared:
                 return value
         return None
 
+    def phase_of(self, value: Intermediate) -> str:
+        """The pass that it belongs to, as words to add; in JAX an update is known by standing behind all gradients."""
+        if value.phase != "forward":
+            return f", {value.phase}{' pass' if value.phase == 'backward' else ''}"
+        backward = [other.number for other in self.wide.values if other.phase == "backward"]
+        if not backward or value.number < min(backward):
+            return ", forward pass"
+        return ", update" if value.number > max(backward) else ""
+
     def _way(self, ends: tuple[int, ...]) -> set[int]:
         way, pending = set(), [number for number in ends if number in self.values]
         while pending:

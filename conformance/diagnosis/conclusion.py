@@ -57,7 +57,7 @@ def concluded(result: CaseResult, shown: Shown) -> CaseResult:
 
 def _diagnosis(check: CheckResult, shown: Shown) -> tuple[Cause, ...]:
     if shown.alone is not None:
-        inside = (replace(cause, axis=None, axis_confidence=None) for cause in shown.divergence)
+        inside = map(_of_reference, shown.divergence)
         causes = [*_everywhere(shown), *inside, *_on_one_device(shown.alone), *_placeless(check, shown)]
     else:
         said = (*shown.divergence, *check.diagnosis)
@@ -65,6 +65,12 @@ def _diagnosis(check: CheckResult, shown: Shown) -> tuple[Cause, ...]:
     features = [_of_feature(feature, shown) for feature in shown.features[:1] if len(shown.features) == 1]
     known = [cause for cause in causes if cause.cause != UNKNOWN]
     return ranked([*features, *(known or causes)], MOST)
+
+
+def _of_reference(cause: Cause) -> Cause:
+    """Of values on one device, which were held against those of the reference: they lie on no axis."""
+    words, basis = (text.replace("one device", "the reference") for text in (cause.cause, cause.basis))
+    return replace(cause, cause=words, basis=basis, axis=None, axis_confidence=None)
 
 
 def _everywhere(shown: Shown) -> Iterator[Cause]:

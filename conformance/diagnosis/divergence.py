@@ -64,5 +64,5 @@ def _of_collective(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     if words is not None:
         yield Cause(cause=f"{words}: {spoken}", axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
     else:
-        said = f"parts from what one device has: {spoken}, {first.phase} pass"
+        said = f"parts from what one device has: {spoken}{compared.phase_of(first)}"
         yield Cause(cause=said, axis=axis, confidence=LINE, axis_confidence=LINE, basis=basis, place=True)

@@ -11,6 +11,13 @@ from conformance.evidence.tolerance import EPSILON, bounded_as
 from conformance.records.results import Cause
 
 
+def never_stored(suspect: DivergedTensor) -> Iterator[Cause]:
+    """What an optimizer keeps is zero: it is made anew in every step, or lost on the way."""
+    if suspect.tensor.startswith("optimizer/") and not suspect.value.any() and suspect.expected.any():
+        basis = "it is zero everywhere, on the lowest ranks that hold it"
+        yield Cause(cause="the optimizer's state is never stored: it is zero", axis=None, confidence=0.9, basis=basis)
+
+
 def stale(suspect: DivergedTensor) -> Iterator[Cause]:
     """The value of the step before: a parameter gathered too early, an update not taken over."""
     if suspect.step <= 0:

@@ -53,16 +53,19 @@ class Matcher:
 
     def match(self, value: Intermediate) -> Match | None:
         """What the blocks are; whole before partial sums, which must lie on all ranks. None where they are nothing."""
-        blocks = value.values.values()
+        return self._of_blocks(value.values) or next(filter(None, map(self._of_blocks, thinned(value.values))), None)
+
+    def _of_blocks(self, values: Blocks) -> Match | None:
+        blocks = values.values()
         if not blocks or is_trivial(next(iter(blocks))) or not all(np.isfinite(block).all() for block in blocks):
             return None
-        shapes = {block.shape for block in value.values.values()}
-        complete = len(value.values) == self._mesh.devices and len(shapes) == 1
+        shapes = {block.shape for block in blocks}
+        complete = len(values) == self._mesh.devices and len(shapes) == 1
         for number in range(len(self._axes) + 1 if complete else 1):
             for partial in combinations(self._axes, number):
-                if any(self.are_copies(value.values, axis) for axis in partial):
+                if any(self.are_copies(values, axis) for axis in partial):
                     continue  # a share of the sum on every rank, not a partial sum
-                match = self._matched(combined(value.values, partial, self._mesh), partial)
+                match = self._matched(combined(values, partial, self._mesh), partial)
                 if match is not None:
                     return match
         return None
@@ -87,9 +90,9 @@ class Matcher:
                 yield dims
 
     def in_blocks_of(self, shape: tuple[int, ...]) -> Iterator[tuple[Intermediate, Dims]]:
-        """Values of one device, and the ways to divide them in blocks of this shape along at least one axis."""
+        """Values of one device, and the ways to divide them in blocks of this shape."""
         for whole in self._wholes:
-            yield from ((whole, dims) for dims in self.placements(whole, shape) if dims)
+            yield from ((whole, dims) for dims in self.placements(whole, shape))
 
     def block(self, whole: Intermediate, dims: Dims, rank: int) -> np.ndarray:
         """What a rank holds of a whole value."""
@@ -154,6 +157,23 @@ class Matcher:
             dims = tuple((axis, dim) for axis, dim in zip(self._axes, chosen, strict=True) if dim is not None)
             if all(size % self._parts(dims, dim) == 0 for dim, size in enumerate(shape)):
                 yield dims
+
+
+def thinned(values: Blocks) -> Iterator[Blocks]:
+    """Blocks in which every slice along a dim is repeated, with each of them once: heads of keys, say."""
+    first = next(iter(values.values()), np.empty(0))
+    for dim, size in enumerate(first.shape):
+        for times in (times for times in range(size, 1, -1) if size % times == 0):
+            once = {
+                rank: np.take(block, range(0, size, times), axis=dim)
+                for rank, block in values.items()
+                if block.shape == first.shape
+            }
+            if len(once) == len(values) and all(
+                np.array_equal(np.repeat(once[rank], times, axis=dim), values[rank]) for rank in once
+            ):
+                yield once
+                break
 
 
 def combined(values: Blocks, axes: Sequence[str], mesh: Mesh, combine: Combine = np.sum) -> Blocks:

@@ -11,13 +11,16 @@ from conformance.diagnosis.compared import Compared, spoken
 from conformance.diagnosis.displaced import displaced
 from conformance.diagnosis.exchanges import line
 from conformance.diagnosis.matching import Combine, Match, combined
+from conformance.diagnosis.rearranged import rearranged
 from conformance.diagnosis.reductions import REDUCTIONS, narrowed
 from conformance.diagnosis.scale import MEAN, TWICE, near
+from conformance.diagnosis.unmasked import unmasked
 from conformance.evidence.intermediates import Intermediate
 from conformance.records.results import Cause
 
 FOUND = 0.9  # how sure what values show of an operation is
 LINE = 0.86  # how sure a line is: that can be seen, but a right value may have no counterpart on one device
+MOVES = ("transpose", "rev", "permute", "flip", "roll")  # that leave every element of their operand
 CUTS = ("split", "slice", "dynamic_slice")
 STATISTICS: tuple[tuple[str, Combine], ...] = (("mean", np.mean), ("largest value", np.max), ("least value", np.min))
 PARTED = "what it is made of is among the values of one device, it and all that is made of it are not"
@@ -39,11 +42,13 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         return
     else:
         yield from _local_statistic(compared, first)
+        yield from _unmasked(compared, first)
         yield from _displaced(compared, first)
         yield from _cut_across(compared, first)
+        yield from _rearranged(compared, first) if first.operation not in MOVES else _moved(first)
     if first.place:
         times = f", {factor:.4g} times what it should be" if factor is not None else ""
-        words = f"parts from what one device has: {spoken(first)}, {first.phase} pass{times}"
+        words = f"parts from what one device has: {spoken(first)}{compared.phase_of(first)}{times}"
         yield Cause(cause=words, axis=None, confidence=LINE, basis=PARTED, place=True)
 
 
@@ -87,6 +92,34 @@ def _displaced(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         basis = f"what {spoken(first)} makes are blocks of a value of one device, on other ranks than theirs"
         said = f"{words}, at {line(first.place)}"
         yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+
+
+def _moved(first: Intermediate) -> Iterator[Cause]:
+    """An operation that moves elements and changes none."""
+    words = f"right elements in the wrong places: {spoken(first)}"
+    basis = "its operand is right, and all that it does is to move elements"
+    yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
+
+
+def _unmasked(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """What a rank does not own goes into the sum all the same."""
+    axis = unmasked(first, compared.matcher, compared.mesh)
+    if axis is not None and _is_summed_later(compared, first, (axis,)):
+        words = f"not masked: ranks of {axis} that do not own an element add something else to the sum over {axis}"
+        basis = f"of what {spoken(first)} makes, each element is right on a rank of {axis}, and not zero on the others"
+        said = f"{words}, at {line(first.place)}"
+        yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+
+
+def _rearranged(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Right elements in another order."""
+    operands = [compared.values[source] for source in first.sources]
+    found = rearranged(first, operands, compared.matcher, compared.mesh)
+    if found is not None:
+        words, axis = found
+        basis = f"slice by slice, what {spoken(first)} makes is right, in another order"
+        said, sure = f"{words}, at {line(first.place)}", FOUND if axis else None
+        yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=sure, basis=basis)
 
 
 def _cut_across(compared: Compared, first: Intermediate) -> Iterator[Cause]:

@@ -36,9 +36,38 @@ def scaled(suspect: DivergedTensor) -> Iterator[Cause]:
         basis = f"'{COUNT}', by which it is divided, is {count:.6g} times what it should be"
         yield from _meanings(suspect, count, basis)
         return
-    if suspect.tensor == NORM:
-        factor = factor**2  # it is the sum of squares that was reduced, and the root was taken after
-    yield from _meanings(suspect, factor, f"it is {factor:.6g} times what it should be")
+    if _is_rate(suspect):
+        yield from _of_rate(suspect, factor)
+        return
+    what = "it"
+    if suspect.tensor == NORM:  # it is the sum of squares that was reduced, and the root was taken after
+        what, factor = "its square", factor**2
+    yield from _meanings(suspect, factor, f"{what} is {factor:.6g} times what it should be")
+
+
+def _is_rate(suspect: DivergedTensor) -> bool:
+    """An update that is wrong where its gradient and what the optimizer keeps of it are right."""
+    kind, _, name = suspect.tensor.partition("/")
+    of_step = [other for other in suspect.case_run.comparisons if other.step == suspect.step]
+    made_of = [other for other in of_step if _is_made_of(other.tensor, name)]
+    right = all(other.excess.ratio <= suspect.case_run.bound for other in made_of)
+    return kind == "updates" and bool(made_of) and right
+
+
+def _is_made_of(tensor: str, parameter: str) -> bool:
+    return tensor == f"gradients/{parameter}" or (tensor.startswith("optimizer/") and tensor.endswith(f"/{parameter}"))
+
+
+def _of_rate(suspect: DivergedTensor, factor: float) -> Iterator[Cause]:
+    """No sum can have gone wrong: it is what the update is multiplied by."""
+    basis = f"it is {factor:.6g} times what it should be, its gradient and the optimizer's state are right"
+    sized = [axis for axis in suspect.axes if near(factor, size := suspect.mesh.size(axis)) or near(factor, 1 / size)]
+    for axis in sized:
+        words = f"learning rate {'multiplied' if factor > 1 else 'divided'} by the size of an axis"
+        yield Cause(cause=words, axis=axis, confidence=0.9 / len(sized), axis_confidence=0.5 / len(sized), basis=basis)
+    if not sized:
+        words = f"learning rate {factor:.4g} times what it should be"
+        yield Cause(cause=words, axis=None, confidence=0.85, basis=basis)
 
 
 def _count_factor(suspect: DivergedTensor) -> float | None:

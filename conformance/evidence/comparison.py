@@ -16,7 +16,9 @@ from conformance.evidence.arithmetic import BITS
 from conformance.evidence.blocks import merged, place
 from conformance.evidence.evidence import Block, Evidence, Observations, Observed, ReferenceResult
 from conformance.evidence.gather import deviation, gathered, selector
-from conformance.evidence.tolerance import BOUNDS, EPSILON, Excess, bounded_as, excess
+from conformance.evidence.tolerance import BOUNDS, EPSILON, Excess, bounded_as, excess, of_square
+
+SQUARES = ("optimizer/second_moment/",)  # means of squared gradients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +150,8 @@ class CaseRun:
         mesh: Mesh | None = None,
     ) -> TensorComparison:
         magnitude, error = self._magnitude(tensor, expected), deviation(observed, expected, mesh or self.case.mesh)
+        if tensor.startswith(SQUARES):
+            noise = of_square(expected, noise, self.bound)
         return TensorComparison(
             step=step,
             tensor=tensor,

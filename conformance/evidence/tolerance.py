@@ -56,6 +56,18 @@ def yardsticks(magnitude: np.ndarray, noise: np.ndarray, epsilon: float) -> np.n
     return value
 
 
+def of_square(value: np.ndarray, noise: np.ndarray, bound: float) -> np.ndarray:
+    """The noise of a mean of squares, so that its root is held to `bound` yardsticks, as what is squared is.
+
+    Where the root r is moved by d, `bound` times as much moves the square by 2 r bound d + (bound d)^2. As long as d is
+    small beside r that is `bound` times the noise; where all there is is rounding, the second term is the larger one.
+    """
+    root = np.sqrt(np.maximum(value, 0.0))
+    moved = np.maximum(np.sqrt(np.maximum(value, 0.0) + noise) - root, root - np.sqrt(np.maximum(value - noise, 0.0)))
+    wider: np.ndarray = np.maximum(noise, 2 * root * moved + bound * moved**2)
+    return wider
+
+
 def excess(error: np.ndarray, magnitude: np.ndarray, noise: np.ndarray, epsilon: float) -> Excess:
     """The row block whose error is largest in units of its yardstick; `magnitude` is the size of what is stored."""
     starts = block_starts(error.shape)

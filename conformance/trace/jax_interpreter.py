@@ -30,6 +30,7 @@ class Frame:
     sizes   axis -> size inside a shard_map; None outside
     trips   how often one step runs this place
     one_device  how the mesh is evaluated where one device stands in place of it; None on a mesh
+    callers  the equations that the program belongs to, from the outermost inwards
     """
 
     path: Path = ()
@@ -38,6 +39,7 @@ class Frame:
     sizes: dict[str, int] | None = None
     trips: int = 1
     one_device: OneDevice | None = None
+    callers: tuple[JaxprEqn, ...] = ()
 
     @property
     def phase(self) -> Phase:
@@ -61,6 +63,12 @@ class Place:
     eqn: JaxprEqn
     frame: Frame
     call: Call | None = field(default=None)
+
+    @property
+    def line(self) -> str:
+        """`file:line` of the user's program; where JAX has none for what is inside a call, that of the call."""
+        lines = map(version.user_line, (self.eqn, *reversed(self.frame.callers)))
+        return next(filter(None, lines), "")
 
 
 class Owner:
@@ -90,7 +98,7 @@ class Owner:
 
 def children(eqn: JaxprEqn, frame: Frame) -> list[tuple[ClosedJaxpr, Frame]]:
     """The programs inside an equation, in the order in which they run, each with its frame."""
-    name = eqn.primitive.name
+    name, frame = eqn.primitive.name, replace(frame, callers=(*frame.callers, eqn))
     if name in version.INLINED:
         return [(version.inner(eqn), _below(frame, 0))]
     if name == "shard_map":

@@ -14,7 +14,6 @@ import numpy as np
 from conformance.contract.implementation import Phase
 from conformance.contract.mesh import Mesh
 from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Exchange, Intermediate, Intermediates
-from conformance.trace import jax_version as version
 from conformance.trace.jax_interpreter import Owner, Place
 
 Numbers = frozenset[int]
@@ -88,7 +87,7 @@ class ValueRecorder(Owner):
         axes = () if call is None else tuple(a for a in self._mesh.axes if a in call.axes and self._mesh.size(a) > 1)
         return _Noted(
             operation=place.eqn.primitive.name if call is None else call.kind,
-            place=version.user_line(place.eqn),
+            place=place.line,
             phase=place.frame.phase,
             sources=tuple(sorted(sources)),
             axes=axes,
@@ -170,7 +169,7 @@ def _exchange(exchanged: _Exchanged, kept: Mapping[int, Any], mesh: Mesh) -> Exc
         kind=call.kind,
         reduction=call.reduction,
         axes=call.axes,
-        place=version.user_line(exchanged.place.eqn),
+        place=exchanged.place.line,
         phase=exchanged.place.frame.phase,
         dim=call.dim + turns,
         concat=call.concat + turns,

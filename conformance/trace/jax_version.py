@@ -5,7 +5,9 @@ Names and parameters of primitives are internal to JAX. Whoever moves to a newer
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from jax._src import source_info_util
@@ -14,6 +16,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 __all__ = ["ClosedJaxpr", "Jaxpr", "JaxprEqn", "Literal", "Var"]
 
+_OURS = f"{Path(__file__).parents[1]}{os.sep}"
 REDUCTIONS = {
     "psum": "sum",
     "psum2": "sum",
@@ -81,9 +84,13 @@ def name_stack(eqn: JaxprEqn) -> str:
 
 
 def user_line(eqn: JaxprEqn) -> str:
-    """`file:line` of the program that an equation comes from, without JAX's own frames; empty where not known."""
-    frame = source_info_util.user_frame(eqn.source_info.traceback)
-    return f"{frame.file_name}:{frame.start_line}" if frame is not None else ""
+    """`file:line` of the innermost frame of an equation that is neither JAX's nor ours; empty where there is none."""
+    frames = source_info_util.user_frames(eqn.source_info.traceback)
+    return next((f"{frame.file_name}:{frame.start_line}" for frame in frames if not _is_ours(frame.file_name)), "")
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(_OURS)
 
 
 def rounded_to(eqn: JaxprEqn) -> str | None:

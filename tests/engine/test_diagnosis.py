@@ -90,6 +90,26 @@ def _updated_by(share: float) -> CaseRun:
     return case_run(lambda name, step, value: value + missing if (name, step) == ("updates/w", 0) else value)
 
 
+def _decayed(times: float) -> CaseRun:
+    """The first updates take so many times the decay of a step more from the parameters."""
+    recipe, initial = specimen.contract().recipe, specimen.reference().initial
+    more = -times * recipe.learning_rate * recipe.weight_decay
+
+    def change(name: str, step: int, value: np.ndarray) -> np.ndarray:
+        parameter = initial.get(name.removeprefix("updates/"))
+        return value + more * parameter if name.startswith("updates/") and step == 0 else value
+
+    return case_run(change)
+
+
+def _slot_lost() -> CaseRun:
+    return case_run(lambda name, step, value: value * (name != "optimizer/momentum/w"))
+
+
+def _at_another_rate(factor: float) -> CaseRun:
+    return case_run(lambda name, step, value: value * factor if (name, step) == ("updates/w", 0) else value)
+
+
 def _another_tensor() -> CaseRun:
     other = np.random.default_rng(2).normal(size=(6, 8))
     made = case_run(lambda name, step, value: other if (name, step) == ("gradients/w", 0) else value)
@@ -198,6 +218,13 @@ SIGNATURES: list[tuple[str, str | None, Callable[[], CaseRun]]] = [
         lambda: _updated_by(float(specimen.reference().oracle[0]["metrics/grad_norm"]) * 2),
     ),
     ("updated by 0.25 times the gradient", None, lambda: _updated_by(0.25)),
+    ("the optimizer's state is never stored", None, _slot_lost),
+    ("weight decay applied twice", None, lambda: _decayed(1)),
+    ("weight decay not applied", None, lambda: _decayed(-1)),
+    ("weight decay of another size", None, lambda: _decayed(0.3)),
+    ("learning rate multiplied by the size of an axis", "tensor", lambda: _at_another_rate(4)),
+    ("learning rate divided by the size of an axis", "data", lambda: _at_another_rate(0.5)),
+    ("learning rate 3 times what it should be", None, lambda: _at_another_rate(3)),
     ("holds what belongs to 'gradients/v'", "data", _another_tensor),
     ("over tensor instead", "data", _over_the_wrong_axis),
     ("computed or reduced in float32", None, _in_single_precision),

@@ -9,7 +9,9 @@ import pytest
 
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis.divergence import first_divergence
+from conformance.diagnosis.matching import Matcher
 from conformance.evidence.intermediates import Intermediate, Intermediates
+from conformance.records.results import Cause
 
 MESH = Mesh.parse("data=2,tensor=2")
 RNG = np.random.default_rng(0)
@@ -149,3 +151,79 @@ def test_a_fused_value_that_each_rank_cuts_for_itself_is_named() -> None:
     first = next(first_divergence(wide, twin, Mesh.parse("tensor=2"), "outputs/y"))
     assert first.cause.startswith("the sections of a fused value are cut across: tensor divides dim 1 of it")
     assert first.axis == "tensor"
+
+
+def _first_of(held: dict[int, np.ndarray], whole: np.ndarray, operation: str, *further: Intermediate) -> Cause:
+    """What is said of the first wrong operation, whose operand is an input; one device has the whole value."""
+    wrong = replace(PRODUCT, operation=operation, place="model.py:4", values=held)
+    after = further or (
+        replace(PRODUCT, number=9, operation="sin", sources=(0,), values={r: np.sin(3 * x) for r, x in held.items()}),
+    )
+    wide = Intermediates(values=(wrong, *after), observed={"outputs/y": (9,)})
+    return next(
+        first_divergence(
+            wide, Intermediates(values=(replace(PRODUCT, values={0: whole}),)), Mesh.parse("tensor=2"), "outputs/y"
+        )
+    )
+
+
+def test_another_order_on_some_ranks_is_named() -> None:
+    whole = RNG.normal(size=(5, 2))
+    said = _first_of({0: whole, 1: whole[:, ::-1]}, whole, "select_n")
+    assert said.cause == "elements permuted along dim 1 on positions [1], at model.py:4"
+    assert said.axis == "tensor"
+
+
+def test_another_order_on_all_ranks_is_on_no_axis() -> None:
+    whole = RNG.normal(size=(5, 3))
+    said = _first_of({0: whole[[1, 0, 2, 4, 3]], 1: whole[[1, 0, 2, 4, 3]]}, whole, "gather")
+    assert (said.cause, said.axis) == ("elements permuted along dim 0, at model.py:4", None)
+
+
+def test_what_is_not_masked_before_a_sum_is_named() -> None:
+    """Each rank looks up all labels; it owns some, and has another row for the others."""
+    whole, held = RNG.normal(size=6), {}
+    for rank, own in ((0, slice(0, 4)), (1, slice(4, 6))):
+        held[rank] = RNG.normal(size=6)
+        held[rank][own] = whole[own]
+    total = replace(
+        PRODUCT,
+        number=9,
+        operation="all_reduce",
+        axes=("tensor",),
+        sources=(0,),
+        values=dict.fromkeys((0, 1), held[0] + held[1]),
+    )
+    said = _first_of(held, whole, "gather", total)
+    assert said.cause.startswith("not masked: ranks of tensor that do not own an element add something else")
+    assert said.axis == "tensor"
+
+
+def test_an_operation_that_only_moves_elements_is_named() -> None:
+    """Its operand is right, and nothing on one device has this order."""
+    whole = RNG.normal(size=(2, 3))
+    operand = replace(PRODUCT, values={0: whole, 1: whole})
+    turned = replace(
+        PRODUCT, number=1, operation="transpose", place="model.py:4", sources=(0,), values={0: whole.T, 1: whole.T}
+    )
+    after = replace(PRODUCT, number=2, operation="sin", sources=(1,), values={r: np.sin(3 * whole.T) for r in (0, 1)})
+    wide = Intermediates(values=(operand, turned, after), observed={"outputs/y": (2,)})
+    said = next(
+        first_divergence(
+            wide, Intermediates(values=(replace(PRODUCT, values={0: whole}),)), Mesh.parse("tensor=2"), "outputs/y"
+        )
+    )
+    assert said.cause == "right elements in the wrong places: transpose at model.py:4"
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_a_block_whose_slices_are_repeated_is_known_by_one_of_each(dim: int) -> None:
+    """Heads of keys, each as often as there are heads of queries that share it; one device repeats nothing."""
+    whole = RNG.normal(size=(4, 6))
+    blocks = {rank: np.repeat(part, 3, axis=dim) for rank, part in enumerate(np.split(whole, 2, axis=dim))}
+    matcher = Matcher(Intermediates(values=(replace(PRODUCT, values={0: whole}),)), Mesh.parse("tensor=2"))
+    match = matcher.match(replace(PRODUCT, values=blocks))
+    assert match is not None
+    assert match.dims == (("tensor", dim),)
+    wrong = {rank: block + (rank == 1) for rank, block in blocks.items()}
+    assert matcher.match(replace(PRODUCT, values=wrong)) is None

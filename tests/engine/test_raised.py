@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.cases.raised import said, sentence
+from conformance.cases.raised import said, sentence, stack
 
 
 def _raised(raise_it: str, tmp_path: Path) -> BaseException:
@@ -46,3 +46,14 @@ def test_a_folder_whose_name_begins_like_a_library_s_is_theirs(tmp_path: Path, m
 def test_what_was_said_is_one_line(tmp_path: Path) -> None:
     assert said(_raised("raise ValueError('first line.\\nsecond')", tmp_path)) == "ValueError: first line"
     assert said(KeyError()) == "KeyError"
+
+
+def test_a_message_as_long_as_a_program_is_cut() -> None:
+    program = "\n".join(f"%{number} = add" for number in range(200))
+    try:
+        raise ValueError(f"Cannot lower:\n{program}")
+    except ValueError as failure:
+        told, traced = sentence(failure), stack(failure)
+    assert told.startswith("ValueError: Cannot lower:\n%0 = add\n%1 = add\n%2 = add\n... and 197 more lines (at ")
+    assert "... and 189 more lines" in traced
+    assert "%150" not in traced

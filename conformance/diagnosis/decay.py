@@ -1,0 +1,46 @@
+"""Signature of weight decay: an update that is off by a constant times its parameter.
+
+Law: decoupled decay takes learning rate times weight decay times the parameter from it, once a step.
+Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from conformance.diagnosis.suspect import DivergedTensor
+from conformance.records.results import Cause
+
+PARALLEL = 0.999  # an update that is itself a multiple of its parameter shows nothing of decay
+
+
+def decayed(suspect: DivergedTensor) -> Iterator[Cause]:
+    """In the first step, where the parameter is the initial one."""
+    name = suspect.tensor.removeprefix("updates/")
+    parameter = suspect.case_run.reference.initial.get(name)
+    if suspect.step != 0 or name == suspect.tensor or parameter is None or parameter.shape != suspect.value.shape:
+        return
+    size = float(np.vdot(parameter, parameter))
+    if parameter.size < 2 or not size or not np.isfinite(suspect.value).all() or _parallel(parameter, suspect.expected):
+        return
+    factor = float(np.vdot(suspect.value - suspect.expected, parameter)) / size
+    if suspect.explains(suspect.value, suspect.expected + factor * parameter):
+        basis = f"the update is off by {factor:.4g} times the parameter"
+        yield Cause(cause=_words(suspect, factor), axis=None, confidence=0.92, basis=basis)
+
+
+def _parallel(parameter: np.ndarray, update: np.ndarray) -> bool:
+    lengths = float(np.linalg.norm(parameter) * np.linalg.norm(update))
+    return not lengths or abs(float(np.vdot(parameter, update))) / lengths > PARALLEL
+
+
+def _words(suspect: DivergedTensor, factor: float) -> str:
+    recipe = suspect.case_run.contract.recipe
+    once = -recipe.learning_rate * recipe.weight_decay
+    if once and abs(factor / once - 1) < 1e-3:
+        return "weight decay applied twice"
+    if once and abs(factor / once + 1) < 1e-3:
+        return "weight decay not applied"
+    return "weight decay of another size"
