@@ -70,10 +70,11 @@ def sending(pane: Axes, mesh: Mesh, sent: Mapping[str, int]) -> None:
     most = max(shown.values(), default=1) or 1
     for number, (axis, size) in enumerate(shown.items()):
         colour = COLOURS[number % len(COLOURS)]
-        for one, other in _rings(mesh, axis, many):
+        pairs = list(_rings(mesh, axis, many))
+        for one, other in pairs:
             pane.plot(*zip(places[one], places[other], strict=True), color=colour, linewidth=0.8 + 4 * size / most,
                       alpha=0.7, zorder=1)  # fmt: skip
-        pane.plot([], [], color=colour, linewidth=3, label=axis)
+        pane.plot([], [], color=colour, linewidth=3, label=axis if pairs else f"{axis}, beyond these")
     for rank, (x, y) in enumerate(places):
         pane.scatter([x], [y], s=380, color="white", edgecolor="black", zorder=2)
         pane.text(x, y, str(rank), ha="center", va="center", fontsize=10, zorder=3)

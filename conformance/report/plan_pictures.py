@@ -106,5 +106,7 @@ def draw_sending(plan: PlanFile, path: Path) -> None:
 
 def _sizes(pane: Axes, plan: PlanFile) -> None:
     """By the budget, which is what the compiled program is held against."""
-    sizes = {axes: size / GIB for axes, size in plan.predicted.communication_bytes.items()}
+    sent = plan.predicted.communication_bytes
+    least = 0.001 * max(sent.values(), default=0)
+    sizes = {axes: size / GIB for axes, size in sent.items() if size > least}
     panels.bars(pane, sizes, "GiB that a device sends in a step, at the most", "Bytes by axes")
