@@ -15,6 +15,7 @@ class Program:
     program: str
     budget: str
     proof: str
+    reduction: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class ScalePlan:
     program   'module:Class' of an implementation that has `abstract` (`conformance.scale.program`)
     budget    'module:function': (contract, mesh, dtype) -> the allowances of one step
     proof     the standing case in which the same program, small, is compared with the reference
+    reduction  dtype in which the program sums gradients over devices, where it is not that of the recipe
     torch     the same in torch, where the program has `imagined`; None: the plan is one for JAX alone
     """
 
@@ -40,7 +42,13 @@ class ScalePlan:
     program: str
     budget: str
     proof: str
+    reduction: str = ""
     torch: Program | None = None
+
+    @property
+    def recipe_reduction(self) -> str:
+        """The dtype in which the recipe sums gradients over devices."""
+        return self.contract.recipe.precision.dtype("reduction", self.dtype)
 
     def of(self, framework: str) -> ScalePlan:
         """The plan with its program in this framework. Raises UsageError where it has none."""
@@ -49,4 +57,4 @@ class ScalePlan:
         if self.torch is None:
             raise UsageError(f"The plan '{self.name}' names no program in {framework}.")
         own = self.torch
-        return replace(self, program=own.program, budget=own.budget, proof=own.proof)
+        return replace(self, program=own.program, budget=own.budget, proof=own.proof, reduction=own.reduction)

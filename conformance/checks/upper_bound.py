@@ -64,8 +64,10 @@ class Excess:
 
 
 def excess(made: Partitioned, budget: Iterable[Allowance], mesh: Mesh, parameters: Iterable[str]) -> tuple[Excess, ...]:
-    """What is sent above the budget, the largest excess first."""
-    names, groups = frozenset(parameters), dict[Key, list[Sent]]()
+    """What is sent above the budget, the largest excess first. A stack of parameters has its name from the budget."""
+    budget = tuple(budget)
+    names = frozenset((*parameters, *(each.tensor for each in budget if each.tensor)))
+    groups = dict[Key, list[Sent]]()
     for sent in made.sent:
         groups.setdefault((sent.axes, parameter_of(sent.tensor, names)), []).append(sent)
     allowed = _allowed(budget, mesh)

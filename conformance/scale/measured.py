@@ -12,6 +12,7 @@ from conformance.cases.plan import ScalePlan
 from conformance.contract.mesh import Mesh
 from conformance.scale.excess import excess
 from conformance.scale.held import by_kind, tensors, whole_without_need
+from conformance.scale.narrowed import declared_reduction, narrowed
 from conformance.scale.program import ScaleProgram
 from conformance.scale.record import Finding, ScaleRecord
 from conformance.scale.roofline import roofline
@@ -62,7 +63,13 @@ def measured(plan: ScalePlan, implementation: type, mesh: Mesh, chip: Chip | Non
         collectives=(*moved, *optimized),
         flops=flops,
         roofline=roofline(flops, optimized or moved, mesh, chip, tokens) if chip else None,
-        findings=(*whole_without_need(held, mesh), *excess(moved, allowed, mesh), *_said(compiled)),
+        findings=(
+            *whole_without_need(held, mesh),
+            *excess(moved, allowed, mesh),
+            *narrowed(moved, plan.reduction or plan.recipe_reduction),
+            *_said(compiled),
+        ),
+        notes=declared_reduction(plan),
         proof=plan.proof,
         proof_verdict="",
         cpu_seconds=sum(os.times()[:2]),

@@ -49,7 +49,7 @@ class Collective(_Record):
 class Finding(_Record):
     """What is wrong: one sentence, with the tensor and the axes that it is about."""
 
-    check: Literal["communication", "memory", "conformance"]
+    check: Literal["communication", "memory", "precision", "conformance"]
     sentence: str
     tensor: str = ""
     axes: tuple[str, ...] = ()

@@ -60,6 +60,9 @@ class StochasticStep:
         return self._traced[key]
 
 
+_SUMS = ("add", "add_any", "sub")
+
+
 class _TooLong(Exception):  # noqa: N818
     """A loop would run through more than MOST_LOOP_EQUATIONS equations."""
 
@@ -96,6 +99,10 @@ class _Evaluation:
 
     def _equation(self, eqn: JaxprEqn, values: Leaves) -> Leaves:
         name = eqn.primitive.name
+        if name in _SUMS and np.issubdtype(version.dtype(eqn.outvars[0]), np.floating):
+            total = _typed(PLAIN[name](eqn, *values), eqn)
+            first, second = (value.reshape(value.shape + (1,) * (total.ndim - value.ndim)) for value in values)
+            return [self.arithmetic.added(first, -second if name == "sub" else second, total)]
         if name in PLAIN:
             return [_typed(PLAIN[name](eqn, *values), eqn)]
         if name in FUNCTIONS:

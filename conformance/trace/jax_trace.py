@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import jax
 
 from conformance.cases.case import Mutation
 from conformance.cases.raised import said
-from conformance.contract.implementation import Traffic
+from conformance.contract.implementation import CollectiveKind, Traffic
 from conformance.contract.mesh import Mesh
 from conformance.evidence.arithmetic import Operation
+from conformance.evidence.busiest import busiest
 from conformance.evidence.evidence import Division
 from conformance.evidence.intermediates import Intermediates
 from conformance.trace import jax_reordered
 from conformance.trace import jax_version as version
 from conformance.trace.calls import Calls
 from conformance.trace.dataflow import narrow_arithmetic
+from conformance.trace.jax_branches import Size, has_branches, of_all_devices
 from conformance.trace.jax_collectives import Call, perform, perform_mutated
 from conformance.trace.jax_dataflow import JaxFlow
 from conformance.trace.jax_division import divisions
@@ -102,14 +105,22 @@ class Program:
         """Calls and payload bytes per device by kind, axes, phase and dtype; None when the partitioner decides them."""
         if not any(place.frame.sizes for place in walk(self._jaxpr.jaxpr, Frame())):
             return None
-        seen = Calls()
-        for place in walk(self._jaxpr.jaxpr, Frame(), every_branch=False):
-            if place.call is not None and place.call.kind != "axis_index":
-                axes = _in_mesh_order(place.call.axes, self.mesh)
-                for operand, result in zip(place.eqn.invars, place.eqn.outvars, strict=True):
-                    size, dtype = max(_bytes(operand), _bytes(result)), str(version.dtype(operand))
-                    seen.add(place.call.kind, axes, place.frame.phase, dtype, size, place.frame.trips)
-        return seen.traffic()
+        if has_branches(self._jaxpr.jaxpr):
+            axes = dict(zip(self.mesh.axes, self.mesh.shape, strict=True))
+            return busiest([_added(counts) for counts in of_all_devices(self._jaxpr, axes, self._sizes)])
+        counts = Counter[Size]()
+        for place in walk(self._jaxpr.jaxpr, Frame()):
+            for size in self._sizes(place):
+                counts[size] += place.frame.trips
+        return _added(counts)
+
+    def _sizes(self, place: Place) -> Iterator[Size]:
+        """Every operand of a collective, by what is counted together."""
+        if place.call is not None and place.call.kind != "axis_index":
+            axes = _in_mesh_order(place.call.axes, self.mesh)
+            for operand, result in zip(place.eqn.invars, place.eqn.outvars, strict=True):
+                size, dtype = max(_bytes(operand), _bytes(result)), str(version.dtype(operand))
+                yield place.call.kind, axes, place.frame.phase, dtype, size
 
     def flops(self) -> dict[int, int] | None:
         """Matrix-product operations per rank; None where the partitioner divides some of the work."""
@@ -195,6 +206,13 @@ class Program:
                 f"{', '.join(site.what.axes)}: {', '.join(names) or 'none'} would."
             )
         return site
+
+
+def _added(counts: Counter[Size]) -> tuple[Traffic, ...]:
+    calls = Calls()
+    for (kind, axes, phase, dtype, size), number in counts.items():
+        calls.add(cast(CollectiveKind, kind), axes, phase, dtype, size, number)
+    return calls.traffic()
 
 
 def _observed(shape: Any) -> dict[int, str]:

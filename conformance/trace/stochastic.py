@@ -4,7 +4,8 @@ A program evaluated several times in this arithmetic shows what rounding alone d
 any one evaluation of it has (Vignes, A stochastic arithmetic for reliable scientific computation, 1993; Parker, Monte
 Carlo arithmetic, 1997). Two things are random:
 
-* a result that was rounded is rounded up or down: moved by one unit in the last place, or not;
+* a result that was rounded is rounded up or down: moved by one unit in the last place, or not; a sum of two numbers is
+  moved to the other side of what it is exactly;
 * the terms of a sum, and the contracted dim of a product, are permuted and added one after the other. That is the
   order of summation with the largest error, which grows as the square root of the number of terms (Higham and Mary,
   A new approach to probabilistic rounding error analysis, 2019); whoever sums pairwise or in chunks is nearer.
@@ -56,6 +57,26 @@ class Stochastic:
         bits = np.ascontiguousarray(x).reshape(-1).view(how.integer)
         moved = bits + ((bits & how.last) != 0) * self._drawn(bits.size)
         value: np.ndarray = moved.view(x.dtype).reshape(x.shape)
+        return value
+
+    def added(self, a: np.ndarray, b: np.ndarray, total: np.ndarray) -> np.ndarray:
+        """a + b, of which `total` is the nearest number: where it is not exact, rounded up or down.
+
+        What is lost is known exactly (Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B). A
+        term far below the unit of the other one would be lost in every order of summation, and in every member alike.
+        """
+        how = _BITS.get(total.dtype.name)
+        if how is None or total.size == 0:
+            return total
+        with np.errstate(invalid="ignore"):  # infinities lose nothing
+            back = total - a
+            lost = (a - (total - back)) + (b - back)
+        away = ((lost > 0) == (total > 0)).astype(how.integer) * 2 - 1  # on the bits, up is away from zero
+        inexact = (lost != 0) & np.isfinite(lost)
+        moved = np.ascontiguousarray(total).view(how.integer) + away * inexact * np.abs(
+            self._drawn(total.size)
+        ).reshape(total.shape)
+        value: np.ndarray = moved.view(total.dtype).reshape(total.shape)
         return value
 
     def _drawn(self, size: int) -> np.ndarray:

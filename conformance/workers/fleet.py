@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from conformance.contract.implementation import Traffic
 from conformance.evidence.arithmetic import Operation, distinct
 from conformance.evidence.blocks import merged
+from conformance.evidence.busiest import busiest
 from conformance.evidence.evidence import Copy, Evidence, ExtraRun, Observations, Observed, StateBytes
 from conformance.workers.observe import Unreadable
 
@@ -122,14 +121,3 @@ def _one(name: str, parts: Sequence[Observed]) -> Observed:
         stored_bytes={rank: size for part in parts for rank, size in part.stored_bytes.items()},
         owed_by=tuple(sorted({rank for part in parts for rank in part.owed_by})),
     )
-
-
-def busiest(parts: Sequence[tuple[Traffic, ...]]) -> tuple[Traffic, ...]:
-    """Of every kind and dtype, over the same axes in the same phase, the most that any rank has."""
-    most: dict[tuple[Any, ...], Traffic] = {}
-    for traffic in (traffic for part in parts for traffic in part):
-        key = (traffic.kind, traffic.axes, traffic.phase, traffic.dtype, traffic.at_most)
-        known = most.get(key, traffic)
-        larger = max(known, traffic, key=lambda each: each.bytes)
-        most[key] = replace(larger, calls=max(traffic.calls, known.calls))
-    return tuple(most.values())

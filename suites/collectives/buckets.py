@@ -8,12 +8,11 @@ overlap with the backward pass).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
-from conformance.contract.implementation import Phase
-from suites.training.traffic import BYTES, Transfer
+from suites.training.traffic import BYTES
 
 Conforming: Any = object  # a data-parallel training step, in either framework
 
@@ -45,15 +44,3 @@ class Bucketed(Conforming):
     def axes_of_gradient(self, name: str) -> tuple[str, ...]:
         """None are left, once its bucket has been summed."""
         return ()
-
-    def bucket_transfers(self, phase: Phase, calls: int = 1) -> Iterator[Transfer]:
-        """One all-reduce per bucket, over all axes of the data at once."""
-        for names in self.buckets:
-            yield Transfer(
-                kind="all_reduce",
-                axes=self.gradient_axes,
-                phase=phase,
-                elements=sum(map(self.local_elements, names)),
-                dtype=self.reduction_dtype,
-                calls=calls,
-            )

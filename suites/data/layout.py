@@ -14,10 +14,10 @@ import numpy as np
 
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, Shard, sharded_dim
-from suites.training.state_layout import Positions, ShardedTraining
+from suites.training.state_layout import Positions, StateLayout
 
 
-class ShardedState(ShardedTraining):
+class ShardedState(StateLayout):
     """A mixin for a training step: rows are sharded over `data` and `fsdp`, and state over `fsdp` where asked."""
 
     row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
@@ -68,6 +68,48 @@ class ShardedState(ShardedTraining):
             )
 
     inner_axes: ClassVar[tuple[str, ...]] = ("tensor",)
+
+
+class SeveralRowAxes:
+    """Rows over `data` and `fsdp`, the whole state on every device."""
+
+    row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
+
+
+class SlotShards(ShardedState):
+    """Optimizer slots are sharded."""
+
+    def slot_placements(self, name: str) -> Placements:
+        return self.sharded_placements(name)
+
+    def slot_positions(self, name: str) -> Positions:
+        return self.sharded_positions(name)
+
+
+class GradientShards(ShardedState):
+    """Gradients are reduced to shards, which are summed over the other axes of the data."""
+
+    model_axes: ClassVar[tuple[str, ...]] = ("fsdp", "tensor")  # the squares of their shards are summed over both
+
+    def gradient_placements(self, name: str) -> Placements:
+        return self.sharded_placements(name)
+
+    def gradient_positions(self, name: str) -> Positions:
+        return self.sharded_positions(name)
+
+    @property
+    def gradient_axes(self) -> tuple[str, ...]:
+        return tuple(axis for axis in self.data_axes if axis != self.shard_axis)
+
+
+class ParameterShards(GradientShards):
+    """Parameters are sharded, and so is all that has their shape."""
+
+    def placements(self, name: str) -> Placements:
+        return self.sharded_placements(name) if name in self.contract.shapes else super().placements(name)
+
+    def positions(self, name: str) -> Positions:
+        return self.sharded_positions(name) if name in self.contract.shapes else super().positions(name)
 
 
 def in_chunks(elements: np.ndarray, parts: int, padding: int = -1) -> np.ndarray:

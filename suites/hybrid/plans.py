@@ -18,11 +18,13 @@ _SCANNED = Program(
     program="suites.hybrid.jax_automatic.production:LanguageModel",
     budget="suites.hybrid.budget:scanned",
     proof="hybrid/scanned[jax-scanned-fsdp2_tensor2-bfloat16]",
+    reduction="bfloat16",
 )
 _MIXED = Program(
     program="suites.hybrid.jax_automatic.production:MixtureLanguageModel",
     budget="suites.hybrid.budget_mixture:scanned_mixture",
     proof="hybrid/scanned_mixture[jax-scanned_mixture-fsdp2_expert2_tensor2-bfloat16]",
+    reduction="bfloat16",
 )
 _TORCH = Program(
     program="suites.hybrid.torch_fsdp2.production:LanguageModel",
@@ -88,6 +90,7 @@ def planned(
         program=jax.program,
         budget=jax.budget,
         proof=jax.proof,
+        reduction=jax.reduction,
         torch=torch,
     )
 

@@ -6,12 +6,9 @@ over tensor, experts over expert, and what is stored of all parameters over fsdp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from conformance.contract.implementation import Phase
 from conformance.contract.placements import Placements
-from suites.training.traffic import Transfer
 
 Conforming: Any = object  # full sharding and expert parallelism of a model with a sharded stream
 
@@ -33,21 +30,6 @@ class MixtureInStream(Conforming):
     @property
     def routed_length(self) -> int:
         return self.chunks() * self.chunk_width()
-
-    def transfers(self) -> Iterator[Transfer]:
-        """Those of the parts, and the stream gathered in front of a mixture; behind it gradients are, in its stead."""
-        yield from super().transfers()
-        rows = self.contract.batch_shapes["mask"][0] // self.size(self.row_axes) // self.contract.recipe.accumulation
-        passes: tuple[tuple[Phase, int], ...] = (("forward", 1), ("backward", 1 + self.recomputes))
-        for phase, times in passes:
-            yield Transfer(
-                kind="all_gather",
-                axes=("tensor",),
-                phase=phase,
-                elements=rows * self.routed_length * self.contract.model.hidden,
-                dtype=self.contract.recipe.precision.dtype("compute", self.dtype),
-                calls=times * len(self.mixtures) * self.contract.recipe.accumulation,
-            )
 
     def output_placements(self) -> dict[str, Placements]:
         """Logits of a router and choices are those of blocks, as the outputs of the model are."""

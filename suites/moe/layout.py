@@ -17,12 +17,12 @@ from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, Shard, sharded_dim
 from reference.architecture import has_mixture, is_router_bias, mixtures, places
 from suites.tensor.layout import positions
-from suites.training.state_layout import OBSERVED, Positions, ShardedTraining
+from suites.training.state_layout import OBSERVED, Positions, StateLayout
 
 TERMS = ("balance_loss", "router_z_loss")  # of the loss: means over all mixtures of a model
 
 
-class ExpertLayout(ShardedTraining):
+class ExpertLayout(StateLayout):
     """A mixin for a training step: dim 0 of every stack of experts is sharded over the expert axis."""
 
     expert_axis: ClassVar[str] = "expert"

@@ -14,13 +14,13 @@ from suites.pipeline.partition import Cuts, balanced
 from suites.pipeline.schedule import Schedule, ScheduleError, timed
 from suites.pipeline.schedules import SCHEDULES
 from suites.pipeline.stage_units import StageUnit, stage_units
-from suites.training.state_layout import ShardedTraining
+from suites.training.state_layout import StateLayout
 
 # Whole numbers of the batch that layers read: every message passes them on beside the activations.
 PASSTHROUGH = ("attention_mask", "document_starts", "seeds")
 
 
-class PipelineLayout(ShardedTraining):
+class PipelineLayout(StateLayout):
     """Stages of a contract's model under a schedule. A class of an implementation names its schedule."""
 
     pipeline_axis: ClassVar[str] = "pipeline"

@@ -36,6 +36,7 @@ def scale_plan(name: str, training: Training, layout: Layout) -> ScalePlan:
         program=f"suites.hybrid.jax_automatic.production:{'Mixture' if training.model.experts else ''}LanguageModel",
         budget=MIXED if training.model.experts else DENSE,
         proof=proof(training, layout),
+        reduction=COMPUTE,
     )
 
 

@@ -7,6 +7,7 @@ over the tensor axis. What does not divide is padded at the end of the row: posi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -109,3 +110,39 @@ class ZigzagOrder(TokenLayout):
             return super().token_order()
         chunks = super().token_order().reshape(2 * size, width)
         return chunks[[chunk for rank in range(size) for chunk in (rank, 2 * size - 1 - rank)]].reshape(-1)
+
+
+class StreamLayout(TokenLayout):
+    """A residual stream that is sharded along its tokens over the tensor axis."""
+
+    placements: Callable[[str], Placements]
+    slice_rows: int
+
+    def is_partial(self, name: str) -> bool:
+        """Replicated parameters are applied to other tokens or heads on each device, so their gradients are partial."""
+        return self.mesh.size(self.tensor_axis) > 1 and self.tensor_axis not in self.placements(name)
+
+    @property
+    def slice_tokens(self) -> int:
+        """Tokens of a slice that the blocks of one device compute with, padding included."""
+        return self.slice_rows * (self.chunks() * self.chunk_width() if self.token_dim else 1)
+
+
+class ContextLayout(StreamLayout):
+    """Rows are sharded over the sequence axis too."""
+
+    token_axes = CONTEXT
+
+
+class TorchContextLayout(ZigzagOrder):
+    """How torch's `context_parallel` divides rows, with a stream that is replicated over the tensor axis."""
+
+    token_axes: ClassVar[tuple[str, ...]] = CONTEXT
+
+    def chunks(self) -> int:
+        """Under a causal mask every rank has an early and a late chunk, if the row divides into such chunks."""
+        balanced = self.contract.model.causal and self.row_length % (2 * self.context_size()) == 0
+        return super().chunks() if balanced else 1
+
+    def token_order(self) -> np.ndarray:
+        return super().token_order() if self.chunks() > 1 else np.arange(self.row_length)

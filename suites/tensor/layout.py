@@ -16,7 +16,7 @@ from conformance.contract.contract import Contract
 from conformance.contract.implementation import Unsupported
 from conformance.contract.mesh import Mesh
 from conformance.contract.placements import Placements, Replicate, Shard, sharded_dim
-from suites.training.state_layout import Positions
+from suites.training.state_layout import Positions, StateLayout
 
 
 class TensorLayout:
@@ -66,6 +66,10 @@ class TensorLayout:
             "gate_up": [(size // 2, 1)] * 2,
         }.get(module, [(size, 1)])
 
+    def is_partial(self, name: str) -> bool:
+        """One scale norms all heads: each device has its heads' part of its gradient."""
+        return name.endswith((".query_norm.scale", ".key_norm.scale"))
+
     def is_repeated(self, name: str) -> bool:
         """Whether several ranks store the same elements of a sharded parameter."""
         return any(_is_repeated(stored) for stored in self.positions(name).values())
@@ -87,6 +91,43 @@ class TensorLayout:
                 f"{model.num_kv_heads} key heads cannot be divided over {size} devices of the {axis} axis, "
                 f"nor repeated evenly on them."
             )
+
+
+class TensorState(TensorLayout, StateLayout):
+    """Rows over data, parameters over tensor."""
+
+    model_axes: ClassVar[tuple[str, ...]] = ("tensor",)
+
+
+class ColumnState(TensorState):
+    """One linear layer whose columns are sharded."""
+
+    columns = ("linear",)
+
+
+class RowState(TensorState):
+    """One linear layer whose rows are sharded."""
+
+    rows = ("linear",)
+
+
+class TileState(ColumnState):
+    """One linear layer whose rows are sharded over data and whose columns are sharded over tensor."""
+
+    row_axes = ()
+    model_axes = ("data", "tensor")
+
+    def placements(self, name: str) -> Placements:
+        tile = {"data": Shard(0)} if name == "linear.weight" else {}
+        return {**tile, **super().placements(name)}
+
+
+class SubmeshState(ColumnState):
+    """Columns over data alone; the tensor axis, and the batch, are replicated."""
+
+    tensor_axis = "data"
+    model_axes = ("data",)
+    row_axes = ()
 
 
 def positions(sections: list[tuple[int, int]], ranks: int) -> np.ndarray:

@@ -9,7 +9,9 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from conformance.contract.contract import Contract
 from conformance.contract.implementation import Implementation, Unsupported
+from conformance.contract.mesh import Mesh
 from conformance.contract.placements import Placements, Replicate, Shard, sharded_dim
 from reference.architecture import is_weight, real_inputs
 
@@ -20,8 +22,18 @@ Positions = Mapping[int, np.ndarray]
 Array = TypeVar("Array", bound=Any)
 
 
-class ShardedTraining(Implementation):
-    """A training step whose parameters and rows are sharded over mesh axes. A suite overrides the placements."""
+class StateLayout:
+    """Where parameters, rows and what is kept of them lie on a mesh. A suite overrides the placements.
+
+    It is a plan, known from contract, mesh and dtype alone: programs follow it, and budgets are made from it.
+    """
+
+    contract: Contract
+    mesh: Mesh
+    dtype: str
+
+    def __init__(self, contract: Contract, mesh: Mesh, dtype: str) -> None:
+        self.contract, self.mesh, self.dtype = contract, mesh, dtype
 
     row_axes: ClassVar[tuple[str, ...]] = ("data",)  # the axes that shard the rows of a batch
     token_axes: ClassVar[tuple[str, ...]] = ()  # the axes that shard the tokens of a row
@@ -183,6 +195,39 @@ class ShardedTraining(Implementation):
         layout |= {f"gradients/{name}": self.gradient_placements(name) for name in self.contract.shapes}
         return layout | {f"batch/{key}": self.batch_placements(key) for key in self.batch_shapes}
 
+    # Gradients.
+
+    @property
+    def gradient_axes(self) -> tuple[str, ...]:
+        """The axes over which gradients are summed when all slices are done."""
+        return self.data_axes
+
+    def axes_of_gradient(self, name: str) -> tuple[str, ...]:
+        """Those over which the gradient of one parameter is summed."""
+        return self.gradient_axes
+
+    def is_partial(self, name: str) -> bool:
+        """Whether a replicated parameter is applied to other activations on each device: its gradient is partial."""
+        return False
+
+    def local_elements(self, name: str) -> int:
+        """Elements of the gradient of a parameter that one device keeps."""
+        placements, positions = self.gradient_placements(name), self.gradient_positions(name)
+        sharded = tuple(axis for axis, placement in placements.items() if sharded_dim(placement) is not None)
+        return math.prod(self.arranged_shape(name, positions)) // self.size(sharded)
+
+    # Tokens.
+
+    @property
+    def slice_rows(self) -> int:
+        """Rows of one slice of the batch on one device, on average."""
+        return self.contract.batch_shapes["mask"][0] // self.size(self.row_axes) // self.contract.recipe.accumulation
+
+    @property
+    def slice_tokens(self) -> int:
+        """Tokens (rows, where a row is one token) of a slice that one device computes with, valid or not."""
+        return self.slice_rows * self.row_length // self.size(self.token_axes)
+
     def require_supported(self) -> None:
         """Raise Unsupported for a contract that this mesh cannot carry."""
 
@@ -209,6 +254,10 @@ class ShardedTraining(Implementation):
     def size(self, axes: tuple[str, ...]) -> int:
         """How many parts the axes make together."""
         return math.prod(self.mesh.size(axis) for axis in axes)
+
+
+class ShardedTraining(StateLayout, Implementation):
+    """A training step whose parameters and rows are sharded over mesh axes."""
 
 
 def first_copies(stored: np.ndarray) -> np.ndarray:

@@ -15,8 +15,10 @@ BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4, "i
 class Transfer:
     """`calls` collectives of one kind, each with `elements` per device (the larger of operand and result).
 
-    tensor   what is communicated, `gradients/<name>` say; empty for activations
+    tensor   what is communicated: `gradients/<name>`, say, or what it is of where it is no parameter's
     at_most  how much travels depends on the values: this is the most
+    formula  elements and calls in words
+    source   paper and section, or the rule that it follows from
     """
 
     kind: CollectiveKind
@@ -27,6 +29,8 @@ class Transfer:
     calls: int = 1
     tensor: str = ""
     at_most: bool = False
+    formula: str = ""
+    source: str = ""
 
 
 def total(transfers: Iterable[Transfer], mesh: Mesh) -> tuple[Traffic, ...]:

@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from conformance.scale.narrowed import narrowed
+from conformance.scale.record import ScaleRecord
 from suites.hybrid.plans import PLANS
 
 NAMES = ("whole-moments", "gathered-head", "whole-tokens", "last-layer-apart")
@@ -47,6 +49,19 @@ def test_the_plan_itself_is_clean(said):
     assert clean["level"] == "partitioned"
     assert clean["temporary_bytes"] is None, "the CPU's temporaries are no chip's"
     assert "no chip was named" in clean["not_compiled"]
+
+
+def test_sums_in_fewer_bits_than_the_recipe_are_declared(said):
+    """The plan says bfloat16; of a plan that says nothing, every matrix would be a finding, and no vector."""
+    record = ScaleRecord.model_validate(said["clean"])
+    assert PLANS[0].recipe_reduction == "float32"
+    assert any("summed over devices in bfloat16" in note for note in record.notes)
+    found = narrowed(record.collectives, PLANS[0].recipe_reduction)
+    weights = {name for name in PLANS[0].contract.shapes if name.endswith(".weight") and "layers" not in name}
+    assert weights <= {finding.tensor for finding in found}
+    assert all(finding.check == "precision" and "bfloat16" in finding.sentence for finding in found)
+    assert not any(finding.tensor.endswith(".scale") for finding in found)
+    assert not narrowed(record.collectives, "bfloat16")
 
 
 def test_bytes_of_the_state_are_exact(said):

@@ -60,3 +60,34 @@ def test_the_same_seed_draws_the_same() -> None:
     first, again, other = (Stochastic(seed).total(ensemble(x), [2]) for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_sum_of_two_is_one_of_the_two_numbers_around_it(dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    a, b = (rng.normal(size=(1, 3000)).astype(dtype) * scale for scale in (1, -1e3))
+    a, b = a.astype(dtype), b.astype(dtype)
+    exact = a.astype(np.longdouble) + b.astype(np.longdouble)
+    got = Stochastic(0).added(a, b, a + b)
+    below, above = np.nextafter(a + b, np.array(-np.inf, dtype)), np.nextafter(a + b, np.array(np.inf, dtype))
+    moved = got != a + b
+    assert 0.2 < moved.mean() < 0.8
+    assert np.array_equal(got[moved], np.where(exact > a + b, above, below)[moved])
+    assert (np.abs(got - exact) <= np.abs(above - below)).all()
+
+
+def test_a_sum_of_two_that_is_exact_stays() -> None:
+    a, b = np.array([[1.0, 0.5, -3.0, 0.0]]), np.array([[2.0, 2.0**-40, 3.0, 1e-300]])
+    for seed in range(20):
+        assert np.array_equal(Stochastic(seed).added(a, b, a + b), a + b)
+
+
+def test_a_term_that_is_lost_shows_in_some_members() -> None:
+    """The logarithm of a sum of exponentials beyond a thousand: all members lost the same part of it."""
+    a, b = np.full((64, 1), 2375.0), np.full((64, 1), 2.6e-13)
+    assert set(np.ravel(Stochastic(0).added(a, b, a + b) - 2375.0)) == {0.0, np.spacing(2375.0)}
+
+
+def test_a_single_number_keeps_its_shape() -> None:
+    a, b = np.array(1.0), np.array(1e-17)
+    assert Stochastic(0).added(a, b, a + b).shape == ()

@@ -63,7 +63,14 @@ class _WithZeros(dict):
         return 0 * self.parameters[name].detach()
 
 
-class SmallBuckets(Conforming):
+class OtherBuckets(Conforming):
+    """What is declared is the budget of buckets of its own size."""
+
+    def transfers(self):
+        return self.sends[self.contract.model.kind].of(self, self.habits)
+
+
+class SmallBuckets(OtherBuckets):
     """A control: buckets of another size."""
 
     @property
@@ -71,7 +78,7 @@ class SmallBuckets(Conforming):
         return 256
 
 
-class OneBucket(Conforming):
+class OneBucket(OtherBuckets):
     """A control: all gradients in one bucket."""
 
     @property

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from reference.jax.rounding import rounded
+from suites.collectives.bucket_budget import AFTER_BACKWARD, INSIDE_BACKWARD
 from suites.collectives.buckets import Bucketed
 from suites.data.jax_manual import data_parallel
 from suites.training.jax.state import Named
-from suites.training.traffic import Transfer
+from suites.training.step_budget import Budgets
 
 
 class InBuckets(Bucketed):
@@ -34,6 +35,8 @@ class InBuckets(Bucketed):
 class AfterBackward(InBuckets):
     """All buckets are summed when the backward pass of the whole batch is done."""
 
+    sends: ClassVar[Budgets] = AFTER_BACKWARD
+
     def accumulate(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         gradients, sums, rows = super().accumulate(parameters, batch)
         with jax.named_scope("update"):
@@ -41,10 +44,6 @@ class AfterBackward(InBuckets):
             for names in self.buckets:
                 summed |= self.summed_bucket({name: gradients[name] for name in names})
         return {name: self.round_gradient(summed[name]) for name in gradients}, sums, rows
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.bucket_transfers("update")
 
 
 class InsideBackward(InBuckets):
@@ -54,6 +53,8 @@ class InsideBackward(InBuckets):
     What is behind it needs no bucket that comes later, so a compiler may let both run at once. With accumulated slices
     each slice is summed by itself, as DistributedDataParallel does without `no_sync`.
     """
+
+    sends: ClassVar[Budgets] = INSIDE_BACKWARD
 
     def to_compute(self, parameters: Named) -> Named:
         passed: Named = {}
@@ -65,10 +66,6 @@ class InsideBackward(InBuckets):
         passed = jax.custom_vjp(lambda p: p)
         passed.defvjp(lambda p: (p, None), lambda _, g: (self.summed_bucket({name: g[name] for name in parameters}),))
         return passed(parameters)
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.bucket_transfers("backward", calls=self.contract.recipe.accumulation)
 
 
 class Linear(AfterBackward, data_parallel.Linear):

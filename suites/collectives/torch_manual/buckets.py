@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from suites.collectives.bucket_budget import AFTER_BACKWARD, INSIDE_BACKWARD
 from suites.collectives.buckets import Bucketed
 from suites.collectives.torch_manual.joint_axis import JointAxis
 from suites.data.torch_manual import data_parallel
+from suites.training.step_budget import Budgets
 from suites.training.torch.state import Named, dtype_of
-from suites.training.traffic import Transfer
 
 
 class InBuckets(Bucketed):
@@ -40,6 +40,8 @@ class InBuckets(Bucketed):
 class AfterBackward(InBuckets):
     """All buckets are summed when the backward pass of the whole batch is done."""
 
+    sends: ClassVar[Budgets] = AFTER_BACKWARD
+
     def accumulate(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         gradients, sums, rows = super().accumulate(parameters, batch)
         summed: Named = {}
@@ -50,10 +52,6 @@ class AfterBackward(InBuckets):
     def summed_bucket(self, gradients: Named) -> Named:
         return self.cut(self.joint_data.all_reduce(self.flat(gradients)), gradients)
 
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.bucket_transfers("update")
-
 
 class InsideBackward(InBuckets):
     """A hook on every parameter; when the last gradient of a bucket is there, its all-reduce begins, and the backward
@@ -62,6 +60,8 @@ class InsideBackward(InBuckets):
     Law: all ranks begin buckets in the same order, whatever order their gradients come in. With accumulated slices each
     slice is summed by itself, as DistributedDataParallel does without `no_sync`.
     """
+
+    sends: ClassVar[Budgets] = INSIDE_BACKWARD
 
     def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         self.ready: Named = {}
@@ -107,10 +107,6 @@ class InsideBackward(InBuckets):
                 work.wait()
             summed |= self.cut(flat, parts)
         return {name: summed[name] for name in gradients}
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.bucket_transfers("backward", calls=self.contract.recipe.accumulation)
 
 
 class Linear(AfterBackward, data_parallel.Linear):

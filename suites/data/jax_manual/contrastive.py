@@ -9,15 +9,11 @@ b: rows of this device  B: rows of all devices  D: hidden
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 
 from suites.tensor.jax_manual.feedforward import FeedForwardBlock
 from suites.training.jax.state import Named
-from suites.training.traffic import Transfer
 
 
 class ContrastiveTowers(FeedForwardBlock):
@@ -61,30 +57,6 @@ class ContrastiveTowers(FeedForwardBlock):
     def compute_axes(self) -> tuple[str, ...]:
         """Similarities are sharded by rows alone."""
         return self.data_axes
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        for phase in ("forward", "backward"):  # where towers are left, and entered
-            yield self.each_token("all_reduce", phase, self.contract.model.hidden, 2)
-        yield from self.row_transfers()
-
-    def row_transfers(self) -> Iterator[Transfer]:
-        """Gathers of two embeddings and the mask; scatters of the gradients of the embeddings."""
-        rows, slices = self.tokens_per_slice, self.contract.recipe.accumulation
-        for axis in reversed(self.active(self.row_axes)):
-            rows *= self.mesh.size(axis)
-            for elements, times in ((rows * self.contract.model.hidden, 2), (rows, 1)):
-                sent = Transfer(
-                    kind="all_gather",
-                    axes=(axis,),
-                    phase="forward",
-                    elements=elements,
-                    dtype=self.master,
-                    calls=times * slices,
-                )
-                yield sent
-                if times == 2:
-                    yield replace(sent, kind="reduce_scatter", phase="backward")
 
 
 def _entropy(logits_bB: jax.Array, seen_bB: jax.Array, place_b: jax.Array) -> jax.Array:

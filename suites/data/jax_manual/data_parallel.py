@@ -11,11 +11,15 @@ from typing import ClassVar
 
 from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.evaluation import Evaluation
+from suites.data.step_budget import DATA_PARALLEL, evaluated
 from suites.tensor.jax_manual import linear, transformer
+from suites.training.step_budget import Budgets
 
 
 class DataParallel:
     """A mixin for a training step, which may also be tensor-parallel."""
+
+    sends: ClassVar[Budgets] = DATA_PARALLEL
 
     row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
 
@@ -38,3 +42,5 @@ class Contrastive(DataParallel, ContrastiveTowers):
 
 class Evaluated(Evaluation, LanguageModel):
     """The same, and an evaluation after every step."""
+
+    sends = evaluated(DATA_PARALLEL)

@@ -6,7 +6,6 @@ rounds and devices are divided once. The model is the updated one, without dropo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +17,6 @@ from conformance.contract.implementation import Unsupported
 from reference.held_out import ROWS, apart
 from suites.tensor.jax_manual.transformer import LanguageModel
 from suites.training.jax.state import Named, pad_to_multiple
-from suites.training.traffic import Transfer
 
 ROUND = 2  # rows of a device that are evaluated at once
 
@@ -95,10 +93,6 @@ class Evaluation(LanguageModel):
     def compute_axes(self) -> tuple[str, ...]:
         """What fills up the last round is computed too."""
         return ()
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield self.update_sum(self.data_axes, 4)
 
     def require_supported(self) -> None:
         super().require_supported()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conformance.contract.placements import Placements
-from suites.data.layout import ShardedState
+from suites.data.layout import GradientShards, ShardedState, SlotShards
 from suites.tensor.jax_manual.collectives import TensorParallel
 from suites.training.jax.state import Named, pad_to_multiple
-from suites.training.state_layout import Positions
 
 
 class Sharding(ShardedState, TensorParallel):
@@ -42,14 +38,8 @@ class Sharding(ShardedState, TensorParallel):
         return len(self.computed_positions(name).get(dim, range(self.contract.shapes[name][dim]))) // self.others(name)
 
 
-class ShardedSlots(Sharding):
+class ShardedSlots(SlotShards, Sharding):
     """Each device updates its shard of every parameter, and has the optimizer slots of that shard alone."""
-
-    def slot_placements(self, name: str) -> Placements:
-        return self.sharded_placements(name)
-
-    def slot_positions(self, name: str) -> Positions:
-        return self.sharded_positions(name)
 
     def update(self, state: dict, gradients: Named, factor: jax.Array) -> dict:
         """The gradients are those of the shards."""
@@ -62,20 +52,8 @@ class ShardedSlots(Sharding):
         return self.gather(name, shard)
 
 
-class ShardedGradients(Sharding):
+class ShardedGradients(GradientShards, Sharding):
     """A reduce-scatter of gradients over the shard axis, then a sum over the other axes of the data."""
-
-    model_axes: ClassVar[tuple[str, ...]] = ("fsdp", "tensor")  # the squares of their shards are summed over both
-
-    def gradient_placements(self, name: str) -> Placements:
-        return self.sharded_placements(name)
-
-    def gradient_positions(self, name: str) -> Positions:
-        return self.sharded_positions(name)
-
-    @property
-    def gradient_axes(self) -> tuple[str, ...]:
-        return tuple(axis for axis in self.data_axes if axis != self.shard_axis)
 
     def no_gradients(self, parameters: Named) -> Named:
         return {name: self.own_shard(name, zero) for name, zero in super().no_gradients(parameters).items()}

@@ -7,29 +7,26 @@ Source: Rajbhandari et al., ZeRO, section 5.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import ClassVar
 
 import jax
 
 from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.evaluation import Evaluation
 from suites.data.jax_manual.sharding import ShardedSlots
-from suites.data.transfers import gathers_of_updated
+from suites.data.step_budget import ZERO_1, evaluated
 from suites.tensor.jax_manual import linear, transformer
 from suites.training.jax.state import Named
-from suites.training.traffic import Transfer
+from suites.training.step_budget import Budgets
 
 
 class Zero1(ShardedSlots):
     """A mixin for any training step."""
 
+    sends: ClassVar[Budgets] = ZERO_1
+
     def update(self, state: dict, gradients: Named, factor: jax.Array) -> dict:
         return super().update(state, {name: self.own_shard(name, g) for name, g in gradients.items()}, factor)
-
-    def transfers(self) -> Iterator[Transfer]:
-        """Gradients are summed as in plain data parallelism; then the updated shards are gathered."""
-        yield from super().transfers()
-        yield from gathers_of_updated(self)
 
 
 class Linear(Zero1, linear.ColumnLinear):
@@ -50,3 +47,5 @@ class Contrastive(Zero1, ContrastiveTowers):
 
 class Evaluated(Evaluation, LanguageModel):
     """The same, and an evaluation after every step."""
+
+    sends = evaluated(ZERO_1)

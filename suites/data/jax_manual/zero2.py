@@ -7,29 +7,25 @@ Source: Rajbhandari et al., ZeRO, section 5.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import ClassVar
 
 from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.evaluation import Evaluation
 from suites.data.jax_manual.sharding import ShardedGradients, ShardedSlots
-from suites.data.transfers import gathers_of_updated, scatters_of_slices
+from suites.data.step_budget import ZERO_2, evaluated
 from suites.tensor.jax_manual import linear, transformer
 from suites.training.jax.state import Named
-from suites.training.traffic import Transfer
+from suites.training.step_budget import Budgets
 
 
 class Zero2(ShardedSlots, ShardedGradients):
     """A mixin for any training step."""
 
+    sends: ClassVar[Budgets] = ZERO_2
+
     def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         gradients, sums, rows = super().slice_gradients(parameters, batch)
         return {name: self.scatter_gradient(name, g) for name, g in gradients.items()}, sums, rows
-
-    def transfers(self) -> Iterator[Transfer]:
-        """Scatters follow the backward pass of their slice."""
-        yield from super().transfers()
-        yield from gathers_of_updated(self)
-        yield from scatters_of_slices(self, (("forward", self.contract.recipe.accumulation),))
 
 
 class Linear(Zero2, linear.ColumnLinear):
@@ -50,3 +46,5 @@ class Contrastive(Zero2, ContrastiveTowers):
 
 class Evaluated(Evaluation, LanguageModel):
     """The same, and an evaluation after every step."""
+
+    sends = evaluated(ZERO_2)

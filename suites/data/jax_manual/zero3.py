@@ -9,34 +9,28 @@ Sources: Rajbhandari et al., ZeRO, section 5.3; Zhao et al., PyTorch FSDP, secti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
-from conformance.contract.placements import Placements
 from suites.data.jax_manual.contrastive import ContrastiveTowers
 from suites.data.jax_manual.evaluation import Evaluation
 from suites.data.jax_manual.sharding import ShardedGradients
-from suites.data.transfers import gathers_and_scatters, of_shard
+from suites.data.layout import ParameterShards
+from suites.data.step_budget import ZERO_3, evaluated, of_evaluated_parameters
 from suites.tensor.jax_manual import linear, transformer
 from suites.training.jax.state import Named
-from suites.training.state_layout import Positions
-from suites.training.traffic import Transfer
+from suites.training.step_budget import Budgets
 
 VIEWS = ("slice", "broadcast_in_dim", "reshape", "convert_element_type")  # to keep them is to keep what was gathered
 LAYERS = ("layers", "layer")  # the first word in the name of a parameter of a decoder layer
 
 
-class Zero3(ShardedGradients):
+class Zero3(ParameterShards, ShardedGradients):
     """A mixin for any training step."""
 
-    def placements(self, name: str) -> Placements:
-        return self.sharded_placements(name) if name in self.contract.shapes else super().placements(name)
-
-    def positions(self, name: str) -> Positions:
-        return self.sharded_positions(name) if name in self.contract.shapes else super().positions(name)
+    sends: ClassVar[Budgets] = ZERO_3
 
     def no_gradients(self, parameters: Named) -> Named:
         """Parameters are shards, and so are their gradients."""
@@ -81,14 +75,6 @@ class Zero3(ShardedGradients):
     def gather_shards(self, name: str, shard: jax.Array) -> jax.Array:
         return self.gather(name, shard.astype(self.compute))
 
-    def is_gathered_again(self, name: str) -> bool:
-        """No gradient depends on a bias; a layer that is computed again needs all of them but the last."""
-        return in_layer(name) and not name.endswith(".down.bias" if self.recomputes else ".bias")
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from gathers_and_scatters(self, self.is_gathered_again)
-
 
 def in_layer(name: str) -> bool:
     return name.partition(".")[0] in LAYERS
@@ -113,7 +99,4 @@ class Contrastive(Zero3, ContrastiveTowers):
 class Evaluated(Evaluation, LanguageModel):
     """The same, and an evaluation after every step."""
 
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        for name in self.contract.shapes:
-            yield of_shard(self, "all_gather", "update", name, self.compute, self.rounds)
+    sends = evaluated(ZERO_3, of_evaluated_parameters)

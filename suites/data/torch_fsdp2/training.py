@@ -8,8 +8,6 @@ Source: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from functools import cached_property, partial
 from typing import Any, ClassVar, cast
 
@@ -22,27 +20,27 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import get_total_norm
 
-from conformance.contract.implementation import CollectiveKind, Phase, Unsupported
-from conformance.contract.placements import Placements, Shard
+from conformance.contract.implementation import Unsupported
+from suites.data.fsdp2_budget import BUDGETS, EVALUATED, FullyShardedState
 from suites.data.torch_fsdp2.modules import Node, fill, sharded, tree
 from suites.data.torch_fsdp2.optimizers import updated
 from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.tensor.torch_manual import linear, transformer
 from suites.training.state_layout import OF_INPUTS
+from suites.training.step_budget import Budgets
 from suites.training.torch.manual import CollectiveTraining
 from suites.training.torch.recompute import Layer as RecomputedLayer
 from suites.training.torch.recompute import recomputing
-from suites.training.torch.state import Named, State, dtype_of, name_of
-from suites.training.traffic import Transfer
+from suites.training.torch.state import Named, State, dtype_of
 
 AXES = ("data", "fsdp")
 
 
-class FullyShard(CollectiveTraining):
+class FullyShard(FullyShardedState, CollectiveTraining):
     """A mixin for a training step whose model is a function of named parameters."""
 
-    row_axes: ClassVar[tuple[str, ...]] = AXES
+    sends: ClassVar[Budgets] = BUDGETS
 
     @cached_property
     def model(self) -> Node:
@@ -144,9 +142,6 @@ class FullyShard(CollectiveTraining):
 
     # State is made of DTensors.
 
-    def placements(self, name: str) -> Placements:
-        return {"fsdp": Shard(0)}
-
     def stored(self, name: str, canonical: np.ndarray) -> Tensor:
         return self.slot(name, canonical).to(dtype_of(self.stored_dtype))
 
@@ -180,48 +175,6 @@ class FullyShard(CollectiveTraining):
                 f"{self.mesh} the two disagree, and what one has cut comes back permuted from the other."
             )
 
-    # What FSDP2 communicates: one collective for all parameters of a unit, each padded to equal chunks.
-
-    def transfers(self) -> Iterator[Transfer]:
-        slices, compute = self.contract.recipe.accumulation, name_of(self.compute)
-        for unit in (*self.layer_paths, ""):
-            elements = self.unit_elements(unit)
-            yield unit_transfer("all_gather", "fsdp", "forward", elements, compute, slices)
-            if unit:  # what belongs to no layer stays gathered until its backward pass
-                yield unit_transfer("all_gather", "fsdp", "backward", elements, compute, slices)
-            yield unit_transfer("reduce_scatter", "fsdp", "backward", elements, self.reduction_dtype)
-            shard = elements // self.mesh.size("fsdp")
-            yield unit_transfer("all_reduce", "data", "backward", shard, self.reduction_dtype)
-        for axis in self.data_axes:
-            yield self.update_transfer(axis, 1, calls=self.summed_scalars())
-        yield self.update_transfer("fsdp", len(self.contract.shapes))  # the norm of each gradient
-        yield from self.matrix_transfers()
-        yield from self.norm_transfers()
-
-    def norm_transfers(self) -> Iterator[Transfer]:
-        """Of every parameter and of its step."""
-        if self.contract.recipe.optimizer == "lamb":
-            yield self.update_transfer("fsdp", 1, calls=2 * len(self.contract.shapes))
-
-    def gathers(self, name: str) -> Iterator[Transfer]:
-        yield unit_transfer("all_gather", "fsdp", "update", self.padded_elements(name), name_of(self.master))
-
-    def unit_elements(self, unit: str) -> int:
-        """Elements of all parameters of a layer, or of those that belong to none, on all ranks that divide them."""
-        return sum(self.padded_elements(name) for name in self.contract.shapes if self.unit_of(name) == unit)
-
-    def padded_elements(self, name: str) -> int:
-        """Elements of a parameter whose chunks all have the size of the largest."""
-        parts, (rows, *others) = self.mesh.size("fsdp"), self.contract.shapes[name]
-        return -(-rows // parts) * parts * math.prod(others)
-
-    def unit_of(self, name: str) -> str:
-        return next((path for path in self.layer_paths if name.startswith(f"{path}.")), "")
-
-
-def unit_transfer(kind: CollectiveKind, axis: str, phase: Phase, elements: int, dtype: str, calls: int = 1) -> Transfer:
-    return Transfer(kind=kind, axes=(axis,), phase=phase, elements=elements, dtype=dtype, calls=calls)
-
 
 class Linear(FullyShard, linear.ColumnLinear):
     """One linear layer."""
@@ -238,13 +191,11 @@ class LanguageModel(FullyShard, transformer.LanguageModel):
 class Contrastive(FullyShard, ContrastiveTowers):
     """Two towers and a loss that couples all rows."""
 
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.row_transfers()
-
 
 class Evaluated(Evaluation, LanguageModel):
     """The same, and an evaluation after every step."""
+
+    sends = EVALUATED
 
     def evaluate(self, state: State, parts: list[Named]) -> list[Tensor]:
         """Reshards the parameters after each round, since there is no backward pass that would do it."""
@@ -254,9 +205,3 @@ class Evaluated(Evaluation, LanguageModel):
             sums.append(self.model(self.round_sums, part))
             cast(FSDPModule, self.model).reshard()
         return sums
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        for unit in (*self.layer_paths, ""):
-            elements = self.unit_elements(unit)
-            yield unit_transfer("all_gather", "fsdp", "update", elements, name_of(self.compute), self.rounds)

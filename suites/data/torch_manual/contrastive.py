@@ -9,8 +9,6 @@ b: rows of this rank  B: rows of all ranks  D: hidden
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +17,6 @@ from torch import Tensor
 from suites.tensor.torch_manual.feedforward import FeedForwardBlock
 from suites.training.torch.collectives import MeshAxis
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class GatherRows(torch.autograd.Function):
@@ -76,23 +73,6 @@ class ContrastiveTowers(FeedForwardBlock):
     def compute_axes(self) -> tuple[str, ...]:
         """Similarities are sharded by rows alone."""
         return self.data_axes
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        for phase in ("forward", "backward"):  # where towers are left, and entered
-            yield self.hidden_transfer(phase, calls=2)
-        yield from self.row_transfers()
-
-    def row_transfers(self) -> Iterator[Transfer]:
-        """Gathers of two embeddings and the mask; scatters of the gradients of the embeddings."""
-        rows = self.slice_tokens
-        for name in reversed(self.row_axes):
-            rows *= self.mesh.size(name)
-            elements = rows * self.contract.model.hidden
-            sent = self.slice_transfer(name, "all_gather", "forward", elements, self.master, calls=2)
-            yield sent
-            yield self.slice_transfer(name, "all_gather", "forward", rows, self.master)
-            yield replace(sent, kind="reduce_scatter", phase="backward")
 
 
 def _entropy(logits_bB: Tensor, seen_bB: Tensor, place_b: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ rounds and ranks are divided once. The model is the updated one, without dropout
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from conformance.contract.implementation import Unsupported
 from reference.held_out import ROWS, apart
 from suites.tensor.torch_manual.transformer import LanguageModel
 from suites.training.torch.state import Named, State, pad_to_multiple
-from suites.training.traffic import Transfer
 
 ROUND = 2  # rows of a rank that are evaluated at once
 
@@ -83,11 +82,6 @@ class Evaluation(LanguageModel):
     def compute_axes(self) -> tuple[str, ...]:
         """What fills up the last round is computed too."""
         return ()
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        for axis in self.data_axes:
-            yield self.update_transfer(axis, 4)
 
     def require_supported(self) -> None:
         super().require_supported()

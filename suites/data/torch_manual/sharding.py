@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from conformance.contract.placements import Placements
-from suites.data.layout import ShardedState, in_chunks
+from suites.data.layout import GradientShards, ShardedState, SlotShards, in_chunks
 from suites.tensor.torch_manual.collectives import TensorParallel
-from suites.training.state_layout import Positions
 from suites.training.torch.collectives import MeshAxis
 from suites.training.torch.state import Named
 
@@ -44,14 +40,8 @@ class Sharding(ShardedState, TensorParallel):
         return len(self.computed_positions(name).get(dim, range(self.contract.shapes[name][dim]))) // self.others(name)
 
 
-class ShardedSlots(Sharding):
+class ShardedSlots(SlotShards, Sharding):
     """Each rank updates its shard of every parameter, and has the optimizer slots of that shard alone."""
-
-    def slot_placements(self, name: str) -> Placements:
-        return self.sharded_placements(name)
-
-    def slot_positions(self, name: str) -> Positions:
-        return self.sharded_positions(name)
 
     def update(self, state: dict, gradients: Named, factor: Tensor) -> dict:
         """The gradients are those of the shards."""
@@ -64,20 +54,8 @@ class ShardedSlots(Sharding):
         return self.gather(name, shard)
 
 
-class ShardedGradients(Sharding):
+class ShardedGradients(GradientShards, Sharding):
     """A reduce-scatter of gradients over the shard axis, then a sum over the other axes of the data."""
-
-    model_axes: ClassVar[tuple[str, ...]] = ("fsdp", "tensor")  # the squares of their shards are summed over both
-
-    def gradient_placements(self, name: str) -> Placements:
-        return self.sharded_placements(name)
-
-    def gradient_positions(self, name: str) -> Positions:
-        return self.sharded_positions(name)
-
-    @property
-    def gradient_axes(self) -> tuple[str, ...]:
-        return tuple(axis for axis in self.data_axes if axis != self.shard_axis)
 
     def scatter_gradient(self, name: str, g: Tensor) -> Tensor:
         """The gradient from this rank's rows -> this rank's shard of the sum over the shard axis."""

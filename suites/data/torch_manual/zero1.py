@@ -7,27 +7,24 @@ Source: Rajbhandari et al., ZeRO, section 5.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import ClassVar
 
 from torch import Tensor
 
+from suites.data.step_budget import ZERO_1, evaluated
 from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.data.torch_manual.sharding import ShardedSlots
-from suites.data.transfers import gathers_of_updated
 from suites.tensor.torch_manual import linear, transformer
+from suites.training.step_budget import Budgets
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class Zero1(ShardedSlots):
+    sends: ClassVar[Budgets] = ZERO_1
+
     def update(self, state: dict, gradients: Named, factor: Tensor) -> dict:
         return super().update(state, {name: self.own_shard(name, g) for name, g in gradients.items()}, factor)
-
-    def transfers(self) -> Iterator[Transfer]:
-        """Gradients are summed as in plain data parallelism; then the updated shards are gathered."""
-        yield from super().transfers()
-        yield from gathers_of_updated(self)
 
 
 class Linear(Zero1, linear.ColumnLinear):
@@ -48,3 +45,5 @@ class Contrastive(Zero1, ContrastiveTowers):
 
 class Evaluated(Evaluation, LanguageModel):
     """The same, and an evaluation after every step."""
+
+    sends = evaluated(ZERO_1)

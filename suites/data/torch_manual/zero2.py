@@ -7,27 +7,23 @@ Source: Rajbhandari et al., ZeRO, section 5.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import ClassVar
 
+from suites.data.step_budget import ZERO_2, evaluated
 from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.data.torch_manual.sharding import ShardedGradients, ShardedSlots
-from suites.data.transfers import gathers_of_updated, scatters_of_slices
 from suites.tensor.torch_manual import linear, transformer
+from suites.training.step_budget import Budgets
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class Zero2(ShardedSlots, ShardedGradients):
+    sends: ClassVar[Budgets] = ZERO_2
+
     def slice_gradients(self, parameters: Named, batch: Named) -> tuple[Named, Named, Named]:
         gradients, sums, rows = super().slice_gradients(parameters, batch)
         return {name: self.scatter_gradient(name, g) for name, g in gradients.items()}, sums, rows
-
-    def transfers(self) -> Iterator[Transfer]:
-        """Scatters follow the backward pass of their slice; those of the last one are the first of the update."""
-        yield from super().transfers()
-        yield from gathers_of_updated(self)
-        yield from scatters_of_slices(self, (("forward", self.contract.recipe.accumulation - 1), ("update", 1)))
 
 
 class Linear(Zero2, linear.ColumnLinear):
@@ -48,3 +44,5 @@ class Contrastive(Zero2, ContrastiveTowers):
 
 class Evaluated(Evaluation, LanguageModel):
     """The same, and an evaluation after every step."""
+
+    sends = evaluated(ZERO_2)

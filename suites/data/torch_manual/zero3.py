@@ -9,23 +9,22 @@ Sources: Rajbhandari et al., ZeRO, section 5.3; Zhao et al., PyTorch FSDP, secti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from conformance.contract.placements import Placements
+from suites.data.layout import ParameterShards
+from suites.data.step_budget import ZERO_3, evaluated, of_evaluated_parameters
 from suites.data.torch_manual.contrastive import ContrastiveTowers
 from suites.data.torch_manual.evaluation import Evaluation
 from suites.data.torch_manual.sharding import ShardedGradients
-from suites.data.transfers import gathers_and_scatters, of_shard
 from suites.tensor.torch_manual import linear, transformer
-from suites.training.state_layout import Positions
+from suites.training.step_budget import Budgets
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 Convert = Callable[[Tensor], Tensor]
 LAYERS = ("layers", "layer")  # the first word in the name of a parameter of a decoder layer
@@ -46,14 +45,10 @@ class GatherParameter(torch.autograd.Function):
         return ctx.scatter(g), None, None
 
 
-class Zero3(ShardedGradients):
+class Zero3(ParameterShards, ShardedGradients):
     """A mixin for any training step."""
 
-    def placements(self, name: str) -> Placements:
-        return self.sharded_placements(name) if name in self.contract.shapes else super().placements(name)
-
-    def positions(self, name: str) -> Positions:
-        return self.sharded_positions(name) if name in self.contract.shapes else super().positions(name)
+    sends: ClassVar[Budgets] = ZERO_3
 
     def to_compute(self, parameters: Named) -> Named:
         """Shards as they are: they are rounded on the way to being gathered."""
@@ -103,18 +98,6 @@ class Zero3(ShardedGradients):
 
         return saved_tensors_hooks(pack, unpack)
 
-    def is_gathered_again(self, name: str) -> bool:
-        """Whether the backward pass of its layer asks for a parameter.
-
-        No gradient depends on a bias, and a scale that was widened is kept wide; what is computed again needs them all.
-        """
-        is_kept = name.endswith(".bias") or (name.endswith(".scale") and self.compute != self.master)
-        return in_layer(name) and (self.recomputes or not is_kept)
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from gathers_and_scatters(self, self.is_gathered_again)
-
 
 def in_layer(name: str) -> bool:
     return name.partition(".")[0] in LAYERS
@@ -139,7 +122,4 @@ class Contrastive(Zero3, ContrastiveTowers):
 class Evaluated(Evaluation, LanguageModel):
     """The same, and an evaluation after every step."""
 
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        for name in self.contract.shapes:
-            yield of_shard(self, "all_gather", "update", name, self.compute_dtype, self.rounds)
+    sends = evaluated(ZERO_3, of_evaluated_parameters)

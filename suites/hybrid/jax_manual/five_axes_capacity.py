@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from suites.data.jax_manual.zero3 import Zero3
+from suites.hybrid.step_budget import FIVE_AXES_CAPACITY
 from suites.hybrid.stream import MixtureInStream
 from suites.moe.jax_manual.capacity import CapacityExchange
 from suites.sequence.jax_manual import ring
@@ -10,3 +11,5 @@ from suites.sequence.jax_manual import ring
 
 class LanguageModel(MixtureInStream, Zero3, CapacityExchange, ring.LanguageModel):
     """A decoder language model with mixtures in some of its layers."""
+
+    sends = FIVE_AXES_CAPACITY

@@ -9,15 +9,16 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from suites.hybrid.composed import Composed
 from suites.hybrid.context import ContextInStages
+from suites.hybrid.step_budget import CONTEXT_VECTORS
 from suites.pipeline.jax_manual import models
 from suites.sequence.jax_manual import ulysses
 
 
-class LanguageModel(Composed, ContextInStages, models.LanguageModel, ulysses.LanguageModel):
+class LanguageModel(ContextInStages, models.LanguageModel, ulysses.LanguageModel):
     """A dense decoder language model."""
 
+    pipeline_budget = CONTEXT_VECTORS
     schedule_name = "1f1b"
 
     def sum_gradient(self, name: str, g: jax.Array) -> jax.Array:

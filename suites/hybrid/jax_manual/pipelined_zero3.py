@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from suites.hybrid.composed import Composed
 from suites.hybrid.jax_manual.packed_shards import PackedShards
+from suites.hybrid.step_budget import SHARDED_VECTORS
 from suites.pipeline.jax_manual import models
 
 
-class LanguageModel(Composed, PackedShards, models.LanguageModel):
+class LanguageModel(PackedShards, models.LanguageModel):
     """A dense decoder language model."""
 
+    pipeline_budget = SHARDED_VECTORS
     schedule_name = "1f1b"

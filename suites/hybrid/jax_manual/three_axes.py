@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from suites.hybrid.composed import Composed
+from suites.hybrid.cuts import EmbeddingAlone
 from suites.pipeline.jax_manual import models
+from suites.pipeline.step_budget import IN_ONE_PROGRAM
 
 
-class LanguageModel(Composed, models.LanguageModel):
+class LanguageModel(models.LanguageModel):
     """Stages balanced by cost, under 1F1B."""
 
     schedule_name = "1f1b"
 
 
-class EmbeddingFirst(Composed, models.LanguageModel):
+class EmbeddingFirst(EmbeddingAlone, models.LanguageModel):
     """Stage 0 is the embedding alone."""
 
+    pipeline_budget = IN_ONE_PROGRAM.laid(EmbeddingAlone)
     schedule_name = "1f1b"
 
-    @property
-    def cuts(self) -> tuple[int, ...]:
-        return 0, 1, len(self.stage_units)
 
-
-class GPipe(Composed, models.LanguageModel):
+class GPipe(models.LanguageModel):
     """Stages balanced by cost, all forward passes before all backward passes."""
 
     schedule_name = "gpipe"

@@ -10,7 +10,7 @@ Korthikanti et al., Reducing Activation Recomputation in Large Transformer Model
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, cast
 
@@ -22,21 +22,21 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 
 from conformance.contract.implementation import Reordered, Sharded, Unsupported
-from conformance.contract.placements import Placements, Replicate, Shard, chunk, sharded_dim
+from conformance.contract.placements import Replicate, chunk, sharded_dim
 from suites.data.torch_fsdp2.modules import fill
 from suites.data.torch_fsdp2.optimizers import STATE, build, groups
-from suites.data.torch_fsdp2.training import unit_transfer
+from suites.hybrid.step_budget import FSDP2_TENSOR
+from suites.hybrid.torch_fsdp2.layout import UnitShards
 from suites.hybrid.torch_fsdp2.modules import Decoder, wrap
 from suites.sequence.torch_dtensor import transformer
+from suites.training.step_budget import Budgets
 from suites.training.torch.state import Named, State, dtype_of, name_of
-from suites.training.traffic import Transfer
 
 
-class LanguageModel(transformer.LanguageModel):
+class LanguageModel(UnitShards, transformer.LanguageModel):
     """The decoder language model; embedding and head are divided by vocabulary."""
 
-    row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
-    model_axes: ClassVar[tuple[str, ...]] = ("fsdp", "tensor")
+    sends: ClassVar[Budgets] = FSDP2_TENSOR
     optimizer: torch.optim.Optimizer
 
     # The modules.
@@ -89,11 +89,6 @@ class LanguageModel(transformer.LanguageModel):
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
         return dict(self.model.named_parameters())
-
-    @property
-    def gradient_axes(self) -> tuple[str, ...]:
-        """FSDP2 has summed them."""
-        return ()
 
     # The step, in place.
 
@@ -169,17 +164,6 @@ class LanguageModel(transformer.LanguageModel):
             block, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
         )
 
-    def placements(self, name: str) -> Placements:
-        """Over fsdp along the first dim as the module stores it, whatever the tensor axis has divided before."""
-        placements = super().placements(name)
-        if name not in self.contract.shapes:  # an observation
-            return placements
-        return {"fsdp": Shard(1 if self.is_turned(name) else 0), **placements}
-
-    def is_turned(self, name: str) -> bool:
-        """nn.Linear keeps its weight as [out, in]."""
-        return len(self.contract.shapes[name]) > 1 and name != "embedding.weight"
-
     def as_stored(self, name: str, value: Tensor) -> Any:
         return self.canonical(name, value)
 
@@ -228,28 +212,6 @@ class LanguageModel(transformer.LanguageModel):
                     f"What FSDP2 and DTensor cut unevenly along the same dim is no block that can be named: {size} "
                     f"features of {name} do not divide over {parts} devices."
                 )
-
-    def transfers(self) -> Iterator[Transfer]:
-        """Those of a layer by DTensor, and of FSDP2 one for all parameters of a unit."""
-        yield from super().transfers()
-        for unit in self.unit_paths:
-            elements = self.unit_elements(unit)
-            yield unit_transfer("all_gather", "fsdp", "forward", elements, name_of(self.compute))
-            if unit:  # what belongs to no layer stays gathered until its backward pass
-                yield unit_transfer("all_gather", "fsdp", "backward", elements, name_of(self.compute))
-            yield unit_transfer("reduce_scatter", "fsdp", "backward", elements, self.reduction_dtype)
-            shard = elements // self.mesh.size("fsdp")
-            yield unit_transfer("all_reduce", "data", "backward", shard, self.reduction_dtype)
-
-    def unit_elements(self, unit: str) -> int:
-        """Elements of all parameters of a unit on one rank of the tensor axis, in chunks of the largest's size."""
-        own = [name for name in self.contract.shapes if unit_of(name) == unit]
-        return sum(self.local_elements(name) * self.mesh.size("fsdp") for name in own)
-
-
-def unit_of(name: str) -> str:
-    """The path of the unit that gathers a parameter."""
-    return ".".join(name.split(".")[:2]) if name.startswith("layers.") else ""
 
 
 def local(x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from suites.data.torch_manual.zero3 import Zero3
+from suites.hybrid.step_budget import FIVE_AXES_UNEVEN
 from suites.hybrid.stream import MixtureInStream
 from suites.moe.torch_manual.exchange import UnevenExchange
 from suites.sequence.torch_manual import ring
@@ -10,3 +11,5 @@ from suites.sequence.torch_manual import ring
 
 class LanguageModel(MixtureInStream, Zero3, UnevenExchange, ring.LanguageModel):
     """A decoder language model with mixtures in some of its layers."""
+
+    sends = FIVE_AXES_UNEVEN

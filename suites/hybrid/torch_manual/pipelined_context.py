@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from suites.hybrid.composed import Composed
 from suites.hybrid.context import ContextInStages
+from suites.hybrid.step_budget import CONTEXT_RANKS
 from suites.pipeline.torch_manual import models
 from suites.sequence.torch_manual import ring
 
 
-class LanguageModel(Composed, ContextInStages, models.LanguageModel, ring.LanguageModel):
+class LanguageModel(ContextInStages, models.LanguageModel, ring.LanguageModel):
     """A dense decoder language model."""
 
+    pipeline_budget = CONTEXT_RANKS
     schedule_name = "1f1b"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from suites.hybrid.composed import Composed
 from suites.hybrid.stages import MixtureInStages
+from suites.hybrid.step_budget import MIXTURE_RANKS
 from suites.moe.layout import TERMS
 from suites.moe.torch_manual.exchange import UnevenExchange
 from suites.pipeline.torch_manual import models
 from suites.tensor.torch_manual import transformer
 
 
-class LanguageModel(Composed, MixtureInStages, models.LanguageModel, UnevenExchange, transformer.LanguageModel):
+class LanguageModel(MixtureInStages, models.LanguageModel, UnevenExchange, transformer.LanguageModel):
     """A decoder language model with mixtures in some of its layers."""
 
+    pipeline_budget = MIXTURE_RANKS
     schedule_name = "1f1b"
 
     def wide(self, x: Tensor) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from suites.data.torch_manual.zero1 import Zero1
-from suites.hybrid.composed import Composed
+from suites.hybrid.step_budget import SHARDED_RANKS
 from suites.pipeline.torch_manual import models
 
 
-class LanguageModel(Composed, Zero1, models.LanguageModel):
+class LanguageModel(Zero1, models.LanguageModel):
     """A dense decoder language model."""
 
+    pipeline_budget = SHARDED_RANKS
     schedule_name = "1f1b"

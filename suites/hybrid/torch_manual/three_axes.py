@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from suites.hybrid.cuts import EmbeddingAlone
+from suites.pipeline.step_budget import RANKS
 from suites.pipeline.torch_manual import models
 
 
@@ -11,14 +13,11 @@ class LanguageModel(models.LanguageModel):
     schedule_name = "1f1b"
 
 
-class EmbeddingFirst(models.LanguageModel):
+class EmbeddingFirst(EmbeddingAlone, models.LanguageModel):
     """Stage 0 is the embedding alone."""
 
+    pipeline_budget = RANKS.laid(EmbeddingAlone)
     schedule_name = "1f1b"
-
-    @property
-    def cuts(self) -> tuple[int, ...]:
-        return 0, 1, len(self.stage_units)
 
 
 class GPipe(models.LanguageModel):

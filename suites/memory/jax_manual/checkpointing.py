@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
 from suites.memory.policies import Policy, policy_of
+from suites.memory.step_budget import BUDGETS
 from suites.training.jax.recompute import Layer, recomputing
 from suites.training.jax.state import Named
-from suites.training.traffic import Transfer
+from suites.training.step_budget import Budgets
 
 if TYPE_CHECKING:
     from suites.tensor.jax_manual.transformer import LanguageModel as Conforming
@@ -26,14 +26,11 @@ class Checkpointing(Conforming):
     Law: what is computed again has the bits that it had, so no gradient changes.
     """
 
+    sends: ClassVar[Budgets] = BUDGETS
+
     @cached_property
     def policy(self) -> Policy:
         return policy_of(self.contract.recipe)
-
-    @property
-    def recomputes(self) -> bool:
-        """Whether every layer communicates once more, for the transfers of the model."""
-        return self.policy == Policy(block="layer")
 
     def recomputed(self, layer: Layer) -> Layer:
         if self.policy.block != "layer":
@@ -57,10 +54,3 @@ class Checkpointing(Conforming):
 
     def gather_from_tensor(self, x: jax.Array, dim: int) -> jax.Array:
         return checkpoint_name(super().gather_from_tensor(x, dim), self.tensor_axis)
-
-    def blocks_transfers(self, leaving: int, entering: int) -> Iterator[Transfer]:
-        """Of a layer that is computed again, all but its last sum; where sums are kept, none."""
-        yield from super().blocks_transfers(leaving, entering)
-        if not self.recomputes and self.policy.axis != self.tensor_axis:
-            number = self.policy.repeated_layers(self.depth)
-            yield self.each_token("all_reduce", "backward", self.contract.model.hidden, number)

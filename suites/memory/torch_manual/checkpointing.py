@@ -6,16 +6,17 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from suites.memory.policies import Policy, policy_of
+from suites.memory.step_budget import BUDGETS
+from suites.training.step_budget import Budgets
 from suites.training.torch.recompute import Layer, recomputing
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 if TYPE_CHECKING:
     from suites.tensor.torch_manual.transformer import LanguageModel as Conforming
@@ -42,17 +43,14 @@ class Checkpointing(Conforming):
     Law: what is computed again has the bits that it had, so no gradient changes.
     """
 
+    sends: ClassVar[Budgets] = BUDGETS
+
     noted: Results | None = None  # sums over the kept axis, while the first run of a layer makes them
     known: Results | None = None  # the same, while the second run takes them
 
     @cached_property
     def policy(self) -> Policy:
         return policy_of(self.contract.recipe)
-
-    @property
-    def recomputes(self) -> bool:
-        """Whether every layer communicates once more, for the transfers of the model."""
-        return self.policy == Policy(block="layer")
 
     def recomputed(self, layer: Layer) -> Layer:
         if self.policy.block != "layer":
@@ -94,12 +92,3 @@ class Checkpointing(Conforming):
         settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False, "early_stop": False}
         block: Callable[..., Tensor] = super().fed
         return checkpoint(lambda x: block(x, batch, name, p, {}), x, **settings)
-
-    def layer_transfers(self, number: int) -> Iterator[Transfer]:
-        """What is computed again goes to its end, its sums too; where sums are kept, none."""
-        yield from super().layer_transfers(number)
-        if self.recomputes or self.policy.axis == self.tensor_axis:
-            return
-        again = 2 * self.policy.repeated_layers(number) if self.policy.block == "layer" else number
-        if self.policy.block in ("layer", "feedforward"):
-            yield self.hidden_transfer("backward", calls=again)

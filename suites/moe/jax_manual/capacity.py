@@ -7,7 +7,7 @@ Source: Lepikhin et al., GShard, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +15,16 @@ import jax.numpy as jnp
 from suites.moe.jax import routing
 from suites.moe.jax_manual.mixture import MixtureBlock
 from suites.moe.jax_manual.models import Alone
+from suites.moe.step_budget import CAPACITY
 from suites.tensor.jax_manual import transformer
 from suites.training.jax.state import Named
-from suites.training.traffic import Transfer
+from suites.training.step_budget import Budgets
 
 
 class CapacityExchange(MixtureBlock):
     """All-to-all of whole buffers, there and back. Unused places hold zeros and are never read back."""
+
+    sends: ClassVar[Budgets] = CAPACITY
 
     def exchanged(self, read_BSKD: jax.Array, admitted_BSK: jax.Array, name: str, p: Named) -> jax.Array:
         places_N = self.buffer_places(admitted_BSK).reshape(-1)
@@ -63,11 +66,6 @@ class CapacityExchange(MixtureBlock):
     def expert_linear(self, x_RECD: jax.Array, name: str, p: Named) -> jax.Array:
         y_RECF = jnp.einsum("recd,edf->recf", x_RECD, p[f"{name}.weight"])
         return y_RECF + p[f"{name}.bias"][:, None] if f"{name}.bias" in p else y_RECF
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        places = self.expert_size() * self.experts_here * self.places_in_row
-        yield from self.exchanges(places * self.contract.model.hidden)
 
 
 class Mixture(CapacityExchange, Alone):

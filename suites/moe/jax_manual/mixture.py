@@ -5,19 +5,13 @@ B: rows  S: tokens of a row  E: experts  K: choices of a token
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 
-from conformance.contract.implementation import CollectiveKind, Phase
 from suites.moe.jax import routing
 from suites.moe.jax.routed import RoutedBlock
-from suites.moe.layout import TERMS
 from suites.tensor.jax_manual.transformer import DecoderLayers
 from suites.training.jax.state import Named
-from suites.training.traffic import Transfer
 
 
 class MixtureBlock(RoutedBlock, DecoderLayers):
@@ -53,50 +47,3 @@ class MixtureBlock(RoutedBlock, DecoderLayers):
         for axis in self.row_axes:
             place = place * self.mesh.size(axis) + self.axis_rank(axis)
         return place
-
-    def summed_scalars(self) -> int:
-        return super().summed_scalars() + len(TERMS)
-
-    def exchanges(self, elements: int) -> Iterator[Transfer]:
-        """Of so many elements for each row: all-to-alls there and back, and the sums over features of experts.
-
-        Gradients go the same ways.
-        """
-        again = int(self.recomputes)
-        collectives: tuple[tuple[CollectiveKind, str, int, int], ...] = (
-            ("all_to_all", self.expert_axis, 2, 2 + 2 * again),
-            ("all_reduce", self.tensor_axis, 1, 1 + again),
-        )
-        for kind, axis, forward, backward in collectives:
-            for rows in self.device_slices:
-                yield self.in_mixtures(kind, axis, "forward", rows * elements, forward)
-                yield self.in_mixtures(kind, axis, "backward", rows * elements, backward)
-
-    def in_mixtures(self, kind: CollectiveKind, axis: str, phase: Phase, elements: int, calls: int) -> Transfer:
-        """In every mixture, `calls` collectives in one slice of the batch."""
-        calls, dtype = calls * len(self.mixtures), self.compute
-        return Transfer(kind=kind, axes=(axis,), phase=phase, elements=elements, dtype=dtype, calls=calls)
-
-    def statistics(self, phase: Phase) -> Iterator[Transfer]:
-        """Sums over the data axes in every slice: of tokens or rows, of choices."""
-        number, slices = len(self.mixtures), self.contract.recipe.accumulation
-        yield replace(self.update_sum(self.data_axes, 1, 2 * number * slices), phase=phase)
-        if self.contract.model.balance_scope == "batch":
-            yield replace(self.update_sum(self.data_axes, self.contract.model.experts, number * slices), phase=phase)
-
-    def transfers(self) -> Iterator[Transfer]:
-        """Loads as they are observed, the weight of every slice, and what the terms of the loss are means of."""
-        yield from super().transfers()
-        yield self.update_sum(self.data_axes, self.contract.model.experts, len(self.mixtures))
-        yield replace(self.update_sum(self.data_axes, 1, self.contract.recipe.accumulation), phase="forward")
-        for phase in ("forward", "backward") if self.recomputes else ("forward",):
-            yield from self.statistics(phase)
-            yield from self.count_transfers(phase)
-
-    def count_transfers(self, phase: Phase) -> Iterator[Transfer]:
-        """What every device's rows ask for, where places are those of a slice."""
-        model, elements = self.contract.model, self.contract.model.top_k * self.contract.model.experts
-        for axis in reversed(self.row_axes) if model.capacity_factor and model.capacity_scope == "batch" else ():
-            elements *= self.mesh.size(axis)
-            calls = self.contract.recipe.accumulation
-            yield replace(self.in_mixtures("all_gather", axis, phase, elements, calls), dtype="int32")

@@ -5,14 +5,11 @@ B: rows  S: tokens  D: hidden
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import jax
 
 from suites.tensor.jax_manual.transformer import DecoderLayers
 from suites.training.jax.losses import QuadraticLoss
 from suites.training.jax.state import Named
-from suites.training.traffic import Transfer
 
 
 class Alone(QuadraticLoss, DecoderLayers):
@@ -22,9 +19,3 @@ class Alone(QuadraticLoss, DecoderLayers):
         observed: Named = {}
         y_BSD = self.fed(batch["inputs"].astype(self.compute), batch, "moe", p, observed)
         return *self.quadratic(y_BSD, batch), observed | {"outputs/y": y_BSD}
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        if self.contract.model.shared_ffn:
-            yield self.each_token("all_reduce", "forward", self.contract.model.hidden)
-            yield from self.entry_sums(1)

@@ -10,21 +10,23 @@ Source: Gale et al., MegaBlocks, sections 3 and 4, for products of groups of une
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from suites.moe.jax_manual.mixture import MixtureBlock
 from suites.moe.jax_manual.models import Alone
+from suites.moe.step_budget import RAGGED
 from suites.tensor.jax_manual import transformer
 from suites.training.jax.state import Named
-from suites.training.traffic import Transfer
+from suites.training.step_budget import Budgets
 
 
 class RaggedExchange(MixtureBlock):
     """All-to-all of sorted rows, there and back."""
+
+    sends: ClassVar[Budgets] = RAGGED
 
     def exchanged(self, read_BSKD: jax.Array, admitted_BSK: jax.Array, name: str, p: Named) -> jax.Array:
         experts_N = jnp.where(admitted_BSK >= 0, admitted_BSK, self.expert_size() * self.experts_here).reshape(-1)
@@ -89,15 +91,6 @@ class RaggedExchange(MixtureBlock):
 
     def with_bias(self, y: jax.Array, experts: jax.Array, name: str, p: Named) -> jax.Array:
         return y + p[name].at[experts].get(mode="fill", fill_value=0) if name in p else y
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        choices = self.routed_length * self.contract.model.top_k
-        yield from self.exchanges(self.expert_size() * choices * self.contract.model.hidden)
-        for phase in ("forward", "backward") if self.recomputes else ("forward",):
-            counts = self.expert_size() * self.experts_here
-            slices = self.contract.recipe.accumulation
-            yield replace(self.in_mixtures("all_to_all", self.expert_axis, phase, counts, slices), dtype="int32")
 
 
 class Mixture(RaggedExchange, Alone):

@@ -5,22 +5,20 @@ N: choices of a rank that are admitted  R: ranks of the expert axis  E: experts 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conformance.contract.implementation import Phase
+from suites.moe.step_budget import UNEVEN
 from suites.moe.torch_manual.mixture import MixtureBlock
 from suites.tensor.torch_manual import transformer
 from suites.tensor.torch_manual.transformer import DecoderLayers
+from suites.training.step_budget import Budgets
 from suites.training.torch.collectives import MeshAxis
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class Exchange(torch.autograd.Function):
@@ -38,6 +36,8 @@ class Exchange(torch.autograd.Function):
 
 class UnevenExchange(MixtureBlock):
     """Rows sorted by expert; the ranks exchange the counts of rows first."""
+
+    sends: ClassVar[Budgets] = UNEVEN
 
     def exchanged(self, read_BSKD: Tensor, admitted_BSK: Tensor, name: str, p: Named) -> Tensor:
         experts = admitted_BSK.reshape(-1)
@@ -87,30 +87,6 @@ class UnevenExchange(MixtureBlock):
         bias = f"{name}.down.bias"
         return y + own[bias] if bias in own else y
 
-    def transfers(self) -> Iterator[Transfer]:
-        """Counts of rows, then the rows: at most all choices of a rank leave it, and those of all ranks reach one.
-
-        Gradients go the same ways. Source: Lepikhin et al., GShard, section 3.2.
-        """
-        yield from super().transfers()
-        counts, again = self.expert_size() * self.experts_here, int(self.recomputes)
-        for phase in self.mixture_phases:
-            yield self.in_mixtures("all_to_all", self.expert_axis, phase, counts, torch.int64)
-        arriving = self.expert_size() * self.routed_tokens * self.contract.model.top_k * self.contract.model.hidden
-        passes: tuple[tuple[Phase, int], ...] = (("forward", 1), ("backward", 1 + again))
-        for phase, times in passes:
-            rows = self.in_mixtures("all_to_all", self.expert_axis, phase, arriving, self.compute, 2 * times)
-            of_each = -(-arriving // self.experts_here)
-            sums = self.in_mixtures(
-                "all_reduce", self.tensor_axis, phase, of_each, self.compute, times * self.experts_here
-            )
-            yield from (replace(transfer, at_most=True) for transfer in (rows, sums))
-
-    @property
-    def routed_tokens(self) -> int:
-        """Tokens of one slice that a rank routes."""
-        return self.slice_shape[0] * self.routed_length
-
 
 class Alone(QuadraticLoss, DecoderLayers):
     """The forward pass of one mixture by itself."""
@@ -119,12 +95,6 @@ class Alone(QuadraticLoss, DecoderLayers):
         observed: Named = {}
         y_BSD = self.fed(batch["inputs"], batch, "moe", p, observed)
         return *self.quadratic(y_BSD, batch), observed | {"outputs/y": y_BSD}
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        if self.contract.model.shared_ffn:
-            yield self.hidden_transfer("forward")
-            yield from self.entry_sums(1)
 
 
 class Mixture(UnevenExchange, Alone):

@@ -6,17 +6,14 @@ B: rows  S: tokens of a row  D: hidden  E: experts  K: choices of a token
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from conformance.contract.implementation import CollectiveKind, Phase
 from suites.moe.layout import TERMS, ExpertLayout
 from suites.moe.torch_manual import routing
 from suites.tensor.torch_manual.transformer import DecoderLayers
 from suites.training.torch.state import Named, State, dtype_of
-from suites.training.traffic import Transfer
 
 
 class MixtureBlock(ExpertLayout, DecoderLayers):
@@ -183,43 +180,3 @@ class MixtureBlock(ExpertLayout, DecoderLayers):
             if self.master_dtype:
                 slots["master"] = {**slots["master"], bias: new_E}
         return {**state, "parameters": parameters, "optimizer": slots}
-
-    # What is declared.
-
-    def summed_scalars(self) -> int:
-        return super().summed_scalars() + len(TERMS)
-
-    def transfers(self) -> Iterator[Transfer]:
-        """Loads as they are observed, the weight of every slice, and what the terms of the loss are means of."""
-        yield from super().transfers()
-        for axis in self.data_axes:
-            yield self.update_transfer(axis, self.contract.model.experts, calls=len(self.mixtures))
-            yield self.slice_transfer(axis, "all_reduce", "forward", 1, self.master)
-            for phase in self.mixture_phases:
-                yield from self.statistics(axis, phase)
-        for phase in self.mixture_phases:
-            yield from self.count_transfers(phase)
-
-    @property
-    def mixture_phases(self) -> tuple[Phase, ...]:
-        """The phases in which the forward pass of a mixture runs."""
-        return ("forward", "backward") if self.recomputes else ("forward",)
-
-    def in_mixtures(
-        self, kind: CollectiveKind, axis: str, phase: Phase, elements: int, dtype: torch.dtype, calls: int = 1
-    ) -> Transfer:
-        """In every slice and every mixture, `calls` collectives."""
-        return self.slice_transfer(axis, kind, phase, elements, dtype, calls * len(self.mixtures))
-
-    def statistics(self, axis: str, phase: Phase) -> Iterator[Transfer]:
-        """Sums in every slice: of tokens or rows, of choices."""
-        yield self.in_mixtures("all_reduce", axis, phase, 1, self.master, 2)
-        if self.contract.model.balance_scope == "batch":
-            yield self.in_mixtures("all_reduce", axis, phase, self.contract.model.experts, self.master)
-
-    def count_transfers(self, phase: Phase) -> Iterator[Transfer]:
-        """What every rank's rows ask for, where places are those of a slice."""
-        model, elements = self.contract.model, self.contract.model.top_k * self.contract.model.experts
-        for axis in reversed(self.row_axes) if model.capacity_factor and model.capacity_scope == "batch" else ():
-            elements *= self.mesh.size(axis)
-            yield self.in_mixtures("all_gather", axis, phase, elements, torch.int64)

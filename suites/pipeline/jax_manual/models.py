@@ -5,12 +5,10 @@ b: rows of a microbatch  S: tokens  D: hidden  F: features  V: ids of the vocabu
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 
-from conformance.contract.implementation import Declarations, Unsupported
+from conformance.contract.implementation import Unsupported
 from suites.pipeline.jax_manual.pipeline import Pipeline
 from suites.tensor.jax_manual import transformer as tensor
 from suites.training.jax.state import Named
@@ -47,11 +45,6 @@ class LanguageModel(Pipeline, tensor.LanguageModel):
         loss, weight, _ = self.loss_sums(token_losses, batch["mask"].astype(self.master), observed)
         return {"loss": loss, "weight": weight}
 
-    def declare(self) -> Declarations:
-        """Collectives of a tensor axis stand in branches of which each device takes its own: they are not counted."""
-        said = super().declare()
-        return replace(said, traffic=None) if self.tensor_size() > 1 else said
-
 
 class Classifier(Pipeline):
     """What models with classes have in common: the loss of their last stage unit."""
@@ -68,9 +61,6 @@ class Classifier(Pipeline):
         observed |= {"outputs/logits": logits_bV, "outputs/token_losses": losses_b}
         observed |= {"metrics/cross_entropy": jnp.sum(mask_b * entropy_b), "metrics/z_loss": jnp.sum(mask_b * z_b)}
         return {"loss": jnp.sum(losses_b), "weight": jnp.sum(mask_b)}
-
-    def summed_scalars(self) -> int:
-        return 4
 
 
 class Perceptron(Classifier):

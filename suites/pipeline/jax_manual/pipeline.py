@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from conformance.contract.implementation import Packed, Reordered
+from conformance.contract.implementation import Packed, Reordered, Traffic
 from conformance.contract.placements import Owned, Placements, sharded_dim
 from suites.pipeline.jax_manual.executor import Executor
 from suites.pipeline.jax_manual.packing import PACKED
 from suites.pipeline.stages import INPUT_GRADIENTS
+from suites.pipeline.step_budget import IN_ONE_PROGRAM, PipelineBudget
 from suites.training.jax.state import Named, arranged
-from suites.training.traffic import Transfer
 
 
 class Pipeline(Executor):
     """Stages on the ranks of the pipeline axis, and rows of the batch on the data axes."""
+
+    pipeline_budget: ClassVar[PipelineBudget] = IN_ONE_PROGRAM
 
     def require_supported(self) -> None:
         super().require_supported()
@@ -112,23 +113,7 @@ class Pipeline(Executor):
         """Stages are uneven, and compute their forward pass twice."""
         return ()
 
-    def transfers(self) -> Iterator[Transfer]:
-        yield self.gradient_sum(self.gradient_axes, self.stored_vector.length)
-        yield self.gradient_sum(
-            (self.pipeline_axis,), sum(map(self.stored_vector.size, self.tied)), calls=bool(self.tied)
-        )
-        yield self.update_sum((*self.data_axes, self.pipeline_axis), 1, self.summed_scalars())
-        yield self.update_sum((self.pipeline_axis, *self.model_axes), 1)
-        yield from self.message_transfers()
-
-    def message_transfers(self) -> Iterator[Transfer]:
-        """In every tick of every slice a message up and one down, whether or not there is anything in them."""
-        plan, message = (
-            self.plan,
-            Transfer(kind="permute", axes=(self.pipeline_axis,), phase="forward", elements=0, dtype=""),
-        )
-        for size in self.device_slices:
-            rows = size // self.schedule.microbatches
-            for elements, dtype in ((plan.wire.floats, plan.wire.dtype), (plan.wire.wholes, "int32")):
-                calls = 2 * self.ticks.number if elements else 0
-                yield replace(message, elements=elements // plan.rows * rows, dtype=dtype, calls=calls)
+    def traffic(self) -> tuple[Traffic, ...]:
+        """The budget of its contract, mesh and schedule, whatever the program does."""
+        budget = self.pipeline_budget.scheduled(self.schedule_name)
+        return budget.traffic(self.contract, self.mesh, self.dtype, self.habits)

@@ -5,18 +5,13 @@ b: rows of a microbatch  S: tokens  D: hidden  F: features  V: ids of the vocabu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from suites.pipeline.schedule import FORWARD, INPUT_BACKWARD, WORK, Event
 from suites.pipeline.torch_manual.pipeline import Pipeline
 from suites.tensor.torch_manual import transformer as tensor
-from suites.training.torch.state import Named, name_of
-from suites.training.traffic import Transfer
+from suites.training.torch.state import Named
 
 
 class LanguageModel(Pipeline, tensor.LanguageModel):
@@ -40,42 +35,6 @@ class LanguageModel(Pipeline, tensor.LanguageModel):
         logits_bSV = observed["outputs/logits"] = self.logits(x_bSD, p)
         loss, weight, _ = self.loss_sums(self.token_losses(logits_bSV, self.targets(batch)), batch["mask"], observed)
         return {"loss": loss, "weight": weight}
-
-    def rank_transfers(self, rank: int) -> Iterator[Transfer]:
-        """What the tensor axis carries depends on the stages of a rank."""
-        yield from super().rank_transfers(rank)
-        for name in self.rank_parameters(rank):
-            if self.is_partial(name) or self.is_repeated(name):
-                yield from self.shared_gradient(name)
-        for size in self.device_slices:
-            tokens = size // self.schedule.microbatches * self.row_length
-            for event in self.timed_schedule.lanes[rank]:
-                yield from self.work_transfers(event, tokens)
-
-    def shared_gradient(self, name: str) -> Iterator[Transfer]:
-        """Of what several ranks of the tensor axis have part of: heads that they share, or a norm of heads."""
-        elements = self.local_elements(name)
-        for dim, stored in self.computed_positions(name).items() if self.is_repeated(name) else ():
-            elements = elements // len(self.own_part(dim, stored, padding=-1)) * self.contract.shapes[name][dim]
-        yield self.gradient_transfer(self.tensor_axis, elements)
-
-    def work_transfers(self, event: Event, tokens: int) -> Iterator[Transfer]:
-        """A stage on one microbatch: sums where blocks are left, forward; where they were entered, backward.
-
-        A backward pass in two parts goes through the stage twice, but for the first stage, which nothing enters.
-        """
-        hidden = self.tensor_transfer("all_reduce", "forward", tokens * self.contract.model.hidden, self.compute)
-        hidden = replace(hidden, calls=1)
-        statistics = replace(hidden, elements=tokens, dtype=name_of(self.master))
-        for unit in self.units_of_stage(event.stage):
-            end = {"embedding": (1, 0), "head": (0, 1)}
-            left, entered = end.get(unit.name, (2, 2))
-            if event.kind == FORWARD:
-                yield replace(hidden, calls=left)
-                terms = 4 if self.contract.model.label_smoothing else 3
-                yield replace(statistics, calls=terms if unit.name == "head" else 0)
-            elif event.kind in WORK and not (event.kind == INPUT_BACKWARD and event.stage == 0):
-                yield replace(hidden, phase="backward", calls=entered)
 
 
 class Classifier(Pipeline):

@@ -5,26 +5,23 @@ Every rank has the parameters of its own stages and no others.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from conformance.contract.implementation import Declarations, Phase
+from conformance.contract.implementation import Traffic
 from conformance.contract.placements import Owned, Placements
-from conformance.workers.fleet import busiest
-from suites.pipeline.layout import PASSTHROUGH
-from suites.pipeline.schedule import ACTIVATION, SEND, WORK, Event
+from suites.pipeline.step_budget import RANKS, PipelineBudget
 from suites.pipeline.torch_manual.executor import Executor
-from suites.training.torch.state import Named, dtype_of, name_of
-from suites.training.traffic import Transfer, total
+from suites.training.torch.state import Named, dtype_of
 
 
 class Pipeline(Executor):
     """Stages on the ranks of the pipeline axis, and rows of the batch on the data axes."""
+
+    pipeline_budget: ClassVar[PipelineBudget] = RANKS
 
     def require_supported(self) -> None:
         super().require_supported()
@@ -93,49 +90,11 @@ class Pipeline(Executor):
 
     # Declarations.
 
-    def declare(self) -> Declarations:
-        """Collectives are the busiest rank's, of each kind over each axis in each phase."""
-        ranks = [total(self.rank_transfers(rank), self.mesh) for rank in range(self.ranks)]
-        return replace(super().declare(), compute_axes=(), traffic=busiest(ranks))
+    def compute_axes(self) -> tuple[str, ...]:
+        """Stages are uneven."""
+        return ()
 
-    def transfers(self) -> Iterator[Transfer]:
-        """Those that every rank makes."""
-        for axis in (*self.data_axes, self.pipeline_axis):
-            yield self.update_transfer(axis, 1, calls=self.summed_scalars())
-        for axis in (*self.model_axes, self.pipeline_axis):
-            yield self.update_transfer(axis, 1)
-
-    def summed_scalars(self) -> int:
-        return len(self.sum_shapes)
-
-    def rank_transfers(self, rank: int) -> Iterator[Transfer]:
-        yield from self.transfers()
-        for name in self.rank_parameters(rank):
-            for axis in self.gradient_axes:
-                yield self.gradient_transfer(axis, self.local_elements(name))
-            if name in self.tied:
-                yield replace(self.gradient_transfer(self.pipeline_axis, self.local_elements(name)), kind="permute")
-        for number, size in enumerate(self.device_slices, start=1):
-            is_last = number == len(self.device_slices)
-            yield from self.messages(rank, size // self.schedule.microbatches, is_last=is_last)
-
-    def messages(self, rank: int, rows: int, is_last: bool) -> Iterator[Transfer]:
-        """Those of one slice. What is sent when all work of the step is done counts as update."""
-        lane = self.timed_schedule.lanes[rank]
-        after = max(index for index, event in enumerate(lane) if event.kind in WORK) if is_last else len(lane)
-        for index, event in enumerate(lane):
-            if event.kind == SEND and event.peer != rank:
-                phase: Phase = "update" if index > after else "forward"
-                for elements, dtype in self.message_tensors(event):
-                    yield Transfer(
-                        kind="permute", axes=(self.pipeline_axis,), phase=phase, elements=rows * elements, dtype=dtype
-                    )
-
-    def message_tensors(self, event: Event) -> Iterator[tuple[int, str]]:
-        """(elements per row, dtype) of every tensor in a message."""
-        for shape in self.crossing(event).values():
-            yield math.prod(shape), name_of(self.compute)
-        batch = self.contract.batches(0, 1)[0]
-        for key in PASSTHROUGH if event.what == ACTIVATION else ():
-            if key in batch:
-                yield math.prod(batch[key].shape[1:]), "int64"
+    def traffic(self) -> tuple[Traffic, ...]:
+        """The budget of its contract, mesh and schedule, whatever the program does."""
+        budget = self.pipeline_budget.scheduled(self.schedule_name)
+        return budget.traffic(self.contract, self.mesh, self.dtype, self.habits)

@@ -6,18 +6,15 @@ Gradients and losses are summed over the sequence axis as over the data axis.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conformance.contract.implementation import CollectiveKind, Phase
 from suites.sequence.jax_manual.sequence_parallel import SequenceParallel
 from suites.sequence.token_layout import CONTEXT
 from suites.training.jax.state import Named
-from suites.training.traffic import Transfer
 
 
 class ContextParallel(SequenceParallel):
@@ -78,38 +75,6 @@ class ContextParallel(SequenceParallel):
         return super().row_linear(x, name, p).astype(x.dtype)  # type: ignore[misc]
 
     # Declarations.
-
-    def attentions(self) -> int:
-        """Attention blocks of the model."""
-        model = self.contract.model
-        return {"attention": 1, "layer": 1, "language_model": model.layers}.get(model.kind, 0)
-
-    def attention_phases(self) -> tuple[Phase, ...]:
-        """The phases in which the forward pass of attention runs."""
-        return ("forward", "backward") if self.recomputes else ("forward",)
-
-    def each_row(self, kind: CollectiveKind, phase: Phase, features: int, dtype: str, calls: int = 1) -> Transfer:
-        """In every slice of the batch collectives over the sequence axis, of `features` elements per token at hand."""
-        return self.each_slice(kind, phase, self.tokens_per_slice * features, dtype, calls)
-
-    def each_slice(self, kind: CollectiveKind, phase: Phase, elements: int, dtype: str, calls: int = 1) -> Transfer:
-        """In every slice of the batch collectives over the sequence axis, of so many elements."""
-        calls *= self.contract.recipe.accumulation
-        return Transfer(kind=kind, axes=CONTEXT, phase=phase, elements=elements, dtype=dtype, calls=calls)
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        model = self.contract.model
-        if model.kind == "language_model" and model.shift_labels:
-            elements = self.tokens_per_slice // self.chunk_width() // self.chunks()
-            for first in self.passed_firsts():
-                yield self.each_slice("permute", "forward", elements * first, "int32")
-        for phase in self.attention_phases() if model.documents else ():
-            yield self.each_row("all_gather", phase, self.context_size(), self.master, self.attentions())
-
-    def passed_firsts(self) -> tuple[int, ...]:
-        """Tokens per row in each permute of `first_of_next`."""
-        return (1,)
 
 
 def _places(stored_T: np.ndarray) -> np.ndarray:

@@ -8,18 +8,18 @@ the backward from the log-sum-exp: Dao et al., FlashAttention, sections 3.1 and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from suites.sequence.jax_manual import sequence_parallel
 from suites.sequence.jax_manual.context import ContextParallel
+from suites.sequence.step_budget import RINGS
 from suites.training.jax import layers
 from suites.training.jax.state import Named
-from suites.training.traffic import Transfer
+from suites.training.step_budget import Budgets
 
 
 class LogSumExp(NamedTuple):
@@ -50,6 +50,8 @@ class Block(NamedTuple):
 
 class Ring(ContextParallel):
     """Law: the merge of all blocks' partial results is the attention of the whole row, in whatever order they come."""
+
+    sends: ClassVar[Budgets] = RINGS
 
     def attend(self, q_BSHE: jax.Array, k_BTKE: jax.Array, v_BTKE: jax.Array, batch: Named) -> jax.Array:
         if self.context_size() == 1:
@@ -166,22 +168,6 @@ class Ring(ContextParallel):
     def compute_axes(self) -> tuple[str, ...]:
         """Without the sequence axis: the backward computes the scores again, which is more than its share."""
         return tuple(axis for axis in super().compute_axes() if axis != "sequence")
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        if self.context_size() == 1 or not self.attentions():
-            return
-        hops, model = self.context_size() - 1, self.contract.model
-        key = max(model.num_kv_heads // self.tensor_size(), 1) * model.head_size
-        for phase in (*self.attention_phases(), "backward"):
-            calls = hops * self.attentions()
-            yield self.each_row("permute", phase, key, self.compute, 2 * calls)
-            yield self.each_row("permute", phase, 1, self.master, calls)
-            if model.documents:
-                yield self.each_row("permute", phase, 1, "int32", calls)
-            tokens = self.chunks() * self.chunk_width()
-            yield self.each_slice("permute", phase, tokens, "int32", calls)  # positions
-        yield self.each_row("permute", "backward", key, self.master, 2 * (hops + 1) * self.attentions())
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -9,22 +9,23 @@ x: tokens of the stream  y: tokens of a block  w: [in, out]
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from conformance.contract.implementation import Phase
 from suites.sequence.jax_manual import sequence_parallel
 from suites.sequence.jax_manual.sequence_parallel import SequenceParallel
+from suites.sequence.step_budget import RING_COLUMNS, RING_PRODUCTS, ROWS
 from suites.training.jax.state import Named
-from suites.training.traffic import Transfer
+from suites.training.step_budget import Budgets
 
 
 class RingMatmul(SequenceParallel):
     """Law: y = gather(x) w; the gradient of x is reduce-scatter(g w'), that of w is gather(x)' g."""
+
+    sends: ClassVar[Budgets] = RING_PRODUCTS
 
     def enter_block(self, x: jax.Array) -> jax.Array:
         """No gather here: each product gathers its own tokens."""
@@ -88,39 +89,6 @@ class RingMatmul(SequenceParallel):
         width = like.shape[self.token_dim]
         return jax.lax.dynamic_slice_in_dim(g, chunk * width, width, self.token_dim)
 
-    def entered(self) -> int:
-        return 0
-
-    def products(self) -> int:
-        """How many products gather their tokens for themselves."""
-        model = self.contract.model
-        attention = 1 if model.fused_qkv else 3
-        feedforward = 1 if model.activation == "gelu" or model.fused_gate_up else 2
-        each = {"linear": 1, "attention": attention, "feedforward": feedforward, "layer": attention + feedforward}
-        return model.layers * each["layer"] + 1 if model.kind == "language_model" else each[model.kind]
-
-    def products_again(self) -> int:
-        """How many of them are in decoder layers."""
-        return self.products() - (1 if self.contract.model.kind == "language_model" else 0)
-
-    def entered_again(self) -> int:
-        return 0
-
-    def entry_sums(self, blocks: int) -> Iterator[Transfer]:
-        """They go round product by product."""
-        yield self.rounds("backward", self.products())
-
-    def rounds(self, phase: Phase, products: int) -> Transfer:
-        """So many ways round the ring: a gather over n devices, or a reduce-scatter, is n - 1 permutes of a chunk."""
-        hops = self.each_token("permute", phase, self.contract.model.hidden, (self.tensor_size() - 1) * products)
-        return replace(hops, elements=hops.elements // self.tensor_size())
-
-    def transfers(self) -> Iterator[Transfer]:
-        """Tokens go round for each product, and once more for the gradient of its weight."""
-        yield from super().transfers()
-        yield self.rounds("forward", self.products())
-        yield self.rounds("backward", self.products() + (self.products_again() if self.recomputes else 0))
-
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _gathered_product(ring: RingMatmul, x: jax.Array, w: jax.Array) -> jax.Array:
@@ -139,14 +107,13 @@ _gathered_product.defvjp(_forward, _backward)
 
 
 class ColumnLinear(RingMatmul, sequence_parallel.ColumnLinear):
-    pass
+    sends: ClassVar[Budgets] = {"linear": RING_COLUMNS}
 
 
 class RowLinear(RingMatmul, sequence_parallel.RowLinear):
     """It gathers nothing."""
 
-    def products(self) -> int:
-        return 0
+    sends: ClassVar[Budgets] = {"linear": ROWS}
 
 
 class FeedForward(RingMatmul, sequence_parallel.FeedForward):

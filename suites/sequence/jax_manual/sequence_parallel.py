@@ -8,27 +8,28 @@ Source: Korthikanti et al., Reducing Activation Recomputation in Large Transform
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from functools import cached_property
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from conformance.contract.placements import Placements, Shard
 from suites.sequence.jax_manual.collectives import gather_along, scatter_along
-from suites.sequence.token_layout import TokenLayout
+from suites.sequence.step_budget import BUDGETS, COLUMNS, ROWS
+from suites.sequence.token_layout import StreamLayout
 from suites.tensor.jax_manual import attention, feedforward, linear, transformer
 from suites.tensor.jax_manual.collectives import TensorParallel
 from suites.training.jax.state import Named
 from suites.training.state_layout import OBSERVED, Positions
-from suites.training.traffic import Transfer
+from suites.training.step_budget import Budgets
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss
 
 
-class SequenceParallel(TokenLayout, TensorParallel):
+class SequenceParallel(StreamLayout, TensorParallel):
     """Enter by a gather along tokens, leave by a reduce-scatter. A mixin for the classes of tensor parallelism."""
+
+    sends: ClassVar[Budgets] = BUDGETS
 
     def enter_block(self, x: jax.Array) -> jax.Array:
         return self.gather_tokens(x)
@@ -43,10 +44,6 @@ class SequenceParallel(TokenLayout, TensorParallel):
     def scatter_tokens(self, y: jax.Array) -> jax.Array:
         """Partial sums of a block -> stream; the gradient is gathered."""
         return scatter_along(y, self.tensor_axis, self.token_dim) if self.tensor_size() > 1 else y
-
-    def is_partial(self, name: str) -> bool:
-        """Replicated parameters are applied to other tokens or heads on each device, so their gradients are partial."""
-        return self.tensor_size() > 1 and self.tensor_axis not in self.placements(name)
 
     # Where tokens stand.
 
@@ -94,51 +91,15 @@ class SequenceParallel(TokenLayout, TensorParallel):
         loss, weight = super().quadratic(y, batch)  # type: ignore[misc]
         return self.reduce_from_tensor(loss), self.sum_over_tensor(weight)
 
-    @cached_property
-    def tokens_per_slice(self) -> int:
-        """Tokens of a slice that blocks of one device compute with, padding included."""
-        rows = self.contract.batch_shapes["mask"][0] // self.size(self.row_axes)
-        block = 1 if self.token_dim == 0 else self.chunks() * self.chunk_width()
-        return rows // self.contract.recipe.accumulation * block
-
     def compute_axes(self) -> tuple[str, ...]:
         even = self.token_dim == 0 or len(self.token_order()) == self.row_length
         return super().compute_axes() if even else ()
 
-    def entered(self) -> int:
-        """How many blocks the forward pass enters."""
-        return 1
-
-    def entered_again(self) -> int:
-        """How many of them it enters once more where layers are recomputed."""
-        return 0
-
-    def transfers(self) -> Iterator[Transfer]:
-        """Sums of activations become reduce-scatters and gathers; statistics, of one number per token, stay sums."""
-        for transfer in super().transfers():
-            of_activations = transfer.kind == "all_reduce" and transfer.elements > self.tokens_per_slice
-            if transfer.phase == "update" or not of_activations:
-                yield transfer
-            else:
-                yield replace(transfer, kind="reduce_scatter")
-                if transfer.phase == "forward":
-                    yield replace(transfer, kind="all_gather", phase="backward")
-        yield self.each_token("all_gather", "forward", self.contract.model.hidden, self.entered())
-        again = self.entered_again() if self.recomputes else 0
-        yield self.each_token("all_gather", "backward", self.contract.model.hidden, again)
-
-
-class QuadraticSums(SequenceParallel):
-    """Loss and weight of the tokens of the stream, summed over the axis."""
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        calls = 2 * self.contract.recipe.accumulation
-        yield replace(self.update_sum((self.tensor_axis,), 1, calls), phase="forward")
-
 
 class ColumnLinear(SequenceParallel, linear.ColumnLinear):
     """Tokens are gathered, features are sharded, and features are gathered: what comes out is whole everywhere."""
+
+    sends: ClassVar[Budgets] = {"linear": COLUMNS}
 
     def is_tokenwise(self, key: str) -> bool:
         return key == "inputs"
@@ -153,30 +114,25 @@ class ColumnLinear(SequenceParallel, linear.ColumnLinear):
         return linear.ColumnLinear.quadratic(self, y, batch)
 
 
-class RowLinear(QuadraticSums, linear.RowLinear):
+class RowLinear(SequenceParallel, linear.RowLinear):
     """Features are split here; partial sums are reduce-scattered along tokens."""
+
+    sends: ClassVar[Budgets] = {"linear": ROWS}
 
     def is_tokenwise(self, key: str) -> bool:
         return key in ("targets", "mask")
 
-    def entered(self) -> int:
-        return 0
 
-
-class FeedForward(QuadraticSums, feedforward.FeedForward):
+class FeedForward(SequenceParallel, feedforward.FeedForward):
     pass
 
 
-class Attention(QuadraticSums, attention.Attention):
+class Attention(SequenceParallel, attention.Attention):
     pass
 
 
-class Layer(QuadraticSums, transformer.Layer):
-    def entered(self) -> int:
-        return 2
-
-    def entered_again(self) -> int:
-        return 2
+class Layer(SequenceParallel, transformer.Layer):
+    pass
 
 
 class LanguageModel(SequenceParallel, transformer.LanguageModel):
@@ -194,9 +150,3 @@ class LanguageModel(SequenceParallel, transformer.LanguageModel):
             return super().positions(name)
         vocabulary = transformer.LanguageModel.positions(self, name) if name == "outputs/logits" else {}
         return {**self.block_order(), **{dim: stored for dim, stored in vocabulary.items() if dim == 2}}
-
-    def entered(self) -> int:
-        return self.contract.model.layers + self.dense_blocks + 1
-
-    def entered_again(self) -> int:
-        return self.contract.model.layers + self.dense_blocks

@@ -11,11 +11,14 @@ import jax.numpy as jnp
 
 from suites.sequence.jax_manual import sequence_parallel
 from suites.sequence.jax_manual.ring import Ring
+from suites.sequence.step_budget import ZIGZAGS
 from suites.sequence.token_layout import ZigzagOrder
 
 
 class Zigzag(ZigzagOrder, Ring):
     """The ring masks by position, so that only the order of the tokens differs."""
+
+    sends = ZIGZAGS
 
     def first_of_next(self, first_BC: jax.Array) -> jax.Array:
         """Behind the early chunk of a device comes that of the next one, behind the late chunk that of the one before.
@@ -27,9 +30,6 @@ class Zigzag(ZigzagOrder, Ring):
         early_B, late_B = self.pass_by(first_BC[:, 0], -1), self.pass_by(first_BC[:, 1], 1)
         early_B = jnp.where(self.context_rank() == self.context_size() - 1, first_BC[:, 1], early_B)
         return jnp.stack([early_B, late_B], axis=1)
-
-    def passed_firsts(self) -> tuple[int, ...]:
-        return (1, 1)
 
 
 class FeedForward(Zigzag, sequence_parallel.FeedForward):

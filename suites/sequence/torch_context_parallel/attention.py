@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,18 +25,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from conformance.contract.implementation import Declarations, Unsupported
 from conformance.contract.placements import Placements, Shard
-from suites.sequence.token_layout import CONTEXT, ZigzagOrder
+from suites.sequence.token_layout import TorchContextLayout
+from suites.sequence.torch_context_parallel.budget import BUDGETS
 from suites.tensor.torch_manual import attention
 from suites.training.state_layout import Positions
+from suites.training.step_budget import Budgets
 from suites.training.torch import layers
 from suites.training.torch.state import Named, State
-from suites.training.traffic import Transfer
 
 
-class Attention(ZigzagOrder, attention.Attention):
+class Attention(TorchContextLayout, attention.Attention):
     """Whole rows arrive on every rank of the sequence axis; within a slice of the batch torch has sharded them."""
 
-    token_axes = CONTEXT
+    sends: ClassVar[Budgets] = BUDGETS
 
     def place(self, parameters: dict[str, np.ndarray], mesh: DeviceMesh) -> State:
         state = super().place(parameters, mesh)
@@ -85,14 +87,6 @@ class Attention(ZigzagOrder, attention.Attention):
     @property
     def is_sharded(self) -> bool:
         return self.context_size() > 1
-
-    def chunks(self) -> int:
-        """Under a causal mask torch gives every rank an early and a late chunk, if the row divides into such chunks."""
-        balanced = self.contract.model.causal and self.row_length % (2 * self.context_size()) == 0
-        return super().chunks() if balanced else 1
-
-    def token_order(self) -> np.ndarray:
-        return super().token_order() if self.chunks() > 1 else np.arange(self.row_length)
 
     @contextmanager
     def sharded(self, rows: list[Tensor], dim: int = 1) -> Iterator[None]:
@@ -146,23 +140,7 @@ class Attention(ZigzagOrder, attention.Attention):
     def positions(self, name: str) -> Positions:
         return self.block_order() if name.startswith("outputs/") else super().positions(name)
 
-    # What torch communicates.
-
-    @property
-    def slice_tokens(self) -> int:  # type: ignore[override]
-        return super().slice_tokens // self.context_size()
-
     def declare(self) -> Declarations:
         """On another device than a CPU it is torch's choice how keys go round."""
         declared = super().declare()
         return declared if self.device_mesh.device_type == "cpu" else replace(declared, traffic=None)
-
-    def transfers(self) -> Iterator[Transfer]:
-        """Keys and values are gathered wide, for their gradients once more; their gradients are reduce-scattered."""
-        yield from super().transfers()
-        model = self.contract.model
-        row = self.slice_tokens * self.context_size()
-        elements = row * max(model.num_kv_heads // self.tensor_size(), 1) * model.head_size
-        for phase in ("forward", "backward"):
-            yield self.slice_transfer("sequence", "all_gather", phase, elements, self.master, calls=2)
-        yield self.slice_transfer("sequence", "reduce_scatter", "backward", elements, self.compute, calls=2)

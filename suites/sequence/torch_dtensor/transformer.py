@@ -7,8 +7,7 @@ style, since a parallel style takes local blocks for equal ones.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
@@ -17,19 +16,20 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ParallelStyle
 from torch.distributed.tensor.parallel import SequenceParallel as ShardedTokens
 
-from conformance.contract.implementation import Phase
 from conformance.contract.placements import Placements, Shard
+from suites.sequence.dtensor_budget import BUDGETS
 from suites.sequence.torch_manual.stream import StreamTokens
 from suites.tensor.torch_dtensor import attention, feedforward, transformer
 from suites.tensor.torch_dtensor.sharding import TensorByDTensor
 from suites.training.state_layout import Positions
+from suites.training.step_budget import Budgets
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class SequenceParallel(StreamTokens, TensorByDTensor):
     """A mixin for the classes of tensor parallelism by DTensor."""
 
+    sends: ClassVar[Budgets] = BUDGETS
     stream: ClassVar[dtensor.Placement] = dtensor.Shard(1)
 
     def norm_plan(self, path: str) -> Mapping[str, ParallelStyle]:
@@ -53,53 +53,18 @@ class SequenceParallel(StreamTokens, TensorByDTensor):
 
     # What DTensor communicates.
 
-    def left(self, calls: int = 1, phase: Phase = "forward") -> Iterator[Transfer]:
-        """The gradient of a reduce-scatter is a gather."""
-        yield self.hidden_transfer("reduce_scatter", phase, calls)
-        if phase == "forward":
-            yield self.hidden_transfer("all_gather", "backward", calls)
 
-    def entered(self, calls: int = 1, phase: Phase = "forward") -> Iterator[Transfer]:
-        yield self.hidden_transfer("all_gather", phase, calls)
-
-    def entered_backward(self, calls: int = 1) -> Iterator[Transfer]:
-        yield self.hidden_transfer("reduce_scatter", "backward", calls)
-
-    def transfers(self) -> Iterator[Transfer]:
-        """Gradients of what is applied to sharded tokens are summed in the backward pass of each slice."""
-        yield from super().transfers()
-        for name, shape in self.contract.shapes.items():
-            if name.split(".")[-2] in ("attention_norm", "feedforward_norm", "final_norm", "adapter_out"):
-                yield self.tensor_transfer("all_reduce", "backward", math.prod(shape), self.compute)
-
-
-class QuadraticSums(SequenceParallel):
-    """Loss and weight of the tokens of the stream, summed over the axis."""
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield self.tensor_transfer("all_reduce", "forward", 1, self.master, calls=2)
-
-
-class FeedForward(QuadraticSums, feedforward.FeedForward):
+class FeedForward(SequenceParallel, feedforward.FeedForward):
     def feedforward_plan(self, path: str) -> Mapping[str, ParallelStyle]:
         adapter = {f"{path}.adapter_out": ShardedTokens(use_local_output=True)} if self.contract.model.adapter else {}
         return {**super().feedforward_plan(path), **adapter}
 
-    def transfers(self) -> Iterator[Transfer]:
-        """Between the two matrices of an adapter partial sums are reduce-scattered as well."""
-        yield from super().transfers()
-        if rank := self.contract.model.adapter:
-            elements = self.slice_tokens * rank
-            yield self.tensor_transfer("reduce_scatter", "forward", elements, self.compute)
-            yield self.tensor_transfer("all_gather", "backward", elements, self.compute)
 
-
-class Attention(QuadraticSums, attention.Attention):
+class Attention(SequenceParallel, attention.Attention):
     pass
 
 
-class Layer(QuadraticSums, transformer.Layer):
+class Layer(SequenceParallel, transformer.Layer):
     pass
 
 

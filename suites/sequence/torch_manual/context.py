@@ -6,7 +6,6 @@ Gradients and losses are summed over the sequence axis as over the data axis.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from conformance.contract.implementation import CollectiveKind, Phase
 from suites.sequence.token_layout import CONTEXT
 from suites.sequence.torch_manual.sequence_parallel import SequenceParallel
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class ContextParallel(SequenceParallel):
@@ -63,36 +60,6 @@ class ContextParallel(SequenceParallel):
         return self.pass_by(first_BC, -1) if self.context_size() > 1 else first_BC.roll(-1, dims=1)
 
     # Declarations.
-
-    def attentions(self) -> int:
-        """Attention blocks of the model."""
-        model = self.contract.model
-        return {"attention": 1, "layer": 1, "language_model": model.layers}.get(model.kind, 0)
-
-    def attention_phases(self) -> tuple[Phase, ...]:
-        """The phases in which the forward pass of attention runs."""
-        return ("forward", "backward") if self.recomputes else ("forward",)
-
-    def each_row(
-        self, kind: CollectiveKind, phase: Phase, features: int, dtype: torch.dtype, calls: int = 1
-    ) -> Transfer:
-        """In every slice of the batch collectives over the sequence axis, of `features` elements per token at hand."""
-        return self.slice_transfer("sequence", kind, phase, self.slice_tokens * features, dtype, calls)
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        model = self.contract.model
-        if model.kind == "language_model" and model.shift_labels:
-            for first in self.passed_firsts():
-                elements = first * self.slice_shape[0]
-                yield self.slice_transfer("sequence", "permute", "forward", elements, torch.int64)
-        if model.documents:
-            for phase in self.attention_phases():
-                yield self.each_row("all_gather", phase, self.context_size(), self.master, self.attentions())
-
-    def passed_firsts(self) -> tuple[int, ...]:
-        """Tokens per row in each permute of `first_of_next`."""
-        return (1,)
 
 
 def _places(stored_T: np.ndarray) -> np.ndarray:

@@ -8,18 +8,17 @@ the backward from the log-sum-exp: Dao et al., FlashAttention, sections 3.1 and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from conformance.contract.implementation import Phase
+from suites.sequence.step_budget import RINGS
 from suites.sequence.torch_manual import sequence_parallel
 from suites.sequence.torch_manual.context import ContextParallel
+from suites.training.step_budget import Budgets
 from suites.training.torch import layers
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class LogSumExp(NamedTuple):
@@ -50,6 +49,8 @@ class Block(NamedTuple):
 
 class Ring(ContextParallel):
     """Law: the merge of all blocks' partial results is the attention of the whole row, in whatever order they come."""
+
+    sends: ClassVar[Budgets] = RINGS
 
     def attend(self, q_BSHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, batch: Named) -> Tensor:
         if self.context_size() == 1:
@@ -163,26 +164,6 @@ class Ring(ContextParallel):
     def compute_axes(self) -> tuple[str, ...]:
         """Without the sequence axis: the backward computes the scores again, which is more than its share."""
         return tuple(axis for axis in super().compute_axes() if axis != "sequence")
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        if self.context_size() == 1 or not self.attentions():
-            return
-        key = max(self.contract.model.num_kv_heads // self.tensor_size(), 1) * self.contract.model.head_size
-        for phase in (*self.attention_phases(), "backward"):
-            yield from self.round_transfers(phase, key)
-        calls = 2 * self.context_size() * self.attentions()  # gradients of keys and of values, back to their rank
-        yield self.each_row("permute", "backward", key, self.master, calls)
-
-    def round_transfers(self, phase: Phase, key: int) -> Iterator[Transfer]:
-        """One way of all blocks round the ring."""
-        calls = (self.context_size() - 1) * self.attentions()
-        yield self.each_row("permute", phase, key, self.compute, 2 * calls)
-        yield self.each_row("permute", phase, 1, self.master, calls)  # attention mask
-        if self.contract.model.documents:
-            yield self.each_row("permute", phase, 1, torch.int32, calls)
-        tokens = self.chunks() * self.chunk_width()
-        yield self.slice_transfer("sequence", "permute", phase, tokens, torch.int32, calls)  # positions
 
 
 class RingAttention(torch.autograd.Function):

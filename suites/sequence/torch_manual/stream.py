@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
 
 from conformance.contract.placements import Placements, Shard
-from suites.sequence.token_layout import TokenLayout
+from suites.sequence.token_layout import StreamLayout
 from suites.training.state_layout import OBSERVED, Positions
 from suites.training.torch.state import TorchTraining
 
 TOKENWISE = ("inputs", "targets", "mask")  # what meets the residual stream of a model with a quadratic loss
 
 
-class StreamTokens(TokenLayout, TorchTraining):
+class StreamTokens(StreamLayout, TorchTraining):
     """The stream is sharded over the tensor axis, whatever carries tokens into blocks and out of them."""
 
     def axis_rank(self, axis: str) -> int:
@@ -57,9 +55,3 @@ class StreamTokens(TokenLayout, TorchTraining):
     def positions(self, name: str) -> Positions:
         """Observations are in the order of the stream, unless they are sharded otherwise."""
         return self.stream_order() if name.startswith(OBSERVED) else dict(super().positions(name))
-
-    @cached_property
-    def slice_tokens(self) -> int:  # type: ignore[override]
-        """Tokens of a slice that the blocks of one rank compute with, padding included."""
-        rows, block = self.slice_shape[0], self.chunks() * self.chunk_width()
-        return rows * block if self.token_dim else rows

@@ -7,22 +7,25 @@ Source: Jacobs et al., DeepSpeed Ulysses, section 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from conformance.contract.implementation import Unsupported
+from suites.sequence.step_budget import HEADS
 from suites.sequence.torch_manual import sequence_parallel
 from suites.sequence.torch_manual.collectives import Exchange
 from suites.sequence.torch_manual.context import ContextParallel
+from suites.training.step_budget import Budgets
 from suites.training.torch import layers
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class Ulysses(ContextParallel):
     """Law: heads and tokens come back as they were; in between attention sees whole rows, in the order of shards."""
+
+    sends: ClassVar[Budgets] = HEADS
 
     def attend(self, q_BSHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor, batch: Named) -> Tensor:
         if self.context_size() == 1:
@@ -68,20 +71,6 @@ class Ulysses(ContextParallel):
             raise Unsupported(f"{heads} heads of a device cannot be divided over {size} devices of the sequence axis.")
         if group % self.repeats():
             raise Unsupported(f"{model.num_kv_heads} key heads cannot be repeated evenly over {size} devices.")
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        if self.context_size() == 1:
-            return
-        model, calls = self.contract.model, self.attentions()
-        query = model.num_heads // self.tensor_size() * model.head_size
-        key = max(model.num_kv_heads // self.tensor_size(), 1) * self.repeats() * model.head_size
-        gathered = 2 if model.documents else 1  # attention mask; documents
-        for phase in (*self.attention_phases(), "backward"):
-            yield self.each_row("all_to_all", phase, query, self.compute, 2 * calls)  # queries; outputs
-            yield self.each_row("all_to_all", phase, key, self.compute, 2 * calls)  # keys; values
-        for phase in self.attention_phases():
-            yield self.each_row("all_gather", phase, self.context_size(), self.master, gathered * calls)
 
 
 class FeedForward(Ulysses, sequence_parallel.FeedForward):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from suites.sequence.step_budget import ZIGZAGS
 from suites.sequence.token_layout import ZigzagOrder
 from suites.sequence.torch_manual import sequence_parallel
 from suites.sequence.torch_manual.ring import Ring
@@ -17,6 +18,8 @@ from suites.sequence.torch_manual.ring import Ring
 
 class Zigzag(ZigzagOrder, Ring):
     """The ring masks by position, so that only the order of the tokens differs."""
+
+    sends = ZIGZAGS
 
     def first_of_next(self, first_BC: Tensor) -> Tensor:
         """Behind the early chunk of a rank comes that of the next one, behind the late chunk that of the one before.
@@ -29,9 +32,6 @@ class Zigzag(ZigzagOrder, Ring):
         if self.context_rank() == self.context_size() - 1:
             early_B = first_BC[:, 1]
         return torch.stack([early_B, late_B], dim=1)
-
-    def passed_firsts(self) -> tuple[int, ...]:
-        return (1, 1)
 
 
 class FeedForward(Zigzag, sequence_parallel.FeedForward):

@@ -65,3 +65,8 @@ class GradientsSummedInBfloat16(Conforming):
     @property
     def reduction_dtype(self):
         return "bfloat16"
+
+    def transfers(self):
+        for transfer in super().transfers():
+            is_gradient = transfer.tensor.startswith("gradients/")
+            yield replace(transfer, dtype="bfloat16") if is_gradient and transfer.phase == "update" else transfer

@@ -5,19 +5,16 @@ B: rows  S: query tokens  T: key tokens  D: hidden  H: query heads of this devic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from conformance.contract.placements import sharded_dim
 from suites.tensor.jax_manual.linear import LinearLayers
 from suites.training.jax import layers
 from suites.training.jax.losses import QuadraticLoss
 from suites.training.jax.state import Named
 from suites.training.jax.tokens import Tokens
-from suites.training.traffic import Transfer
 
 
 class AttentionBlock(LinearLayers, Tokens):
@@ -68,26 +65,9 @@ class AttentionBlock(LinearLayers, Tokens):
         g = self.reduced(g, partial(self.sum_repeats, name)) if self.is_repeated(name) else g
         return super().sum_gradient(name, g)
 
-    def is_partial(self, name: str) -> bool:
-        """Whether a replicated parameter is applied to other heads on each device, so that its gradient is partial."""
-        return name.endswith((".query_norm.scale", ".key_norm.scale"))
-
     def require_supported(self) -> None:
         super().require_supported()
         self.require_whole_heads()
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        for name in filter(self.is_repeated, self.contract.shapes):
-            [(dim, stored)] = self.computed_positions(name).items()
-            held = len(self.gradient_positions(name)[dim]) // self.size(self.dividing(name, dim))
-            others = self.local_elements(name) // held
-            yield self.gradient_sum((self.tensor_axis,), others * (int(stored.max()) + 1))
-
-    def dividing(self, name: str, dim: int) -> tuple[str, ...]:
-        """The axes that divide a dim of a parameter's gradient."""
-        placements = self.gradient_placements(name).items()
-        return tuple(axis for axis, placement in placements if sharded_dim(placement) == dim)
 
 
 class Attention(QuadraticLoss, AttentionBlock):
@@ -96,8 +76,3 @@ class Attention(QuadraticLoss, AttentionBlock):
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         y_BSD = self.attention(batch["inputs"].astype(self.compute), batch, "attention", p)
         return *self.quadratic(y_BSD, batch), {"outputs/y": y_BSD}
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield self.each_token("all_reduce", "forward", self.contract.model.hidden)
-        yield from self.entry_sums(1)

@@ -7,8 +7,6 @@ Source: Shoeybi et al., Megatron-LM, section 3 (operators f and g).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -16,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conformance.contract.implementation import CollectiveKind, Phase
 from suites.tensor.layout import TensorLayout
+from suites.tensor.step_budget import BUDGETS
 from suites.training.jax.manual import ShardMapTraining
 from suites.training.jax.state import pad_to_multiple
 from suites.training.state_layout import first_copies
-from suites.training.traffic import Transfer
+from suites.training.step_budget import Budgets
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -66,6 +64,7 @@ split_to.defvjp(
 class TensorParallel(TensorLayout, ShardMapTraining):
     """A training step with parameters sharded over the tensor axis; an axis of size 1 communicates nothing."""
 
+    sends: ClassVar[Budgets] = BUDGETS
     model_axes: ClassVar[tuple[str, ...]] = ("tensor",)  # the axes that shard parameters
 
     def axis_rank(self, axis: str) -> jax.Array | int:
@@ -130,10 +129,6 @@ class TensorParallel(TensorLayout, ShardMapTraining):
         g = self.reduced(g, self.sum_over_tensor) if self.is_partial(name) else g
         return super().sum_gradient(name, g)
 
-    def is_partial(self, name: str) -> bool:
-        """Whether a replicated parameter is applied to other activations on each device: its gradient is partial."""
-        return False
-
     def sum_repeats(self, name: str, g: jax.Array) -> jax.Array:
         """Sum the gradients of all copies of an element: put them in canonical order, sum, take one's own again."""
         [(dim, stored)] = self.computed_positions(name).items()
@@ -146,27 +141,6 @@ class TensorParallel(TensorLayout, ShardMapTraining):
     def compute_axes(self) -> tuple[str, ...]:
         sharded = self.divides_evenly() and not self.repeats_products
         return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if sharded else super().compute_axes()
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield self.update_sum(self.model_axes, 1)  # of squares, for the norm
-        for name in self.contract.shapes:
-            if self.is_partial(name):
-                summed = self.gradient_sum((self.tensor_axis,), self.local_elements(name))
-                yield replace(summed, tensor=f"gradients/{name}")
-
-    def each_token(
-        self, kind: CollectiveKind, phase: Phase, features: int, calls: int = 1, dtype: str | None = None
-    ) -> Transfer:
-        """In every slice of the batch `calls` collectives over the tensor axis, of `features` elements per token."""
-        return Transfer(
-            kind=kind,
-            axes=(self.tensor_axis,),
-            phase=phase,
-            elements=self.tokens_per_slice * features,
-            dtype=dtype or self.compute,
-            calls=calls * self.contract.recipe.accumulation,
-        )
 
 
 def along(dim: int, elements: jax.Array, like: jax.Array) -> jax.Array:

@@ -5,16 +5,12 @@ B: rows  S: tokens  D: hidden  F: hidden features of this device
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 
-from conformance.contract.implementation import Phase
 from suites.tensor.jax_manual.linear import LinearLayers
 from suites.training.jax.losses import QuadraticLoss
 from suites.training.jax.state import Named
-from suites.training.traffic import Transfer
 
 
 class FeedForwardBlock(LinearLayers):
@@ -42,11 +38,6 @@ class FeedForwardBlock(LinearLayers):
             return gate_BSF, up_BSF
         return self.column_linear(x_BSD, f"{name}.gate", p), self.column_linear(x_BSD, f"{name}.up", p)
 
-    def adapter_transfers(self, phase: Phase, number: int) -> Iterator[Transfer]:
-        """The sum between the two matrices of an adapter, of so many blocks."""
-        if rank := self.contract.model.adapter:
-            yield self.each_token("all_reduce", phase, rank, number)
-
 
 class FeedForward(QuadraticLoss, FeedForwardBlock):
     """One feed-forward block by itself."""
@@ -54,9 +45,3 @@ class FeedForward(QuadraticLoss, FeedForwardBlock):
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         y_BSD = self.feedforward(batch["inputs"].astype(self.compute), "feedforward", p)
         return *self.quadratic(y_BSD, batch), {"outputs/y": y_BSD}
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield self.each_token("all_reduce", "forward", self.contract.model.hidden)
-        yield from self.entry_sums(1)
-        yield from self.adapter_transfers("forward", 1)

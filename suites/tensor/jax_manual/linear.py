@@ -5,8 +5,7 @@ B: rows of the batch  I: input features  O: output features, or this device's pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from typing import ClassVar
 
 import jax
 
@@ -14,10 +13,11 @@ from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, Shard
 from suites.tensor.jax_manual.collectives import TensorParallel
 from suites.tensor.layout import positions
+from suites.tensor.step_budget import COLUMNS, ROWS, SUBMESH, TILES
 from suites.training.jax.losses import QuadraticLoss
 from suites.training.jax.state import Named
 from suites.training.state_layout import Positions
-from suites.training.traffic import Transfer
+from suites.training.step_budget import Budgets
 
 
 class LinearLayers(TensorParallel):
@@ -30,10 +30,6 @@ class LinearLayers(TensorParallel):
     def leave_block(self, y: jax.Array) -> jax.Array:
         """Partial sums leave it, replicated again."""
         return self.reduce_from_tensor(y)
-
-    def entry_sums(self, blocks: int) -> Iterator[Transfer]:
-        """In the backward pass: the gradients of what so many blocks were entered with."""
-        yield self.each_token("all_reduce", "backward", self.contract.model.hidden, blocks)
 
     def column_linear(self, x: jax.Array, name: str, p: Named) -> jax.Array:
         """x already entered; weight S(1), bias S(0) -> this device's output features."""
@@ -49,6 +45,7 @@ class LinearLayers(TensorParallel):
 class ColumnLinear(QuadraticLoss, LinearLayers):
     """y = x w + b with columns sharded; the output is gathered, or stays sharded if the contract asks for that."""
 
+    sends: ClassVar[Budgets] = {"linear": COLUMNS}
     columns = ("linear",)
 
     @property
@@ -81,20 +78,11 @@ class ColumnLinear(QuadraticLoss, LinearLayers):
             return {1: positions([(outputs, 1)], self.tensor_size())}
         return super().positions(name)
 
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.entry_sums(1)
-        if self.stays_sharded:
-            slices, axes = self.contract.recipe.accumulation, (self.tensor_axis,)
-            yield Transfer(kind="all_reduce", axes=axes, phase="forward", elements=1, dtype=self.master, calls=slices)
-        else:
-            width = -(-self.contract.model.outputs // self.tensor_size())
-            yield self.each_token("all_gather", "forward", width * self.tensor_size())
-
 
 class RowLinear(QuadraticLoss, LinearLayers):
     """y = x w + b with rows sharded; the input is split here, or arrives sharded if the contract says so."""
 
+    sends: ClassVar[Budgets] = {"linear": ROWS}
     rows = ("linear",)
 
     @property
@@ -112,13 +100,6 @@ class RowLinear(QuadraticLoss, LinearLayers):
         sharded = {**self.row_placements(), self.tensor_axis: Shard(1)}
         return sharded if self.arrives_sharded and key == "inputs" else self.row_placements()
 
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield self.each_token("all_reduce", "forward", self.contract.model.outputs)
-        if not self.arrives_sharded:
-            width = -(-self.contract.model.hidden // self.tensor_size())
-            yield self.each_token("all_gather", "backward", width * self.tensor_size())
-
 
 class Linear2D(QuadraticLoss, LinearLayers):
     """Weight S(0) over the data axis and S(1) over the tensor axis, so that each device holds one tile of it.
@@ -126,6 +107,7 @@ class Linear2D(QuadraticLoss, LinearLayers):
     The inputs arrive sharded along their features over the data axis: row-parallel there, column-parallel over tensor.
     """
 
+    sends: ClassVar[Budgets] = {"linear": TILES}
     columns = ("linear",)
     row_axes = ()
     model_axes = ("data", "tensor")
@@ -153,17 +135,11 @@ class Linear2D(QuadraticLoss, LinearLayers):
                 f"A weight of {model.hidden} x {model.outputs} cannot be cut into {data} x {tensor} equal tiles."
             )
 
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield self.each_token("all_gather", "forward", self.contract.model.outputs)
-        partial_sums = self.each_token("all_reduce", "forward", self.contract.model.outputs // self.tensor_size())
-        yield replace(partial_sums, axes=("data",))
-        yield self.each_token("all_reduce", "backward", self.contract.model.hidden // self.mesh.size("data"))
-
 
 class LinearSubmesh(ColumnLinear):
     """Column-parallel over the data axis alone; the tensor axis, and the batch, are replicated."""
 
+    sends: ClassVar[Budgets] = {"linear": SUBMESH}
     tensor_axis = "data"
     model_axes = ("data",)
     row_axes = ()

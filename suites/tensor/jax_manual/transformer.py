@@ -5,8 +5,6 @@ B: rows  S: tokens  D: hidden  V: ids of the vocabulary on this device
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 
@@ -16,7 +14,6 @@ from suites.tensor.jax_manual.vocabulary import VocabularyParallel
 from suites.training.jax import layers
 from suites.training.jax.losses import QuadraticLoss
 from suites.training.jax.state import Named
-from suites.training.traffic import Transfer
 
 
 class DecoderLayers(AttentionBlock, FeedForwardBlock):
@@ -57,16 +54,6 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
     def depth(self) -> int:
         return 1 if self.contract.model.kind == "layer" else self.contract.model.layers
 
-    def blocks_transfers(self, leaving: int, entering: int) -> Iterator[Transfer]:
-        """Sums of activations where a block is left, sums of their gradients where it was entered."""
-        yield self.each_token("all_reduce", "forward", self.contract.model.hidden, leaving)
-        yield from self.entry_sums(entering)
-        number = self.depth
-        yield from self.adapter_transfers("forward", number)
-        if self.recomputes:  # all of a layer but its last sum, which its own backward pass does not need
-            yield self.each_token("all_reduce", "backward", self.contract.model.hidden, number)
-            yield from self.adapter_transfers("backward", number)
-
 
 class Layer(QuadraticLoss, DecoderLayers):
     """One decoder layer by itself."""
@@ -76,10 +63,6 @@ class Layer(QuadraticLoss, DecoderLayers):
         layer = self.recomputed(self.decoder_layer)
         y_BSD = layer(batch["inputs"].astype(self.compute), batch, "layer", p, observed)
         return *self.quadratic(y_BSD, batch), observed | {"outputs/y": y_BSD}
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.blocks_transfers(leaving=1 + self.dense_blocks, entering=1 + self.dense_blocks)
 
 
 class LanguageModel(DecoderLayers, VocabularyParallel):
@@ -107,13 +90,3 @@ class LanguageModel(DecoderLayers, VocabularyParallel):
         observed["metrics/cross_entropy"] = jnp.sum(mask_BS * entropy_BS)
         observed["metrics/z_loss"] = jnp.sum(mask_BS * z_BS)
         return jnp.sum(losses_BS), jnp.sum(mask_BS), observed
-
-    def summed_scalars(self) -> int:
-        return 4
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        crossings = self.contract.model.layers + self.dense_blocks + 1  # the embedding is left, the head entered
-        yield from self.blocks_transfers(leaving=crossings, entering=crossings)
-        terms = 4 if self.contract.model.label_smoothing else 3  # largest logit, sum of exponentials, target, mean
-        yield self.each_token("all_reduce", "forward", 1, terms, self.master)

@@ -5,8 +5,7 @@ B: rows  S: query tokens  T: key tokens  D: hidden  H: this rank's query heads  
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,6 @@ from suites.tensor.torch_dtensor.sharding import (
 )
 from suites.training.torch import layers
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class HeadNorm(nn.Module):
@@ -109,14 +107,6 @@ class ShardedAttention(TensorByDTensor):
         self.require_whole_heads()
         super().require_supported()
 
-    def transfers(self) -> Iterator[Transfer]:
-        """Gradients of parameters that are held whole but partly used are summed in the backward pass of each slice."""
-        yield from super().transfers()
-        partly = ["query_norm", "key_norm"] + (["key", "value"] if self.keys_are_replicated else [])
-        for name, shape in self.contract.shapes.items():
-            if name.split(".")[-2] in partly:
-                yield self.tensor_transfer("all_reduce", "backward", math.prod(shape), self.compute)
-
 
 class OneAttention(nn.Module):
     def __init__(self, attention: AttentionModule) -> None:
@@ -135,9 +125,3 @@ class Attention(Quadratic, ShardedAttention):
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         return self.attention_plan("attention")
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.entered()
-        yield from self.entered_backward()
-        yield from self.left()

@@ -5,7 +5,7 @@ B: rows  S: tokens  D: hidden  F: this rank's part of the hidden features of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Pr
 from reference.architecture import Architecture
 from suites.tensor.torch_dtensor.sharding import Quadratic, TensorByDTensor
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class FeedForwardModule(nn.Module):
@@ -75,9 +74,3 @@ class FeedForward(Quadratic, ShardedFeedForward):
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         return self.feedforward_plan("feedforward")
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.entered()
-        yield from self.entered_backward()
-        yield from self.left()

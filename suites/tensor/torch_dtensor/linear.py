@@ -5,7 +5,8 @@ B: rows of the batch  I: input features  O: output features
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.distributed import tensor as dtensor
@@ -15,9 +16,10 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 
 from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, Shard
+from suites.tensor.dtensor_budget import COLUMNS, ROWS, SUBMESH, TILES
 from suites.tensor.torch_dtensor.sharding import Quadratic
+from suites.training.step_budget import Budgets
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class OneLinear(nn.Module):
@@ -38,6 +40,7 @@ class LinearContract(Quadratic):
 class ColumnLinear(LinearContract):
     """Weight S(1), bias S(0); the output is gathered, or stays sharded if the contract asks for that."""
 
+    sends: ClassVar[Budgets] = {"linear": COLUMNS}
     columns = ("linear",)
 
     @property
@@ -70,19 +73,11 @@ class ColumnLinear(LinearContract):
         if not self.stays_sharded:
             self.refuse_permuted()
 
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.entered_backward()
-        if self.stays_sharded:
-            yield self.tensor_transfer("all_reduce", "forward", 1, self.master)
-        else:
-            outputs = -(-self.contract.model.outputs // self.tensor_size()) * self.tensor_size()
-            yield self.tensor_transfer("all_gather", "forward", self.slice_tokens * outputs, self.compute)
-
 
 class RowLinear(LinearContract):
     """Weight S(0), bias replicated; the input is split here, or arrives sharded if the contract says so."""
 
+    sends: ClassVar[Budgets] = {"linear": ROWS}
     rows = ("linear",)
 
     @property
@@ -108,15 +103,6 @@ class RowLinear(LinearContract):
                 f"{size} rounds: the sum is right, but not exactly so."
             )
 
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        elements = self.slice_tokens * self.contract.model.outputs
-        yield self.tensor_transfer("all_reduce", "forward", elements, self.compute)
-        if not self.arrives_sharded:
-            width = -(-self.contract.model.hidden // self.tensor_size())
-            elements = self.slice_tokens * width * self.tensor_size()
-            yield self.tensor_transfer("all_gather", "backward", elements, self.compute)
-
 
 class Linear2D(LinearContract):
     """Weight S(0) over the data axis and S(1) over the tensor axis: one DTensor on the whole mesh.
@@ -124,6 +110,7 @@ class Linear2D(LinearContract):
     The inputs arrive sharded along their features over the data axis.
     """
 
+    sends: ClassVar[Budgets] = {"linear": TILES}
     columns = ("linear",)
     row_axes = ()
     model_axes = ("data", "tensor")
@@ -159,15 +146,6 @@ class Linear2D(LinearContract):
         refuse_uneven(True, self.contract.model.hidden, "input", self.mesh.size("data"))
         self.refuse_permuted()
 
-    def transfers(self) -> Iterator[Transfer]:
-        """DTensor gathers the columns first, so the whole output is summed over the data axis."""
-        yield from super().transfers()
-        elements = self.slice_tokens * self.contract.model.outputs
-        yield self.tensor_transfer("all_gather", "forward", elements, self.compute)
-        yield self.slice_transfer("data", "all_reduce", "forward", elements, self.compute)
-        elements = self.slice_tokens * self.contract.model.hidden // self.mesh.size("data")
-        yield self.tensor_transfer("all_reduce", "backward", elements, self.compute)
-
     def compute_axes(self) -> tuple[str, ...]:
         return ("data", "tensor")
 
@@ -175,6 +153,7 @@ class Linear2D(LinearContract):
 class LinearSubmesh(ColumnLinear):
     """Sharded by columns over the data axis alone; the tensor axis, and the batch, are replicated."""
 
+    sends: ClassVar[Budgets] = {"linear": SUBMESH}
     tensor_axis = "data"
     model_axes = ("data",)
     row_axes = ()

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, distribute_module
 from torch.distributed.tensor.parallel import ParallelStyle, parallelize_module
 
-from conformance.contract.implementation import CollectiveKind, Phase, Unsupported
-from conformance.contract.placements import Placements, sharded_dim
-from suites.tensor.layout import TensorLayout
-from suites.training.state_layout import Positions
+from conformance.contract.implementation import Unsupported
+from conformance.contract.placements import sharded_dim
+from suites.tensor.dtensor_budget import BUDGETS
+from suites.tensor.dtensor_layout import DTensorLayout
+from suites.training.step_budget import Budgets
 from suites.training.torch.dtensor import DTensorTraining
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named
 from suites.training.torch.tokens import Tokens
-from suites.training.traffic import Transfer
 
 
 class ReplicatedParallel(ParallelStyle):
@@ -51,10 +49,10 @@ class ReplicatedParameters(ParallelStyle):
         return distribute_module(module, device_mesh)
 
 
-class TensorByDTensor(TensorLayout, DTensorTraining, Tokens):
+class TensorByDTensor(DTensorLayout, DTensorTraining, Tokens):
     """Parameters are DTensors on the submesh of the tensor axis, cut as torch does it: nothing padded or repeated."""
 
-    model_axes: ClassVar[tuple[str, ...]] = ("tensor",)
+    sends: ClassVar[Budgets] = BUDGETS
     stream: ClassVar[Placement] = Replicate()  # how the residual stream lies on that submesh
 
     def tensor_rank(self) -> int:
@@ -77,19 +75,6 @@ class TensorByDTensor(TensorLayout, DTensorTraining, Tokens):
     def choose_submesh(self, mesh: DeviceMesh) -> DeviceMesh | None:
         return mesh[self.tensor_axis] if self.tensor_axis in self.mesh.axes else None
 
-    def placements(self, name: str) -> Placements:
-        """Key and value heads that are fewer than the ranks are held whole by all of them."""
-        is_key = name.split(".")[-2:-1] in (["key"], ["value"])
-        return {} if is_key and self.keys_are_replicated else super().placements(name)
-
-    @property
-    def keys_are_replicated(self) -> bool:
-        return self.contract.model.num_kv_heads % self.tensor_size() != 0
-
-    def positions(self, name: str) -> Positions:
-        """A fused projection is stored so that equal chunks hold equal parts of its sections; all else as it is."""
-        return super().positions(name) if name.split(".")[-2:-1] in (["qkv"], ["gate_up"]) else {}
-
     def require_supported(self) -> None:
         for name in self.contract.shapes:
             for stored in self.positions(name).values():
@@ -110,38 +95,6 @@ class TensorByDTensor(TensorLayout, DTensorTraining, Tokens):
                 f"torch's DTensor gathers blocks in the order of process numbers and not in mesh order, so over the "
                 f"devices of {self.mesh} a gathered tensor comes back permuted."
             )
-
-    # What DTensor communicates.
-
-    def tensor_transfer(
-        self, kind: CollectiveKind, phase: Phase, elements: int, dtype: torch.dtype, calls: int = 1
-    ) -> Transfer:
-        return self.slice_transfer(self.tensor_axis, kind, phase, elements, dtype, calls)
-
-    def hidden_transfer(self, kind: CollectiveKind, phase: Phase, calls: int) -> Transfer:
-        """Collectives of the residual stream, or of its gradient."""
-        elements = self.slice_tokens * self.contract.model.hidden
-        return self.tensor_transfer(kind, phase, elements, self.compute, calls=calls)
-
-    def left(self, calls: int = 1, phase: Phase = "forward") -> Iterator[Transfer]:
-        """So many blocks are left in the forward pass, or when that is computed again: partial sums are added up."""
-        yield self.hidden_transfer("all_reduce", phase, calls)
-
-    def entered(self, calls: int = 1, phase: Phase = "forward") -> Iterator[Transfer]:
-        """So many blocks are entered; the residual stream is there already."""
-        yield from ()
-
-    def entered_backward(self, calls: int = 1) -> Iterator[Transfer]:
-        """The gradients of what entered them are added up."""
-        yield self.hidden_transfer("all_reduce", "backward", calls)
-
-    def local_elements(self, name: str) -> int:
-        """Elements of a parameter on a rank that has a full chunk."""
-        shape = list(self.stored_shape(name))
-        for axis, placement in self.placements(name).items():
-            dim = sharded_dim(placement) or 0
-            shape[dim] = -(-shape[dim] // self.mesh.size(axis))
-        return math.prod(shape)
 
     def divides_evenly(self) -> bool:
         """Whether every rank does exactly its share."""

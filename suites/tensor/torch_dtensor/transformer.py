@@ -5,7 +5,7 @@ B: rows  S: tokens  D: hidden  V: vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -22,7 +22,6 @@ from suites.tensor.torch_dtensor.sharding import Quadratic, TensorByDTensor
 from suites.tensor.torch_dtensor.vocabulary import ShardedVocabulary, VocabularyLoss, gathered
 from suites.training.torch import layers
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class Norm(nn.Module):
@@ -82,13 +81,6 @@ class ShardedLayers(ShardedAttention, ShardedFeedForward):
         """A norm of a replicated residual stream is the same on every rank."""
         return {}
 
-    def layer_transfers(self, number: int) -> Iterator[Transfer]:
-        """Two blocks of each layer are entered and left; some layers are computed twice."""
-        for phase in ("forward", "backward") if self.recomputes else ("forward",):
-            yield from self.entered(2 * number, phase)
-            yield from self.left(2 * number, phase)
-        yield from self.entered_backward(2 * number)
-
 
 class OneLayer(nn.Module):
     def __init__(self, tokens: TensorByDTensor) -> None:
@@ -109,10 +101,6 @@ class Layer(Quadratic, ShardedLayers):
 
     def plan(self) -> Mapping[str, ParallelStyle]:
         return self.layer_plan("layer")
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.layer_transfers(1)
 
 
 class Decoder(nn.Module):
@@ -173,10 +161,3 @@ class LanguageModel(ShardedVocabulary, ShardedLayers):
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         observed = self.observe(p, batch)
         return observed["outputs/token_losses"].sum(), batch["mask"].sum(), observed
-
-    def summed_scalars(self) -> int:
-        return super().summed_scalars() + 2  # cross-entropy and z term
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.layer_transfers(self.contract.model.layers)

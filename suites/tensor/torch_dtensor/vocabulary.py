@@ -6,7 +6,7 @@ Logits are a DTensor S(2) all the way into the loss; `loss_parallel` makes torch
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 import torch
@@ -20,7 +20,6 @@ from conformance.contract.placements import Placements, Shard
 from reference.architecture import Architecture
 from suites.tensor.torch_dtensor.sharding import TensorByDTensor
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class VocabularyLoss(nn.Module):
@@ -85,16 +84,6 @@ class ShardedVocabulary(TensorByDTensor):
         """`loss_parallel` must be on for the backward pass, too."""
         with self.loss_context():
             return super().slice_gradients(parameters, batch)
-
-    def transfers(self) -> Iterator[Transfer]:
-        """Maximum, sum of exponentials and target logit by `loss_parallel`; what it does not know, once more."""
-        yield from super().transfers()
-        yield from self.left()  # embedding
-        yield from self.entered()  # head
-        yield from self.entered_backward()
-        model = self.contract.model
-        statistics = 3 + (2 if model.label_smoothing or model.z_loss else 0) + (1 if model.label_smoothing else 0)
-        yield self.tensor_transfer("all_reduce", "forward", self.slice_tokens, self.master, calls=statistics)
 
     def require_supported(self) -> None:
         super().require_supported()

@@ -5,7 +5,6 @@ B: rows  S: query tokens  T: key tokens  D: hidden  H: this rank's query heads  
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 from torch import Tensor
@@ -15,7 +14,6 @@ from suites.training.torch import layers
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named
 from suites.training.torch.tokens import Tokens
-from suites.training.traffic import Transfer
 
 
 class AttentionBlock(LinearLayers, Tokens):
@@ -67,20 +65,9 @@ class AttentionBlock(LinearLayers, Tokens):
             g = self.reduced(g, partial(self.sum_repeats, name))
         return super().sum_gradient(name, g)
 
-    def is_partial(self, name: str) -> bool:
-        """The scale of a head norm is applied to other heads on each rank."""
-        return super().is_partial(name) or name.endswith((".query_norm.scale", ".key_norm.scale"))
-
     def require_supported(self) -> None:
         super().require_supported()
         self.require_whole_heads()
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        for name in self.repeated:
-            [(dim, stored)] = self.computed_positions(name).items()
-            others = self.local_elements(name) // len(self.own_part(dim, stored, padding=-1))
-            yield self.gradient_transfer(self.tensor_axis, others * self.contract.shapes[name][dim])
 
 
 class Attention(QuadraticLoss, AttentionBlock):
@@ -89,8 +76,3 @@ class Attention(QuadraticLoss, AttentionBlock):
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         y_BSD = self.attention(batch["inputs"], batch, "attention", p)
         return *self.quadratic(y_BSD, batch), {"outputs/y": y_BSD}
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield self.hidden_transfer("forward")
-        yield from self.entry_sums(1)

@@ -7,8 +7,6 @@ Source: Shoeybi et al., Megatron-LM, section 3 (operators f and g).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -17,12 +15,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from conformance.contract.implementation import CollectiveKind, Phase
 from suites.tensor.layout import TensorLayout
+from suites.tensor.step_budget import BUDGETS
 from suites.training.state_layout import Positions, first_copies
+from suites.training.step_budget import Budgets
 from suites.training.torch.collectives import MeshAxis
 from suites.training.torch.manual import CollectiveTraining
-from suites.training.traffic import Transfer
 
 
 class CopyTo(torch.autograd.Function):
@@ -79,6 +77,7 @@ class SplitTo(torch.autograd.Function):
 class TensorParallel(TensorLayout, CollectiveTraining):
     """A training step whose parameters are sharded over the tensor axis; of size 1, it communicates nothing."""
 
+    sends: ClassVar[Budgets] = BUDGETS
     model_axes: ClassVar[tuple[str, ...]] = ("tensor",)
 
     def axis_rank(self, axis: str) -> int:
@@ -159,25 +158,9 @@ class TensorParallel(TensorLayout, CollectiveTraining):
         g = self.reduced(g, self.sum_over_tensor) if self.is_partial(name) else g
         return super().sum_gradient(name, g)
 
-    def is_partial(self, name: str) -> bool:
-        """Whether a replicated parameter is applied to other activations on each rank: its gradient is partial."""
-        return False
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        for name in self.contract.shapes:
-            if self.is_partial(name):
-                summed = self.gradient_transfer(self.tensor_axis, self.local_elements(name))
-                yield replace(summed, tensor=f"gradients/{name}")
-
     def compute_axes(self) -> tuple[str, ...]:
         sharded = self.divides_evenly() and not self.repeats_products
         return tuple(dict.fromkeys((*self.data_axes, *self.model_axes))) if sharded else super().compute_axes()
-
-    def tensor_transfer(
-        self, kind: CollectiveKind, phase: Phase, elements: int, dtype: torch.dtype, calls: int = 1
-    ) -> Transfer:
-        return self.slice_transfer(self.tensor_axis, kind, phase, elements, dtype, calls)
 
 
 def along(dim: int, elements: np.ndarray, like: Tensor) -> Tensor:

@@ -5,16 +5,12 @@ B: rows  S: tokens  D: hidden  F: this rank's part of the hidden features of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch.nn.functional as F
 from torch import Tensor
 
-from conformance.contract.implementation import Phase
 from suites.tensor.torch_manual.linear import LinearLayers
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class FeedForwardBlock(LinearLayers):
@@ -41,11 +37,6 @@ class FeedForwardBlock(LinearLayers):
             return self.column_linear(x_BSD, f"{name}.gate_up", p).chunk(2, dim=-1)
         return self.column_linear(x_BSD, f"{name}.gate", p), self.column_linear(x_BSD, f"{name}.up", p)
 
-    def adapter_transfers(self, phase: Phase, number: int) -> Iterator[Transfer]:
-        """The sum between the two matrices of an adapter, of so many blocks."""
-        if rank := self.contract.model.adapter:
-            yield self.tensor_transfer("all_reduce", phase, self.slice_tokens * rank, self.compute, calls=number)
-
 
 class FeedForward(QuadraticLoss, FeedForwardBlock):
     """The feed-forward block by itself."""
@@ -53,9 +44,3 @@ class FeedForward(QuadraticLoss, FeedForwardBlock):
     def forward(self, p: Named, batch: Named) -> tuple[Tensor, Tensor, Named]:
         y_BSD = self.feedforward(batch["inputs"], "feedforward", p)
         return *self.quadratic(y_BSD, batch), {"outputs/y": y_BSD}
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield self.hidden_transfer("forward")
-        yield from self.entry_sums(1)
-        yield from self.adapter_transfers("forward", 1)

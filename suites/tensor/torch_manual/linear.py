@@ -5,18 +5,19 @@ B: rows of the batch  I: input features  O: output features, or this rank's part
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import ClassVar
 
 from torch import Tensor
 
-from conformance.contract.implementation import Phase, Unsupported
+from conformance.contract.implementation import Unsupported
 from conformance.contract.placements import Placements, Shard
 from suites.tensor.layout import positions
+from suites.tensor.step_budget import COLUMNS, ROWS, SUBMESH, TILES
 from suites.tensor.torch_manual.collectives import TensorParallel
 from suites.training.state_layout import Positions
+from suites.training.step_budget import Budgets
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class LinearLayers(TensorParallel):
@@ -30,10 +31,6 @@ class LinearLayers(TensorParallel):
         """Partial sums leave it, replicated again."""
         return self.reduce_from_tensor(y)
 
-    def entry_sums(self, blocks: int) -> Iterator[Transfer]:
-        """In the backward pass: the gradients of what so many blocks were entered with."""
-        yield self.hidden_transfer("backward", calls=blocks)
-
     def column_linear(self, x: Tensor, name: str, p: Named) -> Tensor:
         """x already entered; weight S(1), bias S(0) -> this rank's output features."""
         y = x @ p[f"{name}.weight"]
@@ -44,15 +41,11 @@ class LinearLayers(TensorParallel):
         y = self.leave_block(x @ p[f"{name}.weight"])
         return y + p[f"{name}.bias"] if f"{name}.bias" in p else y
 
-    def hidden_transfer(self, phase: Phase, calls: int = 1) -> Transfer:
-        """All-reduces of the residual stream, or of its gradient."""
-        elements = self.slice_tokens * self.contract.model.hidden
-        return self.tensor_transfer("all_reduce", phase, elements, self.compute, calls=calls)
-
 
 class ColumnLinear(QuadraticLoss, LinearLayers):
     """y = x w + b with columns sharded; the output is gathered, or stays sharded if the contract asks for that."""
 
+    sends: ClassVar[Budgets] = {"linear": COLUMNS}
     columns = ("linear",)
 
     @property
@@ -86,19 +79,11 @@ class ColumnLinear(QuadraticLoss, LinearLayers):
             return {1: positions([(outputs, 1)], self.tensor_size())}
         return super().positions(name)
 
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.entry_sums(1)
-        if self.stays_sharded:
-            yield self.tensor_transfer("all_reduce", "forward", 1, self.master)
-        else:
-            outputs = -(-self.contract.model.outputs // self.tensor_size()) * self.tensor_size()
-            yield self.tensor_transfer("all_gather", "forward", self.slice_tokens * outputs, self.compute)
-
 
 class RowLinear(QuadraticLoss, LinearLayers):
     """y = x w + b with rows sharded; the input is split here, or arrives sharded if the contract says so."""
 
+    sends: ClassVar[Budgets] = {"linear": ROWS}
     rows = ("linear",)
 
     @property
@@ -114,15 +99,6 @@ class RowLinear(QuadraticLoss, LinearLayers):
         sharded = {**self.row_placements(), self.tensor_axis: Shard(1)}
         return sharded if self.arrives_sharded and key == "inputs" else self.row_placements()
 
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        elements = self.slice_tokens * self.contract.model.outputs
-        yield self.tensor_transfer("all_reduce", "forward", elements, self.compute)
-        if not self.arrives_sharded:
-            width = -(-self.contract.model.hidden // self.tensor_size())
-            elements = self.slice_tokens * width * self.tensor_size()
-            yield self.tensor_transfer("all_gather", "backward", elements, self.compute)
-
 
 class Linear2D(QuadraticLoss, LinearLayers):
     """Weight S(0) over the data axis and S(1) over the tensor axis, so that each rank holds one tile of it.
@@ -130,6 +106,7 @@ class Linear2D(QuadraticLoss, LinearLayers):
     The inputs arrive sharded along their features over the data axis: row-parallel there, column-parallel over tensor.
     """
 
+    sends: ClassVar[Budgets] = {"linear": TILES}
     columns = ("linear",)
     row_axes = ()
     model_axes = ("data", "tensor")
@@ -156,19 +133,11 @@ class Linear2D(QuadraticLoss, LinearLayers):
                 f"A weight of {model.hidden} x {model.outputs} cannot be cut into {data} x {tensor} equal tiles."
             )
 
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        elements = self.slice_tokens * self.contract.model.outputs
-        part = elements // self.tensor_size()
-        yield self.slice_transfer("data", "all_reduce", "forward", part, self.compute)
-        yield self.tensor_transfer("all_gather", "forward", elements, self.compute)
-        elements = self.slice_tokens * self.contract.model.hidden // self.mesh.size("data")
-        yield self.tensor_transfer("all_reduce", "backward", elements, self.compute)
-
 
 class LinearSubmesh(ColumnLinear):
     """Column-parallel over the data axis alone; the tensor axis, and the batch, are replicated."""
 
+    sends: ClassVar[Budgets] = {"linear": SUBMESH}
     tensor_axis = "data"
     model_axes = ("data",)
     row_axes = ()

@@ -5,8 +5,6 @@ B: rows  S: tokens  D: hidden  V: this rank's part of the vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from torch import Tensor
 
 from suites.tensor.torch_manual.attention import AttentionBlock
@@ -15,7 +13,6 @@ from suites.tensor.torch_manual.vocabulary import VocabularyParallel
 from suites.training.torch import layers
 from suites.training.torch.losses import QuadraticLoss
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class DecoderLayers(AttentionBlock, FeedForwardBlock):
@@ -53,14 +50,6 @@ class DecoderLayers(AttentionBlock, FeedForwardBlock):
     def depth(self) -> int:
         return 1 if self.contract.model.kind == "layer" else self.contract.model.layers
 
-    def layer_transfers(self, number: int) -> Iterator[Transfer]:
-        """Each block enters with a sum of gradients and leaves with a sum; some layers are computed twice."""
-        blocks = number + self.dense_blocks
-        yield from self.entry_sums(blocks)
-        for phase in ("forward", "backward") if self.recomputes else ("forward",):
-            yield self.hidden_transfer(phase, calls=blocks)
-            yield from self.adapter_transfers(phase, number)
-
 
 class Layer(QuadraticLoss, DecoderLayers):
     """One decoder layer by itself."""
@@ -69,10 +58,6 @@ class Layer(QuadraticLoss, DecoderLayers):
         observed: Named = {}
         y_BSD = self.recomputed(self.decoder_layer)(batch["inputs"], batch, "layer", p, observed)
         return *self.quadratic(y_BSD, batch), {**observed, "outputs/y": y_BSD}
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.layer_transfers(1)
 
 
 class LanguageModel(VocabularyParallel, DecoderLayers):
@@ -103,10 +88,3 @@ class LanguageModel(VocabularyParallel, DecoderLayers):
             observed[f"activations/layers.{i}"] = x_BSD
         x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
         return x_BSD
-
-    def summed_scalars(self) -> int:
-        return super().summed_scalars() + 2  # cross-entropy and z term
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield from self.layer_transfers(self.contract.model.layers)

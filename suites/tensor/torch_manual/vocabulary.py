@@ -6,7 +6,6 @@ B: rows  S: tokens  D: hidden  V: this rank's part of the vocabulary, filled up 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -16,7 +15,6 @@ from suites.tensor.layout import positions
 from suites.tensor.torch_manual.linear import LinearLayers
 from suites.training.state_layout import Positions
 from suites.training.torch.state import Named
-from suites.training.traffic import Transfer
 
 
 class VocabularyParallel(LinearLayers):
@@ -90,10 +88,3 @@ class VocabularyParallel(LinearLayers):
         if name == "outputs/logits" and vocabulary % self.tensor_size():
             return {2: positions([(vocabulary, 1)], self.tensor_size())}
         return super().positions(name)
-
-    def transfers(self) -> Iterator[Transfer]:
-        yield from super().transfers()
-        yield self.hidden_transfer("forward")  # embedding
-        yield from self.entry_sums(1)  # head
-        statistics = 4 if self.contract.model.label_smoothing else 3
-        yield self.tensor_transfer("all_reduce", "forward", self.slice_tokens, self.master, calls=statistics)

@@ -7,27 +7,29 @@ A suite supplies the model (`forward`), the layout of the parameters, and the re
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from conformance.contract.implementation import Declarations
+from conformance.contract.implementation import Declarations, Traffic
 from conformance.contract.placements import Placements, sharded_dim
 from suites.training.jax.matrices import WholeMatrices
 from suites.training.jax.norms import TensorNorms
 from suites.training.jax.state import Named, pad_to_multiple, reordered
 from suites.training.state_layout import OF_INPUTS
+from suites.training.step_budget import JAX, Budgets, Habits
 from suites.training.traffic import Transfer, total
 
 
 class ShardMapTraining(WholeMatrices, TensorNorms):
     """One training step on the blocks that a device holds."""
+
+    habits: ClassVar[Habits] = JAX
+    sends: ClassVar[Budgets]  # by the kind of a model
 
     @cached_property
     def program(self):
@@ -110,15 +112,6 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
     def sum_over_data(self, x: jax.Array) -> jax.Array:
         return self.sum_over(self.data_axes, x)
 
-    @property
-    def gradient_axes(self) -> tuple[str, ...]:
-        """The axes over which gradients are summed when all slices are done."""
-        return self.data_axes
-
-    def axes_of_gradient(self, name: str) -> tuple[str, ...]:
-        """Those over which the gradient of one parameter is summed."""
-        return self.gradient_axes
-
     def sum_gradient(self, name: str, g: jax.Array) -> jax.Array:
         """Gradient of this device's sum of losses -> gradient of the sum over the whole batch."""
         return self.reduced(g, partial(self.sum_over, self.axes_of_gradient(name)))
@@ -143,7 +136,7 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
     def declare(self) -> Declarations:
         return Declarations(
             layout=self.layout(),
-            traffic=total(self.transfers(), self.mesh),
+            traffic=self.traffic(),
             reduction_dtype=self.reduction_dtype,
             compute_axes=self.compute_axes(),
         )
@@ -163,34 +156,9 @@ class ShardMapTraining(WholeMatrices, TensorNorms):
         return self.contract.recipe.recompute != "none" or self.contract.recipe.optimizer == "muon"
 
     def transfers(self) -> Iterator[Transfer]:
-        """What a step communicates. Here: gradients, sums over the data axes, and matrices that are needed whole."""
-        for name in self.contract.shapes:
-            summed = self.gradient_sum(self.axes_of_gradient(name), self.local_elements(name))
-            yield replace(summed, tensor=f"gradients/{name}")
-        yield self.update_sum(self.data_axes, 1, self.summed_scalars())
-        yield from self.matrix_transfers()
-        yield from self.norm_transfers()
+        """What a step communicates: the budget of its contract on its mesh, whatever the program does."""
+        return self.sends[self.contract.model.kind].transfers(self.contract, self.mesh, self.dtype, self.habits)
 
-    def update_sum(self, axes: tuple[str, ...], elements: int, calls: int = 1) -> Transfer:
-        """All-reduces of sums, in the master dtype."""
-        return Transfer(kind="all_reduce", axes=axes, phase="update", elements=elements, dtype=self.master, calls=calls)
-
-    def gradient_sum(self, axes: tuple[str, ...], elements: int, calls: int = 1) -> Transfer:
-        """An all-reduce of a gradient, in the dtype declared for that."""
-        return replace(self.update_sum(axes, elements, calls), dtype=self.reduction_dtype)
-
-    def summed_scalars(self) -> int:
-        """Loss, weight, and the metrics that are sums."""
-        return 2
-
-    @cached_property
-    def tokens_per_slice(self) -> int:
-        """Rows (or tokens) of one slice of the batch that one device sees, valid or not."""
-        tokens = math.prod(self.contract.batch_shapes["mask"])
-        return tokens // self.size(self.data_axes) // self.contract.recipe.accumulation
-
-    def local_elements(self, name: str) -> int:
-        """Elements of the gradient of a parameter that one device keeps."""
-        placements, positions = self.gradient_placements(name), self.gradient_positions(name)
-        sharded = tuple(axis for axis, placement in placements.items() if sharded_dim(placement) is not None)
-        return math.prod(self.arranged_shape(name, positions)) // self.size(sharded)
+    def traffic(self) -> tuple[Traffic, ...]:
+        """The same, added up."""
+        return total(self.transfers(), self.mesh)

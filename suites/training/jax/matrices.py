@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-
 import jax
 
 from conformance.contract.placements import Placements, Replicate, sharded_dim
@@ -12,7 +9,6 @@ from suites.training.jax import optimizers
 from suites.training.jax.state import reordered
 from suites.training.jax.step import TrainingStep
 from suites.training.state_layout import canonical
-from suites.training.traffic import Transfer
 
 
 class WholeMatrices(TrainingStep):
@@ -41,15 +37,3 @@ class WholeMatrices(TrainingStep):
         placements: Placements = self.slot_placements(name)
         dims = {axis: sharded_dim(placements.get(axis, Replicate())) for axis in reversed(self.mesh.axes)}
         return [(axis, dim) for axis, dim in dims.items() if dim is not None and self.mesh.size(axis) > 1]
-
-    def matrix_transfers(self) -> Iterator[Transfer]:
-        """The gathers of an optimizer that needs whole matrices."""
-        for name, shape in self.contract.shapes.items():
-            if self.contract.recipe.optimizer == "muon" and optimizers.is_hidden(name, shape):
-                yield from self.gathers(name)
-
-    def gathers(self, name: str) -> Iterator[Transfer]:
-        elements = math.prod(self.arranged_shape(name, self.slot_positions(name)))
-        for axis, _ in reversed(self.gathered_axes(name)):
-            yield Transfer(kind="all_gather", axes=(axis,), phase="update", elements=elements, dtype=self.master)
-            elements //= self.mesh.size(axis)

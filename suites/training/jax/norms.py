@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 
@@ -11,7 +9,6 @@ from conformance.contract.placements import sharded_dim
 from suites.training.jax.state import Named
 from suites.training.jax.step import TrainingStep
 from suites.training.state_layout import first_copies
-from suites.training.traffic import Transfer
 
 
 class TensorNorms(TrainingStep):
@@ -46,10 +43,3 @@ class TensorNorms(TrainingStep):
         for name in self.contract.shapes:
             names.setdefault(self.slot_axes(name), []).append(name)
         return names
-
-    def norm_transfers(self) -> Iterator[Transfer]:
-        """The sums of an optimizer that needs the norms of parameters, and of their steps."""
-        for axes, names in self.by_slot_axes().items() if self.contract.recipe.optimizer == "lamb" else ():
-            yield Transfer(
-                kind="all_reduce", axes=axes, phase="update", elements=len(names), dtype=self.master, calls=2
-            )

@@ -9,26 +9,29 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import partial, reduce
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from conformance.contract.implementation import CollectiveKind, Declarations, Phase
+from conformance.contract.implementation import Declarations, Traffic
 from conformance.contract.placements import Placements
 from suites.training.state_layout import OF_INPUTS
+from suites.training.step_budget import TORCH, Budgets, Habits
 from suites.training.torch import optimizers
 from suites.training.torch.checkpoint import Checkpointed
 from suites.training.torch.recompute import Recomputed
-from suites.training.torch.state import Named, State, dtype_of, name_of
+from suites.training.torch.state import Named, State, dtype_of
 from suites.training.traffic import Transfer, total
 
 
 class CollectiveTraining(Checkpointed, Recomputed):
     """One training step on the blocks that a rank holds."""
+
+    habits: ClassVar[Habits] = TORCH
+    sends: ClassVar[Budgets]  # by the kind of a model
 
     @property
     def weight_per_token(self) -> int:
@@ -127,15 +130,6 @@ class CollectiveTraining(Checkpointed, Recomputed):
     def sum_over_data(self, x: Tensor) -> Tensor:
         return self.sum_over(self.data_axes, x)
 
-    @property
-    def gradient_axes(self) -> tuple[str, ...]:
-        """The axes over which gradients are summed when all slices are done."""
-        return self.data_axes
-
-    def axes_of_gradient(self, name: str) -> tuple[str, ...]:
-        """Those over which the gradient of one parameter is summed."""
-        return self.gradient_axes
-
     def sum_gradient(self, name: str, g: Tensor) -> Tensor:
         """Local gradient of a stored parameter -> its gradient over the whole batch."""
         return self.reduced(g, partial(self.sum_over, self.axes_of_gradient(name)))
@@ -182,7 +176,7 @@ class CollectiveTraining(Checkpointed, Recomputed):
     def declare(self) -> Declarations:
         return Declarations(
             layout=self.layout(),
-            traffic=total(self.transfers(), self.mesh),
+            traffic=self.traffic(),
             reduction_dtype=self.reduction_dtype,
             compute_axes=self.compute_axes(),
         )
@@ -202,33 +196,9 @@ class CollectiveTraining(Checkpointed, Recomputed):
         return self.contract.recipe.recompute != "none" or self.contract.recipe.optimizer == "muon"
 
     def transfers(self) -> Iterator[Transfer]:
-        """What a step communicates. Here: gradients, sums over the data axes, norms over the others, matrices."""
-        for name in self.contract.shapes:
-            for axis in self.axes_of_gradient(name):
-                yield replace(self.gradient_transfer(axis, self.local_elements(name)), tensor=f"gradients/{name}")
-        for axis in self.data_axes:
-            yield self.update_transfer(axis, 1, calls=self.summed_scalars())
-        for axis in self.model_axes:
-            yield self.update_transfer(axis, 1)
-        yield from self.matrix_transfers()
-        yield from self.norm_transfers()
+        """What a step communicates: the budget of its contract on its mesh, whatever the program does."""
+        return self.sends[self.contract.model.kind].transfers(self.contract, self.mesh, self.dtype, self.habits)
 
-    def slice_transfer(
-        self, axis: str, kind: CollectiveKind, phase: Phase, elements: int, dtype: torch.dtype, calls: int = 1
-    ) -> Transfer:
-        """In each slice of the batch, `calls` collectives over an axis."""
-        calls *= self.contract.recipe.accumulation
-        return Transfer(kind=kind, axes=(axis,), phase=phase, elements=elements, dtype=name_of(dtype), calls=calls)
-
-    def gradient_transfer(self, axis: str, elements: int) -> Transfer:
-        """An all-reduce of a gradient, in the dtype declared for that."""
-        return replace(self.update_transfer(axis, elements), dtype=self.reduction_dtype)
-
-    def update_transfer(self, axis: str, elements: int, calls: int = 1) -> Transfer:
-        """An all-reduce after the gradient, in the master dtype."""
-        dtype = name_of(self.master)
-        return Transfer(kind="all_reduce", axes=(axis,), phase="update", elements=elements, dtype=dtype, calls=calls)
-
-    def summed_scalars(self) -> int:
-        """Loss, weight, and the metrics that are sums."""
-        return 2
+    def traffic(self) -> tuple[Traffic, ...]:
+        """The same, added up."""
+        return total(self.transfers(), self.mesh)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-
 from torch import Tensor
 
 from conformance.contract.placements import Placements, Replicate, sharded_dim
 from suites.training.state_layout import Positions
 from suites.training.torch import optimizers
-from suites.training.torch.state import TorchTraining, canonical, name_of
-from suites.training.traffic import Transfer
+from suites.training.torch.state import TorchTraining, canonical
 
 
 class WholeMatrices(TorchTraining):
@@ -39,17 +35,3 @@ class WholeMatrices(TorchTraining):
         """(axis, dim) for each axis that divides a tensor, the one that cuts finest first."""
         dims = {axis: sharded_dim(placements.get(axis, Replicate())) for axis in reversed(self.mesh.axes)}
         return [(axis, dim) for axis, dim in dims.items() if dim is not None]
-
-    def matrix_transfers(self) -> Iterator[Transfer]:
-        """The gathers of an optimizer that needs whole matrices."""
-        for name, shape in self.contract.shapes.items():
-            if self.contract.recipe.optimizer == "muon" and optimizers.is_hidden(name, shape):
-                yield from self.gathers(name)
-
-    def gathers(self, name: str) -> Iterator[Transfer]:
-        elements = math.prod(self.arranged_shape(name, self.slot_positions(name)))
-        for axis, _ in reversed(self.gathered_axes(self.slot_placements(name))):
-            yield Transfer(
-                kind="all_gather", axes=(axis,), phase="update", elements=elements, dtype=name_of(self.master)
-            )
-            elements //= self.mesh.size(axis)

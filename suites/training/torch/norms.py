@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from conformance.contract.placements import sharded_dim
 from suites.training.state_layout import first_copies
-from suites.training.torch.state import Named, TorchTraining, name_of
-from suites.training.traffic import Transfer
+from suites.training.torch.state import Named, TorchTraining
 
 
 class TensorNorms(TorchTraining):
@@ -48,16 +45,3 @@ class TensorNorms(TorchTraining):
         for name in self.stored_names:
             names.setdefault(self.slot_axes(name), []).append(name)
         return names
-
-    def norm_transfers(self) -> Iterator[Transfer]:
-        """The sums of an optimizer that needs the norms of parameters, and of their steps."""
-        for axes, names in self.by_slot_axes().items() if self.contract.recipe.optimizer == "lamb" else ():
-            for axis in axes:
-                yield Transfer(
-                    kind="all_reduce",
-                    axes=(axis,),
-                    phase="update",
-                    elements=len(names),
-                    dtype=name_of(self.master),
-                    calls=2,
-                )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -165,23 +164,6 @@ class TorchTraining(ShardedTraining):
             if (dim := sharded_dim(placement)) is not None:
                 whole[dim] *= self.axis(axis).size
         return tuple(whole)
-
-    @cached_property
-    def slice_shape(self) -> tuple[int, ...]:
-        """Shape of the mask in one slice, on average, of one rank's part of a batch: (rows,) or (rows, tokens)."""
-        rows, *tokens = self.contract.batch_shapes["mask"]
-        return rows // self.size(self.row_axes) // self.contract.recipe.accumulation, *tokens
-
-    @property
-    def slice_tokens(self) -> int:
-        """Tokens (rows, where a row is one token) in one slice of one rank's part of a batch."""
-        return math.prod(self.slice_shape)
-
-    def local_elements(self, name: str) -> int:
-        """Elements of the gradient of a parameter that one rank keeps."""
-        placements, positions = self.gradient_placements(name), self.gradient_positions(name)
-        sharded = [axis for axis, placement in placements.items() if sharded_dim(placement) is not None]
-        return math.prod(self.arranged_shape(name, positions)) // math.prod(map(self.mesh.size, sharded))
 
 
 def name_of(dtype: torch.dtype) -> str:
