@@ -32,6 +32,7 @@ TIERS = {
     "tests/people/test_interruption.py": "workers",
     "tests/qualify/": "workers",
     "tests/planner/test_compiled_plan.py": "workers",
+    "tests/planner/test_chain.py": "workers",
     "tests/planner/test_profile.py": "workers",
     "tests/people/test_pytest_plugin.py": "workers",
     "tests/capture/test_trainers.py": "workers",

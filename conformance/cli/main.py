@@ -189,7 +189,9 @@ def scale(
         typer.Argument(metavar="PLAN", help="Plans by name, or your own file.py:NAME; all of them by default."),
     ] = None,
     mesh: Annotated[str | None, _option("--mesh", "M", "A mesh; by default that of each plan.")] = None,
-    chip: Annotated[str, typer.Option("--chip", metavar="CHIP", help="h100, h200, a100, or a JSON file.")] = "h100",
+    chip: Annotated[
+        str | None, _option("--chip", "CHIP", "h100 (default), h200, a100, or a JSON file; of a plan file its own.")
+    ] = None,
     framework: Annotated[str, typer.Option("--framework", metavar="F", help="jax (default) or torch.")] = "jax",
     output: Annotated[Path | None, _option("--output", "DIR", "Where the report goes.")] = None,
     as_json: AsJson = False,
@@ -239,7 +241,7 @@ def judge(
 @_status
 def plan(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="175B, 7e9, or a named plan.", show_default=False)
+        str | None, typer.Argument(metavar="MODEL", help="175B, 7e9, 8x7B, or a named plan.", show_default=False)
     ] = None,
     devices: Annotated[int | None, _option("--devices", "N", "How many devices.")] = None,
     memory: Annotated[
@@ -301,7 +303,9 @@ def plan(
 @_status
 def profile(
     case: Annotated[str, typer.Argument(metavar="CASE|PLAN", help="A case id, or a plan file.", show_default=False)],
-    chip: Annotated[str, typer.Option("--chip", metavar="CHIP", help="On which shares are modelled.")] = "h100",
+    chip: Annotated[
+        str | None, _option("--chip", "CHIP", "On which shares are modelled: h100 (default), or that of the plan.")
+    ] = None,
     output: Annotated[Path | None, _option("--output", "DIR", "Where page, picture and trace go.")] = None,
     as_json: AsJson = False,
 ) -> int:
@@ -313,8 +317,13 @@ def profile(
 
 @app.command()
 @_status
-def report(directory: Directory, as_json: AsJson = False) -> int:
-    """Write HTML, JUnit, CSV and Markdown into DIR."""
+def report(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR|PLAN", help="A results directory, or a plan file.", show_default=False)
+    ],
+    as_json: AsJson = False,
+) -> int:
+    """Write HTML, JUnit, CSV and Markdown into DIR, or one page of a plan beside it."""
     from conformance.cli.reporting import report as report_command
 
     return report_command(directory, as_json=as_json)

@@ -18,7 +18,7 @@ from conformance.records.recorder import RESULTS
 from conformance.report.terminal import show_table
 from conformance.runner.scale import scaled
 from conformance.scale.record import ScaleRecord
-from conformance.targets.chip import chip_named
+from conformance.targets.chip import Chip, chip_of
 
 MOST_SAID = 3
 DIRECTORY = RESULTS / "plan"
@@ -68,10 +68,10 @@ def _planner(name: str) -> Planner:
 def apply_plan(path: Path, *, as_json: bool) -> int:
     """Check a plan small, compile it large, and compare; the exit status is 1 where anything does not hold."""
     kept = read_plan(path)
-    chip = chip_named(kept.chip).model_copy(update={"memory_bytes": kept.memory_bytes})
+    chip = chip_of(kept.chip, str(path))
     plan = plan_named(str(path))
     record = scaled(str(path), plan, kept.layout.mesh, chip, "jax", DIRECTORY, _progress)
-    lines = list(_applied(kept, record))
+    lines = list(_applied(kept, chip, record))
     holds = record.fits is not False and record.proof_verdict == "pass" and _same_state(kept, record)
     if as_json:
         print(json.dumps({"holds": holds, "words": lines, "record": record.model_dump(mode="json")}, indent=1))
@@ -80,8 +80,8 @@ def apply_plan(path: Path, *, as_json: bool) -> int:
     return 0 if holds else 1
 
 
-def _applied(kept: PlanFile, record: ScaleRecord) -> list[str]:
-    lines = [f"{kept.asked} on {kept.layout}, {kept.devices:,} devices of {binary_bytes(kept.memory_bytes)}."]
+def _applied(kept: PlanFile, chip: Chip, record: ScaleRecord) -> list[str]:
+    lines = [f"{kept.asked} on {kept.layout}, {kept.devices:,} devices of {binary_bytes(chip.memory_bytes)}."]
     lines.append(f"Small, against the reference: {record.proof}: {record.proof_verdict}.")
     same = "as the plan says" if _same_state(kept, record) else "not as the plan says"
     lines.append(f"Large, compiled at the level {record.level}: bytes of parameters and slots are {same}.")

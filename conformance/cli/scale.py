@@ -9,6 +9,7 @@ from pathlib import Path
 from conformance.cases.plan import ScalePlan
 from conformance.cases.plans import plan_named, plans
 from conformance.cases.usage import choose
+from conformance.cli.asked_chip import asked_chip
 from conformance.contract.mesh import Mesh
 from conformance.records.recorder import RESULTS
 from conformance.report.scale import write
@@ -16,19 +17,18 @@ from conformance.report.scale_tables import axes_table, memory_table, verdict, v
 from conformance.report.terminal import show_table
 from conformance.runner.scale import scaled
 from conformance.scale.record import ScaleRecord
-from conformance.targets.chip import chip_named
 
 FRAMEWORKS = ("jax", "torch")
 DIRECTORY = RESULTS / "scale"
 
 
 def scale(
-    names: Sequence[str], *, mesh: str | None, chip: str, framework: str, output: Path | None, as_json: bool
+    names: Sequence[str], *, mesh: str | None, chip: str | None, framework: str, output: Path | None, as_json: bool
 ) -> int:
     """The exit status is 1 where a plan has a finding, does not fit, or its program fails when it is small."""
     folder, records = output or DIRECTORY, []
     for name, plan, where in _asked(names, mesh, choose("framework", framework, FRAMEWORKS)):
-        record = scaled(name, plan, where, chip_named(chip), framework, folder, _progress)
+        record = scaled(name, plan, where, asked_chip(name, chip), framework, folder, _progress)
         records.append(record)
         if as_json:
             print(record.model_dump_json(), flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,7 +14,7 @@ from conformance.contract.mesh import Mesh
 from conformance.planner.asking import Asked, question
 from conformance.planner.estimate import estimate
 from conformance.planner.question import Question
-from conformance.planner.search import footprints_of, in_memory
+from conformance.planner.search import footprints_of, in_memory, is_modelled
 from conformance.planner.space import layouts_on, space
 
 
@@ -53,7 +54,7 @@ class Answer:
     recompute: str | None = None
 
     def layouts(self, case: Case) -> list[Layout]:
-        """Every layout that keeps to what was said and that the program takes."""
+        """Every layout that keeps to what was said and that can be; stages are known by formula."""
         wanted = case.question
         fitting = (
             layout
@@ -87,13 +88,13 @@ class Answer:
         return min(times, default=None)
 
     def refused(self, case: Case) -> str:
-        """Why our program takes no layout of this mesh, where it has all its axes."""
+        """Why nobody takes a layout of this mesh, where it has all its axes: what most of its layouts fail by."""
         wanted = case.question
         if self.dead_axes(case) or self.layouts(case):
             return ""
-        slices = self.microbatches or 1
-        layout = Layout(mesh=self.mesh(wanted), microbatches=slices, recompute=wanted.family.recomputes[-1])
-        return wanted.family.refused(wanted.training, layout)
+        every = layouts_on(wanted, self.mesh(wanted))
+        reasons = Counter(wanted.family.refused(wanted.training, layout) for layout in every)
+        return next((reason for reason, _ in reasons.most_common() if reason), "no layout is as the answer says")
 
     def dead_axes(self, case: Case) -> list[str]:
         """Axes with more than one device that our program, of this model, divides nothing over."""
@@ -133,4 +134,5 @@ def best(case: Case) -> str:
 
 def _fitting(wanted: Question) -> Iterator[Layout]:
     footprints = footprints_of(wanted, space(wanted))
-    yield from (layout for layout, footprint in footprints.items() if in_memory(wanted, footprint))
+    fitting = (layout for layout, footprint in footprints.items() if in_memory(wanted, footprint))
+    yield from (layout for layout in fitting if not is_modelled(wanted, layout))

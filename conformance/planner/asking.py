@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from conformance.cases.plan_file import families, family_named
+from conformance.cases.plan_file import families
 from conformance.cases.plannable import ModelFamily, Sized, Training
 from conformance.cases.plans import plans
 from conformance.cases.usage import UsageError, choose
@@ -70,12 +70,16 @@ def _axes(family: ModelFamily, named: Sequence[str]) -> tuple[str, ...]:
 
 
 def _model(text: str) -> tuple[ModelFamily, Sized]:
-    """A named plan, or a size with a unit."""
-    family = family_named(next(iter(families())))
+    """A named plan, a model that a family knows by name, or a size with a unit."""
+    known = families()
+    for family in known.values():
+        if text in family.named:
+            return family, family.named[text]
     named = plans().get(text)
     if named is None:
-        return family, family.sized(units.parameters(text))
+        usual = next(iter(known.values()))
+        return usual, usual.sized(units.parameters(text))
     model, (rows, length) = named.contract.model, named.contract.batch_shapes["mask"]
+    family = next(family for family in known.values() if family.has(model))
     source = f"the plan {text}: {named.summary}"
-    shape = Sized(model=model, parameters=family.parameters(model), rows=rows, length=length, source=source)
-    return family, shape
+    return family, Sized(model=model, parameters=family.parameters(model), rows=rows, length=length, source=source)

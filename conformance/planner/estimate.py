@@ -1,16 +1,17 @@
 """What a layout is expected to cost: memory from its footprint, time from operations and the budget of its program.
 
 The budget is the one that the compiled program is held against, so the communication is what it may send at the most.
-Nothing is assumed to overlap: the step takes as long as its matrix products and its transfers one after the other.
+Nothing is assumed to overlap: the step takes as long as its matrix products and its transfers one after the other, and
+as the stages of a pipeline wait for each other by their schedule.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from conformance.cases.importing import module_named
 from conformance.cases.plan_file import Predicted
 from conformance.cases.plannable import Footprint, Layout
 from conformance.contract.budget import Allowance
@@ -33,8 +34,17 @@ class Estimate:
     largest_all_reduce: int
 
     @property
-    def step_seconds(self) -> float:
+    def busy_seconds(self) -> float:
         return self.compute_seconds + sum(self.communication_seconds.values())
+
+    @property
+    def bubble_seconds(self) -> float:
+        """In which the stages of a pipeline wait for each other."""
+        return self.step_seconds * self.footprint.bubble
+
+    @property
+    def step_seconds(self) -> float:
+        return self.busy_seconds / (1 - self.footprint.bubble)
 
     @property
     def slice_seconds(self) -> float:
@@ -53,19 +63,22 @@ class Estimate:
             parameter_bytes=self.footprint.parameter_bytes,
             gradient_bytes=self.footprint.gradient_bytes,
             optimizer_bytes=self.footprint.optimizer_bytes,
+            batch_bytes=self.footprint.batch_bytes,
             temporary_bytes=self.footprint.temporary_bytes,
+            temporaries=dict(self.footprint.temporaries),
             needed_bytes=self.footprint.needed_bytes,
             compute_seconds=self.compute_seconds,
             communication_seconds=dict(self.communication_seconds),
             communication_bytes=dict(self.communication_bytes),
             largest_all_reduce=self.largest_all_reduce,
+            bubble_seconds=self.bubble_seconds,
             step_seconds=self.step_seconds,
         )
 
 
 def estimate(question: Question, layout: Layout, footprint: Footprint) -> Estimate:
     """Of one layout that the program takes."""
-    budget, mesh = allowances(question, layout), layout.mesh
+    budget, mesh = question.family.budget(question.training, layout), layout.mesh
     sent = _wire_bytes(budget, mesh)
     chip = question.chip
     return Estimate(
@@ -77,29 +90,21 @@ def estimate(question: Question, layout: Layout, footprint: Footprint) -> Estima
         communication_seconds={name: size / bandwidth(name.split("+"), mesh, chip) for name, size in sent.items()},
         communication_bytes=sent,
         largest_all_reduce=max(
-            (_payload(each) for each in budget if each.kind == "all_reduce" and _axes(each, mesh)), default=0
+            (_payload(each) for each in budget if each.kind == "all_reduce" and _axes(each.axes, mesh)), default=0
         ),
     )
 
 
-def allowances(question: Question, layout: Layout) -> Sequence[Allowance]:
-    """The budget of the program that would be compiled."""
-    plan = question.family.plan("candidate", question.training, layout)
-    module, _, name = plan.budget.partition(":")
-    budget: Sequence[Allowance] = getattr(module_named(module), name)(plan.contract, layout.mesh, plan.dtype)
-    return budget
-
-
 def _wire_bytes(budget: Sequence[Allowance], mesh: Mesh) -> dict[str, int]:
     """Axes -> bytes that one device sends in a step, by the ring algorithm, as they are counted in programs."""
-    sent: Counter[str] = Counter()
+    payload: Counter[tuple[str, tuple[str, ...]]] = Counter()
     for each in budget:
-        axes = _axes(each, mesh)
-        if axes and each.elements:
-            ranks = 1
-            for axis in axes:
-                ranks *= mesh.size(axis)
-            sent["+".join(axes)] += wire_bytes(each.kind, _payload(each) * each.calls, ranks)
+        if each.elements:
+            payload[each.kind, each.axes] += _payload(each) * each.calls
+    sent: Counter[str] = Counter()
+    for (kind, named), size in payload.items():
+        if axes := _axes(named, mesh):
+            sent["+".join(axes)] += wire_bytes(kind, size, math.prod(mesh.size(axis) for axis in axes))
     return dict(sent)
 
 
@@ -108,5 +113,5 @@ def _payload(each: Allowance) -> int:
     return Buffer(dtype=each.dtype, elements=each.elements).bytes
 
 
-def _axes(each: Allowance, mesh: Mesh) -> tuple[str, ...]:
-    return tuple(axis for axis in mesh.axes if axis in each.axes and mesh.size(axis) > 1)
+def _axes(named: Sequence[str], mesh: Mesh) -> tuple[str, ...]:
+    return tuple(axis for axis, size in mesh.sizes if size > 1 and axis in named)

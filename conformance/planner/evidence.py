@@ -102,8 +102,7 @@ def plan_file(
         rows=training.rows,
         length=training.length,
         devices=question.devices,
-        memory_bytes=question.chip.memory_bytes,
-        chip=question.chip.name,
+        chip=question.chip.model_dump(),
         objective=question.objective,
         max_all_reduce=question.max_all_reduce,
         mesh=str(layout.mesh),
@@ -113,4 +112,4 @@ def plan_file(
         predicted=estimate.predicted(),
         evidence=evidence,
         why=why,
-    )
+    ).sealed()

@@ -28,14 +28,14 @@ def runners_up(search: Search, most: int = MOST_LISTED) -> tuple[RunnerUp, ...]:
         return ()
     question, winner = search.question, search.chosen.estimate
     refuted = {tried.estimate.layout: tried.why for tried in search.tried if tried.why}
-    fit = [each for each in _best_of_mesh(search.fitting) if each.layout.mesh != winner.layout.mesh]
+    fit = [each for each in best_of_mesh(search.fitting) if each.layout.mesh != winner.layout.mesh]
     beaten = [RunnerUp(estimate=e, why=refuted.get(e.layout) or lost_by(question, winner, e)) for e in fit]
     broken = [RunnerUp(estimate=e, why=_limit(question, e)) for e in search.frugal]
     half = most // 2
     return (*beaten[: max(half, most - len(broken))], *broken[: max(half, most - len(beaten))])
 
 
-def _best_of_mesh(ordered: Sequence[Estimate]) -> list[Estimate]:
+def best_of_mesh(ordered: Sequence[Estimate]) -> list[Estimate]:
     best: dict[str, Estimate] = {}
     for each in ordered:
         best.setdefault(str(each.layout.mesh), each)
@@ -81,12 +81,42 @@ def words(search: Search) -> Iterator[str]:
     for tried in search.tried:
         if tried.why:
             yield f"Better by the cost model, but not returned: {tried.estimate.layout}; {tried.why}."
+    yield from searched(search)
+
+
+def searched(search: Search) -> Iterator[str]:
+    """What was looked at, and what was not."""
+    question, family = search.question, search.question.family
+    asked = len(search.fitting) + len(search.modelled)
     yield (
-        f"{search.space.size:,} layouts: {len(search.space.layouts):,} that the program takes, {len(search.fitting):,} "
-        f"of them predicted to fit, {len(search.tried):,} compiled."
+        f"{search.space.size:,} layouts over {', '.join(question.axes)}: {len(search.space.layouts):,} that can be, "
+        f"{asked:,} of them predicted to fit, {len(search.tried):,} compiled."
     )
-    for axis, why in question.family.not_searched.items():
+    if search.modelled:
+        yield _modelled(search)
+    for axis, why in family.not_searched.items():
         yield f"Not searched: {axis}, since {why}."
+
+
+def _modelled(search: Search) -> str:
+    """The best of what no program is compiled of, beside the answer."""
+    question, best = search.question, search.modelled[0]
+    why = question.family.uncompiled(question.training, best.layout)
+    words = (
+        f"{len(search.modelled):,} of these are known by formula alone, since {why}, and never returned; the best of "
+        f"them, {best.layout}, would take {seconds(best.step_seconds)} a step, {best.footprint.bubble:.0%} of it "
+        f"waiting, and {binary_bytes(best.footprint.needed_bytes)}"
+    )
+    if search.chosen is None:
+        return f"{words}."
+    return f"{words}: {_beside(best.cost(question.objective) / search.chosen.estimate.cost(question.objective))}."
+
+
+def _beside(cost: float) -> str:
+    """A cost beside that of the answer."""
+    if cost < 0.995:
+        return f"{1 - cost:.0%} less than the answer by the objective"
+    return f"{cost - 1:.0%} more than the answer by the objective" if cost > 1.005 else "as good as the answer"
 
 
 def _links(each: Estimate) -> str:
@@ -122,20 +152,36 @@ def _compared(search: Search) -> Iterator[str]:
 def nothing_fits(search: Search) -> Iterator[str]:
     """Why not, in figures."""
     question = search.question
-    if not search.frugal:
-        why, times = search.space.refused.most_common(1)[0]
-        yield f"No layout of {question.devices:,} devices: {why} ({times:,} of {search.space.size:,} layouts)."
-        return
-    least = search.frugal[0]
+    if search.frugal:
+        yield _least(search)
+    elif search.tried:
+        yield f"Nothing fits: of {len(search.fitting):,} layouts that were predicted to, none did when it was compiled."
+    else:
+        yield _none_at_all(search)
+    for tried in search.tried:
+        yield f"{tried.estimate.layout}: {tried.why}."
+    yield from searched(search)
+    if question.max_all_reduce is not None and search.frugal:
+        smallest = min(each.largest_all_reduce for each in search.frugal)
+        yield f"The smallest largest all-reduce of any layout is {binary_bytes(smallest)}."
+
+
+def _least(search: Search) -> str:
+    question, least = search.question, search.frugal[0]
     footprint = least.footprint
     state = footprint.parameter_bytes + footprint.optimizer_bytes + footprint.gradient_bytes
-    yield (
+    return (
         f"Nothing fits: of {len(search.space.layouts):,} layouts the one that needs least, {least.layout}, needs "
         f"{binary_bytes(footprint.needed_bytes)} of {binary_bytes(question.usable_bytes)}, which is what a device has "
         f"less {MARGIN:.0%}; parameters, gradients and slots alone are {binary_bytes(state)}."
     )
-    for tried in search.tried:
-        yield f"{tried.estimate.layout}: {tried.why}."
-    if question.max_all_reduce is not None:
-        smallest = min(each.largest_all_reduce for each in search.frugal)
-        yield f"The smallest largest all-reduce of any layout is {binary_bytes(smallest)}."
+
+
+def _none_at_all(search: Search) -> str:
+    """No layout, or none of which a program is compiled."""
+    question, space = search.question, search.space
+    if space.layouts:
+        why = question.family.uncompiled(question.training, space.layouts[0])
+        return f"No layout over {', '.join(question.axes)} is compiled, so that none is returned: {why}."
+    why, times = space.refused.most_common(1)[0]
+    return f"No layout of {question.devices:,} devices: {why} ({times:,} of {space.size:,} layouts)."

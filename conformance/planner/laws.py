@@ -49,17 +49,21 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Law:
-    """`breaches` yields a sentence for each breach, and an empty one for each question that keeps the law."""
+    """`breaches` yields a sentence for each breach, and an empty one for each question that keeps the law.
+
+    asks_again   a question may be asked twice, so that no answer is remembered
+    """
 
     name: str
     statement: str
     breaches: Callable[[Planner], Iterator[str]]
+    asks_again: bool = False
 
 
 def judge(planner: Planner) -> tuple[Judged, ...]:
     """Every law, over all its questions."""
     remembered = cache(planner)  # several laws ask the same
-    return tuple(_judged(law, remembered) for law in LAWS)
+    return tuple(_judged(law, planner if law.asks_again else remembered) for law in LAWS)
 
 
 def _judged(law: Law, planner: Planner) -> Judged:
@@ -156,6 +160,12 @@ def units(planner: Planner) -> Iterator[str]:
     yield f"'175' is taken for a size and gives {answer}: it could be parameters or billions." if answer else ""
 
 
+def steady(planner: Planner) -> Iterator[str]:
+    for case in CASES[:2]:
+        one, other = (answered(planner, case) for _ in range(2))
+        yield "" if one == other else f"{case}: {one} when asked first, {other} when asked again."
+
+
 LAWS = (
     Law(name="devices", statement="the product of all axes is the number of devices", breaches=devices),
     Law(name="answers", statement="where a plan fits, there is an answer", breaches=answers),
@@ -167,4 +177,5 @@ LAWS = (
     Law(name="memory helps", statement="more memory never gives a slower plan", breaches=memory_helps),
     Law(name="devices help", statement="more devices never need more of each", breaches=devices_help),
     Law(name="units", statement="a size is the same in all units, and '175' is refused", breaches=units),
+    Law(name="steady", statement="the same question has the same answer", breaches=steady, asks_again=True),
 )

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from conformance.planner.evidence import Compiler
 from conformance.planner.question import MARGIN, Question
-from conformance.planner.search import Progress, Search, footprints_of, in_memory, search
-from conformance.planner.space import space
+from conformance.planner.search import Progress, Search, footprint_of, in_memory, is_modelled, search
+from conformance.planner.space import layouts_of
 from conformance.records.formatting import binary_bytes
 
 MOST_SEARCHED = 24  # numbers of devices
@@ -68,4 +68,6 @@ def _more_devices(question: Question) -> Question | None:
 
 
 def _fits(question: Question) -> bool:
-    return any(in_memory(question, footprint) for footprint in footprints_of(question, space(question)).values())
+    """Whether something fits that can be compiled."""
+    layouts = (layout for layout in layouts_of(question) if not is_modelled(question, layout))
+    return any(in_memory(question, footprint_of(question, layout)) for layout in layouts)

@@ -14,7 +14,7 @@ from conformance.contract.mesh import Mesh
 from conformance.planner.estimate import Estimate, estimate
 from conformance.planner.evidence import Compiler, Tried
 from conformance.planner.question import Question
-from conformance.planner.space import Space, space
+from conformance.planner.space import Space, layouts_of, space
 from conformance.targets.devices import why_no_target
 
 MOST_COMPILED = 8
@@ -26,7 +26,8 @@ Progress = Callable[[str], None]
 class Search:
     """Everything that was looked at.
 
-    fitting  the layouts that are predicted to keep every limit, the best first
+    fitting  the layouts that are predicted to keep every limit and of which a program is compiled, the best first
+    modelled the same of which none is: known by formula alone, and never returned
     frugal   of every mesh on which none does, the layout that needs least memory, the least first
     tried    those that were compiled, in order; `chosen` is the one that is returned
     """
@@ -34,6 +35,7 @@ class Search:
     question: Question
     space: Space
     fitting: tuple[Estimate, ...]
+    modelled: tuple[Estimate, ...]
     frugal: tuple[Estimate, ...]
     tried: tuple[Tried, ...]
     chosen: Tried | None
@@ -46,12 +48,13 @@ def search(question: Question, compiler: Compiler, on_progress: Progress) -> Sea
         f"{found.size:,} layouts of {question.devices:,} devices, {len(found.layouts):,} that the program takes"
     )
     footprints = footprints_of(question, found)
-    fitting = _predicted(question, footprints)
+    fitting, modelled = _predicted(question, footprints)
     tried, chosen = _confirmed(question, fitting, compiler, on_progress)
     return Search(
         question=question,
         space=found,
         fitting=fitting,
+        modelled=modelled,
         frugal=_frugal(question, footprints, {each.layout.mesh for each in fitting}),
         tried=tuple(tried),
         chosen=chosen,
@@ -59,25 +62,44 @@ def search(question: Question, compiler: Compiler, on_progress: Progress) -> Sea
 
 
 def predicted(question: Question) -> tuple[Estimate, ...]:
-    """What is predicted to keep every limit, the best first; nothing is compiled."""
-    return _predicted(question, footprints_of(question, space(question)))
+    """What is predicted to keep every limit and can be compiled, the best first; nothing is compiled."""
+    layouts = [layout for layout in layouts_of(question) if not is_modelled(question, layout)]
+    return _predicted(question, {layout: footprint_of(question, layout) for layout in layouts})[0]
 
 
-def _predicted(question: Question, footprints: dict[Layout, Footprint]) -> tuple[Estimate, ...]:
+def _predicted(
+    question: Question, footprints: dict[Layout, Footprint]
+) -> tuple[tuple[Estimate, ...], tuple[Estimate, ...]]:
+    """(those of which a program is compiled, the others)."""
     pairs = (pair for pair in footprints.items() if in_memory(question, pair[1]))
-    return ranked(question, [estimate(question, *pair) for pair in pairs])
+    every = ranked(question, [estimate(question, *pair) for pair in pairs])
+    sorted_out: tuple[list[Estimate], list[Estimate]] = [], []
+    for each in every:
+        sorted_out[is_modelled(question, each.layout)].append(each)
+    return tuple(sorted_out[0]), tuple(sorted_out[1])
+
+
+def is_modelled(question: Question, layout: Layout) -> bool:
+    """Whether a layout is known by formula alone."""
+    return bool(question.family.uncompiled(question.training, layout))
 
 
 def footprints_of(question: Question, found: Space) -> dict[Layout, Footprint]:
     """What each layout holds and computes; far less work than its cost."""
-    return {layout: question.family.footprint(question.training, layout) for layout in found.layouts}
+    return {layout: footprint_of(question, layout) for layout in found.layouts}
+
+
+def footprint_of(question: Question, layout: Layout) -> Footprint:
+    return question.family.footprint(question.training, layout)
 
 
 def _frugal(question: Question, footprints: dict[Layout, Footprint], fitting: set[Mesh]) -> tuple[Estimate, ...]:
     least: dict[Mesh, Layout] = {}
     for layout, footprint in footprints.items():
+        if layout.mesh in fitting or is_modelled(question, layout):
+            continue
         best = least.get(layout.mesh)
-        if layout.mesh not in fitting and (best is None or footprint.needed_bytes < footprints[best].needed_bytes):
+        if best is None or footprint.needed_bytes < footprints[best].needed_bytes:
             least[layout.mesh] = layout
     ordered = sorted(least.values(), key=lambda layout: footprints[layout].needed_bytes)
     return tuple(estimate(question, layout, footprints[layout]) for layout in ordered)

@@ -1,4 +1,4 @@
-"""The search space: every way to divide so many devices over the axes, with microbatches and recomputation."""
+"""The search space: every way to divide so many devices over the axes, with microbatches, recomputation, schedules."""
 
 from __future__ import annotations
 
@@ -39,6 +39,14 @@ def space(question: Question) -> Space:
     return Space(layouts=tuple(taken), refused=refused)
 
 
+def layouts_of(question: Question) -> Iterator[Layout]:
+    """What the program takes, one after the other."""
+    for mesh in meshes(question.devices, question.axes):
+        for layout in layouts_on(question, mesh):
+            if not question.family.refused(question.training, layout):
+                yield layout
+
+
 def meshes(devices: int, axes: tuple[str, ...]) -> Iterator[Mesh]:
     """Every factorisation of the devices over the axes; axes of size 1 are left out. The product is `devices`."""
     for factors in factorisations(devices, len(axes)):
@@ -61,9 +69,13 @@ def divisors(number: int) -> list[int]:
 
 
 def layouts_on(question: Question, mesh: Mesh) -> Iterator[Layout]:
-    """Microbatches divide the rows of a device evenly; where rows do not divide, one layout stands for all."""
+    """Microbatches divide the rows of a device evenly; where rows do not divide, one layout stands for all.
+
+    Stages work on the same microbatches.
+    """
     rows, leftover = divmod(question.training.rows, math.prod(mesh.size(axis) for axis in ROW_AXES))
     slices = divisors(rows) if rows and not leftover else [1]
     for microbatches in slices:
         for recompute in question.family.recomputes:
-            yield Layout(mesh=mesh, microbatches=microbatches, recompute=recompute)
+            for schedule in question.family.schedules if mesh.size("pipeline") > 1 else ("",):
+                yield Layout(mesh=mesh, microbatches=microbatches, recompute=recompute, schedule=schedule)

@@ -5,30 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conformance.planner.estimate import Estimate
-from conformance.planner.explanation import RunnerUp
+from conformance.planner.explanation import RunnerUp, best_of_mesh
 from conformance.planner.search import Search
 from conformance.records.formatting import binary_bytes, seconds
 
+MOST_MODELLED = 3
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
 def ranking(search: Search, others: Sequence[RunnerUp]) -> Table:
     """The winner and the runners-up: predicted seconds of a step and bytes of a device."""
-    head = ("mesh", "microbatches", "recompute", "step", "products", "communication", "memory", "why not")
+    head = ("mesh", "microbatches", "recompute", "step", "products", "communication", "waits", "memory", "why not")
     rows = [] if search.chosen is None else [[*_row(search.chosen.estimate), "chosen"]]
     rows += [[*_row(other.estimate), other.why] for other in others]
+    rows += [[*_row(each), "known by formula alone"] for each in best_of_mesh(search.modelled)[:MOST_MODELLED]]
     return head, rows
 
 
 def _row(each: Estimate) -> list[str]:
-    communication = each.step_seconds - each.compute_seconds
+    communication = each.busy_seconds - each.compute_seconds
+    staged = f" {each.layout.schedule}" if each.layout.schedule else ""
     return [
-        str(each.layout.mesh),
+        f"{each.layout.mesh}{staged}",
         str(each.layout.microbatches),
         each.layout.recompute,
         seconds(each.step_seconds),
         seconds(each.compute_seconds),
         seconds(communication),
+        f"{each.footprint.bubble:.0%}",
         binary_bytes(each.footprint.needed_bytes),
     ]
 

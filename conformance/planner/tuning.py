@@ -6,9 +6,6 @@ of a candidate's rounds; where the best two differ by less than their own spread
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,21 +15,14 @@ from statistics import median
 
 from pydantic import BaseModel, ConfigDict
 
-from conformance.cases.importing import environment
-from conformance.contract.errors import ShardproofError
 from conformance.planner.estimate import Estimate
 from conformance.planner.evidence import plan_file
 from conformance.planner.question import Question
+from conformance.runner.steps import steps_here
 
 STEPS = 5
 MOST_CANDIDATES = 6
 SECONDS = 900.0
-
-
-class TuningError(ShardproofError, RuntimeError):
-    """A layout that did not run here; the message is one sentence."""
-
-    status = 1
 
 
 class Measurement(BaseModel):
@@ -136,16 +126,6 @@ def _read(kept: Path, name: str) -> dict[str, list[float]]:
 def _run(question: Question, each: Estimate, until: float) -> tuple[float, ...] | None:
     """Seconds of some steps, in a process of its own; None where the time was up before."""
     with tempfile.TemporaryDirectory(prefix="shardproof-tune-") as folder:
-        path = Path(folder) / "candidate.json"
+        path = Path(folder) / f"{each.layout}.json"
         path.write_text(plan_file(question, each).model_dump_json(), encoding="utf-8")
-        command = [sys.executable, "-P", "-m", "conformance.workers.tune_process", str(path), str(STEPS)]
-        left = max(1.0, min(SECONDS, until - time.monotonic()))
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=left, check=False, env=environment())
-        except subprocess.TimeoutExpired:
-            return None
-    _, separator, text = done.stdout.rpartition("\x1e")
-    if not separator:
-        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message")
-        raise TuningError(f"{each.layout} does not run here (status {done.returncode}): {last.strip()}")
-    return tuple(json.loads(text))
+        return steps_here(path, STEPS, max(1.0, min(SECONDS, until - time.monotonic())))

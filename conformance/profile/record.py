@@ -40,6 +40,7 @@ class ProfileRecord(BaseModel):
 
     axes      of the rank that sends most
     flops     rank -> floating-point operations of matrix products in a step; empty where they are not known
+    of_plan   what a plan, of which the case is the small one, says of itself and took here, a sentence each
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +55,7 @@ class ProfileRecord(BaseModel):
     held_bytes: dict[int, int]
     peak_bytes: int | None
     flops: dict[int, int]
+    of_plan: tuple[str, ...] = ()
 
     @property
     def share(self) -> float | None:
@@ -63,8 +65,9 @@ class ProfileRecord(BaseModel):
 
 
 def recorded(case: str, mesh: Mesh, dtype: str, devices: str, chip: Chip, seen: Profiled) -> ProfileRecord:
-    """The figures of one profile."""
-    flops = max(seen.flops.values(), default=None) if seen.flops else None
+    """The figures of one profile. Products that no rank was seen to have are not known: they lie in branches."""
+    known = seen.flops if any(seen.flops.values()) else {}
+    flops = max(known.values(), default=None)
     return ProfileRecord(
         case=case,
         mesh=str(mesh),
@@ -75,7 +78,7 @@ def recorded(case: str, mesh: Mesh, dtype: str, devices: str, chip: Chip, seen: 
         not_known="" if seen.traffic is not None else (seen.unwatched or "its collectives are not known"),
         held_bytes=dict(seen.held_bytes),
         peak_bytes=seen.peak_bytes,
-        flops=dict(seen.flops),
+        flops=dict(known),
     )
 
 

@@ -61,3 +61,4 @@ def words(record: ProfileRecord) -> Iterator[str]:
         yield "Measured shares are left out: emulated devices share the cores of this machine."
     if record.peak_bytes is not None:
         yield f"At its peak a device needs {binary_bytes(record.peak_bytes)}, by the compiled program."
+    yield from record.of_plan

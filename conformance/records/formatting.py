@@ -36,7 +36,9 @@ def number(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """0.42 s, 12.3 s, 3 min 20 s."""
+    """14.2 us, 3.1 ms, 0.42 s, 12.3 s, 3 min 20 s."""
+    if 0 < value < 0.01:
+        return f"{1e3 * value:.1f} ms" if value >= 1e-3 else f"{1e6 * value:.1f} us"
     if value < 10:
         return f"{value:.2f} s"
     if value < 120:

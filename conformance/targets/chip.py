@@ -7,13 +7,16 @@ in a node). Figures are dense, without sparsity; link figures are for one direct
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from conformance.contract.errors import ShardproofError
 
 TABLES = Path(__file__).parent / "tables"
+USUAL = "h100"
 
 
 class ChipError(ShardproofError, ValueError):
@@ -94,7 +97,16 @@ def chip_named(name: str) -> Chip:
     if not path.is_file():
         raise ChipError(f"There is no chip '{name}': the chips are {', '.join(CHIPS)}, or give a JSON file.")
     try:
-        return Chip.model_validate_json(path.read_text(encoding="utf-8"))
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as wrong:
+        raise ChipError(f"'{name}' does not describe a chip: it is no JSON file ({wrong}).") from None
+    return chip_of(figures, name)
+
+
+def chip_of(figures: Any, name: str) -> Chip:
+    """A chip from its figures; `name` is where they stand. Raises ChipError with one sentence."""
+    try:
+        return Chip.model_validate(figures)
     except ValidationError as wrong:
         first = wrong.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -6,6 +6,7 @@ takes no driver, no CUDA library and no chip. `topologies.get_topology_desc` is 
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -30,6 +31,7 @@ def why_no_target(chip: Chip | None) -> str:
     return "" if plugin == jaxlib else f"{PLUGIN} {plugin} is not of jaxlib's version {jaxlib}"
 
 
+@cache
 def _installed(package: str) -> str | None:
     try:
         return version(package)

@@ -9,6 +9,7 @@ from conformance.cases.case import Case, Verdict
 from conformance.contract.alteration import Alteration
 from conformance.contract.contract import Arrays
 from conformance.contract.implementation import Traffic
+from conformance.contract.timeline import Timeline
 from conformance.evidence.evidence import Evidence, ReferenceResult
 from conformance.evidence.intermediates import Intermediates
 from conformance.trace.site import Site
@@ -142,6 +143,7 @@ class Profiled:
     traffic     collectives of one step, by phase, kind and axes; None where they are not known, as `unwatched` says
     held_bytes  rank -> bytes of the whole state
     peak_bytes  of a device, from the compiled program (JAX)
+    planned     what each rank of a pipeline is to do when; None where there are no stages
     """
 
     seconds: Mapping[str, float]
@@ -151,6 +153,7 @@ class Profiled:
     flops: Mapping[int, int]
     held_bytes: Mapping[int, int]
     peak_bytes: int | None
+    planned: Timeline | None = None
 
 
 Job = CaseJob | SitesJob | ValuesJob | MeasureJob | ProfileJob  # what names a case

@@ -38,6 +38,7 @@ def profiled(execution: Execution, repeats: int) -> Profiled:
         flops=watched.flops or {},
         held_bytes=held,
         peak_bytes=peak,
+        planned=execution.implementation.timeline(),
     )
 
 
@@ -54,6 +55,7 @@ def together(parts: list[Profiled]) -> Profiled:
         flops=flops,
         held_bytes=held,
         peak_bytes=first.peak_bytes,
+        planned=first.planned,
     )
 
 

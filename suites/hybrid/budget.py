@@ -34,7 +34,7 @@ def scanned(contract: Contract, mesh: Mesh, dtype: str) -> tuple[Allowance, ...]
     """The allowances of one step of `hybrid/scanned` and of every plan of its program."""
     sizes = Sizes(contract, mesh, dtype)
     every = (*of_parameters(sizes), *of_activations(sizes), *of_vocabulary(sizes), *of_scalars(sizes))
-    every = (*every, *of_embedding(sizes))
+    every = (*every, *of_embedding(sizes), *of_context(sizes))
     return tuple(replace(allowance, calls=allowance.calls * sizes.slices) for allowance in every)
 
 
@@ -42,6 +42,8 @@ class Sizes:
     """The numbers that the formulas are made of."""
 
     row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
+    end: str = ""  # of a pipeline, where a rank has one
+    live: float = 1  # slices whose saved activations lie there at once
 
     def __init__(self, contract: Contract, mesh: Mesh, dtype: str) -> None:
         self.contract, self.mesh, self.model, self.recipe = contract, mesh, contract.model, contract.recipe
@@ -53,6 +55,7 @@ class Sizes:
         self.row_tokens = math.prod(contract.batch_shapes["mask"]) // self.size(self.row_axes) // self.slices
         self.tokens = self.row_tokens // mesh.size("sequence")
         self.twice = 2 if self.recipe.recompute == "layer" else 1  # forward passes of a layer
+        self.attends = 2  # passes that need keys and values of other tokens: forward, and backward in any case
 
     def stored(self) -> Iterator[tuple[str, int, int]]:
         """(stored name, elements that a tensor rank computes with in one layer, layers)."""
@@ -68,7 +71,7 @@ class Sizes:
 
     def copy_axes(self, name: str) -> tuple[str, ...]:
         """The axes whose devices have other rows and the same elements of a stored parameter."""
-        return ("data",)
+        return ("data", "sequence")
 
     def share(self, name: str, shape: tuple[int, ...]) -> int:
         elements = math.prod(shape)
@@ -103,9 +106,11 @@ def of_parameters(sizes: Sizes) -> Iterator[Allowance]:
             kind="all_gather", axes=shard_axes, tensor=name, dtype=dtype, elements=elements, calls=layers * passes,
             formula=f"W / t in each of {passes} passes of each layer", source=ZERO,
         )  # fmt: skip
+        at_once = sizes.size(shard_axes) > 1 or name == "embedding.weight"
+        summed = [copy_axes] if at_once else [(axis,) for axis in copy_axes]  # one after the other
         for kind, axes, size in (
             ("reduce_scatter", shard_axes, elements),
-            ("all_reduce", copy_axes, -(-elements // sizes.size(shard_axes))),
+            *(("all_reduce", axes, -(-elements // sizes.size(shard_axes))) for axes in summed),
         ):
             yield Allowance(
                 kind=kind, axes=axes, tensor=name, dtype=dtype, elements=size, calls=layers,
@@ -124,8 +129,8 @@ def of_parameters(sizes: Sizes) -> Iterator[Allowance]:
             )  # fmt: skip
         if not sizes.divides(name):
             yield Allowance(
-                kind="all_reduce", axes=("tensor",), tensor=name, dtype=sizes.wide, elements=elements, calls=layers,
-                formula="W once for each layer: each rank saw its own tokens", source=SEQUENCE,
+                kind="all_reduce", axes=("sequence", "tensor"), tensor=name, dtype=sizes.wide, elements=elements,
+                calls=layers, formula="W once for each layer: each rank saw its own tokens", source=SEQUENCE,
             )  # fmt: skip
 
 
@@ -164,13 +169,26 @@ def of_vocabulary(sizes: Sizes) -> Iterator[Allowance]:
 def of_embedding(sizes: Sizes) -> Iterator[Allowance]:
     """Where a slice has fewer tokens than the vocabulary: gradients of tokens, gathered instead of rows reduced."""
     axes = sizes.shard_axes("embedding.weight")
-    tokens = sizes.row_tokens * sizes.size(axes)
+    tokens = sizes.tokens * sizes.size(axes)
     if tokens < sizes.model.vocabulary:
         yield Allowance(
             kind="all_gather", axes=axes, tensor="", dtype=sizes.compute, calls=1,
             elements=tokens * -(-sizes.model.hidden // sizes.tensor) + tokens,
             formula="f n D / t gradients of embedded tokens and their ids, which is less than V D / t",
             source="each device adds up the rows of the embedding that it stores",
+        )  # fmt: skip
+
+
+def of_context(sizes: Sizes) -> Iterator[Allowance]:
+    """Keys and values of all tokens of a row, in the heads that attend to them."""
+    model = sizes.model
+    elements = sizes.row_tokens * model.num_heads * model.head_size // sizes.tensor
+    for kind, calls in (("all_gather", 2 * sizes.attends), ("reduce_scatter", 2)):
+        yield Allowance(
+            kind=kind, axes=("sequence",), tensor="", dtype=sizes.compute, elements=elements,
+            calls=model.layers * calls,
+            formula="n' H E / t keys and as many values in each pass of attention; their gradients scattered",
+            source="Liu et al., Ring Attention, section 3: every query sees the keys and values of all blocks",
         )  # fmt: skip
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from typing import Any
 
-from conformance.cases.plannable import Layout, ModelFamily, Training
+from conformance.cases.plannable import Layout, ModelFamily, Sized, Training
+from conformance.cases.usage import UsageError
+from conformance.contract.budget import Allowance
 from reference.architecture import Architecture
-from suites.planning.footprint import footprint
-from suites.planning.plans import scale_plan
-from suites.planning.shapes import parameters, sized
+from suites.hybrid.budget import scanned
+from suites.hybrid.budget_mixture import scanned_mixture
+from suites.planning import stages
+from suites.planning.footprint import footprint, sizes_of
+from suites.planning.plans import COMPUTE, planned_contract, scale_plan
+from suites.planning.shapes import MIXTURES, parameters, sized
+from suites.planning.stages import StageSizes
 
 PLAIN = Architecture(kind="language_model")
 
@@ -32,50 +38,93 @@ def written(model: Architecture) -> dict[str, Any]:
 
 
 def refused(training: Training, layout: Layout) -> str:
-    """Why the program does not take a layout, the same sentence for all layouts with the same trouble."""
+    """Why a layout cannot be, the same sentence for all layouts with the same trouble."""
     model, mesh = training.model, layout.mesh
-    tensor = mesh.size("tensor")
-    if (why := _mixture(training)) or tensor == 1:
-        return why or _rows(training, layout)
+    tensor, tokens = mesh.size("tensor"), mesh.size("sequence") * mesh.size("tensor")
+    if why := stages.refused(model.layers, layout):
+        return why
+    if training.length % tokens:
+        return f"{training.length} tokens of a row do not divide over {'sequence and ' * (tokens > tensor)}tensor"
     for what, size in (("heads", model.num_heads), ("feed-forward features", model.ffn), ("tokens", model.vocabulary)):
         if size % tensor:
             return f"{size} {what} do not divide over tensor"
     if model.num_kv_heads % tensor and tensor % model.num_kv_heads:
         return f"{model.num_kv_heads} key heads do not divide over tensor"
-    if training.length % tensor:
-        return f"{training.length} tokens of a row do not divide over tensor"
     return _rows(training, layout)
 
 
-def _mixture(training: Training) -> str:
-    return "mixtures of experts are not searched" if training.model.experts else ""
+def refused_mixture(training: Training, layout: Layout) -> str:
+    """The same, and what the axis of the experts divides."""
+    model, size = training.model, layout.mesh.size("expert")
+    if model.experts % size:
+        return f"{model.experts} experts do not divide over expert"
+    if layout.microbatches > 1:
+        return "mixtures are trained without accumulation: loads of experts are those of a whole batch"
+    return refused(training, layout)
 
 
 def _rows(training: Training, layout: Layout) -> str:
     """Every device with rows has as many as the others, in every microbatch."""
-    parts = math.prod(layout.mesh.size(axis) for axis in ("data", "fsdp"))
+    axes = ("data", "fsdp", "expert") if training.model.experts else ("data", "fsdp")
+    parts = math.prod(layout.mesh.size(axis) for axis in axes)
     if training.rows % (parts * layout.microbatches):
-        return f"{training.rows} rows do not divide over data and fsdp"
+        return f"{training.rows} rows do not divide over {', '.join(axes[:-1])} and {axes[-1]}"
     return ""
 
 
-FAMILIES = (
-    ModelFamily(
-        name="decoder",
-        summary="dense decoders of the shapes of GPT-3 and Llama, trained by the program that scans over layers",
-        axes=("data", "fsdp", "tensor"),
-        recomputes=("none", "attention", "layer"),
-        not_searched={
-            "sequence": "the partitioner gathers weights over a sequence axis of this program, beyond its budget",
-            "pipeline": "the program scans over all layers and has no stages",
-            "expert": "a dense model has no experts",
-        },
-        sized=sized,
-        read=read,
-        fields=written,
-        parameters=parameters,
-        refused=refused,
-        footprint=footprint,
-        plan=scale_plan,
-    ),
+def uncompiled(training: Training, layout: Layout) -> str:
+    """Why no program of a layout is compiled."""
+    if layout.mesh.size("pipeline") > 1:
+        return "the program that is compiled scans over all layers and has no stages"
+    return ""
+
+
+def budget(training: Training, layout: Layout) -> Sequence[Allowance]:
+    """That of the program; of stages that of the last rank, which has the head."""
+    last = sizes_of(training, layout)[-1]
+    if isinstance(last, StageSizes):
+        return stages.budget(last)
+    formula = scanned_mixture if training.model.experts else scanned
+    return formula(planned_contract(training, layout), layout.mesh, COMPUTE)
+
+
+def no_size(number: int) -> Sized:
+    raise UsageError(f"A mixture is asked for by its name: {', '.join(MIXTURES)}, or a named plan.")
+
+
+DENSE = ModelFamily(
+    name="decoder",
+    summary="dense decoders of the shapes of GPT-3 and Llama, trained by the program that scans over layers",
+    axes=("pipeline", "data", "fsdp", "sequence", "tensor"),
+    recomputes=("none", "attention", "layer"),
+    schedules=stages.SCHEDULES,
+    not_searched={"expert": "a dense model has no experts"},
+    sized=sized,
+    has=lambda model: not model.experts,
+    read=read,
+    fields=written,
+    parameters=parameters,
+    refused=refused,
+    uncompiled=uncompiled,
+    footprint=footprint,
+    budget=budget,
+    plan=scale_plan,
 )
+MIXTURE = replace(
+    DENSE,
+    name="mixture",
+    summary="decoders with a mixture of experts in every layer, trained by the same program",
+    axes=("data", "fsdp", "expert", "tensor"),
+    recomputes=("layer",),
+    schedules=(),
+    named=MIXTURES,
+    not_searched={
+        "sequence": "places of an expert are counted over whole rows",
+        "pipeline": "the program scans over all layers and has no stages, and no footprint of a stage with a mixture "
+        "is known",
+    },
+    sized=no_size,
+    has=lambda model: model.experts > 0,
+    refused=refused_mixture,
+)
+FAMILIES = (DENSE, MIXTURE)

@@ -16,6 +16,7 @@ from suites.planning.shapes import parameters
 from suites.training.contracts import contract
 
 COMPUTE = "bfloat16"
+DENSE, MIXED = "suites.hybrid.budget:scanned", "suites.hybrid.budget_mixture:scanned_mixture"
 PRECISIONS = {
     "float32": Precision(compute=COMPUTE),
     "bfloat16": Precision(compute=COMPUTE, parameters="bfloat16", gradients="bfloat16"),
@@ -29,26 +30,30 @@ def scale_plan(name: str, training: Training, layout: Layout) -> ScalePlan:
     return ScalePlan(
         name=name,
         summary=summary,
-        contract=_contract(training.model, training.rows, training.length, training.parameters, layout),
+        contract=planned_contract(training, layout),
         mesh=str(layout.mesh),
         dtype=COMPUTE,
-        program="suites.hybrid.jax_automatic.production:LanguageModel",
-        budget="suites.hybrid.budget:scanned",
-        proof=proof(layout),
+        program=f"suites.hybrid.jax_automatic.production:{'Mixture' if training.model.experts else ''}LanguageModel",
+        budget=MIXED if training.model.experts else DENSE,
+        proof=proof(training, layout),
         reduction=COMPUTE,
     )
 
 
-def proof(layout: Layout) -> str:
+def proof(training: Training, layout: Layout) -> str:
     """The case in which the same program runs small: the same axes, accumulation where there are microbatches."""
     axes = tuple((axis, MOST_SMALL) for axis, size in layout.mesh.sizes if size > 1)
     mesh = Mesh(sizes=axes or (("fsdp", 1),))
+    if training.model.experts:
+        return f"hybrid/scanned_mixture[jax-scanned_mixture-{mesh.slug}-{COMPUTE}]"
     name = "scanned_slices" if layout.microbatches > 1 else "scanned"
     return f"hybrid/{name}[jax-scanned-{mesh.slug}-{COMPUTE}]"
 
 
-def _contract(model: Architecture, rows: int, length: int, dtype: str, layout: Layout) -> Contract:
-    return _with(model, rows, length, dtype, layout.microbatches, layout.recompute)
+def planned_contract(training: Training, layout: Layout) -> Contract:
+    """The model at its size, under the recipe of a layout."""
+    dtype = training.parameters
+    return _with(training.model, training.rows, training.length, dtype, layout.microbatches, layout.recompute)
 
 
 @cache

@@ -1,7 +1,9 @@
 """Published shapes of decoder models, and the one for any number of parameters.
 
 Sources: Brown et al., Language Models are Few-Shot Learners, table 2.1; Touvron et al., LLaMA, table 2, and Llama 2,
-table 1 and appendix A.2.1; Llama Team, The Llama 3 Herd of Models, table 3 and section 3.4.1 (first stage).
+table 1 and appendix A.2.1; Llama Team, The Llama 3 Herd of Models, table 3 and section 3.4.1 (first stage); Jiang et
+al., Mixtral of Experts, table 1 (8x7B; 8x22B by its published configuration), whose batches are not known: two million
+tokens stand for them.
 Vocabularies are filled up to a multiple of 128, as Megatron-LM does, so that they divide. Unlike GPT-3, models of
 its shapes have sinusoidal positions, dense attention in every layer, and a head that is not the embedding.
 """
@@ -74,6 +76,22 @@ TABLE = (
     _gpt("GPT-3 175B", 96, 12288, 96, 3.2),
     _llama("Llama 3 405B", 16384, 126, 128, 8, 53248, 3),
 )
+
+
+def _mixtral(name: str, hidden: int, layers: int, heads: int, ffn: int) -> Sized:
+    """Mixtures in all layers, 8 experts of which a token has two; 1.25 times as many places as choices."""
+    model = Architecture(
+        kind="language_model", hidden=hidden, layers=layers, num_heads=heads, num_kv_heads=8,
+        head_size=hidden // heads, ffn=ffn, vocabulary=32000, activation="swiglu", bias=False, rotary_base=1e6,
+        experts=8, top_k=2, normalized_gates=True, capacity_factor=1.25, balance_loss=0.02, balance_scope="row",
+    )  # fmt: skip
+    source = (
+        f"Mixtral {name}: Jiang et al., Mixtral of Experts, table 1; with places that are limited, which it has not"
+    )
+    return Sized(model=model, parameters=parameters(model), rows=512, length=4096, source=source)
+
+
+MIXTURES = {"8x7B": _mixtral("8x7B", 4096, 32, 32, 14336), "8x22B": _mixtral("8x22B", 6144, 56, 48, 16384)}
 
 
 def sized(number: int) -> Sized:

@@ -4,14 +4,17 @@ The counts are fitted: `python -m suites.planning.measure` compiles plans, solve
 negative (least squares of relative errors), and prints this table with what it misses by, on the plans that it was
 fitted to and on others. A buffer is counted in the compute dtype, 2 bytes an element.
 L: layers  n: tokens of a device in a slice  S: length of a row  D: hidden  F: features of a feed-forward block
-H: heads  V: vocabulary  W: elements of the parameters of a device  t: size of the tensor axis
+H: heads  V: vocabulary  W: elements of the parameters of a device  t: size of the tensor axis  E: experts
+C: places of an expert in a row
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from conformance.cases.plannable import GRADIENTS, SAVED, WORKING
 from suites.hybrid.budget import Sizes
+from suites.hybrid.budget_mixture import MixtureSizes
 
 BYTES = 2
 # recompute -> buffer -> how many of them live at the peak
@@ -19,19 +22,23 @@ _STEP = {
     "stacks": 1.65, "stacks, summed": 4.58, "narrow stacks, summed": 2.37, "stream": 10.25, "features": 3.89,
     "scores": 2.87, "logits": 1.86,
 }  # fmt: skip
+_MIXED = {"places": 19.9}  # of a mixture, instead of the features of a dense block
 _KEPT = {"saved stream": 2.39, "saved features": 8.99}
-WORKING: Mapping[str, Mapping[str, float]] = {
-    "layer": {**_STEP, "saved inputs": 1.24},
+WORKING_OF: Mapping[str, Mapping[str, float]] = {
+    "layer": {**_STEP, **_MIXED, "saved inputs": 1.24},
     "attention": {**_STEP, **_KEPT},
     "none": {**_STEP, **_KEPT, "saved scores": 3.0},
 }
 
 
-def temporary_bytes(sizes: Sizes, elements: int, narrow: int) -> int:
-    """`elements` of the parameters of a device, which lie in so many bytes each."""
-    counts = WORKING[sizes.recipe.recompute]
-    buffers = buffers_of(sizes, elements, narrow)
-    return round(BYTES * sum(counts.get(name, 0.0) * size for name, size in buffers.items()))
+def temporaries(sizes: Sizes, elements: int, narrow: int) -> dict[str, int]:
+    """Bytes by kind; `elements` of the parameters of a device, which lie in so many bytes each."""
+    counts = WORKING_OF[sizes.recipe.recompute]
+    total = dict.fromkeys((SAVED, GRADIENTS, WORKING), 0.0)
+    for name, size in buffers_of(sizes, elements, narrow).items():
+        kind = SAVED if name.startswith("saved") else GRADIENTS if "stacks" in name else WORKING
+        total[kind] += BYTES * counts.get(name, 0.0) * size
+    return {kind: round(size) for kind, size in total.items()}
 
 
 def buffers_of(sizes: Sizes, elements: int, narrow: int) -> dict[str, float]:
@@ -41,16 +48,18 @@ def buffers_of(sizes: Sizes, elements: int, narrow: int) -> dict[str, float]:
     stacks, summed         the same where gradients of slices are added up in float32
     narrow stacks, summed  the same where they are added up in bfloat16
     stream                 hidden states of all tokens: n D
-    features               of a feed-forward block: n F / t
+    features               of a dense feed-forward block: n F / t
+    places                 of all experts for the rows of a device: rows E C D / t
     scores                 of attention: rows H S S / t
     logits                 n V / t
     saved inputs           of all layers: L n D / t
     saved stream, saved features, saved scores   the same of all layers, where they are kept
     """
     model, tensor = sizes.model, sizes.tensor
-    tokens, length = sizes.row_tokens, sizes.contract.batch_shapes["mask"][1]
-    summed = sizes.slices > 1
-    stream, features = tokens * model.hidden, tokens * model.ffn / tensor
+    tokens, length = sizes.tokens, sizes.contract.batch_shapes["mask"][1]
+    summed, live = sizes.slices > 1, sizes.live
+    dense = model.shared_ffn if model.experts else model.ffn
+    stream, features = tokens * model.hidden, tokens * dense / tensor
     scores = tokens * length * model.num_heads / tensor
     return {
         "stacks": elements * (not summed),
@@ -58,10 +67,11 @@ def buffers_of(sizes: Sizes, elements: int, narrow: int) -> dict[str, float]:
         "narrow stacks, summed": elements * (summed and narrow == BYTES),
         "stream": stream,
         "features": features,
+        "places": sizes.buffers / tensor if isinstance(sizes, MixtureSizes) else 0.0,
         "scores": scores,
         "logits": tokens * model.vocabulary / tensor,
-        "saved inputs": model.layers * stream / tensor,
-        "saved stream": model.layers * stream,
-        "saved features": model.layers * features,
-        "saved scores": model.layers * scores,
+        "saved inputs": live * model.layers * stream / tensor,
+        "saved stream": live * model.layers * stream,
+        "saved features": live * model.layers * features,
+        "saved scores": live * model.layers * scores,
     }

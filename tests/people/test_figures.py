@@ -18,7 +18,17 @@ def test_ratio(value: float | None, text: str) -> None:
     assert formatting.ratio(value) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.4, "0.40 s"), (83.0, "83.0 s"), (200.4, "3 min 20 s")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.00 s"),
+        (1.42e-5, "14.2 us"),
+        (0.0031, "3.1 ms"),
+        (0.4, "0.40 s"),
+        (83.0, "83.0 s"),
+        (200.4, "3 min 20 s"),
+    ],
+)
 def test_seconds(value: float, text: str) -> None:
     assert formatting.seconds(value) == text
 

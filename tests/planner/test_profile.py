@@ -10,6 +10,7 @@ import pytest
 from conformance.cases.resolve import resolve
 from conformance.cases.selection import parse_case
 from conformance.profile import tables, trace
+from conformance.profile.picture import draw
 from conformance.profile.record import recorded
 from conformance.targets.chip import CHIPS
 from conformance.workers.jobs import ProfileJob
@@ -39,3 +40,21 @@ def test_a_case_is_profiled(name: str, tmp_path: Path) -> None:
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert {event["tid"] for event in events if event["ph"] == "X"} == {0, 1, 2, 3}
     assert {event["cat"] for event in events if event["ph"] == "X"} == {"computation", "communication"}
+
+
+def test_products_that_were_not_seen_are_no_share(tmp_path: Path) -> None:
+    """Of a pipeline in JAX they lie in branches, and its picture has the timeline that was planned."""
+    case = parse_case("pipeline/perceptron[jax-1f1b-pipeline2-float64]")
+    target = resolve(case)
+    with Workers(jax_devices=2) as workers:
+        outcome = workers.run(ProfileJob(case=case, framework="jax", target=target.path, repeats=1), 240)
+    assert outcome.profiled is not None, outcome.reason
+    seen = outcome.profiled
+    assert seen.planned is not None
+    assert [lane.name for lane in seen.planned.lanes] == ["rank 0", "rank 1"]
+    record = recorded(case.id, case.mesh, case.dtype, case.devices, CHIPS["h100"], seen)
+    assert record.share is None or any(record.flops.values())
+    draw(record, seen.operations, tmp_path / "profile.svg", seen.planned)
+    drawing = (tmp_path / "profile.svg").read_text(encoding="utf-8")
+    assert "Planned: 1f1b, 2 ranks" in drawing
+    assert "Measured: one step on emulated devices" in drawing

@@ -11,6 +11,7 @@ in Large Transformer Models, section 4.2 (tokens over the tensor axis).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from itertools import chain
@@ -180,19 +181,20 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
         return self.on_rows(self.on_tensor(self.looked_up(weight_VD, tokens_BS), 2))
 
     def looked_up(self, weight_VD: jax.Array, tokens_BS: jax.Array) -> jax.Array:
-        """Rows of the weight, whose gradient is that of each part of the data axis by itself, and then their sum.
+        """Rows of the weight, whose gradient is that of each part of the copies by itself, and then their sum.
 
-        Otherwise it is summed whole over all devices with rows, before each keeps its part. G: parts of the data axis
+        Otherwise it is summed whole over all devices with rows, before each keeps its part. G: parts of the tokens, one
+        for each place on the data and sequence axes, whose devices store the same rows
         """
-        parts = self.mesh.size("data")
-        placements = {axis: _behind(p) for axis, p in self.placements("embedding.weight").items()} | {"data": Shard(0)}
+        copies = {axis: Shard(0) for axis in ("data", *self.token_axes)}
+        placements = {axis: _behind(p) for axis, p in self.placements("embedding.weight").items()} | copies
 
         @jax.custom_vjp
         def look_up(weight_VD: jax.Array) -> jax.Array:
             return weight_VD[tokens_BS]
 
         def gradient(_: None, g_BSD: jax.Array) -> tuple[jax.Array]:
-            tokens_GN, g_GND = tokens_BS.reshape(parts, -1), g_BSD.reshape(parts, -1, g_BSD.shape[-1])
+            tokens_GN, g_GND = self.by_copy(tokens_BS), self.by_copy(g_BSD)
             empty_VD = jnp.zeros(weight_VD.shape, weight_VD.dtype)
             sums_GVD = jax.vmap(lambda tokens_N, g_ND: empty_VD.at[tokens_N].add(g_ND))(tokens_GN, g_GND)
             zero = np.zeros((), sums_GVD.dtype)  # the sum over devices is one of the compute dtype, as of any weight
@@ -200,6 +202,13 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
 
         look_up.defvjp(lambda weight_VD: (look_up(weight_VD), None), gradient)
         return look_up(weight_VD)
+
+    def by_copy(self, x_BS: jax.Array) -> jax.Array:
+        """[B, S, ...] -> [G, N, ...]: the tokens of each place on the data and sequence axes."""
+        data, length = self.mesh.size("data"), math.prod(self.mesh.size(axis) for axis in self.token_axes)
+        rows, tokens, *others = x_BS.shape
+        x = x_BS.reshape(data, rows // data, length, tokens // length, *others)
+        return x.swapaxes(1, 2).reshape(data * length, -1, *others)
 
     def attention(self, x_BSD: jax.Array, batch: Named, name: str, p: Named) -> jax.Array:
         return super().attention(self.gathered(x_BSD), batch, name, p)

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from conformance.cases.plannable import Layout, Training
 from conformance.contract.mesh import Mesh
 from conformance.planner.units import parameters
-from suites.planning.shapes import sized
+from suites.hybrid.plans import PLANS as SCALE_PLANS
+from suites.planning.shapes import MIXTURES, sized
+
+NAMED = {plan.name: plan.contract.model for plan in SCALE_PLANS}
+NAMED |= {name: mixture.model for name, mixture in MIXTURES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +35,9 @@ class Measured:
 
     @property
     def training(self) -> Training:
-        model = sized(parameters(self.size)).model
-        return Training(family="decoder", model=model, rows=self.rows, length=self.length, parameters=self.parameters)
+        model = NAMED[self.size] if self.size in NAMED else sized(parameters(self.size)).model
+        family = "mixture" if model.experts else "decoder"
+        return Training(family=family, model=model, rows=self.rows, length=self.length, parameters=self.parameters)
 
     @property
     def layout(self) -> Layout:
@@ -70,6 +75,20 @@ HELD_OUT = (
     _row("13B", "fsdp=64", 512, 2048, 8, "attention"),
     _row("70B", "fsdp=128,tensor=2", 512, 4096, 4),
     _row("7B", "fsdp=8,tensor=8", 64, 4096, 8, "attention"),
+    _row("8B", "fsdp=8,sequence=2", 16, 8192),
+    _row("8B", "data=2,fsdp=4,sequence=2,tensor=2", 32, 8192, 2, "attention"),
+    _row("1.3B", "fsdp=4,sequence=4", 16, 8192, 2, "none"),
+    _row("13B", "fsdp=8,sequence=2,tensor=4", 16, 8192),
+    _row("1.3B", "data=2,sequence=4", 16, 8192, 2),
+    _row("7B", "data=4,sequence=2", 32, 4096, 1, "attention"),
+    _row("70B", "fsdp=8,sequence=2,tensor=8", 64, 4096, 2),
+    _row("405B", "fsdp=64,sequence=2,tensor=8", 256, 8192, 2),
+    _row("7B", "fsdp=6,tensor=2", 48, 4096, 2),
+    _row("13B", "data=3,fsdp=5", 60, 2048, 2),
+    _row("8x7B", "fsdp=4,expert=4,tensor=4", 64, 4096),
+    _row("8x7B", "fsdp=8,expert=4,tensor=2", 128, 2048),
+    _row("8x22B", "fsdp=8,expert=8,tensor=4", 128, 4096),
+    _row("671b-mixture", "fsdp=32,expert=32,tensor=4", 1024, 4096),
 )
 FITTED = (
     _row("175B", "fsdp=8,tensor=8", 64, 2048, fitted=True),
@@ -89,5 +108,11 @@ FITTED = (
     _row("1.3B", "fsdp=8", 64, 2048, 4, "none", fitted=True),
     _row("1.3B", "data=8", 64, 2048, 8, "none", fitted=True),
     _row("1.3B", "data=2,fsdp=4", 64, 2048, 8, "attention", fitted=True),
+    _row("8x7B", "fsdp=8,expert=8", 64, 4096, fitted=True),
+    _row("671b-mixture", "data=2,fsdp=8,expert=16,tensor=8", 1024, 4096, fitted=True),
+    _row("8x7B", "fsdp=16,expert=2,tensor=2", 256, 4096, fitted=True),
+    _row("8x7B", "data=2,fsdp=4,expert=8,tensor=4", 256, 4096, fitted=True),
+    _row("8x22B", "fsdp=16,expert=4,tensor=8", 512, 4096, fitted=True),
+    _row("671b-mixture", "fsdp=8,expert=64,tensor=8", 2048, 4096, parameters="bfloat16", fitted=True),
 )
 PLANS = (*HELD_OUT, *FITTED)
