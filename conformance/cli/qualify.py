@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from conformance.cli.annotated import AsJson, option
 from conformance.cli.exit_status import exit_status
 
 app = typer.Typer(
@@ -15,12 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Package = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A package that `pack` made.", show_default=False)]
-
-
-def _option(name: str, metavar: str, text: str) -> Any:
-    return typer.Option(name, metavar=metavar, help=text, show_default=False)
 
 
 @app.command()
@@ -28,16 +24,14 @@ def _option(name: str, metavar: str, text: str) -> Any:
 def run(
     suites: Annotated[list[str] | None, typer.Argument(metavar="SUITE", help="All of them by default.")] = None,
     devices: Annotated[str, typer.Option("--devices", metavar="KIND", help="real, or emulated to try it.")] = "real",
-    framework: Annotated[str | None, _option("--framework", "F", "jax or torch; both by default.")] = None,
-    most_devices: Annotated[int | None, _option("--most-devices", "N", "Meshes of at most N devices.")] = None,
+    framework: Annotated[str | None, option("--framework", "F", "jax or torch; both by default.")] = None,
+    most_devices: Annotated[int | None, option("--most-devices", "N", "Meshes of at most N devices.")] = None,
     rehearse: Annotated[
         bool, typer.Option("--rehearse", help="The smoke cases instead of the must-pass list: qualifies nothing.")
     ] = False,
-    output: Annotated[Path | None, _option("--output", "DIR", "Where the records go.")] = None,
-    resume: Annotated[
-        Path | None, _option("--resume", "DIR", "Go on with an earlier run, as it was asked for.")
-    ] = None,
-    workers: Annotated[int | None, _option("--workers", "N", "Cases at once.")] = None,
+    output: Annotated[Path | None, option("--output", "DIR", "Where the records go.")] = None,
+    resume: Annotated[Path | None, option("--resume", "DIR", "Go on with an earlier run, as it was asked for.")] = None,
+    workers: Annotated[int | None, option("--workers", "N", "Cases at once.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Run the must-pass list, with every figure recorded. Go on with --resume DIR after whatever ended it."""
@@ -53,11 +47,11 @@ def run(
 @exit_status
 def pack(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="What `run` wrote.", show_default=False)],
-    vendor: Annotated[str, _option("--vendor", "NAME", "Who makes the device.")],
-    device: Annotated[str, _option("--device", "NAME", "The device.")],
-    stack: Annotated[str, _option("--stack", "VERSIONS", "Driver, compiler and plugin with their versions.")],
-    output: Annotated[Path, _option("--output", "FILE", "The package, a zip file.")],
-    waivers: Annotated[Path | None, _option("--waivers", "FILE", "Waivers, signed by the suite's side.")] = None,
+    vendor: Annotated[str, option("--vendor", "NAME", "Who makes the device.")],
+    device: Annotated[str, option("--device", "NAME", "The device.")],
+    stack: Annotated[str, option("--stack", "VERSIONS", "Driver, compiler and plugin with their versions.")],
+    output: Annotated[Path, option("--output", "FILE", "The package, a zip file.")],
+    waivers: Annotated[Path | None, option("--waivers", "FILE", "Waivers, signed by the suite's side.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Make a package of a finished run, and verify it."""
@@ -81,7 +75,7 @@ def replay(
     package: Package,
     sample: Annotated[int, typer.Option("--sample", metavar="N", help="So many cases.")] = 10,
     devices: Annotated[str, typer.Option("--devices", metavar="KIND", help="real or emulated.")] = "emulated",
-    seed: Annotated[int | None, _option("--seed", "N", "Draw the same sample and seeds again.")] = None,
+    seed: Annotated[int | None, option("--seed", "N", "Draw the same sample and seeds again.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Run a sample of a package again, with its seeds and with fresh ones, and compare."""
