@@ -1,0 +1,26 @@
+"""What stands in results/findings is so with this torch; where it is no longer, the finding and its refusals can go."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FINDINGS = Path(__file__).parents[2] / "results" / "findings"
+SAID = {
+    "torch-devicemesh-permuted": ["mesh [0, 1]: group [0, 1], gathered [0.0, 1.0, 2.0, 3.0]",
+                                  "mesh [1, 0]: group [0, 1], gathered [2.0, 3.0, 0.0, 1.0]"],
+    "torch-dtensor-same-numbers": ["normal_:", "dropout:", "equal: True"],
+    "torch-dtensor-item-of-pending-sum": ["rank 0: placements (Partial(sum),), item 1.0",
+                                          "rank 1: placements (Partial(sum),), item 5.0"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_a_finding_comes_out_as_it_is_told(name: str) -> None:
+    command = [sys.executable, str(FINDINGS / name / "reproduce.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
+    assert all(words in done.stdout for words in SAID[name]), done.stdout
+    assert "equal: False" not in done.stdout
