@@ -95,8 +95,7 @@ def test_each_is_named_with_its_tensor(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(suites()) - {"collectives"}))
-def test_every_entry_has_a_tensor_and_its_formula(name: str) -> None:
-    """As it stands in the budget: what it carries, how much of it, and where that follows from."""
+def test_every_entry_names_the_tensors_that_it_carries(name: str) -> None:
     for case, traffic in _spoken(suites()[name]):
         for each in traffic:
             assert all(portion.tensor for portion in each.portions), f"{case.id}: {each}"
