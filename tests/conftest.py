@@ -1,4 +1,4 @@
-"""How the tests of the house are run: in which tier each is, and which stay in one process when they run side by side.
+"""How the tests of the house are run: in which tier each is.
 
 `quick` starts no worker process and takes a minute in all, `reference` runs the single-device models against each other
 and against finite differences, `workers` runs cases, commands, mutants and other people's programs, `power` plants
@@ -39,18 +39,14 @@ TIERS = {
     "tests/capture/test_pipeline.py": "workers",
     "tests/": "quick",
 }
-SPREAD = "reference"  # its tests share nothing: they go wherever there is time
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     root = Path(__file__).parents[1]
     for item in items:
         file = item.path.relative_to(root).as_posix()
         tier = tier_of(file) if isinstance(item, pytest.Function) else "workers"
         item.add_marker(getattr(pytest.mark, tier))
-        if tier != SPREAD:
-            item.add_marker(pytest.mark.xdist_group(file))
 
 
 def tier_of(file: str) -> str:
