@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from conformance.cases.case import Case
 from conformance.cases.fault import NO_AXIS
-from conformance.power import measure
+from conformance.contract.mesh import Mesh
+from conformance.power import measure, planted
 from conformance.power.reliability import BANDS, TENTHS, bands, general, main, statements, unreliable
 from conformance.power.table import PowerRow, PowerTable
 from conformance.records.results import Cause
@@ -178,9 +180,9 @@ def test_a_table_of_before_there_were_confidences_is_read(tmp_path: Path) -> Non
 
 def test_mutations_and_alterations_know_their_causes() -> None:
     assert all(operator.causes for operator in (*OPERATORS.values(), *ALTERATIONS.values()))
-    case = measure.Case(contract="tensor/mlp", implementation="x", mesh=measure.Mesh.parse("tensor=2"), dtype="float64")
+    case = Case(contract="tensor/mlp", implementation="x", mesh=Mesh.parse("tensor=2"), dtype="float64")
     site = Site(number=3, kind="all_reduce", axes=("tensor",), phase="forward", shape=(2,), operators=("drop",))
-    assert measure._mutation(case, site, "drop").causes == OPERATORS["drop"].causes
+    assert planted._mutation(case, site, "drop").causes == OPERATORS["drop"].causes
 
 
 def test_a_row_says_the_surest_cause_as_surely() -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from conformance.cases.case import Case
 from conformance.contract.alteration import Alteration
-from conformance.power import equivalence, measure
+from conformance.contract.mesh import Mesh
+from conformance.power import equivalence, measure, planted
 from conformance.power.table import PowerRow, PowerTable
 
 ROW = PowerRow(
@@ -95,12 +97,12 @@ def test_what_is_measured_later_stands_beside_those_that_were(tmp_path: Path) ->
 
 
 def test_an_alteration_is_a_mutation_that_says_why_it_may_survive() -> None:
-    case = measure.Case(contract="tensor/mlp", implementation="x", mesh=measure.Mesh.parse("tensor=2"), dtype="float64")
+    case = Case(contract="tensor/mlp", implementation="x", mesh=Mesh.parse("tensor=2"), dtype="float64")
     alteration = Alteration(
         operator="swap", site=7, what="swapped", axis="tensor", seen_by=("error",), neutral="it is lawful"
     )
-    planted = measure._alteration(case, alteration)
+    made = planted._alteration(case, alteration)
     survivor = replace(ROW, id="swap@7", verdict="pass", axis=None)
-    assert (str(planted.case.mutation), planted.axes, planted.planned) == ("swap@7", ("tensor",), ("error",))
-    assert measure._proven(planted, survivor, None).equivalent == "it is lawful"  # type: ignore[arg-type]
-    assert measure._proven(planted, ROW, None).equivalent is None  # type: ignore[arg-type]
+    assert (str(made.case.mutation), made.axes, made.planned) == ("swap@7", ("tensor",), ("error",))
+    assert measure._proven(made, survivor, None).equivalent == "it is lawful"  # type: ignore[arg-type]
+    assert measure._proven(made, ROW, None).equivalent is None  # type: ignore[arg-type]
