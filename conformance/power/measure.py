@@ -54,7 +54,7 @@ def power(
     """Measure the power of some suites, of one implementation (a registered name, or `file.py:Class`) or of all.
 
     Without `generated`, the named faults and the controls alone; with `each_once`, every fault on one case, and every
-    implementation as it is on one; then axis and cause are asked of one fault in five.
+    implementation as it is on one; then axis and cause are asked of two faults in five.
     A suite says in `Suite.mutated` whose collectives are mutated; of `file.py:Class` those of every contract of the
     suites, or of the `contracts` given, that it conforms to (`conformance.power.suitable`), on `mesh` if there is one.
     What the `journal` has already is not judged again.

@@ -1,8 +1,7 @@
 """Named faults are killed, their axis and cause are named, and no control is flagged: as published, or better.
 
-Here each fault is planted once, frameworks in turn, and each implementation is a control once; of one fault in five
-the axis and the cause are asked, which takes further runs. `shardproof power` plants everywhere and asks of all, and a
-test holds what it published.
+Here each fault is planted once, frameworks in turn, and each implementation is a control once; of two faults in five
+the axis and the cause are asked, which takes further runs. `shardproof power` plants everywhere and asks of all.
 """
 
 from __future__ import annotations
