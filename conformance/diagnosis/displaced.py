@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.matching import CLOSE, Dims, Matcher, is_trivial
+from conformance.diagnosis.matching import CLOSE, Dims, Matcher, is_trivial, on_all
 from conformance.evidence.intermediates import Intermediate
 
 MOST_DEVICES = 16  # of a mesh whose blocks are looked through
@@ -15,8 +15,8 @@ MOST_DEVICES = 16  # of a mesh whose blocks are looked through
 
 def displaced(value: Intermediate, matcher: Matcher, mesh: Mesh) -> tuple[str, str] | None:
     """(what is wrong, the axis) where every rank holds a block of a value of one device, and not its own."""
-    held = value.values
-    if len(held) != mesh.devices or mesh.devices > MOST_DEVICES or any(map(is_trivial, held.values())):
+    held = on_all(value, mesh) if mesh.devices <= MOST_DEVICES else None
+    if held is None or any(map(is_trivial, held.values())):
         return None
     for whole, dims in matcher.in_blocks_of(held[0].shape):
         for axis, _ in dims:

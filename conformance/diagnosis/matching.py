@@ -63,7 +63,7 @@ class Matcher:
         complete = len(values) == self._mesh.devices and len(shapes) == 1
         for number in range(len(self._axes) + 1 if complete else 1):
             for partial in combinations(self._axes, number):
-                if any(self.are_copies(values, axis) for axis in partial):
+                if any(self._are_copies(values, axis) for axis in partial):
                     continue  # a share of the sum on every rank, not a partial sum
                 match = self._matched(combined(values, partial, self._mesh), partial)
                 if match is not None:
@@ -102,7 +102,7 @@ class Matcher:
             part = np.take(part, range(where[axis] * size, (where[axis] + 1) * size), axis=dim)
         return part
 
-    def are_copies(self, values: Mapping[int, np.ndarray], axis: str) -> bool:
+    def _are_copies(self, values: Mapping[int, np.ndarray], axis: str) -> bool:
         """Whether all ranks along an axis hold the same bits."""
         groups = self._mesh.groups(axis)
         return all(np.array_equal(values[rank], values[group[0]]) for group in groups for rank in group)
@@ -157,6 +157,13 @@ class Matcher:
             dims = tuple((axis, dim) for axis, dim in zip(self._axes, chosen, strict=True) if dim is not None)
             if all(size % self._parts(dims, dim) == 0 for dim, size in enumerate(shape)):
                 yield dims
+
+
+def on_all(value: Intermediate, mesh: Mesh) -> Blocks | None:
+    """Its blocks, where every rank has one of the same shape, and the first is no trivial one."""
+    held = value.values
+    alike = len(held) == mesh.devices and len({block.shape for block in held.values()}) == 1
+    return None if not alike or is_trivial(held[0]) else held
 
 
 def thinned(values: Blocks) -> Iterator[Blocks]:

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.matching import CLOSE, Matcher, is_trivial
+from conformance.diagnosis.matching import CLOSE, Matcher, on_all
 from conformance.evidence.intermediates import Intermediate
 
 MOST_PLACES = 256  # of a dim whose order is looked for
@@ -21,8 +21,8 @@ def rearranged(
 
     operands   which are right, so that their order is too
     """
-    held = value.values
-    if len(held) != mesh.devices or len({block.shape for block in held.values()}) != 1 or is_trivial(held[0]):
+    held = on_all(value, mesh)
+    if held is None:
         return None
     shape = held[0].shape
     alike = (operand.values for operand in operands if all(x.shape == shape for x in operand.values.values()))

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.matching import CLOSE, Matcher, is_trivial
+from conformance.diagnosis.matching import CLOSE, Matcher, on_all
 from conformance.evidence.intermediates import Intermediate
 
 
 def unmasked(value: Intermediate, matcher: Matcher, mesh: Mesh) -> str | None:
     """The axis along which one rank has each element, and the others have another one."""
-    held = value.values
-    if len(held) != mesh.devices or len({block.shape for block in held.values()}) != 1 or is_trivial(held[0]):
+    held = on_all(value, mesh)
+    if held is None:
         return None
     for whole, dims in matcher.in_blocks_of(held[0].shape):
         divided = {axis for axis, _ in dims}

@@ -12,8 +12,7 @@ import numpy as np
 
 from conformance.cases.functions import Functions
 from conformance.inline import trees
-from conformance.inline.pickled import unpickled
-from conformance.workers.lookup import load
+from conformance.inline.template import template
 
 Values = dict[str, jax.Array]
 
@@ -22,11 +21,7 @@ class Model:
     """What was handed over, made anew for every placement: nothing is shared by two of them."""
 
     def __init__(self, functions: Functions) -> None:
-        self.functions, blueprint = functions, functions.blueprint
-        self.template: Any = trees.names(functions.parameters)
-        if blueprint is not None:
-            built = load(blueprint.builder)() if blueprint.builder else None
-            self.template = built if blueprint.builder else unpickled(blueprint.pickled, blueprint.modules)
+        self.functions, self.template = functions, template(functions)
         self.streams: dict[str, Any] = variables_of(self.template)[2] if is_module(self.template) else {}
 
     def kept(self, dtype: str) -> dict[str, Values]:

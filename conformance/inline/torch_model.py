@@ -11,9 +11,8 @@ import torch
 
 from conformance.cases.functions import Functions
 from conformance.inline import trees
-from conformance.inline.pickled import unpickled
+from conformance.inline.template import template
 from conformance.trace.torch_wrappers import plain
-from conformance.workers.lookup import load
 
 Tensors = dict[str, torch.Tensor]
 
@@ -22,11 +21,7 @@ class Model:
     """What was handed over, made anew for every placement: nothing is shared by two of them."""
 
     def __init__(self, functions: Functions) -> None:
-        self.functions, blueprint = functions, functions.blueprint
-        self.template: Any = trees.names(functions.parameters)
-        if blueprint is not None:
-            built = load(blueprint.builder)() if blueprint.builder else None
-            self.template = built if blueprint.builder else unpickled(blueprint.pickled, blueprint.modules)
+        self.functions, self.template = functions, template(functions)
 
     def built(self, parameters: Mapping[str, np.ndarray], dtype: torch.dtype) -> Any:
         """With these values, in a dtype; what is trained asks for its gradient."""
