@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 from conformance.contract.mesh import Mesh
+from conformance.diagnosis.blocks import Match, filled, is_trivial
 from conformance.diagnosis.exchanges import line
-from conformance.diagnosis.matching import Match, Matcher, is_trivial
+from conformance.diagnosis.matching import Matcher
 from conformance.evidence.intermediates import Intermediate, Intermediates
 
 
@@ -14,10 +18,10 @@ class Compared:
     """Every value on the way to a tensor, matched; of the whole step where it is none of its observations."""
 
     def __init__(self, wide: Intermediates, twin: Intermediates, mesh: Mesh, tensor: str | None) -> None:
-        self.wide, self.twin, self.mesh = wide, twin, mesh
+        self.wide, self.twin, self.mesh, self.tensor = wide, twin, mesh, tensor
         self.matcher = Matcher(twin, mesh)
         self.values = {value.number: value for value in wide.values}
-        self.way = self._way(wide.observed.get(tensor or "", tuple(self.values)))
+        self.way = _way(wide, tensor)
         self.matches: dict[int, Match | None] = {n: self.matcher.match(self.values[n]) for n in self.way}
         self.right = self._right()
 
@@ -26,25 +30,24 @@ class Compared:
         right: set[int] = set()
         for number in sorted(self.way, reverse=True):
             value = self.values[number]
-            constant = not value.sources and all(block.size == 1 for block in value.values.values())
+            constant = not value.sources and all((block == block.flat[:1]).all() for block in value.values.values())
             if self.matches[number] is not None or number in right:
                 right.update((number, *value.sources))
             elif constant:
                 right.add(number)
         return right
 
-    def first(self) -> Intermediate | None:
-        """The first wrong value on the way that is made of right ones alone."""
-        for number in sorted(self.way):
-            value = self.values[number]
+    def firsts(self) -> Iterator[Intermediate]:
+        """The wrong values on the way that are made of right ones alone."""
+        sound = set(self.right)  # with what shows nothing, such as a mask, and is made of such
+        for value in self._on_way():
             if self._exchanged(value):
-                return value
-            if number in self.right:
-                continue
-            held = next(iter(value.values.values()), np.empty(0))
-            if not is_trivial(held) and all(source in self.right for source in value.sources):
-                return value
-        return None
+                yield value
+            elif value.number not in sound and sound.issuperset(value.sources):
+                if all(is_trivial(filled(block)) for block in value.values.values()):
+                    sound.add(value.number)
+                else:
+                    yield value
 
     def phase_of(self, value: Intermediate) -> str:
         """The pass that it belongs to, as words to add; in JAX an update is known by standing behind all gradients."""
@@ -55,14 +58,38 @@ class Compared:
             return ", forward pass"
         return ", update" if value.number > max(backward) else ""
 
-    def _way(self, ends: tuple[int, ...]) -> set[int]:
-        way, pending = set(), [number for number in ends if number in self.values]
-        while pending:
-            number = pending.pop()
-            if number not in way:
-                way.add(number)
-                pending += [source for source in self.values[number].sources if source in self.values]
-        return way
+    def first_owed(self, first: Intermediate) -> Intermediate | None:
+        """The first wrong value, of those that `first` goes into, that a right program must have in common with this.
+
+        That is one that the same line makes as often on one device, and that is a block of what it makes there; what a
+        loop over ranks makes has no counterpart. `first` itself where the other program is another one altogether.
+        """
+        made, other = Counter(map(_origin, self._on_way())), Counter(map(_origin, self._of_twin()))
+        if not made.keys() & other.keys():
+            return first
+        into = {first.number}
+        for value in self._on_way():
+            if value.number in into or into.intersection(value.sources):
+                into.add(value.number)
+                if value.number not in self.right and made[_origin(value)] == other[_origin(value)]:
+                    return value
+        return None
+
+    def lines(self, first: Intermediate, last: Intermediate) -> str:
+        """The lines of what lies between two values, file by file."""
+        lines: dict[str, set[int]] = {}
+        for value in self._on_way():
+            if first.number <= value.number <= last.number and value.number not in self.right and value.place:
+                file, _, number = line(value.place).rpartition(":")
+                lines.setdefault(file, set()).add(int(number))
+        return ", ".join(f"{file}:{' '.join(map(str, sorted(numbers)))}" for file, numbers in lines.items())
+
+    def _on_way(self) -> list[Intermediate]:
+        return [self.values[number] for number in sorted(self.way)]
+
+    def _of_twin(self) -> Iterable[Intermediate]:
+        way = _way(self.twin, self.tensor)
+        return (value for value in self.twin.values if value.number in way)
 
     def _exchanged(self, value: Intermediate) -> bool:
         """An all-reduce of one right value that gives another one."""
@@ -73,6 +100,22 @@ class Compared:
             return False
         operand, result = self.matcher.whole(given), self.matcher.whole(made)
         return operand.shape != result.shape or not np.allclose(operand, result, rtol=1e-9, atol=0)
+
+
+def _way(program: Intermediates, tensor: str | None) -> set[int]:
+    """All that a tensor is made of; every value where it is no observation."""
+    values = {value.number: value for value in program.values}
+    way, pending = set(), [number for number in program.observed.get(tensor or "", tuple(values)) if number in values]
+    while pending:
+        number = pending.pop()
+        if number not in way:
+            way.add(number)
+            pending += [source for source in values[number].sources if source in values]
+    return way
+
+
+def _origin(value: Intermediate) -> tuple[str, str, str]:
+    return value.operation, value.place, value.phase
 
 
 def spoken(value: Intermediate) -> str:

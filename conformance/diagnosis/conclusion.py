@@ -99,17 +99,9 @@ def _placeless(check: CheckResult, shown: Shown) -> Iterator[Cause]:
 
 
 def _places(shown: Shown) -> Iterator[Cause]:
-    """The axes that have part in it, in a sentence for each."""
-    together = " and ".join(shown.axes)
-    if len(shown.needed) == 1:
-        words, basis = GONE, f"with {shown.needed[0]}=1 the case passes{_spared(shown)}"
-    elif shown.needed:
-        words = f"takes {together} together: it goes away when any of them has size 1"
-        basis = f"it passes with {' and with '.join(f'{axis}=1' for axis in shown.needed)}{_spared(shown)}"
-    else:
-        words = f"shows on {together} alone: it goes away when all axes have size 1"
-        basis = f"on one device the case passes; it fails with {' alone and with '.join(shown.enough)} alone"
-    for axis in shown.axes:
+    """The axes that have part in it, in a sentence for each; where a line is known, that says them too."""
+    words, basis = _of_axes(shown)
+    for axis in () if any(cause.place for cause in shown.divergence) else shown.axes:
         yield Cause(
             cause=words,
             axis=axis,
@@ -118,6 +110,18 @@ def _places(shown: Shown) -> Iterator[Cause]:
             basis=_also(basis, shown),
             place=True,
         )
+
+
+def _of_axes(shown: Shown) -> tuple[str, str]:
+    """With which axes it goes, and the runs that have shown it."""
+    together = " and ".join(shown.axes)
+    if len(shown.needed) == 1:
+        return GONE, f"with {shown.needed[0]}=1 the case passes{_spared(shown)}"
+    if shown.needed:
+        words = f"takes {together} together: it goes away when any of them has size 1"
+        return words, f"it passes with {' and with '.join(f'{axis}=1' for axis in shown.needed)}{_spared(shown)}"
+    words = f"shows on {together} alone: it goes away when all axes have size 1"
+    return words, f"on one device the case passes; it fails with {' alone and with '.join(shown.enough)} alone"
 
 
 def _spared(shown: Shown) -> str:
@@ -137,12 +141,20 @@ def _kept(cause: Cause, shown: Shown) -> Iterator[Cause]:
     if not shown.axes:
         yield cause
     elif cause.axis in shown.axes:
-        yield replace(cause, axis_confidence=CERTAIN)
+        yield replace(_with_place(cause, shown), axis_confidence=CERTAIN)
     elif cause.axis is None and len(shown.axes) == 1:
-        yield replace(cause, axis=shown.axes[0], axis_confidence=CERTAIN)
+        yield replace(_with_place(cause, shown), axis=shown.axes[0], axis_confidence=CERTAIN)
     elif cause.axis is None:  # the axes together say more of the place than one of them does
         sure = min(cause.confidence, SHOWN - 0.01) if cause.place else cause.confidence
         yield replace(cause, axis=shown.axes[0], confidence=sure, axis_confidence=0.5)
+
+
+def _with_place(cause: Cause, shown: Shown) -> Cause:
+    """A place inside the step, and what runs have shown of the axes: two statements that stand together."""
+    if cause not in shown.divergence or not cause.place:
+        return cause
+    words, basis = _of_axes(shown)
+    return replace(cause, cause=f"{cause.cause}; {words}", basis=f"{cause.basis}; {_also(basis, shown)}")
 
 
 def _of_feature(feature: str, shown: Shown) -> Cause:

@@ -37,10 +37,11 @@ def _parallel(parameter: np.ndarray, update: np.ndarray) -> bool:
 
 
 def _words(suspect: DivergedTensor, factor: float) -> str:
+    """Once too often is twice, or, where the recipe has groups, once for a tensor of the group that does not decay."""
     recipe = suspect.case_run.contract.recipe
     once = -recipe.learning_rate * recipe.weight_decay
     if once and abs(factor / once - 1) < 1e-3:
-        return "weight decay applied twice"
+        return "weight decay applied once too often"
     if once and abs(factor / once + 1) < 1e-3:
         return "weight decay not applied"
     return "weight decay of another size"

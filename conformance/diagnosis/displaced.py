@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.matching import CLOSE, Dims, Matcher, is_trivial, on_all
+from conformance.diagnosis.blocks import CLOSE, Dims, is_trivial, on_all
+from conformance.diagnosis.matching import Matcher
 from conformance.evidence.intermediates import Intermediate
 
 MOST_DEVICES = 16  # of a mesh whose blocks are looked through

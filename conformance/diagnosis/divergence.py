@@ -11,11 +11,12 @@ first: its operands and results alone show that.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis.compared import Compared
 from conformance.diagnosis.exchanges import broken_exchange, line
-from conformance.diagnosis.operations import FOUND, LINE, lacks_reduction, of_operation
+from conformance.diagnosis.operations import FOUND, LINE, lacks_reduction, of_mask, of_operation
 from conformance.diagnosis.reductions import REDUCTIONS, reduced
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
@@ -33,13 +34,13 @@ def first_divergence(wide: Intermediates, twin: Intermediates, mesh: Mesh, tenso
         yield from broken
         return
     compared = Compared(wide, twin, mesh, tensor)
-    first = compared.first()
-    if first is None:
+    firsts = list(compared.firsts())
+    if not firsts:
         yield from _left_partial(compared, tensor)
-    elif first.axes:
-        yield from _of_collective(compared, first)
-    else:
-        yield from of_operation(compared, first)
+        return
+    yield from _of_collective(compared, firsts[0]) if firsts[0].axes else of_operation(compared, firsts[0])
+    masks = (cause for later in firsts[1:] for cause in of_mask(compared, later))
+    yield from islice(masks, 1)
 
 
 def _left_partial(compared: Compared, tensor: str | None) -> Iterator[Cause]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.matching import CLOSE, Blocks, combined
+from conformance.diagnosis.blocks import CLOSE, Blocks, combined
 from conformance.diagnosis.reductions import REDUCTIONS, mistakes
 from conformance.evidence.intermediates import Exchange, Intermediates
 from conformance.records.results import Cause

@@ -7,10 +7,11 @@ from itertools import product
 
 import numpy as np
 
+from conformance.diagnosis.blocks import Match, combined
 from conformance.diagnosis.compared import Compared, spoken
 from conformance.diagnosis.displaced import displaced
 from conformance.diagnosis.exchanges import line
-from conformance.diagnosis.matching import Match, combined
+from conformance.diagnosis.hidden import hidden
 from conformance.diagnosis.rearranged import rearranged
 from conformance.diagnosis.reductions import REDUCTIONS, narrowed
 from conformance.diagnosis.scale import MEAN, TWICE, near
@@ -43,14 +44,23 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         return
     else:
         yield from _local_statistic(compared, first)
+        yield from of_mask(compared, first)
         yield from _unmasked(compared, first)
         yield from _displaced(compared, first)
         yield from _cut_across(compared, first)
         yield from _rearranged(compared, first) if first.operation not in MOVES else _moved(first)
     if first.place:
-        times = f", {factor:.4g} times what it should be" if factor is not None else ""
-        words = f"parts from what one device has: {spoken(first)}{compared.phase_of(first)}{times}"
-        yield Cause(cause=words, axis=None, confidence=LINE, basis=PARTED, place=True)
+        yield _line(compared, first, factor)
+
+
+def _line(compared: Compared, first: Intermediate, factor: float | None) -> Cause:
+    """Where it parts from one device; where that has no counterpart of its own, up to the first value that has."""
+    times = f", {factor:.4g} times what it should be" if factor is not None else ""
+    last = compared.first_owed(first)
+    until = f" to {spoken(last)}" if last is not None and last.place and last.number != first.number else ""
+    said = f"parts from what one device has: {'from ' if until else ''}{spoken(first)}{until}"
+    basis = f"{PARTED}{f'; on the way lie {compared.lines(first, last)}' if until and last is not None else ''}"
+    return Cause(cause=f"{said}{compared.phase_of(first)}{times}", axis=None, confidence=LINE, basis=basis, place=True)
 
 
 def _of_partial(compared: Compared, first: Intermediate, number: int) -> Cause:
@@ -86,6 +96,15 @@ def _local_statistic(compared: Compared, first: Intermediate) -> Iterator[Cause]
             said = f"{words}, at {line(first.place)}"
             yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
             return
+
+
+def of_mask(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Other elements are hidden than on one device."""
+    counts = hidden(first, compared.matcher, compared.mesh)
+    if counts is not None:
+        words = f"another mask than on one device: {spoken(first)}{compared.phase_of(first)}"
+        basis = f"{counts}; all others are right"
+        yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
 
 
 def _displaced(compared: Compared, first: Intermediate) -> Iterator[Cause]:

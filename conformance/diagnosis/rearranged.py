@@ -8,7 +8,8 @@ from itertools import chain
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.matching import CLOSE, Matcher, on_all
+from conformance.diagnosis.blocks import CLOSE, on_all
+from conformance.diagnosis.matching import Matcher
 from conformance.evidence.intermediates import Intermediate
 
 MOST_PLACES = 256  # of a dim whose order is looked for
@@ -25,7 +26,8 @@ def rearranged(
     if held is None:
         return None
     shape = held[0].shape
-    alike = (operand.values for operand in operands if all(x.shape == shape for x in operand.values.values()))
+    whole = (blocks for blocks in (on_all(operand, mesh) for operand in operands) if blocks is not None)
+    alike = (blocks for blocks in whole if blocks[0].shape == shape)
     wholes = ({rank: matcher.block(*of, rank) for rank in held} for of in matcher.in_blocks_of(shape))
     for wanted in chain(alike, wholes):
         for dim, size in enumerate(shape if len(wanted) == mesh.devices else ()):

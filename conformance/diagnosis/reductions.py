@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.matching import Blocks, Match, combined
+from conformance.diagnosis.blocks import Blocks, Match, combined
 from conformance.diagnosis.scale import TWICE
 from conformance.evidence.intermediates import Intermediate
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.matching import CLOSE, Matcher, on_all
+from conformance.diagnosis.blocks import CLOSE, on_all
+from conformance.diagnosis.matching import Matcher
 from conformance.evidence.intermediates import Intermediate
 
 

@@ -213,7 +213,7 @@ SIGNATURES: list[tuple[str, str | None, Callable[[], CaseRun]]] = [
     ),
     ("updated by 0.25 times the gradient", None, lambda: updated_by(0.25)),
     ("the optimizer's state is never stored", None, slot_lost),
-    ("weight decay applied twice", None, lambda: decayed(1)),
+    ("weight decay applied once too often", None, lambda: decayed(1)),
     ("weight decay not applied", None, lambda: decayed(-1)),
     ("weight decay of another size", None, lambda: decayed(0.3)),
     ("learning rate multiplied by the size of an axis", "tensor", lambda: at_another_rate(4)),

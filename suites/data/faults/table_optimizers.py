@@ -16,7 +16,7 @@ GROUPS = (
         contract="data/decay_groups",
         meshes=SMALL,
         axis=NO_AXIS,
-        causes=("without decay groups",),
+        causes=("without decay groups", "weight decay applied once too often"),
         seen_by=("trajectory",),
     ),
     Fault(

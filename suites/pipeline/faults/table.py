@@ -242,7 +242,7 @@ OPTIMIZERS = (
         contract="pipeline/decay_groups",
         meshes=("data=2,pipeline=2",),
         axis=NO_AXIS,
-        causes=("without decay groups",),
+        causes=("without decay groups", "weight decay applied once too often"),
         seen_by=("trajectory",),
     ),
     Fault(

@@ -7,6 +7,7 @@ from suites.sequence.faults.targets import CUBE, LONG, each, ring, ulysses, zigz
 from suites.tensor.faults.targets import github
 
 NOT_ALONE = "goes away when the axis has size 1"
+MASK = "another mask than on one device"
 SEAMS = "wrong only where shards meet"
 
 ATTENTION = (
@@ -97,7 +98,7 @@ ATTENTION = (
         contract="sequence/attention",
         meshes=LONG,
         axis="sequence",
-        causes=(SEAMS,),
+        causes=(MASK, SEAMS),
         seen_by=("logic", "relations"),
     ),
     Fault(
@@ -108,7 +109,7 @@ ATTENTION = (
         contract="sequence/attention",
         meshes=LONG,
         axis="sequence",
-        causes=(NOT_ALONE,),
+        causes=(MASK, NOT_ALONE),
         seen_by=("logic", "relations"),
     ),
     Fault(
@@ -131,7 +132,7 @@ ATTENTION = (
         contract="sequence/attention_documents",
         meshes=LONG,
         axis="sequence",
-        causes=(NOT_ALONE, "along the axis only"),
+        causes=(MASK, NOT_ALONE, "along the axis only"),
     ),
     Fault(
         id="padding-mask-not-sharded-with-activations",
@@ -142,7 +143,7 @@ ATTENTION = (
         contract="sequence/attention",
         meshes=LONG,
         axis="sequence",
-        causes=(NOT_ALONE, "along the axis only"),
+        causes=(MASK, NOT_ALONE, "along the axis only"),
     ),
     Fault(
         id="ulysses-norm-backward-before-collect",
