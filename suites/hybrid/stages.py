@@ -6,12 +6,27 @@ counted before the first microbatch begins. Every stage adds its share to the lo
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from conformance.contract.implementation import Unsupported
 from suites.moe.layout import TERMS
 
-Conforming: Any = object  # a pipelined language model with expert parallelism
+if TYPE_CHECKING:
+    from suites.moe.layout import ExpertLayout
+    from suites.pipeline.stages import Named, Stages
+
+if TYPE_CHECKING:
+
+    class Conforming(Stages, ExpertLayout):
+        """A pipelined language model with expert parallelism, in either framework."""
+
+        data_axes: tuple[str, ...]
+
+        def sum_over(self, axes: tuple[str, ...], x: Any) -> Any: ...
+        def wide(self, x: Any) -> Any: ...
+        def microbatches(self, batch: Named) -> Any: ...
+else:
+    Conforming = object  # a mixin: it comes before the model in the bases
 
 
 class MixtureInStages(Conforming):

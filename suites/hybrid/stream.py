@@ -6,11 +6,24 @@ over tensor, experts over expert, and what is stored of all parameters over fsdp
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from conformance.contract.placements import Placements
 
-Conforming: Any = object  # full sharding and expert parallelism of a model with a sharded stream
+if TYPE_CHECKING:
+    from suites.moe.layout import ExpertLayout
+    from suites.sequence.token_layout import StreamLayout
+
+if TYPE_CHECKING:
+
+    class Conforming(StreamLayout, ExpertLayout):
+        """Full sharding and expert parallelism of a model with a sharded stream, in either framework."""
+
+        def mixture(self, x: Any, *given: Any) -> Any: ...
+        def split_to_tensor(self, x: Any, dim: int) -> Any: ...
+        def gather_from_tensor(self, x: Any, dim: int) -> Any: ...
+else:
+    Conforming = object  # a mixin: it comes before the model in the bases
 
 
 class MixtureInStream(Conforming):

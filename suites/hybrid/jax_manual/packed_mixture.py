@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,14 @@ from suites.moe.layout import is_expert
 from suites.pipeline.jax_manual.packing import PACKED
 from suites.training.jax.state import Named
 
-Conforming: Any = object  # a pipeline with expert parallelism
+if TYPE_CHECKING:
+    from suites.moe.layout import ExpertLayout
+    from suites.pipeline.jax_manual.models import LanguageModel
+
+    class Conforming(LanguageModel, ExpertLayout):
+        """A pipeline with expert parallelism."""
+else:
+    Conforming = object  # a mixin: it comes before the pipeline in the bases
 
 
 class PackedMixture(Conforming):

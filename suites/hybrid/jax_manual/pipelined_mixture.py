@@ -10,7 +10,7 @@ from suites.pipeline.jax_manual import models
 from suites.tensor.jax_manual import transformer
 
 
-class LanguageModel(  # type: ignore[misc]
+class LanguageModel(  # type: ignore[misc, metaclass]
     MixtureInStages, PackedMixture, models.LanguageModel, CapacityExchange, transformer.LanguageModel
 ):
     """A decoder language model with mixtures in some of its layers."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from conformance.contract.placements import Placements, Shard
 
-Conforming: Any = object  # the layout of a sharded stream by DTensor
+if TYPE_CHECKING:
+    from suites.tensor.dtensor_layout import DTensorLayout as Conforming
+else:
+    Conforming = object  # a mixin: it comes before the layout of a sharded stream by DTensor in the bases
 
 
 class UnitShards(Conforming):

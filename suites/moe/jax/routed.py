@@ -8,7 +8,7 @@ B: rows  S: tokens of a row  D: hidden  E: experts  K: choices of a token
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,21 @@ from suites.moe.jax import routing
 from suites.moe.layout import TERMS, ExpertLayout
 from suites.training.jax.state import Named
 
-Training: Any = object  # a training step on the rows at hand, by collectives or by annotation
+if TYPE_CHECKING:
+    from conformance.contract.placements import Placements
+    from suites.training.jax.step import TrainingStep
+
+    class Training(TrainingStep):
+        """A training step on the rows at hand, by collectives or by annotation."""
+
+        def fed(self, x_BSD: jax.Array, batch: Named, name: str, p: Named, observed: Named) -> jax.Array: ...
+        def feedforward(self, x_BSD: jax.Array, name: str, p: Named) -> jax.Array: ...
+        def numbered_in_slice(self, choices_BSK: jax.Array) -> jax.Array: ...
+        def sum_over_data(self, x: jax.Array) -> jax.Array: ...
+        def computed_placements(self, name: str) -> Placements: ...
+        def stored_part(self, name: str, whole: jax.Array) -> jax.Array: ...
+else:
+    Training = object
 
 
 class RoutedBlock(ExpertLayout, Training):
