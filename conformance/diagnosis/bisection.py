@@ -2,8 +2,9 @@
 
 First the axis that a signature names, by giving it size 1. Where that does not make the case pass, all axes: what fails
 on one device too is no fault of how the model is divided, and is diagnosed there. Then each axis, and where none is
-needed each by itself; where no signature says why, each feature of the recipe too, by `Contract.without`. What was
-shown, and what was ruled out by it, is put together in `conformance.diagnosis.conclusion`.
+needed each by itself. Where no signature says why, the values inside the step are compared, and where those do not say
+it either, each feature of the recipe is taken away, by `Contract.without`. What was shown, and what was ruled out by
+it, is put together in `conformance.diagnosis.conclusion`.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ class Varied(Protocol):
 def bisected(result: CaseResult, target: Target, judged: Varied) -> CaseResult:
     """A failed result, with the axes, the features and the line that further runs have shown."""
     trials = _Trials(result, target, judged)
-    shown = trials.shown()
-    return concluded(result, replace(shown, divergence=tuple(trials.divergence(shown))))
+    shown = trials.places()
+    shown = replace(shown, divergence=tuple(trials.divergence(shown)))
+    return concluded(result, trials.with_features(shown))
 
 
 class _Trials:
@@ -63,17 +65,18 @@ class _Trials:
         """Whether all that fails are relations: one device has no other meshes for them, and shows nothing of axes."""
         return {check.check for check in self.result.checks if check.verdict == "fail"} == {"relations"}
 
-    def shown(self) -> Shown:
+    def places(self) -> Shown:
+        """One device, and the axes."""
         if self._only_relations():
             return Shown()
         named = self._named()
         if named is not None and len(self.wide) > 1 and self._verdict(_narrow(self.case, (named,))) == "pass":
-            return self._with_features(Shown(needed=(named,)), self.case)
+            return Shown(needed=(named,))
         alone = self._run(_narrow(self.case, self.wide)) if self.wide else None
         if alone is not None and alone.verdict == "fail":
-            return self._with_features(Shown(alone=alone), alone.case)
+            return Shown(alone=alone)
         right = alone is not None and alone.verdict == "pass"
-        return self._with_features(self._axes(right), self.case)
+        return self._axes(right)
 
     def divergence(self, shown: Shown) -> list[Cause]:
         """Where nothing else says why: the first wrong value inside the step. Where that breaks, nothing is lost."""
@@ -116,10 +119,11 @@ class _Trials:
         enough = [axis for axis in self.wide if self._verdict(_narrow(self.case, others[axis])) == "fail"]
         return Shown(enough=tuple(enough), spared=spared)
 
-    def _with_features(self, shown: Shown, case: Case) -> Shown:
+    def with_features(self, shown: Shown) -> Shown:
         """The features without any of which the case passes, and those without which it fails all the same."""
-        if self._understood(shown) or self.case.mutation is not None:
+        if self._understood(shown) or self.case.mutation is not None or self._only_relations():
             return shown
+        case = self.case if shown.alone is None else shown.alone.case
         verdicts = {feature: self._verdict_without(case, feature) for feature in self.target.contract.features}
         return replace(
             shown,
@@ -130,6 +134,7 @@ class _Trials:
     def _understood(self, shown: Shown) -> bool:
         """Whether some cause, and not only a place, is sure."""
         causes = [] if self.best is None else [self.best]
+        causes += shown.divergence
         causes += [] if shown.alone is None else [cause for check in shown.alone.checks for cause in check.diagnosis]
         return any(cause.confidence >= SURE and not cause.place for cause in causes)
 
