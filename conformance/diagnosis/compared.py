@@ -13,6 +13,14 @@ from conformance.diagnosis.exchanges import line
 from conformance.diagnosis.matching import Matcher
 from conformance.evidence.intermediates import Intermediate, Intermediates
 
+# What takes a part of its operand, the rest of which may be wrong: one that the program states, or that indices choose.
+CUTS = ("slice", "split", "narrow", "select", "unbind")
+CHOICES = ("dynamic_slice", "gather", "index_select", "index", "embedding", "take")
+# What puts its operands where indices say: a rank may fill a buffer in an order of its own.
+BUFFERS = ("scatter", "scatter-add", "dynamic_update_slice", "index_put", "index_put_", "index_add", "index_copy")
+# What a rank may take of its own part alone, as a stable softmax does.
+EXTREMES = ("reduce_max", "reduce_min", "amax", "amin", "max", "min", "maximum", "minimum")
+
 
 class Compared:
     """Every value on the way to a tensor, matched; of the whole step where it is none of its observations."""
@@ -26,13 +34,13 @@ class Compared:
         self.right = self._right()
 
     def _right(self) -> set[int]:
-        """The values on the way that were found, all that they are made of, and constants."""
+        """The values on the way that were found, constants, and all that they are made of, but by taking a part."""
         right: set[int] = set()
         for number in sorted(self.way, reverse=True):
             value = self.values[number]
             constant = not value.sources and all((block == block.flat[:1]).all() for block in value.values.values())
             if self.matches[number] is not None or number in right:
-                right.update((number, *value.sources))
+                right.update((number, *(() if value.operation in (*CUTS, *CHOICES) else value.sources)))
             elif constant:
                 right.add(number)
         return right
@@ -58,22 +66,42 @@ class Compared:
             return ", forward pass"
         return ", update" if value.number > max(backward) else ""
 
-    def first_owed(self, first: Intermediate) -> Intermediate | None:
+    def first_owed(self, first: Intermediate) -> Intermediate:
         """The first wrong value, of those that `first` goes into, that a right program must have in common with this.
 
-        That is one that the same line makes as often on one device, and that is a block of what it makes there; what a
-        loop over ranks makes has no counterpart. `first` itself where the other program is another one altogether.
+        That is one that the same line makes as often on one device, and that is a block of what it makes there. What a
+        loop over ranks makes has no counterpart, nor has a halo, or a buffer up to where indices read it. The last
+        value on the way where there is none; `first` itself where the other program is another one altogether.
         """
         made, other = Counter(map(_origin, self._on_way())), Counter(map(_origin, self._of_twin()))
         if not made.keys() & other.keys():
             return first
-        into = {first.number}
+        into, loose, last = {first.number}, set[int](), first
         for value in self._on_way():
-            if value.number in into or into.intersection(value.sources):
-                into.add(value.number)
-                if value.number not in self.right and made[_origin(value)] == other[_origin(value)]:
-                    return value
-        return None
+            if value.number in self.right or not (value.number in into or into.intersection(value.sources)):
+                continue
+            into.add(value.number)
+            last = value
+            read = value.operation in CHOICES
+            if value.operation in BUFFERS or (loose.intersection(value.sources) and not read):
+                loose.add(value.number)
+            elif made[_origin(value)] == other[_origin(value)] and self._is_block(value):
+                return value
+        return last
+
+    def _is_block(self, value: Intermediate) -> bool:
+        """Whether, by its shape, it is a block of what the same line makes on one device, and no extreme or part."""
+        shapes = {block.shape for block in value.values.values()}
+        return value.operation not in (*CUTS, *EXTREMES) and any(
+            True
+            for whole in self.counterparts(value)
+            for shape in shapes
+            for _ in self.matcher.placements(whole, shape)
+        )
+
+    def counterparts(self, value: Intermediate) -> list[Intermediate]:
+        """What the same line makes on one device."""
+        return [whole for whole in self._of_twin() if _origin(whole) == _origin(value)]
 
     def lines(self, first: Intermediate, last: Intermediate) -> str:
         """The lines of what lies between two values, file by file."""

@@ -7,8 +7,8 @@ from itertools import product
 
 import numpy as np
 
-from conformance.diagnosis.blocks import Match, combined
-from conformance.diagnosis.compared import Compared, spoken
+from conformance.diagnosis.blocks import Match, combined, whole
+from conformance.diagnosis.compared import CUTS, EXTREMES, Compared, spoken
 from conformance.diagnosis.displaced import displaced
 from conformance.diagnosis.exchanges import line
 from conformance.diagnosis.hidden import hidden
@@ -16,14 +16,14 @@ from conformance.diagnosis.rearranged import rearranged
 from conformance.diagnosis.reductions import REDUCTIONS, narrowed
 from conformance.diagnosis.scale import MEAN, TWICE, near
 from conformance.diagnosis.unmasked import unmasked
-from conformance.evidence.intermediates import Intermediate
+from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 
 FOUND = 0.9  # how sure what values show of an operation is
 ORDER = 0.75  # a right program may keep its elements in an order of its own, and be wrong after that
 LINE = 0.86  # how sure a line is: that can be seen, but a right value may have no counterpart on one device
 MOVES = ("transpose", "rev", "permute", "flip", "roll")  # that leave every element of their operand
-CUTS = ("split", "slice", "dynamic_slice")
+SECTIONS = (*CUTS, "dynamic_slice")
 PARTED = "what it is made of is among the values of one device, it and all that is made of it are not"
 
 
@@ -57,9 +57,9 @@ def _line(compared: Compared, first: Intermediate, factor: float | None) -> Caus
     """Where it parts from one device; where that has no counterpart of its own, up to the first value that has."""
     times = f", {factor:.4g} times what it should be" if factor is not None else ""
     last = compared.first_owed(first)
-    until = f" to {spoken(last)}" if last is not None and last.place and last.number != first.number else ""
+    until = f" to {spoken(last)}" if last.place and last.number != first.number else ""
     said = f"parts from what one device has: {'from ' if until else ''}{spoken(first)}{until}"
-    basis = f"{PARTED}{f'; on the way lie {compared.lines(first, last)}' if until and last is not None else ''}"
+    basis = f"{PARTED}{f'; on the way lie {compared.lines(first, last)}' if until else ''}"
     return Cause(cause=f"{said}{compared.phase_of(first)}{times}", axis=None, confidence=LINE, basis=basis, place=True)
 
 
@@ -126,7 +126,8 @@ def _moved(first: Intermediate) -> Iterator[Cause]:
 
 def _unmasked(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What a rank does not own goes into the sum all the same."""
-    axis = unmasked(first, compared.matcher, compared.mesh)
+    shows = first.operation not in (*CUTS, *EXTREMES)  # of an extreme one rank always has the right one
+    axis = unmasked(first, compared.matcher, compared.mesh) if shows else None
     if axis is not None and _is_summed_later(compared, first, (axis,)):
         words = f"not masked: ranks of {axis} that do not own an element add something else to the sum over {axis}"
         basis = f"of what {spoken(first)} makes, each element is right on a rank of {axis}, and not zero on the others"
@@ -146,14 +147,15 @@ def _rearranged(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 
 
 def _cut_across(compared: Compared, first: Intermediate) -> Iterator[Cause]:
-    """A part that a rank cuts out of its own block, of which one device has none."""
-    source = compared.values[first.sources[0]] if len(first.sources) == 1 and first.operation in CUTS else None
+    """One of the parts into which a rank cuts its own block, of which one device has none."""
+    cuts = len(first.sources) == 1 and first.operation in SECTIONS
+    source = compared.values[first.sources[0]] if cuts else None
     match = None if source is None else compared.matches[source.number]
     if source is None or match is None:
         return
-    made, of = next(iter(first.values.values())), next(iter(source.values.values()))
+    made, of = whole(first), whole(source)
     for axis, dim in match.dims:
-        if made.ndim == of.ndim and made.shape[dim] < of.shape[dim]:
+        if made.ndim == of.ndim and made.shape[dim] < of.shape[dim] == _cut_in_all(compared, source, dim):
             words = f"the sections of a fused value are cut across: {axis} divides dim {dim} of it, and every rank cuts"
             basis = (
                 f"what {spoken(source)} makes is a block of what one device has; no section of it there has this part"
@@ -161,6 +163,12 @@ def _cut_across(compared: Compared, first: Intermediate) -> Iterator[Cause]:
             said = f"{words} its own block, at {line(first.place)}"
             yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
             return
+
+
+def _cut_in_all(compared: Compared, source: Intermediate, dim: int) -> int:
+    """How much of a dim the parts have together that are cut out of a value: all of it, unless they are edges."""
+    parts = (v for v in compared.values.values() if v.sources == (source.number,) and v.operation in SECTIONS)
+    return sum(whole(part).shape[dim] for part in parts if whole(part).ndim == whole(source).ndim)
 
 
 def _is_added_to(compared: Compared, first: Intermediate, source: Intermediate, axes: tuple[str, ...]) -> bool:
@@ -196,20 +204,29 @@ def _scaled(compared: Compared, first: Intermediate, factor: float) -> Iterator[
 
 
 def _factor(compared: Compared, value: Intermediate) -> float | None:
-    """A constant by which all blocks differ from a right operand, or from what the line makes on one device."""
-    for source in value.sources:
-        if compared.matches[source] is not None and value.values.keys() == compared.values[source].values.keys():
-            factor = _constant(value.values, compared.values[source].values)
-            if factor is not None:
-                return factor
-    for whole in compared.twin.values:
-        if (whole.operation, whole.place, whole.phase) != (value.operation, value.place, value.phase):
-            continue
-        for dims in compared.matcher.placements(whole, next(iter(value.values.values())).shape):
-            factor = _constant(value.values, {r: compared.matcher.block(whole, dims, r) for r in value.values})
+    """A constant by which all blocks differ from a right operand, or from what the line makes on one device.
+
+    From an operand only where the line leaves its like as it is on one device: a mean divides there too.
+    """
+    counterparts = compared.counterparts(value)
+    if all(_leaves_alone(compared.twin, counterpart) for counterpart in counterparts):
+        for source in value.sources:
+            if compared.matches[source] is not None and value.values.keys() == compared.values[source].values.keys():
+                factor = _constant(value.values, compared.values[source].values)
+                if factor is not None:
+                    return factor
+    for counterpart in counterparts:
+        for dims in compared.matcher.placements(counterpart, next(iter(value.values.values())).shape):
+            factor = _constant(value.values, {r: compared.matcher.block(counterpart, dims, r) for r in value.values})
             if factor is not None:
                 return factor
     return None
+
+
+def _leaves_alone(program: Intermediates, value: Intermediate) -> bool:
+    """Whether it is no multiple of what it is made of, but for 1."""
+    sources = (source for source in program.values if source.number in value.sources)
+    return all(_constant(value.values, source.values) is None for source in sources)
 
 
 def lacks_reduction(value: Intermediate, match: Match | None, said: str) -> Cause:

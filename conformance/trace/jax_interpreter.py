@@ -95,6 +95,13 @@ class Owner:
     def left(self, place: Place, results: list[Any], extra: list[Any]) -> None:
         """Its results and what it handed out, as they are outside."""
 
+    def turn_by_turn(self, turns: int) -> bool:
+        """Whether a loop is to be written out, so that each turn is seen by itself."""
+        return False
+
+    def stands_for(self, value: Any, others: list[Any]) -> None:
+        """A value is a part of others, or others stacked."""
+
 
 def children(eqn: JaxprEqn, frame: Frame) -> list[tuple[ClosedJaxpr, Frame]]:
     """The programs inside an equation, in the order in which they run, each with its frame."""
@@ -242,6 +249,8 @@ def _shard_map(place: Place, values: list[Any], owner: Owner) -> Any:
 
 def _scan(place: Place, values: list[Any], owner: Owner) -> Any:
     ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
+    if owner.turn_by_turn(params["length"]):
+        return _written_out(place, values, owner)
     n_consts, n_carry = params["num_consts"], params["num_carry"]
     consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
 
@@ -254,6 +263,25 @@ def _scan(place: Place, values: list[Any], owner: Owner) -> Any:
     carry, (ys, extra) = jax.lax.scan(body, list(carry), list(xs), **how)
     owner.left(place, [*carry, *ys], extra)
     return [*carry, *ys]
+
+
+def _written_out(place: Place, values: list[Any], owner: Owner) -> list[Any]:
+    """A scan as so many copies of its body."""
+    ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
+    n_consts, n_carry = params["num_consts"], params["num_carry"]
+    consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
+    made: dict[int, list[Any]] = {}
+    turns = range(params["length"])
+    for turn in reversed(turns) if params["reverse"] else turns:
+        given = [x[turn] for x in xs]
+        for part, x in zip(given, xs, strict=True):
+            owner.stands_for(part, [x])
+        outs = evaluate(program, [*consts, *carry, *given], frame, owner)
+        carry, made[turn] = outs[:n_carry], outs[n_carry:]
+    stacked = [jax.numpy.stack(parts) for parts in zip(*(made[turn] for turn in turns), strict=True)]
+    for number, whole in enumerate(stacked):
+        owner.stands_for(whole, [made[turn][number] for turn in turns])
+    return [*carry, *stacked]
 
 
 def _while(place: Place, values: list[Any], owner: Owner) -> Any:

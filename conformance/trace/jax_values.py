@@ -16,6 +16,7 @@ from conformance.contract.mesh import Mesh
 from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Exchange, Intermediate, Intermediates
 from conformance.trace.jax_interpreter import Owner, Place
 
+MOST_TURNS = 12  # of a loop whose turns are kept one by one; of a longer one their values are stacked
 Numbers = frozenset[int]
 
 
@@ -109,6 +110,12 @@ class ValueRecorder(Owner):
         self._scopes[-1] += zip(numbers, extra, strict=True)
         for result, sources in zip(results, made_of, strict=True):
             self._know(result, sources)
+
+    def turn_by_turn(self, turns: int) -> bool:
+        return 0 < turns <= MOST_TURNS
+
+    def stands_for(self, value: Any, others: list[Any]) -> None:
+        self._know(value, frozenset[int]().union(*map(self.numbers, others)))
 
     def numbers(self, value: Any) -> Numbers:
         """What a value stands for; nothing for an input of the step."""

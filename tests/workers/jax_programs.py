@@ -257,3 +257,16 @@ class Typed(Right):
     def on_each(self, w: Any, x: Any, mask: Any) -> Any:
         loss, gradient = jax.value_and_grad(lambda w: lax.psum(_loss(w, x, mask), "tensor"))(w)
         return w - gradient, loss, gradient
+
+
+class Scanned(Typed):
+    """The rows in turn, by a loop."""
+
+    def on_each(self, w: Any, x: Any, mask: Any) -> Any:
+        def loss(w: Any) -> Any:
+            turns = (x[:, None], mask[:, None])
+            total, _ = lax.scan(lambda sum, row: (sum + lax.psum(_loss(w, *row), "tensor"), None), 0.0 * w.sum(), turns)
+            return total
+
+        value, gradient = jax.value_and_grad(loss)(w)
+        return w - gradient, value, gradient
