@@ -73,7 +73,7 @@ class Compared:
         loop over ranks makes has no counterpart, nor has a halo, or a buffer up to where indices read it. The last
         value on the way where there is none; `first` itself where the other program is another one altogether.
         """
-        made, other = Counter(map(_origin, self._on_way())), Counter(map(_origin, self._of_twin()))
+        made, other = Counter(map(_origin, self._on_way())), Counter(map(_origin, self.of_twin()))
         if not made.keys() & other.keys():
             return first
         into, loose, last = {first.number}, set[int](), first
@@ -101,7 +101,7 @@ class Compared:
 
     def counterparts(self, value: Intermediate) -> list[Intermediate]:
         """What the same line makes on one device."""
-        return [whole for whole in self._of_twin() if _origin(whole) == _origin(value)]
+        return [whole for whole in self.of_twin() if _origin(whole) == _origin(value)]
 
     def lines(self, first: Intermediate, last: Intermediate) -> str:
         """The lines of what lies between two values, file by file."""
@@ -115,7 +115,8 @@ class Compared:
     def _on_way(self) -> list[Intermediate]:
         return [self.values[number] for number in sorted(self.way)]
 
-    def _of_twin(self) -> Iterable[Intermediate]:
+    def of_twin(self) -> Iterable[Intermediate]:
+        """What one device makes on the way to the tensor."""
         way = _way(self.twin, self.tensor)
         return (value for value in self.twin.values if value.number in way)
 

@@ -16,6 +16,7 @@ from itertools import islice
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis.compared import Compared
 from conformance.diagnosis.exchanges import broken_exchange, line
+from conformance.diagnosis.missing import missing_term
 from conformance.diagnosis.operations import FOUND, LINE, lacks_reduction, of_mask, of_operation
 from conformance.diagnosis.reductions import REDUCTIONS, reduced
 from conformance.evidence.intermediates import Intermediate, Intermediates
@@ -37,6 +38,7 @@ def first_divergence(wide: Intermediates, twin: Intermediates, mesh: Mesh, tenso
     firsts = list(compared.firsts())
     if not firsts:
         yield from _left_partial(compared, tensor)
+        yield from missing_term(compared)
         return
     yield from _of_collective(compared, firsts[0]) if firsts[0].axes else of_operation(compared, firsts[0])
     masks = (cause for later in firsts[1:] for cause in of_mask(compared, later))

@@ -398,3 +398,14 @@ def test_a_selection_that_puts_zeros_is_a_mask_too() -> None:
     wide = (_at(0, "copy", (), [x[:4], x[4:]]), _at(1, "select_n", (0,), [held[:4], held[4:]]))
     twin = (_at(0, "copy", (), [x]), _at(1, "select_n", (0,), [whole]))
     assert _causes(wide, twin)[0] == "another mask than on one device: select_n at model.py:1, forward pass"
+
+
+@pytest.mark.parametrize("added", [True, False])
+def test_a_gradient_that_lacks_one_of_its_uses_is_named(added: bool) -> None:
+    first, second = RNG.normal(size=(2, 4, 3))
+    terms = (_at(1, "scatter-add", (), [first]), _at(2, "transpose", (), [second]))
+    twin = (*terms, _at(3, "add_any", (1, 2), [first + second]))
+    held = first + second if added else second
+    wide = (_at(1, "transpose", (), [held, held]),)
+    said = ["a term of the sum is missing: scatter-add at model.py:1"]
+    assert _causes(wide, twin) == ([] if added else said)

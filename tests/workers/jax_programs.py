@@ -264,9 +264,10 @@ class Scanned(Typed):
 
     def on_each(self, w: Any, x: Any, mask: Any) -> Any:
         def loss(w: Any) -> Any:
-            turns = (x[:, None], mask[:, None])
-            total, _ = lax.scan(lambda sum, row: (sum + lax.psum(_loss(w, *row), "tensor"), None), 0.0 * w.sum(), turns)
-            return total
+            def turn(total: Any, row: Any) -> Any:
+                return total + lax.psum(_loss(w, *row), "tensor"), None
+
+            return lax.scan(turn, jnp.zeros((), w.dtype), (x[:, None], mask[:, None]))[0]
 
         value, gradient = jax.value_and_grad(loss)(w)
         return w - gradient, value, gradient

@@ -54,7 +54,7 @@ def test_the_turns_of_a_loop_are_kept_one_by_one(workers: Workers) -> None:
     needs("jax")
     wide, twin = _values(workers, "jax", "Scanned"), _values(workers, "jax", "Scanned", ONE)
     turns = [[v for v in program.values if v.operation == "mul" and v.phase == "forward"] for program in (wide, twin)]
-    assert 1 < len(turns[0]) == len(turns[1]) // 2, "each rank has half of the rows"
+    assert 1 < len(turns[0]) == len(turns[1]) / 2, "each rank has half of the rows"
     assert {block.ndim for value in turns[0] for block in value.values.values()} <= {0, 1, 2}
     assert list(first_divergence(wide, twin, MESH, "gradients/w")) == []
 
