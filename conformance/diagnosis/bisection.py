@@ -17,7 +17,7 @@ from typing import Protocol
 from conformance.cases.case import Case
 from conformance.cases.resolve import Target
 from conformance.diagnosis import surest
-from conformance.diagnosis.conclusion import Shown, concluded
+from conformance.diagnosis.conclusion import Shown, concluded, of_reference
 from conformance.diagnosis.divergence import first_divergence
 from conformance.diagnosis.means import mean_of_parts
 from conformance.evidence.intermediates import Intermediates
@@ -89,17 +89,21 @@ class _Trials:
             return []
 
     def _first_divergence(self, shown: Shown) -> Iterator[Cause]:
+        """Beside the program on one device; beside the reference where that is wrong too, or does not run."""
         alone, on_device = _narrow(self.case, self.wide), shown.alone is not None
         wide = self.judged.values(alone if on_device else self.case, self.target)
-        twin = self.judged.reference_values(alone, self.target) if on_device else self.judged.values(alone, self.target)
-        if wide is not None and twin is not None:
-            firsts = [check.first for check in self.result.checks if check.verdict == "fail" and check.first]
-            mesh = alone.mesh if on_device else self.case.mesh
-            if len(shown.needed) == 1:
-                parts = self.case.mesh.size(shown.needed[0])
-                losses = self.judged.losses_of_parts(self.case, self.target, parts)
-                yield from mean_of_parts(wide, twin, losses, shown.needed[0])
-            yield from first_divergence(wide, twin, mesh, _tensor(firsts[0]) if firsts else None)
+        twin = None if on_device else self.judged.values(alone, self.target)
+        against = twin or self.judged.reference_values(alone, self.target)
+        if wide is None or against is None:
+            return
+        firsts = [check.first for check in self.result.checks if check.verdict == "fail" and check.first]
+        if len(shown.needed) == 1:
+            parts = self.case.mesh.size(shown.needed[0])
+            losses = self.judged.losses_of_parts(self.case, self.target, parts)
+            yield from mean_of_parts(wide, against, losses, shown.needed[0])
+        mesh, tensor = alone.mesh if on_device else self.case.mesh, _tensor(firsts[0]) if firsts else None
+        causes = first_divergence(wide, against, mesh, tensor)
+        yield from causes if twin is not None else map(of_reference, causes)
 
     def _named(self) -> str | None:
         """The axis of a sure cause: if the fault goes with it, nothing else need be tried."""

@@ -19,6 +19,7 @@ CHOICES = ("dynamic_slice", "gather", "index_select", "index", "embedding", "tak
 # What puts its operands where indices say: a rank may fill a buffer in an order of its own.
 BUFFERS = ("scatter", "scatter-add", "dynamic_update_slice", "index_put", "index_put_", "index_add", "index_copy")
 # What a rank may take of its own part alone, as a stable softmax does.
+MOVES = ("stop_gradient", "broadcast_in_dim", "reshape", "copy", "clone", "expand_dims", "squeeze")
 EXTREMES = ("reduce_max", "reduce_min", "amax", "amin", "max", "min", "maximum", "minimum")
 
 
@@ -34,15 +35,18 @@ class Compared:
         self.right = self._right()
 
     def _right(self) -> set[int]:
-        """The values on the way that were found, constants, and all that they are made of, but by taking a part."""
+        """The values on the way that were found, constants, what these are made of, and what has right parts alone."""
         right: set[int] = set()
+        parts: dict[int, set[int]] = {}
         for number in sorted(self.way, reverse=True):
             value = self.values[number]
             constant = not value.sources and all((block == block.flat[:1]).all() for block in value.values.values())
-            if self.matches[number] is not None or number in right:
-                right.update((number, *(() if value.operation in (*CUTS, *CHOICES) else value.sources)))
-            elif constant:
+            known = self.matches[number] is not None or number in right or constant
+            if known or (number in parts and parts[number] <= right):
                 right.add(number)
+                right.update(() if value.operation in (*CUTS, *CHOICES) else value.sources)
+            for source in value.sources if value.operation in (*CUTS, *CHOICES) else ():
+                parts.setdefault(source, set()).add(number)
         return right
 
     def firsts(self) -> Iterator[Intermediate]:
@@ -71,11 +75,9 @@ class Compared:
 
         That is one that the same line makes as often on one device, and that is a block of what it makes there. What a
         loop over ranks makes has no counterpart, nor has a halo, or a buffer up to where indices read it. The last
-        value on the way where there is none; `first` itself where the other program is another one altogether.
+        value on the way where there is none, as there is none where the other program is another one altogether.
         """
         made, other = Counter(map(_origin, self._on_way())), Counter(map(_origin, self.of_twin()))
-        if not made.keys() & other.keys():
-            return first
         into, loose, last = {first.number}, set[int](), first
         for value in self._on_way():
             if value.number in self.right or not (value.number in into or into.intersection(value.sources)):
@@ -90,9 +92,9 @@ class Compared:
         return last
 
     def _is_block(self, value: Intermediate) -> bool:
-        """Whether, by its shape, it is a block of what the same line makes on one device, and no extreme or part."""
+        """Whether, by its shape, it is a block of what the same line computes on one device."""
         shapes = {block.shape for block in value.values.values()}
-        return value.operation not in (*CUTS, *EXTREMES) and any(
+        return value.operation not in (*CUTS, *EXTREMES, *MOVES) and any(
             True
             for whole in self.counterparts(value)
             for shape in shapes

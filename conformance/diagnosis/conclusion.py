@@ -57,7 +57,7 @@ def concluded(result: CaseResult, shown: Shown) -> CaseResult:
 
 def _diagnosis(check: CheckResult, shown: Shown) -> tuple[Cause, ...]:
     if shown.alone is not None:
-        inside = map(_of_reference, shown.divergence)
+        inside = (replace(cause, axis=None, axis_confidence=None) for cause in shown.divergence)
         causes = [*_everywhere(shown), *inside, *_on_one_device(shown.alone), *_placeless(check, shown)]
     else:
         said = (*shown.divergence, *check.diagnosis)
@@ -67,10 +67,10 @@ def _diagnosis(check: CheckResult, shown: Shown) -> tuple[Cause, ...]:
     return ranked([*features, *(known or causes)], MOST)
 
 
-def _of_reference(cause: Cause) -> Cause:
-    """Of values on one device, which were held against those of the reference: they lie on no axis."""
+def of_reference(cause: Cause) -> Cause:
+    """Of values that were held against those of the reference."""
     words, basis = (text.replace("one device", "the reference") for text in (cause.cause, cause.basis))
-    return replace(cause, cause=words, basis=basis, axis=None, axis_confidence=None)
+    return replace(cause, cause=words, basis=basis)
 
 
 def _everywhere(shown: Shown) -> Iterator[Cause]:

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from conformance.diagnosis.blocks import Match, combined, whole
-from conformance.diagnosis.compared import CUTS, EXTREMES, Compared, spoken
+from conformance.diagnosis.compared import CHOICES, CUTS, EXTREMES, Compared, spoken
 from conformance.diagnosis.displaced import displaced
 from conformance.diagnosis.exchanges import line
 from conformance.diagnosis.hidden import hidden
@@ -58,7 +58,8 @@ def _line(compared: Compared, first: Intermediate, factor: float | None) -> Caus
     times = f", {factor:.4g} times what it should be" if factor is not None else ""
     last = compared.first_owed(first)
     until = f" to {spoken(last)}" if last.place and last.number != first.number else ""
-    said = f"parts from what one device has: {'from ' if until else ''}{spoken(first)}{until}"
+    picks = ", whose indices are wrong" if first.operation in CHOICES and not until else ""
+    said = f"parts from what one device has: {'from ' if until else ''}{spoken(first)}{until}{picks}"
     basis = f"{PARTED}{f'; on the way lie {compared.lines(first, last)}' if until else ''}"
     return Cause(cause=f"{said}{compared.phase_of(first)}{times}", axis=None, confidence=LINE, basis=basis, place=True)
 
@@ -128,7 +129,7 @@ def _unmasked(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What a rank does not own goes into the sum all the same."""
     shows = first.operation not in (*CUTS, *EXTREMES)  # of an extreme one rank always has the right one
     axis = unmasked(first, compared.matcher, compared.mesh) if shows else None
-    if axis is not None and _is_summed_later(compared, first, (axis,)):
+    if axis is not None and _is_summed_later(compared, first, (axis,), as_it_is=True):
         words = f"not masked: ranks of {axis} that do not own an element add something else to the sum over {axis}"
         basis = f"of what {spoken(first)} makes, each element is right on a rank of {axis}, and not zero on the others"
         said = f"{words}, at {line(first.place)}"
@@ -182,13 +183,13 @@ def _is_added_to(compared: Compared, first: Intermediate, source: Intermediate, 
     return same and any(float(np.abs(block).max(initial=0.0)) > rounding for block in added.values())
 
 
-def _is_summed_later(compared: Compared, first: Intermediate, axes: tuple[str, ...]) -> bool:
-    """Whether what an operation makes goes into a sum over these axes."""
-    made = {first.number}
+def _is_summed_later(compared: Compared, first: Intermediate, axes: tuple[str, ...], as_it_is: bool = False) -> bool:
+    """Whether what an operation makes goes into a sum over these axes; `as_it_is`, element by element."""
+    made, elements = {first.number}, whole(first).size
     for value in compared.wide.values:
         if made.intersection(value.sources):
             if value.operation in REDUCTIONS and {*axes} <= {*value.axes}:
-                return True
+                return not as_it_is or whole(value).size == elements
             made.add(value.number)
     return False
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import typing_extensions
 from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -59,6 +60,7 @@ _NOT_USERS = (
     os.path.dirname(os.path.dirname(__file__)),
     contextlib.__file__,  # it and the next lie between a frame of torch and one of the user's
     threading.__file__,
+    typing_extensions.__file__,  # of what is deprecated
 )
 
 

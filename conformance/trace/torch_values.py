@@ -26,6 +26,8 @@ _SHAPED = frozenset((
 ))  # fmt: skip
 # Memory that holds nothing yet.
 _EMPTY = frozenset(("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"))
+# Views of a part, which are values of their own: what reads them may read the wrong one.
+_PARTS = frozenset(("chunk", "narrow", "select", "slice", "split", "split_with_sizes", "unbind"))
 _FOLLOWED = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all")  # messages are not waited for
 
 
@@ -41,6 +43,7 @@ class ValueRecorder(Watcher):
         self._values: list[Intermediate] = []
         self._exchanges: list[Exchange] = []
         self._made: dict[int, tuple[StorageWeakRef, tuple[int, ...]]] = {}  # memory -> what it was made of
+        self._parts: dict[int, dict[tuple[int, int, int], int]] = {}  # memory -> where a part lies -> its value
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = func.overloadpacket.__name__.strip("_") if isinstance(func, torch._ops.OpOverload) else ""
@@ -54,7 +57,19 @@ class ValueRecorder(Watcher):
             made = [tensor for tensor in results_of(out) if tensor.untyped_storage()._cdata not in held]  # no views
             written = list(written_by(func, args, kwargs)) if is_mutable(func) else []
             self._note(name, [*made, *written], sources, ())
+            if name in _PARTS:
+                self._note_parts(name, given[0], results_of(out), sources)
         return out
+
+    def _note_parts(self, name: str, of: torch.Tensor, parts: list[torch.Tensor], sources: tuple[int, ...]) -> None:
+        """What is cut out of memory that it shares with its operand."""
+        for part in parts:
+            storage = part.untyped_storage()._cdata
+            number = None
+            if storage in self._made and part.numel() < of.numel():
+                number = self._kept(name, part, sources, ())
+            if number is not None:
+                self._parts.setdefault(storage, {})[_stretch(part)] = number
 
     def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
         sources = self._numbers(list(call.operands))
@@ -102,6 +117,7 @@ class ValueRecorder(Watcher):
             if result.numel() * result.element_size() < storage.nbytes():  # the rest is what it was
                 made_of.update(self._numbers([result]))
             self._made[storage._cdata] = (StorageWeakRef(storage), tuple(sorted(made_of)))
+            self._parts.pop(storage._cdata, None)
 
     def _forget(self, tensors: Iterable[torch.Tensor]) -> None:
         """Of what will lie in these nothing is known."""
@@ -136,10 +152,18 @@ class ValueRecorder(Watcher):
     def _numbers(self, tensors: list[torch.Tensor]) -> tuple[int, ...]:
         numbers: set[int] = set()
         for tensor in tensors:
-            known = self._made.get(tensor.untyped_storage()._cdata)
+            storage = tensor.untyped_storage()._cdata
+            known = self._made.get(storage)
             if known is not None and not known[0].expired():
-                numbers.update(known[1])
+                part = self._parts.get(storage, {}).get(_stretch(tensor))
+                numbers.update(known[1] if part is None else (part,))
         return tuple(sorted(numbers))
+
+
+def _stretch(x: torch.Tensor) -> tuple[int, int, int]:
+    """What a view keeps of the part that it sees, in any shape: the first element, how many, how far."""
+    reach = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return int(x.storage_offset()), x.numel(), reach
 
 
 def _flat(x: torch.Tensor) -> np.ndarray:
