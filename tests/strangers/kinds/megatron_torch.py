@@ -10,7 +10,7 @@ from torch import nn
 from conformance import Declarations, Traffic
 
 sys.path.append(str(Path(__file__).parents[3] / "docs" / "examples"))
-from test_megatron_style import Copy, Reduce
+from test_megatron_style import Copy, Reduce, shard
 
 
 class Megatron:
