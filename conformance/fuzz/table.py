@@ -77,7 +77,8 @@ def page(runs: Sequence[FuzzRun]) -> str:
     cases, verdicts = sum(run.cases for run in runs), sum((Counter(run.verdicts) for run in runs), Counter[str]())
     minutes = sum(run.used for run in runs)
     rows = [
-        f"| `{run.command}` | {run.contracts} | {run.cases} | {run.used:.1f} | {_counted(run.verdicts)} |"
+        f"| `{run.command}` | {run.contracts} | {run.cases} | {run.used:.1f} | {run.cases / run.used:.1f} | "
+        f"{_counted(run.verdicts)} |"
         for run in runs
     ]
     failing = [f"* `{run.failing}`: {run.said}" for run in runs if run.failing]
@@ -87,8 +88,8 @@ def page(runs: Sequence[FuzzRun]) -> str:
         f"{len(runs)} runs, {cases} cases in {minutes:.0f} minutes: {_counted(verdicts)}. How cases are drawn is said "
         "in [fuzzing](../../docs/fuzzing.md). `python -m conformance.fuzz results/fuzz` adds what is not there yet.",
         "",
-        "| command | contracts | cases | minutes | verdicts |",
-        "| --- | --- | --- | --- | --- |",
+        "| command | contracts | cases | minutes | cases per minute | verdicts |",
+        "| --- | --- | --- | --- | --- | --- |",
         *rows,
         *(["", "The smallest case of each run that failed, and what its first failing check says:", "", *failing]
           if failing else []),

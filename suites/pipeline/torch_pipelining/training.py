@@ -117,14 +117,6 @@ class TorchPipelining(TorchPlacement, Pipeline):
             )
         super().require_supported()
 
-    def require_microbatches(self, rows: int) -> None:
-        """Torch cuts a single slice itself; what it does with microbatches of unequal size is left to the run.
-
-        Of several slices they are refused: torch fails on one rank, and the others wait for it.
-        """
-        if self.contract.recipe.accumulation > 1:
-            super().require_microbatches(rows)
-
     def declare(self) -> Declarations:
         """torch decides what it communicates."""
         return Declarations(layout=self.layout(), reduction_dtype=self.reduction_dtype)
