@@ -245,7 +245,7 @@ PIPELINING = (  # torch.distributed.pipelining
         implementations=SPLIT,
         meshes=("pipeline=2",),
         profiles=CORE,
-        expect="error",
+        expect="unsupported",
     ),
 )
 

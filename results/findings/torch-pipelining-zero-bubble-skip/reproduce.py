@@ -1,4 +1,4 @@
-"""torch pipelining, zero bubble: a stage that hands on a tensor which its own weights need too cannot be differentiated.
+"""torch pipelining, zero bubble: a stage that hands on what its own weights need too cannot be differentiated.
 
 python reproduce.py
 """
@@ -13,48 +13,58 @@ from torch import nn
 from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import ScheduleInterleaved1F1B, ScheduleInterleavedZeroBubble
 
-WIDTH, STAGES, MICROBATCHES = 4, 4, 4
+WIDTH, STAGES, MICROBATCHES, TWO_LAYERS = 4, 4, 4, 1
 
 
 class Stage(nn.Module):
-    """A layer; the first stage has two, and hands on what lies between them for the last one to add."""
+    """A layer; stage 1 has one more before it, and hands on what lies between them for the last stage to add."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number):
         super().__init__()
-        self.number, self.layer, self.before = number, nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.number, self.before, self.layer = number, nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x, skip=None):
-        skip = self.before(x) if self.number == 0 else skip
-        y = self.layer(skip if self.number == 0 else x)
-        return y + skip if self.number == STAGES - 1 else (y, skip)
+        if self.number == TWO_LAYERS:
+            x = skip = self.before(x)
+        y = self.layer(x)
+        if self.number == STAGES - 1:
+            return y + skip
+        return y if skip is None else (y, skip)
+
+
+def made():
+    torch.manual_seed(0)
+    return [Stage(number) for number in range(STAGES)], torch.randn(2 * MICROBATCHES, WIDTH)
+
+
+def gradient(modules):
+    return f"gradient {modules[TWO_LAYERS].layer.weight.grad.norm():.6f}"
 
 
 def run(rank: int) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29781", "RANK": str(rank), "WORLD_SIZE": "2"}
     dist.init_process_group("gloo")
-    torch.manual_seed(0)
-    modules, x = [Stage(number) for number in range(STAGES)], torch.randn(2 * MICROBATCHES, WIDTH)
     for schedule in (ScheduleInterleaved1F1B, ScheduleInterleavedZeroBubble):
-        own = [PipelineStage(modules[n], n, STAGES, torch.device("cpu")) for n in (rank, rank + 2)]
-        made = schedule(own, MICROBATCHES, loss_fn=lambda y, target: y.square().mean())
+        modules, x = made()
+        stages = [PipelineStage(modules[n], n, STAGES, torch.device("cpu")) for n in (rank, rank + 2)]
         try:
-            made.step(*([x] if rank == 0 else []), target=x)
-            said = f"gradient {modules[rank].layer.weight.grad.norm():.6f}"
+            run_by = schedule(stages, MICROBATCHES, loss_fn=lambda y, target: y.square().mean())
+            run_by.step(*([x] if rank == 0 else []), target=x)
+            said = gradient(modules) if rank == TWO_LAYERS else ""
         except RuntimeError as failure:
             said = next(line.strip() for line in str(failure).splitlines() if line.strip())
-        if rank == 0:
+        if rank == TWO_LAYERS:
             print(f"{schedule.__name__}: {said}")
             sys.stdout.flush()
-    os._exit(0)  # the other rank waits for messages that do not come
+    os._exit(0)  # the other rank may wait for what does not come
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
-    modules, x = [Stage(number) for number in range(STAGES)], torch.randn(2 * MICROBATCHES, WIDTH)
-    y = x, None
+    modules, x = made()
+    y = (x,)
     for module in modules:
-        y = module(*y)
+        y = module(*y) if isinstance(y, tuple) else module(y)
     y.square().mean().backward()
-    print(f"one device: gradient {modules[0].layer.weight.grad.norm():.6f}")
+    print("one device:", gradient(modules))
     sys.stdout.flush()
     mp.spawn(run, nprocs=2)
