@@ -63,10 +63,11 @@ def read(folder: Path) -> list[FuzzRun]:
 
 
 def add(run: FuzzRun, folder: Path) -> None:
-    """Behind the others, and the page anew."""
+    """Behind the others, in place of an earlier one of the same command, and the page anew."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / RUNS
-    whole = "".join(f"{run.model_dump_json()}\n" for run in (*read(folder), run))
+    kept = [other for other in read(folder) if other.command != run.command]
+    whole = "".join(f"{each.model_dump_json()}\n" for each in (*kept, run))
     file.with_suffix(".new").write_text(whole)
     file.with_suffix(".new").replace(file)
     (folder / PAGE).write_text(page(read(folder)))
