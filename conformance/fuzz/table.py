@@ -50,9 +50,14 @@ def run_of(
         used=round(fuzzed.seconds / 60, 2),
         verdicts=dict(fuzzed.verdicts),
         failing="" if failure is None else failure.case.id,
-        said=(checks[0].detail if checks else failure.reason) if failure is not None else "",
+        said=_first_line(checks[0].detail if checks else failure.reason) if failure is not None else "",
         versions=versions,
     )
+
+
+def _first_line(text: str) -> str:
+    """Without the place behind it, which is one of this machine."""
+    return text.strip().partition("\n")[0].partition(" (at ")[0].strip()
 
 
 def read(folder: Path) -> list[FuzzRun]:
