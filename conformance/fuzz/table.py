@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from conformance.fuzz.search import FINE, Fuzzed
 
 RUNS, PAGE = "runs.jsonl", "fuzz.md"
+FAILED = "The smallest case of each run that failed, and what its first failing check says (the page tells the cause):"
 
 
 class FuzzRun(BaseModel):
@@ -97,8 +98,7 @@ def page(runs: Sequence[FuzzRun]) -> str:
         "| command | contracts | cases | minutes | cases per minute | verdicts |",
         "| --- | --- | --- | --- | --- | --- |",
         *rows,
-        *(["", "The smallest case of each run that failed, and what its first failing check says:", "", *failing]
-          if failing else []),
+        *(["", FAILED, "", *failing] if failing else []),
         "",
     ])  # fmt: skip
 
