@@ -71,6 +71,7 @@ def variation(contract: Contract, variations: Variations | None, name: str) -> C
     assert variations is not None
     try:
         made = variations.varied(contract, changes)
+        made.batches(0, 1)  # that of real text needs a vocabulary for all its bytes, say
     except ValueError as wrong:
         raise UsageError(f"{name} cannot be: {wrong}") from None
     return replace(made, name=name)

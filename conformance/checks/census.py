@@ -31,9 +31,10 @@ class Census(Check):
     rule = (
         "The placed parameters are the canonical ones, bit for bit; every observation of the reference is there, "
         "whole and in its shape, and every rank that its placements name hands its copy over; every parameter has a "
-        "gradient and its optimizer slots; tokens in = tokens in the loss; every batch key changes something; every "
-        "device of the mesh holds something; clipping is active where the recipe clips; the reference is alive: no "
-        "gradient of it is zero everywhere and its loss moves with the batch, but for what the contract says."
+        "gradient and its optimizer slots; tokens in = tokens in the loss; every batch key changes something, if it "
+        "does on one device; every device of the mesh holds something; clipping is active where the recipe clips; the "
+        "reference is alive: no gradient of it is zero everywhere and its loss moves with the batch, but for what the "
+        "contract says."
     )
 
     def __init__(self, *, keys: bool = True) -> None:
@@ -63,7 +64,7 @@ class Census(Check):
             first=failing[0].what if failing else None,
             ranks=failing[0].ranks if failing else (),
             diagnosis=_left_out(failing, case_run.case.mesh),
-            detail=failing[0].sentence if failing else _unseen_devices(case_run),
+            detail=failing[0].sentence if failing else _unheld(case_run),
         )
 
 
@@ -145,7 +146,16 @@ def _tokens(case_run: CaseRun) -> Iterator[Count]:
 
 def _keys(case_run: CaseRun) -> Iterator[Count]:
     for key, changed in case_run.evidence.input_sensitivity.items():
-        yield Count(f"batch key {key}", "" if changed else f"The batch key '{key}' changes nothing: it is not used.")
+        owed = not changed and key not in case_run.reference.idle
+        yield Count(f"batch key {key}", f"The batch key '{key}' changes nothing: it is not used." if owed else "")
+
+
+def _unheld(case_run: CaseRun) -> str:
+    """What could not be counted, in sentences."""
+    asked = case_run.evidence.input_sensitivity
+    keys = [f"'{key}'" for key in case_run.reference.idle if key in asked]
+    idle = f"Other values of {' and '.join(keys)} change nothing on one device either." if keys else ""
+    return f"{_unseen_devices(case_run)} {idle}".strip()
 
 
 def _devices(case_run: CaseRun) -> Iterator[Count]:

@@ -15,6 +15,7 @@ from conformance.diagnosis.scale import TWICE
 from conformance.evidence.intermediates import Intermediate
 
 REDUCTIONS = ("all_reduce", "reduce_scatter")
+ROUNDING = ("reduce_precision",)  # that leave the dtype as it is
 FEW = 8  # different numbers that a narrow dtype may hold by chance
 NARROW = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
 
@@ -61,14 +62,21 @@ def narrowed(
     """The narrowest dtype to which a result was rounded, and its operands were not.
 
     An operation that picks some of the numbers that it is given rounds nothing, nor does one that makes a few numbers,
-    or numbers that were there before: 0.75 x + 0.25 x is x, and x may have begun in fewer bits.
+    or numbers that were there before: 0.75 x + 0.25 x is x, and x may have begun in fewer bits. Where x is an input,
+    which nobody saw, the dtype tells: what the program has in more bits only an operation made for that has rounded.
     """
     if _picked(result, operands) or any(_equal(result, other) for other in before):
         return
     for name, dtype in NARROW.items():
-        if _holds(dtype, result) and operands and not all(_holds(dtype, operand) for operand in operands):
+        rounded = _may_round(result, name) and _holds(dtype, result)
+        if rounded and operands and not all(_holds(dtype, operand) for operand in operands):
             yield name
             return
+
+
+def _may_round(result: Intermediate, dtype: str) -> bool:
+    """Whether an operation whose result the program has in its own dtype may round to this one."""
+    return result.dtype in ("", dtype) or result.operation in ROUNDING
 
 
 def _picked(result: Intermediate, operands: Sequence[Intermediate]) -> bool:

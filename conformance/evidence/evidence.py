@@ -184,6 +184,7 @@ class ReferenceResult:
     flops        matrix-product operations of one reference step
     operations   those and every other calculation, as in Division
     unmoved      `loss`, where no change of the first batch moves it
+    idle         keys of the first batch that change nothing, given the other values that candidates are given
     lower        what the float64 reference rounds to fewer bits; then the inputs are perturbed as in that dtype
     unevaluated  why the float64 members are not evaluated in stochastic arithmetic, but move the inputs alone
     """
@@ -195,6 +196,7 @@ class ReferenceResult:
     flops: int | None = None
     operations: int | None = None
     unmoved: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
     lower: tuple[Operation, ...] = ()
     unevaluated: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -24,6 +24,7 @@ class Intermediate:
     place      the line of the user's program, `file:line`; empty where it is not known
     sources    numbers of the values that it was made of; inputs of the step have none
     axes       the mesh axes of a collective, empty for anything else
+    dtype      in which the program has it; empty where that is not known
     values     rank -> float64 array, its own block; where a loop ran, its turns are stacked along dim 0
     """
 
@@ -33,6 +34,7 @@ class Intermediate:
     phase: Phase
     sources: tuple[int, ...]
     axes: tuple[str, ...] = ()
+    dtype: str = ""
     values: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 

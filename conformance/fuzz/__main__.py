@@ -1,6 +1,7 @@
 """The command: fuzz registered implementations one after the other, and publish what came of it.
 
-It resumes: an implementation that was fuzzed for so long from that seed is not fuzzed again. Status 1 if a case failed.
+It resumes: an implementation that was fuzzed for so long from that seed without a failure is not fuzzed again. Status 1
+if a case failed.
 """
 
 from __future__ import annotations
@@ -39,13 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if not given.minutes > 0:
         parser.error(f"--minutes {given.minutes:g} leave no time: give more than 0.")
-    before = {(run.implementation, run.seed): run for run in read(given.folder) if run.minutes >= given.minutes}
+    before = {(run.implementation, run.seed): run for run in _stood(given.folder, given.minutes)}
     failing = []
     for name in given.implementations:
         run = before.get((name, given.seed)) or fuzzed(name, given.minutes, given.seed, given.folder)
         print(f"{run.implementation}: {run.cases} cases, {run.verdicts}{f', {run.failing}' if run.failing else ''}")
         failing += [run] if run.failing else []
     return 1 if failing else 0
+
+
+def _stood(folder: Path, minutes: float) -> list[FuzzRun]:
+    """Runs of so many minutes in which nothing failed."""
+    return [run for run in read(folder) if run.minutes >= minutes and not run.failing]
 
 
 def fuzzed(name: str, minutes: float, seed: int, folder: Path) -> FuzzRun:

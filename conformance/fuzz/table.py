@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from conformance.fuzz.search import FINE, Fuzzed
 
 RUNS, PAGE = "runs.jsonl", "fuzz.md"
+FAILED = "The smallest case of each run that failed, and what its first failing check says (the page tells the cause):"
 
 
 class FuzzRun(BaseModel):
@@ -50,9 +51,14 @@ def run_of(
         used=round(fuzzed.seconds / 60, 2),
         verdicts=dict(fuzzed.verdicts),
         failing="" if failure is None else failure.case.id,
-        said=(checks[0].detail if checks else failure.reason) if failure is not None else "",
+        said=_first_line(checks[0].detail if checks else failure.reason) if failure is not None else "",
         versions=versions,
     )
+
+
+def _first_line(text: str) -> str:
+    """Without the place behind it, which is one of this machine."""
+    return text.strip().partition("\n")[0].partition(" (at ")[0].strip()
 
 
 def read(folder: Path) -> list[FuzzRun]:
@@ -63,10 +69,11 @@ def read(folder: Path) -> list[FuzzRun]:
 
 
 def add(run: FuzzRun, folder: Path) -> None:
-    """Behind the others, and the page anew."""
+    """Behind the others, in place of an earlier one of the same command, and the page anew."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / RUNS
-    whole = "".join(f"{run.model_dump_json()}\n" for run in (*read(folder), run))
+    kept = [other for other in read(folder) if other.command != run.command]
+    whole = "".join(f"{each.model_dump_json()}\n" for each in (*kept, run))
     file.with_suffix(".new").write_text(whole)
     file.with_suffix(".new").replace(file)
     (folder / PAGE).write_text(page(read(folder)))
@@ -77,7 +84,8 @@ def page(runs: Sequence[FuzzRun]) -> str:
     cases, verdicts = sum(run.cases for run in runs), sum((Counter(run.verdicts) for run in runs), Counter[str]())
     minutes = sum(run.used for run in runs)
     rows = [
-        f"| `{run.command}` | {run.contracts} | {run.cases} | {run.used:.1f} | {_counted(run.verdicts)} |"
+        f"| `{run.command}` | {run.contracts} | {run.cases} | {run.used:.1f} | {run.cases / run.used:.1f} | "
+        f"{_counted(run.verdicts)} |"
         for run in runs
     ]
     failing = [f"* `{run.failing}`: {run.said}" for run in runs if run.failing]
@@ -87,11 +95,10 @@ def page(runs: Sequence[FuzzRun]) -> str:
         f"{len(runs)} runs, {cases} cases in {minutes:.0f} minutes: {_counted(verdicts)}. How cases are drawn is said "
         "in [fuzzing](../../docs/fuzzing.md). `python -m conformance.fuzz results/fuzz` adds what is not there yet.",
         "",
-        "| command | contracts | cases | minutes | verdicts |",
-        "| --- | --- | --- | --- | --- |",
+        "| command | contracts | cases | minutes | cases per minute | verdicts |",
+        "| --- | --- | --- | --- | --- | --- |",
         *rows,
-        *(["", "The smallest case of each run that failed, and what its first failing check says:", "", *failing]
-          if failing else []),
+        *(["", FAILED, "", *failing] if failing else []),
         "",
     ])  # fmt: skip
 

@@ -265,7 +265,7 @@ class CaseRunner:
 
 
 def _keyed(case: Case) -> tuple[Any, ...]:
-    return (case.contract, case.implementation, case.mesh, case.fault)
+    return (case.contract, case.implementation, case.mesh, case.devices, case.fault)
 
 
 def _totals(results: Sequence[CaseResult], seconds: float) -> Totals:

@@ -128,7 +128,9 @@ def _sum(node: Node) -> tuple[str | None, tuple[str, ...]]:
             return REDUCTION, axes
     if node.kind == ADD and node.backward is None:
         return GRADIENTS, ()
-    if node.kind in (ADD, REDUCE) and len(_differentiations(node)) > 1:
+    # Elements too: a gradient may have come through several differentiations, those of the stages of a pipeline.
+    between = node.kind == ADD or node.backward in (None, -1)
+    if node.kind in (ADD, REDUCE) and between and len(_differentiations(node)) > 1:
         return GRADIENTS, ()
     return None, ()
 

@@ -158,6 +158,7 @@ def intermediates(recorder: ValueRecorder, kept: Mapping[int, Any], mesh: Mesh) 
                 phase=noted[number].phase,
                 sources=noted[number].sources,
                 axes=noted[number].axes,
+                dtype=str(value.dtype),
                 values=_by_rank(np.asarray(value).astype(np.float64), noted[number].inside, mesh),
             )
             for number, value in sorted(kept.items())

@@ -140,6 +140,7 @@ class ValueRecorder(Watcher):
                 phase=phase,
                 sources=sources,
                 axes=axes,
+                dtype=str(result.dtype).removeprefix("torch."),
                 values={self._rank: value},
             )
         )

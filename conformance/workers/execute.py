@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterator
 from typing import Any, TypeGuard
 
-import numpy as np
-
 from conformance.cases.case import Mutation
 from conformance.contract.alteration import Alteration
 from conformance.evidence.blocks import all_same_bits
@@ -15,6 +13,7 @@ from conformance.evidence.evidence import Evidence, Observations
 from conformance.evidence.intermediates import Intermediates
 from conformance.trace.operators import OPERATORS
 from conformance.trace.site import Site
+from conformance.workers.altered import changed
 from conformance.workers.extra_runs import ExtraRuns
 from conformance.workers.finished import FinishedSteps
 from conformance.workers.instance import Instance, copied
@@ -173,26 +172,3 @@ class Execution:
 def is_alteration(mutation: Mutation | None) -> TypeGuard[Mutation]:
     """Whether the implementation makes this change itself; all others are made to a collective."""
     return mutation is not None and mutation.operator not in OPERATORS
-
-
-def changed(value: np.ndarray) -> np.ndarray:
-    """Another valid array: moved on by one along every dim; where that changes nothing, masks or signs are flipped.
-
-    Along the first dim the quarter of the rows with the largest sums stands in place of all: a sum or a mean over the
-    rows is the same in any order, and one row of thousands is nothing to it in a narrow dtype. Along the others what
-    leaves at the end comes in at the front.
-    """
-    moved, dims = value, [dim for dim, size in enumerate(value.shape) if size > 1]
-    for dim in dims[1:]:
-        moved = np.roll(moved, 1, axis=dim)
-    if dims:
-        moved = np.take(moved, _largest(np.moveaxis(moved, dims[0], 0)), axis=dims[0])
-    if not np.array_equal(moved, value):
-        return moved
-    return 1 - value if np.isin(value, (0, 1)).all() else -value
-
-
-def _largest(rows: np.ndarray) -> np.ndarray:
-    """For each row, which of the quarter with the largest sums stands in its place."""
-    order = np.argsort(rows.reshape(len(rows), -1).sum(axis=1), kind="stable")
-    return np.resize(np.sort(order[-max(1, len(rows) // 4) :]), len(rows))

@@ -6,6 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from conformance.evidence.evidence import ReferenceResult
 from conformance.evidence.tolerance import EPSILON, bounded_as
 from conformance.trace.stochastic import Stochastic
 from conformance.workers import lookup
-from conformance.workers.altered import altered, real_inputs
+from conformance.workers.altered import real_inputs
 from conformance.workers.jobs import ReferenceJob, ReferencePartsJob, ReferenceShapesJob, ReferenceValuesJob
 from conformance.workers.platform import Clock, Work
+from conformance.workers.sensitivity import idle, unmoved
 
 _LOG = logging.getLogger("shardproof.workers")
 
@@ -76,9 +78,9 @@ class References:
             lower = kept.stochastic.lower if job.dtype == "float64" else ()
             if lower:  # good to that rounding only: what it does to the results is the yardstick
                 noise = self.noise(contract, "float64", parameters, given, oracle, bounded_as(lower[0].dtype))
-            trainer = kept.trainer
-            unmoved = self.unmoved(trainer, parameters, batches[0], oracle[0])
-            flops, operations = self.work(trainer.step, trainer.place(parameters), batches[0])
+            seen = partial(self.seen, kept.trainer, parameters), batches[0], oracle[0]
+            still, unused = unmoved(*seen), idle(*seen)
+            flops, operations = self.work(kept.trainer.step, kept.trainer.place(parameters), batches[0])
         return ReferenceResult(
             oracle=oracle,
             noise=noise,
@@ -86,7 +88,8 @@ class References:
             decisions=decisions,
             flops=flops,
             operations=operations,
-            unmoved=unmoved,
+            unmoved=still,
+            idle=unused,
             lower=lower,
             unevaluated=kept.unevaluated,
             seconds=dict(clock.seconds),
@@ -190,18 +193,9 @@ class References:
                 run.append(self.numbers(seen) | _changes(self.numbers(trainer.collect(state)), start))
         return [tuple(run) for run in runs]
 
-    def unmoved(self, trainer: Any, parameters: Arrays, batch: Arrays, oracle: Arrays) -> tuple[str, ...]:
-        """The loss, if all keys of the batch were given other values and none of them moved it by a bit."""
-        stayed = set()
-        try:
-            for key, other in altered(batch) if "loss" in oracle else ():
-                _, seen = trainer.step(trainer.place(parameters), other)
-                if not np.array_equal(self.to_numpy(seen["loss"]), oracle["loss"]):
-                    return ()
-                stayed.add(key)
-        except Exception:  # the reference refuses such values, and nothing is known
-            _LOG.debug("The reference refuses a batch with other values.", exc_info=True)
-        return ("loss",) if stayed and stayed == set(batch) else ()
+    def seen(self, trainer: Any, parameters: Arrays, batch: Arrays) -> Arrays:
+        """What one step from these parameters observes."""
+        return self.numbers(trainer.step(trainer.place(parameters), batch)[1])
 
     def trainer(self, contract: Contract, dtype: str) -> Any:
         return self.kept(contract, dtype).trainer

@@ -232,3 +232,10 @@ def test_a_count_that_was_divided_is_off_by_a_rounding_and_no_more() -> None:
     assert census(EPSILON["float64"]) == "pass"
     assert census(EPSILON["float32"]) == "fail", "counted in float64"
     assert census(0.01) == "fail"
+
+
+def test_a_key_that_changes_nothing_on_one_device_either_is_not_owed() -> None:
+    unused = case_run(input_sensitivity={"inputs": True, "mask": False})
+    checked = _named("census").judge(replace(unused, reference=replace(unused.reference, idle=("mask",))))
+    assert checked.verdict == "pass"
+    assert checked.detail == "Other values of 'mask' change nothing on one device either."

@@ -9,10 +9,9 @@ from conformance.evidence.intermediates import Intermediate
 VALUES = np.random.default_rng(5).normal(size=(4, 6))
 
 
-def made(values: np.ndarray, number: int, sources: tuple[int, ...] = ()) -> Intermediate:
-    return Intermediate(
-        number=number, operation="op", place="mine.py:3", phase="forward", axes=(), sources=sources, values={0: values}
-    )
+def made(values: np.ndarray, number: int, sources: tuple[int, ...] = (), **more: str) -> Intermediate:
+    said = {"operation": "op", "place": "mine.py:3", "phase": "forward"} | more
+    return Intermediate(number=number, axes=(), sources=sources, values={0: values}, **said)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -43,3 +42,12 @@ def test_what_was_there_before_is_not_rounded() -> None:
     parts = [made(0.75 * x * (1 + 1e-12), 1, (0,)), made(0.25 * x, 2, (0,))]
     assert list(narrowed(made(x, 3, (1, 2)), parts)) == ["float32"], "by itself it looks as if it were"
     assert list(narrowed(made(x, 3, (1, 2)), parts, [made(x, 0)])) == []
+
+
+def test_what_an_unseen_input_makes_is_not_rounded() -> None:
+    """0.75 x + 0.25 x where x is an input: it is in float64, and its numbers are those that x has begun with."""
+    x = VALUES.astype(np.float32).astype(np.float64)
+    part = made(0.75 * x * (1 + 1e-12), 0)
+    assert list(narrowed(made(x, 1, (0,), dtype="float64"), [part])) == []
+    assert list(narrowed(made(x, 1, (0,), dtype="float32"), [part])) == ["float32"], "a conversion"
+    assert list(narrowed(made(x, 1, (0,), dtype="float64", operation="reduce_precision"), [part])) == ["float32"]

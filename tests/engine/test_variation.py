@@ -59,6 +59,7 @@ def test_a_case_of_a_variation_is_run_again_from_its_id_or_its_contract() -> Non
         ("tensor/mlp~ffn", "write field=value"),
         ("tensor/mlp~accumulation=2,rows=5", "5 rows cannot be cut into 2 slices"),
         ("tensor/attention_gqa_headnorm~num_heads=4,num_kv_heads=3", "4 heads cannot share 3 key heads"),
+        ("tensor/language_model_text~vocabulary=11", "needs a language model with a vocabulary of at least 256 ids"),
         ("tensor/row_linear_exact~hidden=7", "nothing of it can be varied"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,22 @@ def test_runs_are_added_and_the_page_is_theirs(tmp_path: Path) -> None:
     text = (tmp_path / PAGE).read_text()
     assert text == page([first, second])
     assert "2 runs, 10 cases in 6 minutes: 7 pass, 1 unsupported, 2 fail." in text
-    assert "| `shardproof fuzz mine --minutes 4 --seed 0` | 2 | 4 | 4.0 | 3 pass, 1 unsupported |" in text
+    assert "| `shardproof fuzz mine --minutes 4 --seed 0` | 2 | 4 | 4.0 | 1.0 | 3 pass, 1 unsupported |" in text
     assert "* `tensor/mlp~ffn=7[jax-mine-tensor3-float64]`: step 1: loss is off by 1." in text
+
+
+def test_a_run_that_is_done_again_takes_the_place_of_the_one_that_failed(tmp_path: Path) -> None:
+    add(run_of("mine", 1, 0, 2.0, _failing(), VERSIONS), tmp_path)
+    add(run_of("mine", 1, 0, 2.0, Fuzzed(verdicts={"pass": 8}, seconds=120.0), VERSIONS), tmp_path)
+    [again] = read(tmp_path)
+    assert (again.verdicts, again.failing) == ({"pass": 8}, "")
+
+
+def test_what_is_said_is_one_line_without_a_place_of_the_machine(tmp_path: Path) -> None:
+    failed = _failing()
+    assert failed.failure is not None
+    broken = replace(failed.failure, checks=(), reason="TypeError: no (at /home/me/x.py:3, `f()`)\nmore")
+    assert run_of("mine", 1, 0, 2.0, replace(failed, failure=broken), VERSIONS).said == "TypeError: no"
 
 
 def test_a_line_that_was_cut_off_is_no_run(tmp_path: Path) -> None:
@@ -58,8 +73,10 @@ def test_the_command_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert command.main([str(tmp_path), "a", "--minutes", "2"]) == 0
     assert command.main([str(tmp_path), "a", "b", "--minutes", "2"]) == 1
     assert asked == ["a", "b"]
+    assert command.main([str(tmp_path), "a", "b", "--minutes", "2"]) == 1
+    assert asked == ["a", "b", "b"], "what failed is fuzzed again"
     assert command.main([str(tmp_path), "a", "--minutes", "3"]) == 0
-    assert asked == ["a", "b", "a"], "longer than before is not yet there"
+    assert asked == ["a", "b", "b", "a"], "longer than before is not yet there"
 
 
 def test_what_the_frameworks_bring_is_registered() -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-KINDS = Path(__file__).parent / "kinds"
+from tests.strangers.answers import NONE, answers
+
 NOT_WATCHED = "The step was not watched, because"
 UNSEEN = "Which devices hold something was not seen"
 
@@ -58,17 +55,12 @@ EXPECTED = [  # framework, kind, verdict, what it says
 @cache
 def judged(framework: str) -> dict[str, dict]:
     """All kinds of a framework in one process, whose workers they share."""
-    kinds = list(dict.fromkeys(kind for expected, kind, _, _ in EXPECTED if expected == framework))
-    command = [sys.executable, str(KINDS / f"right_{framework}.py"), *kinds]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-    lines = done.stdout.split("\n")  # `splitlines` would break at the mark too
-    return {
-        answer["kind"]: answer for answer in (json.loads(line.split("\x1e")[1]) for line in lines if "\x1e" in line)
-    }
+    kinds = [kind for expected, kind, _, _ in EXPECTED if expected == framework]
+    return answers(f"right_{framework}.py", kinds, timeout=280)
 
 
 @pytest.mark.parametrize(("framework", "kind", "verdict", "says"), EXPECTED)
 def test_a_kind_of_program_is_judged_as_it_deserves(framework: str, kind: str, verdict: str, says: str) -> None:
-    answer = judged(framework).get(kind, {"verdict": "not judged", "text": "the process ended before"})
+    answer = judged(framework).get(kind, NONE)
     assert answer["verdict"] == verdict, answer["text"]
     assert says in answer["text"]

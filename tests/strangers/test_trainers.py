@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-KINDS = Path(__file__).parent / "kinds"
+from tests.strangers.answers import KINDS, NONE, answers
 
 TORCH = [  # kind, verdict, what it says
     ("module", "pass", "replicas: pass"),
@@ -34,6 +30,7 @@ TORCH = [  # kind, verdict, what it says
     ("average", "pass", ""),
     ("average in bfloat16", "pass", ""),
     ("average too early", "fail", "step 1: ema/"),
+    ("average too early", "fail", "parts from what the reference has: add at strangers/kinds/fsdp_torch.py"),
     ("tied", "pass", ""),
     ("tied in bfloat16", "pass", ""),
     ("untied", "fail", "'gradients/head.weight' is not in the contract"),
@@ -111,16 +108,13 @@ EXPECTED = [("torch", *case) for case in TORCH] + [("jax", *case) for case in JA
 @cache
 def judged(framework: str) -> dict[str, dict]:
     """All kinds of a framework in one process, whose workers they share."""
-    kinds = list(dict.fromkeys(kind for expected, kind, _, _ in EXPECTED if expected == framework))
-    command = [sys.executable, str(KINDS / f"trainers_{framework}.py"), *kinds]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1500, check=False)
-    lines = [line.split("\x1e")[1] for line in done.stdout.split("\n") if "\x1e" in line]
-    return {answer["kind"]: answer for answer in map(json.loads, lines)}
+    kinds = [kind for expected, kind, _, _ in EXPECTED if expected == framework]
+    return answers(f"trainers_{framework}.py", kinds, timeout=1500)
 
 
 @pytest.mark.parametrize(("framework", "kind", "verdict", "says"), EXPECTED)
 def test_a_kind_of_trainer_is_judged_as_it_deserves(framework: str, kind: str, verdict: str, says: str) -> None:
-    answer = judged(framework).get(kind, {"verdict": "not judged", "text": "the process ended before"})
+    answer = judged(framework).get(kind, NONE)
     assert answer["verdict"] == verdict, answer["text"]
     assert says in answer["text"], answer["text"]
 

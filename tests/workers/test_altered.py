@@ -10,7 +10,7 @@ import pytest
 
 from conformance.contract.contract import Arrays
 from conformance.workers.altered import altered
-from conformance.workers.references import References
+from conformance.workers.sensitivity import idle, unmoved
 
 IDS = np.array([[3, 1, 2], [0, 3, 1]], dtype=np.int32)
 
@@ -27,17 +27,6 @@ def test_a_key_of_one_value_has_no_other() -> None:
     assert not list(altered({"count": np.array(3), "labels": np.zeros(4, dtype=np.int64)}))
 
 
-class _Trainer:
-    def __init__(self, loss: Callable[[Arrays], Any]) -> None:
-        self.loss = loss
-
-    def place(self, parameters: Arrays) -> None:
-        return None
-
-    def step(self, state: None, batch: Arrays) -> tuple[None, dict[str, Any]]:
-        return state, {"loss": self.loss(batch)}
-
-
 def _refuses(batch: Arrays) -> float:
     if not np.array_equal(batch["ids"], IDS):
         raise ValueError("other ids than mine")
@@ -45,7 +34,7 @@ def _refuses(batch: Arrays) -> float:
 
 
 @pytest.mark.parametrize(
-    ("loss", "batch", "unmoved"),
+    ("loss", "batch", "still"),
     [
         (lambda batch: batch["ids"].mean(), {"ids": IDS}, ()),  # whatever their order
         (lambda batch: 1.0, {"ids": IDS}, ("loss",)),
@@ -56,8 +45,19 @@ def _refuses(batch: Arrays) -> float:
     ids=["a mean", "a constant", "a key that cannot be altered", "a reference that refuses", "no batch"],
 )
 def test_a_loss_is_unmoved_only_where_every_key_was_tried(
-    loss: Callable[[Arrays], Any], batch: Arrays, unmoved: tuple[str, ...]
+    loss: Callable[[Arrays], Any], batch: Arrays, still: tuple[str, ...]
 ) -> None:
-    references = References("torch", np.asarray, lambda *_: (None, None), lambda step: step)
-    oracle = {"loss": np.asarray(loss(batch))}
-    assert references.unmoved(_Trainer(loss), {}, batch, oracle) == unmoved
+    seen = _observing(loss)
+    assert unmoved(seen, batch, seen(batch)) == still
+
+
+def test_a_key_is_idle_where_nothing_that_is_observed_changes_with_it() -> None:
+    batch = {"ids": IDS, "mask": np.array([1.0, 0.0])}
+    for loss, keys in ((lambda given: given["ids"].sum(), ("mask",)), (lambda given: given["mask"] @ IDS, ("ids",))):
+        seen = _observing(loss)
+        assert idle(seen, batch, seen(batch)) == keys
+    assert idle(_observing(_refuses), batch, {"loss": np.asarray(1.0)}) == ("mask",), "of ids nothing is known"
+
+
+def _observing(loss: Callable[[Arrays], Any]) -> Callable[[Arrays], Arrays]:
+    return lambda batch: {"loss": np.asarray(loss(batch))}

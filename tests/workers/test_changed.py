@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conformance.workers.execute import changed
+from conformance.workers.altered import changed
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 1), (1, 5), (3, 4), (2, 3, 4)])

@@ -1,4 +1,4 @@
-"""What stands in results/findings is so with this torch; where it is no longer, the finding and its refusals can go."""
+"""What stands in results/findings is so with these versions; where it no longer is, it can go, with its refusals."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ SAID = {
     "torch-dtensor-same-numbers": ["normal_:", "dropout:", "equal: True"],
     "torch-dtensor-item-of-pending-sum": ["rank 0: placements (Partial(sum),), item 1.0",
                                           "rank 1: placements (Partial(sum),), item 5.0"],
+    "torch-pipelining-uneven-microbatches": ["8 rows in 6 microbatches: 12 rows, returned [4.0, 8.0, "],
+    "torch-pipelining-zero-bubble-skip": ["one device: gradient 0.192537",
+                                          "ScheduleInterleaved1F1B: gradient 0.192537",
+                                          "ScheduleInterleavedZeroBubble: Trying to use a saved tensor that has been"],
+    "xla-cpu-manual-axis-of-one": ["data=2, tensor=2: [6.0, 22.0, 38.0, 54.0], one device [6.0, 22.0, 38.0, 54.0]",
+                                   "data=2, tensor=1: INTERNAL: RET_CHECK failure"],
 }  # fmt: skip
 
 

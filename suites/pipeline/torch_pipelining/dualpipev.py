@@ -14,6 +14,7 @@ class Schedule(TorchPipelining):
     schedule_name = "dualpipev"
     schedule_class = ScheduleDualPipeV
     chunks = 2
+    splits = True
     style = "v"
 
 

@@ -14,6 +14,7 @@ class Schedule(TorchPipelining):
     schedule_name = "interleaved-zb"
     schedule_class = ScheduleInterleavedZeroBubble
     chunks = 2
+    splits = True
 
 
 class Perceptron(Schedule, models.Perceptron):

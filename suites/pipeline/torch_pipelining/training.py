@@ -41,6 +41,7 @@ class TorchPipelining(TorchPlacement, Pipeline):
 
     schedule_class: ClassVar[Any]
     takes_list: ClassVar[bool] = True  # of stages; otherwise the only one of a rank
+    splits: ClassVar[bool] = False  # the backward pass of a stage, into that of its inputs and that of its weights
 
     def __init__(self, contract: Contract, mesh: Mesh, dtype: str) -> None:
         super().__init__(contract, mesh, dtype)
@@ -116,14 +117,22 @@ class TorchPipelining(TorchPlacement, Pipeline):
                 f"A pipeline of torch has stages on several ranks: the pipeline axis of {self.mesh} has 1."
             )
         super().require_supported()
+        if self.splits:
+            self.require_outputs_not_needed()
 
-    def require_microbatches(self, rows: int) -> None:
-        """Torch cuts a single slice itself; what it does with microbatches of unequal size is left to the run.
+    def require_outputs_not_needed(self) -> None:
+        """torch detaches in place what leaves a stage; the weights behind it then have no gradient.
 
-        Of several slices they are refused: torch fails on one rank, and the others wait for it.
+        Not in the first stage, whose inputs need none: it is differentiated at once.
         """
-        if self.contract.recipe.accumulation > 1:
-            super().require_microbatches(rows)
+        for stage in range(1, self.schedule.stages - 1):
+            first, *later = self.units_of_stage(stage)
+            made = {name for unit in later for name in unit.enters} - {"x", *first.enters}
+            if early := made & set(self.units_of_stage(stage + 1)[0].enters):
+                raise Unsupported(
+                    f"Stage {stage} hands on {', '.join(sorted(early))}, which its later layers compute with: torch "
+                    "detaches in place what leaves a stage before it makes the gradients of weights."
+                )
 
     def declare(self) -> Declarations:
         """torch decides what it communicates."""

@@ -14,6 +14,7 @@ class Schedule(TorchPipelining):
     schedule_name = "zbv"
     schedule_class = ScheduleZBVZeroBubble
     chunks = 2
+    splits = True
     style = "v"
 
 

@@ -17,14 +17,16 @@ class FeedForwardBlock(LinearLayers):
     """GELU or SwiGLU of one device, with hidden features annotated."""
 
     def feedforward(self, x_BSD: jax.Array, name: str, p: Named) -> jax.Array:
+        hidden_BSF = self.on_tensor(self.hidden_features(x_BSD, name, p), 2)
+        return self.on_rows(self.linear(hidden_BSF, f"{name}.down", p))
+
+    def hidden_features(self, x_BSD: jax.Array, name: str, p: Named) -> jax.Array:
         if self.contract.model.activation == "gelu":
-            hidden_BSF = jax.nn.gelu(self.linear(x_BSD, f"{name}.up", p), approximate=True)
-        elif self.contract.model.fused_gate_up:
+            return jax.nn.gelu(self.linear(x_BSD, f"{name}.up", p), approximate=True)
+        if self.contract.model.fused_gate_up:
             gate_BSF, up_BSF = jnp.split(self.linear(x_BSD, f"{name}.gate_up", p), 2, axis=-1)
-            hidden_BSF = jax.nn.silu(gate_BSF) * up_BSF
-        else:
-            hidden_BSF = jax.nn.silu(self.linear(x_BSD, f"{name}.gate", p)) * self.linear(x_BSD, f"{name}.up", p)
-        return self.on_rows(self.linear(self.on_tensor(hidden_BSF, 2), f"{name}.down", p))
+            return jax.nn.silu(gate_BSF) * up_BSF
+        return jax.nn.silu(self.linear(x_BSD, f"{name}.gate", p)) * self.linear(x_BSD, f"{name}.up", p)
 
 
 class FeedForward(QuadraticLoss, FeedForwardBlock):

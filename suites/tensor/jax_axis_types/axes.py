@@ -13,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from conformance.contract.placements import Placements
 from suites.training.jax.automatic import AutomaticTraining
+from suites.training.jax.state import Named
 
 
 class TypedAxes(AutomaticTraining):
@@ -30,6 +31,11 @@ class TypedAxes(AutomaticTraining):
         with jax.set_mesh(self.device_mesh):
             placed = {key: jax.device_put(value, explicit[key]) for key, value in batch.items()}
             return super().step(state, placed)
+
+    def no_gradients(self, parameters: Named) -> Named:
+        """As the parameters lie: on explicit axes that is a part of the type."""
+        lies = {name: self.explicitly(self.placements(name)) for name in parameters}
+        return {name: jax.sharding.reshard(x, lies[name]) for name, x in super().no_gradients(parameters).items()}
 
     def constrain(self, x: jax.Array, placements: Placements) -> jax.Array:
         """An explicit axis is resharded over, an automatic one annotated."""

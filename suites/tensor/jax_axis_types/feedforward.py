@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from conformance.contract.implementation import Unsupported
 from suites.tensor.jax_automatic.feedforward import FeedForward
 from suites.tensor.jax_axis_types.axes import TypedAxes
 from suites.training.jax.state import Named
@@ -21,7 +22,7 @@ class ExplicitFeedForward(TypedAxes, FeedForward):
 
     def feedforward(self, x_BSD: jax.Array, name: str, p: Named) -> jax.Array:
         rows = self.explicitly(self.row_placements())
-        h_BSF = jax.nn.gelu(self.linear(x_BSD, f"{name}.up", p), approximate=True)
+        h_BSF = self.hidden_features(x_BSD, name, p)
         y_BSD = jnp.einsum("bsf,fd->bsd", h_BSF, p[f"{name}.down.weight"], out_sharding=rows)
         return y_BSD + p[f"{name}.down.bias"]
 
@@ -42,6 +43,13 @@ class MixedFeedForward(TypedAxes, FeedForward):
     def own_part(self, x_BSD: jax.Array, up_DF: jax.Array, bias_F: jax.Array, down_FD: jax.Array) -> jax.Array:
         """What this device's features add to the result, summed over the tensor axis."""
         return self.sum_over_tensor(jax.nn.gelu(x_BSD @ up_DF + bias_F, approximate=True) @ down_FD)
+
+    def require_supported(self) -> None:
+        super().require_supported()
+        if self.contract.model.activation != "gelu":
+            raise Unsupported("The block that is manual over the tensor axis is that of GELU.")
+        if self.tensor_size() == 1:
+            raise Unsupported("XLA compiles no sum over a manual axis of size 1 beside an axis that is not manual.")
 
     def sum_over_tensor(self, y_BSD: jax.Array) -> jax.Array:
         return jax.lax.psum(y_BSD, "tensor")

@@ -1,16 +1,12 @@
 """Right JAX candidates of many kinds, and some that must be refused or found; run as a script, it prints verdicts."""
 
-import json
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+from answering import answer_for
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-
-import conformance
 
 rng = np.random.default_rng(0)
 PARAMETERS = {"up": rng.normal(size=(6, 8)), "down": rng.normal(size=(8, 6))}
@@ -206,8 +202,4 @@ KINDS = {
 
 
 if __name__ == "__main__":
-    for kind in sys.argv[1:] or KINDS:
-        asked = {"reference": reference, "parameters": PARAMETERS, "batch": BATCH, "mesh": "tensor=4", **KINDS[kind]}
-        judgement = conformance.check(**asked)
-        answer = {"kind": kind, "verdict": judgement.result.verdict, "text": str(judgement)}
-        print(f"\x1e{json.dumps(answer)}", flush=True)
+    answer_for(KINDS, reference=reference, parameters=PARAMETERS, batch=BATCH, mesh="tensor=4")

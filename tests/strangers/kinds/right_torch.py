@@ -1,19 +1,17 @@
 """Right torch candidates of many kinds, on every rank; run as a script, it prints verdicts."""
 
-import json
 import os
-import sys
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from answering import answer_for
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-import conformance
 from conformance import Sharded
 
 rng = np.random.default_rng(0)
@@ -141,8 +139,4 @@ KINDS = {
 
 
 if __name__ == "__main__":
-    for kind in sys.argv[1:] or KINDS:
-        asked = {"reference": reference, "parameters": PARAMETERS, "batch": BATCH, "mesh": "data=2,tensor=2"}
-        judgement = conformance.check(**(asked | KINDS[kind]))
-        answer = {"kind": kind, "verdict": judgement.result.verdict, "text": str(judgement)}
-        print(f"\x1e{json.dumps(answer)}", flush=True)
+    answer_for(KINDS, reference=reference, parameters=PARAMETERS, batch=BATCH, mesh="data=2,tensor=2")

@@ -1,9 +1,7 @@
 """Trainers of many kinds in JAX, right ones and broken ones; run as a script, it prints verdicts."""
 
-import json
-import sys
-
 import jax
+from answering import answer_for
 from explicit_jax import AccumulatesSums, Accumulating, AveragesBefore, Explicit, Forgets, OwnNorm, Sums, Unclipped
 from flax import nnx
 from functions_jax import (
@@ -40,7 +38,6 @@ from models_jax import (
     tree_loss,
 )
 
-import conformance
 from conformance import Declarations, Traffic
 
 
@@ -221,11 +218,4 @@ KINDS = {
 
 
 if __name__ == "__main__":
-    for kind in sys.argv[1:] or KINDS:
-        asked = {"reference": tree_loss, "batch": BATCH} | KINDS[kind]
-        try:
-            judgement = conformance.check(**asked)
-            answer = {"kind": kind, "verdict": judgement.result.verdict, "text": str(judgement)}
-        except ValueError as refusal:
-            answer = {"kind": kind, "verdict": "refused", "text": str(refusal)}
-        print(f"\x1e{json.dumps(answer)}", flush=True)
+    answer_for(KINDS, reference=tree_loss, batch=BATCH)

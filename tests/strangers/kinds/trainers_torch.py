@@ -1,10 +1,8 @@
 """Trainers of many kinds in torch, right ones and broken ones; run as a script, it prints verdicts."""
 
-import json
-import sys
-
 import torch
 import torch.distributed as dist
+from answering import answer_for
 from fsdp_torch import (
     AccumulatesSums,
     Accumulating,
@@ -39,11 +37,10 @@ from functions_torch import (
     tree_loss,
     tree_step,
 )
+from megatron_torch import LAYOUT, Megatron, Silent, nothing, reduced
 from models_torch import (
     BATCH,
-    FEATURES,
     HOOKED,
-    ROWS,
     TOKENS,
     Block,
     Small,
@@ -60,8 +57,7 @@ from models_torch import (
 from torch import nn
 from torch.distributed.nn.functional import all_reduce
 
-import conformance
-from conformance import Declarations, Traffic
+from conformance import Declarations
 
 
 class Replicated:
@@ -138,78 +134,6 @@ class Alone:
         return {"loss": loss, "outputs": outputs, "gradients": gradients}
 
 
-class Column(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, group):
-        ctx.group = group
-        return x
-
-    @staticmethod
-    def backward(ctx, g):
-        g = g.clone()
-        dist.all_reduce(g, group=ctx.group)
-        return g, None
-
-
-class Row(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, group):
-        x = x.clone()
-        dist.all_reduce(x, group=group)
-        return x
-
-    @staticmethod
-    def backward(ctx, g):
-        return g, None
-
-
-class Megatron:
-    """Local shards with the attributes that Megatron's layers put on theirs."""
-
-    tensor_model_parallel = True
-
-    def __init__(self, model, mesh, dtype):
-        self.dtype = dtype
-        self.group, rank, size = mesh.get_group("tensor"), mesh.get_local_rank("tensor"), mesh.size()
-        for layer, name, dim in ((model.up, "weight", 0), (model.up, "bias", 0), (model.down, "weight", 1)):
-            local = nn.Parameter(getattr(layer, name).detach().chunk(size, dim)[rank].clone())
-            if self.tensor_model_parallel:
-                local.tensor_model_parallel, local.partition_dim = True, dim
-            setattr(layer, name, local)
-        self.model = model
-        self.optimizer = adamw(model)
-
-    def step(self, batch):
-        p = {name: value.to(self.dtype) for name, value in self.model.named_parameters()}
-        hidden = torch.tanh(Column.apply(batch["x"], self.group) @ p["up.weight"].mT + p["up.bias"])
-        y = Row.apply(hidden @ p["down.weight"].mT, self.group) + p["down.bias"]
-        loss = ((y - batch["target"]) ** 2).mean()
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return {"loss": loss.detach(), "outputs/y": y.detach()}
-
-
-class Silent(Megatron):
-    """Nothing says how its shards lie."""
-
-    tensor_model_parallel = False
-
-
-LAYOUT = {"up.weight": {"tensor": "S(0)"}, "up.bias": {"tensor": "S(0)"}, "down.weight": {"tensor": "S(1)"}}
-
-
-def reduced(mesh, dtype):
-    """One sum of the outputs forward; none backward, since the inputs have no gradient."""
-    size = 8 if dtype == "float64" else 4
-    sent = Traffic(kind="all_reduce", axes=("tensor",), phase="forward", calls=1, bytes=ROWS * FEATURES * size)
-    return Declarations(traffic=(sent,), layout=LAYOUT)
-
-
-def nothing(mesh, dtype):
-    return Declarations(traffic=())
-
-
 TRAINED = {"candidate": Fsdp, "parameters": Block(), "mesh": "data=4", "optimizer": adamw, "clip_norm": 0.25}
 PLAIN = TRAINED | {"candidate": Unclipped, "clip_norm": None}
 FUNCTION = {"candidate": tensor_parallel, "parameters": Block(), "mesh": "tensor=4"}
@@ -277,11 +201,4 @@ KINDS = {
 
 
 if __name__ == "__main__":
-    for kind in sys.argv[1:] or KINDS:
-        asked = {"reference": loss_of, "batch": BATCH} | KINDS[kind]
-        try:
-            judgement = conformance.check(**asked)
-            answer = {"kind": kind, "verdict": judgement.result.verdict, "text": str(judgement)}
-        except ValueError as refusal:
-            answer = {"kind": kind, "verdict": "refused", "text": str(refusal)}
-        print(f"\x1e{json.dumps(answer)}", flush=True)
+    answer_for(KINDS, reference=loss_of, batch=BATCH)

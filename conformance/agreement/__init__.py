@@ -1,0 +1,1 @@
+"""Agreement: the same cases on two kinds of devices, verdict by verdict."""
