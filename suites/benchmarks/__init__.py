@@ -4,8 +4,3 @@ Every figure of a case counts only beside a passing verdict of that very case. E
 series: all are of emulated devices but those of `real`. Modules of this package import each other relatively, so that
 asv lays these benchmarks over the package of any commit.
 """
-
-import os
-
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-# Small products have no tiles that its Triton generator accepts; what is sent and held is the same without it.
-os.environ["XLA_FLAGS"] = f"{os.environ['XLA_FLAGS']} --xla_gpu_enable_triton_gemm=false"
-
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
+
 from conformance.cases.case import DTYPES, Case
 from conformance.cases.resolve import resolve
 from conformance.cases.usage import choose
@@ -22,17 +21,20 @@ from conformance.trace import jax_reordered
 from conformance.traffic.collective_op import Level
 from conformance.traffic.hlo_module import read_module
 from conformance.workers.lookup import load
-from jax.sharding import NamedSharding
 
 from .kept import Figures
 from .measured import named
 from .series import MEMORY, SEVERAL
 
 CHIP = "h100"
+# Small products have no tiles that the Triton generator of the chip accepts: what is sent is the same without it.
+FLAGS = "--xla_force_host_platform_device_count=8 --xla_gpu_enable_triton_gemm=false"
 
 
 def figures(contract: str, implementation: str, mesh: str, dtype: str, devices: str) -> Figures:
     """`partitioned/...` and, where the chip can be compiled for, `target/...`: bytes of a device in one step."""
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"  # read when the first device is asked for
+    jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_x64", True)
     jax_reordered.register()
     case = Case(

@@ -18,7 +18,7 @@ CHIP = "h100"
 
 
 def figures(name: str) -> Figures:
-    """NotMeasured where there is a finding: the program small fails, or the plan sends or holds more than its budget."""
+    """NotMeasured where there is a finding: the program small fails, or the plan exceeds its budget."""
     plan = plan_named(name).of("jax")
     mesh = Mesh.parse(plan.mesh)
     with tempfile.TemporaryDirectory() as folder:

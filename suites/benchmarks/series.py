@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from .kept import kept
@@ -12,12 +13,17 @@ LEVELS = ["program", "partitioned", "target"]
 SEVERAL, MEMORY = "several axes", "memory"
 
 
-class Shared:
-    """asv runs every series and parameter in a process of its own."""
+class Shared(ABC):
+    """asv runs every series and parameter in a process of its own. It leaves out what is abstract."""
 
     timeout = 900
 
-    def setup_cache(self) -> None:
+    @property
+    @abstractmethod
+    def params(self) -> tuple[list[str], ...]:
+        """What is measured one by one, in the order of `param_names`; an attribute of the class."""
+
+    def setup_cache(self) -> None:  # noqa: B027 - asv makes a folder where there is one
         """Makes the folder in which asv then runs all of these: what was measured once is kept there."""
 
 
@@ -35,7 +41,6 @@ class Series(Shared):
 class Step(Series):
     """Figures of one step; its parameters are implementations and dtypes."""
 
-    params: ClassVar[tuple[list[str], ...]]
     param_names = ("implementation", "dtype")
 
     def setup(self, implementation: str, dtype: str) -> None:
