@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib as mpl
+from matplotlib import pyplot  # here, so that it is in memory when the first look is taken
+
 if TYPE_CHECKING:
     from tests.reliability.soak import Look
 
 COLOURS = {"main_bytes": "#4c78a8", "jax_bytes": "#e45756", "torch_bytes": "#54a24b"}
 
+mpl.use("svg")
+mpl.rcParams["svg.hashsalt"] = "shardproof"  # the same figures give the same bytes
+
 
 def draw(looks: Sequence[Look], size: int, path: Path) -> None:
     """Above resident MiB of each kind of process, below open handles of all of them."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "shardproof"  # the same figures give the same bytes
-    from matplotlib import pyplot
-
     cases = [look.cases for look in looks]
     figure, (above, below) = pyplot.subplots(2, sharex=True, figsize=(8, 5), height_ratios=(3, 1))
     for key, colour in COLOURS.items():
