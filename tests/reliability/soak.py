@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -33,6 +34,7 @@ from tests.reliability.soak_picture import draw
 ROUNDS, ROUND = 20, 100
 MESH = Mesh.parse("data=2,tensor=2")  # of mutants; standing cases have no more devices
 EVERY = 20  # cases from one look to the next
+SECONDS = 900.0  # until a case hangs: none does, and the machine may be busy
 QUARTERS = 4
 LARGEST_BYTES = 1.5 * RENEWED_BYTES  # of the JAX worker, while a case runs
 ALLOWED = 1.1  # of the last quarter over the second; the first one starts what is needed
@@ -69,8 +71,9 @@ class Watch:
         self._cases += 1
         self.verdicts[result.verdict] = self.verdicts.get(result.verdict, 0) + 1
         if self._cases % EVERY == 0:
-            self.looks.append(self._look())
-            print(self.looks[-1], file=sys.stderr, flush=True)
+            with suppress(psutil.NoSuchProcess):  # one that is being replaced: the next look will do
+                self.looks.append(self._look())
+                print(self.looks[-1], file=sys.stderr, flush=True)
 
     def _look(self) -> Look:
         main = psutil.Process()
@@ -142,8 +145,8 @@ def page(watch: Watch, size: int) -> Iterator[str]:
         figures = [highest(watch.looks, key, number, size) for number in range(QUARTERS)]
         told = [binary_bytes(figure) if key.endswith("bytes") else str(figure) for figure in figures]
         yield f"| {key.removesuffix('_bytes')} | {' | '.join(told)} | {grown[key]:.2f} |"
-    yield f"\nOf `main`, handles, processes and threads more than {ALLOWED} is growth, which there must not be. Workers keep"
-    yield f"what frameworks have compiled: one with over {binary_bytes(RENEWED_BYTES)} between two jobs is renewed."
+    yield f"\nOf `main`, handles, processes and threads more than {ALLOWED} is growth, which there must not be. Workers"
+    yield f"keep what frameworks have compiled: one with over {binary_bytes(RENEWED_BYTES)} between two jobs is renewed."
     yield "Memory is resident; `torch` are all ranks and the server that forks them, what they share counted once."
     yield "\n![memory and handles by case](soak.svg)\n"
     yield f"Measured {date.today()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}."
@@ -164,7 +167,7 @@ def main(folder: Path, size: int) -> int:
         chosen = cases(workers, size)
         for seed in range(ROUNDS):
             again = [replace(case, seed=seed) for case in chosen]
-            run(again, workers=workers, on_result=watch.count, at_once=1, soonest=True)
+            run(again, workers=workers, on_result=watch.count, at_once=1, soonest=True, timeout_seconds=SECONDS)
             if seed + 1 >= QUARTERS:
                 write(watch, size, folder)
     return 1 if grew(watch.looks, size) else 0
