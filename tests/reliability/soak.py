@@ -146,7 +146,7 @@ def page(watch: Watch, size: int) -> Iterator[str]:
         told = [binary_bytes(figure) if key.endswith("bytes") else str(figure) for figure in figures]
         yield f"| {key.removesuffix('_bytes')} | {' | '.join(told)} | {grown[key]:.2f} |"
     yield f"\nOf `main`, handles, processes and threads more than {ALLOWED} is growth, which there must not be. Workers"
-    yield f"keep what frameworks have compiled: one with over {binary_bytes(RENEWED_BYTES)} between two jobs is renewed."
+    yield f"keep what frameworks have compiled; above {binary_bytes(RENEWED_BYTES)} between two jobs they are renewed."
     yield "Memory is resident; `torch` are all ranks and the server that forks them, what they share counted once."
     yield "\n![memory and handles by case](soak.svg)\n"
     yield f"Measured {date.today()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}."
