@@ -137,7 +137,7 @@ def page(watch: Watch, size: int) -> Iterator[str]:
     yield "# A soak: what grows?\n"
     yield "Made by `python -m tests.reliability.soak results/reliability`: the same cases of the suite of collectives,"
     yield "half of them mutants with their diagnosis, in both frameworks, round after round in the same processes, each"
-    yield f"round with another seed. {last.cases:,} cases in {last.seconds:,.0f} s ({last.cpu_seconds:,.0f} of CPU):"
+    yield f"round with another seed. {last.cases:,} of {ROUNDS * size:,} cases in {last.seconds:,.0f} s ({last.cpu_seconds:,.0f} of CPU):"
     yield f"{verdicts}. The highest of each quarter of the {last.cases // size} rounds:\n"
     yield "| | first | second | third | last | last over second |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
