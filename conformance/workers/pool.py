@@ -158,12 +158,17 @@ class Workers:
         if (needed := host_devices(job)) > self.jax_devices:
             self.jax_devices = needed  # fixed when the process starts: start another
             self._crews.pop(key, WorkerGroup([], lambda pid: None)).stop()
-        if key in self._crews and not self._crews[key].ready():
+        if key in self._crews and not self._is_fit(self._crews[key], kind_of(job)):
             self._crews.pop(key).stop()
             end_orphans(self._folder)
         if key not in self._crews:
             self._crews[key] = self._group(job)
         return self._crews[key]
+
+    def _is_fit(self, crew: WorkerGroup | WorldGroup, kind: str) -> bool:
+        """Ready, and not worn: where real devices are, a process holds much, and is slow to start."""
+        worn = kind == "emulated" and isinstance(crew, WorkerGroup) and crew.is_worn()
+        return crew.ready() and not worn
 
     def _group(self, job: Task) -> WorkerGroup | WorldGroup:
         if self.world is not None and kind_of(job) == "real":

@@ -1,10 +1,6 @@
-"""The asv package: throughput, memory, accuracy and overhead over time. Lower is better in every series.
+"""The asv package: throughput, bytes, accuracy, power and overhead over time. Lower is better in every series.
 
-Every figure belongs to a standing case, and counts only beside a passing verdict of that very case. All series here are
-of emulated devices; figures of real devices get series of their own.
+Every figure of a case counts only beside a passing verdict of that very case. Emulated and real devices never share a
+series: all are of emulated devices but those of `real`. Modules of this package import each other relatively, so that
+asv lays these benchmarks over the package of any commit.
 """
-
-import os
-
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -1,19 +1,17 @@
-"""Data parallelism and sharded state: the language model on data=2,fsdp=4, ZeRO-1 to 3 and FSDP2."""
+"""Sharded state: the language model over data and fsdp, ZeRO-3 by hand and FSDP2."""
 
 from __future__ import annotations
 
-from suites.benchmarks import judged
+from . import series
+
+MESH = "data=2,fsdp=2"
 
 
-class ShardedLanguageModel(judged.Series):
-    """A decoder language model under AdamW, its state sharded over the fsdp axis and replicated over data."""
+class ShardedLanguageModel(series.Step):
+    contract, mesh = "data/language_model", MESH
+    params = (["jax-zero3", "torch-fsdp2"], ["float32"])
 
-    contract = "data/language_model"
-    mesh = "data=2,fsdp=4"
-    params = (
-        ["jax-zero1", "jax-zero2", "jax-zero3", "torch-zero1", "torch-zero2", "torch-zero3", "torch-fsdp2"],
-        ["float32", "bfloat16"],
-    )
 
-    def setup_cache(self) -> dict:
-        return self.measured()
+class ShardedLanguageModelBytes(series.Bytes):
+    contract, mesh = "data/language_model", MESH
+    params = series.bytes_of(["jax-zero3"], MESH)

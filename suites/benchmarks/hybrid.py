@@ -1,27 +1,17 @@
-"""Hybrid parallelism: a mixture of experts over four axes, and the large transformer, shrunk, over three."""
+"""Three axes at once: the large transformer, shrunk, by GPipe with selective checkpointing."""
 
 from __future__ import annotations
 
-from suites.benchmarks import judged
+from . import series
+
+MESH = "data=2,tensor=2,pipeline=2"
 
 
-class ShardedMixture(judged.Series):
-    """Full sharding, an exchange of tokens, and a sharded stream between blocks."""
-
-    contract = "hybrid/mixture"
-    mesh = "data=2,expert=2,tensor=2"
-    params = (["jax-five_axes-capacity", "jax-five_axes-ragged", "torch-five_axes"], ["float32"])
-
-    def setup_cache(self) -> dict:
-        return self.measured()
+class LargeTransformer(series.PipelinedStep):
+    contract, mesh = "hybrid/large", MESH
+    params = (["jax-three_axes"], ["bfloat16"])
 
 
-class LargeTransformer(judged.Series):
-    """GPipe with selective checkpointing."""
-
-    contract = "hybrid/large"
-    mesh = "data=2,tensor=2,pipeline=2"
-    params = (["jax-three_axes", "torch-three_axes"], ["bfloat16"])
-
-    def setup_cache(self) -> dict:
-        return self.measured()
+class LargeTransformerBytes(series.Bytes):
+    contract, mesh, dtype = "hybrid/large", MESH, "bfloat16"
+    params = series.bytes_of(["jax-three_axes"], MESH)

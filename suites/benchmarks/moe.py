@@ -1,27 +1,17 @@
-"""Expert parallelism: the mixture by itself with prescribed, uneven routing, and a language model."""
+"""Expert parallelism: a language model with two mixtures, routing prescribed."""
 
 from __future__ import annotations
 
-from suites.benchmarks import judged
+from . import series
+
+MESH = "data=2,expert=2"
 
 
-class RoutedMixture(judged.Series):
-    """Eight experts, two choices, one expert overloaded and one idle."""
-
-    contract = "moe/routed"
-    mesh = "data=2,expert=4"
-    params = (["jax-capacity", "jax-ragged", "torch-exchange"], ["float32", "bfloat16"])
-
-    def setup_cache(self) -> dict:
-        return self.measured()
+class MixtureLanguageModel(series.Step):
+    contract, mesh = "moe/routed_model", MESH
+    params = (["jax-capacity"], ["float32"])
 
 
-class MixtureLanguageModel(judged.Series):
-    """A decoder language model with two mixtures under AdamW, routing prescribed."""
-
-    contract = "moe/routed_model"
-    mesh = "data=2,expert=4"
-    params = (["jax-capacity", "jax-ragged", "torch-exchange"], ["float32"])
-
-    def setup_cache(self) -> dict:
-        return self.measured()
+class MixtureLanguageModelBytes(series.Bytes):
+    contract, mesh = "moe/routed_model", MESH
+    params = series.bytes_of(["jax-capacity"], MESH)

@@ -1,20 +1,17 @@
-"""Pipeline parallelism: the language model in four stages, twice, under every schedule."""
+"""Pipeline parallelism: the language model in four stages, one forward and one backward in turn."""
 
 from __future__ import annotations
 
-from suites.benchmarks import judged
-from suites.pipeline.schedules import SCHEDULES
+from . import series
+
+MESH = "pipeline=4"
 
 
-class PipelinedLanguageModel(judged.Series):
-    """A decoder language model under AdamW with a tied embedding, 4 microbatches."""
+class PipelinedLanguageModel(series.PipelinedStep):
+    contract, mesh = "pipeline/language_model", MESH
+    params = (["jax-1f1b", "torch-1f1b"], ["float32"])
 
-    contract = "pipeline/language_model"
-    mesh = "data=2,pipeline=4"
-    params = (
-        [f"{framework}-{name}" for framework in ("jax", "torch") for name in SCHEDULES],
-        ["float32"],
-    )
 
-    def setup_cache(self) -> dict:
-        return self.measured()
+class PipelinedLanguageModelBytes(series.Bytes):
+    contract, mesh = "pipeline/language_model", MESH
+    params = series.bytes_of(["jax-1f1b"], MESH)

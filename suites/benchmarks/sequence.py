@@ -1,19 +1,17 @@
-"""Sequence and context parallelism: the language model on data=2,tensor=2,sequence=2, ring, zigzag and Ulysses."""
+"""Context parallelism: the language model over packed documents, round a ring."""
 
 from __future__ import annotations
 
-from suites.benchmarks import judged
+from . import series
+
+MESH = "data=2,sequence=2"
 
 
-class ContextLanguageModel(judged.Series):
-    """A decoder language model over packed documents, with dropout, its tokens sharded over two axes."""
+class ContextLanguageModel(series.Step):
+    contract, mesh = "sequence/context_language_model", MESH
+    params = (["jax-ring"], ["float32"])
 
-    contract = "sequence/context_language_model"
-    mesh = "data=2,tensor=2,sequence=2"
-    params = (
-        ["jax-ring", "jax-zigzag", "jax-ulysses", "torch-ring", "torch-zigzag", "torch-ulysses"],
-        ["float32", "bfloat16"],
-    )
 
-    def setup_cache(self) -> dict:
-        return self.measured()
+class ContextLanguageModelBytes(series.Bytes):
+    contract, mesh = "sequence/context_language_model", MESH
+    params = series.bytes_of(["jax-ring"], MESH)

@@ -1,16 +1,17 @@
-"""Tensor parallelism: the language model on data=2,tensor=4, in both frameworks and both styles."""
+"""Tensor parallelism: the language model by explicit collectives, and by annotation."""
 
 from __future__ import annotations
 
-from suites.benchmarks import judged
+from . import series
+
+MESH = "data=2,tensor=2"
 
 
-class LanguageModel(judged.Series):
-    """One decoder language model of two layers: tied head, grouped key heads, accumulation, clipping."""
+class LanguageModel(series.Step):
+    contract, mesh = "tensor/language_model", MESH
+    params = (["jax-shard_map", "jax-automatic"], ["float32"])
 
-    contract = "tensor/language_model"
-    mesh = "data=2,tensor=4"
-    params = (["jax-shard_map", "jax-automatic", "torch-collectives", "torch-dtensor"], ["float32", "bfloat16"])
 
-    def setup_cache(self) -> dict:
-        return self.measured()
+class LanguageModelBytes(series.Bytes):
+    contract, mesh = "tensor/language_model", MESH
+    params = series.bytes_of(["jax-shard_map", "jax-automatic"], MESH)

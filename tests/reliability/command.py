@@ -58,26 +58,30 @@ class Command:
         file.unlink()
         return process
 
-    def processes(self) -> list[psutil.Process]:
-        """Those that carry the mark and do not only wait to be buried, but for the command itself."""
-        return [
-            process for process in psutil.process_iter() if process.pid != self.process.pid and self._is_ours(process)
-        ]
+    def left(self) -> int:
+        return left(self.mark)
 
-    def _is_ours(self, process: psutil.Process) -> bool:
+
+def processes(mark: str) -> list[psutil.Process]:
+    """Those that carry the mark and do not only wait to be buried."""
+    return [process for process in psutil.process_iter() if _carries(process, mark)]
+
+
+def _carries(process: psutil.Process, mark: str) -> bool:
+    with suppress(psutil.Error):
+        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark
+    return False
+
+
+def left(mark: str, seconds: float = 15.0) -> int:
+    """Processes that are still there so long after the command has ended; they are ended then."""
+    deadline = time.monotonic() + seconds
+    while (alive := processes(mark)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for process in alive:
         with suppress(psutil.Error):
-            return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self.mark
-        return False
-
-    def left(self, seconds: float = 15.0) -> int:
-        """Processes that are still there so long after the end; they are ended then."""
-        deadline = time.monotonic() + seconds
-        while (alive := self.processes()) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        for process in alive:
-            with suppress(psutil.Error):
-                process.kill()
-        return len(alive)
+            process.kill()
+    return len(alive)
 
 
 def until_records(folder: Path, number: int, seconds: float = PATIENCE) -> float:

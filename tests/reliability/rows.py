@@ -8,39 +8,16 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 from conformance.records.recorder import read
+from tests.reliability import network
 from tests.reliability.command import Command, case, until_records
+from tests.reliability.row import Row
 
 HANGS_AFTER, PATIENT = "30", "120"  # seconds until a case counts as hanging; where another verdict is due
 FRAMEWORKS = ("jax", "torch")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """What one injury did. `came` and `must` are verdicts, or what the command says; `next_seconds` are until the next
-    case has its verdict: after the verdict of the injured one, or after the start of the command that goes on.
-    """
-
-    injury: str
-    where: str
-    must: str
-    came: str
-    lost: int
-    left: int
-    next_seconds: float | None
-
-    @property
-    def wrong(self) -> str:
-        """What is not as it must be; empty where all is."""
-        said = [f"'{self.came}' instead of '{self.must}'"] if self.must not in self.came else []
-        said += [f"{self.lost} records lost"] if self.lost else []
-        said += [f"{self.left} processes left"] if self.left else []
-        said += ["the next case never ran"] if self.next_seconds is None else []
-        return f"{self.injury}, {self.where}: {', '.join(said)}." if said else ""
 
 
 Injury = Callable[[], Row]
@@ -226,6 +203,7 @@ def injuries() -> Iterator[tuple[str, str, Injury]]:
             yield name, framework, partial(in_a_case, name, program, framework, must)
         one = {"jax": "a worker", "torch": "one rank"}[framework]
         yield f"kill -9 of {one}", framework, partial(killed, f"kill -9 of {one}", framework)
+        yield network.CUT, framework, partial(network.cut, framework)
     yield "kill -9 of main", "main", partial(ended_main, signal.SIGKILL, "kill -9 of main", "status -9")
     yield "interrupt", "main", partial(ended_main, signal.SIGINT, "interrupt", "status 130")
     yield "full disk", "main", full_disk
