@@ -14,10 +14,9 @@ from reference.architecture import Architecture
 from suites.hybrid.budget import scanned
 from suites.hybrid.budget_mixture import scanned_mixture
 from suites.planning import stages
-from suites.planning.footprint import footprint, sizes_of
+from suites.planning.footprint import footprint
 from suites.planning.plans import COMPUTE, planned_contract, scale_plan
 from suites.planning.shapes import MIXTURES, parameters, sized
-from suites.planning.stages import StageSizes
 
 PLAIN = Architecture(kind="language_model")
 
@@ -74,18 +73,16 @@ def _rows(training: Training, layout: Layout) -> str:
 
 def uncompiled(training: Training, layout: Layout) -> str:
     """Why no program of a layout is compiled."""
-    if layout.mesh.size("pipeline") > 1:
-        return "the program that is compiled scans over all layers and has no stages"
-    return ""
+    return stages.uncompiled(layout)
 
 
 def budget(training: Training, layout: Layout) -> Sequence[Allowance]:
     """That of the program; of stages that of the last rank, which has the head."""
-    last = sizes_of(training, layout)[-1]
-    if isinstance(last, StageSizes):
-        return stages.budget(last)
+    contract = planned_contract(training, layout)
+    if layout.mesh.size("pipeline") > 1:
+        return stages.budget(contract, layout, COMPUTE)
     formula = scanned_mixture if training.model.experts else scanned
-    return formula(planned_contract(training, layout), layout.mesh, COMPUTE)
+    return formula(contract, layout.mesh, COMPUTE)
 
 
 def no_size(number: int) -> Sized:

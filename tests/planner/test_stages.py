@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from conformance.contract.mesh import Mesh
 from conformance.planner.asking import Asked, question
 from conformance.planner.estimate import estimate
 from reference.architecture import shapes
+from suites.hybrid.budget_stages import chunks
 from suites.pipeline.schedule import SEND, WORK, timed
 from suites.pipeline.schedules import SCHEDULES
 from suites.planning import stages
@@ -59,7 +61,7 @@ def test_as_many_microbatches_live_as_the_schedule_keeps(schedule: str, ranks: i
             held += 1 if event.kind == "forward" else -1
             most = max(most, held)
     layout = _layout(schedule, ranks, slices)
-    assert sizes_of(_training(), layout)[0].live == most / stages.chunks(layout)
+    assert sizes_of(_training(), layout)[0].live == most / chunks(layout.schedule)
 
 
 def test_the_two_ends_are_the_whole_model() -> None:
@@ -98,5 +100,7 @@ def test_stages_that_cannot_be(layout: Layout, why: str) -> None:
 
 
 def test_what_is_known_by_formula_alone_says_so() -> None:
-    assert "no stages" in DENSE.uncompiled(_training(), _layout("1f1b", 4, 8))
+    assert "several stages" in DENSE.uncompiled(_training(), _layout("interleaved", 4, 8))
+    assert "each of them again" in DENSE.uncompiled(_training(), replace(_layout("1f1b", 4, 8), recompute="none"))
+    assert not DENSE.uncompiled(_training(), _layout("1f1b", 4, 8))
     assert not DENSE.uncompiled(_training(), Layout(mesh=Mesh.parse("fsdp=4")))
