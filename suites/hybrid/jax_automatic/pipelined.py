@@ -19,7 +19,7 @@ from conformance.contract.implementation import Declarations, Implementation, Un
 from conformance.contract.placements import Owned, Placements
 from conformance.contract.timeline import Timeline
 from conformance.scale.program import StageProgram
-from suites.hybrid.budget_stages import StageSizes, distinct, inside, of_stage, parts
+from suites.hybrid.budget_stages import Part, StageSizes, distinct, inside, of_stage, parts
 from suites.hybrid.jax_automatic.lane import Lane
 from suites.hybrid.jax_automatic.stage import Kept, Stage
 from suites.pipeline.drawing import timeline
@@ -46,7 +46,7 @@ class LanguageModel(Implementation):
         return tuple(Stage(self.contract, inside(self.mesh), self.dtype, part) for part in self.parts)
 
     @property
-    def parts(self) -> tuple[Any, ...]:
+    def parts(self) -> tuple[Part, ...]:
         layers, ranks = self.contract.model.layers, self.mesh.size("pipeline")
         if layers < ranks:
             raise Unsupported(f"{layers} layers are fewer than {ranks} stages.")
@@ -60,25 +60,29 @@ class LanguageModel(Implementation):
     def place(self, parameters: dict[str, np.ndarray], mesh: Any) -> list[dict]:
         axis, names = list(mesh.axis_names).index("pipeline"), inside(self.mesh).axes
         shape = [inside(self.mesh).size(name) for name in names]
-        ranks = np.moveaxis(mesh.devices, axis, 0)
-        meshes = [jax.sharding.Mesh(devices.reshape(shape), names) for devices in ranks]
+        meshes = [jax.sharding.Mesh(devices.reshape(shape), names) for devices in np.moveaxis(mesh.devices, axis, 0)]
         return [stage.place(parameters, own) for stage, own in zip(self.stages, meshes, strict=True)]
 
     def step(self, state: list[dict], batch: dict[str, Any]) -> tuple[list[dict], Mapping[str, Any]]:
+        passes = self.worked(state, batch)
+        sums = passes.sums()
+        weight = sums.pop("weight")
+        divided = [stage.averaged(g, weight) for stage, g in zip(self.stages, passes.gradients, strict=True)]
+        norm = np.sqrt(sum(np.asarray(squares) for _, squares in divided))
+        updated = zip(self.stages, state, divided, strict=True)
+        observed = dict(self.gradients(divided)) | passes.observed()
+        observed |= {name: value / max(weight, 1) for name, value in sums.items()}
+        observed |= {"metrics/grad_norm": norm, "metrics/tokens": weight}
+        return [stage.applied(own, g, norm) for stage, own, (g, _) in updated], observed
+
+    def worked(self, state: list[dict], batch: dict[str, Any]) -> Passes:
+        """All passes of a step, in the order of the schedule's time."""
         rows = [stage.arriving(batch) for stage in self.stages]
         passes = Passes(self.stages, [own["parameters"] for own in state], rows)
         for event in timed(self.schedule).events:
             if event.kind in WORK:
                 passes.work(event.kind, event.rank, event.microbatch)
-        sums = passes.sums()
-        weight = sums.pop("weight")
-        divided = [stage.averaged(g, weight) for stage, g in zip(self.stages, passes.gradients, strict=True)]
-        norm = np.sqrt(sum(np.asarray(squares) for _, squares in divided))
-        pairs = zip(self.stages, state, divided, strict=True)
-        state = [stage.applied(own, g, norm) for stage, own, (g, _) in pairs]
-        observed = dict(self.gradients(divided)) | passes.observed()
-        scalars = {name: value / max(weight, 1) for name, value in sums.items()}
-        return state, observed | scalars | {"metrics/grad_norm": norm, "metrics/tokens": weight}
+        return passes
 
     def gradients(self, divided: list[tuple[Named, jax.Array]]) -> Iterator[tuple[str, Any]]:
         for stage, (means, _) in zip(self.stages, divided, strict=True):
@@ -103,18 +107,17 @@ class LanguageModel(Implementation):
     def stage_programs(self) -> Iterator[StageProgram]:
         """One for each rank whose program is its own."""
         events = timed(self.schedule).lanes
+        case = self.contract, inside(self.mesh), self.dtype
         for part, ranks in distinct(self.contract.model.layers, self.mesh.size("pipeline")):
-            lane = Lane(self.contract, inside(self.mesh), self.dtype, part, self.schedule)
-            sizes = StageSizes(self.contract, inside(self.mesh), self.dtype, part, self.schedule_name)
-            sent = sum(event.kind == SEND and event.peer != part.rank for event in events[part.rank])
+            sizes = StageSizes(*case, part, self.schedule_name)
             yield StageProgram(
                 rank=part.rank,
                 ranks=ranks,
                 layers=part.layers,
                 mesh=inside(self.mesh),
-                program=lane,
+                program=Lane(*case, part, self.schedule),
                 budget=tuple(of_stage(sizes)),
-                messages=sent,
+                messages=sum(event.kind == SEND and event.peer != part.rank for event in events[part.rank]),
                 message_elements=-(-sizes.tokens * sizes.model.hidden // sizes.tensor),
                 message_dtype=sizes.compute,
             )
