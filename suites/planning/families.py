@@ -24,10 +24,10 @@ class Decoder(ModelFamily):
 
     name = "decoder"
     summary = "dense decoders of the shapes of GPT-3 and Llama, trained by the program that scans over layers"
-    axes = ("pipeline", "data", "fsdp", "sequence", "tensor")
+    axes: ClassVar[tuple[str, ...]] = ("pipeline", "data", "fsdp", "sequence", "tensor")
     row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
-    recomputes = ("none", "attention", "layer")
-    schedules = stages.SCHEDULES
+    recomputes: ClassVar[tuple[str, ...]] = ("none", "attention", "layer")
+    schedules: ClassVar[tuple[str, ...]] = stages.SCHEDULES
     not_searched: ClassVar[Mapping[str, str]] = {"expert": "a dense model has no experts"}
 
     # Models.
@@ -98,7 +98,7 @@ class Mixture(Decoder):
     axes = ("data", "fsdp", "expert", "tensor")
     row_axes = ("data", "fsdp", "expert")
     recomputes = ("layer",)
-    schedules = ()
+    schedules: ClassVar[tuple[str, ...]] = ()
     named = shapes.MIXTURES
     not_searched: ClassVar[Mapping[str, str]] = {
         "sequence": "places of an expert are counted over whole rows",

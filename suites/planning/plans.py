@@ -76,8 +76,11 @@ def _with(
     model: Architecture, rows: int, length: int, dtype: str, microbatches: int, recompute: str, has_stages: bool
 ) -> Contract:
     """Kept, since a search asks for each of them again and again."""
-    slices = {"microbatches" if has_stages else "accumulation": microbatches}
-    recipe = Recipe(optimizer="adamw", clip_norm=1.0, recompute=recompute, precision=PRECISIONS[dtype], **slices)
+    accumulation, staged = (1, microbatches) if has_stages else (microbatches, 1)
+    recipe = Recipe(
+        optimizer="adamw", clip_norm=1.0, recompute=recompute, accumulation=accumulation, microbatches=staged,
+        precision=PRECISIONS[dtype],
+    )  # fmt: skip
     summary = "a model of a planned size"
     return contract("hybrid/planned", summary, model, recipe, batches=drawn, rows=rows, length=length)
 
