@@ -50,7 +50,7 @@ from conformance.cases.plannable import Layout, Training
 from conformance.contract.mesh import Mesh
 from conformance.scale.measured import measured
 from conformance.workers.lookup import load
-from suites.planning.footprint import footprint
+from suites.planning.footprint import footprint, sizes_of, stored_elements
 from suites.planning.plans import scale_plan
 from suites.planning.shapes import sized
 
@@ -60,9 +60,9 @@ layout = Layout(mesh=Mesh.parse("pipeline=4,fsdp=2,tensor=4"), microbatches=8, r
 plan = scale_plan("staged", training, layout)
 record = measured(plan, load(plan.program), layout.mesh, None, load(plan.budget))
 predicted = footprint(training, layout)
+elements = [stored_elements(sizes) for sizes in sizes_of(training, layout)]
 print(json.dumps({
-    "record": json.loads(record.model_dump_json()), "parameter_bytes": predicted.parameter_bytes,
-    "optimizer_bytes": predicted.optimizer_bytes, "flops": dict(predicted.flops),
+    "record": json.loads(record.model_dump_json()), "elements": elements, "flops": dict(predicted.flops),
 }))
 """
 
@@ -107,11 +107,10 @@ def test_every_distinct_rank_is_compiled_and_keeps_to_its_budget(compiled: Any) 
 
 
 def test_bytes_of_the_state_are_exact_and_operations_are_those_of_the_busiest(compiled: Any) -> None:
-    record = compiled["record"]
-    assert record["held_bytes"]["parameters"] == compiled["parameter_bytes"]
-    slots = [size for kind, size in record["held_bytes"].items() if kind.startswith("optimizer/")]
-    assert sum(slots) == compiled["optimizer_bytes"]
-    flops = [each["flops"]["bfloat16"] for each in record["stages"]]
+    stages = compiled["record"]["stages"]
+    for stage, elements in zip((stages[0], stages[-1]), compiled["elements"], strict=True):
+        assert (stage["parameter_bytes"], stage["optimizer_bytes"]) == (4 * elements, 8 * elements)
+    flops = [each["flops"]["bfloat16"] for each in stages]
     assert max(flops) == pytest.approx(compiled["flops"]["bfloat16"])
 
 
