@@ -21,6 +21,7 @@ TIERS = {
     "tests/suites/test_hybrid_at_scale.py": "workers",
     "tests/suites/test_target_level.py": "workers",
     "tests/suites/test_hybrid_mixture_at_scale.py": "workers",
+    "tests/suites/test_stages_at_scale.py": "workers",
     "tests/reference/": "reference",
     "tests/strangers/": "workers",
     "tests/workers/": "workers",

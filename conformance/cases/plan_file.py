@@ -68,10 +68,11 @@ class PlanFile(_Part):
     """`shardproof plan --output` writes it; `scale`, `run`, `profile`, `report` and `plan --apply` take it.
 
     chip    the figures of a `conformance.targets.chip.Chip`, its memory as it was asked for
+    schedule  of stages, where the mesh has a pipeline axis
     digest  of everything else
     """
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     asked: str
     family: str
     model: dict[str, Any]
@@ -86,6 +87,7 @@ class PlanFile(_Part):
     mesh: str
     microbatches: int = Field(gt=0)
     recompute: str
+    schedule: str = ""
     proof: str
     predicted: Predicted
     evidence: Evidence | None = None
@@ -100,7 +102,12 @@ class PlanFile(_Part):
 
     @property
     def layout(self) -> Layout:
-        return Layout(mesh=Mesh.parse(self.mesh), microbatches=self.microbatches, recompute=self.recompute)
+        return Layout(
+            mesh=Mesh.parse(self.mesh),
+            microbatches=self.microbatches,
+            recompute=self.recompute,
+            schedule=self.schedule,
+        )
 
     @property
     def training(self) -> Training:
@@ -165,10 +172,14 @@ def _breaches(plan: PlanFile) -> Iterator[str]:
     for axis in layout.mesh.axes:
         choose("axis", axis, family.axes)
     choose("recomputation", plan.recompute, family.recomputes)
+    if layout.mesh.size("pipeline") > 1:
+        choose("schedule", plan.schedule, family.schedules)
     if (number := family.parameters(training.model)) != plan.parameters:
         yield f"the model has {number:,} parameters and the plan speaks of {plan.parameters:,}"
     if why := family.refused(training, layout):
         yield f"{layout} cannot be: {why}"
+    if why := family.uncompiled(training, layout):
+        yield f"no program of {layout} is compiled: {why}"
     if plan.proof != (proof := family.plan("proof", training, layout).proof):
         yield f"its program is proven by {proof}, not by {plan.proof}"
     footprint, said = family.footprint(training, layout), plan.predicted

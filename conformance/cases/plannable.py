@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from conformance.cases.plan import ScalePlan
 from conformance.contract.budget import Allowance
@@ -97,41 +98,66 @@ class Sized:
     source: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelFamily:
+class ModelFamily(ABC):
     """Models of one kind, of any size, the layouts that are known of them, and one program that trains them.
 
     axes          mesh axes that divide something, in mesh order
-    not_searched  mesh axis -> why no layout has it
     recomputes    the policies that are known
     schedules     of stages, where there is a pipeline axis
-    sized         number of parameters -> the nearest model. Raises UsageError where no model is of any size
     named         models that are asked for by name
-    has           whether a model is of this family
-    read          hyperparameters as a file holds them -> model
-    fields        model -> hyperparameters as a file holds them
-    parameters    model -> number of parameters
-    refused       (training, layout) -> why it cannot be; empty where it can
-    uncompiled    (training, layout) -> why no program of it is compiled, so that no plan has it; empty where one is
-    footprint     (training, layout) -> what one device holds and computes
-    budget        (training, layout) -> what a device may send in a step
-    plan          (name, training, layout) -> what is compiled
+    not_searched  mesh axis -> why no layout has it
     """
 
-    name: str
-    summary: str
-    axes: tuple[str, ...]
-    recomputes: tuple[str, ...]
-    sized: Callable[[int], Sized]
-    has: Callable[[Any], bool]
-    read: Callable[[Mapping[str, Any]], Any]
-    fields: Callable[[Any], dict[str, Any]]
-    parameters: Callable[[Any], int]
-    refused: Callable[[Training, Layout], str]
-    uncompiled: Callable[[Training, Layout], str]
-    footprint: Callable[[Training, Layout], Footprint]
-    budget: Callable[[Training, Layout], Sequence[Allowance]]
-    plan: Callable[[str, Training, Layout], ScalePlan]
-    schedules: tuple[str, ...] = ()
-    named: Mapping[str, Sized] = field(default_factory=dict)
-    not_searched: Mapping[str, str] = field(default_factory=dict)
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    axes: ClassVar[tuple[str, ...]]
+    recomputes: ClassVar[tuple[str, ...]]
+    schedules: ClassVar[tuple[str, ...]] = ()
+    named: ClassVar[Mapping[str, Sized]] = {}
+    not_searched: ClassVar[Mapping[str, str]] = {}
+
+    # Models.
+
+    @abstractmethod
+    def sized(self, number: int) -> Sized:
+        """The model of about so many parameters. Raises UsageError where no model is of any size."""
+
+    @abstractmethod
+    def has(self, model: Any) -> bool:
+        """Whether a model is of this family."""
+
+    @abstractmethod
+    def parameters(self, model: Any) -> int:
+        """How many a model has."""
+
+    @abstractmethod
+    def read(self, written: Mapping[str, Any]) -> Any:
+        """A model from its hyperparameters as a file holds them. Raises TypeError for one that there is not."""
+
+    @abstractmethod
+    def fields(self, model: Any) -> dict[str, Any]:
+        """The hyperparameters of a model as a file holds them."""
+
+    # Layouts.
+
+    @abstractmethod
+    def refused(self, training: Training, layout: Layout) -> str:
+        """Why a layout cannot be, the same sentence for all with the same trouble; empty where it can."""
+
+    @abstractmethod
+    def uncompiled(self, training: Training, layout: Layout) -> str:
+        """Why no program of a layout is compiled, so that no plan has it; empty where one is."""
+
+    # What a layout costs, and what is compiled.
+
+    @abstractmethod
+    def footprint(self, training: Training, layout: Layout) -> Footprint:
+        """What one device holds and computes."""
+
+    @abstractmethod
+    def budget(self, training: Training, layout: Layout) -> Sequence[Allowance]:
+        """What a device may send in a step."""
+
+    @abstractmethod
+    def plan(self, name: str, training: Training, layout: Layout) -> ScalePlan:
+        """What is compiled."""

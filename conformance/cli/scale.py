@@ -13,7 +13,7 @@ from conformance.cli.asked_chip import asked_chip
 from conformance.contract.mesh import Mesh
 from conformance.records.recorder import RESULTS
 from conformance.report.scale import write
-from conformance.report.scale_tables import axes_table, memory_table, verdict, verdict_lines
+from conformance.report.scale_tables import axes_table, memory_table, stages_table, verdict, verdict_lines
 from conformance.report.terminal import show_table
 from conformance.runner.scale import scaled
 from conformance.scale.record import ScaleRecord
@@ -51,6 +51,9 @@ def _show(record: ScaleRecord) -> None:
     print(f"\n{record.plan}: {record.summary}; {record.parameters:,} parameters {where}")
     show_table(*memory_table(record))
     print()
+    if record.stages:
+        show_table(*stages_table(record))
+        print()
     show_table(*axes_table(record))
     print()
     for line in verdict_lines(record):

@@ -47,11 +47,12 @@ def _question(case: Case) -> Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Axes with their sizes, and what else was said."""
+    """Axes with their sizes, and what else was said; None is what was left open."""
 
     sizes: Mapping[str, int]
     microbatches: int | None = None
     recompute: str | None = None
+    schedule: str | None = None
 
     def layouts(self, case: Case) -> list[Layout]:
         """Every layout that keeps to what was said and that can be; stages are known by formula."""
@@ -59,7 +60,9 @@ class Answer:
         fitting = (
             layout
             for layout in layouts_on(wanted, self.mesh(wanted))
-            if self.microbatches in (None, layout.microbatches) and self.recompute in (None, layout.recompute)
+            if self.microbatches in (None, layout.microbatches)
+            and self.recompute in (None, layout.recompute)
+            and self.schedule in (None, layout.schedule)
         )
         return [layout for layout in fitting if not wanted.family.refused(wanted.training, layout)]
 
@@ -120,11 +123,12 @@ def read_answer(given: Any) -> Answer | None:
         return None
     if not isinstance(given, Mapping):
         raise UsageError(f"A planner answers with a mapping of axes to sizes, or None, not with {given!r}.")
-    sizes = {str(axis): size for axis, size in given.items() if axis not in ("microbatches", "recompute")}
+    others = {name: given.get(name) for name in ("microbatches", "recompute", "schedule")}
+    sizes = {str(axis): size for axis, size in given.items() if axis not in others}
     for axis, size in sizes.items():
         if not isinstance(size, int) or size < 1:
             raise UsageError(f"A planner gave axis '{axis}' the size {size!r}: a size is a whole number of at least 1.")
-    return Answer(sizes=sizes, microbatches=given.get("microbatches"), recompute=given.get("recompute"))
+    return Answer(sizes=sizes, **others)
 
 
 def best(case: Case) -> str:

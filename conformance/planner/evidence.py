@@ -108,6 +108,7 @@ def plan_file(
         mesh=str(layout.mesh),
         microbatches=layout.microbatches,
         recompute=layout.recompute,
+        schedule=layout.schedule,
         proof=family.plan("proof", training, layout).proof,
         predicted=estimate.predicted(),
         evidence=evidence,

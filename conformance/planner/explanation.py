@@ -75,7 +75,8 @@ def words(search: Search) -> Iterator[str]:
     yield (
         f"For {question.objective} ({_COSTS[question.objective]}): {each.layout}. A step of {question.tokens:,} tokens "
         f"takes {seconds(each.step_seconds)} by the cost model, {rate:,.0f} tokens per second: matrix products "
-        f"{seconds(each.compute_seconds)} at the peak of {question.chip.name}, {_links(each)}, nothing overlapped."
+        f"{seconds(each.compute_seconds)} at the peak of {question.chip.name}, {_links(each)}, nothing overlapped"
+        f"{_waits(each)}."
     )
     yield from _compared(search)
     for tried in search.tried:
@@ -117,6 +118,10 @@ def _beside(cost: float) -> str:
     if cost < 0.995:
         return f"{1 - cost:.0%} less than the answer by the objective"
     return f"{cost - 1:.0%} more than the answer by the objective" if cost > 1.005 else "as good as the answer"
+
+
+def _waits(each: Estimate) -> str:
+    return f"; {each.footprint.bubble:.0%} of it stages wait for each other" if each.footprint.bubble else ""
 
 
 def _links(each: Estimate) -> str:

@@ -9,9 +9,13 @@ from conformance.planner.search import predicted
 
 
 def plan(model: str, devices: int, memory: str) -> dict[str, Any] | None:
-    """Axis -> size, microbatches and recomputation; None where nothing fits. Raises UsageError for unclear sizes."""
+    """Axis -> size, microbatches, recomputation and schedule; None where nothing fits.
+
+    Raises UsageError for unclear sizes.
+    """
     fitting = predicted(question(Asked(model=model, devices=devices, memory=memory)))
     if not fitting:
         return None
     layout = fitting[0].layout
-    return {**dict(layout.mesh.sizes), "microbatches": layout.microbatches, "recompute": layout.recompute}
+    how = {"microbatches": layout.microbatches, "recompute": layout.recompute, "schedule": layout.schedule}
+    return {**dict(layout.mesh.sizes), **how}

@@ -6,6 +6,8 @@ of a candidate's rounds; where the best two differ by less than their own spread
 
 from __future__ import annotations
 
+import os
+import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from conformance.planner.estimate import Estimate
 from conformance.planner.evidence import plan_file
 from conformance.planner.question import Question
+from conformance.records.environment import content_hash
 from conformance.runner.steps import steps_here
 
 STEPS = 5
@@ -88,7 +91,7 @@ def tuned(
     while time.monotonic() < until:
         each = min(candidates, key=lambda each: len(done.get(str(each.layout), ())))
         on_progress(f"measuring {each.layout}, round {len(done.get(str(each.layout), ())) + 1}")
-        seconds = _run(question, each, until)
+        seconds = measured(question, each, until - time.monotonic())
         if seconds is None:
             break
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -110,22 +113,29 @@ def _candidates(fitting: Sequence[Estimate]) -> Iterator[Estimate]:
 
 
 def _name(question: Question) -> str:
-    training = question.training
-    return f"{question.asked} {training.rows}x{training.length} {training.parameters} {question.devices}"
+    """What a measurement is of: the training, a kind of machine, and the version of the program."""
+    training, machine = question.training, f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    what = f"{question.asked} {training.rows}x{training.length} {training.parameters} {question.devices}"
+    return f"{what} on {machine} {content_hash()[:12]}"
 
 
 def _read(kept: Path, name: str) -> dict[str, list[float]]:
+    """Medians of all rounds of a question, by layout; a line that an interruption cut off is no round."""
+    text = kept.read_text(encoding="utf-8") if kept.is_file() else ""
+    if text and not text.endswith("\n"):
+        text = text[: text.rfind("\n") + 1]
+        kept.write_text(text, encoding="utf-8")
     done: dict[str, list[float]] = {}
-    for line in kept.read_text(encoding="utf-8").splitlines() if kept.is_file() else ():
+    for line in text.splitlines():
         each = Measurement.model_validate_json(line)
         if each.question == name:
             done.setdefault(each.layout, []).append(median(each.seconds))
     return done
 
 
-def _run(question: Question, each: Estimate, until: float) -> tuple[float, ...] | None:
-    """Seconds of some steps, in a process of its own; None where the time was up before."""
+def measured(question: Question, each: Estimate, seconds: float) -> tuple[float, ...] | None:
+    """Seconds of some steps, in a process of its own; None where they took longer than they may."""
     with tempfile.TemporaryDirectory(prefix="shardproof-tune-") as folder:
         path = Path(folder) / f"{each.layout}.json"
         path.write_text(plan_file(question, each).model_dump_json(), encoding="utf-8")
-        return steps_here(path, STEPS, max(1.0, min(SECONDS, until - time.monotonic())))
+        return steps_here(path, STEPS, max(1.0, min(SECONDS, seconds)))

@@ -85,6 +85,9 @@ def division(plan: PlanFile, chip: Chip) -> Iterator[str]:
             where = "within a node" if inner <= chip.devices_per_node else "between nodes"
             yield f"{axis} = {size}, {where}: {AXES.get(axis, 'what it divides its program says').format(size=size)}."
     slices = "at once" if plan.microbatches == 1 else f"in {plan.microbatches} microbatches, one after the other"
+    if plan.schedule:
+        waits = plan.predicted.bubble_seconds / plan.predicted.step_seconds
+        yield f"Microbatches pass these parts by the schedule {plan.schedule}: {waits:.0%} of a step is waiting."
     yield f"A step takes {plan.rows:,} rows of {plan.length:,} tokens; the rows of a device {slices}."
     yield RECOMPUTED.get(plan.recompute, f"Recomputation: {plan.recompute}.")
 

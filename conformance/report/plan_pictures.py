@@ -31,15 +31,18 @@ class Moment:
 def moments(plan: PlanFile) -> list[Moment]:
     """What lives when: activations are saved in each forward pass and used up in the backward pass behind it.
 
-    Gradients live from the first backward pass to the update. The shape follows from what the program does; the height
+    Gradients live from the first backward pass to the update. Of stages activations pile up until the first microbatch
+    comes back, and are used up behind the last one. The shape follows from what the program does; the height
     is that of the compiled program where one was made, else the prediction.
     """
     predicted, scale = plan.predicted, _scale(plan)
     parts = {kind: scale * predicted.temporaries.get(kind, 0) for kind in (SAVED, GRADIENTS, WORKING)}
     held = (predicted.parameter_bytes, predicted.optimizer_bytes, predicted.batch_bytes)
     state = dict(zip(STATE, map(float, held), strict=True))
-    shown = min(plan.microbatches, MOST_SLICES)
     found = [Moment(at=0.0, held={**state, **dict.fromkeys(parts, 0.0)})]
+    shown = 0 if plan.schedule else min(plan.microbatches, MOST_SLICES)
+    if plan.schedule:
+        found += [Moment(at=UPDATE * at, held={**state, **held}) for at, held in _filled(plan, parts)]
     for piece in range(shown):
         for share, rest in _slice(parts, is_first=not piece):
             found.append(Moment(at=UPDATE * (piece + share) / shown, held={**state, **rest}))
@@ -53,6 +56,17 @@ def _slice(parts: Mapping[str, float], *, is_first: bool) -> Iterator[tuple[floa
     for share, saved, gradients in ((0.0, 0.0, before), (1 / 3, 1.0, before), (1 / 3, 1.0, None), (1.0, 0.0, None)):
         summed = parts[GRADIENTS] if gradients is None else gradients
         yield share, {SAVED: saved * parts[SAVED], GRADIENTS: summed, WORKING: parts[WORKING]}
+
+
+def _filled(plan: PlanFile, parts: Mapping[str, float]) -> Iterator[tuple[float, dict[str, float]]]:
+    """(part of the time up to the update, what lives then) of the first rank: it fills, keeps on, and drains."""
+    fills = max(0.05, plan.predicted.bubble_seconds / plan.predicted.step_seconds / 2)
+    work = {WORKING: parts[WORKING]}
+    yield 0.0, {SAVED: 0.0, GRADIENTS: 0.0, **work}
+    yield fills, {SAVED: parts[SAVED], GRADIENTS: 0.0, **work}
+    yield fills, {SAVED: parts[SAVED], GRADIENTS: parts[GRADIENTS], **work}
+    yield 1 - fills, {SAVED: parts[SAVED], GRADIENTS: parts[GRADIENTS], **work}
+    yield 1.0, {SAVED: 0.0, GRADIENTS: parts[GRADIENTS], **work}
 
 
 def _scale(plan: PlanFile) -> float:
@@ -73,8 +87,8 @@ def draw_memory(plan: PlanFile, usable_bytes: float, path: Path) -> None:
         pane.set(xlim=(0, 1), ylim=(0, 1.12 * usable_bytes / GIB), ylabel="GiB on a device")
         pane.set_xticks([0, UPDATE], ["first microbatch", "update"])
         pane.spines[["top", "right"]].set_visible(False)
-        shown = min(plan.microbatches, MOST_SLICES)
-        of = f"{shown} of {plan.microbatches} microbatches" if plan.microbatches > shown else "one step"
+        is_cut = plan.microbatches > MOST_SLICES and not plan.schedule
+        of = f"{MOST_SLICES} of {plan.microbatches} microbatches" if is_cut else "one step"
         pane.set_title(f"Memory of a device over {of}", loc="left")
         pane.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, fontsize=10)
 

@@ -11,6 +11,7 @@ from conformance.report.scale_tables import (
     axes_table,
     largest_table,
     memory_table,
+    stages_table,
     tensors_table,
     verdict,
     verdict_lines,
@@ -50,7 +51,8 @@ def _page(records: Sequence[ScaleRecord]) -> Iterator[str]:
         yield f"\n## {record.plan} on {record.mesh}, in {record.framework}\n"
         yield f"{record.summary.capitalize()}; {record.parameters:,} parameters, {record.devices:,} devices.\n"
         yield from (f"* {line}" for line in verdict_lines(record))
-        for table in (memory_table(record), axes_table(record), tensors_table(record), largest_table(record)):
+        stages = (stages_table(record),) if record.stages else ()
+        for table in (memory_table(record), *stages, axes_table(record), tensors_table(record), largest_table(record)):
             yield ""
             yield from _markdown(table)
 

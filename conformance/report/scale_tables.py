@@ -53,6 +53,25 @@ def axes_table(record: ScaleRecord) -> Table:
     )
 
 
+def stages_table(record: ScaleRecord) -> Table:
+    """Every program of a pipeline that was compiled: bytes of one device, and what it sends in a step."""
+    rows = []
+    for each in record.stages:
+        known = each.temporary_bytes is not None and each.needed_bytes is not None
+        rows.append([
+            f"{each.rank}" if each.ranks == 1 else f"{each.rank}, and for {count(each.ranks - 1, 'more rank')}",
+            str(each.layers),
+            binary_bytes(each.parameter_bytes),
+            binary_bytes(each.optimizer_bytes),
+            binary_bytes(each.temporary_bytes or 0) if known else "not known",
+            binary_bytes(each.needed_bytes or 0) if known else "not known",
+            binary_bytes(each.sent_bytes),
+            f"{binary_bytes(each.message_bytes)} in {count(each.messages, 'message')}",
+        ])  # fmt: skip
+    head = ("rank", "layers", "parameters", "slots", "temporaries", "needed", "sent inside", "to its neighbours")
+    return head, rows
+
+
 def verdict_lines(record: ScaleRecord) -> Iterator[str]:
     """Findings, fit, roofline, proof and cost, a sentence each."""
     for finding in record.findings:
@@ -63,6 +82,11 @@ def verdict_lines(record: ScaleRecord) -> Iterator[str]:
         yield (
             f"A step of {record.roofline.tokens:,} tokens takes at least {seconds(record.roofline.step_seconds)} on "
             f"{record.chip}: products {seconds(record.roofline.compute_seconds)}, on the wire {links}."
+        )
+    if record.stages:
+        yield (
+            "Memory and bytes are those of the rank that needs most, times those of the slowest; besides, ranks wait "
+            "for each other as the schedule says."
         )
     yield from record.notes
     yield f"Small, its program is compared with the reference: {record.proof}: {record.proof_verdict}."

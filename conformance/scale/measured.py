@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from conformance.cases.plan import ScalePlan
+from conformance.contract.budget import Allowance
 from conformance.contract.mesh import Mesh
 from conformance.scale.excess import excess
 from conformance.scale.held import by_kind, tensors, whole_without_need
 from conformance.scale.narrowed import declared_reduction, narrowed
-from conformance.scale.program import ScaleProgram
+from conformance.scale.program import ScaleProgram, StagedProgram
 from conformance.scale.record import Finding, ScaleRecord
 from conformance.scale.roofline import roofline
 from conformance.scale.sent import sent
+from conformance.scale.staged import of_stages
 from conformance.targets.chip import Chip
 from conformance.targets.compiled import Compiled, compile_step
 from conformance.targets.devices import host_mesh, target_mesh, why_no_target
@@ -28,10 +30,25 @@ LARGEST = 12
 
 
 def measured(plan: ScalePlan, implementation: type, mesh: Mesh, chip: Chip | None, budget: Any) -> ScaleRecord:
-    """Compile a plan. Raises Unsupported where the program refuses the mesh, UnattributedError for unread HLO."""
+    """Compile a plan. Raises Unsupported where the program refuses the mesh, UnattributedError for unread HLO.
+
+    Of a pipeline whose ranks have programs of their own, each that is distinct is compiled on its own devices.
+    """
+    program = implementation(plan.contract, mesh, plan.dtype)
+    if isinstance(program, StagedProgram):
+        every = [
+            (stage, _compiled(plan, stage.program, stage.mesh, chip, stage.budget))
+            for stage in program.stage_programs()
+        ]
+        return of_stages(every, mesh, chip)
+    return _compiled(plan, program, mesh, chip, budget(plan.contract, mesh, plan.dtype))
+
+
+def _compiled(
+    plan: ScalePlan, program: ScaleProgram, mesh: Mesh, chip: Chip | None, allowed: Sequence[Allowance]
+) -> ScaleRecord:
     not_compiled = why_no_target(chip)
     devices = target_mesh(mesh, chip) if chip and not not_compiled else host_mesh(mesh)
-    program: ScaleProgram = implementation(plan.contract, mesh, plan.dtype)
     step, state, batch = program.abstract(devices)
     held = tensors(state, batch, mesh)
     lowered = step.lower(state, batch)
@@ -40,7 +57,6 @@ def measured(plan: ScalePlan, implementation: type, mesh: Mesh, chip: Chip | Non
     moved = sent(partitioned, mesh, "partitioned", _outputs(lowered))
     optimized = sent(read_module(compiled.optimized), mesh, "target", ()) if compiled.optimized else ()
     flops = product_flops(partitioned)
-    allowed = budget(plan.contract, mesh, plan.dtype)
     tokens = math.prod(plan.contract.batch_shapes["mask"])
     return ScaleRecord(
         plan=plan.name,

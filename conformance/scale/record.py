@@ -72,6 +72,26 @@ class Roofline(_Record):
         return max([self.compute_seconds, *self.communication_seconds.values()])
 
 
+class StageBytes(_Record):
+    """One rank of a pipeline: bytes and operations of one of its devices in a step.
+
+    ranks          that it stands for: their programs are the same, or need no more
+    sent_bytes     on the wire between its own devices; `message_bytes` to the ranks beside it
+    """
+
+    rank: int
+    ranks: int
+    layers: int
+    parameter_bytes: int
+    optimizer_bytes: int
+    temporary_bytes: int | None
+    needed_bytes: int | None
+    flops: dict[str, int]
+    sent_bytes: int
+    message_bytes: int
+    messages: int
+
+
 class ScaleRecord(_Record):
     """One plan on one mesh for one chip.
 
@@ -85,6 +105,8 @@ class ScaleRecord(_Record):
     kept_bytes    that live beside the arguments when the backward pass begins; None where that is not told apart
     operations    that one device carries out, fused ones as one; None where they were not counted
     notes         what the figures are not, a sentence each
+    stages        of a pipeline: every program that was compiled; memory, bytes and operations above are those of the
+                  rank that needs most, times those of the slowest one
     """
 
     plan: str
@@ -95,6 +117,7 @@ class ScaleRecord(_Record):
     kept_bytes: int | None = None
     operations: int | None = None
     notes: tuple[str, ...] = ()
+    stages: tuple[StageBytes, ...] = ()
     mesh: str
     devices: int
     chip: str | None

@@ -34,7 +34,7 @@ def scanned(contract: Contract, mesh: Mesh, dtype: str) -> tuple[Allowance, ...]
     """The allowances of one step of `hybrid/scanned` and of every plan of its program."""
     sizes = Sizes(contract, mesh, dtype)
     every = (*of_parameters(sizes), *of_activations(sizes), *of_vocabulary(sizes), *of_scalars(sizes))
-    every = (*every, *of_embedding(sizes), *of_context(sizes))
+    every = (*every, *of_embedded(sizes), *of_embedding(sizes), *of_context(sizes))
     return tuple(replace(allowance, calls=allowance.calls * sizes.slices) for allowance in every)
 
 
@@ -43,6 +43,7 @@ class Sizes:
 
     row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
     end: str = ""  # of a pipeline, where a rank has one
+    has_head: bool = True
     live: float = 1  # slices whose saved activations lie there at once
 
     def __init__(self, contract: Contract, mesh: Mesh, dtype: str) -> None:
@@ -51,7 +52,7 @@ class Sizes:
         self.compute = precision.dtype("compute", dtype)
         self.wide = "float64" if dtype == "float64" else "float32"
         self.tensor = mesh.size("tensor")
-        self.slices = contract.recipe.accumulation  # each sends what a batch of its size would
+        self.slices = self.recipe.accumulation * self.recipe.microbatches  # each sends what a batch of its size would
         self.row_tokens = math.prod(contract.batch_shapes["mask"]) // self.size(self.row_axes) // self.slices
         self.tokens = self.row_tokens // mesh.size("sequence")
         self.twice = 2 if self.recipe.recompute == "layer" else 1  # forward passes of a layer
@@ -148,7 +149,7 @@ def of_activations(sizes: Sizes) -> Iterator[Allowance]:
 
 
 def of_vocabulary(sizes: Sizes) -> Iterator[Allowance]:
-    """Features of embedded tokens exchanged, hidden states gathered for the head, statistics of tokens for the loss."""
+    """Hidden states gathered for the head, statistics of tokens for the loss."""
     per_call = sizes.tokens * sizes.model.hidden
     for kind in ("all_gather", "reduce_scatter"):
         yield Allowance(
@@ -159,8 +160,13 @@ def of_vocabulary(sizes: Sizes) -> Iterator[Allowance]:
         kind="all_reduce", axes=("tensor",), tensor="", dtype=sizes.wide, elements=sizes.tokens, calls=8,
         formula="maximum, sum and target of each token, and their gradients", source=VOCABULARY,
     )  # fmt: skip
+
+
+def of_embedded(sizes: Sizes) -> Iterator[Allowance]:
+    """Features of embedded tokens, exchanged for the tokens of the residual stream."""
     yield Allowance(
-        kind="all_to_all", axes=("tensor",), tensor="", dtype=sizes.compute, elements=per_call, calls=2,
+        kind="all_to_all", axes=("tensor",), tensor="", dtype=sizes.compute, calls=2,
+        elements=sizes.tokens * sizes.model.hidden,
         formula="n D / t: features of all tokens for all features of own tokens, and back",
         source="the embedding is sharded by features over tensor",
     )  # fmt: skip
@@ -170,11 +176,11 @@ def of_embedding(sizes: Sizes) -> Iterator[Allowance]:
     """Where a slice has fewer tokens than the vocabulary: gradients of tokens, gathered instead of rows reduced."""
     axes = sizes.shard_axes("embedding.weight")
     tokens = sizes.tokens * sizes.size(axes)
-    if tokens < sizes.model.vocabulary:
+    features = tokens * -(-sizes.model.hidden // sizes.tensor)
+    for dtype, elements in ((sizes.compute, features), ("int32", tokens)) if tokens < sizes.model.vocabulary else ():
         yield Allowance(
-            kind="all_gather", axes=axes, tensor="", dtype=sizes.compute, calls=1,
-            elements=tokens * -(-sizes.model.hidden // sizes.tensor) + tokens,
-            formula="f n D / t gradients of embedded tokens and their ids, which is less than V D / t",
+            kind="all_gather", axes=axes, tensor="", dtype=dtype, calls=1, elements=elements,
+            formula="f n D / t gradients of embedded tokens and their f n ids, which is less than V D / t",
             source="each device adds up the rows of the embedding that it stores",
         )  # fmt: skip
 

@@ -16,7 +16,15 @@ from conformance.contract.budget import Allowance
 from conformance.contract.contract import Contract
 from conformance.contract.mesh import Mesh
 from reference.architecture import places
-from suites.hybrid.budget import Sizes, of_activations, of_parameters, of_scalars, of_vocabulary
+from suites.hybrid.budget import (
+    Sizes,
+    of_activations,
+    of_embedded,
+    of_embedding,
+    of_parameters,
+    of_scalars,
+    of_vocabulary,
+)  # fmt: skip
 from suites.moe.layout import is_expert
 
 ROUTER = ".router.weight"
@@ -28,7 +36,7 @@ def scanned_mixture(contract: Contract, mesh: Mesh, dtype: str) -> tuple[Allowan
     """The allowances of one step of `hybrid/scanned_mixture` and of every plan of its program."""
     sizes = MixtureSizes(contract, mesh, dtype)
     dense = (*of_parameters(sizes), *of_activations(sizes), *of_vocabulary(sizes), *of_scalars(sizes))
-    return (*dense, *_buffers(sizes), *_features(sizes), *_routing(sizes))
+    return (*dense, *of_embedded(sizes), *of_embedding(sizes), *_buffers(sizes), *_features(sizes), *_routing(sizes))
 
 
 class MixtureSizes(Sizes):

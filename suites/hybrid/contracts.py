@@ -133,6 +133,13 @@ CONTRACTS = (
         length=8,
     ),
     _contract(
+        "scanned_stages",
+        "the same layers in stages, and a batch in three microbatches",
+        _SCANNED,
+        replace(ADAMW, recompute="layer", microbatches=3),
+        length=8,
+    ),
+    _contract(
         "scanned_mixture",
         "like layers with mixtures: shared experts, router biases, places counted row by row, some choices dropped",
         _SCANNED_MIXED,

@@ -230,6 +230,19 @@ SCANNED = (  # what `shardproof scale` measures at production size
         profiles=CORE,
     ),
     MatrixRow(
+        contracts=_names("scanned_stages"),
+        implementations=("jax-staged-1f1b",),
+        meshes=("pipeline=2,fsdp=2,tensor=2",),
+        dtypes=("float64", "bfloat16"),
+        profiles=CORE,
+    ),
+    MatrixRow(
+        contracts=_names("scanned_stages"),
+        implementations=("jax-staged-1f1b", "jax-staged-gpipe"),
+        meshes=("pipeline=3,data=2", "pipeline=2,data=2,sequence=2"),
+        profiles=FULL,
+    ),
+    MatrixRow(
         contracts=_names("scanned_mixture"),
         implementations=("jax-scanned_mixture",),
         meshes=("fsdp=2,expert=2,tensor=2",),

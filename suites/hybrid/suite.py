@@ -24,6 +24,15 @@ def _registered(name: str, module: str, summary: str, *contracts: str) -> Implem
     return ImplementationEntry(name=name, framework=name.partition("-")[0], summary=summary, classes=classes)
 
 
+def _staged(schedule: str, name: str) -> ImplementationEntry:
+    return ImplementationEntry(
+        name=f"jax-staged-{schedule}",
+        framework="jax",
+        summary=f"annotated stages under a scan, a program for each rank, {schedule}",
+        classes={"hybrid/scanned_stages": f"suites.hybrid.jax_automatic.pipelined:{name}"},
+    )
+
+
 SUITE = Suite(
     name="hybrid",
     summary="Hybrid parallelism: data, fsdp, expert, sequence, tensor and pipeline axes at once",
@@ -35,6 +44,8 @@ SUITE = Suite(
         _registered("jax-five_axes-ragged", "jax_manual.five_axes_ragged", "all-to-all of sorted tokens", *_MIXTURES),
         _registered("torch-five_axes", "torch_manual.five_axes", "all_to_all_single with uneven splits", *_MIXTURES),
         _registered("jax-scanned", "jax_automatic.stacked", "annotated layers under a scan", *_SCANNED),
+        _staged("1f1b", "LanguageModel"),
+        _staged("gpipe", "GPipe"),
         _registered("torch-fsdp2_tensor", "torch_fsdp2.training", "fully_shard and parallelize_module", "scanned"),
         _registered(
             "jax-scanned_mixture", "jax_automatic.mixture", "annotated mixtures under a scan", "scanned_mixture"

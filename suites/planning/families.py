@@ -4,127 +4,142 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
-from typing import Any
+from dataclasses import asdict, fields
+from typing import Any, ClassVar
 
-from conformance.cases.plannable import Layout, ModelFamily, Sized, Training
+from conformance.cases.plan import ScalePlan
+from conformance.cases.plannable import Footprint, Layout, ModelFamily, Sized, Training
 from conformance.cases.usage import UsageError
 from conformance.contract.budget import Allowance
 from reference.architecture import Architecture
 from suites.hybrid.budget import scanned
 from suites.hybrid.budget_mixture import scanned_mixture
-from suites.planning import stages
-from suites.planning.footprint import footprint, sizes_of
-from suites.planning.plans import COMPUTE, planned_contract, scale_plan
-from suites.planning.shapes import MIXTURES, parameters, sized
-from suites.planning.stages import StageSizes
+from suites.planning import footprint, plans, shapes, stages
 
 PLAIN = Architecture(kind="language_model")
 
 
-def read(written: Mapping[str, Any]) -> Architecture:
-    """Raises TypeError for a field that no architecture has."""
-    known = {field.name for field in fields(Architecture)}
-    if strange := sorted(set(written) - known):
-        raise TypeError(f"there is no '{strange[0]}'")
-    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in written.items()}
-    return Architecture(**given)
+class Decoder(ModelFamily):
+    """Dense decoders; what a family of them says otherwise, it overrides."""
+
+    name = "decoder"
+    summary = "dense decoders of the shapes of GPT-3 and Llama, trained by the program that scans over layers"
+    axes: ClassVar[tuple[str, ...]] = ("pipeline", "data", "fsdp", "sequence", "tensor")
+    row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp")
+    recomputes: ClassVar[tuple[str, ...]] = ("none", "attention", "layer")
+    schedules: ClassVar[tuple[str, ...]] = stages.SCHEDULES
+    not_searched: ClassVar[Mapping[str, str]] = {"expert": "a dense model has no experts"}
+
+    # Models.
+
+    def sized(self, number: int) -> Sized:
+        return shapes.sized(number)
+
+    def has(self, model: Any) -> bool:
+        return not model.experts
+
+    def parameters(self, model: Any) -> int:
+        return shapes.parameters(model)
+
+    def read(self, written: Mapping[str, Any]) -> Architecture:
+        known = {field.name for field in fields(Architecture)}
+        if strange := sorted(set(written) - known):
+            raise TypeError(f"there is no '{strange[0]}'")
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in written.items()}
+        return Architecture(**given)
+
+    def fields(self, model: Any) -> dict[str, Any]:
+        """Those that a decoder sets."""
+        plain = asdict(PLAIN)
+        return {name: value for name, value in asdict(model).items() if name == "kind" or value != plain[name]}
+
+    # Layouts.
+
+    def refused(self, training: Training, layout: Layout) -> str:
+        model, mesh = training.model, layout.mesh
+        return (
+            stages.refused(model.layers, layout)
+            or _tokens(training.length, mesh.size("sequence"), mesh.size("tensor"))
+            or _features(model, mesh.size("tensor"))
+            or self.rows_refused(training, layout)
+        )
+
+    def rows_refused(self, training: Training, layout: Layout) -> str:
+        """Every device with rows has as many as the others, in every microbatch."""
+        parts = math.prod(layout.mesh.size(axis) for axis in self.row_axes)
+        if training.rows % (parts * layout.microbatches):
+            return f"{training.rows} rows do not divide over {', '.join(self.row_axes[:-1])} and {self.row_axes[-1]}"
+        return ""
+
+    def uncompiled(self, training: Training, layout: Layout) -> str:
+        return stages.uncompiled(layout)
+
+    # What a layout costs, and what is compiled.
+
+    def footprint(self, training: Training, layout: Layout) -> Footprint:
+        return footprint.footprint(training, layout)
+
+    def budget(self, training: Training, layout: Layout) -> Sequence[Allowance]:
+        """That of the program; of stages that of the last rank, which has the head."""
+        contract = plans.planned_contract(training, layout)
+        if layout.mesh.size("pipeline") > 1:
+            return stages.budget(contract, layout, plans.COMPUTE)
+        return scanned(contract, layout.mesh, plans.COMPUTE)
+
+    def plan(self, name: str, training: Training, layout: Layout) -> ScalePlan:
+        return plans.scale_plan(name, training, layout)
 
 
-def written(model: Architecture) -> dict[str, Any]:
-    """The fields that a decoder sets."""
-    plain = asdict(PLAIN)
-    return {name: value for name, value in asdict(model).items() if name == "kind" or value != plain[name]}
+class Mixture(Decoder):
+    """Decoders all of whose layers have a mixture of experts."""
+
+    name = "mixture"
+    summary = "decoders with a mixture of experts in every layer, trained by the same program"
+    axes = ("data", "fsdp", "expert", "tensor")
+    row_axes = ("data", "fsdp", "expert")
+    recomputes = ("layer",)
+    schedules: ClassVar[tuple[str, ...]] = ()
+    named = shapes.MIXTURES
+    not_searched: ClassVar[Mapping[str, str]] = {
+        "sequence": "places of an expert are counted over whole rows",
+        "pipeline": "the program of a mixture scans over all layers and has no stages, and no footprint of a stage "
+        "with a mixture is known",
+    }
+
+    def sized(self, number: int) -> Sized:
+        raise UsageError(f"A mixture is asked for by its name: {', '.join(self.named)}, or a named plan.")
+
+    def has(self, model: Any) -> bool:
+        return bool(model.experts > 0)
+
+    def refused(self, training: Training, layout: Layout) -> str:
+        """The same, and what the axis of the experts divides."""
+        if training.model.experts % layout.mesh.size("expert"):
+            return f"{training.model.experts} experts do not divide over expert"
+        if layout.microbatches > 1:
+            return "mixtures are trained without accumulation: loads of experts are those of a whole batch"
+        return super().refused(training, layout)
+
+    def budget(self, training: Training, layout: Layout) -> Sequence[Allowance]:
+        return scanned_mixture(plans.planned_contract(training, layout), layout.mesh, plans.COMPUTE)
 
 
-def refused(training: Training, layout: Layout) -> str:
-    """Why a layout cannot be, the same sentence for all layouts with the same trouble."""
-    model, mesh = training.model, layout.mesh
-    tensor, tokens = mesh.size("tensor"), mesh.size("sequence") * mesh.size("tensor")
-    if why := stages.refused(model.layers, layout):
-        return why
-    if training.length % tokens:
-        return f"{training.length} tokens of a row do not divide over {'sequence and ' * (tokens > tensor)}tensor"
+def _tokens(length: int, sequence: int, tensor: int) -> str:
+    """Why the tokens of a row do not divide."""
+    if length % (sequence * tensor):
+        return f"{length} tokens of a row do not divide over {'sequence and ' * (sequence > 1)}tensor"
+    return ""
+
+
+def _features(model: Architecture, tensor: int) -> str:
+    """Why what the tensor axis divides does not."""
     for what, size in (("heads", model.num_heads), ("feed-forward features", model.ffn), ("tokens", model.vocabulary)):
         if size % tensor:
             return f"{size} {what} do not divide over tensor"
     if model.num_kv_heads % tensor and tensor % model.num_kv_heads:
         return f"{model.num_kv_heads} key heads do not divide over tensor"
-    return _rows(training, layout)
-
-
-def refused_mixture(training: Training, layout: Layout) -> str:
-    """The same, and what the axis of the experts divides."""
-    model, size = training.model, layout.mesh.size("expert")
-    if model.experts % size:
-        return f"{model.experts} experts do not divide over expert"
-    if layout.microbatches > 1:
-        return "mixtures are trained without accumulation: loads of experts are those of a whole batch"
-    return refused(training, layout)
-
-
-def _rows(training: Training, layout: Layout) -> str:
-    """Every device with rows has as many as the others, in every microbatch."""
-    axes = ("data", "fsdp", "expert") if training.model.experts else ("data", "fsdp")
-    parts = math.prod(layout.mesh.size(axis) for axis in axes)
-    if training.rows % (parts * layout.microbatches):
-        return f"{training.rows} rows do not divide over {', '.join(axes[:-1])} and {axes[-1]}"
     return ""
 
 
-def uncompiled(training: Training, layout: Layout) -> str:
-    """Why no program of a layout is compiled."""
-    if layout.mesh.size("pipeline") > 1:
-        return "the program that is compiled scans over all layers and has no stages"
-    return ""
-
-
-def budget(training: Training, layout: Layout) -> Sequence[Allowance]:
-    """That of the program; of stages that of the last rank, which has the head."""
-    last = sizes_of(training, layout)[-1]
-    if isinstance(last, StageSizes):
-        return stages.budget(last)
-    formula = scanned_mixture if training.model.experts else scanned
-    return formula(planned_contract(training, layout), layout.mesh, COMPUTE)
-
-
-def no_size(number: int) -> Sized:
-    raise UsageError(f"A mixture is asked for by its name: {', '.join(MIXTURES)}, or a named plan.")
-
-
-DENSE = ModelFamily(
-    name="decoder",
-    summary="dense decoders of the shapes of GPT-3 and Llama, trained by the program that scans over layers",
-    axes=("pipeline", "data", "fsdp", "sequence", "tensor"),
-    recomputes=("none", "attention", "layer"),
-    schedules=stages.SCHEDULES,
-    not_searched={"expert": "a dense model has no experts"},
-    sized=sized,
-    has=lambda model: not model.experts,
-    read=read,
-    fields=written,
-    parameters=parameters,
-    refused=refused,
-    uncompiled=uncompiled,
-    footprint=footprint,
-    budget=budget,
-    plan=scale_plan,
-)
-MIXTURE = replace(
-    DENSE,
-    name="mixture",
-    summary="decoders with a mixture of experts in every layer, trained by the same program",
-    axes=("data", "fsdp", "expert", "tensor"),
-    recomputes=("layer",),
-    schedules=(),
-    named=MIXTURES,
-    not_searched={
-        "sequence": "places of an expert are counted over whole rows",
-        "pipeline": "the program scans over all layers and has no stages, and no footprint of a stage with a mixture "
-        "is known",
-    },
-    sized=no_size,
-    has=lambda model: model.experts > 0,
-    refused=refused_mixture,
-)
-FAMILIES = (DENSE, MIXTURE)
+DECODER, MIXTURE = Decoder(), Mixture()
+FAMILIES = (DECODER, MIXTURE)

@@ -19,12 +19,10 @@ from suites.hybrid.budget_mixture import ROUTER, MixtureSizes
 from suites.moe.layout import is_expert
 from suites.planning import stages
 from suites.planning.plans import COMPUTE, planned_contract
-from suites.planning.stages import End, StageSizes
 from suites.planning.working import temporaries
 
 WIDE = 4  # bytes of float32: slots, and parameters and gradients unless they lie in bfloat16
 SLOTS = 2  # of AdamW
-ENDS: tuple[End, ...] = ("first", "last")
 _NUMBERS: dict[tuple[Hashable, ...], int] = {}
 
 
@@ -32,7 +30,7 @@ def sizes_of(training: Training, layout: Layout) -> list[Sizes]:
     """The numbers of a device; of stages those of both ends of the pipeline."""
     contract = planned_contract(training, layout)
     if layout.mesh.size("pipeline") > 1:
-        return [StageSizes(contract, layout, COMPUTE, end) for end in ENDS]
+        return list(stages.ends(contract, layout, COMPUTE))
     kind = MixtureSizes if training.model.experts else Sizes
     return [kind(contract, layout.mesh, COMPUTE)]
 

@@ -13,6 +13,7 @@ from conformance.contract.mesh import Mesh
 from reference.architecture import Architecture
 from reference.batches import random_batches
 from suites.planning.shapes import parameters
+from suites.planning.stages import PROGRAMS
 from suites.training.contracts import contract
 
 COMPUTE = "bfloat16"
@@ -27,17 +28,26 @@ MOST_SMALL = 2  # devices along each axis of the mesh on which the program is pr
 def scale_plan(name: str, training: Training, layout: Layout) -> ScalePlan:
     """What `shardproof scale` compiles."""
     summary = f"{parameters(training.model):,} parameters on {layout}"
+    program, budget = programs(training, layout)
     return ScalePlan(
         name=name,
         summary=summary,
         contract=planned_contract(training, layout),
         mesh=str(layout.mesh),
         dtype=COMPUTE,
-        program=f"suites.hybrid.jax_automatic.production:{'Mixture' if training.model.experts else ''}LanguageModel",
-        budget=MIXED if training.model.experts else DENSE,
+        program=program,
+        budget=budget,
         proof=proof(training, layout),
         reduction=COMPUTE,
     )
+
+
+def programs(training: Training, layout: Layout) -> tuple[str, str]:
+    """The program of a layout, and its budget; stages have budgets of their own."""
+    if layout.mesh.size("pipeline") > 1:
+        return f"suites.hybrid.jax_automatic.pipelined:{PROGRAMS[layout.schedule]}", DENSE
+    name = f"{'Mixture' if training.model.experts else ''}LanguageModel"
+    return f"suites.hybrid.jax_automatic.production:{name}", MIXED if training.model.experts else DENSE
 
 
 def proof(training: Training, layout: Layout) -> str:
@@ -46,22 +56,31 @@ def proof(training: Training, layout: Layout) -> str:
     mesh = Mesh(sizes=axes or (("fsdp", 1),))
     if training.model.experts:
         return f"hybrid/scanned_mixture[jax-scanned_mixture-{mesh.slug}-{COMPUTE}]"
+    if layout.mesh.size("pipeline") > 1:
+        return f"hybrid/scanned_stages[jax-staged-{layout.schedule}-{mesh.slug}-{COMPUTE}]"
     name = "scanned_slices" if layout.microbatches > 1 else "scanned"
     return f"hybrid/{name}[jax-scanned-{mesh.slug}-{COMPUTE}]"
 
 
 def planned_contract(training: Training, layout: Layout) -> Contract:
     """The model at its size, under the recipe of a layout."""
-    dtype = training.parameters
-    return _with(training.model, training.rows, training.length, dtype, layout.microbatches, layout.recompute)
+    has_stages = layout.mesh.size("pipeline") > 1
+    return _with(
+        training.model, training.rows, training.length, training.parameters, layout.microbatches, layout.recompute,
+        has_stages,
+    )  # fmt: skip
 
 
 @cache
-def _with(model: Architecture, rows: int, length: int, dtype: str, microbatches: int, recompute: str) -> Contract:
+def _with(
+    model: Architecture, rows: int, length: int, dtype: str, microbatches: int, recompute: str, has_stages: bool
+) -> Contract:
     """Kept, since a search asks for each of them again and again."""
+    accumulation, staged = (1, microbatches) if has_stages else (microbatches, 1)
     recipe = Recipe(
-        optimizer="adamw", clip_norm=1.0, recompute=recompute, accumulation=microbatches, precision=PRECISIONS[dtype]
-    )
+        optimizer="adamw", clip_norm=1.0, recompute=recompute, accumulation=accumulation, microbatches=staged,
+        precision=PRECISIONS[dtype],
+    )  # fmt: skip
     summary = "a model of a planned size"
     return contract("hybrid/planned", summary, model, recipe, batches=drawn, rows=rows, length=length)
 

@@ -51,7 +51,7 @@ def buffers_of(sizes: Sizes, elements: int, narrow: int) -> dict[str, float]:
     features               of a dense feed-forward block: n F / t
     places                 of all experts for the rows of a device: rows E C D / t
     scores                 of attention: rows H S S / t
-    logits                 n V / t
+    logits                 n V / t, where the head is
     saved inputs           of all layers: L n D / t
     saved stream, saved features, saved scores   the same of all layers, where they are kept
     """
@@ -69,7 +69,7 @@ def buffers_of(sizes: Sizes, elements: int, narrow: int) -> dict[str, float]:
         "features": features,
         "places": sizes.buffers / tensor if isinstance(sizes, MixtureSizes) else 0.0,
         "scores": scores,
-        "logits": tokens * model.vocabulary / tensor,
+        "logits": sizes.has_head * tokens * model.vocabulary / tensor,
         "saved inputs": live * model.layers * stream / tensor,
         "saved stream": live * model.layers * stream,
         "saved features": live * model.layers * features,

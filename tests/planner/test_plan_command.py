@@ -20,7 +20,7 @@ from conformance.planner.evidence import Tried, plan_file
 from conformance.planner.explanation import runners_up, words
 from conformance.planner.question import Question
 from conformance.planner.remedies import remedies
-from conformance.planner.search import Search, search
+from conformance.planner.search import Search, is_modelled, search
 from conformance.planner.space import factorisations, meshes, space
 
 SMALL = Asked(model="1.3B", devices=8, memory="80GiB", rows=64)
@@ -145,13 +145,30 @@ def test_the_largest_all_reduce_is_kept() -> None:
     assert any(each.largest_all_reduce > 2**20 for each in unlimited.fitting)
 
 
-def test_stages_are_ranked_beside_the_answer_and_never_returned() -> None:
+def test_stages_without_a_program_are_ranked_beside_the_answer_and_never_returned() -> None:
     result, compiler = found(SMALL)
     assert result.modelled
-    assert all(each.layout.schedule and each.layout.mesh.size("pipeline") > 1 for each in result.modelled)
-    assert not any(each.layout.mesh.size("pipeline") > 1 for each in (*result.fitting, *compiler.asked))
+    assert all(each.layout.mesh.size("pipeline") > 1 for each in result.modelled)
+    assert all(each.layout.schedule == "interleaved" or each.layout.recompute != "layer" for each in result.modelled)
+    assert not any(is_modelled(result.question, each.layout) for each in (*result.fitting, *compiler.asked))
     [sentence] = [line for line in words(result) if "known by formula alone" in line]
     assert str(result.modelled[0].layout) in sentence
+
+
+def test_stages_that_have_programs_are_compiled_and_returned(tmp_path: Path) -> None:
+    result, compiler = found(replace(SMALL, search=("pipeline",)))
+    assert result.chosen is not None
+    layout = result.chosen.estimate.layout
+    assert compiler.asked[-1].layout == layout
+    assert (layout.mesh.size("pipeline"), layout.recompute) == (8, "layer")
+    path = tmp_path / "staged.json"
+    kept = plan_file(result.question, result.chosen.estimate, result.chosen.evidence)
+    path.write_text(kept.model_dump_json(), encoding="utf-8")
+    assert read_plan(path).layout == layout
+    plan = plan_named(str(path))
+    assert plan.contract.recipe.microbatches == layout.microbatches
+    assert parse_case(plan.proof).mesh.size("pipeline") == 2
+    assert "stages wait for each other" in next(iter(words(result)))
 
 
 @pytest.mark.parametrize("devices", [6, 7, 15])
@@ -195,16 +212,6 @@ def test_where_nothing_fits_what_would_is_compiled() -> None:
     assert all(remedy.search.chosen is not None for remedy in helps)
     assert any(remedy.search.question.devices > 8 for remedy in helps)
     assert any(remedy.search.question.chip.memory_bytes > 6 * 10**9 for remedy in helps)
-
-
-def test_stages_alone_are_nothing_that_is_returned() -> None:
-    result, compiler = found(replace(SMALL, search=("pipeline",)))
-    assert result.chosen is None
-    assert not compiler.asked
-    first = next(iter(words(result)))
-    assert first.startswith(
-        "No layout over pipeline is compiled, so that none is returned: the program that is compiled"
-    )
 
 
 def test_where_every_prediction_misses_it_says_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -11,10 +12,11 @@ from conformance.contract.mesh import Mesh
 from conformance.planner.asking import Asked, question
 from conformance.planner.estimate import estimate
 from reference.architecture import shapes
+from suites.hybrid.budget_stages import chunks
 from suites.pipeline.schedule import SEND, WORK, timed
 from suites.pipeline.schedules import SCHEDULES
 from suites.planning import stages
-from suites.planning.families import DENSE
+from suites.planning.families import DECODER
 from suites.planning.footprint import footprint, sizes_of, stored_elements
 from suites.planning.shapes import sized
 
@@ -34,7 +36,7 @@ def _layout(schedule: str, ranks: int, slices: int, others: str = "") -> Layout:
 def test_messages_are_those_of_the_schedule(schedule: str, ranks: int, slices: int) -> None:
     lanes = timed(SCHEDULES[schedule](ranks, slices)).lanes
     busiest = max(sum(event.kind == SEND and event.peer != rank for event in lanes[rank]) for rank in range(ranks))
-    budget = DENSE.budget(_training(), _layout(schedule, ranks, slices))
+    budget = DECODER.budget(_training(), _layout(schedule, ranks, slices))
     [message] = [each for each in budget if (each.kind, each.axes) == ("permute", ("pipeline",))]
     assert message.calls == busiest
     assert message.elements == 96 // slices * 128 * _training().model.hidden
@@ -59,7 +61,7 @@ def test_as_many_microbatches_live_as_the_schedule_keeps(schedule: str, ranks: i
             held += 1 if event.kind == "forward" else -1
             most = max(most, held)
     layout = _layout(schedule, ranks, slices)
-    assert sizes_of(_training(), layout)[0].live == most / stages.chunks(layout)
+    assert sizes_of(_training(), layout)[0].live == most / chunks(layout.schedule)
 
 
 def test_the_two_ends_are_the_whole_model() -> None:
@@ -94,9 +96,11 @@ def test_1f1b_keeps_less_than_gpipe_and_interleaved_waits_less() -> None:
     ],
 )
 def test_stages_that_cannot_be(layout: Layout, why: str) -> None:
-    assert why in DENSE.refused(_training(), layout)
+    assert why in DECODER.refused(_training(), layout)
 
 
 def test_what_is_known_by_formula_alone_says_so() -> None:
-    assert "no stages" in DENSE.uncompiled(_training(), _layout("1f1b", 4, 8))
-    assert not DENSE.uncompiled(_training(), Layout(mesh=Mesh.parse("fsdp=4")))
+    assert "several stages" in DECODER.uncompiled(_training(), _layout("interleaved", 4, 8))
+    assert "each of them again" in DECODER.uncompiled(_training(), replace(_layout("1f1b", 4, 8), recompute="none"))
+    assert not DECODER.uncompiled(_training(), _layout("1f1b", 4, 8))
+    assert not DECODER.uncompiled(_training(), Layout(mesh=Mesh.parse("fsdp=4")))

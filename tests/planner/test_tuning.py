@@ -10,7 +10,8 @@ import pytest
 from conformance.cases.plan_file import read_plan
 from conformance.planner.asking import Asked, question
 from conformance.planner.search import predicted
-from conformance.planner.tuning import MOST_CANDIDATES, Tuned, tuned
+from conformance.planner.tuning import MOST_CANDIDATES, Measurement, Tuned, tuned
+from suites.planning.tuned_here import ratio
 
 ASKED = question(Asked(model="55M", devices=4, memory="2GiB", rows=4, length=16))
 FITTING = predicted(ASKED)
@@ -73,6 +74,39 @@ def test_what_was_measured_before_counts(tmp_path: Path, monkeypatch: pytest.Mon
     found = run(Machine(lambda mesh, number: 2.0), kept, monkeypatch, rounds=1)
     assert kept.read_text(encoding="utf-8").splitlines()[: len(lines)] == lines
     assert all(each.rounds == (1.0, 1.0, 2.0) for each in found.candidates)
+
+
+def test_a_line_that_was_cut_off_is_no_round_and_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept.jsonl"
+    run(Machine(lambda mesh, number: 1.0), kept, monkeypatch, rounds=1)
+    whole = kept.read_text(encoding="utf-8")
+    kept.write_text(whole[:-9], encoding="utf-8")
+    found = run(Machine(lambda mesh, number: 2.0), kept, monkeypatch, rounds=1)
+    assert sum(len(each.rounds) for each in found.candidates) == 2 * MOST_CANDIDATES - 1
+    lines = kept.read_text(encoding="utf-8").splitlines()
+    assert lines[: MOST_CANDIDATES - 1] == whole.splitlines()[:-1]
+    assert [Measurement.model_validate_json(line) for line in lines]
+
+
+def test_another_version_of_the_program_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "kept.jsonl"
+    run(Machine(lambda mesh, number: 1.0), kept, monkeypatch, rounds=1)
+    monkeypatch.setattr("conformance.planner.tuning.content_hash", lambda: "another")
+    found = run(Machine(lambda mesh, number: 2.0), kept, monkeypatch, rounds=1)
+    assert all(each.rounds == (2.0,) for each in found.candidates)
+    assert len(kept.read_text(encoding="utf-8").splitlines()) == 2 * MOST_CANDIDATES
+
+
+def test_the_ratio_is_that_of_pairs_and_says_when_noise_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = str(run(Machine(lambda mesh, number: 1.0), tmp_path / "a", monkeypatch).candidates[-1].estimate.layout.mesh)
+    found = run(Machine(lambda mesh, number: 0.5 if mesh == last else 1.5), tmp_path / "b", monkeypatch)
+    assert "takes 3.00 times as long" in ratio(found, [(3.0, 1.0), (6.0, 2.0)])
+    assert "noise decides" not in ratio(found, [(3.0, 1.0), (6.0, 2.0)])
+    assert "0.90 to 1.20: noise decides" in ratio(found, [(0.9, 1.0), (1.2, 1.0)])
 
 
 def test_time_that_was_up_before_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from conformance.contract.budget import Allowance
 from conformance.contract.implementation import Unsupported
@@ -42,18 +43,58 @@ class MixtureBlock(RoutedBlock, transformer.LanguageModel):
     def router_logits(self, x_BSD: jax.Array, w_DE: jax.Array) -> jax.Array:
         """Of a device's own tokens for all experts; what its tokens say of the weight is sent to who stores it."""
         whole_DE = self.constrain_both(w_DE, {}, self.placements(f"{self.mixtures[0]}.router.weight"))
-        return self.on_rows(super().router_logits(x_BSD, whole_DE))
+        return self.on_rows(self.of_own_tokens(self.on_rows(x_BSD), whole_DE))
+
+    def of_own_tokens(self, x_BSD: jax.Array, w_DE: jax.Array) -> jax.Array:
+        """x @ w, whose gradient of w is first that of each device's tokens by itself, and then their sum.
+
+        Otherwise the tokens of all ranks of the tensor axis are gathered for a product of few columns. The sum is first
+        one over the axes that divide what is stored, then one over copies. P: places on the data axis
+        """
+
+        @jax.custom_vjp
+        def product(x_BSD: jax.Array, w_DE: jax.Array) -> jax.Array:
+            return x_BSD @ w_DE
+
+        def gradients(kept: tuple[jax.Array, jax.Array], g_BSE: jax.Array) -> tuple[jax.Array, jax.Array]:
+            x_BSD, w_DE = kept
+            own_PGDE = jnp.einsum("pgnd,pgne->pgde", self.by_device(x_BSD), self.by_device(g_BSE))
+            stored_PDE = self.constrain(_sum(self.on_devices(own_PGDE), 1), self.on_devices_of_copies())
+            return g_BSE @ w_DE.T, _sum(stored_PDE, 0)
+
+        product.defvjp(lambda x_BSD, w_DE: (product(x_BSD, w_DE), (x_BSD, w_DE)), gradients)
+        return product(x_BSD, w_DE)
+
+    def by_device(self, x_BSD: jax.Array) -> jax.Array:
+        """[B, S, ...] -> [P, G, N, ...]: the tokens of each device, by the place on the data axis."""
+        (rows, tokens, *others), parts = x_BSD.shape, self.size(self.row_axes)
+        shares = self.tensor_size() if self.tensor_axis in self.stream_placements() else 1
+        x = x_BSD.reshape(parts, rows // parts, shares, tokens // shares, *others).swapaxes(1, 2)
+        own = rows * tokens // (parts * shares)
+        return self.on_devices(x.reshape(self.mesh.size("data"), -1, own, *others))
+
+    def on_devices(self, x_PG: jax.Array) -> jax.Array:
+        """[P, G, ...]: what each device has by itself."""
+        shares = x_PG.shape[0] * x_PG.shape[1] > self.size(self.row_axes)
+        return self.constrain(x_PG, self.on_devices_of_copies() | ({} if shares else {self.tensor_axis: Replicate()}))
+
+    def on_devices_of_copies(self) -> Placements:
+        """The first dim over data, the second over the axes that divide what is stored."""
+        return {"data": Shard(0), **dict.fromkeys((*self.row_axes[1:], self.tensor_axis), Shard(1))}
 
     def admitted(self, choices_BSK: jax.Array) -> jax.Array:
         """Counted over whole rows, alike on every rank of the tensor axis."""
         return super().admitted(self.constrain(choices_BSK, self.row_placements()))
 
     def mixed(self, x_BSD: jax.Array, gates_BSK: jax.Array, admitted_BSK: jax.Array, name: str, p: Named) -> jax.Array:
-        """Some features of all tokens of a row, for as long as tokens lie in the order of their experts."""
+        """Some features of all tokens of a row, for as long as tokens lie in the order of their experts.
+
+        Tokens are on their rows first: otherwise they are exchanged before the norm has rounded them, and so are
+        their gradients.
+        """
         gates_BSK = self.constrain(gates_BSK, self.row_placements())
-        return self.on_rows(
-            self.on_tensor(super().mixed(self.on_tensor(x_BSD, 2), gates_BSK, admitted_BSK, name, p), 2)
-        )
+        features_BSD = self.on_tensor(self.on_rows(x_BSD), 2)
+        return self.on_rows(self.on_tensor(super().mixed(features_BSD, gates_BSK, admitted_BSK, name, p), 2))
 
     def exchanged(self, read_BSKD: jax.Array, admitted_BSK: jax.Array, name: str, p: Named) -> jax.Array:
         places_BN = self.buffer_places(admitted_BSK).reshape(len(read_BSKD), -1)
@@ -199,6 +240,11 @@ class LanguageModel(stacked.LanguageModel, MixtureBlock):
         for dim, stored in self.positions(name).items():
             whole = jnp.pad(whole, [(0, len(stored) - n if d == dim else 0) for d, n in enumerate(whole.shape)])
         return self.constrain(whole, self.placements(name))
+
+
+def _sum(x: jax.Array, dim: int) -> jax.Array:
+    """In the dtype of x, as any sum of the gradients of devices is."""
+    return jax.lax.reduce(x, np.zeros((), x.dtype), jax.lax.add, (dim,))
 
 
 @jax.custom_vjp

@@ -52,7 +52,7 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
 
     @cached_property
     def stored_names(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(_stacked_name(name) for name in self.contract.shapes))
+        return tuple(dict.fromkeys(stacked_name(name) for name in self.contract.shapes))
 
     def stacked(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Canonical arrays -> those of all layers on top of each other."""
@@ -78,7 +78,7 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
 
     def placements(self, name: str) -> Placements:
         placements = super().placements(_first_layer(name))
-        return {axis: _behind(p) for axis, p in placements.items()} if EVERY in name else placements
+        return {axis: behind(p) for axis, p in placements.items()} if EVERY in name else placements
 
     def positions(self, name: str) -> Positions:
         positions = super().positions(_first_layer(name))
@@ -125,7 +125,7 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
     def dealt(self, key: str, value: jax.Array, slices: int) -> jax.Array:
         """[B, ...] -> [slices, B / slices, ...], each device with the rows that it had."""
         dealt = value.reshape(-1, slices, *value.shape[1:]).swapaxes(0, 1)
-        placements = {axis: _behind(placement) for axis, placement in self.batch_placements(key).items()}
+        placements = {axis: behind(placement) for axis, placement in self.batch_placements(key).items()}
         return self.constrain(dealt, placements)
 
     def kept_apart(self, gradients: Named) -> Named:
@@ -145,9 +145,18 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
 
     def forward(self, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
         p, observed = self.canonical(p), {}
-        x_BSD = observed["activations/embedding"] = self.add_positions(self.embed(batch["tokens"], p))
-        x_BSD, seen = self.scanned(x_BSD, batch, {name: p[name] for name in p if EVERY in name})
-        observed |= self.unstacked(seen)
+        x_BSD = observed["activations/embedding"] = self.entered(p, batch)
+        x_BSD, seen = self.scanned(x_BSD, batch, of_layers(p))
+        loss, weight, at_end = self.left(x_BSD, p, batch)
+        return loss, weight, observed | self.unstacked(seen) | at_end
+
+    def entered(self, p: Named, batch: Named) -> jax.Array:
+        """The residual stream in front of the first layer."""
+        return self.add_positions(self.embed(batch["tokens"], p))
+
+    def left(self, x_BSD: jax.Array, p: Named, batch: Named) -> tuple[jax.Array, jax.Array, Named]:
+        """Behind the last layer: (sum of losses, number of elements in it, observations)."""
+        observed: Named = {}
         x_BSD = observed["activations/final_norm"] = self.norm(x_BSD, "final_norm", p)
         logits_BSV = observed["outputs/logits"] = self.logits(x_BSD, p)
         entropy_BS, z_BS = self.token_losses(logits_BSV, self.targets(batch))
@@ -187,7 +196,7 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
         for each place on the data and sequence axes, whose devices store the same rows
         """
         copies = {axis: Shard(0) for axis in ("data", *self.token_axes)}
-        placements = {axis: _behind(p) for axis, p in self.placements("embedding.weight").items()} | copies
+        placements = {axis: behind(p) for axis, p in self.placements("embedding.weight").items()} | copies
 
         @jax.custom_vjp
         def look_up(weight_VD: jax.Array) -> jax.Array:
@@ -245,7 +254,12 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
             raise Unsupported("Scanned layers have no random numbers of their own: this program has no dropout.")
 
 
-def _stacked_name(name: str) -> str:
+def of_layers(p: Named) -> Named:
+    """The parameters of all layers, stacked."""
+    return {name: value for name, value in p.items() if EVERY in name}
+
+
+def stacked_name(name: str) -> str:
     head, layers, rest = name.partition("layers.")
     return f"{head}{EVERY}.{rest.partition('.')[2]}" if layers else name
 
@@ -254,5 +268,5 @@ def _first_layer(name: str) -> str:
     return name.replace(EVERY, "layers.0")
 
 
-def _behind(placement: Placement) -> Placement:
+def behind(placement: Placement) -> Placement:
     return Shard(placement.dim + 1) if isinstance(placement, Shard) else placement

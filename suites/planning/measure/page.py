@@ -41,7 +41,10 @@ def _summary(rows: Sequence[Row]) -> Iterator[str]:
     yield f"* {exact} of {len(rows)} plans: bytes of parameters, and of slots, exactly as predicted."
     products = [abs(_products(footprint(plan.training, plan.layout), compiled)) for plan, compiled in rows]
     same = sum(off < 1e-9 for off in products)
-    others = f"; the others, which have routers of few columns, off by {max(products):.3%} at the most"
+    others = (
+        "; the others, which have fewer key heads than ranks of tensor and multiply them mostly for a rank's own "
+        f"tokens, off by {max(products):.1%} at the most"
+    )
     yield f"* {same} of {len(rows)}: operations of matrix products exactly as predicted{others * (same < len(rows))}."
     for name, fitted in (("that the counts were fitted to", True), ("that they were not fitted to", False)):
         off = [abs(_off(footprint(p.training, p.layout), c)) for p, c in rows if p.fitted == fitted]

@@ -25,13 +25,14 @@ class Measured:
     microbatches: int = 1
     recompute: str = "layer"
     parameters: str = "float32"
+    schedule: str = ""
     fitted: bool = False
 
     @property
     def key(self) -> str:
-        return (
-            f"{self.size} {self.mesh} {self.rows}x{self.length} k{self.microbatches} {self.recompute} {self.parameters}"
-        )
+        slices = f"{self.rows}x{self.length} k{self.microbatches}"
+        staged = f" {self.schedule}" if self.schedule else ""
+        return f"{self.size} {self.mesh} {slices} {self.recompute} {self.parameters}{staged}"
 
     @property
     def training(self) -> Training:
@@ -41,7 +42,8 @@ class Measured:
 
     @property
     def layout(self) -> Layout:
-        return Layout(mesh=Mesh.parse(self.mesh), microbatches=self.microbatches, recompute=self.recompute)
+        mesh = Mesh.parse(self.mesh)
+        return Layout(mesh=mesh, microbatches=self.microbatches, recompute=self.recompute, schedule=self.schedule)
 
 
 def _row(
@@ -71,7 +73,7 @@ HELD_OUT = (
     _row("30B", "fsdp=64", 256, 2048, 2),
     _row("405B", "fsdp=64,tensor=16", 1024, 8192, 16),
     _row("2.7B", "fsdp=8", 128, 2048, 16, parameters="bfloat16"),
-    _row("100B", "fsdp=32,tensor=4", 256, 2048, 8),
+    _row("100B", "fsdp=128", 256, 2048, 2),
     _row("13B", "fsdp=64", 512, 2048, 8, "attention"),
     _row("70B", "fsdp=128,tensor=2", 512, 4096, 4),
     _row("7B", "fsdp=8,tensor=8", 64, 4096, 8, "attention"),
@@ -89,6 +91,14 @@ HELD_OUT = (
     _row("8x7B", "fsdp=8,expert=4,tensor=2", 128, 2048),
     _row("8x22B", "fsdp=8,expert=8,tensor=4", 128, 4096),
     _row("671b-mixture", "fsdp=32,expert=32,tensor=4", 1024, 4096),
+)
+STAGED = (
+    _row("8B", "pipeline=4,fsdp=4,tensor=2", 64, 4096, 8, schedule="1f1b"),
+    _row("13B", "pipeline=2,fsdp=8", 128, 2048, 8, schedule="1f1b"),
+    _row("70B", "pipeline=8,fsdp=2,tensor=8", 64, 4096, 16, schedule="1f1b"),
+    _row("175B", "pipeline=8,fsdp=8,tensor=8", 512, 2048, 16, schedule="1f1b"),
+    _row("7B", "pipeline=2,data=2,tensor=4", 32, 4096, 8, schedule="gpipe"),
+    _row("2.7B", "pipeline=4,data=2,fsdp=2", 64, 2048, 8, schedule="1f1b"),
 )
 FITTED = (
     _row("175B", "fsdp=8,tensor=8", 64, 2048, fitted=True),
@@ -115,4 +125,4 @@ FITTED = (
     _row("8x22B", "fsdp=16,expert=4,tensor=8", 512, 4096, fitted=True),
     _row("671b-mixture", "fsdp=8,expert=64,tensor=8", 2048, 4096, parameters="bfloat16", fitted=True),
 )
-PLANS = (*HELD_OUT, *FITTED)
+PLANS = (*HELD_OUT, *STAGED, *FITTED)
