@@ -76,7 +76,8 @@ class MixtureBlock(RoutedBlock, transformer.LanguageModel):
     def on_devices(self, x_PG: jax.Array) -> jax.Array:
         """[P, G, ...]: what each device has by itself."""
         shares = x_PG.shape[0] * x_PG.shape[1] > self.size(self.row_axes)
-        return self.constrain(x_PG, self.on_devices_of_copies() | ({} if shares else {self.tensor_axis: Replicate()}))
+        copies = {} if shares else {self.tensor_axis: Replicate()}
+        return self.constrain(x_PG, {**self.on_devices_of_copies(), **copies})
 
     def on_devices_of_copies(self) -> Placements:
         """The first dim over data, the second over the axes that divide what is stored."""

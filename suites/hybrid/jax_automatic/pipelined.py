@@ -99,7 +99,7 @@ class LanguageModel(Implementation):
         for rank, stage in enumerate(self.stages):
             own = {name for stored in stage.stored_names for name in stage.layer_names(stored)}
             named = [name for name in self.contract.shapes if name in own]
-            layout |= {key: at | {"pipeline": Owned(rank)} for key, at in stage.declared_layout(named).items()}
+            layout |= {key: {**at, "pipeline": Owned(rank)} for key, at in stage.declared_layout(named).items()}
         return Declarations(layout=layout)
 
     # At production size.
