@@ -22,6 +22,7 @@ TIERS = {
     "tests/suites/test_target_level.py": "workers",
     "tests/suites/test_hybrid_mixture_at_scale.py": "workers",
     "tests/suites/test_stages_at_scale.py": "workers",
+    "tests/suites/test_declared_reduction.py": "workers",
     "tests/reference/": "reference",
     "tests/strangers/": "workers",
     "tests/workers/": "workers",

@@ -25,6 +25,8 @@ class Precision:
     compute     in which the model computes, and in which parameters meet activations; None: the dtype of the case
     gradients   in which gradients are kept and added up over slices of a batch; None: float32
     reduction   in which gradients are summed over devices; None: that of the gradients
+    reduced_over  devices over which the reference imagines that sum, at most, where a reduction is declared; its
+                yardsticks hold those of fewer devices too
     master      of a second copy of the parameters, which the optimizer updates and the parameters are rounded from;
                 None: no such copy, the optimizer updates the parameters themselves
     statistics  of norms, of the rows of a softmax, of logarithms of their sums, of losses and their sums
@@ -34,6 +36,7 @@ class Precision:
     compute: str | None = None
     gradients: str | None = None
     reduction: str | None = None
+    reduced_over: int = 8
     master: str | None = None
     statistics: str = "float32"
 

@@ -25,6 +25,7 @@ from conformance.workers.sensitivity import idle, unmoved
 _LOG = logging.getLogger("shardproof.workers")
 
 MEMBERS = 8
+FEWER_DEVICES = (2, 4)  # over which a declared reduction is imagined besides
 TRAINERS_KEPT = 6
 MOST_ELEMENTS = 2**18  # in parameters and batch, for members to be evaluated all at once: they take so much more memory
 Steps = tuple[Arrays, ...]
@@ -113,7 +114,7 @@ class References:
         first = 0 if dtype != "float64" else 1
         rounding = moved_as or _coarsest(contract, dtype)
         given = [_perturbed(parameters, batches, rounding, n) for n in range(first, MEMBERS + 1)]
-        for formulation in _formulations(contract):
+        for formulation in (*_formulations(contract), *_reductions(contract, dtype)):
             for (moved, _), run in zip(given, self._members(formulation, dtype, given), strict=True):
                 farthest = _farthest(farthest, _begun_at(parameters, moved, run), oracle)
         return farthest
@@ -220,6 +221,22 @@ def _formulations(contract: Contract) -> list[Contract]:
         replace(contract, name=f"{contract.name}~{n}", model=model) for n, model in enumerate(contract.formulations)
     )
     return [contract, *others]
+
+
+def _reductions(contract: Contract, dtype: str) -> list[Contract]:
+    """The same with fewer devices for a declared reduction: each sum is rounded otherwise, as orders of ranks do."""
+    precision = contract.recipe.precision
+    if precision.reduction is None or dtype == "float64":
+        return []
+    fewer = [devices for devices in FEWER_DEVICES if devices < precision.reduced_over]
+    return [
+        replace(
+            contract,
+            name=f"{contract.name}~over{devices}",
+            recipe=replace(contract.recipe, precision=replace(precision, reduced_over=devices)),
+        )
+        for devices in fewer
+    ]
 
 
 def _decisions(contract: Contract, observed: Arrays) -> Arrays:

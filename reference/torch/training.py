@@ -21,7 +21,6 @@ from reference.torch.transformer import build
 
 State = dict[str, Any]
 
-_DEVICES = 8  # for which a sum of gradients over devices stands, at most, when it is said to be rounded
 _TERMS = ("cross_entropy", "z_loss", "balance_loss", "router_z_loss")  # terms of the loss, named as their coefficients
 
 
@@ -118,7 +117,7 @@ class Trainer:
 
     def _slice(self, loaded: Tensors, batch: Tensors) -> tuple[list[Forward], Tensors]:
         """Gradients of a slice, summed. With a declared reduction it is cut as if for devices, to round as they do."""
-        pieces = parts(batch, _DEVICES) if self.policy.reduction else [batch]
+        pieces = parts(batch, self.recipe.precision.reduced_over) if self.policy.reduction else [batch]
         results = [self._differentiate(loaded, piece) for piece in pieces]
         dtype = self.policy.reduction or self.policy.gradients
         sums = {name: rounded_total((gradients[name] for _, gradients in results), dtype) for name in loaded}

@@ -61,8 +61,8 @@ class StateHandedOverAsCopies(Conforming):
         return super().collect(jax.tree.map(lambda x: jnp.array(x, copy=True), state))
 
 
-class NothingDeclared(GradientsWithoutSharding):
-    """A control: gradients are whole, and the implementation does not say how its tensors lie."""
+class NothingDeclared(Conforming):
+    """A control: the implementation does not say how its tensors lie. Whole gradients would be sent as such, too."""
 
     def declare(self):
         return memory.replace(super().declare(), layout=None)

@@ -108,7 +108,7 @@ MEMORY_CONTROLS = (
     ),
     Fault(
         id="layout-not-declared",
-        summary="Gradients are whole, and nothing is said of how tensors lie.",
+        summary="Nothing is said of how tensors lie; in torch, gradients are whole besides.",
         bites="never",
         planted={"jax-automatic": f"{_IN_JAX}:NothingDeclared", "torch-zero2": f"{_IN_TORCH}:NothingDeclared"},
         contract="data/language_model",
