@@ -37,9 +37,9 @@ class Block:
 
 
 def show_blocks(records: Sequence[CaseRecord]) -> None:
-    """Print all of them: coloured on a terminal, plain in a pipe."""
+    """Print all of them: coloured on a terminal, plain in a pipe. Nothing, where no case has ended."""
     shown = blocks(records)
-    rooms = _rooms(shown, _width())
+    rooms = _rooms(shown, _width()) if shown else []
     for block in shown:
         print()
         for number, line in enumerate(_lines(block, rooms)):

@@ -69,3 +69,8 @@ def test_a_framework_that_is_missing_is_not_here_and_not_unexpected(capsys) -> N
 def test_where_every_framework_is_missing_nothing_was_judged() -> None:
     first, *_ = totals([CaseRecord.of(_missing(case()))], run_record(planned=1))
     assert first.endswith("nothing was judged.")
+
+
+def test_a_run_that_was_interrupted_before_its_first_case_has_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+    show_blocks([])
+    assert capsys.readouterr().out == ""
