@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -22,42 +21,36 @@ SINCE_CONFIDENCES = {"confidence", "axis_confidence", "place"}
 RIGHT = 0.95  # of the axes, and of the causes, that the diagnosis must name
 
 
-class OfSuite:
-    """The tests of one suite, which share its table."""
-
-    suite: ClassVar[str]
-
-    @pytest.fixture(scope="class")
-    def table(self) -> PowerTable:
-        return power([self.suite], generated=False, each_once=True)
-
-    @pytest.mark.timeout(3000)
-    def test_every_fault_is_killed_and_no_control_is(self, table: PowerTable) -> None:
-        assert table.rows
-        assert [row for row in table.rows if not row.as_expected] == []
-
-    @pytest.mark.timeout(3000)
-    def test_axis_and_cause_are_named(self, table: PowerTable) -> None:
-        totals = table.totals
-        assert totals.diagnosed or not any(fault.axis for fault in suites()[self.suite].faults)
-        assert totals.explained
-        assert totals.right_axes >= RIGHT * totals.diagnosed, [row for row in table.rows if row.right_axis is False]
-        assert totals.right_causes >= RIGHT * totals.explained, [
-            row for row in table.rows if row.judged_cause in (UNSAID, WRONG)
-        ]
-
-    @pytest.mark.timeout(3000)
-    def test_nothing_that_was_published_as_killed_survives(self, table: PowerTable) -> None:
-        rows = json.loads(PUBLISHED.read_text())["rows"]
-        published = {_name(row): row["killed"] for row in rows if row["kind"] == "fault" and _suite(row) == self.suite}
-        now = {_name(row.record()): row.killed for row in table.rows if row.kind == "fault"}
-        assert {name[0] for name in now} == {name[0] for name in published}
-        assert now.keys() <= published.keys()
-        assert [name for name, killed in now.items() if published[name] and not killed] == []
+@pytest.fixture(scope="module", params=sorted(suites()))
+def table(request: pytest.FixtureRequest) -> PowerTable:
+    return power([request.param], generated=False, each_once=True)
 
 
-for _suite_name in sorted(suites()):  # a class for each, so that processes can share them out
-    globals()[f"Test{_suite_name.capitalize()}"] = type(_suite_name, (OfSuite,), {"suite": _suite_name})
+@pytest.mark.timeout(3000)
+def test_every_fault_is_killed_and_no_control_is(table: PowerTable) -> None:
+    assert table.rows
+    assert [row for row in table.rows if not row.as_expected] == []
+
+
+@pytest.mark.timeout(3000)
+def test_axis_and_cause_are_named(table: PowerTable) -> None:
+    totals, [name] = table.totals, table.suites
+    assert totals.diagnosed or not any(fault.axis for fault in suites()[name].faults)
+    assert totals.explained
+    assert totals.right_axes >= RIGHT * totals.diagnosed, [row for row in table.rows if row.right_axis is False]
+    missed = [row for row in table.rows if row.judged_cause in (UNSAID, WRONG)]
+    assert totals.right_causes >= RIGHT * totals.explained, missed
+
+
+@pytest.mark.timeout(3000)
+def test_nothing_that_was_published_as_killed_survives(table: PowerTable) -> None:
+    rows = json.loads(PUBLISHED.read_text())["rows"]
+    [suite] = table.suites
+    published = {_name(row): row["killed"] for row in rows if row["kind"] == "fault" and _suite(row) == suite}
+    now = {_name(row.record()): row.killed for row in table.rows if row.kind == "fault"}
+    assert {name[0] for name in now} == {name[0] for name in published}
+    assert now.keys() <= published.keys()
+    assert [name for name, killed in now.items() if published[name] and not killed] == []
 
 
 def _name(row: dict[str, object]) -> tuple[object, ...]:
