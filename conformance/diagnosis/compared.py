@@ -18,8 +18,9 @@ CUTS = ("slice", "split", "narrow", "select", "unbind")
 CHOICES = ("dynamic_slice", "gather", "index_select", "index", "embedding", "take")
 # What puts its operands where indices say: a rank may fill a buffer in an order of its own.
 BUFFERS = ("scatter", "scatter-add", "dynamic_update_slice", "index_put", "index_put_", "index_add", "index_copy")
+# What holds the numbers of its operand, in another shape perhaps.
+COPIES = ("stop_gradient", "broadcast_in_dim", "reshape", "copy", "clone", "expand_dims", "squeeze")
 # What a rank may take of its own part alone, as a stable softmax does.
-MOVES = ("stop_gradient", "broadcast_in_dim", "reshape", "copy", "clone", "expand_dims", "squeeze")
 EXTREMES = ("reduce_max", "reduce_min", "amax", "amin", "max", "min", "maximum", "minimum")
 
 
@@ -94,7 +95,7 @@ class Compared:
     def _is_block(self, value: Intermediate) -> bool:
         """Whether, by its shape, it is a block of what the same line computes on one device."""
         shapes = {block.shape for block in value.values.values()}
-        return value.operation not in (*CUTS, *EXTREMES, *MOVES) and any(
+        return value.operation not in (*CUTS, *EXTREMES, *COPIES) and any(
             True
             for whole in self.counterparts(value)
             for shape in shapes
