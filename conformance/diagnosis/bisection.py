@@ -138,7 +138,8 @@ class _Trials:
     def _understood(self, shown: Shown) -> bool:
         """Whether some cause, and not only a place, is sure."""
         causes = [] if self.best is None else [self.best]
-        causes += shown.divergence
+        refuted = {*self.wide} - {*shown.axes} if shown.axes and shown.alone is None else set()
+        causes += [cause for cause in shown.divergence if cause.axis not in refuted]
         causes += [] if shown.alone is None else [cause for check in shown.alone.checks for cause in check.diagnosis]
         return any(cause.confidence >= SURE and not cause.place for cause in causes)
 

@@ -187,7 +187,7 @@ DROPOUT = (
         contract="data/dropout_recomputed",
         meshes=SMALL,
         axis=None,
-        causes=("without recompute",),
+        causes=("another mask than on", "without recompute"),
     ),
     Fault(
         id="partitionable-rng-with-remat",
@@ -198,7 +198,7 @@ DROPOUT = (
         contract="data/dropout_recomputed",
         meshes=SMALL,
         axis="data",
-        causes=("without recompute",),
+        causes=("another mask than on", "without recompute"),
     ),
 )
 

@@ -70,7 +70,7 @@ RECOMPUTED = (
         meshes=SMALL,
         dtype="float32",
         axis=None,
-        causes=("without recompute",),
+        causes=("computed or reduced in bfloat16", "without recompute"),
         seen_by=("numerics",),
     ),
     Fault(

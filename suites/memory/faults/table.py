@@ -28,7 +28,7 @@ FAULTS = (
         contract="memory/dropout",
         meshes=CROSSED,
         axis=None,
-        causes=("without recompute",),
+        causes=("another mask than on", "without recompute"),
     ),
     Fault(
         id="recompute-loses-a-sum",

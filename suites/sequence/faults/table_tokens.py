@@ -163,7 +163,7 @@ TOKENS = (
         contract="sequence/layer_recomputed",
         meshes=FLAT,
         axis=None,
-        causes=("goes away without recompute",),
+        causes=("another mask than on", "goes away without recompute"),
     ),
 )
 
