@@ -53,6 +53,11 @@ def mark(block: np.ndarray) -> float:
     return float(block.ravel() @ _weights(block.size))
 
 
+def blur(block: np.ndarray) -> float:
+    """How far the marks of two blocks may lie apart that differ by rounding alone."""
+    return CLOSE * 100 * max(float(np.abs(block).sum()), 1e-300)
+
+
 @lru_cache(maxsize=256)
 def _weights(size: int) -> np.ndarray:
     weights: np.ndarray = np.cos(np.arange(1.0, size + 1))

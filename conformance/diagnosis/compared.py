@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 
@@ -78,7 +79,7 @@ class Compared:
         loop over ranks makes has no counterpart, nor has a halo, or a buffer up to where indices read it. The last
         value on the way where there is none, as there is none where the other program is another one altogether.
         """
-        made, other = Counter(map(_origin, self._on_way())), Counter(map(_origin, self.of_twin()))
+        made, other = Counter(map(_origin, self._on_way())), Counter(map(_origin, self.of_twin))
         into, loose, last = {first.number}, set[int](), first
         for value in self._on_way():
             if value.number in self.right or not (value.number in into or into.intersection(value.sources)):
@@ -104,7 +105,7 @@ class Compared:
 
     def counterparts(self, value: Intermediate) -> list[Intermediate]:
         """What the same line makes on one device."""
-        return [whole for whole in self.of_twin() if _origin(whole) == _origin(value)]
+        return [whole for whole in self.of_twin if _origin(whole) == _origin(value)]
 
     def lines(self, first: Intermediate, last: Intermediate) -> str:
         """The lines of what lies between two values, file by file."""
@@ -118,10 +119,11 @@ class Compared:
     def _on_way(self) -> list[Intermediate]:
         return [self.values[number] for number in sorted(self.way)]
 
-    def of_twin(self) -> Iterable[Intermediate]:
+    @cached_property
+    def of_twin(self) -> list[Intermediate]:
         """What one device makes on the way to the tensor."""
         way = _way(self.twin, self.tensor)
-        return (value for value in self.twin.values if value.number in way)
+        return [value for value in self.twin.values if value.number in way]
 
     def _exchanged(self, value: Intermediate) -> bool:
         """An all-reduce of one right value that gives another one."""

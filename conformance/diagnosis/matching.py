@@ -15,11 +15,11 @@ import numpy as np
 
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis.blocks import (
-    CLOSE,
     Blocks,
     Dims,
     Match,
     agree,
+    blur,
     combined,
     cut,
     divisions,
@@ -123,7 +123,7 @@ class Matcher:
     def _matched(self, values: Blocks, partial: tuple[str, ...]) -> Match | None:
         held = values[min(values)]
         marks, candidates = self._tables.get(held.size, (np.empty(0), []))
-        near = CLOSE * 100 * max(float(np.abs(held).sum()), 1e-300)
+        near = blur(held)
         low, high = (int(np.searchsorted(marks, mark(held) + side)) for side in (-near, near))
         for candidate in candidates[low:high]:
             if not {axis for axis, _ in candidate.dims} & {*partial} and self._agree(values, candidate):

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from conformance.diagnosis.blocks import CLOSE, filled, whole
+from conformance.diagnosis.blocks import agree, filled, whole
 from conformance.diagnosis.compared import Compared, spoken
+from conformance.diagnosis.operations import FOUND
 from conformance.evidence.intermediates import Intermediate
 from conformance.records.results import Cause
 
-SURE = 0.9
 ADDS = ("add", "add_any")
 
 
@@ -22,16 +22,15 @@ def missing_term(compared: Compared) -> Iterator[Cause]:
         if match is None or match.partial:
             continue
         held = compared.matcher.whole(match)
-        for total in (value for value in compared.of_twin() if value.operation in ADDS):
+        for total in (value for value in compared.of_twin if value.operation in ADDS):
             terms = [value for value in compared.twin.values if value.number in total.sources]
             lacking = [term for term in terms if not _same(term, held)]
             if len(lacking) == len(terms) - 1 and lacking and not _same(total, held):
                 said = " and ".join(spoken(term) for term in lacking)
                 basis = f"{spoken(total)} adds up terms of which the tensor is one"
-                yield Cause(cause=f"a term of the sum is missing: {said}", axis=None, confidence=SURE, basis=basis)
+                yield Cause(cause=f"a term of the sum is missing: {said}", axis=None, confidence=FOUND, basis=basis)
                 return
 
 
 def _same(value: Intermediate, held: np.ndarray) -> bool:
-    x = filled(whole(value))
-    return x.size == held.size and bool(np.abs(x.ravel() - held.ravel()).max(initial=0) <= CLOSE * np.abs(held).max())
+    return agree({0: filled(whole(value))}, {0: held}, float(np.abs(held).max()))

@@ -14,7 +14,7 @@ from itertools import permutations
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.blocks import CLOSE, Blocks, Dims, Match, agree, cut, divisions, is_trivial, mark, whole
+from conformance.diagnosis.blocks import Blocks, Dims, Match, agree, blur, cut, divisions, is_trivial, mark, whole
 from conformance.evidence.intermediates import Intermediate
 
 
@@ -52,7 +52,7 @@ class RingBlocks:
         if rank is None or not all(np.isfinite(block).all() for block in values.values()):
             return None
         held = values[rank]
-        near = CLOSE * 100 * max(float(np.abs(held).sum()), 1e-300)
+        near = blur(held)
         for place in np.flatnonzero(np.abs(self._marked(held.size, rank) - mark(held)) <= near):
             candidate = self.of_size(held.size)[place]
             wanted = {other: candidate.block(other, self._mesh) for other in values}
