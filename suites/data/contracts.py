@@ -54,7 +54,7 @@ def _accumulated(slices: int, rows: int) -> Contract:
     return _contract(f"accumulation_{slices}", summary, recipe=recipe, rows=rows)
 
 
-def _policy(name: str, summary: str, recipe: Recipe = SGD, **precision: str) -> Contract:
+def _policy(name: str, summary: str, recipe: Recipe = SGD, **precision: Any) -> Contract:
     recipe = replace(recipe, precision=Precision(**precision))
     return _contract(f"policy_{name}", summary, recipe=recipe)
 
