@@ -164,7 +164,7 @@ def _passed(eqn: JaxprEqn, program: ClosedJaxpr, values: Mapping[Any, Value]) ->
 
 def _of_turn(eqn: JaxprEqn, program: ClosedJaxpr, values: Mapping[Any, Value], turn: int) -> dict[Any, Value]:
     """What the body of a loop knows in one turn: constants, and its row of what it goes through; no more."""
-    consts, carry = eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carry = version.scanned(eqn)
     known = dict(zip(program.jaxpr.constvars, map(_constant, program.consts), strict=True))
     row = eqn.params["length"] - 1 - turn if eqn.params["reverse"] else turn
     for number, (variable, atom) in enumerate(zip(program.jaxpr.invars, eqn.invars, strict=True)):

@@ -74,7 +74,7 @@ class JaxFlow:
         name, params = place.eqn.primitive.name, place.eqn.params
         programs = children(place.eqn, place.frame)
         if name == "scan":
-            return self._loop(place, sources, params["num_consts"], params["num_carry"])
+            return self._loop(place, sources, *version.scanned(place.eqn))
         if name == "while":
             return self._loop(place, sources[params["cond_nconsts"] :], params["body_nconsts"], None)
         if name == "cond":

@@ -147,8 +147,8 @@ class _Varying:
         return [frozenset(_named(spec)) - axes for axes, spec in zip(outs, params["out_specs"], strict=True)]
 
     def scan(self, place: Place, given: list[Axes]) -> list[Axes]:
-        ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
-        n_consts, n_carry = params["num_consts"], params["num_carry"]
+        ((program, frame),) = children(place.eqn, place.frame)
+        n_consts, n_carry = version.scanned(place.eqn)
         carry = slice(n_consts, n_consts + n_carry)
         settled = self._settled(lambda now: self.program(program, now, frame)[:n_carry], list(given), carry, frame)
         return self.program(program, settled, frame)

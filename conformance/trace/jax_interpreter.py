@@ -251,7 +251,7 @@ def _scan(place: Place, values: list[Any], owner: Owner) -> Any:
     ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
     if owner.turn_by_turn(params["length"]):
         return _written_out(place, values, owner)
-    n_consts, n_carry = params["num_consts"], params["num_carry"]
+    n_consts, n_carry = version.scanned(place.eqn)
     consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
 
     def body(carry: Any, x: Any) -> Any:
@@ -268,7 +268,7 @@ def _scan(place: Place, values: list[Any], owner: Owner) -> Any:
 def _written_out(place: Place, values: list[Any], owner: Owner) -> list[Any]:
     """A scan as so many copies of its body."""
     ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
-    n_consts, n_carry = params["num_consts"], params["num_carry"]
+    n_consts, n_carry = version.scanned(place.eqn)
     consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
     made: dict[int, list[Any]] = {}
     turns = range(params["length"])

@@ -148,7 +148,7 @@ class _Evaluation:
 
     def scan(self, eqn: JaxprEqn, values: Leaves) -> Leaves:
         params, program = eqn.params, version.inner(eqn)
-        n_consts, n_carry, length = params["num_consts"], params["num_carry"], params["length"]
+        (n_consts, n_carry), length = version.scanned(eqn), params["length"]
         _refuse_long(length, program)
         consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
         stacked: dict[int, Leaves] = {}

@@ -1,4 +1,4 @@
-"""Everything about traced programs that differs between versions of JAX, in one place (read in jax 0.10.2).
+"""Everything about traced programs that differs between versions of JAX, in one place (read in jax 0.10.2 and 0.11.2).
 
 Names and parameters of primitives are internal to JAX. Whoever moves to a newer JAX looks here first.
 """
@@ -76,6 +76,15 @@ def inner(eqn: JaxprEqn) -> ClosedJaxpr:
     """The one program inside a call, remat, custom rule, shard_map or scan."""
     jaxpr = eqn.params["call_jaxpr"] if "call_jaxpr" in eqn.params else eqn.params["jaxpr"]
     return jaxpr if isinstance(jaxpr, ClosedJaxpr) else core.ClosedJaxpr(jaxpr, ())
+
+
+def scanned(eqn: JaxprEqn) -> tuple[int, int]:
+    """How many operands of a scan are constants of its body, and how many it carries; the rest it goes through."""
+    params = eqn.params
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()  # since jax 0.11
+    return len(consts), len(carry)
 
 
 def name_stack(eqn: JaxprEqn) -> str:
