@@ -31,6 +31,7 @@ def stale(suspect: DivergedTensor) -> Iterator[Cause]:
 
 
 MANY = 1000  # roundings, one after the other
+TF32 = 2.0**-10  # one unit of TensorFloat-32, in which NVIDIA's chips multiply float32 unless told otherwise
 
 
 def late(suspect: DivergedTensor) -> Iterator[Cause]:
@@ -57,6 +58,12 @@ def narrower(suspect: DivergedTensor) -> Iterator[Cause]:
     if abs(float(np.corrcoef(error.ravel(), suspect.expected.ravel())[0, 1])) > 0.3:
         return
     own = EPSILON[bounded_as(suspect.case_run.precision)]
+    if bounded_as(suspect.case_run.precision) == "float32" and suspect.case_run.case.devices != "emulated":
+        relative = _relative(suspect, TF32)
+        if _is_spread(relative, TF32):
+            words, basis = "products in TensorFloat-32", "its errors are spread as those of rounding to 11 bits are"
+            yield Cause(cause=words, axis=None, confidence=0.6, basis=basis)
+            return
     for dtype in ("bfloat16", "float32"):
         basis = _rounding(suspect, dtype) if EPSILON[dtype] > 16 * own else ""
         if basis and not _seen_not_to(suspect, dtype):
@@ -70,13 +77,23 @@ def _rounding(suspect: DivergedTensor, dtype: str) -> str:
     all are within one rounding of the expected ones.
     """
     epsilon, value = EPSILON[dtype], suspect.value
-    floor = float(np.abs(suspect.expected).max(initial=0.0)) * epsilon / 64
-    relative = np.abs(value - suspect.expected) / np.maximum(np.abs(suspect.expected), floor)
+    relative = _relative(suspect, epsilon)
     half = float(np.quantile(relative, 0.5))
     if half <= MANY * epsilon and np.array_equal(value.astype(np.dtype(dtype)).astype(np.float64), value):
         return f"its values are numbers that {dtype} has"
-    spread = np.quantile(relative, 0.9) <= epsilon and half >= epsilon / 64
-    return f"its errors are spread as those of rounding to {dtype} are" if spread else ""
+    return f"its errors are spread as those of rounding to {dtype} are" if _is_spread(relative, epsilon) else ""
+
+
+def _relative(suspect: DivergedTensor, epsilon: float) -> np.ndarray:
+    """The error of every element, relative to it; what is nearly zero beside the largest one counts as a 64th unit."""
+    size = np.abs(suspect.expected)
+    floor = float(size.max(initial=0.0)) * epsilon / 64
+    return np.asarray(np.abs(suspect.value - suspect.expected) / np.maximum(size, floor))
+
+
+def _is_spread(relative: np.ndarray, epsilon: float) -> bool:
+    """Whether nearly all are within one rounding, and half of them are no smaller than a 64th of one."""
+    return bool(np.quantile(relative, 0.9) <= epsilon and np.quantile(relative, 0.5) >= epsilon / 64)
 
 
 def _seen_not_to(suspect: DivergedTensor, dtype: str) -> bool:

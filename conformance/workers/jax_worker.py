@@ -24,6 +24,8 @@ FLAGS = (
     "--xla_cpu_collective_call_terminate_timeout_seconds=7200",
     "--xla_cpu_collective_timeout_seconds=7200",
 )
+# On one accelerator in place of a mesh: sums in a fixed order, and no search for the fastest kernel.
+ONE_DEVICE = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_force_compilation_parallelism=1")
 OLD_FLAGS = ("--xla_cpu_use_fusion_emitters=false",)  # halves compile time; XLA ends a process over a flag it has lost
 
 
@@ -37,6 +39,8 @@ def main(address: str, name: str, log: str, kind: str, devices: str, spot: str =
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    if kind == "single":  # an accelerator would multiply float32 in fewer bits
+        jax.config.update("jax_default_matmul_precision", "highest")
     if spot:
         join(Spot.read(spot))
     from conformance.trace.jax_stochastic import StochasticStep
@@ -64,7 +68,8 @@ def settle(kind: str, devices: str) -> None:
     elif kind == "single" and chosen and "cpu" not in chosen.split(","):
         os.environ["JAX_PLATFORMS"] = f"{chosen},cpu"
     if kind != "real":
-        os.environ["XLA_FLAGS"] = f"{' '.join(flags())} {given} --xla_force_host_platform_device_count={devices}"
+        own = (*flags(), *(ONE_DEVICE if kind == "single" else ()))
+        os.environ["XLA_FLAGS"] = f"{' '.join(own)} {given} --xla_force_host_platform_device_count={devices}"
 
 
 def join(spot: Spot) -> None:

@@ -209,14 +209,18 @@ class Workers:
         return _alone(child, "the JAX worker")
 
     def _torch(self, job: Task) -> WorkerGroup:
-        """Ask the fork server for a fleet; a fleet of one without a process group runs references."""
+        """Ask the fork server for a fleet; a fleet of one without a process group runs references.
+
+        On a single device one process stands for all ranks of a world.
+        """
         server = self._server()
         alone = isinstance(job, OfReference)
         world = 1 if isinstance(job, OfReference) else job.case.mesh.devices
+        processes = 1 if kind_of(job) == "single" else world
         if kind_of(job) == "real":
             self._free_accelerators()
         fleet = f"{'reference' if alone else 'torch'}{next(self._numbers)}"
-        pids = server.ask("fleet", fleet, world, str(self._folder), kind_of(job))
+        pids = server.ask("fleet", fleet, world, processes, str(self._folder), kind_of(job))
         if pids is None:
             raise WorkerFailed("The torch fork server ended while it started a fleet.")
         crew = WorkerGroup([], lambda pid: server.ask("ended", pid))

@@ -10,9 +10,11 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -92,19 +94,22 @@ def _classes(entry: ImplementationEntry) -> list[str]:
 
 
 def _serve(connection: Connection, address: str) -> None:
-    """Fork on request ('fleet', name, world, folder); report how a process ended on request ('ended', pid)."""
+    """Fork on request ('fleet', name, world, processes, folder, devices), and say how one has ended ('ended', pid).
+
+    'visible' asks which devices torch shows.
+    """
     while True:
         try:
             request, *details = connection.recv()
         except EOFError:
             os._exit(0)
         if request == "fleet":
-            name, world, folder, devices = details
-            port = _free_port()
-            ranks = [Rank(name=name, world=world, number=number, port=port, devices=devices) for number in range(world)]
+            name, world, processes, folder, devices = details
+            fleet = Rank(name=name, world=world, number=0, port=_free_port(), devices=devices)
+            ranks = [replace(fleet, number=number) for number in range(processes)]
             connection.send([_forked(connection, address, rank, folder) for rank in ranks])
         elif request == "visible":
-            connection.send(_visible())
+            connection.send(_asked_elsewhere(_visible))
         elif request == "ended":
             connection.send(_ended(*details))
 
@@ -113,6 +118,21 @@ def _visible() -> str:
     from conformance.workers.torch_device import visible
 
     return visible().words
+
+
+def _asked_elsewhere(question: Callable[[], str]) -> str:
+    """The answer of a forked process: one that has looked for accelerators cannot fork others that use them."""
+    answer, sender = Pipe(duplex=False)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            sender.send(question())
+        finally:
+            os._exit(0)
+    sender.close()
+    said: str = answer.recv()
+    os.waitpid(pid, 0)
+    return said
 
 
 def _free_port() -> int:

@@ -121,7 +121,7 @@ class _Watch:
         output = self._output()
         last = _read(member.log, self.began[member.name])
         self.crew.stop()
-        sentence = f"{_capital(member.name)} {_spoken(code)}."
+        sentence = f"{_capital(member.name)} {_spoken(code)}{_raised(last)}."
         return Outcome(failure="crash", reason=sentence, stack=last[last.find(FATAL) :][:TAIL], output=output)
 
     def _received(self) -> Outcome | None:
@@ -216,6 +216,14 @@ def _own_bytes(pid: int) -> int:
 
 def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
+
+
+def _raised(log: str) -> str:
+    """`: ` and the exception that ended a process, if its log holds a traceback that ends it."""
+    _, traceback, frames = log.rpartition("Traceback (most recent call last):")
+    raised = (line for line in frames.splitlines() if line and not line[0].isspace())
+    sentence = next(raised, "") if traceback else ""
+    return f": {sentence.rstrip('.')}" if sentence else ""
 
 
 def _spoken(code: int | None) -> str:

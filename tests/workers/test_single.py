@@ -69,6 +69,13 @@ def test_torch_in_dtensor_passes_and_a_fault_in_it_fails(workers: Workers) -> No
     assert "logic" in failing(wrong)[1]
 
 
+def test_one_torch_process_stands_for_all_ranks(workers: Workers) -> None:
+    needs("torch")
+    judged(workers, in_torch(EXAMPLE, "TensorParallelMLP"))
+    [fleet] = [crew for key, crew in workers._crews.items() if key.startswith("torch single")]
+    assert len(fleet.members) == 1
+
+
 REFUSED = {
     "AsksForItsRank": "asks for its rank by get_rank",
     "AsksForItsPlace": "asks for its rank by DeviceMesh.get_local_rank",

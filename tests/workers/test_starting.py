@@ -1,0 +1,22 @@
+"""How ranks start: who looks for accelerators, and what is said of one that does not come up."""
+
+from __future__ import annotations
+
+import os
+
+from conformance.workers.torch_server import _asked_elsewhere
+from conformance.workers.worker_group import _raised
+
+
+def test_accelerators_are_looked_for_in_another_process() -> None:
+    """CUDA that a fork server has started cannot be used by the ranks that it forks."""
+    assert int(_asked_elsewhere(lambda: str(os.getpid()))) != os.getpid()
+
+
+def test_what_ended_a_process_is_said_with_its_exit_status() -> None:
+    log = (
+        "a line\nTraceback (most recent call last):\n  File 'x.py', line 1, in take\n    set_device(3)\n"
+        "torch.AcceleratorError: CUDA error: invalid device ordinal\nGPU device may be out of range.\n"
+    )
+    assert _raised(log) == ": torch.AcceleratorError: CUDA error: invalid device ordinal"
+    assert _raised("a word, and no traceback\n") == ""
