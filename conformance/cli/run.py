@@ -24,6 +24,8 @@ from conformance.cli.interruption import STATUS
 from conformance.cli.results_folder import fresh
 from conformance.contract.contract import Contract
 from conformance.contract.errors import ShardproofError
+from conformance.contract.implementation import FRAMEWORKS
+from conformance.qualify.system import devices as seen_devices
 from conformance.records import environment
 from conformance.records.base import writable
 from conformance.records.files import WriteFailed
@@ -160,7 +162,7 @@ def _run_record(wanted: Selection, how: How, cases: Sequence[Case]) -> RunRecord
         checks=list(how.checks),
         profile=wanted.profile or (None if wanted.contracts or wanted.cases else DEFAULT_PROFILE),
         packages=environment.packages(),
-        machine=environment.machine() | dict(how.facts),
+        machine=environment.machine() | _accelerators(wanted, how, cases) | dict(how.facts),
         devices=cases[0].devices,
         flags=environment.flags(),
         seeds=sorted({case.seed for case in cases}),
@@ -170,6 +172,13 @@ def _run_record(wanted: Selection, how: How, cases: Sequence[Case]) -> RunRecord
     files = {case.implementation for case in cases if is_external(case.implementation)}
     part = made.part().model_copy(update={"files": environment.file_hashes(files)})
     return made.model_copy(update={"parts": (part,)})
+
+
+def _accelerators(wanted: Selection, how: How, cases: Sequence[Case]) -> dict[str, object]:
+    """The devices that the frameworks show, where some of them are under test."""
+    if cases[0].devices == "emulated" or "accelerators" in how.facts:
+        return {}
+    return {"accelerators": seen_devices([wanted.framework] if wanted.framework else FRAMEWORKS)}
 
 
 def _now() -> str:

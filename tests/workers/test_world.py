@@ -38,6 +38,7 @@ def test_a_process_that_is_killed_costs_one_case_and_the_run_goes_on_later(tmp_p
     results = read(world.out)
     assert [record.verdict for record in results.records] == ["pass", "crash"]
     assert results.run.devices == "real"
+    assert {seen["platform"] for seen in results.run.machine["accelerators"]} == {"cpu"}
     assert "rank 1" in results.records[1].reason
     with running(world, "--resume", str(world.out), "--devices", "real") as processes:
         outcomes = [ended(process) for process in processes]
