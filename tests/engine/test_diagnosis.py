@@ -91,3 +91,18 @@ def test_a_mean_of_the_losses_of_parts_is_recognised_where_it_is_not_the_loss(
 ) -> None:
     causes = list(mean_of_parts(_with_loss(loss), _with_loss(right), (1.0, 4.0), "data"))
     assert [(cause.cause.partition(":")[0], cause.axis) for cause in causes] == [("mean of means", "data")] * said
+
+
+@pytest.mark.parametrize(("devices", "cause"), [("real", "products in TensorFloat-32"), ("emulated", "bfloat16")])
+def test_float32_products_of_a_chip_may_be_in_fewer_bits(devices: str, cause: str) -> None:
+    """NVIDIA's chips multiply float32 with 11 significant bits unless told otherwise; a CPU does not."""
+
+    def rounded(name: str, step: int, value: np.ndarray) -> np.ndarray:
+        if name != "outputs/y":
+            return value
+        unit = 1.25 * 2.0 ** (np.floor(np.log2(np.abs(value) + 1e-300)) - 10)
+        return np.asarray(np.round(value / unit) * unit)
+
+    made = case_run(rounded)
+    made = replace(made, case=replace(made.case, devices=devices, dtype="float32"))
+    assert cause in _causes(made)[0].cause
