@@ -257,6 +257,23 @@ HALF = (  # float16, which has more digits than bfloat16 and less range
     ),
 )
 
+AHEAD = (  # the same as without, by the same collectives, which begin earlier
+    MatrixRow(
+        contracts=_names("language_model_sgd"),
+        implementations=("torch-fsdp2-prefetch",),
+        meshes=("data=2,fsdp=3", "fsdp=4"),
+        dtypes=DTYPES,
+        profiles=CORE,
+    ),
+    MatrixRow(
+        contracts=_names("opposed"),
+        implementations=("torch-fsdp2-prefetch",),
+        meshes=("data=2,fsdp=2",),
+        dtypes=("bfloat16",),
+        profiles=CORE,
+    ),
+)
+
 REFUSED = (  # FSDP2 keeps gradients in the dtype of what it shards; this row overrules the one above
     MatrixRow(
         contracts=_names("policy_bfloat16_parameters"),
@@ -268,7 +285,7 @@ REFUSED = (  # FSDP2 keeps gradients in the dtype of what it shards; this row ov
     ),
 )
 
-MATRIX = SMOKE + DATA + NARROW + STATE + SLICES + PRECISION + CHANCE + EVALUATED + SAVED + HALF + REFUSED
+MATRIX = SMOKE + DATA + NARROW + STATE + SLICES + PRECISION + CHANCE + EVALUATED + SAVED + HALF + AHEAD + REFUSED
 
 MUTATED = (  # every collective of these is mutated
     MatrixRow(contracts=_names("exact"), implementations=ZERO, meshes=("data=2,fsdp=3",)),
