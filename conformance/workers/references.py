@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,18 +17,25 @@ from conformance.evidence.evidence import ReferenceResult
 from conformance.evidence.tolerance import EPSILON, bounded_as
 from conformance.trace.stochastic import Stochastic
 from conformance.workers import lookup
-from conformance.workers.altered import real_inputs
 from conformance.workers.jobs import ReferenceJob, ReferencePartsJob, ReferenceShapesJob, ReferenceValuesJob
 from conformance.workers.platform import Clock, Work
+from conformance.workers.reference_members import (
+    Steps,
+    begun_at,
+    coarsest,
+    farthest,
+    formulations,
+    larger,
+    perturbed,
+    reductions,
+)
 from conformance.workers.sensitivity import idle, unmoved
 
 _LOG = logging.getLogger("shardproof.workers")
 
 MEMBERS = 8
-FEWER_DEVICES = (2, 4)  # over which a declared reduction is imagined besides
 TRAINERS_KEPT = 6
 MOST_ELEMENTS = 2**18  # in parameters and batch, for members to be evaluated all at once: they take so much more memory
-Steps = tuple[Arrays, ...]
 Given = tuple[Arrays, list[Arrays]]  # parameters, and a batch per step
 Together = Callable[[Sequence[Any], Sequence[Arrays]], Sequence[tuple[Any, Mapping[str, Any]]]]  # members, one step
 
@@ -74,7 +81,7 @@ class References:
             given = [batch | replayed for batch, replayed in zip(batches, decisions, strict=True)]
             noise = self.noise(contract, job.dtype, parameters, given, oracle)
             if job.dtype == "float32":
-                noise = _larger(noise, self.of_any_order(contract, parameters, given, oracle))
+                noise = larger(noise, self.of_any_order(contract, parameters, given, oracle))
             kept = self.kept(contract, "float64")
             lower = kept.stochastic.lower if job.dtype == "float64" else ()
             if lower:  # good to that rounding only: what it does to the results is the yardstick
@@ -110,14 +117,14 @@ class References:
         In float64 they are evaluated in stochastic arithmetic: the oracle is such a run itself, and has an error too.
         `moved_as` is the dtype of the rounding where that is not the one in which a step begins.
         """
-        farthest = tuple({name: np.zeros_like(value) for name, value in step.items()} for step in oracle)
+        most = tuple({name: np.zeros_like(value) for name, value in step.items()} for step in oracle)
         first = 0 if dtype != "float64" else 1
-        rounding = moved_as or _coarsest(contract, dtype)
-        given = [_perturbed(parameters, batches, rounding, n) for n in range(first, MEMBERS + 1)]
-        for formulation in (*_formulations(contract), *_reductions(contract, dtype)):
+        rounding = moved_as or coarsest(contract, dtype)
+        given = [perturbed(parameters, batches, rounding, n) for n in range(first, MEMBERS + 1)]
+        for formulation in (*formulations(contract), *reductions(contract, dtype)):
             for (moved, _), run in zip(given, self._members(formulation, dtype, given), strict=True):
-                farthest = _farthest(farthest, _begun_at(parameters, moved, run), oracle)
-        return farthest
+                most = farthest(most, begun_at(parameters, moved, run), oracle)
+        return most
 
     def of_any_order(self, contract: Contract, parameters: Arrays, batches: list[Arrays], oracle: Steps) -> Steps:
         """What float32 does in whatever order it adds up: to first order, that of float64 times the ratio of roundings.
@@ -215,30 +222,6 @@ class References:
         return {name: self.to_numpy(value) for name, value in values.items()}
 
 
-def _formulations(contract: Contract) -> list[Contract]:
-    """The contract, and the same with each of the models that are equal to its own in exact arithmetic."""
-    others = (
-        replace(contract, name=f"{contract.name}~{n}", model=model) for n, model in enumerate(contract.formulations)
-    )
-    return [contract, *others]
-
-
-def _reductions(contract: Contract, dtype: str) -> list[Contract]:
-    """The same with fewer devices for a declared reduction: each sum is rounded otherwise, as orders of ranks do."""
-    precision = contract.recipe.precision
-    if precision.reduction is None or dtype == "float64":
-        return []
-    fewer = [devices for devices in FEWER_DEVICES if devices < precision.reduced_over]
-    return [
-        replace(
-            contract,
-            name=f"{contract.name}~over{devices}",
-            recipe=replace(contract.recipe, precision=replace(precision, reduced_over=devices)),
-        )
-        for devices in fewer
-    ]
-
-
 def _decisions(contract: Contract, observed: Arrays) -> Arrays:
     """What the oracle decided in a step, and all others are told, by batch key; what can be chosen is numbered."""
     return {key: observed[name].astype(np.int32) for name, key in contract.replayed.items()}
@@ -250,54 +233,3 @@ def _changes(state: Arrays, start: Arrays) -> Arrays:
         name.replace("parameters/", "updates/", 1): value - start[name] if name.startswith("parameters/") else value
         for name, value in state.items()
     }
-
-
-def _farthest(noise: Steps, run: Steps, oracle: Steps) -> Steps:
-    return tuple(
-        {name: np.maximum(far[name], np.abs(values[name] - true[name])) for name in true}
-        for far, values, true in zip(noise, run, oracle, strict=True)
-    )
-
-
-def _larger(noise: Steps, other: Steps) -> Steps:
-    return tuple(
-        {name: np.maximum(step[name], beside[name]) for name in step} for step, beside in zip(noise, other, strict=True)
-    )
-
-
-def _begun_at(parameters: Arrays, moved: Arrays, run: Steps) -> Steps:
-    """A run from moved parameters, as if its master copies had begun where they should: all they do is add updates.
-
-    To move parameters by a rounding stands for roundings in a step. A master copy is there to be spared them.
-    """
-    prefix = "optimizer/master/"
-    return tuple(
-        {
-            name: value - (moved[of] - parameters[of]) if (of := name.removeprefix(prefix)) != name else value
-            for name, value in step.items()
-        }
-        for step in run
-    )
-
-
-def _coarsest(contract: Contract, dtype: str) -> str:
-    """The dtype to which the policy of a contract rounds what a step begins with."""
-    roles = ("compute", "parameters")
-    return max((contract.recipe.precision.dtype(role, dtype) for role in roles), key=EPSILON.__getitem__)
-
-
-def _perturbed(parameters: Arrays, batches: list[Arrays], dtype: str, member: int) -> tuple[Arrays, list[Arrays]]:
-    """Inputs moved by about one rounding; member 0 is not moved."""
-    if member == 0:
-        return parameters, batches
-    rng = np.random.default_rng(member)
-
-    def moved(value: np.ndarray) -> np.ndarray:
-        wide = dtype == "float64"
-        by: np.ndarray = rng.integers(-1, 2, value.shape) if wide else rng.uniform(-0.5, 0.5, value.shape)
-        return value * (1 + by * EPSILON[dtype])
-
-    return (
-        {name: moved(value) for name, value in parameters.items()},
-        [batch | {key: moved(batch[key]) for key in real_inputs(batch)} for batch in batches],
-    )

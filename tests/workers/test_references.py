@@ -11,7 +11,7 @@ from conformance.evidence.evidence import ReferenceResult
 from conformance.evidence.tolerance import EPSILON
 from conformance.workers.jobs import ReferenceJob
 from conformance.workers.pool import Workers
-from conformance.workers.references import _begun_at, _perturbed
+from conformance.workers.reference_members import begun_at, perturbed
 
 HERE = Path(__file__).parent
 PARAMETERS = {"w": np.linspace(-1, 1, 12).reshape(3, 4)}
@@ -26,14 +26,14 @@ def ask(workers: Workers, framework: str, dtype: str, seed: int = 0, contract: s
 
 
 def test_member_zero_is_not_moved() -> None:
-    parameters, [batch] = _perturbed(PARAMETERS, [BATCH], "float32", 0)
+    parameters, [batch] = perturbed(PARAMETERS, [BATCH], "float32", 0)
     assert parameters is PARAMETERS
     assert batch is BATCH
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 def test_inputs_move_by_a_rounding_and_masks_and_tokens_stay(dtype: str) -> None:
-    parameters, [batch] = _perturbed(PARAMETERS, [BATCH], dtype, 1)
+    parameters, [batch] = perturbed(PARAMETERS, [BATCH], dtype, 1)
     for before, after in ((PARAMETERS["w"], parameters["w"]), (BATCH["x"], batch["x"])):
         relative = np.abs(after / before - 1)
         assert 0 < relative.max() <= EPSILON[dtype] * 1.01
@@ -42,7 +42,7 @@ def test_inputs_move_by_a_rounding_and_masks_and_tokens_stay(dtype: str) -> None
 
 
 def test_members_move_differently_and_always_the_same_way() -> None:
-    first, again, other = (_perturbed(PARAMETERS, [BATCH], "float32", member)[0]["w"] for member in (1, 1, 2))
+    first, again, other = (perturbed(PARAMETERS, [BATCH], "float32", member)[0]["w"] for member in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -82,7 +82,7 @@ def test_a_master_copy_is_not_moved_with_the_parameters():
     moved = {"w": PARAMETERS["w"] * 1.01}
     update, loss = np.full_like(moved["w"], 0.5), np.array(2.0)
     run = ({"optimizer/master/w": moved["w"] + update, "updates/w": update, "loss": loss},)
-    [step] = _begun_at(PARAMETERS, moved, run)
+    [step] = begun_at(PARAMETERS, moved, run)
     np.testing.assert_allclose(step.pop("optimizer/master/w"), PARAMETERS["w"] + update)
     assert step == {"updates/w": update, "loss": loss}
 
