@@ -195,29 +195,10 @@ def _execute(
 ) -> None:
     """Run the cases that are left; whatever stops the run, what was recorded stays and the totals are written."""
     final: dict[str, object] = {}
-    in_world = workers is not None and workers.world is not None
     before, started = recorder.run.seconds, time.perf_counter()
     try:
         if cases:
-            with progress_for(len(cases), as_json=how.as_json) as progress:
-
-                def record(result: CaseResult) -> None:
-                    progress.show(recorder.append(_record_of(result, how)))
-                    if lost := workers.world.lost if workers and workers.world else "":
-                        raise WorldLostError(lost)
-
-                run_cases(
-                    cases,
-                    checks=judged_by,
-                    on_result=record,
-                    on_progress=progress.working,
-                    timeout_seconds=how.timeout_seconds,
-                    bisect=how.trials and not in_world,
-                    alone=not in_world,
-                    as_given=bool(wanted.cases) or len(wanted.contracts) > 1,
-                    at_once=how.workers if workers is None else 1,  # one case at a time has the real devices
-                    workers=workers,
-                )
+            _run(cases, wanted, recorder, judged_by, how, workers)
         final["finished"] = _now()
     except KeyboardInterrupt:
         print(f"Interrupted: {_so_far(recorder)}", file=sys.stderr)
@@ -233,6 +214,37 @@ def _execute(
         raise
     spent = before + time.perf_counter() - started
     recorder.close(**final, seconds=spent, overhead=overhead(recorder.records))
+
+
+def _run(
+    cases: list[Case],
+    wanted: Selection,
+    recorder: Recorder,
+    judged_by: tuple[Check, ...],
+    how: How,
+    workers: Workers | None,
+) -> None:
+    """Judge cases and record each when it has ended. In a world nothing that fails is run again."""
+    world = workers.world if workers is not None else None
+    with progress_for(len(cases), as_json=how.as_json) as progress:
+
+        def record(result: CaseResult) -> None:
+            progress.show(recorder.append(_record_of(result, how)))
+            if world is not None and world.lost:
+                raise WorldLostError(world.lost)
+
+        run_cases(
+            cases,
+            checks=judged_by,
+            on_result=record,
+            on_progress=progress.working,
+            timeout_seconds=how.timeout_seconds,
+            bisect=how.trials and world is None,
+            alone=world is None,
+            as_given=bool(wanted.cases) or len(wanted.contracts) > 1,
+            at_once=how.workers if workers is None else 1,  # one case at a time has the real devices
+            workers=workers,
+        )
 
 
 def _record_of(result: CaseResult, how: How) -> CaseRecord:
