@@ -17,7 +17,7 @@ import numpy as np
 from conformance.contract.implementation import Phase
 from conformance.trace import jax_version as version
 from conformance.trace.jax_collectives import KINDS
-from conformance.trace.jax_interpreter import Frame, Place, at, children
+from conformance.trace.jax_places import Frame, Place, at, children
 from conformance.trace.jax_version import ClosedJaxpr, Jaxpr, JaxprEqn
 
 Size = tuple[str, tuple[str, ...], Phase, str, int]  # kind, axes, phase, dtype, bytes of one call

@@ -13,7 +13,7 @@ from conformance.evidence.arithmetic import BITS
 from conformance.trace import jax_version as version
 from conformance.trace.dataflow import ADD, COLLECTIVE, EXP, LOG, MOVE, OTHER, REDUCE, ROOT, Node
 from conformance.trace.jax_collectives import KINDS
-from conformance.trace.jax_interpreter import Frame, Place, at, children
+from conformance.trace.jax_places import Frame, Place, at, children
 from conformance.trace.jax_version import Jaxpr
 from conformance.trace.lower_precision import CONSTANT, is_exact, settle
 

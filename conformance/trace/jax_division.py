@@ -21,7 +21,7 @@ from conformance.evidence.evidence import Division
 from conformance.trace import jax_version as version
 from conformance.trace.jax_flops import product_flops
 from conformance.trace.jax_hlo import spanned_axes
-from conformance.trace.jax_interpreter import Frame, Place, at, children, walk
+from conformance.trace.jax_places import Frame, Place, at, children, walk
 from conformance.trace.jax_version import ClosedJaxpr, JaxprEqn
 
 Axes = frozenset[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from conformance.contract.mesh import Mesh
-from conformance.trace.jax_interpreter import Frame, walk
+from conformance.trace.jax_places import Frame, walk
 from conformance.trace.jax_version import Jaxpr, JaxprEqn, shape
 
 

@@ -18,7 +18,8 @@ import jax
 from conformance.contract.errors import ShardproofError
 from conformance.contract.mesh import Mesh
 from conformance.trace import jax_version as version
-from conformance.trace.jax_interpreter import CONTROL, Frame, Owner, Place, children, equation, evaluate, walk
+from conformance.trace.jax_interpreter import CONTROL, equation, evaluate
+from conformance.trace.jax_places import Frame, Owner, Place, children, walk
 from conformance.trace.jax_spread import Spread, SpreadLayout, is_spread, per_rank, spread_out, whole
 from conformance.trace.jax_version import Jaxpr
 

@@ -28,8 +28,9 @@ from conformance.trace.jax_collectives import Call, perform, perform_mutated
 from conformance.trace.jax_dataflow import JaxFlow
 from conformance.trace.jax_division import divisions
 from conformance.trace.jax_flops import device_flops
-from conformance.trace.jax_interpreter import Frame, Owner, Path, Place, evaluate, walk
+from conformance.trace.jax_interpreter import evaluate
 from conformance.trace.jax_one_device import OneDevice, refuse_undivided
+from conformance.trace.jax_places import Frame, Owner, Path, Place, walk
 from conformance.trace.jax_spread import is_spread
 from conformance.trace.jax_unreadable import refuse_unreadable
 from conformance.trace.jax_values import ValueRecorder, intermediates

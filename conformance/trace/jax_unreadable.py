@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conformance.contract.errors import ShardproofError
 from conformance.trace import jax_version as version
-from conformance.trace.jax_interpreter import Frame, walk
+from conformance.trace.jax_places import Frame, walk
 from conformance.trace.jax_version import Jaxpr
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from conformance.contract.implementation import Phase
 from conformance.contract.mesh import Mesh
 from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Exchange, Intermediate, Intermediates
-from conformance.trace.jax_interpreter import Owner, Place
+from conformance.trace.jax_places import Owner, Place
 
 MOST_TURNS = 12  # of a loop whose turns are kept one by one; of a longer one their values are stacked
 Numbers = frozenset[int]

@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from conformance.contract.implementation import Traffic
-from conformance.trace.jax_interpreter import Frame, Place, at, children
+from conformance.trace.jax_places import Frame, Place, at, children
 from conformance.trace.jax_trace import payload_bytes
 from suites.hybrid.full_size.programs import Program
 from suites.pipeline.jax_manual.packing import PACKED
