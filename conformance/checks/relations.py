@@ -36,7 +36,8 @@ class Relations(Check):
             return self.unsupported(reasons)
         findings = [(relation, said) for relation in asked for _, said in _findings(case_run, relation)]
         failing = [(relation, said) for relation, said in findings if said]
-        broken = dict.fromkeys(relation for relation, _ in failing)
+        known = (finding for finding in failing if finding[0] in RELATIONS)
+        broken = dict.fromkeys(relation for relation, said in known if said != _nothing(relation))
         more = f" {len(failing)} of {len(findings)} comparisons fail." if len(failing) > 1 else ""
         return self.result(
             compared=len(findings),
@@ -52,11 +53,15 @@ def _findings(case_run: CaseRun, relation: str) -> Sequence[Finding]:
     if relation not in RELATIONS:
         return [("name", f"The contract asks for the relation '{relation}'; the relations are {', '.join(RELATIONS)}.")]
     findings = list(RELATIONS[relation].judge(case_run, case_run.evidence.related.get(relation, ())))
-    return findings or [("extra runs", f"The relation '{relation}' had nothing to compare.")]
+    return findings or [("extra runs", _nothing(relation))]
+
+
+def _nothing(relation: str) -> str:
+    return f"The relation '{relation}' had nothing to compare."
 
 
 def _cause(case_run: CaseRun, relation: str) -> Cause:
-    axis = RELATIONS[relation].axis(case_run.evidence.related.get(relation, ())) if relation in RELATIONS else None
+    axis = RELATIONS[relation].axis(case_run.evidence.related.get(relation, ()))
     return Cause(cause=f"breaks the relation '{relation}'", axis=axis, confidence=SURE)
 
 

@@ -93,6 +93,7 @@ def _varied(contract: Contract, changes: Changes) -> Contract:
     batch = {"rows": rows, "length": length} | {key: changes[key] for key in BATCH if key in changes}
     _check(model)
     _check_slices(recipe, int(batch["rows"]))
+    _check_length(model, int(batch["length"]))
     canonical = shapes(model)
     more = tuple(name for name in contract.relations if name not in relations_of(contract.model, contract.recipe))
     varied = replace(
@@ -122,6 +123,12 @@ def _check(model: Architecture) -> None:
         raise ValueError("Without a router bias nothing can move it.")
     if model.positions == "rotary" and model.head_size % 2:
         raise ValueError(f"Rotary positions turn pairs: a head of {model.head_size} is no number of them.")
+
+
+def _check_length(model: Architecture, length: int) -> None:
+    """Raise ValueError where nothing could be shown of some parameters."""
+    if length == 1 and model.num_heads:
+        raise ValueError("With one token there is one key to attend to: nothing moves queries and keys.")
 
 
 def _check_slices(recipe: Recipe, rows: int) -> None:

@@ -172,6 +172,7 @@ def test_a_law_without_trials_or_without_a_name_fails(examined: Callable[..., Ca
     case_run = examined("jax", "Lawful", ("masked batch",))
     nothing = replace(case_run, evidence=replace(case_run.evidence, related={"masked batch": ()}))
     assert "had nothing to compare" in _judged(nothing).detail
+    assert not _judged(nothing).diagnosis  # which is no word on what the relation says
     unknown = replace(case_run, contract=replace(case_run.contract, relations=("masked batch", "gravity")))
     assert "'gravity'" in _judged(unknown).detail
 
