@@ -15,6 +15,7 @@ from conformance.records.results import Cause, CheckResult
 
 ROUNDINGS = 2.0  # of a count that was divided by a number of features: 1344 / 14 need not be 96 to the last bit
 _WIDE = {dtype: EPSILON[dtype] for dtype in ("float64", "float32")}  # narrower dtypes do not hold counts at all
+OF_REFERENCE = "reference: "  # begins what is counted of the reference itself
 LEFT_OUT = "some ranks hand over no copy of what is placed on them"
 
 
@@ -188,10 +189,10 @@ def _alive(case_run: CaseRun) -> Iterator[Count]:
     still, oracle = case_run.contract.still, case_run.reference.oracle
     for name in (name for name in oracle[0] if name.startswith("gradients/")):
         dead = not any(step[name].any() for step in oracle if name in step)
-        yield Count(f"reference: {name}", _dead(name, "is zero everywhere", dead, still))
+        yield Count(f"{OF_REFERENCE}{name}", _dead(name, "is zero everywhere", dead, still))
     if "loss" in oracle[0]:
         dead = "loss" in case_run.reference.unmoved
-        yield Count("reference: loss", _dead("loss", "does not move with the batch", dead, still))
+        yield Count(f"{OF_REFERENCE}loss", _dead("loss", "does not move with the batch", dead, still))
 
 
 def _dead(name: str, words: str, dead: bool, still: tuple[str, ...]) -> str:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from conformance.cases.case import Case
 from conformance.cases.resolve import resolve
 from conformance.cases.variation import changes_in
 from conformance.cli import fuzz as command
 from conformance.cli.fuzz import Asked, fuzz
 from conformance.fuzz.ground import grounds
 from conformance.fuzz.search import Fuzzed, search
+from conformance.records.results import CaseResult, CheckResult
 from conformance.runner.run import CaseRunner
 from conformance.workers.pool import Workers
 
@@ -60,3 +62,16 @@ def test_what_is_said_where_nothing_fails(
     monkeypatch.setattr(command, "_searched", lambda asked: Fuzzed(verdicts=verdicts, seconds=60.0))
     assert fuzz(Asked(implementation="mine"), output=None, as_json=False) == status
     assert words in capsys.readouterr().out
+
+
+def _dead(case: Case) -> CaseResult:
+    """What is said of a right program whose contract, as it was drawn, moves nothing."""
+    dead = CheckResult(check="census", verdict="fail", compared=9, first="reference: gradients/up", failed=1)
+    return CaseResult(case=case, framework="jax", verdict="fail", checks=(dead,))
+
+
+def test_a_reference_that_shows_nothing_is_no_failure_of_a_program() -> None:
+    drawn_from = grounds("jax-shard_map", ("tensor/mlp",))
+    found = search(drawn_from, _dead, seconds=0.2, seed=0)
+    assert found.failure is None
+    assert set(found.verdicts) == {"nothing shown"}
