@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("implementations", nargs="*", default=OTHERS, help="those of the frameworks, if none is named")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="of each")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
     if not given.minutes > 0:
         parser.error(f"--minutes {given.minutes:g} leave no time: give more than 0.")
     before = {(run.implementation, run.seed): run for run in _stood(given.folder, given.minutes)}
