@@ -11,8 +11,9 @@ import numpy as np
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis.blocks import Match, filled, is_trivial
 from conformance.diagnosis.exchanges import line
+from conformance.diagnosis.indices import parted
 from conformance.diagnosis.matching import Matcher
-from conformance.evidence.intermediates import Intermediate, Intermediates
+from conformance.evidence.intermediates import APART, Intermediate, Intermediates
 
 # What takes a part of its operand, the rest of which may be wrong: one that the program states, or that indices choose.
 CUTS = ("slice", "split", "narrow", "select", "unbind")
@@ -62,6 +63,10 @@ class Compared:
                     sound.add(value.number)
                 else:
                     yield value
+
+    def indices(self) -> Iterator[Intermediate]:
+        """Whole numbers on the way that one device does not have, made of such as it has."""
+        return parted(self.wide, self.twin, self.mesh, self.way)
 
     def phase_of(self, value: Intermediate) -> str:
         """The pass that it belongs to, as words to add; in JAX an update is known by standing behind all gradients."""
@@ -117,7 +122,26 @@ class Compared:
         return ", ".join(f"{file}:{' '.join(map(str, sorted(numbers)))}" for file, numbers in lines.items())
 
     def _on_way(self) -> list[Intermediate]:
-        return [self.values[number] for number in sorted(self.way)]
+        return sorted((self.values[number] for number in self.way), key=self._order)
+
+    def _order(self, value: Intermediate) -> tuple[int, int, int]:
+        """In the order of the program; of several, forward before backward, and there the last stage before the first.
+
+        A stage goes forward again after its first backward pass: that is told by the lines of the forward pass.
+        """
+        if not self._several:
+            return 0, 0, value.number
+        stage, back = value.number // APART, value.phase == "backward"
+        forward = (value.operation, value.place) in self._forward
+        return 0 if forward and not back else 1 if back else 2, -stage if back else stage, value.number
+
+    @cached_property
+    def _several(self) -> bool:
+        return any(number >= APART for number in self.values)
+
+    @cached_property
+    def _forward(self) -> set[tuple[str, str]]:
+        return {(value.operation, value.place) for value in self.wide.values if value.phase == "forward"}
 
     @cached_property
     def of_twin(self) -> list[Intermediate]:

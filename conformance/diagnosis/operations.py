@@ -11,6 +11,7 @@ from conformance.diagnosis.blocks import Match, combined, whole
 from conformance.diagnosis.compared import CHOICES, CUTS, EXTREMES, Compared, spoken
 from conformance.diagnosis.displaced import displaced
 from conformance.diagnosis.exchanges import line
+from conformance.diagnosis.filled_up import filling_counts
 from conformance.diagnosis.hidden import hidden
 from conformance.diagnosis.rearranged import rearranged
 from conformance.diagnosis.reductions import REDUCTIONS, narrowed
@@ -24,6 +25,7 @@ ORDER = 0.75  # a right program may keep its elements in an order of its own, an
 LINE = 0.86  # how sure a line is: that can be seen, but a right value may have no counterpart on one device
 MOVES = ("transpose", "rev", "permute", "flip", "roll")  # that leave every element of their operand
 SECTIONS = (*CUTS, "dynamic_slice")
+PARTED_INDICES = "whole numbers that it is made of are among the values of one device, it is not"
 PARTED = "what it is made of is among the values of one device, it and all that is made of it are not"
 
 
@@ -44,6 +46,7 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         return
     else:
         yield from _local_statistic(compared, first)
+        yield from _filling_counts(compared, first)
         yield from of_mask(compared, first)
         yield from _unmasked(compared, first)
         yield from _displaced(compared, first)
@@ -58,10 +61,16 @@ def _line(compared: Compared, first: Intermediate, factor: float | None) -> Caus
     times = f", {factor:.4g} times what it should be" if factor is not None else ""
     last = compared.first_owed(first)
     until = f" to {spoken(last)}" if last.place and last.number != first.number else ""
-    picks = ", whose indices are wrong" if first.operation in CHOICES and not until else ""
+    picks = _picks(compared, first) if first.operation in CHOICES and not until else ""
     said = f"parts from what one device has: {'from ' if until else ''}{spoken(first)}{until}{picks}"
     basis = f"{PARTED}{f'; on the way lie {compared.lines(first, last)}' if until else ''}"
     return Cause(cause=f"{said}{compared.phase_of(first)}{times}", axis=None, confidence=LINE, basis=basis, place=True)
+
+
+def _picks(compared: Compared, first: Intermediate) -> str:
+    """Where the indices of an operation that picks elements go wrong."""
+    index = next((value for value in compared.indices() if value.number < first.number), None)
+    return ", whose indices are wrong" if index is None else f", whose indices part at {line(index.place)}"
 
 
 def _of_partial(compared: Compared, first: Intermediate, number: int) -> Cause:
@@ -96,6 +105,18 @@ def _local_statistic(compared: Compared, first: Intermediate) -> Iterator[Cause]
             basis = f"over {axis} the mean of what {spoken(compared.values[source])} makes is what one device has"
             said = f"{words}, at {line(first.place)}"
             yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+            return
+
+
+def _filling_counts(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """What fills the last shard up gets into a sum."""
+    for number in first.sources:
+        source = compared.values[number]
+        axis = filling_counts(first, source, compared.matches[number], compared.matcher, compared.mesh)
+        if axis:
+            words = f"what fills the last shard of {axis} up is not masked: it is counted by {spoken(first)}"
+            basis = f"without those elements of what {spoken(source)} makes, the sum is what one device has"
+            yield Cause(cause=words, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
             return
 
 

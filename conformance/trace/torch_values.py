@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from conformance.contract.implementation import Phase
 from conformance.contract.mesh import Mesh
-from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Exchange, Intermediate, Intermediates
+from conformance.evidence.intermediates import FEWEST, MOST_BYTES, MOST_ELEMENTS, Exchange, Intermediate, Intermediates
 from conformance.trace.operators import Collective
 from conformance.trace.torch_collectives import Call, is_collective
 from conformance.trace.torch_dataflow import results_of, user_line, written_by
@@ -31,6 +32,16 @@ _PARTS = frozenset(("chunk", "narrow", "select", "slice", "split", "split_with_s
 _FOLLOWED = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all")  # messages are not waited for
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Cut:
+    """A part that nothing has read yet, and where it was cut out."""
+
+    operation: str
+    sources: tuple[int, ...]
+    place: str
+    phase: Phase
+
+
 class ValueRecorder(Watcher):
     """`with ValueRecorder(mesh, device_mesh, rank) as recorder:` around one step of one rank.
 
@@ -43,7 +54,7 @@ class ValueRecorder(Watcher):
         self._values: list[Intermediate] = []
         self._exchanges: list[Exchange] = []
         self._made: dict[int, tuple[StorageWeakRef, tuple[int, ...]]] = {}  # memory -> what it was made of
-        self._parts: dict[int, dict[tuple[int, int, int], int]] = {}  # memory -> where a part lies -> its value
+        self._parts: dict[int, dict[tuple[int, int, int], _Cut | int]] = {}  # memory -> where a part lies -> its value
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = func.overloadpacket.__name__.strip("_") if isinstance(func, torch._ops.OpOverload) else ""
@@ -62,14 +73,12 @@ class ValueRecorder(Watcher):
         return out
 
     def _note_parts(self, name: str, of: torch.Tensor, parts: list[torch.Tensor], sources: tuple[int, ...]) -> None:
-        """What is cut out of memory that it shares with its operand."""
+        """What is cut out of memory that it shares with its operand: noted when a rank uses it."""
         for part in parts:
             storage = part.untyped_storage()._cdata
-            number = None
             if storage in self._made and part.numel() < of.numel():
-                number = self._kept(name, part, sources, ())
-            if number is not None:
-                self._parts.setdefault(storage, {})[_stretch(part)] = number
+                cut = _Cut(operation=name, sources=sources, place=user_line(), phase=self._phase())
+                self._parts.setdefault(storage, {})[_stretch(part)] = cut
 
     def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
         sources = self._numbers(list(call.operands))
@@ -124,20 +133,22 @@ class ValueRecorder(Watcher):
         for tensor in tensors:
             self._made.pop(tensor.untyped_storage()._cdata, None)
 
-    def _kept(self, name: str, result: torch.Tensor, sources: tuple[int, ...], axes: tuple[str, ...]) -> int | None:
-        if not result.is_floating_point() or result.numel() > MOST_ELEMENTS or self._bytes > MOST_BYTES:
+    def _kept(
+        self, name: str, result: torch.Tensor, sources: tuple[int, ...], axes: tuple[str, ...], cut: _Cut | None = None
+    ) -> int | None:
+        whole = not result.is_floating_point()
+        if (whole and not _is_index(result)) or result.numel() > MOST_ELEMENTS or self._bytes > MOST_BYTES:
             return None
         with _disable_current_modes():
             value: np.ndarray = result.detach().to(torch.float64, copy=True).contiguous().numpy()
         self._bytes += value.nbytes
         number = len(self._values)
-        phase = self._phase()
         self._values.append(
             Intermediate(
                 number=number,
                 operation=name,
-                place=user_line(),
-                phase=phase,
+                place=user_line() if cut is None else cut.place,
+                phase=self._phase() if cut is None else cut.phase,
                 sources=sources,
                 axes=axes,
                 dtype=str(result.dtype).removeprefix("torch."),
@@ -156,9 +167,24 @@ class ValueRecorder(Watcher):
             storage = tensor.untyped_storage()._cdata
             known = self._made.get(storage)
             if known is not None and not known[0].expired():
-                part = self._parts.get(storage, {}).get(_stretch(tensor))
+                part = self._part(storage, tensor)
                 numbers.update(known[1] if part is None else (part,))
         return tuple(sorted(numbers))
+
+    def _part(self, storage: int, tensor: torch.Tensor) -> int | None:
+        """The value of a part of memory; None where it is no part that was cut out."""
+        parts, where = self._parts.get(storage, {}), _stretch(tensor)
+        part = parts.get(where)
+        if isinstance(part, _Cut):
+            part = self._kept(part.operation, tensor, part.sources, (), part)
+            if part is not None:
+                parts[where] = part
+        return part
+
+
+def _is_index(x: torch.Tensor) -> bool:
+    """Whether whole numbers may say where something is: not a mask, not one number."""
+    return x.dtype in (torch.int32, torch.int64) and x.numel() >= FEWEST
 
 
 def _stretch(x: torch.Tensor) -> tuple[int, int, int]:
