@@ -22,11 +22,15 @@ Combine = Callable[..., np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """`whole` is the number of the value on one device; over the axes of `partial` the blocks are partial sums."""
+    """`whole` is the number of the value on one device; over the axes of `partial` the blocks are partial sums.
+
+    moved   every rank has the block of one that stands so many places further round a ring
+    """
 
     whole: int
     dims: Dims
     partial: tuple[str, ...] = ()
+    moved: bool = False
 
 
 def whole(value: Intermediate) -> np.ndarray:

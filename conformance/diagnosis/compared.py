@@ -11,7 +11,7 @@ import numpy as np
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis.blocks import Match, filled, is_trivial
 from conformance.diagnosis.exchanges import line
-from conformance.diagnosis.indices import parted
+from conformance.diagnosis.indices import chain, parted
 from conformance.diagnosis.matching import Matcher
 from conformance.evidence.intermediates import APART, Intermediate, Intermediates
 
@@ -20,6 +20,7 @@ CUTS = ("slice", "split", "narrow", "select", "unbind")
 CHOICES = ("dynamic_slice", "gather", "index_select", "index", "embedding", "take")
 # What puts its operands where indices say: a rank may fill a buffer in an order of its own.
 BUFFERS = ("scatter", "scatter-add", "dynamic_update_slice", "index_put", "index_put_", "index_add", "index_copy")
+MESSAGE = "permute"  # between ranks
 # What holds the numbers of its operand, in another shape perhaps.
 COPIES = ("stop_gradient", "broadcast_in_dim", "reshape", "copy", "clone", "expand_dims", "squeeze")
 # What a rank may take of its own part alone, as a stable softmax does.
@@ -34,8 +35,18 @@ class Compared:
         self.matcher = Matcher(twin, mesh)
         self.values = {value.number: value for value in wide.values}
         self.way = _way(wide, tensor)
-        self.matches: dict[int, Match | None] = {n: self.matcher.match(self.values[n]) for n in self.way}
+        self.matches: dict[int, Match | None] = self._matched()
         self.right = self._right()
+
+    def _matched(self) -> dict[int, Match | None]:
+        """What each is; the block of another rank only where a message has brought it, or what it is made of."""
+        found: dict[int, Match | None] = {}
+        for number in sorted(self.way):
+            value, match = self.values[number], self.matcher.match(self.values[number])
+            sources = [found.get(source) for source in value.sources]
+            came = value.operation == MESSAGE or any(each and each.moved for each in sources)
+            found[number] = None if match is not None and match.moved and not came else match
+        return found
 
     def _right(self) -> set[int]:
         """The values on the way that were found, constants, what these are made of, and what has right parts alone."""
@@ -64,9 +75,9 @@ class Compared:
                 else:
                     yield value
 
-    def indices(self) -> Iterator[Intermediate]:
-        """Whole numbers on the way that one device does not have, made of such as it has."""
-        return parted(self.wide, self.twin, self.mesh, self.way)
+    def indices(self, of: Intermediate | None = None) -> Iterator[Intermediate]:
+        """Whole numbers on the way, or that an operation is given, which one device does not have, in their order."""
+        return parted(self.wide, self.twin, self.mesh, self.way if of is None else chain(self.wide, of))
 
     def phase_of(self, value: Intermediate) -> str:
         """The pass that it belongs to, as words to add; in JAX an update is known by standing behind all gradients."""
@@ -76,6 +87,14 @@ class Compared:
         if not backward or value.number < min(backward):
             return ", forward pass"
         return ", update" if value.number > max(backward) else ""
+
+    def whole_buffer(self, first: Intermediate) -> Intermediate:
+        """Of a buffer that is filled part by part, what it is in the end."""
+        for value in self._on_way():
+            filled = value.operation in BUFFERS and value.operation == first.operation
+            if filled and value.number > first.number and first.number in value.sources:
+                first = value
+        return first
 
     def first_owed(self, first: Intermediate) -> Intermediate:
         """The first wrong value, of those that `first` goes into, that a right program must have in common with this.

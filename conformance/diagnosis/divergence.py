@@ -48,8 +48,11 @@ def first_divergence(wide: Intermediates, twin: Intermediates, mesh: Mesh, tenso
 
 def _of_indices(compared: Compared) -> Iterator[Cause]:
     """All is right but whole numbers, which many values are by chance: the first that one device does not have."""
-    for first in islice(compared.indices(), 1):
-        said = f"whole numbers part from what one device has: {spoken(first)}{compared.phase_of(first)}"
+    found = list(compared.indices())
+    if found:
+        first, last = found[0], found[-1]
+        until = f" to {spoken(last)}" if last is not first else ""
+        said = f"whole numbers part from what one device has: {spoken(first)}{until}{compared.phase_of(first)}"
         basis = f"{PARTED_INDICES}; all else on the way is right"
         yield Cause(cause=said, axis=None, confidence=LINE, basis=basis, place=True)
 

@@ -49,9 +49,10 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         yield from _filling_counts(compared, first)
         yield from of_mask(compared, first)
         yield from _unmasked(compared, first)
-        yield from _displaced(compared, first)
+        yield from _displaced(compared, compared.whole_buffer(first))
         yield from _cut_across(compared, first)
-        yield from _rearranged(compared, first) if first.operation not in MOVES else _moved(first)
+        last = compared.whole_buffer(first)
+        yield from _rearranged(compared, last) if first.operation not in MOVES else _moved(first)
     if first.place:
         yield _line(compared, first, factor)
 
@@ -69,8 +70,11 @@ def _line(compared: Compared, first: Intermediate, factor: float | None) -> Caus
 
 def _picks(compared: Compared, first: Intermediate) -> str:
     """Where the indices of an operation that picks elements go wrong."""
-    index = next((value for value in compared.indices() if value.number < first.number), None)
-    return ", whose indices are wrong" if index is None else f", whose indices part at {line(index.place)}"
+    found = list(compared.indices(first))
+    if not found:
+        return ", whose indices are wrong"
+    until = f" to {spoken(found[-1])}" if len(found) > 1 else ""
+    return f", whose indices part {'from' if until else 'at'} {spoken(found[0])}{until}"
 
 
 def _of_partial(compared: Compared, first: Intermediate, number: int) -> Cause:

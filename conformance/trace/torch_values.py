@@ -29,7 +29,12 @@ _SHAPED = frozenset((
 _EMPTY = frozenset(("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"))
 # Views of a part, which are values of their own: what reads them may read the wrong one.
 _PARTS = frozenset(("chunk", "narrow", "select", "slice", "split", "split_with_sizes", "unbind"))
+# Views of all elements in another order.
+_TURNED = frozenset(("permute", "t", "transpose"))
 _FOLLOWED = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all")  # messages are not waited for
+
+
+Stretch = tuple[int, int, int, tuple[tuple[int, int], ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +59,8 @@ class ValueRecorder(Watcher):
         self._values: list[Intermediate] = []
         self._exchanges: list[Exchange] = []
         self._made: dict[int, tuple[StorageWeakRef, tuple[int, ...]]] = {}  # memory -> what it was made of
-        self._parts: dict[int, dict[tuple[int, int, int], _Cut | int]] = {}  # memory -> where a part lies -> its value
+        self._awaited: dict[int, tuple[StorageWeakRef, _Cut]] = {}  # memory -> the message that is to come there
+        self._parts: dict[int, dict[Stretch, _Cut | int]] = {}  # memory -> where a part lies -> its value
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = func.overloadpacket.__name__.strip("_") if isinstance(func, torch._ops.OpOverload) else ""
@@ -62,13 +68,13 @@ class ValueRecorder(Watcher):
         sources = () if name in _SHAPED else self._numbers(given)
         out = func(*args, **kwargs)
         if is_collective(func):  # a message that comes in, or something done by oneself: it may not be there yet
-            self._forget(written_by(func, args, kwargs))
+            self._await(written_by(func, args, kwargs))
         elif name and name not in _EMPTY and not any(map(is_imagined, results_of(out))):
             held = {tensor.untyped_storage()._cdata for tensor in given}
             made = [tensor for tensor in results_of(out) if tensor.untyped_storage()._cdata not in held]  # no views
             written = list(written_by(func, args, kwargs)) if is_mutable(func) else []
             self._note(name, [*made, *written], sources, ())
-            if name in _PARTS:
+            if name in _PARTS or name in _TURNED:
                 self._note_parts(name, given[0], results_of(out), sources)
         return out
 
@@ -76,7 +82,7 @@ class ValueRecorder(Watcher):
         """What is cut out of memory that it shares with its operand: noted when a rank uses it."""
         for part in parts:
             storage = part.untyped_storage()._cdata
-            if storage in self._made and part.numel() < of.numel():
+            if storage in self._made and (part.numel() < of.numel() or name in _TURNED):
                 cut = _Cut(operation=name, sources=sources, place=user_line(), phase=self._phase())
                 self._parts.setdefault(storage, {})[_stretch(part)] = cut
 
@@ -128,10 +134,15 @@ class ValueRecorder(Watcher):
             self._made[storage._cdata] = (StorageWeakRef(storage), tuple(sorted(made_of)))
             self._parts.pop(storage._cdata, None)
 
-    def _forget(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Of what will lie in these nothing is known."""
+    def _await(self, tensors: Iterable[torch.Tensor]) -> None:
+        """What a message brings into these is noted when it is used: it may not be there yet."""
         for tensor in tensors:
-            self._made.pop(tensor.untyped_storage()._cdata, None)
+            storage = tensor.untyped_storage()
+            self._made.pop(storage._cdata, None)
+            self._awaited[storage._cdata] = (
+                StorageWeakRef(storage),
+                _Cut(operation="permute", sources=(), place=user_line(), phase=self._phase()),
+            )
 
     def _kept(
         self, name: str, result: torch.Tensor, sources: tuple[int, ...], axes: tuple[str, ...], cut: _Cut | None = None
@@ -165,11 +176,20 @@ class ValueRecorder(Watcher):
         numbers: set[int] = set()
         for tensor in tensors:
             storage = tensor.untyped_storage()._cdata
+            self._arrived(storage, tensor)
             known = self._made.get(storage)
             if known is not None and not known[0].expired():
                 part = self._part(storage, tensor)
                 numbers.update(known[1] if part is None else (part,))
         return tuple(sorted(numbers))
+
+    def _arrived(self, storage: int, tensor: torch.Tensor) -> None:
+        """Notes what a message has brought, where this is the first to read it."""
+        memory, message = self._awaited.pop(storage, (None, None))
+        if memory is not None and message is not None and not memory.expired():
+            number = self._kept(message.operation, tensor, (), (), message)
+            if number is not None:
+                self._made[storage] = (memory, (number,))
 
     def _part(self, storage: int, tensor: torch.Tensor) -> int | None:
         """The value of a part of memory; None where it is no part that was cut out."""
@@ -187,10 +207,13 @@ def _is_index(x: torch.Tensor) -> bool:
     return x.dtype in (torch.int32, torch.int64) and x.numel() >= FEWEST
 
 
-def _stretch(x: torch.Tensor) -> tuple[int, int, int]:
-    """What a view keeps of the part that it sees, in any shape: the first element, how many, how far."""
-    reach = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
-    return int(x.storage_offset()), x.numel(), reach
+def _stretch(x: torch.Tensor) -> Stretch:
+    """What a view keeps of the part that it sees, in any shape: the first element, how many, how far, in what order."""
+    strides = [(size, stride) for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1]
+    reach = sum((size - 1) * stride for size, stride in strides)
+    steps = [stride for _, stride in strides]
+    turned = steps != sorted(steps, reverse=True)
+    return int(x.storage_offset()), x.numel(), reach, tuple(strides) if turned else ()
 
 
 def _flat(x: torch.Tensor) -> np.ndarray:
