@@ -12,7 +12,7 @@ from conformance.diagnosis.history import late, narrower, never_stored, not_fini
 from conformance.diagnosis.masks import another_mask
 from conformance.diagnosis.means import mean_of_means
 from conformance.diagnosis.norms import gradient_rescaled, norm_miscounted, norms_added
-from conformance.diagnosis.order import exchanged, reordered, rolled, without_gradient
+from conformance.diagnosis.order import exchanged, of_other_rows, reordered, rolled, without_gradient
 from conformance.diagnosis.scale import bias_repeated, scaled
 from conformance.diagnosis.shapes import misshapen
 from conformance.diagnosis.shards import permuted, seams_wrong, shards_wrong
@@ -39,6 +39,7 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     exchanged,
     rolled,
     reordered,
+    of_other_rows,
     without_gradient,
     seams_wrong,
     shards_wrong,

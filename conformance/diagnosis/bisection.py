@@ -10,6 +10,7 @@ it, is put together in `conformance.diagnosis.conclusion`.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -28,6 +29,7 @@ _LOG = logging.getLogger("shardproof.diagnosis")
 SURE = 0.8  # a cause below this is none: features are left out too
 LIKELY = 0.4  # an axis named this surely is tried first
 ACCUMULATION = "accumulation"
+PATIENCE_SECONDS = 30.0  # of one comparison: after a longer one there is no second
 
 
 class Varied(Protocol):
@@ -92,12 +94,14 @@ class _Trials:
 
     def _first_divergence(self, shown: Shown) -> Iterator[Cause]:
         """Of the whole mesh, and where that does not say why, on those axes alone that it takes."""
-        case, target = self._without_slices(shown)
+        started, (case, target) = time.monotonic(), self._without_slices(shown)
         causes = list(self._compared(case, target, shown))
+        late = time.monotonic() - started > PATIENCE_SECONDS
         narrow = _narrow(case, [axis for axis in self.wide if axis not in (shown.needed or shown.enough[:1])])
         places_alone = all(cause.place or cause.confidence < SURE for cause in causes)
-        if self.case.mutation is None and shown.alone is None and shown.axes and places_alone and narrow != case:
-            causes = list(self._compared(narrow, target, shown)) if self._verdict(narrow, target) == "fail" else causes
+        may = self.case.mutation is None and shown.alone is None and shown.axes and narrow != case
+        if may and places_alone and not late and self._verdict(narrow, target) == "fail":
+            causes = list(self._compared(narrow, target, shown))
         yield from causes
 
     def _compared(self, case: Case, target: Target, shown: Shown) -> Iterator[Cause]:

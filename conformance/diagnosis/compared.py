@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.blocks import Match, filled, is_trivial
+from conformance.diagnosis.blocks import Match, filled, is_trivial, whole
 from conformance.diagnosis.exchanges import line
 from conformance.diagnosis.indices import chain, parted
 from conformance.diagnosis.matching import Matcher
@@ -20,6 +20,7 @@ CUTS = ("slice", "split", "narrow", "select", "unbind")
 CHOICES = ("dynamic_slice", "gather", "index_select", "index", "embedding", "take")
 # What puts its operands where indices say: a rank may fill a buffer in an order of its own.
 BUFFERS = ("scatter", "scatter-add", "dynamic_update_slice", "index_put", "index_put_", "index_add", "index_copy")
+HERE, ELSEWHEN, OTHER = "here", "elsewhen", "other"
 MESSAGE = "permute"  # between ranks
 # What holds the numbers of its operand, in another shape perhaps.
 COPIES = ("stop_gradient", "broadcast_in_dim", "reshape", "copy", "clone", "expand_dims", "squeeze")
@@ -87,6 +88,39 @@ class Compared:
         if not backward or value.number < min(backward):
             return ", forward pass"
         return ", update" if value.number > max(backward) else ""
+
+    def of_another_turn(self, value: Intermediate) -> int | None:
+        """The place of the operand that is, though right, not the one that one device gives there; others are."""
+        given = [self.matches[source] for source in value.sources]
+        for counterpart in self.counterparts(value):
+            if len(counterpart.sources) != len(given) or len(given) < 2:
+                continue
+            mine = [self._of_number.get(each.whole) if each is not None else None for each in given]
+            pairs = list(zip(mine, map(self._of_number.get, counterpart.sources), strict=True))
+            same = [None if own is None or other is None else _turn(own, other) for own, other in pairs]
+            if None not in same and OTHER not in same and {HERE, ELSEWHEN} == {*same}:
+                return same.index(ELSEWHEN)
+        return None
+
+    @cached_property
+    def _of_number(self) -> dict[int, Intermediate]:
+        return {value.number: value for value in self.twin.values}
+
+    def adds_copies(self, result: Intermediate, operand: Intermediate) -> bool:
+        """Whether a sum over an axis is that of copies, which differ along no axis of it."""
+        held, size = operand.values, int(np.prod([self.mesh.size(axis) for axis in result.axes]))
+        if result.operation != "all_reduce" or len(held) != self.mesh.devices or held.keys() != result.values.keys():
+            return False
+        groups = [group for axis in result.axes for group in self.mesh.groups(axis)]
+        alike = all(np.array_equal(held[rank], held[group[0]]) for group in groups for rank in group)
+        made = all(np.allclose(result.values[rank], size * held[rank], rtol=1e-9, atol=0) for rank in held)
+        return alike and made and any(block.any() for block in held.values())
+
+    def is_extreme(self, value: Intermediate) -> bool:
+        """Whether it holds the extremes of something, in another shape perhaps."""
+        while value.operation in COPIES and len(value.sources) == 1:
+            value = self.values[value.sources[0]]
+        return value.operation in EXTREMES
 
     def whole_buffer(self, first: Intermediate) -> Intermediate:
         """Of a buffer that is filled part by part, what it is in the end."""
@@ -193,6 +227,14 @@ def _way(program: Intermediates, tensor: str | None) -> set[int]:
 
 def _origin(value: Intermediate) -> tuple[str, str, str]:
     return value.operation, value.place, value.phase
+
+
+def _turn(value: Intermediate, other: Intermediate) -> str:
+    """Whether two values of one device are the same numbers, come from the same line at another time, or neither."""
+    mine, theirs = whole(value), whole(other)
+    if mine.size == theirs.size and bool(np.allclose(mine.ravel(), theirs.ravel(), rtol=1e-9, atol=0)):
+        return HERE
+    return ELSEWHEN if _origin(value) == _origin(other) else OTHER
 
 
 def spoken(value: Intermediate) -> str:

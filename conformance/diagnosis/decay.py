@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance.diagnosis.suspect import DivergedTensor
+from conformance.evidence.gather import selector
 from conformance.records.results import Cause
 
 PARALLEL = 0.999  # an update that is itself a multiple of its parameter shows nothing of decay
@@ -29,6 +30,27 @@ def decayed(suspect: DivergedTensor) -> Iterator[Cause]:
     if suspect.explains(suspect.value, suspect.expected + factor * parameter):
         basis = f"the update is off by {factor:.4g} times the parameter"
         yield Cause(cause=_words(suspect, factor), axis=None, confidence=0.92, basis=basis)
+    else:
+        yield from _on_positions(suspect, parameter)
+
+
+def _on_positions(suspect: DivergedTensor, parameter: np.ndarray) -> Iterator[Cause]:
+    """Some ranks along an axis decay their block otherwise than the others."""
+    for axis in suspect.axes:
+        wrong: dict[int, float] = {}
+        for rank, block in suspect.blocks.items():
+            where = selector(block.index)
+            error, own = block.value.astype(np.float64) - suspect.expected[where], parameter[where]
+            size = float(np.vdot(own, own))
+            factor = float(np.vdot(error, own)) / size if size else 0.0
+            if not np.isfinite(error).all() or np.abs(error - factor * own).max(initial=0.0) > suspect.unexplained:
+                return
+            if np.abs(error).max(initial=0.0) > suspect.unexplained:
+                wrong[suspect.mesh.coordinates(rank)[axis]] = factor
+        if 0 < len(wrong) < suspect.mesh.size(axis) and np.ptp(list(wrong.values())) <= 1e-3 * abs(max(wrong.values())):
+            words = f"{_words(suspect, next(iter(wrong.values())))}, on positions {sorted(wrong)}"
+            basis = f"there the update is off by {next(iter(wrong.values())):.4g} times the parameter"
+            yield Cause(cause=words, axis=axis, confidence=0.92, axis_confidence=0.8, basis=basis)
 
 
 def _parallel(parameter: np.ndarray, update: np.ndarray) -> bool:

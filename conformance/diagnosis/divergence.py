@@ -19,6 +19,7 @@ from conformance.diagnosis.exchanges import broken_exchange, line
 from conformance.diagnosis.missing import missing_term
 from conformance.diagnosis.operations import FOUND, LINE, PARTED_INDICES, lacks_reduction, of_mask, of_operation
 from conformance.diagnosis.reductions import REDUCTIONS, reduced
+from conformance.diagnosis.scale import TWICE
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 
@@ -74,6 +75,8 @@ def _of_collective(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     words, axis = None, first.axes[0]
     if source is not None and first.operation in REDUCTIONS:
         words, axis = reduced(first, source, compared.matches[source.number], compared.mesh)
+    if words is None and source is not None and compared.adds_copies(first, source):
+        words = TWICE
     if words is None and compared.matches[first.number] is not None:
         words = "another value, stale perhaps, comes out of a collective"
     if words is not None:

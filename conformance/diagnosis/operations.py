@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from conformance.diagnosis.blocks import Match, combined, whole
-from conformance.diagnosis.compared import CHOICES, CUTS, EXTREMES, Compared, spoken
+from conformance.diagnosis.compared import CHOICES, CUTS, Compared, spoken
 from conformance.diagnosis.displaced import displaced
 from conformance.diagnosis.exchanges import line
 from conformance.diagnosis.filled_up import filling_counts
@@ -25,6 +25,8 @@ ORDER = 0.75  # a right program may keep its elements in an order of its own, an
 LINE = 0.86  # how sure a line is: that can be seen, but a right value may have no counterpart on one device
 MOVES = ("transpose", "rev", "permute", "flip", "roll")  # that leave every element of their operand
 SECTIONS = (*CUTS, "dynamic_slice")
+LACKS = "reduction missing"
+OF_SHARD = f"{LACKS}, or a shard taken for the whole"  # where gradients and parameters are sharded
 PARTED_INDICES = "whole numbers that it is made of are among the values of one device, it is not"
 PARTED = "what it is made of is among the values of one device, it and all that is made of it are not"
 
@@ -45,6 +47,7 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         yield _of_partial(compared, first, max(partial))
         return
     else:
+        yield from _of_another_turn(compared, first)
         yield from _local_statistic(compared, first)
         yield from _filling_counts(compared, first)
         yield from of_mask(compared, first)
@@ -112,6 +115,15 @@ def _local_statistic(compared: Compared, first: Intermediate) -> Iterator[Cause]
             return
 
 
+def _of_another_turn(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Right operands, of which one is what the same line has made at another time: of another microbatch, or stale."""
+    place = compared.of_another_turn(first)
+    if place is not None:
+        words = f"a value of another microbatch, or a stale one, is used: operand {place} of {spoken(first)}"
+        basis = "all that it is given is right, but one is what the line of that operand has made at another time"
+        yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
+
+
 def _filling_counts(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What fills the last shard up gets into a sum."""
     for number in first.sources:
@@ -152,7 +164,7 @@ def _moved(first: Intermediate) -> Iterator[Cause]:
 
 def _unmasked(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What a rank does not own goes into the sum all the same."""
-    shows = first.operation not in (*CUTS, *EXTREMES)  # of an extreme one rank always has the right one
+    shows = first.operation not in CUTS and not compared.is_extreme(first)  # of that one rank always has the right one
     axis = unmasked(first, compared.matcher, compared.mesh) if shows else None
     if axis is not None and _is_summed_later(compared, first, (axis,), as_it_is=True):
         words = f"not masked: ranks of {axis} that do not own an element add something else to the sum over {axis}"
@@ -259,8 +271,9 @@ def lacks_reduction(value: Intermediate, match: Match | None, said: str) -> Caus
     """Of a value that is a partial sum."""
     partial = () if match is None else match.partial
     axes = " and ".join(partial)
+    lacks = OF_SHARD if value.phase == "update" else LACKS
     return Cause(
-        cause=f"reduction missing: a partial sum over {axes} {said}",
+        cause=f"{lacks}: a partial sum over {axes} {said}",
         axis=partial[0],
         confidence=FOUND,
         axis_confidence=FOUND,

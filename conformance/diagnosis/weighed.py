@@ -35,6 +35,7 @@ class _Division:
     lost: str  # said of the groups that do not count
     averaged: str  # said where each group is divided by its own elements
     axis: str | None = None
+    last: str = ""  # said where that is the last group alone
 
 
 def rows_weighed(case_run: CaseRun, diverging: Sequence[TensorComparison]) -> Iterator[Cause]:
@@ -117,6 +118,8 @@ def _said(division: _Division, factors: np.ndarray, counts: Sequence[float]) -> 
     if known.sum() < 2 or _same(factors[known]):
         return ""
     lost = [place for place, factor in enumerate(factors) if abs(factor) <= ALIKE]
+    if lost == [len(factors) - 1] and division.last:
+        return division.last
     if lost:
         return division.lost.format(", ".join(map(str, lost)))
     if _same((factors * np.array(counts))[known]):
@@ -133,14 +136,15 @@ def _divisions(suspect: DivergedTensor, rows: int) -> Iterator[_Division]:
             lost = f"reduction missing: rows of positions {{}} of {axis} do not count"
             yield _Division(groups=groups, lost=lost, averaged=MEAN_OF_MEANS, axis=axis)
     recipe, blocks = suspect.case_run.contract.recipe, list({part.tobytes(): part for part in held.values()}.values())
-    for number, parts, averaged in (
-        (recipe.accumulation, "slices {} of the batch do not count", SLICES),
-        (recipe.microbatches, "microbatches {} do not count", MICROBATCHES),
+    for number, part, averaged in (
+        (recipe.accumulation, "slice", SLICES),
+        (recipe.microbatches, "microbatch", MICROBATCHES),
     ):
         if number > 1 and all(len(block) % number == 0 for block in blocks):
             cut = [np.split(block, number) for block in blocks]
             groups = [np.concatenate([block[place] for block in cut]) for place in range(number)]
-            yield _Division(groups=groups, lost=parts, averaged=averaged)
+            lost, last = f"{part} {{}} of the batch: its rows do not count", f"the last {part} does not count"
+            yield _Division(groups=groups, lost=lost, averaged=averaged, last=last)
 
 
 def _rows_of_ranks(suspect: DivergedTensor, rows: int) -> Mapping[int, np.ndarray]:
