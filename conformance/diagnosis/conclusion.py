@@ -1,7 +1,7 @@
 """Conclusion: what further runs have shown of a failed case, put together with the causes that its values suggest.
 
-A run shows a place: the axis or the feature with which the fault goes. It makes no cause surer, but it refutes those
-that lie elsewhere.
+A run shows a place: the axis or the feature with which the fault goes. It refutes causes that lie elsewhere, and makes
+none surer, unless the same was said of several axes: then what is left has the share of what is refuted.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ OF_ROWS = "mean of means: each row divides by its own elements"
 FIT = 1e-8  # of what least squares leave, relative to the gradient
 ALIKE = 1e-6  # of ratios that are the same
 SURE = 0.92
+MOST_PARAMETERS = 1 << 19  # of a model that is run once for each row
 ELEMENTS = 2  # of a gradient for each row at the least: fewer fit any weights
 Groups = Sequence[np.ndarray]  # rows of each
 
@@ -39,16 +40,18 @@ class _Division:
 
 
 def rows_weighed(case_run: CaseRun, diverging: Sequence[TensorComparison]) -> Iterator[Cause]:
-    """Of the first gradient of the first step that is large enough, where all that goes before is right."""
+    """Of the largest gradient of the first step that is wrong, where all that goes before is right."""
     first = [comparison for comparison in diverging if comparison.step == 0]
     gradients = [comparison for comparison in first if comparison.tensor.startswith("gradients/")]
     if not gradients or any(each.tensor.startswith(("outputs/", "activations/", "masks/")) for each in first):
         return
-    rows = case_run.rows(gradients[0].tensor)
-    large = [each for each in gradients if each.expected.size >= ELEMENTS * len(rows)]
-    if len(rows) > 1 and large:
-        suspect = DivergedTensor(comparison=large[0], case_run=case_run)
-        weights = _weights(suspect, case_run.rows(large[0].tensor))
+    if sum(value.size for value in case_run.reference.initial.values()) > MOST_PARAMETERS:
+        return
+    largest = max(gradients, key=lambda comparison: comparison.expected.size)
+    rows = case_run.rows(largest.tensor)
+    if 1 < len(rows) <= largest.expected.size / ELEMENTS:
+        suspect = DivergedTensor(comparison=largest, case_run=case_run)
+        weights = _weights(suspect, rows)
         if weights is not None:
             yield from _causes(suspect, *weights)
 

@@ -25,7 +25,7 @@ class Programs:
     def __init__(self) -> None:
         self.unchanged: dict[Case, CaseResult] = {}
         self._sites: dict[Case, Outcome] = {}
-        self._rows: dict[ReferencePartsJob, tuple[np.ndarray, ...]] = {}
+        self._rows: OrderedDict[ReferencePartsJob, tuple[np.ndarray, ...]] = OrderedDict()
         self._values: OrderedDict[str, Intermediates | None] = OrderedDict()
 
     def sites(self, case: Case, workers: Workers) -> Outcome:
@@ -45,6 +45,8 @@ class Programs:
         )
         if job not in self._rows:
             self._rows[job] = tuple(part[tensor] for part in workers.run(job, SECONDS).parts if tensor in part)
+            while len(self._rows) > VALUES_KEPT:
+                self._rows.popitem(last=False)
         return self._rows[job]
 
     def values(self, job: ValuesJob | ReferenceValuesJob, workers: Workers) -> Intermediates | None:
