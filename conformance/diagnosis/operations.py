@@ -137,8 +137,8 @@ def _filling_counts(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 
 
 def of_mask(compared: Compared, first: Intermediate) -> Iterator[Cause]:
-    """Other elements are hidden than on one device."""
-    counts = hidden(first, compared.matcher, compared.mesh)
+    """Other elements are hidden than on one device; an extreme of what is hidden is no mask itself."""
+    counts = None if compared.is_extreme(first) else hidden(first, compared.matcher, compared.mesh)
     if counts is not None:
         words = f"another mask than on one device: {spoken(first)}{compared.phase_of(first)}"
         basis = f"{counts}; all others are right"

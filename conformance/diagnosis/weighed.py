@@ -61,7 +61,8 @@ def _weights(suspect: DivergedTensor, rows: Sequence[np.ndarray]) -> tuple[np.nd
 
     None where the gradient is no such sum, or where rows cannot be told apart.
     """
-    if not np.isfinite(suspect.value).all() or any(row.shape != suspect.expected.shape for row in rows):
+    finite = all(np.isfinite(x).all() for x in (suspect.value, suspect.expected, *rows))
+    if not finite or any(row.shape != suspect.expected.shape for row in rows):
         return None
     terms = np.stack([row.ravel() for row in rows], axis=1)
     live = np.abs(terms).max(axis=0) > 0

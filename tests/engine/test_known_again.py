@@ -156,6 +156,20 @@ def test_an_extreme_in_another_shape_is_no_missing_mask() -> None:
     assert "not masked" not in _said(wide, [_value(0, "reduce_max", {0: both})]).cause
 
 
+def test_the_largest_of_a_hidden_block_is_no_mask() -> None:
+    """A rank whose keys are all hidden has minus infinity there, and elsewhere the right one."""
+    scores = np.where(np.tri(8, dtype=bool), RNG.normal(size=(8, 8)), -np.inf)
+    blocks = {rank: scores[2 * rank : 2 * rank + 2, :4] for rank in range(4)}
+    largest = {rank: block.max(1) for rank, block in blocks.items()}
+    largest[0] = np.full(2, -np.inf)
+    wide = [
+        _value(0, "amax", largest),
+        _value(1, "sin", {rank: np.sin(3 * block[0]) for rank, block in blocks.items()}, 0),
+    ]
+    twin = [_value(0, "amax", {0: scores[:, :4].max(1)})]
+    assert "mask" not in _said(wide, twin, RING).cause
+
+
 def test_a_sum_of_copies_is_told_whatever_they_are() -> None:
     copy = RNG.normal(size=5)
     twin = [_value(0, "sin", {0: copy})]
