@@ -164,7 +164,7 @@ def test_the_largest_of_a_hidden_block_is_no_mask() -> None:
     largest[0] = np.full(2, -np.inf)
     wide = [
         _value(0, "amax", largest),
-        _value(1, "sin", {rank: np.sin(3 * block[0]) for rank, block in blocks.items()}, 0),
+        _value(1, "sin", {rank: np.sin(np.maximum(block[0], -3.0)) for rank, block in blocks.items()}, 0),
     ]
     twin = [_value(0, "amax", {0: scores[:, :4].max(1)})]
     assert "mask" not in _said(wide, twin, RING).cause
