@@ -10,6 +10,7 @@ it, is put together in `conformance.diagnosis.conclusion`.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -84,13 +85,18 @@ class _Trials:
 
     def divergence(self, shown: Shown) -> list[Cause]:
         """Where nothing else says why: the first wrong value inside the step. Where that breaks, nothing is lost."""
-        if self._understood(shown):
+        if self._understood(shown) or self._is_late():
             return []
         try:
             return list(self._first_divergence(shown))
         except Exception:
             _LOG.debug("The values inside the step of %s cannot be compared.", self.case.id, exc_info=True)
             return []
+
+    def _is_late(self) -> bool:
+        """Whether the first step, which is all whose values are known, has nothing wrong in it."""
+        firsts = [check.first for check in self.result.checks if check.verdict == "fail" and check.first]
+        return bool(firsts) and all(re.match(r"step (?!1:)", first) for first in firsts)
 
     def _first_divergence(self, shown: Shown) -> Iterator[Cause]:
         """Of the whole mesh, and where that does not say why, on those axes alone that it takes."""
@@ -137,7 +143,7 @@ class _Trials:
         """The first tensor of the first step to diverge in a case that was run."""
         result = self.kept.get(case) or self.result
         firsts = [check.first for check in result.checks if check.verdict == "fail" and check.first]
-        return _tensor(firsts[0]) if firsts else None
+        return next(filter(None, map(_tensor, firsts)), None)
 
     def _named(self) -> str | None:
         """The axis of a sure cause: if the fault goes with it, nothing else need be tried."""

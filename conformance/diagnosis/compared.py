@@ -71,7 +71,7 @@ class Compared:
             if self._exchanged(value):
                 yield value
             elif value.number not in sound and sound.issuperset(value.sources):
-                if all(is_trivial(filled(block)) for block in value.values.values()):
+                if self._is_cut_alike(value) or all(is_trivial(filled(block)) for block in value.values.values()):
                     sound.add(value.number)
                 else:
                     yield value
@@ -79,6 +79,13 @@ class Compared:
     def indices(self, of: Intermediate | None = None) -> Iterator[Intermediate]:
         """Whole numbers on the way, or that an operation is given, which one device does not have, in their order."""
         return parted(self.wide, self.twin, self.mesh, self.way if of is None else chain(self.wide, of))
+
+    def _is_cut_alike(self, value: Intermediate) -> bool:
+        """A part of what is whole on all ranks, the same on all: it is right, whatever is made of it."""
+        source = self.matches[value.sources[0]] if len(value.sources) == 1 else None
+        held = list(value.values.values())
+        whole_there = source is not None and not source.dims and not source.partial
+        return value.operation in CUTS and whole_there and all(np.array_equal(block, held[0]) for block in held)
 
     def phase_of(self, value: Intermediate) -> str:
         """The pass that it belongs to, as words to add; in JAX an update is known by standing behind all gradients."""

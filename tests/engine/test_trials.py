@@ -237,3 +237,11 @@ def test_values_are_compared_without_slices_and_then_on_the_axis_alone() -> None
 def test_values_are_compared_with_slices_where_it_takes_them() -> None:
     asked = _asked(lambda case, target: case.mesh.size("tensor") == 1 or target.contract.recipe.accumulation == 1)
     assert {contract for contract, _ in asked} == {"made/up"}
+
+
+def test_values_of_the_first_step_say_nothing_of_what_shows_in_a_later_one() -> None:
+    varied = Asked(_judged(lambda case, target: not _divided(case), GUESS).judge)
+    failed = _failed(GUESS)
+    late = replace(failed, checks=tuple(replace(check, first="step 2: loss") for check in failed.checks))
+    bisected(late, TARGET, varied)
+    assert varied.asked == []
