@@ -18,6 +18,7 @@ from conformance.evidence.intermediates import APART, Intermediate, Intermediate
 # What takes a part of its operand, the rest of which may be wrong: one that the program states, or that indices choose.
 CUTS = ("slice", "split", "narrow", "select", "unbind")
 CHOICES = ("dynamic_slice", "gather", "index_select", "index", "embedding", "take")
+JOINS = ("concatenate", "cat", "stack")
 # What puts its operands where indices say: a rank may fill a buffer in an order of its own.
 BUFFERS = ("scatter", "scatter-add", "dynamic_update_slice", "index_put", "index_put_", "index_add", "index_copy")
 HERE, ELSEWHEN, OTHER = "here", "elsewhen", "other"
@@ -122,6 +123,16 @@ class Compared:
         alike = all(np.array_equal(held[rank], held[group[0]]) for group in groups for rank in group)
         made = all(np.allclose(result.values[rank], size * held[rank], rtol=1e-9, atol=0) for rank in held)
         return alike and made and any(block.any() for block in held.values())
+
+    def joined(self, cut: Intermediate) -> Intermediate:
+        """What lays the parts of a value side by side again, all of them: the value in another order. Else the part."""
+        for value in self._on_way() if cut.operation in CUTS and len(cut.sources) == 1 else ():
+            parts = [self.values[number] for number in value.sources]
+            of_one = bool(parts) and all(part.sources == cut.sources and part.operation in CUTS for part in parts)
+            whole_again = whole(value).size == whole(self.values[cut.sources[0]]).size
+            if value.operation in JOINS and cut.number in value.sources and of_one and whole_again:
+                return value
+        return cut
 
     def is_extreme(self, value: Intermediate) -> bool:
         """Whether it holds the extremes of something, in another shape perhaps."""

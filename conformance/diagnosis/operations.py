@@ -52,10 +52,10 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         yield from _filling_counts(compared, first)
         yield from of_mask(compared, first)
         yield from _unmasked(compared, first)
-        yield from _displaced(compared, compared.whole_buffer(first))
-        yield from _cut_across(compared, first)
-        last = compared.whole_buffer(first)
-        yield from _rearranged(compared, last) if first.operation not in MOVES else _moved(first)
+        last = compared.joined(compared.whole_buffer(first))
+        yield from _displaced(compared, last)
+        yield from _cut_across(compared, last)
+        yield from _rearranged(compared, last) if last.operation not in MOVES else _moved(last)
     if first.place:
         yield _line(compared, first, factor)
 

@@ -184,6 +184,22 @@ def test_parts_of_what_is_whole_are_right_and_their_order_is_not() -> None:
     assert said.cause == "elements permuted along dim 0, at model.py:3"
 
 
+def test_a_block_that_is_rolled_is_no_fused_value() -> None:
+    """Every rank moves its own features on by one: it cuts them in two, and lays them side by side the other way."""
+    whole = RNG.normal(size=(3, 8))
+    blocks = {0: whole[:, :4], 1: whole[:, 4:]}
+    last, front = ({rank: block[:, part] for rank, block in blocks.items()} for part in (slice(3, 4), slice(0, 3)))
+    turned = {rank: np.roll(block, 1, axis=1) for rank, block in blocks.items()}
+    wide = [
+        _value(0, "mul", blocks),
+        _value(1, "slice", last, 0),
+        _value(2, "slice", front, 0),
+        _value(3, "concatenate", turned, 1, 2),
+        _value(4, "sin", {rank: np.sin(3 * block) for rank, block in turned.items()}, 3),
+    ]
+    assert _said(wide, [_value(0, "mul", {0: whole})]).cause == "elements permuted along dim 1, at model.py:3"
+
+
 def test_a_sum_of_copies_is_told_whatever_they_are() -> None:
     copy = RNG.normal(size=5)
     twin = [_value(0, "sin", {0: copy})]
