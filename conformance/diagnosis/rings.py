@@ -17,6 +17,8 @@ from conformance.contract.mesh import Mesh
 from conformance.diagnosis.blocks import Blocks, Dims, Match, agree, blur, cut, divisions, is_trivial, mark, whole
 from conformance.evidence.intermediates import Intermediate
 
+FEW = 2  # axes
+
 
 @dataclass(frozen=True, kw_only=True)
 class RingBlock:
@@ -83,6 +85,7 @@ class RingBlocks:
     def _candidates(self) -> Iterator[RingBlock]:
         """Of values with two dims that an axis divides both, such as scores; and those that it brings as they are."""
         axes = [axis for axis, size in self._mesh.sizes if size > 1]
+        few = len(axes) <= FEW  # on more there are too many ways, and scores alone are looked for
         for value, axis in product(self._wholes, axes):
             shape, size = whole(value).shape, self._mesh.size(axis)
             divided = [dim for dim, length in enumerate(shape) if length >= size]
@@ -90,9 +93,11 @@ class RingBlocks:
             for dims in divisions(shape, others, self._mesh):
                 free = [dim for dim in divided if dim not in {dim for _, dim in dims}]
                 for row, column in permutations(free, 2):
+                    if not few and shape[row] != shape[column]:
+                        continue
                     rows = (*dims, (axis, row))
                     yield from self._steps(value, axis, rows, column, range(size))
-                for column in free:
+                for column in free if few else ():
                     yield from self._steps(value, axis, dims, column, range(1, size))
 
     @staticmethod
