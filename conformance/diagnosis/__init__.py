@@ -12,12 +12,13 @@ from conformance.diagnosis.history import late, narrower, never_stored, not_fini
 from conformance.diagnosis.masks import another_mask
 from conformance.diagnosis.means import mean_of_means
 from conformance.diagnosis.norms import gradient_rescaled, norm_miscounted, norms_added
-from conformance.diagnosis.order import exchanged, reordered, rolled, without_gradient
+from conformance.diagnosis.order import exchanged, of_other_rows, reordered, rolled, without_gradient
 from conformance.diagnosis.scale import bias_repeated, scaled
 from conformance.diagnosis.shapes import misshapen
 from conformance.diagnosis.shards import permuted, seams_wrong, shards_wrong
 from conformance.diagnosis.suspect import DivergedTensor
 from conformance.diagnosis.traffic import communication_differs, only_axis
+from conformance.diagnosis.weighed import rows_weighed
 from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.records.results import Cause
 
@@ -38,6 +39,7 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     exchanged,
     rolled,
     reordered,
+    of_other_rows,
     without_gradient,
     seams_wrong,
     shards_wrong,
@@ -61,6 +63,8 @@ def diagnose(case_run: CaseRun, diverging: list[TensorComparison]) -> tuple[Caus
         suspect = DivergedTensor(comparison=comparison, case_run=case_run)
         for signature in SIGNATURES:
             causes += [_weighted(cause, comparison.label, LATER if place else 1.0) for cause in signature(suspect)]
+    if not any(cause.confidence >= WHY and not cause.place for cause in causes):
+        causes += rows_weighed(case_run, diverging)
     only = only_axis(case_run, diverging[0].tensor) if diverging else None
     if only is not None:
         basis = f"no signature fits; of the axes only {only} divides what makes the tensor"

@@ -10,6 +10,8 @@ it, is put together in `conformance.diagnosis.conclusion`.
 from __future__ import annotations
 
 import logging
+import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -27,6 +29,8 @@ _LOG = logging.getLogger("shardproof.diagnosis")
 
 SURE = 0.8  # a cause below this is none: features are left out too
 LIKELY = 0.4  # an axis named this surely is tried first
+ACCUMULATION = "accumulation"
+PATIENCE_SECONDS = 30.0  # of one comparison: after a longer one there is no second
 
 
 class Varied(Protocol):
@@ -60,6 +64,7 @@ class _Trials:
         self.result, self.target, self.judged = result, target, judged
         self.case, self.best = result.case, surest(check.diagnosis for check in result.checks)
         self.wide = [axis for axis, size in self.case.mesh.sizes if size > 1]
+        self.kept: dict[Case, CaseResult | None] = {result.case: result}
 
     def _only_relations(self) -> bool:
         """Whether all that fails are relations: one device has no other meshes for them, and shows nothing of axes."""
@@ -80,7 +85,7 @@ class _Trials:
 
     def divergence(self, shown: Shown) -> list[Cause]:
         """Where nothing else says why: the first wrong value inside the step. Where that breaks, nothing is lost."""
-        if self._understood(shown):
+        if self._understood(shown) or self._is_late():
             return []
         try:
             return list(self._first_divergence(shown))
@@ -88,22 +93,57 @@ class _Trials:
             _LOG.debug("The values inside the step of %s cannot be compared.", self.case.id, exc_info=True)
             return []
 
+    def _is_late(self) -> bool:
+        """Whether the first step, which is all whose values are known, has nothing wrong in it."""
+        firsts = [check.first for check in self.result.checks if check.verdict == "fail" and check.first]
+        return bool(firsts) and all(re.match(r"step (?!1:)", first) for first in firsts)
+
     def _first_divergence(self, shown: Shown) -> Iterator[Cause]:
+        """Of the whole mesh, and where that does not say why, on those axes alone that it takes."""
+        started, (case, target) = time.monotonic(), self._without_slices(shown)
+        causes = list(self._compared(case, target, shown))
+        late = time.monotonic() - started > PATIENCE_SECONDS
+        narrow = _narrow(case, [axis for axis in self.wide if axis not in (shown.needed or shown.enough[:1])])
+        places_alone = all(cause.place or cause.confidence < SURE for cause in causes)
+        may = self.case.mutation is None and shown.alone is None and shown.axes and narrow != case
+        if may and places_alone and not late and self._verdict(narrow, target) == "fail":
+            causes = list(self._compared(narrow, target, shown))
+        yield from causes
+
+    def _compared(self, case: Case, target: Target, shown: Shown) -> Iterator[Cause]:
         """Beside the program on one device; beside the reference where that is wrong too, or does not run."""
-        alone, on_device = _narrow(self.case, self.wide), shown.alone is not None
-        wide = self.judged.values(alone if on_device else self.case, self.target)
-        twin = None if on_device else self.judged.values(alone, self.target)
-        against = twin or self.judged.reference_values(alone, self.target)
+        alone, on_device = _narrow(case, self.wide), shown.alone is not None or not self.wide
+        case = alone if on_device else case
+        wide = self.judged.values(case, target)
+        twin = None if on_device else self.judged.values(alone, target)
+        against = twin or self.judged.reference_values(alone, target)
         if wide is None or against is None:
             return
-        firsts = [check.first for check in self.result.checks if check.verdict == "fail" and check.first]
-        if len(shown.needed) == 1:
-            parts = self.case.mesh.size(shown.needed[0])
-            losses = self.judged.losses_of_parts(self.case, self.target, parts)
+        tensor = self._first_tensor(case)
+        if len(shown.needed) == 1 and _comes_after_outputs(tensor):
+            losses = self.judged.losses_of_parts(case, target, case.mesh.size(shown.needed[0]))
             yield from mean_of_parts(wide, against, losses, shown.needed[0])
-        mesh, tensor = alone.mesh if on_device else self.case.mesh, _tensor(firsts[0]) if firsts else None
-        causes = first_divergence(wide, against, mesh, tensor)
+        causes = first_divergence(wide, against, case.mesh, tensor)
         yield from causes if twin is not None else map(of_reference, causes)
+
+    def _without_slices(self, shown: Shown) -> tuple[Case, Target]:
+        """The case without accumulation, where it still fails so.
+
+        A part of the rows that an axis divides, cut into slices, is no part of a slice: then no value could be found.
+        """
+        case, target = self.case, self.target
+        if case.mutation is not None or ACCUMULATION not in target.contract.features:
+            return case, target
+        contract = target.contract.without(ACCUMULATION)
+        plain, other = replace(case, contract=contract.name), replace(target, contract=contract)
+        seen = _narrow(plain, self.wide) if shown.alone is not None else plain
+        return (plain, other) if self._verdict(seen, other) == "fail" else (case, target)
+
+    def _first_tensor(self, case: Case) -> str | None:
+        """The first tensor of the first step to diverge in a case that was run."""
+        result = self.kept.get(case) or self.result
+        firsts = [check.first for check in result.checks if check.verdict == "fail" and check.first]
+        return next(filter(None, map(_tensor, firsts)), None)
 
     def _named(self) -> str | None:
         """The axis of a sure cause: if the fault goes with it, nothing else need be tried."""
@@ -145,20 +185,26 @@ class _Trials:
 
     def _verdict_without(self, case: Case, feature: str) -> str | None:
         contract = self.target.contract.without(feature)
-        result = self.judged(replace(case, contract=contract.name), replace(self.target, contract=contract))
-        return None if result is None else result.verdict
+        return self._verdict(replace(case, contract=contract.name), replace(self.target, contract=contract))
 
-    def _run(self, case: Case) -> CaseResult | None:
-        return self.judged(case, self.target)
+    def _run(self, case: Case, target: Target | None = None) -> CaseResult | None:
+        if case not in self.kept:
+            self.kept[case] = self.judged(case, target or self.target)
+        return self.kept[case]
 
-    def _verdict(self, case: Case) -> str | None:
-        result = self._run(case)
+    def _verdict(self, case: Case, target: Target | None = None) -> str | None:
+        result = self._run(case, target)
         return None if result is None else result.verdict
 
 
 def _narrow(case: Case, axes: Sequence[str]) -> Case:
     sizes = tuple((axis, 1 if axis in axes else size) for axis, size in case.mesh.sizes)
     return replace(case, mesh=replace(case.mesh, sizes=sizes))
+
+
+def _comes_after_outputs(tensor: str | None) -> bool:
+    """Whether all that a model says of its rows is right: what is wrong then is how it is summed up."""
+    return tensor is not None and tensor.startswith(("loss", "metrics/", "gradients/", "input_gradients/"))
 
 
 def _tensor(first: str) -> str | None:

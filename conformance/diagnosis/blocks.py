@@ -22,11 +22,15 @@ Combine = Callable[..., np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """`whole` is the number of the value on one device; over the axes of `partial` the blocks are partial sums."""
+    """`whole` is the number of the value on one device; over the axes of `partial` the blocks are partial sums.
+
+    moved   every rank has the block of one that stands so many places further round a ring
+    """
 
     whole: int
     dims: Dims
     partial: tuple[str, ...] = ()
+    moved: bool = False
 
 
 def whole(value: Intermediate) -> np.ndarray:
@@ -65,11 +69,21 @@ def _weights(size: int) -> np.ndarray:
 
 
 def cut(x: np.ndarray, dims: Dims, mesh: Mesh, where: Mapping[str, int]) -> np.ndarray:
-    """The part at the coordinates `where`; outer axes first, as mesh axes nest."""
+    """The part at the coordinates `where`; outer axes first, as mesh axes nest. NaN fills the last parts up."""
+    missing = [-size % parts(dims, dim, mesh) for dim, size in enumerate(x.shape)]
+    if any(missing):
+        x = np.pad(x, [(0, more) for more in missing], constant_values=np.nan)
     for axis, dim in dims:
         size = x.shape[dim] // mesh.size(axis)
         x = np.take(x, range(where[axis] * size, (where[axis] + 1) * size), axis=dim)
     return x
+
+
+def lengthened(x: np.ndarray, sizes: Sequence[int]) -> Iterator[np.ndarray]:
+    """With NaN at the end of all dims of one length that one of these sizes does not divide: filled up and not cut."""
+    for size, length in {(size, length) for size in sizes for length in x.shape if length > size and length % size}:
+        more = [(0, -n % size if n == length else 0) for n in x.shape]
+        yield np.pad(x, more, constant_values=np.nan)
 
 
 def parts(dims: Dims, dim: int, mesh: Mesh) -> int:
@@ -80,21 +94,31 @@ def parts(dims: Dims, dim: int, mesh: Mesh) -> int:
     return number
 
 
-def divisions(shape: tuple[int, ...], axes: Sequence[str], mesh: Mesh) -> Iterator[Dims]:
-    """Every way in which these axes can divide dims evenly."""
+def divisions(shape: tuple[int, ...], axes: Sequence[str], mesh: Mesh, uneven: bool = False) -> Iterator[Dims]:
+    """Every way in which these axes can divide dims evenly; with `uneven`, so that the last part has something."""
     for chosen in product((None, *range(len(shape))), repeat=len(axes)):
         dims = tuple((axis, dim) for axis, dim in zip(axes, chosen, strict=True) if dim is not None)
-        if all(size % parts(dims, dim, mesh) == 0 for dim, size in enumerate(shape)):
+        if all(_divides(size, parts(dims, dim, mesh), uneven) for dim, size in enumerate(shape)):
             yield dims
 
 
+def _divides(size: int, number: int, uneven: bool) -> bool:
+    return size % number == 0 or (uneven and -(-size // number) * (number - 1) < size)
+
+
 def agree(held: Blocks, wanted: Blocks, largest: float) -> bool:
-    """Whether blocks hold the same numbers, in row-major order, but for rounding."""
-    slack = CLOSE * largest
-    return all(
-        block.size == wanted[rank].size and float(np.abs(block.ravel() - wanted[rank].ravel()).max()) <= slack
-        for rank, block in held.items()
-    )
+    """Whether blocks hold the same numbers, in row-major order, but for rounding; anything where NaN is wanted.
+
+    A last part that is filled up there may be shorter here.
+    """
+    return all(_equal(block.ravel(), wanted[rank].ravel(), CLOSE * largest) for rank, block in held.items())
+
+
+def _equal(held: np.ndarray, wanted: np.ndarray, slack: float) -> bool:
+    known = ~np.isnan(wanted)
+    if held.size == wanted.size:
+        held = held[known]
+    return held.size == int(known.sum()) and float(np.abs(held - wanted[known]).max(initial=0.0)) <= slack
 
 
 def on_all(value: Intermediate, mesh: Mesh) -> Blocks | None:

@@ -9,16 +9,20 @@ from functools import cached_property
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.blocks import Match, filled, is_trivial
+from conformance.diagnosis.blocks import Match, filled, is_trivial, whole
 from conformance.diagnosis.exchanges import line
+from conformance.diagnosis.indices import chain, parted
 from conformance.diagnosis.matching import Matcher
-from conformance.evidence.intermediates import Intermediate, Intermediates
+from conformance.evidence.intermediates import APART, Intermediate, Intermediates
 
 # What takes a part of its operand, the rest of which may be wrong: one that the program states, or that indices choose.
 CUTS = ("slice", "split", "narrow", "select", "unbind")
 CHOICES = ("dynamic_slice", "gather", "index_select", "index", "embedding", "take")
+JOINS = ("concatenate", "cat", "stack")
 # What puts its operands where indices say: a rank may fill a buffer in an order of its own.
 BUFFERS = ("scatter", "scatter-add", "dynamic_update_slice", "index_put", "index_put_", "index_add", "index_copy")
+HERE, ELSEWHEN, OTHER = "here", "elsewhen", "other"
+MESSAGE = "permute"  # between ranks
 # What holds the numbers of its operand, in another shape perhaps.
 COPIES = ("stop_gradient", "broadcast_in_dim", "reshape", "copy", "clone", "expand_dims", "squeeze")
 # What a rank may take of its own part alone, as a stable softmax does.
@@ -33,8 +37,18 @@ class Compared:
         self.matcher = Matcher(twin, mesh)
         self.values = {value.number: value for value in wide.values}
         self.way = _way(wide, tensor)
-        self.matches: dict[int, Match | None] = {n: self.matcher.match(self.values[n]) for n in self.way}
+        self.matches: dict[int, Match | None] = self._matched()
         self.right = self._right()
+
+    def _matched(self) -> dict[int, Match | None]:
+        """What each is; the block of another rank only where a message has brought it, or what it is made of."""
+        found: dict[int, Match | None] = {}
+        for number in sorted(self.way):
+            value, match = self.values[number], self.matcher.match(self.values[number])
+            sources = [found.get(source) for source in value.sources]
+            came = value.operation == MESSAGE or any(each and each.moved for each in sources)
+            found[number] = None if match is not None and match.moved and not came else match
+        return found
 
     def _right(self) -> set[int]:
         """The values on the way that were found, constants, what these are made of, and what has right parts alone."""
@@ -58,10 +72,21 @@ class Compared:
             if self._exchanged(value):
                 yield value
             elif value.number not in sound and sound.issuperset(value.sources):
-                if all(is_trivial(filled(block)) for block in value.values.values()):
+                if self._is_cut_alike(value) or all(is_trivial(filled(block)) for block in value.values.values()):
                     sound.add(value.number)
                 else:
                     yield value
+
+    def indices(self, of: Intermediate | None = None) -> Iterator[Intermediate]:
+        """Whole numbers on the way, or that an operation is given, which one device does not have, in their order."""
+        return parted(self.wide, self.twin, self.mesh, self.way if of is None else chain(self.wide, of))
+
+    def _is_cut_alike(self, value: Intermediate) -> bool:
+        """A part of what is whole on all ranks, the same on all: it is right, whatever is made of it."""
+        source = self.matches[value.sources[0]] if len(value.sources) == 1 else None
+        held = list(value.values.values())
+        whole_there = source is not None and not source.dims and not source.partial
+        return value.operation in CUTS and whole_there and all(np.array_equal(block, held[0]) for block in held)
 
     def phase_of(self, value: Intermediate) -> str:
         """The pass that it belongs to, as words to add; in JAX an update is known by standing behind all gradients."""
@@ -71,6 +96,57 @@ class Compared:
         if not backward or value.number < min(backward):
             return ", forward pass"
         return ", update" if value.number > max(backward) else ""
+
+    def of_another_turn(self, value: Intermediate) -> int | None:
+        """The place of the operand that is, though right, not the one that one device gives there; others are."""
+        given = [self.matches[source] for source in value.sources]
+        for counterpart in self.counterparts(value):
+            if len(counterpart.sources) != len(given) or len(given) < 2:
+                continue
+            mine = [self._of_number.get(each.whole) if each is not None else None for each in given]
+            pairs = list(zip(mine, map(self._of_number.get, counterpart.sources), strict=True))
+            same = [None if own is None or other is None else _turn(own, other) for own, other in pairs]
+            if None not in same and OTHER not in same and {HERE, ELSEWHEN} == {*same}:
+                return same.index(ELSEWHEN)
+        return None
+
+    @cached_property
+    def _of_number(self) -> dict[int, Intermediate]:
+        return {value.number: value for value in self.twin.values}
+
+    def adds_copies(self, result: Intermediate, operand: Intermediate) -> bool:
+        """Whether a sum over an axis is that of copies, which differ along no axis of it."""
+        held, size = operand.values, int(np.prod([self.mesh.size(axis) for axis in result.axes]))
+        if result.operation != "all_reduce" or len(held) != self.mesh.devices or held.keys() != result.values.keys():
+            return False
+        groups = [group for axis in result.axes for group in self.mesh.groups(axis)]
+        alike = all(np.array_equal(held[rank], held[group[0]]) for group in groups for rank in group)
+        made = all(np.allclose(result.values[rank], size * held[rank], rtol=1e-9, atol=0) for rank in held)
+        return alike and made and any(block.any() for block in held.values())
+
+    def joined(self, cut: Intermediate) -> Intermediate:
+        """What lays the parts of a value side by side again, all of them: the value in another order. Else the part."""
+        for value in self._on_way() if cut.operation in CUTS and len(cut.sources) == 1 else ():
+            parts = [self.values[number] for number in value.sources]
+            of_one = bool(parts) and all(part.sources == cut.sources and part.operation in CUTS for part in parts)
+            whole_again = whole(value).size == whole(self.values[cut.sources[0]]).size
+            if value.operation in JOINS and cut.number in value.sources and of_one and whole_again:
+                return value
+        return cut
+
+    def is_extreme(self, value: Intermediate) -> bool:
+        """Whether it holds the extremes of something, in another shape perhaps."""
+        while value.operation in COPIES and len(value.sources) == 1:
+            value = self.values[value.sources[0]]
+        return value.operation in EXTREMES
+
+    def whole_buffer(self, first: Intermediate) -> Intermediate:
+        """Of a buffer that is filled part by part, what it is in the end."""
+        for value in self._on_way():
+            filled = value.operation in BUFFERS and value.operation == first.operation
+            if filled and value.number > first.number and first.number in value.sources:
+                first = value
+        return first
 
     def first_owed(self, first: Intermediate) -> Intermediate:
         """The first wrong value, of those that `first` goes into, that a right program must have in common with this.
@@ -117,7 +193,26 @@ class Compared:
         return ", ".join(f"{file}:{' '.join(map(str, sorted(numbers)))}" for file, numbers in lines.items())
 
     def _on_way(self) -> list[Intermediate]:
-        return [self.values[number] for number in sorted(self.way)]
+        return sorted((self.values[number] for number in self.way), key=self._order)
+
+    def _order(self, value: Intermediate) -> tuple[int, int, int]:
+        """In the order of the program; of several, forward before backward, and there the last stage before the first.
+
+        A stage goes forward again after its first backward pass: that is told by the lines of the forward pass.
+        """
+        if not self._several:
+            return 0, 0, value.number
+        stage, back = value.number // APART, value.phase == "backward"
+        forward = (value.operation, value.place) in self._forward
+        return 0 if forward and not back else 1 if back else 2, -stage if back else stage, value.number
+
+    @cached_property
+    def _several(self) -> bool:
+        return any(number >= APART for number in self.values)
+
+    @cached_property
+    def _forward(self) -> set[tuple[str, str]]:
+        return {(value.operation, value.place) for value in self.wide.values if value.phase == "forward"}
 
     @cached_property
     def of_twin(self) -> list[Intermediate]:
@@ -150,6 +245,14 @@ def _way(program: Intermediates, tensor: str | None) -> set[int]:
 
 def _origin(value: Intermediate) -> tuple[str, str, str]:
     return value.operation, value.place, value.phase
+
+
+def _turn(value: Intermediate, other: Intermediate) -> str:
+    """Whether two values of one device are the same numbers, come from the same line at another time, or neither."""
+    mine, theirs = whole(value), whole(other)
+    if mine.size == theirs.size and bool(np.allclose(mine.ravel(), theirs.ravel(), rtol=1e-9, atol=0)):
+        return HERE
+    return ELSEWHEN if _origin(value) == _origin(other) else OTHER
 
 
 def spoken(value: Intermediate) -> str:

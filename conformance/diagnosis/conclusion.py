@@ -1,12 +1,12 @@
 """Conclusion: what further runs have shown of a failed case, put together with the causes that its values suggest.
 
-A run shows a place: the axis or the feature with which the fault goes. It makes no cause surer, but it refutes those
-that lie elsewhere.
+A run shows a place: the axis or the feature with which the fault goes. It refutes causes that lie elsewhere, and makes
+none surer, unless the same was said of several axes: then what is left has the share of what is refuted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from conformance.diagnosis import UNKNOWN, ranked
@@ -18,6 +18,7 @@ GONE = "goes away when the axis has size 1"
 SHOWN = 0.85  # how sure a run is of the place
 FEATURE = 0.89
 CERTAIN = 0.95  # of the axis, which a run has shown
+MOST_LEFT = 0.9  # how sure a cause is when the same on all other axes is refuted
 MOST = 4
 ABOUT = {SLICES: "accumulation"}  # what a cause is about: refuted where it fails without that too
 
@@ -61,7 +62,7 @@ def _diagnosis(check: CheckResult, shown: Shown) -> tuple[Cause, ...]:
         causes = [*_everywhere(shown), *inside, *_on_one_device(shown.alone), *_placeless(check, shown)]
     else:
         said = (*shown.divergence, *check.diagnosis)
-        causes = [*_places(shown), *(cause for signature in said for cause in _kept(signature, shown))]
+        causes = [*_places(shown), *(cause for signature in said for cause in _kept(signature, shown, said))]
     features = [_of_feature(feature, shown) for feature in shown.features[:1] if len(shown.features) == 1]
     known = [cause for cause in causes if cause.cause != UNKNOWN]
     return ranked([*features, *(known or causes)], MOST)
@@ -134,19 +135,26 @@ def _also(basis: str, shown: Shown) -> str:
     return f"{basis}; it fails without {without} all the same" if shown.refuted else basis
 
 
-def _kept(cause: Cause, shown: Shown) -> Iterator[Cause]:
+def _kept(cause: Cause, shown: Shown, others: Sequence[Cause]) -> Iterator[Cause]:
     """A cause with the axis that was shown; none where a run has refuted it."""
     if ABOUT.get(cause.cause) in shown.refuted:
         return
     if not shown.axes:
         yield cause
     elif cause.axis in shown.axes:
-        yield replace(_with_place(cause, shown), axis_confidence=CERTAIN)
+        sure = min(cause.confidence + _of_refuted(cause, shown, others), max(cause.confidence, MOST_LEFT))
+        yield replace(_with_place(cause, shown), confidence=round(sure, 3), axis_confidence=CERTAIN)
     elif cause.axis is None and len(shown.axes) == 1:
         yield replace(_with_place(cause, shown), axis=shown.axes[0], axis_confidence=CERTAIN)
     elif cause.axis is None:  # the axes together say more of the place than one of them does
         sure = min(cause.confidence, SHOWN - 0.01) if cause.place else cause.confidence
         yield replace(cause, axis=shown.axes[0], confidence=sure, axis_confidence=0.5)
+
+
+def _of_refuted(cause: Cause, shown: Shown, others: Sequence[Cause]) -> float:
+    """How sure the same was said of axes on which it does not lie: what is left has to be it."""
+    alike = [other for other in others if (other.cause, other.basis) == (cause.cause, cause.basis)]
+    return sum(other.confidence for other in alike if other.axis is not None and other.axis not in shown.axes)
 
 
 def _with_place(cause: Cause, shown: Shown) -> Cause:

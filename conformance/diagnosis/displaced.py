@@ -19,7 +19,7 @@ def displaced(value: Intermediate, matcher: Matcher, mesh: Mesh) -> tuple[str, s
     held = on_all(value, mesh) if mesh.devices <= MOST_DEVICES else None
     if held is None or any(map(is_trivial, held.values())):
         return None
-    for whole, dims in matcher.in_blocks_of(held[0].shape):
+    for whole, dims in matcher.in_blocks_of(held[0].shape, uneven=True):
         for axis, _ in dims:
             places = _places(value, matcher, mesh, (whole, dims), axis)
             if places is not None and places != list(range(mesh.size(axis))):
@@ -42,9 +42,11 @@ def _places(
 
 
 def _owners(held: np.ndarray, blocks: list[np.ndarray]) -> Iterator[int]:
-    slack = CLOSE * max(float(np.abs(block).max()) for block in blocks)
+    """The places whose block this is; what fills the last one up may be anything."""
+    slack = CLOSE * max(float(np.nanmax(np.abs(block))) for block in blocks)
     for place, block in enumerate(blocks):
-        if block.shape == held.shape and float(np.abs(block - held).max()) <= slack:
+        known = ~np.isnan(block)
+        if block.shape == held.shape and known.any() and float(np.abs(block - held)[known].max()) <= slack:
             yield place
 
 

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from itertools import islice
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.compared import Compared
+from conformance.diagnosis.compared import Compared, spoken
 from conformance.diagnosis.exchanges import broken_exchange, line
 from conformance.diagnosis.missing import missing_term
-from conformance.diagnosis.operations import FOUND, LINE, lacks_reduction, of_mask, of_operation
+from conformance.diagnosis.operations import FOUND, LINE, PARTED_INDICES, lacks_reduction, of_mask, of_operation
 from conformance.diagnosis.reductions import REDUCTIONS, reduced
+from conformance.diagnosis.scale import TWICE
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 
@@ -39,10 +40,22 @@ def first_divergence(wide: Intermediates, twin: Intermediates, mesh: Mesh, tenso
     if not firsts:
         yield from _left_partial(compared, tensor)
         yield from missing_term(compared)
+        yield from _of_indices(compared)
         return
     yield from _of_collective(compared, firsts[0]) if firsts[0].axes else of_operation(compared, firsts[0])
     masks = (cause for later in firsts[1:] for cause in of_mask(compared, later))
     yield from islice(masks, 1)
+
+
+def _of_indices(compared: Compared) -> Iterator[Cause]:
+    """All is right but whole numbers, which many values are by chance: the first that one device does not have."""
+    found = list(compared.indices())
+    if found:
+        first, last = found[0], found[-1]
+        until = f" to {spoken(last)}" if last is not first else ""
+        said = f"whole numbers part from what one device has: {spoken(first)}{until}{compared.phase_of(first)}"
+        basis = f"{PARTED_INDICES}; all else on the way is right"
+        yield Cause(cause=said, axis=None, confidence=LINE, basis=basis, place=True)
 
 
 def _left_partial(compared: Compared, tensor: str | None) -> Iterator[Cause]:
@@ -57,15 +70,17 @@ def _left_partial(compared: Compared, tensor: str | None) -> Iterator[Cause]:
 def _of_collective(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What a collective does with its operand, which is right."""
     source = compared.values[max(first.sources)] if first.sources else None
-    spoken = f"{first.operation} over {' and '.join(first.axes)} at {line(first.place)}"
-    basis = f"the operand of {spoken} is right, its result is not"
+    said = f"{first.operation} over {' and '.join(first.axes)} at {line(first.place)}"
+    basis = f"the operand of {said} is right, its result is not"
     words, axis = None, first.axes[0]
     if source is not None and first.operation in REDUCTIONS:
         words, axis = reduced(first, source, compared.matches[source.number], compared.mesh)
+    if words is None and source is not None and compared.adds_copies(first, source):
+        words = TWICE
     if words is None and compared.matches[first.number] is not None:
         words = "another value, stale perhaps, comes out of a collective"
     if words is not None:
-        yield Cause(cause=f"{words}: {spoken}", axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+        yield Cause(cause=f"{words}: {said}", axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
     else:
-        said = f"parts from what one device has: {spoken}{compared.phase_of(first)}"
-        yield Cause(cause=said, axis=axis, confidence=LINE, axis_confidence=LINE, basis=basis, place=True)
+        where = f"parts from what one device has: {said}{compared.phase_of(first)}"
+        yield Cause(cause=where, axis=axis, confidence=LINE, axis_confidence=LINE, basis=basis, place=True)

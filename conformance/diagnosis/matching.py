@@ -6,7 +6,7 @@ of it, or holds partial sums that add up to it; in a ring one axis divides two d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, combinations
@@ -25,6 +25,7 @@ from conformance.diagnosis.blocks import (
     divisions,
     filled,
     is_trivial,
+    lengthened,
     mark,
     parts,
     thinned,
@@ -44,11 +45,17 @@ class _Candidate:
 
 
 class Matcher:
-    """Finds values of one device (`twin`) in the blocks of a mesh."""
+    """Finds values of one device (`twin`) in the blocks of a mesh; those that tell something.
 
-    def __init__(self, twin: Intermediates, mesh: Mesh) -> None:
-        held = (replace(value, values={0: filled(whole(value))}) for value in twin.values if value.values)
-        self._wholes = [value for value in held if _is_telling(whole(value))]
+    tells   of the values of one device, and of the blocks of a rank, which can be known again by their numbers
+    """
+
+    def __init__(self, twin: Intermediates, mesh: Mesh, tells: Callable[[np.ndarray], bool] | None = None) -> None:
+        self._tells = tells or _is_telling
+        held = (
+            replace(value, values={0: filled(whole(value))}) for value in (*twin.values, *twin.inputs) if value.values
+        )
+        self._wholes = [value for value in held if self._tells(whole(value))]
         self._mesh = mesh
         self._rings = RingBlocks(self._wholes, mesh)
 
@@ -63,12 +70,13 @@ class Matcher:
         return next(filter(None, ways), None)
 
     def _of_blocks(self, values: Blocks) -> Match | None:
-        if not _is_comparable(values):
+        if not values or not self._tells(values[min(values)]) or not all(map(_is_finite, values.values())):
             return None
         shapes = {block.shape for block in values.values()}
-        complete = len(values) == self._mesh.devices and len(shapes) == 1
-        for number in range(len(self._axes) + 1 if complete else 1):
+        for number in range(len(self._axes) + 1 if len(shapes) == 1 else 1):
             for partial in combinations(self._axes, number):
+                if not all(self._has_groups(values, axis) for axis in partial):
+                    continue
                 if any(self._are_copies(values, axis) for axis in partial):
                     continue  # a share of the sum on every rank, not a partial sum
                 match = self._matched(combined(values, partial, self._mesh), partial)
@@ -91,23 +99,25 @@ class Matcher:
     def _by_number(self) -> Mapping[int, np.ndarray]:
         return {value.number: whole(value) for value in self._wholes}
 
-    def placements(self, value: Intermediate, shape: tuple[int, ...]) -> Iterator[Dims]:
+    def placements(self, value: Intermediate, shape: tuple[int, ...], uneven: bool = False) -> Iterator[Dims]:
         """The ways to divide a whole value so that blocks of this shape come out."""
         wanted = whole(value).shape
-        for dims in divisions(wanted, self._axes, self._mesh):
-            if tuple(size // parts(dims, dim, self._mesh) for dim, size in enumerate(wanted)) == shape:
+        for dims in divisions(wanted, self._axes, self._mesh, uneven):
+            if tuple(-(-size // parts(dims, dim, self._mesh)) for dim, size in enumerate(wanted)) == shape:
                 yield dims
 
-    def in_blocks_of(self, shape: tuple[int, ...]) -> Iterator[tuple[Intermediate, Dims]]:
-        """Values of one device, and the ways to divide them in blocks of this shape."""
+    def in_blocks_of(self, shape: tuple[int, ...], uneven: bool = False) -> Iterator[tuple[Intermediate, Dims]]:
+        """Values of one device, and the ways to divide them in blocks of this shape; `uneven`, the last filled up."""
         for value in self._wholes:
-            yield from ((value, dims) for dims in self.placements(value, shape))
+            yield from ((value, dims) for dims in self.placements(value, shape, uneven))
 
     def blocks_of(self, elements: int) -> Iterator[Blocks]:
         """What all ranks might hold in blocks of so many elements, those that a ring makes among them."""
         ranks = range(self._mesh.devices)
         for candidate in self._tables.get(elements, (None, []))[1]:
-            yield {rank: self.block(candidate.value, candidate.dims, rank) for rank in ranks}
+            blocks = {rank: self.block(candidate.value, candidate.dims, rank) for rank in ranks}
+            if not any(np.isnan(block).any() for block in blocks.values()):
+                yield blocks
         for ring in self._rings.of_size(elements):
             yield {rank: ring.block(rank, self._mesh) for rank in ranks}
 
@@ -115,24 +125,46 @@ class Matcher:
         """What a rank holds of a whole value."""
         return cut(whole(value), dims, self._mesh, self._mesh.coordinates(rank))
 
+    def known(self, match: Match, rank: int) -> np.ndarray:
+        """What a rank should hold of the value that was found; NaN where what it holds is nobody's."""
+        return cut(self._by_number[match.whole], match.dims, self._mesh, self._mesh.coordinates(rank))
+
     def _are_copies(self, values: Blocks, axis: str) -> bool:
         """Whether all ranks along an axis hold the same bits."""
-        groups = self._mesh.groups(axis)
+        groups = [group for group in self._mesh.groups(axis) if group[0] in values]
         return all(np.array_equal(values[rank], values[group[0]]) for group in groups for rank in group)
+
+    def _has_groups(self, values: Blocks, axis: str) -> bool:
+        """Whether all ranks of a group along the axis hold something, or none does."""
+        return all(len({rank in values for rank in group}) == 1 for group in self._mesh.groups(axis))
 
     def _matched(self, values: Blocks, partial: tuple[str, ...]) -> Match | None:
         held = values[min(values)]
         marks, candidates = self._tables.get(held.size, (np.empty(0), []))
         near = blur(held)
         low, high = (int(np.searchsorted(marks, mark(held) + side)) for side in (-near, near))
-        for candidate in candidates[low:high]:
+        for candidate in chain(candidates[low:high], self._long.get(held.size, ())):
             if not {axis for axis, _ in candidate.dims} & {*partial} and self._agree(values, candidate):
                 return Match(whole=candidate.value.number, dims=candidate.dims, partial=partial)
         return None
 
     def _agree(self, values: Blocks, candidate: _Candidate) -> bool:
         blocks = {rank: self.block(candidate.value, candidate.dims, rank) for rank in values}
-        return agree(values, blocks, float(np.abs(whole(candidate.value)).max()))
+        return agree(values, blocks, float(np.nanmax(np.abs(whole(candidate.value)))))
+
+    @cached_property
+    def _long(self) -> Mapping[int, list[_Candidate]]:
+        """Elements -> the values that are filled up to so many and held so by a rank: no mark knows them."""
+        found: dict[int, list[_Candidate]] = {}
+        sizes = sorted({size for _, size in self._mesh.sizes if size > 1})
+        for value in self._wholes:
+            for x in lengthened(whole(value), sizes):
+                for dims in divisions(x.shape, self._axes, self._mesh):
+                    block = cut(x, dims, self._mesh, self._mesh.coordinates(0))
+                    if np.isnan(block).any():
+                        longer = replace(value, values={0: x})
+                        found.setdefault(block.size, []).append(_Candidate(value=longer, dims=dims, mark=0.0))
+        return found
 
     @cached_property
     def _tables(self) -> Mapping[int, tuple[np.ndarray, list[_Candidate]]]:
@@ -142,7 +174,7 @@ class Matcher:
         """
         tables: dict[int, list[_Candidate]] = {}
         for value in self._wholes:
-            for dims in divisions(whole(value).shape, self._axes, self._mesh):
+            for dims in divisions(whole(value).shape, self._axes, self._mesh, uneven=True):
                 block = self.block(value, dims, 0)
                 tables.setdefault(block.size, []).append(_Candidate(value=value, dims=dims, mark=mark(block)))
         for candidates in tables.values():
@@ -151,10 +183,9 @@ class Matcher:
         return {size: (marks[size], candidates) for size, candidates in tables.items()}
 
 
-def _is_comparable(values: Blocks) -> bool:
-    blocks = values.values()
-    return bool(blocks) and not is_trivial(next(iter(blocks))) and all(np.isfinite(block).all() for block in blocks)
+def _is_finite(value: np.ndarray) -> bool:
+    return bool(np.isfinite(value).all())
 
 
 def _is_telling(value: np.ndarray) -> bool:
-    return bool(np.isfinite(value).all()) and not is_trivial(value)
+    return _is_finite(value) and not is_trivial(value)

@@ -8,9 +8,10 @@ from itertools import product
 import numpy as np
 
 from conformance.diagnosis.blocks import Match, combined, whole
-from conformance.diagnosis.compared import CHOICES, CUTS, EXTREMES, Compared, spoken
+from conformance.diagnosis.compared import CHOICES, CUTS, Compared, spoken
 from conformance.diagnosis.displaced import displaced
 from conformance.diagnosis.exchanges import line
+from conformance.diagnosis.filled_up import filling_counts
 from conformance.diagnosis.hidden import hidden
 from conformance.diagnosis.rearranged import rearranged
 from conformance.diagnosis.reductions import REDUCTIONS, narrowed
@@ -24,6 +25,9 @@ ORDER = 0.75  # a right program may keep its elements in an order of its own, an
 LINE = 0.86  # how sure a line is: that can be seen, but a right value may have no counterpart on one device
 MOVES = ("transpose", "rev", "permute", "flip", "roll")  # that leave every element of their operand
 SECTIONS = (*CUTS, "dynamic_slice")
+LACKS = "reduction missing"
+OF_SHARD = f"{LACKS}, or a shard taken for the whole"  # where gradients and parameters are sharded
+PARTED_INDICES = "whole numbers that it is made of are among the values of one device, it is not"
 PARTED = "what it is made of is among the values of one device, it and all that is made of it are not"
 
 
@@ -43,12 +47,15 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         yield _of_partial(compared, first, max(partial))
         return
     else:
+        yield from _of_another_turn(compared, first)
         yield from _local_statistic(compared, first)
+        yield from _filling_counts(compared, first)
         yield from of_mask(compared, first)
         yield from _unmasked(compared, first)
-        yield from _displaced(compared, first)
-        yield from _cut_across(compared, first)
-        yield from _rearranged(compared, first) if first.operation not in MOVES else _moved(first)
+        last = compared.joined(compared.whole_buffer(first))
+        yield from _displaced(compared, last)
+        yield from _cut_across(compared, last)
+        yield from _rearranged(compared, last) if last.operation not in MOVES else _moved(last)
     if first.place:
         yield _line(compared, first, factor)
 
@@ -58,10 +65,19 @@ def _line(compared: Compared, first: Intermediate, factor: float | None) -> Caus
     times = f", {factor:.4g} times what it should be" if factor is not None else ""
     last = compared.first_owed(first)
     until = f" to {spoken(last)}" if last.place and last.number != first.number else ""
-    picks = ", whose indices are wrong" if first.operation in CHOICES and not until else ""
+    picks = _picks(compared, first) if first.operation in CHOICES and not until else ""
     said = f"parts from what one device has: {'from ' if until else ''}{spoken(first)}{until}{picks}"
     basis = f"{PARTED}{f'; on the way lie {compared.lines(first, last)}' if until else ''}"
     return Cause(cause=f"{said}{compared.phase_of(first)}{times}", axis=None, confidence=LINE, basis=basis, place=True)
+
+
+def _picks(compared: Compared, first: Intermediate) -> str:
+    """Where the indices of an operation that picks elements go wrong."""
+    found = list(compared.indices(first))
+    if not found:
+        return ", whose indices are wrong"
+    until = f" to {spoken(found[-1])}" if len(found) > 1 else ""
+    return f", whose indices part {'from' if until else 'at'} {spoken(found[0])}{until}"
 
 
 def _of_partial(compared: Compared, first: Intermediate, number: int) -> Cause:
@@ -99,9 +115,30 @@ def _local_statistic(compared: Compared, first: Intermediate) -> Iterator[Cause]
             return
 
 
+def _of_another_turn(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Right operands, of which one is what the same line has made at another time: of another microbatch, or stale."""
+    place = compared.of_another_turn(first)
+    if place is not None:
+        words = f"a value of another microbatch, or a stale one, is used: operand {place} of {spoken(first)}"
+        basis = "all that it is given is right, but one is what the line of that operand has made at another time"
+        yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
+
+
+def _filling_counts(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """What fills the last shard up gets into a sum."""
+    for number in first.sources:
+        source = compared.values[number]
+        axis = filling_counts(first, source, compared.matches[number], compared.matcher, compared.mesh)
+        if axis:
+            words = f"what fills the last shard of {axis} up is not masked: it is counted by {spoken(first)}"
+            basis = f"without those elements of what {spoken(source)} makes, the sum is what one device has"
+            yield Cause(cause=words, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+            return
+
+
 def of_mask(compared: Compared, first: Intermediate) -> Iterator[Cause]:
-    """Other elements are hidden than on one device."""
-    counts = hidden(first, compared.matcher, compared.mesh)
+    """Other elements are hidden than on one device; an extreme of what is hidden is no mask itself."""
+    counts = None if compared.is_extreme(first) else hidden(first, compared.matcher, compared.mesh)
     if counts is not None:
         words = f"another mask than on one device: {spoken(first)}{compared.phase_of(first)}"
         basis = f"{counts}; all others are right"
@@ -127,7 +164,7 @@ def _moved(first: Intermediate) -> Iterator[Cause]:
 
 def _unmasked(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What a rank does not own goes into the sum all the same."""
-    shows = first.operation not in (*CUTS, *EXTREMES)  # of an extreme one rank always has the right one
+    shows = first.operation not in CUTS and not compared.is_extreme(first)  # of that one rank always has the right one
     axis = unmasked(first, compared.matcher, compared.mesh) if shows else None
     if axis is not None and _is_summed_later(compared, first, (axis,), as_it_is=True):
         words = f"not masked: ranks of {axis} that do not own an element add something else to the sum over {axis}"
@@ -234,8 +271,9 @@ def lacks_reduction(value: Intermediate, match: Match | None, said: str) -> Caus
     """Of a value that is a partial sum."""
     partial = () if match is None else match.partial
     axes = " and ".join(partial)
+    lacks = OF_SHARD if value.phase == "update" else LACKS
     return Cause(
-        cause=f"reduction missing: a partial sum over {axes} {said}",
+        cause=f"{lacks}: a partial sum over {axes} {said}",
         axis=partial[0],
         confidence=FOUND,
         axis_confidence=FOUND,

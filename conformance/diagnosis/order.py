@@ -10,6 +10,8 @@ from conformance.diagnosis.suspect import DivergedTensor
 from conformance.records.results import Cause
 
 FEWEST = 3  # elements of a dim whose order means anything: two of them are exchanged by chance
+BY_PARAMETER = ("gradients/", "updates/", "optimizer/", "parameters/", "buffers/", "masks/")  # that have no rows
+MOST_WIDE = 1 << 14  # elements of a row
 SHOWN = 8  # of the places that an order is described by
 
 
@@ -34,6 +36,25 @@ def reordered(suspect: DivergedTensor) -> Iterator[Cause]:
             places = ", ".join(map(str, order[:SHOWN])) + (", ..." if len(order) > SHOWN else "")
             basis = f"dim {dim} holds what belongs to places {places}"
             yield Cause(cause=f"elements permuted along dim {dim}", axis=None, confidence=0.9, basis=basis)
+
+
+def of_other_rows(suspect: DivergedTensor) -> Iterator[Cause]:
+    """Every row that is wrong is the right one of another row: a message that was kept for the next one, say."""
+    rows = len(suspect.expected) if suspect.expected.ndim > 1 else 0
+    if rows < FEWEST or suspect.tensor.startswith(BY_PARAMETER) or not np.isfinite(suspect.value).all():
+        return
+    value, expected = (whole.reshape(rows, -1) for whole in (suspect.value, suspect.expected))
+    if not FEWEST <= expected.shape[1] <= MOST_WIDE:
+        return
+    off = np.array([np.abs(expected - row).max(axis=1) for row in value])
+    wrong = np.flatnonzero(np.diag(off) > suspect.unexplained)
+    owners = off[wrong].argmin(axis=1)
+    if len(wrong) and (off[wrong, owners] <= suspect.unexplained).all():
+        parts = suspect.case_run.contract.recipe.microbatches
+        whose = "stale, or of another microbatch" if parts > 1 else "those of other rows"
+        places = ", ".join(f"{row} holds {owner}" for row, owner in list(zip(wrong, owners, strict=True))[:SHOWN])
+        basis = f"every row that is wrong is right for another row: {places}{', ...' if len(wrong) > SHOWN else ''}"
+        yield Cause(cause=f"rows are {whose}", axis=None, confidence=0.9, basis=basis)
 
 
 def _order(value: np.ndarray, expected: np.ndarray) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""Blocks of which one axis divides two dims: each rank's queries beside the keys that a ring has brought it.
+"""Blocks that a ring has brought, and those of which one axis divides two dims: queries beside the keys that came.
 
 In step k of a ring of n ranks, rank r has the rows of block r and the columns of block (r + k) mod n.
 Source: Liu et al., Ring Attention with Blockwise Transformers, section 3.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 
@@ -17,12 +17,14 @@ from conformance.contract.mesh import Mesh
 from conformance.diagnosis.blocks import Blocks, Dims, Match, agree, blur, cut, divisions, is_trivial, mark, whole
 from conformance.evidence.intermediates import Intermediate
 
+FEW = 2  # axes
+
 
 @dataclass(frozen=True, kw_only=True)
 class RingBlock:
     """What every rank holds of a whole value in one step of a ring along `axis`.
 
-    rows     the dims that axes divide as they always do, that of the ring among them
+    rows     the dims that axes divide as they always do; that of the ring among them, unless the block itself came
     columns  the dim of which the ring has brought the block of the rank that stands `step` further
     """
 
@@ -53,11 +55,13 @@ class RingBlocks:
             return None
         held = values[rank]
         near = blur(held)
-        for place in np.flatnonzero(np.abs(self._marked(held.size, rank) - mark(held)) <= near):
+        marks = self._marked(held.size, rank)
+        for place in np.flatnonzero((np.abs(marks - mark(held)) <= near) | np.isnan(marks)):
             candidate = self.of_size(held.size)[place]
             wanted = {other: candidate.block(other, self._mesh) for other in values}
             if agree(values, wanted, float(np.abs(whole(candidate.value)).max())):
-                return Match(whole=candidate.value.number, dims=candidate.rows)
+                moved = candidate.axis not in dict(candidate.rows)
+                return Match(whole=candidate.value.number, dims=candidate.rows, moved=moved)
         return None
 
     def of_size(self, elements: int) -> list[RingBlock]:
@@ -79,19 +83,24 @@ class RingBlocks:
         return rings
 
     def _candidates(self) -> Iterator[RingBlock]:
-        """Of values with two dims of one size, such as scores, which an axis divides both."""
+        """Of values with two dims that an axis divides both, such as scores; and those that it brings as they are."""
         axes = [axis for axis, size in self._mesh.sizes if size > 1]
-        for value in self._wholes:
-            shape = whole(value).shape
-            for axis in axes:
-                others = [other for other in axes if other != axis]
-                for row, column in permutations(range(len(shape)), 2):
-                    if shape[row] != shape[column] or shape[row] % self._mesh.size(axis):
+        few = len(axes) <= FEW  # on more there are too many ways, and scores alone are looked for
+        for value, axis in product(self._wholes, axes):
+            shape, size = whole(value).shape, self._mesh.size(axis)
+            divided = [dim for dim, length in enumerate(shape) if length >= size]
+            others = [other for other in axes if other != axis]
+            for dims in divisions(shape, others, self._mesh):
+                free = [dim for dim in divided if dim not in {dim for _, dim in dims}]
+                for row, column in permutations(free, 2):
+                    if not few and shape[row] != shape[column]:
                         continue
-                    for dims in divisions(shape, others, self._mesh):
-                        if not {row, column} & {dim for _, dim in dims}:
-                            rows = (*dims, (axis, row))
-                            yield from (
-                                RingBlock(value=value, axis=axis, rows=rows, columns=column, step=step)
-                                for step in range(self._mesh.size(axis))
-                            )
+                    rows = (*dims, (axis, row))
+                    yield from self._steps(value, axis, rows, column, range(size))
+                for column in free if few else ():
+                    yield from self._steps(value, axis, dims, column, range(1, size))
+
+    @staticmethod
+    def _steps(value: Intermediate, axis: str, rows: Dims, columns: int, steps: range) -> Iterator[RingBlock]:
+        for step in steps:
+            yield RingBlock(value=value, axis=axis, rows=rows, columns=columns, step=step)

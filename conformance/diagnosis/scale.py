@@ -59,7 +59,12 @@ def _is_made_of(tensor: str, parameter: str) -> bool:
 
 
 def _of_rate(suspect: DivergedTensor, factor: float) -> Iterator[Cause]:
-    """No sum can have gone wrong: it is what the update is multiplied by."""
+    """No sum can have gone wrong: it is what the update is multiplied by; the ratio of two norms, with LAMB."""
+    if suspect.case_run.contract.recipe.optimizer == "lamb":
+        words = f"a norm by which steps are scaled is another one: its step is {factor:.4g} times what it should be"
+        basis = "its gradient and the optimizer's state are right, and LAMB multiplies each step by a ratio of norms"
+        yield Cause(cause=words, axis=None, confidence=0.85, basis=basis)
+        return
     basis = f"it is {factor:.6g} times what it should be, its gradient and the optimizer's state are right"
     sized = [axis for axis in suspect.axes if near(factor, size := suspect.mesh.size(axis)) or near(factor, 1 / size)]
     for axis in sized:

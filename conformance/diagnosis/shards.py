@@ -10,7 +10,7 @@ from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.gather import selector
 from conformance.records.results import Cause
 
-PLACE = 0.88  # how sure it is where an error shows: that can be seen
+PLACE = 0.85  # how sure it is where an error shows: that can be seen; a line inside the step says more
 
 
 def permuted(suspect: DivergedTensor) -> Iterator[Cause]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -48,6 +48,8 @@ class CaseRun:
     """A case, its contract, the evidence of the candidate and the result of the reference.
 
     others   contract -> it and its reference result, of the other model that the relation `second model` builds
+    rows     (tensor) -> for each row of the first batch, what the reference says of the tensor of that row alone;
+             nothing where that is not known
     """
 
     case: Case
@@ -55,6 +57,7 @@ class CaseRun:
     evidence: Evidence
     reference: ReferenceResult
     others: Mapping[str, tuple[Contract, ReferenceResult]] = field(default_factory=dict)
+    rows: Callable[[str], Sequence[np.ndarray]] = field(default=lambda tensor: ())
 
     @property
     def precision(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -11,6 +11,9 @@ import numpy as np
 
 from conformance.contract.implementation import Phase
 
+INPUT = "input"
+APART = 1 << 24  # between the numbers of two programs of one step
+FEWEST = 4  # whole numbers that are kept: fewer are sizes and offsets
 MOST_ELEMENTS = 1 << 16  # of a value that is kept
 MOST_BYTES = 1 << 28  # of all that are kept of one step, on one rank
 
@@ -24,7 +27,7 @@ class Intermediate:
     place      the line of the user's program, `file:line`; empty where it is not known
     sources    numbers of the values that it was made of; inputs of the step have none
     axes       the mesh axes of a collective, empty for anything else
-    dtype      in which the program has it; empty where that is not known
+    dtype      in which the program has it; empty where that is not known. Of whole numbers, what may be indices is kept
     values     rank -> float64 array, its own block; where a loop ran, its turns are stacked along dim 0
     """
 
@@ -64,11 +67,56 @@ class Exchange:
 
 @dataclass(frozen=True, kw_only=True)
 class Intermediates:
-    """Those of one step in program order, its collectives, and the numbers of what each observation was made of."""
+    """Those of one step in program order, its collectives, and the numbers of what each observation was made of.
+
+    inputs   what one device begins with, whole: parameters and batch, under negative numbers
+    """
 
     values: tuple[Intermediate, ...]
     observed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     exchanges: tuple[Exchange, ...] = ()
+    inputs: tuple[Intermediate, ...] = ()
+
+
+def as_inputs(arrays: Mapping[str, np.ndarray]) -> tuple[Intermediate, ...]:
+    """Arrays that no operation has made; large ones are left out, as results are."""
+    return tuple(
+        Intermediate(
+            number=-1 - place, operation=INPUT, place="", phase="forward", sources=(), values={0: value.astype(float)}
+        )
+        for place, value in enumerate(arrays.values())
+        if value.size <= MOST_ELEMENTS and value.dtype.kind in "fiub"
+    )
+
+
+def of_programs(parts: Sequence[Intermediates], programs: Sequence[Hashable]) -> Intermediates:
+    """One from those of all ranks, which run several programs: so the ranks of different stages of a pipeline do.
+
+    programs   what tells the program of each part; values of the n-th begin at n times `APART`
+    """
+    found = [
+        united([part for part, own in zip(parts, programs, strict=True) if own == program])
+        for program in dict.fromkeys(programs)
+    ]
+    moved = [_renumbered(program, APART * place) for place, program in enumerate(found)]
+    observed: dict[str, tuple[int, ...]] = {}
+    for each in moved:
+        observed |= {name: (*observed.get(name, ()), *numbers) for name, numbers in each.observed.items()}
+    return Intermediates(
+        values=tuple(value for each in moved for value in each.values),
+        observed=observed,
+        exchanges=found[0].exchanges if len(found) == 1 else (),
+        inputs=found[0].inputs,
+    )
+
+
+def _renumbered(program: Intermediates, by: int) -> Intermediates:
+    values = (
+        replace(value, number=value.number + by, sources=tuple(number + by for number in value.sources))
+        for value in program.values
+    )
+    observed = {name: tuple(number + by for number in numbers) for name, numbers in program.observed.items()}
+    return replace(program, values=tuple(values), observed=observed)
 
 
 def united(parts: Sequence[Intermediates]) -> Intermediates:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
 
 from conformance.cases.case import Case
-from conformance.cases.resolve import resolve
+from conformance.cases.resolve import Target, resolve
 from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import CaseResult
-from conformance.workers.jobs import Outcome, ReferenceValuesJob, SitesJob, ValuesJob
+from conformance.workers.jobs import Outcome, ReferencePartsJob, ReferenceValuesJob, SitesJob, ValuesJob
 from conformance.workers.pool import Workers
 
 SECONDS = 120.0
+ACCUMULATION = "accumulation"
 VALUES_KEPT = 6  # steps whose intermediate values are kept: a few megabytes each
 
 
@@ -21,6 +25,7 @@ class Programs:
     def __init__(self) -> None:
         self.unchanged: dict[Case, CaseResult] = {}
         self._sites: dict[Case, Outcome] = {}
+        self._rows: OrderedDict[ReferencePartsJob, tuple[np.ndarray, ...]] = OrderedDict()
         self._values: OrderedDict[str, Intermediates | None] = OrderedDict()
 
     def sites(self, case: Case, workers: Workers) -> Outcome:
@@ -30,6 +35,19 @@ class Programs:
             job = SitesJob(case=case, framework=target.framework, target=target.path)
             self._sites[case] = workers.run(job, SECONDS)
         return self._sites[case]
+
+    def rows(self, case: Case, target: Target, workers: Workers, tensor: str) -> Sequence[np.ndarray]:
+        """What the reference says of a tensor on each row of the first batch alone; nothing where it cannot."""
+        contract = target.contract
+        plain = contract.without(ACCUMULATION) if ACCUMULATION in contract.features else contract
+        job = ReferencePartsJob(
+            contract=plain.name, framework=target.framework, seed=case.seed, parts=0, tensors=(tensor,)
+        )
+        if job not in self._rows:
+            self._rows[job] = tuple(part[tensor] for part in workers.run(job, SECONDS).parts if tensor in part)
+            while len(self._rows) > VALUES_KEPT:
+                self._rows.popitem(last=False)
+        return self._rows[job]
 
     def values(self, job: ValuesJob | ReferenceValuesJob, workers: Workers) -> Intermediates | None:
         """The intermediate values of a step; those of a mutant are asked for once."""

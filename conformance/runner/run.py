@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from conformance.cases.case import Case
@@ -202,7 +203,8 @@ class CaseRunner:
             return broken_off(case_run, target, outcome, checks)
         if job.input_sensitivity:
             self._answered.add(_keyed(case))
-        case_run = replace(case_run, others=self._others(case, outcome.evidence))
+        rows = partial(self._programs.rows, case, target, self.workers)
+        case_run = replace(case_run, others=self._others(case, outcome.evidence), rows=rows)
         results = judge(case_run, checks)
         phases: dict[str, float] = dict(outcome.evidence.seconds)
         phases["reference"] = reference.seconds if fresh else 0.0

@@ -12,7 +12,6 @@ from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import CaseResult
 from conformance.runner.carried import carried
 from conformance.runner.programs import SECONDS, Programs
-from conformance.workers.execute import is_alteration
 from conformance.workers.jobs import ReferencePartsJob, ReferenceValuesJob, ValuesJob
 from conformance.workers.pool import Workers
 
@@ -54,8 +53,6 @@ class Variations:
     def values(self, case: Case, target: Target) -> Intermediates | None:
         """What every operation of the first step makes; on another mesh than the case's own, without its mutation."""
         case = replace(case, dtype="float64", mutation=case.mutation if case.mesh == self._case.mesh else None)
-        if is_alteration(case.mutation):
-            return None
         job = ValuesJob(case=case, framework=target.framework, target=target.path, fault=target.fault)
         return self._programs.values(job, self._workers)
 
@@ -67,7 +64,7 @@ class Variations:
     def losses_of_parts(self, case: Case, target: Target, parts: int) -> tuple[float, ...]:
         """The loss of the reference on each of so many equal parts of the rows."""
         job = ReferencePartsJob(contract=case.contract, framework=target.framework, seed=case.seed, parts=parts)
-        return self._workers.run(job, SECONDS).losses
+        return tuple(float(part["loss"]) for part in self._workers.run(job, SECONDS).parts)
 
     def _judged(self, case: Case, target: Target) -> CaseResult:
         every = [*self._first, *self._more]

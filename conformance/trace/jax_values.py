@@ -13,7 +13,7 @@ import numpy as np
 
 from conformance.contract.implementation import Phase
 from conformance.contract.mesh import Mesh
-from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Exchange, Intermediate, Intermediates
+from conformance.evidence.intermediates import FEWEST, MOST_BYTES, MOST_ELEMENTS, Exchange, Intermediate, Intermediates
 from conformance.trace.jax_places import Owner, Place
 
 MOST_TURNS = 12  # of a loop whose turns are kept one by one; of a longer one their values are stacked
@@ -136,9 +136,10 @@ class ValueRecorder(Owner):
         self.observed = {name: self.numbers(value) for name, value in observations.items()}
 
     def _is_kept(self, value: Any) -> bool:
-        if not hasattr(value, "dtype") or not jax.numpy.issubdtype(value.dtype, jax.numpy.floating):
+        if not hasattr(value, "dtype"):
             return False
-        return self._fits(value)
+        index = value.dtype in (jax.numpy.int32, jax.numpy.int64) and math.prod(value.shape) >= FEWEST
+        return (index or jax.numpy.issubdtype(value.dtype, jax.numpy.floating)) and self._fits(value)
 
     def _fits(self, value: Any) -> bool:
         elements = math.prod(value.shape)

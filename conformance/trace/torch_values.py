@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from conformance.contract.implementation import Phase
 from conformance.contract.mesh import Mesh
-from conformance.evidence.intermediates import MOST_BYTES, MOST_ELEMENTS, Exchange, Intermediate, Intermediates
+from conformance.evidence.intermediates import FEWEST, MOST_BYTES, MOST_ELEMENTS, Exchange, Intermediate, Intermediates
 from conformance.trace.operators import Collective
 from conformance.trace.torch_collectives import Call, is_collective
 from conformance.trace.torch_dataflow import results_of, user_line, written_by
@@ -28,7 +29,22 @@ _SHAPED = frozenset((
 _EMPTY = frozenset(("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"))
 # Views of a part, which are values of their own: what reads them may read the wrong one.
 _PARTS = frozenset(("chunk", "narrow", "select", "slice", "split", "split_with_sizes", "unbind"))
+# Views of all elements in another order.
+_TURNED = frozenset(("permute", "t", "transpose"))
 _FOLLOWED = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all")  # messages are not waited for
+
+
+Stretch = tuple[int, int, int, tuple[tuple[int, int], ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cut:
+    """A part that nothing has read yet, and where it was cut out."""
+
+    operation: str
+    sources: tuple[int, ...]
+    place: str
+    phase: Phase
 
 
 class ValueRecorder(Watcher):
@@ -43,7 +59,8 @@ class ValueRecorder(Watcher):
         self._values: list[Intermediate] = []
         self._exchanges: list[Exchange] = []
         self._made: dict[int, tuple[StorageWeakRef, tuple[int, ...]]] = {}  # memory -> what it was made of
-        self._parts: dict[int, dict[tuple[int, int, int], int]] = {}  # memory -> where a part lies -> its value
+        self._awaited: dict[int, tuple[StorageWeakRef, _Cut]] = {}  # memory -> the message that is to come there
+        self._parts: dict[int, dict[Stretch, _Cut | int]] = {}  # memory -> where a part lies -> its value
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = func.overloadpacket.__name__.strip("_") if isinstance(func, torch._ops.OpOverload) else ""
@@ -51,25 +68,23 @@ class ValueRecorder(Watcher):
         sources = () if name in _SHAPED else self._numbers(given)
         out = func(*args, **kwargs)
         if is_collective(func):  # a message that comes in, or something done by oneself: it may not be there yet
-            self._forget(written_by(func, args, kwargs))
+            self._await(written_by(func, args, kwargs))
         elif name and name not in _EMPTY and not any(map(is_imagined, results_of(out))):
             held = {tensor.untyped_storage()._cdata for tensor in given}
             made = [tensor for tensor in results_of(out) if tensor.untyped_storage()._cdata not in held]  # no views
             written = list(written_by(func, args, kwargs)) if is_mutable(func) else []
             self._note(name, [*made, *written], sources, ())
-            if name in _PARTS:
+            if name in _PARTS or name in _TURNED:
                 self._note_parts(name, given[0], results_of(out), sources)
         return out
 
     def _note_parts(self, name: str, of: torch.Tensor, parts: list[torch.Tensor], sources: tuple[int, ...]) -> None:
-        """What is cut out of memory that it shares with its operand."""
+        """What is cut out of memory that it shares with its operand: noted when a rank uses it."""
         for part in parts:
             storage = part.untyped_storage()._cdata
-            number = None
-            if storage in self._made and part.numel() < of.numel():
-                number = self._kept(name, part, sources, ())
-            if number is not None:
-                self._parts.setdefault(storage, {})[_stretch(part)] = number
+            if storage in self._made and (part.numel() < of.numel() or name in _TURNED):
+                cut = _Cut(operation=name, sources=sources, place=user_line(), phase=self._phase())
+                self._parts.setdefault(storage, {})[_stretch(part)] = cut
 
     def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
         sources = self._numbers(list(call.operands))
@@ -119,25 +134,32 @@ class ValueRecorder(Watcher):
             self._made[storage._cdata] = (StorageWeakRef(storage), tuple(sorted(made_of)))
             self._parts.pop(storage._cdata, None)
 
-    def _forget(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Of what will lie in these nothing is known."""
+    def _await(self, tensors: Iterable[torch.Tensor]) -> None:
+        """What a message brings into these is noted when it is used: it may not be there yet."""
         for tensor in tensors:
-            self._made.pop(tensor.untyped_storage()._cdata, None)
+            storage = tensor.untyped_storage()
+            self._made.pop(storage._cdata, None)
+            self._awaited[storage._cdata] = (
+                StorageWeakRef(storage),
+                _Cut(operation="permute", sources=(), place=user_line(), phase=self._phase()),
+            )
 
-    def _kept(self, name: str, result: torch.Tensor, sources: tuple[int, ...], axes: tuple[str, ...]) -> int | None:
-        if not result.is_floating_point() or result.numel() > MOST_ELEMENTS or self._bytes > MOST_BYTES:
+    def _kept(
+        self, name: str, result: torch.Tensor, sources: tuple[int, ...], axes: tuple[str, ...], cut: _Cut | None = None
+    ) -> int | None:
+        whole = not result.is_floating_point()
+        if (whole and not _is_index(result)) or result.numel() > MOST_ELEMENTS or self._bytes > MOST_BYTES:
             return None
         with _disable_current_modes():
             value: np.ndarray = result.detach().to(torch.float64, copy=True).contiguous().numpy()
         self._bytes += value.nbytes
         number = len(self._values)
-        phase = self._phase()
         self._values.append(
             Intermediate(
                 number=number,
                 operation=name,
-                place=user_line(),
-                phase=phase,
+                place=user_line() if cut is None else cut.place,
+                phase=self._phase() if cut is None else cut.phase,
                 sources=sources,
                 axes=axes,
                 dtype=str(result.dtype).removeprefix("torch."),
@@ -154,17 +176,44 @@ class ValueRecorder(Watcher):
         numbers: set[int] = set()
         for tensor in tensors:
             storage = tensor.untyped_storage()._cdata
+            self._arrived(storage, tensor)
             known = self._made.get(storage)
             if known is not None and not known[0].expired():
-                part = self._parts.get(storage, {}).get(_stretch(tensor))
+                part = self._part(storage, tensor)
                 numbers.update(known[1] if part is None else (part,))
         return tuple(sorted(numbers))
 
+    def _arrived(self, storage: int, tensor: torch.Tensor) -> None:
+        """Notes what a message has brought, where this is the first to read it."""
+        memory, message = self._awaited.pop(storage, (None, None))
+        if memory is not None and message is not None and not memory.expired():
+            number = self._kept(message.operation, tensor, (), (), message)
+            if number is not None:
+                self._made[storage] = (memory, (number,))
 
-def _stretch(x: torch.Tensor) -> tuple[int, int, int]:
-    """What a view keeps of the part that it sees, in any shape: the first element, how many, how far."""
-    reach = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
-    return int(x.storage_offset()), x.numel(), reach
+    def _part(self, storage: int, tensor: torch.Tensor) -> int | None:
+        """The value of a part of memory; None where it is no part that was cut out."""
+        parts, where = self._parts.get(storage, {}), _stretch(tensor)
+        part = parts.get(where)
+        if isinstance(part, _Cut):
+            part = self._kept(part.operation, tensor, part.sources, (), part)
+            if part is not None:
+                parts[where] = part
+        return part
+
+
+def _is_index(x: torch.Tensor) -> bool:
+    """Whether whole numbers may say where something is: not a mask, not one number."""
+    return x.dtype in (torch.int32, torch.int64) and x.numel() >= FEWEST
+
+
+def _stretch(x: torch.Tensor) -> Stretch:
+    """What a view keeps of the part that it sees, in any shape: the first element, how many, how far, in what order."""
+    strides = [(size, stride) for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1]
+    reach = sum((size - 1) * stride for size, stride in strides)
+    steps = [stride for _, stride in strides]
+    turned = steps != sorted(steps, reverse=True)
+    return int(x.storage_offset()), x.numel(), reach, tuple(strides) if turned else ()
 
 
 def _flat(x: torch.Tensor) -> np.ndarray:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 from conformance.cases.case import Mutation
 from conformance.contract.alteration import Alteration
 from conformance.evidence.blocks import all_same_bits
 from conformance.evidence.evidence import Evidence, Observations
-from conformance.evidence.intermediates import Intermediates
+from conformance.evidence.intermediates import Intermediates, as_inputs
 from conformance.trace.operators import OPERATORS
 from conformance.trace.site import Site
 from conformance.workers.altered import changed
@@ -86,7 +87,9 @@ class Execution:
     def values(self) -> Intermediates | None:
         """What every operation of the first step makes; None where the program does not show it."""
         state = self.instance.placed(self.parameters)
-        return self.platform.values(self.implementation.step, state, self.batches[0], self.case)
+        case = replace(self.case, mutation=None) if is_alteration(self.case.mutation) else self.case  # it is altered
+        found = self.platform.values(self.implementation.step, state, self.batches[0], case)
+        return None if found is None else replace(found, inputs=as_inputs(self.parameters | self.batches[0]))
 
     def measured(self) -> Measured:
         """The same batch again and again, each step from the state of the one before."""

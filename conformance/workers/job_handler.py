@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from conformance.evidence.intermediates import as_inputs
 from conformance.workers.execute import Execution
 from conformance.workers.finished import FinishedSteps
 from conformance.workers.jobs import (
@@ -43,9 +45,11 @@ class JobHandler:
         if isinstance(job, ReferenceShapesJob):
             return self.references.shapes(job)
         if isinstance(job, ReferencePartsJob):
-            return self.references.losses_of_parts(job)
+            return self.references.of_parts(job)
         if isinstance(job, ReferenceValuesJob):
-            return self.platform.reference_values(*self.references.first_step(job))
+            step, state, batch = self.references.first_step(job)
+            found = self.platform.reference_values(step, state, batch)
+            return None if found is None else replace(found, inputs=as_inputs(batch))
         if isinstance(job, ValuesJob):
             return Execution(job, self.platform).values()
         if isinstance(job, SitesJob):

@@ -87,12 +87,17 @@ class ReferenceValuesJob:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferencePartsJob:
-    """The loss of the reference on each of so many equal parts of the rows of its first batch, in float64."""
+    """What the reference observes on each of so many equal parts of the rows of its first batch, in float64.
+
+    parts    0: every row by itself
+    tensors  the observations that are wanted
+    """
 
     contract: str
     framework: str
     seed: int
     parts: int
+    tensors: tuple[str, ...] = ("loss",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +182,7 @@ class Outcome:
     reference: ReferenceResult | None = None
     sites: tuple[Site, ...] = ()
     intermediates: Intermediates | None = None
-    losses: tuple[float, ...] = ()
+    parts: tuple[Arrays, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     alterations: tuple[Alteration, ...] = ()
     unwatched: str = ""

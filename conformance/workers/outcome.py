@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.evidence.intermediates import united as united_values
+from conformance.contract.roles import role
+from conformance.evidence.intermediates import of_programs
 from conformance.trace.site import Site
 from conformance.workers.fleet import united
 from conformance.workers.jobs import (
@@ -29,10 +30,11 @@ def outcome_of(job: Task, answers: list[Any], seconds: float) -> Outcome:
     if isinstance(job, ReferenceShapesJob):
         return Outcome(shapes=answers[0], seconds=seconds)
     if isinstance(job, ReferencePartsJob):
-        return Outcome(losses=tuple(answers[0]), seconds=seconds)
+        return Outcome(parts=tuple(answers[0]), seconds=seconds)
     if isinstance(job, (ValuesJob, ReferenceValuesJob)):
         kept = [part for part in answers if part is not None]
-        return Outcome(intermediates=united_values(kept) if len(kept) == len(answers) else None, seconds=seconds)
+        found = of_programs(kept, _programs(job, len(kept))) if len(kept) == len(answers) else None
+        return Outcome(intermediates=found, seconds=seconds)
     if isinstance(job, SitesJob):
         sites = alike([sites for sites, *_ in answers])
         return Outcome(sites=sites, alterations=answers[0][1], unwatched=answers[0][2], seconds=seconds)
@@ -42,6 +44,16 @@ def outcome_of(job: Task, answers: list[Any], seconds: float) -> Outcome:
         return Outcome(profiled=together(answers), seconds=seconds)
     evidence = united(answers)
     return Outcome(evidence=evidence, seconds=seconds, phases=evidence.seconds)
+
+
+def _programs(job: ValuesJob | ReferenceValuesJob, processes: int) -> list[int]:
+    """What tells the program of each process: where one has one rank, its stage of a pipeline."""
+    if not isinstance(job, ValuesJob) or processes < job.case.mesh.devices:
+        return [0] * processes
+    mesh = job.case.mesh
+    stages = [axis for axis in mesh.axes if role(axis, {}) == "pipeline"]
+    places = (mesh.coordinates(rank) for rank in range(processes))
+    return [sum(where[axis] for axis in stages) for where in places]
 
 
 def alike(ranks: list[tuple[Site, ...]]) -> tuple[Site, ...]:

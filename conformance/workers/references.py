@@ -35,6 +35,7 @@ _LOG = logging.getLogger("shardproof.workers")
 
 MEMBERS = 8
 TRAINERS_KEPT = 6
+MOST_ROWS = 64  # that are taken one by one
 MOST_ELEMENTS = 2**18  # in parameters and batch, for members to be evaluated all at once: they take so much more memory
 Given = tuple[Arrays, list[Arrays]]  # parameters, and a batch per step
 Together = Callable[[Sequence[Any], Sequence[Arrays]], Sequence[tuple[Any, Mapping[str, Any]]]]  # members, one step
@@ -168,20 +169,21 @@ class References:
         [step] = self.run(contract, "float64", contract.parameters(0), contract.batches(0, 1))
         return {name: value.shape for name, value in step.items()}
 
-    def losses_of_parts(self, job: ReferencePartsJob) -> list[float]:
+    def of_parts(self, job: ReferencePartsJob) -> list[Arrays]:
         """Of each part, what one device says that has no other rows; nothing where rows do not divide."""
         contract = lookup.contract(job.contract)
         trainer, batch = self.trainer(contract, "float64"), contract.batches(job.seed, contract.recipe.steps)[0]
         rows = max((len(value) for value in batch.values() if value.ndim), default=0)
-        if not rows or rows % job.parts:
+        parts = job.parts or rows
+        if not rows or rows % parts or rows > MOST_ROWS:
             return []
-        losses = []
-        for part in range(job.parts):
-            held = slice(part * rows // job.parts, (part + 1) * rows // job.parts)
+        said = []
+        for part in range(parts):
+            held = slice(part * rows // parts, (part + 1) * rows // parts)
             cut = {key: x[held] if x.ndim and len(x) == rows else x for key, x in batch.items()}
-            _, seen = trainer.step(trainer.place(contract.parameters(job.seed)), cut)
-            losses.append(float(self.to_numpy(seen["loss"])))
-        return losses
+            seen = self.seen(trainer, contract.parameters(job.seed), cut)
+            said.append({name: seen[name] for name in job.tensors if name in seen})
+        return said
 
     def run(self, contract: Contract, dtype: str, parameters: Arrays, batches: list[Arrays]) -> Steps:
         """All steps of the recipe on one device: observations, then changes of parameters and optimizer state."""

@@ -84,6 +84,34 @@ def updated_by(share: float) -> CaseRun:
     return case_run(lambda name, step, value: value + missing if (name, step) == ("updates/w", 0) else value)
 
 
+def decayed_on(positions: tuple[int, ...], times: float) -> CaseRun:
+    """The same, of the columns that lie on these positions along the tensor axis."""
+    made = decayed(times)
+    initial, right = made.reference.initial["w"], specimen.reference().oracle[0]
+
+    def change(name: str, step: int, value: np.ndarray) -> np.ndarray:
+        if (name, step) != ("updates/w", 0):
+            return value
+        more = -times * made.contract.recipe.learning_rate * made.contract.recipe.weight_decay * initial
+        wrong = [column for position in positions for column in range(2 * position, 2 * position + 2)]
+        value = right[name].copy()
+        value[:, wrong] += more[:, wrong]
+        return value
+
+    return replace(case_run(change), contract=made.contract)
+
+
+def rows_of_others() -> CaseRun:
+    """Rows 2 and 3 hold what belongs to rows 0 and 1."""
+
+    def change(name: str, step: int, value: np.ndarray) -> np.ndarray:
+        if name == "outputs/y":
+            value[2:4] = value[0:2]
+        return value
+
+    return case_run(change)
+
+
 def decayed(times: float) -> CaseRun:
     """The first updates take so many times the decay of a step more from the parameters."""
     recipe, initial = specimen.contract().recipe, specimen.reference().initial
@@ -215,6 +243,8 @@ SIGNATURES: list[tuple[str, str | None, Callable[[], CaseRun]]] = [
     ("the optimizer's state is never stored", None, slot_lost),
     ("weight decay applied once too often", None, lambda: decayed(1)),
     ("weight decay not applied", None, lambda: decayed(-1)),
+    ("weight decay not applied, on positions [1, 3]", "tensor", lambda: decayed_on((1, 3), -1)),
+    ("rows are those of other rows", None, lambda: rows_of_others()),
     ("weight decay of another size", None, lambda: decayed(0.3)),
     ("learning rate multiplied by the size of an axis", "tensor", lambda: at_another_rate(4)),
     ("learning rate divided by the size of an axis", "data", lambda: at_another_rate(0.5)),

@@ -196,3 +196,52 @@ def test_a_mutant_is_looked_for_on_narrower_meshes_and_its_features_are_not_take
         return None if case.mesh.size("data") == 1 else replace(result, case=case, verdict="pass")
 
     assert _causes(bisected(mutant, TARGET, Varied(judged)))[GONE] == ("tensor", SHOWN, CERTAIN)
+
+
+def test_the_same_on_an_axis_that_is_refuted_makes_what_is_left_surer() -> None:
+    """Of two axes of one size either may be meant: where it is not the one, it is the other."""
+    either = [
+        Cause(cause="summed twice", axis=axis, confidence=0.45, axis_confidence=0.25, basis="it is twice too large")
+        for axis in ("data", "tensor")
+    ]
+    other = replace(either[0], basis="something else is twice too large")
+    result = bisected(_failed(*either, other), TARGET, _judged(lambda case, target: case.mesh.size("tensor") == 1))
+    assert _causes(result)["summed twice"] == ("tensor", 0.9, CERTAIN)
+
+
+class Asked(Varied):
+    """Notes of which cases the values are asked."""
+
+    def __init__(self, judge: Callable[[Case, Target], CaseResult | None]) -> None:
+        super().__init__(judge)
+        self.asked: list[tuple[str, str]] = []
+
+    def values(self, case: Case, target: Target) -> None:
+        self.asked.append((case.contract, str(case.mesh)))
+
+
+def _asked(passes: Callable[[Case, Target], bool]) -> list[tuple[str, str]]:
+    varied = Asked(_judged(passes, GUESS).judge)
+    bisected(_failed(GUESS), TARGET, varied)
+    return varied.asked
+
+
+def test_values_are_compared_without_slices_and_then_on_the_axis_alone() -> None:
+    """A part of the rows, cut into slices, is no part of a slice of all rows."""
+    plain = "made/up~accumulation"
+    asked = _asked(lambda case, target: case.mesh.size("tensor") == 1)
+    assert asked[:2] == [(plain, "data=2,tensor=4"), (plain, "data=1,tensor=1")]
+    assert (plain, "data=1,tensor=4") in asked
+
+
+def test_values_are_compared_with_slices_where_it_takes_them() -> None:
+    asked = _asked(lambda case, target: case.mesh.size("tensor") == 1 or target.contract.recipe.accumulation == 1)
+    assert {contract for contract, _ in asked} == {"made/up"}
+
+
+def test_values_of_the_first_step_say_nothing_of_what_shows_in_a_later_one() -> None:
+    varied = Asked(_judged(lambda case, target: not _divided(case), GUESS).judge)
+    failed = _failed(GUESS)
+    late = replace(failed, checks=tuple(replace(check, first="step 2: loss") for check in failed.checks))
+    bisected(late, TARGET, varied)
+    assert varied.asked == []

@@ -1,0 +1,50 @@
+"""What fills the last shard up, where a dim does not divide, and is counted as if it were there."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from conformance.contract.mesh import Mesh
+from conformance.diagnosis.blocks import Match, filled
+from conformance.diagnosis.matching import Matcher
+from conformance.evidence.intermediates import Intermediate
+
+REDUCTIONS = ("reduce_sum", "sum", "mean", "reduce_max", "amax", "cumsum")
+
+
+def filling_counts(
+    result: Intermediate, source: Intermediate, match: Match | None, matcher: Matcher, mesh: Mesh
+) -> str:
+    """The axis whose last shard is filled up, where a sum is right without what fills it up; empty elsewhere."""
+    if result.operation not in REDUCTIONS or match is None or len(source.values) != mesh.devices:
+        return ""
+    known = {rank: ~np.isnan(matcher.known(match, rank)) for rank in source.values}
+    axis = next((axis for axis, dim in match.dims if _is_short(known, axis, mesh)), None)
+    held = {rank: filled(block) for rank, block in source.values.items()}
+    if axis is None or any(known[rank].shape != block.shape for rank, block in held.items()):
+        return ""
+    for dim in range(held[0].ndim):
+        sums = {rank: np.where(known[rank], block, 0).sum(dim) for rank, block in held.items()}
+        right = replaced(result, sums)
+        if right is not None and matcher.match(right) is not None:
+            return axis
+    return ""
+
+
+def replaced(result: Intermediate, values: dict[int, np.ndarray]) -> Intermediate | None:
+    """The result with other numbers; None where they have another size."""
+    if any(values[rank].size != block.size for rank, block in result.values.items()):
+        return None
+    return Intermediate(
+        number=result.number,
+        operation=result.operation,
+        place=result.place,
+        phase=result.phase,
+        sources=(),
+        values=values,
+    )
+
+
+def _is_short(known: dict[int, np.ndarray], axis: str, mesh: Mesh) -> bool:
+    """Whether the last rank along an axis has less than the first, that is filled up."""
+    return any(known[group[0]].all() and not known[group[-1]].all() for group in mesh.groups(axis))

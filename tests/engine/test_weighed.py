@@ -1,0 +1,99 @@
+"""How much each row counts in a gradient tells lost microbatches, lost ranks and means of means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conformance.contract.contract import Recipe
+from conformance.diagnosis.means import MEAN_OF_MEANS
+from conformance.diagnosis.scale import SLICES
+from conformance.diagnosis.weighed import MICROBATCHES, OF_ROWS
+from conformance.evidence.comparison import CaseRun
+from conformance.records.results import Cause
+from conformance.runner.judge import judge
+from tests.engine.specimen import case_run, contract
+
+ROWS = 16  # of which each of the two positions along data has eight
+TERMS = np.random.default_rng(3).normal(
+    size=(ROWS, 6, 8)
+)  # the gradient of w of each row alone: the mean of its elements
+ELEMENTS = np.random.default_rng(4).integers(1, 9, ROWS).astype(float)
+RIGHT = np.tensordot(ELEMENTS / ELEMENTS.sum(), TERMS, 1)
+
+
+def _run(weights: np.ndarray, recipe: Recipe, gradient: np.ndarray | None = None) -> CaseRun:
+    """A case whose gradient of w is a sum of those of its rows with these weights, where the right ones are known."""
+    held = np.tensordot(weights, TERMS, 1) if gradient is None else gradient
+    made = case_run(lambda name, step, value: held if (name, step) == ("gradients/w", 0) else value)
+    oracle = (made.reference.oracle[0] | {"gradients/w": RIGHT}, *made.reference.oracle[1:])
+    reference = replace(made.reference, oracle=oracle)
+    known = {"gradients/w": list(TERMS)}
+    return replace(
+        made, reference=reference, contract=contract(recipe=recipe), rows=lambda tensor: known.get(tensor, ())
+    )
+
+
+def _best(weights: np.ndarray, gradient: np.ndarray | None = None, **recipe: int) -> Cause:
+    causes: Sequence[Cause] = next(
+        result.diagnosis for result in judge(_run(weights, Recipe(steps=2, **recipe), gradient)) if result.diagnosis
+    )
+    return causes[0]
+
+
+def _without(rows: slice | list[int]) -> np.ndarray:
+    weights = ELEMENTS / ELEMENTS.sum()
+    weights[rows] = 0
+    return weights
+
+
+def _own_means(groups: list[np.ndarray]) -> np.ndarray:
+    """Every group divides by its own elements, and their mean is taken."""
+    weights = np.zeros(ROWS)
+    for group in groups:
+        weights[group] = ELEMENTS[group] / ELEMENTS[group].sum() / len(groups)
+    return weights
+
+
+EVERY = np.arange(ROWS)
+SLICED = [np.concatenate([part[n * 4 : n * 4 + 4] for part in (EVERY[:8], EVERY[8:])]) for n in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("weights", "recipe", "cause", "axis"),
+    [
+        (_without(slice(8, 16)), {}, "reduction missing: rows of positions 1 of data do not count", "data"),
+        (_own_means([EVERY[:8], EVERY[8:]]), {}, MEAN_OF_MEANS, "data"),
+        (_own_means(SLICED), {"accumulation": 2}, SLICES, None),
+        (_own_means(SLICED), {"microbatches": 2}, MICROBATCHES, None),
+        (_without([0, 1, 8, 9]), {"microbatches": 4}, "microbatch 0 of the batch: its rows do not count", None),
+        (_without([6, 7, 14, 15]), {"microbatches": 4}, "the last microbatch does not count", None),
+        (np.full(ROWS, 1 / ROWS), {}, OF_ROWS, None),
+    ],
+)
+def test_what_the_weights_of_rows_mean(
+    weights: np.ndarray, recipe: dict[str, int], cause: str, axis: str | None
+) -> None:
+    best = _best(weights, **recipe)
+    assert (best.cause, best.place) == (cause, False)
+    assert axis is None or best.axis == axis
+
+
+def test_rows_without_a_rule_are_told_and_nothing_more() -> None:
+    best = _best(_without([3, 5]))
+    assert best.cause == "rows 3, 5 of the batch count wrongly"
+    assert best.place, "it says where, and not why"
+
+
+def test_a_gradient_that_is_no_sum_of_those_of_rows_has_no_weights() -> None:
+    noise = np.random.default_rng(5).normal(size=(6, 8))
+    assert "count" not in _best(np.zeros(ROWS), gradient=noise).cause
+
+
+def test_a_factor_is_no_weight() -> None:
+    best = _best(3.7 * ELEMENTS / ELEMENTS.sum())
+    assert "count" not in best.cause
+    assert "mean of means" not in best.cause
