@@ -16,11 +16,12 @@ from conformance.traffic.hlo_module import Computation, Instruction, Module
 
 _SAME_VALUES = (
     "convert", "copy", "bitcast", "reshape", "transpose", "dynamic-slice", "slice", "get-tuple-element",
-    "optimization-barrier", "all-gather", "collective-permute", "all-to-all", "pad", "opt-barrier",
+    "optimization-barrier", "all-gather", "collective-permute", "all-to-all", "pad", "opt-barrier", "reduce-precision",
 )  # fmt: skip
 _ELEMENTWISE = (
     *_SAME_VALUES, "multiply", "add", "subtract", "divide", "select", "dynamic-update-slice", "tuple", "while",
-    "all-reduce", "reduce-scatter", "concatenate", "sqrt", "rsqrt", "negate", "abs", "minimum", "maximum",
+    "all-reduce", "reduce-scatter", "concatenate", "sqrt", "rsqrt", "negate", "abs", "minimum", "maximum", "power",
+    "exponential", "log", "sign", "clamp",
 )  # fmt: skip
 _INDEX = re.compile(r"index=(\d+)")
 _STEPS = 400  # operations that are looked at on the way of one result
@@ -71,7 +72,8 @@ class Tensors:
             above, caller = self._callers[computation.name]
             operand = caller.operands[0 if caller.opcode == "while" else int(here.operands[0])]
             return above.name, operand, element
-        return (computation.name, here.operands[0], None) if here.opcode in _SAME_VALUES else None
+        is_form = here.opcode in _SAME_VALUES or _keeps_size(here, computation)
+        return (computation.name, here.operands[0], None) if is_form else None
 
     def of_result(self, computation: Computation, name: str) -> str:
         """The result of the program that a value goes into, element by element; empty where it goes into none."""
@@ -115,9 +117,14 @@ class Tensors:
                 yield above.name, caller.name, element
 
 
+def _keeps_size(here: Instruction, computation: Computation) -> bool:
+    """Whether a broadcast is one to dims of size 1 alone."""
+    return here.opcode == "broadcast" and here.elements == computation.instructions[here.operands[0]].elements > 1
+
+
 def _keeps_elements(user: Instruction, operand: Instruction) -> bool:
-    """Whether a result has the elements of an operand, one by one; a sum over dims of size 1 has them too."""
-    if user.opcode == "reduce":
+    """Whether a result has the elements of an operand, one by one; dims of size 1 may come and go."""
+    if user.opcode in ("reduce", "broadcast"):
         return user.elements == operand.elements > 1
     return user.opcode in _ELEMENTWISE and user.elements > 1
 
