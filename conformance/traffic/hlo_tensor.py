@@ -1,8 +1,8 @@
 """Which parameter or slot a collective of an HLO module belongs to: where its operand comes from, or its result goes.
 
-A gathered parameter is followed back to an argument of the program, through loops too, over operations that only give
-it another form. A summed gradient is followed forward to a result of the program, over operations that keep its
-elements; the norm of all gradients, a scalar, joins no tensor with another.
+A gathered parameter is followed back to an argument of the program, through loops and the stacks that they fill, over
+operations that only give it another form. A summed gradient is followed forward to a result of the program, over
+operations that keep its elements; the norm of all gradients, a scalar, joins no tensor with another.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Tensors:
         if here.opcode == "tuple" and element is not None:
             return computation.name, here.operands[element], None
         if here.opcode == "while":
-            return computation.name, here.operands[0], element
+            return self._stacked(here, element) or (computation.name, here.operands[0], element)
         if here.opcode in ("optimization-barrier", "opt-barrier"):
             return computation.name, here.operands[0], element
         if here.opcode == "parameter" and computation.name in self._callers:
@@ -74,6 +74,14 @@ class Tensors:
             return above.name, operand, element
         is_form = here.opcode in _SAME_VALUES or _keeps_size(here, computation)
         return (computation.name, here.operands[0], None) if is_form else None
+
+    def _stacked(self, loop: Instruction, element: int | None) -> Place | None:
+        """What each turn of a loop puts into an element of its state, a stack that is filled; None of any other."""
+        body = self._module.computations[loop.computation("body")]
+        if element is None or body.root.opcode != "tuple":
+            return None
+        filled = body.instructions[body.root.operands[element]]
+        return (body.name, filled.operands[1], None) if filled.opcode == "dynamic-update-slice" else None
 
     def of_result(self, computation: Computation, name: str) -> str:
         """The result of the program that a value goes into, element by element; empty where it goes into none."""
