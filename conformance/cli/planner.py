@@ -95,8 +95,9 @@ def _applied(kept: PlanFile, chip: Chip, record: ScaleRecord) -> list[str]:
 
 
 def _same_state(kept: PlanFile, record: ScaleRecord) -> bool:
-    slots = sum(size for kind, size in record.held_bytes.items() if kind.startswith("optimizer/"))
-    return (record.held_bytes["parameters"], slots) == (kept.predicted.parameter_bytes, kept.predicted.optimizer_bytes)
+    """Of a pipeline the plan says what one of its ranks holds."""
+    said = kept.predicted.parameter_bytes, kept.predicted.optimizer_bytes
+    return said in {(each.parameter_bytes, each.optimizer_bytes) for each in record.stages or (record,)}
 
 
 def _progress(sentence: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,22 +66,18 @@ def _why(question: Question, evidence: Evidence) -> str:
 
 def evidence_of(record: ScaleRecord) -> Evidence:
     """What of a record a plan file keeps. Time is that of the level nearest to the chip."""
-    held, sent = record.held_bytes, Counter[str]()
-    for each in record.collectives:
-        if each.level == record.level:
-            sent["+".join(each.axes)] += each.wire_bytes
     partitioned = [each for each in record.collectives if each.level != "target" and each.kind == "all_reduce"]
     roofline = record.roofline
     return Evidence(
         level=record.level,
-        parameter_bytes=held["parameters"],
-        optimizer_bytes=sum(size for kind, size in held.items() if kind.startswith("optimizer/")),
+        parameter_bytes=record.parameter_bytes,
+        optimizer_bytes=record.optimizer_bytes,
         temporary_bytes=record.temporary_bytes,
         needed_bytes=record.needed_bytes,
         fits=record.fits,
         compute_seconds=roofline.compute_seconds if roofline else None,
         communication_seconds=dict(roofline.communication_seconds) if roofline else {},
-        communication_bytes=dict(sent),
+        communication_bytes=record.wire_bytes(),
         largest_all_reduce=max((each.payload_bytes // each.launches for each in partitioned), default=0),
         findings=tuple(finding.sentence for finding in record.findings),
     )

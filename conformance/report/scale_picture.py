@@ -51,7 +51,8 @@ def _bars(pane: Axes, records: Sequence[ScaleRecord], parts: Sequence[dict[str, 
     pane.set_yticks(range(len(records)), labels, fontsize=9)
     pane.invert_yaxis()
     pane.spines[["top", "right"]].set_visible(False)
-    pane.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if names:
+        pane.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _memory(record: ScaleRecord) -> dict[str, float]:

@@ -60,6 +60,14 @@ def whole_without_need(held: tuple[TensorBytes, ...], mesh: Mesh) -> Iterator[Fi
                 yield _whole(tensor, axes, math.prod(mesh.size(axis) for axis in axes))
 
 
+def idle_axes(held: tuple[TensorBytes, ...], mesh: Mesh) -> Iterator[Finding]:
+    """Axes along which every device holds the same state and the same rows, and so computes the same."""
+    for axis in mesh.axes:
+        if mesh.size(axis) > 1 and all(axis in tensor.replicated_over for tensor in held):
+            sentence = f"Nothing is divided over {axis}: its {mesh.size(axis):,} devices hold and compute the same."
+            yield Finding(check="memory", sentence=sentence, axes=(axis,))
+
+
 def _divides_most(axis: str, tensors: list[TensorBytes]) -> bool:
     total = sum(math.prod(tensor.shape) for tensor in tensors)
     return 2 * sum(math.prod(t.shape) for t in tensors if axis not in t.replicated_over) > total

@@ -12,7 +12,7 @@ from conformance.cases.plan import ScalePlan
 from conformance.contract.budget import Allowance
 from conformance.contract.mesh import Mesh
 from conformance.scale.excess import excess
-from conformance.scale.held import by_kind, tensors, whole_without_need
+from conformance.scale.held import by_kind, idle_axes, tensors, whole_without_need
 from conformance.scale.narrowed import declared_reduction, narrowed
 from conformance.scale.program import ScaleProgram, StagedProgram
 from conformance.scale.record import Finding, ScaleRecord
@@ -80,6 +80,7 @@ def _compiled(
         flops=flops,
         roofline=roofline(flops, optimized or moved, mesh, chip, tokens) if chip else None,
         findings=(
+            *idle_axes(held, mesh),
             *whole_without_need(held, mesh),
             *excess(moved, allowed, mesh),
             *narrowed(moved, plan.reduction or plan.recipe_reduction),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -141,6 +142,23 @@ class ScaleRecord(_Record):
     proof_verdict: str
     cpu_seconds: float
     peak_rss_bytes: int
+
+    @property
+    def parameter_bytes(self) -> int:
+        return self.held_bytes["parameters"]
+
+    @property
+    def optimizer_bytes(self) -> int:
+        """Of all slots."""
+        return sum(size for kind, size in self.held_bytes.items() if kind.startswith("optimizer/"))
+
+    def wire_bytes(self) -> dict[str, int]:
+        """Axes, joined by `+` -> bytes that a device sends, at the level nearest to the chip."""
+        sent = Counter[str]()
+        for each in self.collectives:
+            if each.level == self.level:
+                sent["+".join(each.axes)] += each.wire_bytes
+        return dict(sent)
 
     @property
     def fits(self) -> bool | None:

@@ -79,17 +79,16 @@ def _found(stage: StageProgram, record: ScaleRecord) -> Iterator[Finding]:
 
 
 def _bytes(stage: StageProgram, record: ScaleRecord) -> StageBytes:
-    held = record.held_bytes
     return StageBytes(
         rank=stage.rank,
         ranks=stage.ranks,
         layers=stage.layers,
-        parameter_bytes=held["parameters"],
-        optimizer_bytes=sum(size for kind, size in held.items() if kind.startswith("optimizer/")),
+        parameter_bytes=record.parameter_bytes,
+        optimizer_bytes=record.optimizer_bytes,
         temporary_bytes=record.temporary_bytes,
         needed_bytes=record.needed_bytes,
         flops=record.flops,
-        sent_bytes=sum(each.wire_bytes for each in record.collectives if each.level == record.level),
+        sent_bytes=sum(record.wire_bytes().values()),
         message_bytes=message(stage, record.level).wire_bytes if stage.messages else 0,
         messages=stage.messages,
     )

@@ -1,8 +1,8 @@
 """Which parameter or slot a collective of an HLO module belongs to: where its operand comes from, or its result goes.
 
-A gathered parameter is followed back to an argument of the program, through loops too, over operations that only give
-it another form. A summed gradient is followed forward to a result of the program, over operations that keep its
-elements; the norm of all gradients, a scalar, joins no tensor with another.
+A gathered parameter is followed back to an argument of the program, through loops and the stacks that they fill, over
+operations that only give it another form. A summed gradient is followed forward to a result of the program, over
+operations that keep its elements; the norm of all gradients, a scalar, joins no tensor with another.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from conformance.traffic.hlo_module import Computation, Instruction, Module
 
 _SAME_VALUES = (
     "convert", "copy", "bitcast", "reshape", "transpose", "dynamic-slice", "slice", "get-tuple-element",
-    "optimization-barrier", "all-gather", "collective-permute", "all-to-all", "pad", "opt-barrier",
+    "optimization-barrier", "all-gather", "collective-permute", "all-to-all", "pad", "opt-barrier", "reduce-precision",
 )  # fmt: skip
 _ELEMENTWISE = (
     *_SAME_VALUES, "multiply", "add", "subtract", "divide", "select", "dynamic-update-slice", "tuple", "while",
-    "all-reduce", "reduce-scatter", "concatenate", "sqrt", "rsqrt", "negate", "abs", "minimum", "maximum",
+    "all-reduce", "reduce-scatter", "concatenate", "sqrt", "rsqrt", "negate", "abs", "minimum", "maximum", "power",
+    "exponential", "log", "sign", "clamp",
 )  # fmt: skip
 _INDEX = re.compile(r"index=(\d+)")
 _STEPS = 400  # operations that are looked at on the way of one result
@@ -64,14 +65,23 @@ class Tensors:
         if here.opcode == "tuple" and element is not None:
             return computation.name, here.operands[element], None
         if here.opcode == "while":
-            return computation.name, here.operands[0], element
+            return self._stacked(here, element) or (computation.name, here.operands[0], element)
         if here.opcode in ("optimization-barrier", "opt-barrier"):
             return computation.name, here.operands[0], element
         if here.opcode == "parameter" and computation.name in self._callers:
             above, caller = self._callers[computation.name]
             operand = caller.operands[0 if caller.opcode == "while" else int(here.operands[0])]
             return above.name, operand, element
-        return (computation.name, here.operands[0], None) if here.opcode in _SAME_VALUES else None
+        is_form = here.opcode in _SAME_VALUES or _keeps_size(here, computation)
+        return (computation.name, here.operands[0], None) if is_form else None
+
+    def _stacked(self, loop: Instruction, element: int | None) -> Place | None:
+        """What each turn of a loop puts into an element of its state, a stack that is filled; None of any other."""
+        body = self._module.computations[loop.computation("body")]
+        if element is None or body.root.opcode != "tuple":
+            return None
+        filled = body.instructions[body.root.operands[element]]
+        return (body.name, filled.operands[1], None) if filled.opcode == "dynamic-update-slice" else None
 
     def of_result(self, computation: Computation, name: str) -> str:
         """The result of the program that a value goes into, element by element; empty where it goes into none."""
@@ -115,9 +125,14 @@ class Tensors:
                 yield above.name, caller.name, element
 
 
+def _keeps_size(here: Instruction, computation: Computation) -> bool:
+    """Whether a broadcast is one to dims of size 1 alone."""
+    return here.opcode == "broadcast" and here.elements == computation.instructions[here.operands[0]].elements > 1
+
+
 def _keeps_elements(user: Instruction, operand: Instruction) -> bool:
-    """Whether a result has the elements of an operand, one by one; a sum over dims of size 1 has them too."""
-    if user.opcode == "reduce":
+    """Whether a result has the elements of an operand, one by one; dims of size 1 may come and go."""
+    if user.opcode in ("reduce", "broadcast"):
         return user.elements == operand.elements > 1
     return user.opcode in _ELEMENTWISE and user.elements > 1
 

@@ -13,19 +13,19 @@ CORE = ("core", "full", "qualification")
 FULL = ("full", "qualification")
 
 
-def _names(*short: str) -> tuple[str, ...]:
+def names(*short: str) -> tuple[str, ...]:
     return tuple(f"hybrid/{name}" for name in short)
 
 
 SMOKE = (
     MatrixRow(
-        contracts=_names("embedding_first"),
+        contracts=names("embedding_first"),
         implementations=THREE,
         meshes=("data=2,tensor=2,pipeline=2",),
         profiles=("smoke", *CORE),
     ),
     MatrixRow(
-        contracts=_names("mixture"),
+        contracts=names("mixture"),
         implementations=("jax-five_axes-capacity", "torch-five_axes"),
         meshes=("fsdp=2,expert=3",),
         profiles=("smoke",),
@@ -34,27 +34,27 @@ SMOKE = (
 
 THREE_AXES = (  # H1, H2, H3
     MatrixRow(
-        contracts=_names("embedding_first"),
+        contracts=names("embedding_first"),
         implementations=THREE,
         meshes=("data=2,tensor=2,pipeline=2", "data=3,tensor=2,pipeline=2@shuffled"),
         dtypes=DTYPES,
         profiles=FULL,
     ),
     MatrixRow(
-        contracts=_names("deep"),
+        contracts=names("deep"),
         implementations=("jax-three_axes",),
         meshes=("data=2,tensor=4,pipeline=2",),
         profiles=FULL,
     ),
     MatrixRow(
-        contracts=_names("large"),
+        contracts=names("large"),
         implementations=THREE,
         meshes=("data=4,tensor=2,pipeline=2",),
         dtypes=("float64", "bfloat16"),
         profiles=CORE,
     ),
     MatrixRow(
-        contracts=_names("large"),
+        contracts=names("large"),
         implementations=THREE,
         meshes=("pipeline=2,data=4,tensor=2@reversed", "tensor=4,pipeline=2"),
         profiles=FULL,
@@ -63,13 +63,13 @@ THREE_AXES = (  # H1, H2, H3
 
 PAIRS = (  # of data, fsdp, expert, sequence and tensor; and all of them
     MatrixRow(
-        contracts=_names("mixture"),
+        contracts=names("mixture"),
         implementations=FIVE,
         meshes=("fsdp=2,expert=4", "expert=2,sequence=3", "fsdp=3,sequence=2", "data=3,expert=2,tensor=2"),
         profiles=CORE,
     ),
     MatrixRow(
-        contracts=_names("mixture"),
+        contracts=names("mixture"),
         implementations=FIVE,
         meshes=(
             "data=2,fsdp=3",
@@ -88,27 +88,27 @@ PAIRS = (  # of data, fsdp, expert, sequence and tensor; and all of them
         profiles=FULL,
     ),
     MatrixRow(
-        contracts=_names("mixture"),
+        contracts=names("mixture"),
         implementations=("jax-five_axes-capacity", "jax-five_axes-ragged"),
         meshes=("data=2,fsdp=2,expert=2,sequence=2,tensor=2",),
         profiles=CORE,
     ),
     MatrixRow(  # choices of the reference, replayed
-        contracts=_names("mixture"),
+        contracts=names("mixture"),
         implementations=FIVE,
         meshes=("fsdp=2,expert=4", "expert=2,sequence=3", "data=3,expert=2,tensor=2"),
         dtypes=("float32", "bfloat16"),
         profiles=FULL,
     ),
     MatrixRow(
-        contracts=_names("routed"),
+        contracts=names("routed"),
         implementations=FIVE,
         meshes=("fsdp=2,expert=4", "expert=2,sequence=3"),
         dtypes=DTYPES,
         profiles=FULL,
     ),
     MatrixRow(
-        contracts=_names("saved"),
+        contracts=names("saved"),
         implementations=FIVE,
         meshes=("data=2,fsdp=2,tensor=2", "fsdp=2,expert=2,tensor=2"),
         profiles=FULL,
@@ -117,51 +117,51 @@ PAIRS = (  # of data, fsdp, expert, sequence and tensor; and all of them
 
 STAGES = (  # of pipeline and all others
     MatrixRow(
-        contracts=_names("staged_mixture"),
+        contracts=names("staged_mixture"),
         implementations=STAGED,
         meshes=("expert=3,pipeline=2", "data=2,expert=2,tensor=2,pipeline=2"),
         profiles=CORE,
     ),
     MatrixRow(
-        contracts=_names("staged_mixture"),
+        contracts=names("staged_mixture"),
         implementations=STAGED,
         meshes=("pipeline=4,expert=2", "data=3,expert=2,pipeline=2@shuffled"),
         profiles=FULL,
     ),
     MatrixRow(
-        contracts=_names("staged_mixture"),
+        contracts=names("staged_mixture"),
         implementations=STAGED,
         meshes=("expert=3,pipeline=2", "data=2,expert=2,tensor=2,pipeline=2"),
         dtypes=("float32", "bfloat16"),
         profiles=FULL,
     ),
     MatrixRow(
-        contracts=_names("staged_context"),
+        contracts=names("staged_context"),
         implementations=CONTEXT,
         meshes=("sequence=2,pipeline=3", "data=2,pipeline=2,sequence=2,tensor=2"),
         dtypes=("float32", "bfloat16"),
         profiles=FULL,
     ),
     MatrixRow(
-        contracts=_names("staged_mixture"),
+        contracts=names("staged_mixture"),
         implementations=("torch-pipelined",),
         meshes=("expert=2,pipeline=2,tensor=4",),
         profiles=FULL,
     ),
     MatrixRow(
-        contracts=_names("staged_context"),
+        contracts=names("staged_context"),
         implementations=CONTEXT,
         meshes=("sequence=2,pipeline=3", "data=2,pipeline=2,sequence=2,tensor=2"),
         profiles=CORE,
     ),
     MatrixRow(
-        contracts=_names("staged_context"),
+        contracts=names("staged_context"),
         implementations=CONTEXT,
         meshes=("pipeline=2,sequence=4", "data=3,pipeline=2,sequence=2@shuffled", "pipeline=4,tensor=2"),
         profiles=FULL,
     ),
     MatrixRow(
-        contracts=_names("staged_context"),
+        contracts=names("staged_context"),
         implementations=("jax-pipelined_zero3", "torch-pipelined_zero1"),
         meshes=("fsdp=3,pipeline=2", "data=2,fsdp=2,pipeline=2,tensor=2"),
         profiles=CORE,
@@ -170,118 +170,61 @@ STAGES = (  # of pipeline and all others
 
 SAVED = (  # from stages into more or fewer stages
     MatrixRow(
-        contracts=_names("staged_saved"),
+        contracts=names("staged_saved"),
         implementations=STAGED,
         meshes=("expert=3,pipeline=2",),
         profiles=CORE,
     ),
     MatrixRow(
-        contracts=_names("staged_saved"),
+        contracts=names("staged_saved"),
         implementations=STAGED,
         meshes=("pipeline=4,expert=2", "expert=2,tensor=2,pipeline=3", "data=2,expert=2,tensor=2,pipeline=2"),
         profiles=FULL,
     ),
     MatrixRow(
-        contracts=_names("staged_context_saved"),
+        contracts=names("staged_context_saved"),
         implementations=("jax-pipelined_zero3", "torch-pipelined_zero1"),
         meshes=("fsdp=3,pipeline=2",),
         profiles=CORE,
     ),
     MatrixRow(
-        contracts=_names("staged_context_saved"),
+        contracts=names("staged_context_saved"),
         implementations=("jax-pipelined_zero3", "torch-pipelined_zero1"),
         meshes=("fsdp=2,pipeline=2", "fsdp=2,pipeline=3,tensor=2@reversed"),
         profiles=FULL,
     ),
     MatrixRow(
-        contracts=_names("staged_context_saved"),
+        contracts=names("staged_context_saved"),
         implementations=CONTEXT,
         meshes=("sequence=2,pipeline=3",),
         profiles=FULL,
     ),
 )
 
-SCANNED = (  # what `shardproof scale` measures at production size
-    MatrixRow(
-        contracts=_names("scanned"),
-        implementations=("jax-scanned", "torch-fsdp2_tensor"),
-        meshes=("fsdp=2,tensor=2",),
-        dtypes=DTYPES,
-        profiles=CORE,
-    ),
-    MatrixRow(
-        contracts=_names("scanned"),
-        implementations=("torch-fsdp2_tensor",),
-        meshes=("fsdp=4,tensor=2", "data=2,fsdp=2", "data=2,fsdp=2,tensor=2"),
-        profiles=FULL,
-    ),
-    MatrixRow(
-        contracts=_names("scanned"),
-        implementations=("jax-scanned",),
-        meshes=("data=2,fsdp=2,sequence=2,tensor=2", "fsdp=3,tensor=4@reversed", "data=2,fsdp=4@shuffled"),
-        dtypes=("float64", "bfloat16"),
-        profiles=FULL,
-    ),
-    MatrixRow(
-        contracts=_names("scanned_slices"),
-        implementations=("jax-scanned",),
-        meshes=("data=2,fsdp=2,tensor=2",),
-        dtypes=("float64", "bfloat16"),
-        profiles=CORE,
-    ),
-    MatrixRow(
-        contracts=_names("scanned_stages"),
-        implementations=("jax-staged-1f1b",),
-        meshes=("pipeline=2,fsdp=2,tensor=2",),
-        dtypes=("float64", "bfloat16"),
-        profiles=CORE,
-    ),
-    MatrixRow(
-        contracts=_names("scanned_stages"),
-        implementations=("jax-staged-1f1b", "jax-staged-gpipe"),
-        meshes=("pipeline=3,data=2", "pipeline=2,data=2,sequence=2"),
-        profiles=FULL,
-    ),
-    MatrixRow(
-        contracts=_names("scanned_mixture"),
-        implementations=("jax-scanned_mixture",),
-        meshes=("fsdp=2,expert=2,tensor=2",),
-        dtypes=("float64", "bfloat16"),
-        profiles=CORE,
-    ),
-    MatrixRow(
-        contracts=_names("scanned_mixture"),
-        implementations=("jax-scanned_mixture",),
-        meshes=("expert=4", "data=2,expert=3", "fsdp=2,expert=2,tensor=2"),
-        dtypes=DTYPES,
-        profiles=FULL,
-    ),
-)
-
 HALF = (  # float16, which has more digits than bfloat16 and less range
     MatrixRow(
-        contracts=_names("mixture"),
+        contracts=names("mixture"),
         implementations=("jax-five_axes-capacity", "torch-five_axes"),
         meshes=("fsdp=2,expert=4",),
         dtypes=("float16",),
         profiles=CORE,
     ),
     MatrixRow(
-        contracts=_names("mixture"),
+        contracts=names("mixture"),
         implementations=FIVE,
         meshes=("expert=2,sequence=3",),
         dtypes=("float16",),
         profiles=FULL,
     ),
     MatrixRow(
-        contracts=_names("embedding_first"),
+        contracts=names("embedding_first"),
         implementations=THREE,
         meshes=("data=2,tensor=2,pipeline=2",),
         dtypes=("float16",),
         profiles=FULL,
     ),
     MatrixRow(
-        contracts=_names("staged_context"),
+        contracts=names("staged_context"),
         implementations=CONTEXT,
         meshes=("sequence=2,pipeline=3",),
         dtypes=("float16",),
@@ -291,14 +234,14 @@ HALF = (  # float16, which has more digits than bfloat16 and less range
 
 REFUSED = (
     MatrixRow(  # two key heads on four devices
-        contracts=_names("staged_context"),
+        contracts=names("staged_context"),
         implementations=("jax-pipelined_context",),
         meshes=("pipeline=2,tensor=4",),
         profiles=CORE,
         expect="unsupported",
     ),
     MatrixRow(
-        contracts=_names("staged_mixture"),
+        contracts=names("staged_mixture"),
         implementations=("jax-pipelined",),
         meshes=("expert=2,pipeline=2,tensor=4",),
         profiles=FULL,
@@ -306,4 +249,4 @@ REFUSED = (
     ),
 )
 
-MATRIX = SMOKE + THREE_AXES + PAIRS + STAGES + SAVED + SCANNED + HALF + REFUSED
+MATRIX = SMOKE + THREE_AXES + PAIRS + STAGES + SAVED + HALF + REFUSED

@@ -6,6 +6,7 @@ from conformance.cases.suite import ImplementationEntry, Suite
 from suites.hybrid.contracts import CONTRACTS
 from suites.hybrid.faults.table import FAULTS, NOT_APPLICABLE
 from suites.hybrid.matrix import MATRIX
+from suites.hybrid.matrix_scanned import SCANNED
 from suites.hybrid.plans import PLANS
 from suites.planning.families import FAMILIES
 from suites.training.variations import variations
@@ -13,7 +14,7 @@ from suites.training.variations import variations
 _MIXTURES = ("mixture", "routed", "saved")
 _STAGED = ("staged_mixture", "staged_saved")
 _DENSE = ("staged_context", "staged_context_saved")
-_SCANNED = ("scanned", "scanned_slices")
+_ALIKE = ("scanned", "scanned_slices")
 _THREE = ("embedding_first", "deep", "large")
 _CLASSES = {"embedding_first": "EmbeddingFirst", "large": "GPipe"}
 
@@ -43,7 +44,7 @@ SUITE = Suite(
         _registered("jax-five_axes-capacity", "jax_manual.five_axes_capacity", "all-to-all of buffers", *_MIXTURES),
         _registered("jax-five_axes-ragged", "jax_manual.five_axes_ragged", "all-to-all of sorted tokens", *_MIXTURES),
         _registered("torch-five_axes", "torch_manual.five_axes", "all_to_all_single with uneven splits", *_MIXTURES),
-        _registered("jax-scanned", "jax_automatic.stacked", "annotated layers under a scan", *_SCANNED),
+        _registered("jax-scanned", "jax_automatic.stacked", "annotated layers under a scan", *_ALIKE),
         _staged("1f1b", "LanguageModel"),
         _staged("gpipe", "GPipe"),
         _registered("torch-fsdp2_tensor", "torch_fsdp2.training", "fully_shard and parallelize_module", "scanned"),
@@ -57,7 +58,7 @@ SUITE = Suite(
         _registered("jax-pipelined_zero3", "jax_manual.pipelined_zero3", "1F1B, sharded state", *_DENSE),
         _registered("torch-pipelined_zero1", "torch_manual.pipelined_zero1", "1F1B, sharded slots", *_DENSE),
     ),
-    matrix=MATRIX,
+    matrix=MATRIX + SCANNED,
     variations=variations(CONTRACTS),
     faults=FAULTS,
     not_applicable=NOT_APPLICABLE,

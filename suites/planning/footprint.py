@@ -27,7 +27,7 @@ _NUMBERS: dict[tuple[Hashable, ...], int] = {}
 
 
 def sizes_of(training: Training, layout: Layout) -> list[Sizes]:
-    """The numbers of a device; of stages those of both ends of the pipeline."""
+    """The numbers of a device; of stages those of both ends of the pipeline, of which one is the busiest."""
     contract = planned_contract(training, layout)
     if layout.mesh.size("pipeline") > 1:
         return list(stages.ends(contract, layout, COMPUTE))
@@ -37,13 +37,22 @@ def sizes_of(training: Training, layout: Layout) -> list[Sizes]:
 
 def footprint(training: Training, layout: Layout) -> Footprint:
     """Of the busiest device: memory of the one that needs most, operations of the one that has most."""
+    every = [footprint_of(sizes, training, layout) for sizes in sizes_of(training, layout)]
+    needing = max(every, key=lambda each: each.needed_bytes)
+    return replace(needing, flops={COMPUTE: max(each.flops[COMPUTE] for each in every)})
+
+
+def footprint_of_ranks(training: Training, layout: Layout) -> dict[int, Footprint]:
+    """Rank of the pipeline axis -> that of one of its devices, for every rank of which a program is compiled."""
+    if layout.mesh.size("pipeline") == 1:
+        return {0: footprint(training, layout)}
+    every = stages.compiled(planned_contract(training, layout), layout, COMPUTE)
+    return {sizes.part.rank: footprint_of(sizes, training, layout) for sizes in every}
+
+
+def footprint_of(sizes: Sizes, training: Training, layout: Layout) -> Footprint:
+    """Of one device."""
     narrow = 2 if training.parameters == "bfloat16" else WIDE
-    every = sizes_of(training, layout)
-    needing = max((_footprint(sizes, narrow, layout) for sizes in every), key=lambda each: each.needed_bytes)
-    return replace(needing, flops={COMPUTE: max(_kept(flops, sizes) for sizes in every)})
-
-
-def _footprint(sizes: Sizes, narrow: int, layout: Layout) -> Footprint:
     elements = _kept(stored_elements, sizes)
     return Footprint(
         parameter_bytes=elements * narrow,
@@ -51,7 +60,7 @@ def _footprint(sizes: Sizes, narrow: int, layout: Layout) -> Footprint:
         optimizer_bytes=elements * WIDE * SLOTS,
         batch_bytes=batch_bytes(sizes),
         temporaries=temporaries(sizes, elements, narrow),
-        flops={},
+        flops={COMPUTE: _kept(flops, sizes)},
         bubble=stages.bubble(layout),
     )
 

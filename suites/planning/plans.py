@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
-
 from conformance.cases.plan import ScalePlan
 from conformance.cases.plannable import Layout, Training
-from conformance.contract.contract import Arrays, Contract, Precision, Recipe
+from conformance.contract.contract import Contract, Precision, Recipe
 from conformance.contract.mesh import Mesh
 from reference.architecture import Architecture
-from reference.batches import random_batches
+from suites.hybrid.plans import rows_alike
 from suites.planning.shapes import parameters
 from suites.planning.stages import PROGRAMS
 from suites.training.contracts import contract
@@ -82,11 +80,4 @@ def _with(
         precision=PRECISIONS[dtype],
     )  # fmt: skip
     summary = "a model of a planned size"
-    return contract("hybrid/planned", summary, model, recipe, batches=drawn, rows=rows, length=length)
-
-
-@cache
-def drawn(model: Architecture, rows: int, length: int, seed: int, steps: int) -> list[Arrays]:
-    """Batches whose rows are all alike: shapes and dtypes are what is compiled, and no value is ever read."""
-    one = random_batches(model, 1, length, seed, steps)
-    return [{key: np.repeat(value, rows, axis=0) for key, value in batch.items()} for batch in one]
+    return contract("hybrid/planned", summary, model, recipe, batches=rows_alike, rows=rows, length=length)

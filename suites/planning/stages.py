@@ -54,12 +54,14 @@ def ends(contract: Contract, layout: Layout, dtype: str) -> list[StageSizes]:
     return [StageSizes(contract, layout.mesh, dtype, part, layout.schedule) for part in (every[0], every[-1])]
 
 
+def compiled(contract: Contract, layout: Layout, dtype: str) -> list[StageSizes]:
+    """The numbers of every rank of which a program is compiled."""
+    every = distinct(contract.model.layers, layout.mesh.size("pipeline"))
+    return [StageSizes(contract, layout.mesh, dtype, part, layout.schedule) for part, _ in every]
+
+
 def budget(contract: Contract, layout: Layout, dtype: str) -> Sequence[Allowance]:
     """What the last rank, which has the head, may send, and the messages of the rank that has most of them."""
-    model, mesh = contract.model, layout.mesh
-    every = [
-        StageSizes(contract, mesh, dtype, part, layout.schedule)
-        for part, _ in distinct(model.layers, mesh.size("pipeline"))
-    ]
+    every = compiled(contract, layout, dtype)
     sent = max((list(messages(sizes)) for sizes in every), key=lambda sent: sum(each.calls for each in sent))
     return (*of_stage(every[-1]), *sent)

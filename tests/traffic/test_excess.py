@@ -8,7 +8,7 @@ import pytest
 from conformance.contract.budget import Allowance
 from conformance.contract.mesh import Mesh
 from conformance.scale.excess import excess
-from conformance.scale.held import by_kind, tensors, whole_without_need
+from conformance.scale.held import by_kind, idle_axes, tensors, whole_without_need
 from conformance.scale.record import Collective
 from conformance.scale.roofline import bandwidth, roofline
 from conformance.targets.chip import CHIPS, ChipError, chip_named
@@ -116,3 +116,12 @@ def test_a_chip_of_a_file(tmp_path):
         chip_named(str(path))
     with pytest.raises(ChipError, match="There is no chip 'h1000': the chips are h100, h200, a100"):
         chip_named("h1000")
+
+
+def test_an_axis_that_divides_nothing_is_named():
+    """As a misspelt one does."""
+    mesh = Mesh.parse("data=1,fsdp=4,tensor=8,fdsp=2")
+    [finding] = idle_axes(tensors(state(("fsdp", "tensor")), {}, mesh), mesh)
+    assert finding.axes == ("fdsp",)
+    assert finding.sentence == "Nothing is divided over fdsp: its 2 devices hold and compute the same."
+    assert not list(idle_axes(tensors(state(("fsdp", "tensor")), {}, MESH), MESH))

@@ -69,6 +69,26 @@ def test_a_sum_over_a_dim_of_size_one_keeps_the_tensor(shape, owner):
     assert tensors.of_result(reduce.computation, reduce.instruction.name) == owner
 
 
+def test_a_broadcast_to_dims_of_size_one_keeps_the_tensor():
+    """A vector is gathered in the form in which it is added to rows; one that is repeated is no form of it."""
+    text = loop(*SPELLINGS[0])
+    for shape, owner in (("1,4,8", "state['parameters']['head.weight']"), ("2,4,8", "")):
+        added = f"  %wide = bf16[{shape}]{{2,1,0}} broadcast(%w), dimensions={{1,2}}\n  %whole ="
+        module = read_module(text.replace("  %whole =", added))
+        gather, _ = collectives(module, 4, "partitioned")
+        assert Tensors(module, []).of_operand(gather.computation, "wide") == owner
+
+
+def test_a_gradient_that_is_rounded_keeps_its_tensor():
+    rounded = "f32[1,8]{1,0} reduce-precision(%total), exponent_bits=8, mantissa_bits=7"
+    text = summed("1,8").replace("f32[8]{0} reduce(%total, %zero), dimensions={0}, to_apply=%add", rounded)
+    module = read_module(text)
+    [reduce] = collectives(module, 4, "partitioned")
+    owner = Tensors(module, ["[0]['embedding.weight']"]).of_result(reduce.computation, reduce.instruction.name)
+    assert "reduce-precision" in text
+    assert owner == "[0]['embedding.weight']"
+
+
 def test_pairs_of_start_and_done_count_once():
     operations = {operation.kind: operation for operation in read(ASYNCHRONOUS, "target")}
     assert len(operations) == len(read(ASYNCHRONOUS, "target")) == 5

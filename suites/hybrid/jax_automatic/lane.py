@@ -66,16 +66,16 @@ class Lane(Stage, production.LanguageModel):
     def worked(self, parameters: Named, rows: Named) -> Turn:
         """Every piece of work, in order."""
         forwards, backwards = (jnp.asarray(order, "int32") for order in self.orders)
-        early = self.slots - 1
+        early, narrow = self.slots - 1, self.to_compute(self.wide(parameters))  # narrowed once for all work
 
         def forward(turn: Turn, at: jax.Array) -> tuple[Turn, None]:
-            handed_BSD, kept = self.forward_pass(parameters, turn.up, self.microbatch(rows, at))
+            handed_BSD, kept = self.forward_pass(narrow, turn.up, self.microbatch(rows, at))
             slots = jax.tree.map(lambda slots, new: slots.at[at % self.slots].set(new), turn.slots, kept)
             return turn._replace(slots=slots, up=handed_BSD), None
 
         def backward(turn: Turn, at: jax.Array) -> tuple[Turn, None]:
             kept = jax.tree.map(lambda slots: slots[at % self.slots], turn.slots)
-            given = parameters, kept, turn.down, self.microbatch(rows, at), turn.gradients
+            given = narrow, kept, turn.down, self.microbatch(rows, at), turn.gradients
             done = self.backward_pass(*given)
             sums = {name: value + done.sums[name] for name, value in turn.sums.items()}
             return turn._replace(gradients=done.gradients, sums=sums, down=done.gradient), None

@@ -12,8 +12,8 @@ in Large Transformer Models, section 4.2 (tokens over the tensor axis).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any
 
@@ -193,9 +193,9 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
         """Rows of the weight, whose gradient is that of each part of the copies by itself, and then their sum.
 
         Otherwise it is summed whole over all devices with rows, before each keeps its part. G: parts of the tokens, one
-        for each place on the data and sequence axes, whose devices store the same rows
+        for each place on the data and sequence axes, whose devices store the same rows. N: tokens of a part
         """
-        copies = {axis: Shard(0) for axis in ("data", *self.token_axes)}
+        copies, features = {axis: Shard(0) for axis in ("data", *self.token_axes)}, {self.tensor_axis: Shard(2)}
         placements = {axis: behind(p) for axis, p in self.placements("embedding.weight").items()} | copies
 
         @jax.custom_vjp
@@ -204,6 +204,8 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
 
         def gradient(_: None, g_BSD: jax.Array) -> tuple[jax.Array]:
             tokens_GN, g_GND = self.by_copy(tokens_BS), self.by_copy(g_BSD)
+            if g_GND.shape[1] < len(weight_VD):  # less is sent if each device adds up the rows that it stores
+                tokens_GN, g_GND = self.constrain(tokens_GN, copies), self.constrain(g_GND, copies | features)
             empty_VD = jnp.zeros(weight_VD.shape, weight_VD.dtype)
             sums_GVD = jax.vmap(lambda tokens_N, g_ND: empty_VD.at[tokens_N].add(g_ND))(tokens_GN, g_GND)
             zero = np.zeros((), sums_GVD.dtype)  # the sum over devices is one of the compute dtype, as of any weight
@@ -244,9 +246,27 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
 
     def linear(self, x: jax.Array, name: str, p: Named) -> jax.Array:
         """Said of the product itself: what follows would let the partitioner gather a weight instead."""
-        y = super().linear(x, name, p)
-        sharded = self.computed_placements(_first_layer(f"{name}.weight")).get(self.tensor_axis) == Shard(1)
+        weight = f"{name}.weight"
+        y = self.with_whole(weight, p, partial(super().linear, x, name))
+        sharded = self.computed_placements(_first_layer(weight)).get(self.tensor_axis) == Shard(1)
         return self.on_tensor(y, 2) if sharded else self.on_rows(y)
+
+    def logits(self, x_BSD: jax.Array, p: Named) -> jax.Array:
+        product = partial(super().logits, x_BSD)
+        return product(p) if self.contract.model.tied else self.with_whole("head.weight", p, product)
+
+    def with_whole(self, name: str, p: Named, product: Callable[[Named], jax.Array]) -> jax.Array:
+        """A product with a weight that is gathered over the axes that divide its state, and over no other.
+
+        Where two axes have the same size, the partitioner would take one for the other. The whole weight is not kept
+        for the backward pass, but gathered again; its gradient lies as it does.
+        """
+        computed, stored = (of(_first_layer(name)) for of in (self.computed_placements, self.placements))
+
+        def of_whole(weight: jax.Array) -> jax.Array:
+            return product(p | {name: self.constrain_both(weight, computed, stored)})
+
+        return jax.checkpoint(of_whole, prevent_cse=False)(p[name])
 
     def require_supported(self) -> None:
         super().require_supported()

@@ -51,8 +51,9 @@ def _compiled(plan: Measured) -> dict[str, Any]:
     spent = sum(os.times()[:2])
     wanted = scale_plan("measured", plan.training, plan.layout)
     record = measured(wanted, load(wanted.program), plan.layout.mesh, CHIPS[CHIP], load(wanted.budget))
-    evidence = evidence_of(record).model_dump()
-    return {"plan": plan.key, "flops": record.flops, "cpu_seconds": sum(os.times()[:2]) - spent, **evidence}
+    stages = [stage.model_dump() for stage in record.stages]
+    row = {"plan": plan.key, "flops": record.flops, "stages": stages, "cpu_seconds": sum(os.times()[:2]) - spent}
+    return row | evidence_of(record).model_dump()
 
 
 if __name__ == "__main__":
