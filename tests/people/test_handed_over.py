@@ -169,6 +169,11 @@ def test_a_partial_is_found_again() -> None:
     assert (found.args, found.keywords) == ((1e-3,), {"weight_decay": 0.1})
 
 
+def test_a_partial_of_what_cannot_be_sent_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ValueError, match="the partial of 'adamw' fixes cannot be sent to other processes"):
+        call(functools.partial(optax.adamw, optax.linear_schedule(1e-2, 0.0, 10)))
+
+
 X = {"x": np.ones((6, 2))}
 TRAINED = {"candidate": Trainer, "optimizer": adamw, "parameters": Net()}
 WRONG = [
