@@ -44,8 +44,8 @@ def call(function: Callable[..., Any]) -> Call:
             pickle.dumps(made)
         except (pickle.PicklingError, AttributeError, TypeError, ValueError) as failure:
             raise ValueError(
-                f"What the partial of '{function.func.__name__}' fixes cannot be sent to other processes ({failure}): give "
-                "a function at the top level of a module that makes it, a schedule in it say."
+                f"What the partial of '{function.func.__name__}' fixes cannot be sent to other processes ({failure}): "
+                "give a function at the top level of a module that makes it, a schedule in it say."
             ) from None
         return made
     return Call(path=where(function))

@@ -1,5 +1,4 @@
-"""Optimizers in parts, parameters that nothing reaches, torch's own averages and wrappers, and programs that are hollow;
-run as a script, it prints verdicts."""
+"""Optimizers in parts, parameters that nothing reaches, torch's own averages, hollow programs; a script of verdicts."""
 
 import numpy as np
 import torch
@@ -111,7 +110,9 @@ class Still(Parallel):
 
 
 def flattened(model, batch, mesh):
-    loss = loss_of(FullyShardedDataParallel(model, use_orig_params=True), own(batch, mesh))
+    loss = loss_of(
+        FullyShardedDataParallel(model, use_orig_params=True, device_id=torch.device("cpu")), own(batch, mesh)
+    )
     loss.backward()
     return {"loss": mean(loss, mesh)}
 
