@@ -23,7 +23,7 @@ from conformance.trace.jax_flops import product_flops
 from conformance.trace.jax_hlo import spanned_axes
 from conformance.trace.jax_interpreter import Frame, Place, at, children, walk
 from conformance.trace.jax_operations import operations
-from conformance.trace.jax_placed import on_the_mesh
+from conformance.trace.jax_placed import done_alone
 from conformance.trace.jax_version import ClosedJaxpr
 
 Axes = frozenset[str]
@@ -49,7 +49,7 @@ def divisions(
         Division(alike=0, own=total, own_products=products),
         Division(alike=total, own=0, own_products=0),
     )
-    if total and on_the_mesh(program, given) <= LITTLE * total:
+    if done_alone(program, given, total):
         alone = replace(nothing, alone=True)
         return {axis: alone for axis in mesh.axes if mesh.size(axis) > 1}
     text: str | None = None

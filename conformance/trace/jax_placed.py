@@ -12,17 +12,27 @@ from typing import Any
 
 import jax
 
+from conformance.evidence.division import LITTLE
 from conformance.trace import jax_version as version
 from conformance.trace.jax_interpreter import Frame, Place, at, children, walk
 from conformance.trace.jax_operations import operations
 from conformance.trace.jax_version import ClosedJaxpr, JaxprEqn
 
 
-def on_the_mesh(program: ClosedJaxpr, given: Sequence[Any]) -> int:
+def done_alone(program: ClosedJaxpr, given: Sequence[Any], total: int) -> bool:
+    """Whether one device does all, or all but little, of the work: nothing that was given lies on the mesh either.
+
+    given   what the program was given, in the order of its inputs
+    total   floating-point operations of the program
+    """
+    return total > 0 and not any(map(_lies_on_many, given)) and _on_the_mesh(program) <= LITTLE * total
+
+
+def _on_the_mesh(program: ClosedJaxpr) -> int:
     """Floating-point operations of the outermost equations that run where something was placed."""
     jaxpr, found = program.jaxpr, 0
-    inputs = [*zip(jaxpr.invars, given, strict=True), *zip(jaxpr.constvars, program.consts, strict=True)]
-    placed = {variable for variable, value in inputs if _lies_on_many(value)}
+    closed_over = zip(jaxpr.constvars, program.consts, strict=True)
+    placed = {variable for variable, value in closed_over if _lies_on_many(value)}
     for eqn in jaxpr.eqns:
         inner = list(_within(eqn))
         read = any(not isinstance(atom, version.Literal) and atom in placed for atom in eqn.invars)
