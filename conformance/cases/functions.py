@@ -46,13 +46,14 @@ class Training:
     optimizer  in torch (module or tree) -> torch.optim.Optimizer, in JAX () -> optax.GradientTransformation
     clip_norm  of all gradients together; None: they are not clipped
     slices     of the batch along dim 0, one after the other: the loss is the mean of theirs
-    ema        decay of a moving average of the parameters, which begins as they do; None: there is none
+    ema        decay of a moving average of the parameters, which begins as they do; None: there is none. In torch also
+               (module) -> a torch.optim.swa_utils.AveragedModel, which begins with its first update
     """
 
     optimizer: Call | None = None
     clip_norm: float | None = None
     slices: int = 1
-    ema: float | None = None
+    ema: float | Call | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,7 @@ def contract(name: str) -> Contract:
 def _recipe(functions: Functions) -> Recipe:
     training = functions.training
     return Recipe(
-        optimizer="sgd" if training.optimizer is None else "theirs",
+        optimizer="theirs" if functions.trains else "",
         clip_norm=training.clip_norm,
         accumulation=training.slices,
         steps=len(functions.batches),

@@ -43,6 +43,11 @@ def stack(failure: BaseException) -> str:
     return text
 
 
+def stack_of_theirs(failure: BaseException) -> str:
+    """The same, and nothing where none of their code is on it: what a message says is all there is to know then."""
+    return stack(failure) if any([*_own(cause)] for cause in _causes(failure)) else ""
+
+
 def _short(message: str, most: int) -> str:
     """Its first lines: a compiler may print the whole program."""
     lines = message.splitlines()

@@ -13,6 +13,10 @@ from conformance.records.results import Cause
 KEPT = ("parameters/", "optimizer/", "gradients/")  # to hold these in parts is a division, whatever is computed
 FORWARD = 0.25  # of the work of a step, at least, is that of the forward pass: a third but for rounding and the update
 HOLLOW = "the axis divides nothing"
+ALONE = (
+    "One device computes everything: nothing that it computes with was placed on the mesh before, by a sharding, a "
+    "device_put or a shard_map."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +42,17 @@ def judged(case_run: CaseRun, axis: str) -> Axis:
         return Axis(what=what, known=False, sentence=sentence)
     if axis in case_run.contract.replicated_axes:
         return _on_purpose(what, axis, divides)
+    division = computed_alike(case_run.evidence, case_run.case.mesh, axis)
+    if not divides and division is not None and division.alone:
+        return Axis(what=what, sentence=ALONE, cause=Cause(cause=HOLLOW, axis=axis, confidence=0.95))
     if not divides:
         return Axis(what=what, sentence=_hollow([axis]), cause=Cause(cause=HOLLOW, axis=axis, confidence=0.95))
+    if not case_run.contract.held and divides.startswith("'gradients/") and _does_all(case_run, axis):
+        sentence = (
+            f"Every rank along axis '{axis}' computes everything, and hands over a part of it ({divides}): that the "
+            "axis divides any work, or what is kept, is not shown."
+        )
+        return Axis(what=what, known=False, sentence=sentence)
     return Axis(what=what)
 
 
@@ -51,6 +64,8 @@ def together(axes: Sequence[Axis], promised: bool) -> list[Axis]:
     """
     hollow = [str(axis.cause.axis) for axis in axes if axis.cause]
     sentence = _hollow(hollow)
+    if any(axis.sentence == ALONE for axis in axes):
+        return list(axes)
     if promised or len(hollow) == len(axes):
         return [replace(axis, sentence=sentence) if axis.cause else axis for axis in axes]
     sentence = f"{sentence} Say replicated_axes={tuple(hollow)!r} if that is meant."
@@ -78,16 +93,21 @@ def _divides(case_run: CaseRun, axis: str) -> str | None:
     for observations in _moments(case_run):
         for name, observed in observations.items():
             (kept if name.startswith(KEPT) else seen).setdefault(name, observed)
-    held = divided(kept, mesh, axis)
+    held, division = divided(kept, mesh, axis), computed_alike(case_run.evidence, mesh, axis)
+    if division is not None and division.alone and not case_run.contract.held:
+        return ""
     if held is not None:
         return f"'{held}'"
-    division = computed_alike(case_run.evidence, mesh, axis)
     if division is not None:
-        others = mesh.devices // mesh.size(axis)
-        same = does_all(division, case_run.reference.operations, others) or _masked(case_run, division)
-        return "" if same else "the work"
+        return "" if _does_all(case_run, axis) or _masked(case_run, division) else "the work"
     held = divided(seen, mesh, axis)
     return None if held is None else f"'{held}'"
+
+
+def _does_all(case_run: CaseRun, axis: str) -> bool:
+    mesh = case_run.case.mesh
+    division, others = computed_alike(case_run.evidence, mesh, axis), mesh.devices // mesh.size(axis)
+    return division is not None and does_all(division, case_run.reference.operations, others)
 
 
 def _masked(case_run: CaseRun, division: Division) -> bool:

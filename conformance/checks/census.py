@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from conformance.checks.check import INPUT_SENSITIVITY, LATER_STEPS, Check
+from conformance.contract.contract import Arrays
 from conformance.contract.mesh import Mesh
 from conformance.evidence.comparison import CaseRun
+from conformance.evidence.division import repeats
 from conformance.evidence.gather import covered
 from conformance.evidence.tolerance import EPSILON
 from conformance.records import formatting
@@ -16,6 +18,8 @@ from conformance.records.results import Cause, CheckResult
 ROUNDINGS = 2.0  # of a count that was divided by a number of features: 1344 / 14 need not be 96 to the last bit
 _WIDE = {dtype: EPSILON[dtype] for dtype in ("float64", "float32")}  # narrower dtypes do not hold counts at all
 OF_REFERENCE = "reference: "  # begins what is counted of the reference itself
+SAY_STILL = " Give values and settings that move it, or say still=('{name}',) if that is meant."
+LEARNS_NOTHING = "are zero in every step, as with a learning rate of 0 or an optimizer that never steps"
 LEFT_OUT = "some ranks hand over no copy of what is placed on them"
 
 
@@ -34,8 +38,8 @@ class Census(Check):
         "whole and in its shape, and every rank that its placements name hands its copy over; every parameter has a "
         "gradient and its optimizer slots; tokens in = tokens in the loss; every batch key changes something, if it "
         "does on one device; every device of the mesh holds something; clipping is active where the recipe clips; the "
-        "reference is alive: no gradient of it is zero everywhere and its loss moves with the batch, but for what the "
-        "contract says."
+        "reference is alive: no gradient of it is zero everywhere, its loss moves with the batch and its training "
+        "moves parameters, but for what the contract says."
     )
 
     def __init__(self, *, keys: bool = True) -> None:
@@ -66,6 +70,7 @@ class Census(Check):
             ranks=failing[0].ranks if failing else (),
             diagnosis=_left_out(failing, case_run.case.mesh),
             detail=failing[0].sentence if failing else _unheld(case_run),
+            not_held=_repeated_rows(case_run),
         )
 
 
@@ -85,6 +90,8 @@ def _present(case_run: CaseRun) -> Iterator[Count]:
             if name.startswith("activations/"):
                 continue  # wanted for localisation, not owed
             observed, sentence = step.get(name), ""
+            if observed is None and not case_run.contract.held and _is_dead(name, case_run.reference.oracle):
+                continue  # frameworks make no gradient of what the loss does not reach; `_alive` speaks of it
             if observed is None:
                 sentence = f"'{name}' is missing from step {number + 1}."
             elif tuple(observed.shape) != expected.shape:
@@ -187,17 +194,44 @@ def _clipping(case_run: CaseRun) -> Iterator[Count]:
 def _alive(case_run: CaseRun) -> Iterator[Count]:
     """Two dead programs agree perfectly: what the reference itself cannot move shows nothing of a candidate."""
     still, oracle = case_run.contract.still, case_run.reference.oracle
+    ask = "" if case_run.contract.held else SAY_STILL
     for name in (name for name in oracle[0] if name.startswith("gradients/")):
-        dead = not any(step[name].any() for step in oracle if name in step)
-        yield Count(f"{OF_REFERENCE}{name}", _dead(name, "is zero everywhere", dead, still))
+        yield Count(f"{OF_REFERENCE}{name}", _dead(name, "is zero everywhere", _is_dead(name, oracle), still, ask))
     if "loss" in oracle[0]:
         dead = "loss" in case_run.reference.unmoved
-        yield Count(f"{OF_REFERENCE}loss", _dead("loss", "does not move with the batch", dead, still))
+        yield Count(f"{OF_REFERENCE}loss", _dead("loss", "does not move with the batch", dead, still, ask))
+    updates = [name for name in oracle[0] if name.startswith("updates/")]
+    if updates and case_run.contract.recipe.optimizer:
+        dead = all(_is_dead(name, oracle) for name in updates)
+        yield Count(f"{OF_REFERENCE}updates", _dead("updates", LEARNS_NOTHING, dead, still, ask))
 
 
-def _dead(name: str, words: str, dead: bool, still: tuple[str, ...]) -> str:
+def _is_dead(name: str, oracle: Sequence[Arrays]) -> bool:
+    """Whether a gradient or an update of the reference is zero everywhere, in every step."""
+    return name.startswith(("gradients/", "updates/")) and not any(step[name].any() for step in oracle if name in step)
+
+
+def _repeated_rows(case_run: CaseRun) -> str:
+    """A sentence where somebody's batch consists of equal parts: ranks that take one each compute the same."""
+    contract, mesh = case_run.contract, case_run.case.mesh
+    if contract.held or contract.model is None:
+        return ""
+    batches = contract.batches(case_run.case.seed, contract.recipe.steps)
+    wide = [axis for axis in mesh.axes if mesh.size(axis) > 1 and axis not in contract.replicated_axes]
+    alike = [axis for axis in wide if all(repeats(batch, mesh.size(axis)) for batch in batches)]
+    if not alike:
+        return ""
+    axes = " or ".join(f"'{axis}'" for axis in alike)
+    parts = " or ".join(dict.fromkeys(str(mesh.size(axis)) for axis in alike))
+    return (
+        f"The rows of the batch are {parts} equal parts, one after the other: where axis {axes} divides them, neither "
+        "a missing reduction nor the rows of another rank show. Give rows that differ."
+    )
+
+
+def _dead(name: str, words: str, dead: bool, still: tuple[str, ...], ask: str) -> str:
     if dead and name not in still:
-        return f"'{name}' of the reference {words}: nothing can be shown by it."
+        return f"'{name}' of the reference {words}: nothing can be shown by it.{ask.format(name=name)}"
     return (
         f"The contract says that '{name}' of the reference {words}, but it is not so."
         if name in still and not dead

@@ -62,7 +62,7 @@ class Recipe:
     `epsilon` is of the order of the gradient: a far smaller one makes the first update the sign of noise.
     """
 
-    optimizer: str = "sgd"  # "sgd" (with momentum), "adamw", "muon" or "lamb"
+    optimizer: str = "sgd"  # "sgd" (with momentum), "adamw", "muon" or "lamb"; "": nothing is trained
     learning_rate: float = 0.125
     momentum: float = 0.5
     betas: tuple[float, float] = (0.875, 0.96875)

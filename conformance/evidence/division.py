@@ -7,6 +7,7 @@ from functools import reduce
 
 import numpy as np
 
+from conformance.contract.contract import Arrays
 from conformance.contract.mesh import Mesh
 from conformance.evidence.blocks import Place, place
 from conformance.evidence.evidence import Computed, Division, Evidence, Observed
@@ -51,6 +52,17 @@ def does_all(division: Division, whole: int | None, others: int) -> bool:
     if division.own_products or division.own > LITTLE * total or not total:
         return False
     return whole is None or division.alike >= MOST * whole / others
+
+
+def repeats(batch: Arrays, parts: int) -> bool:
+    """Whether the rows of all entries are so many equal parts, one after the other; an entry of no dims has no rows."""
+    rows = [value for value in batch.values() if value.ndim]
+    return bool(rows) and all(len(value) and not len(value) % parts and _alike(value, parts) for value in rows)
+
+
+def _alike(rows: np.ndarray, parts: int) -> bool:
+    first, *others = np.split(rows, parts)
+    return all(np.array_equal(first, other) for other in others)
 
 
 def divided(observations: Mapping[str, Observed], mesh: Mesh, axis: str) -> str | None:

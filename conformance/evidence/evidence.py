@@ -56,11 +56,13 @@ class Division:
     alike         done by all ranks of the axis on the same values
     own           done on values that not all ranks of the axis have
     own_products  the matrix products among the latter
+    alone         one device does all of it, before anything lies on the mesh
     """
 
     alike: int
     own: int
     own_products: int
+    alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from conformance.inline.inputs import batch_in, buffers_in, parameters_in
 from conformance.inline.located import call, where
 
 STEPS = 3  # of a trainer that is given one batch
+Average = float | Callable[..., Any] | None
 Batches = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
@@ -43,8 +44,11 @@ def asked(
     batches = _batches(dtype, batch, options["steps"], trains)
     _refuse(training, reference, is_class, trains, options["parameter_dtype"], batches)
     names = [name for name in taken.parameters if name not in taken.frozen]
+    framework = _framework(candidate, taken) if framework is None else framework
+    if isinstance(training.ema, Call) and framework == "jax":
+        raise ValueError("ema is a function, which makes an average of torch's: in JAX give the decay, as a number.")
     return Functions(
-        framework=_framework(candidate, taken) if framework is None else framework,
+        framework=framework,
         reference=where(reference),
         candidate=where(candidate),
         parameters=parameters_in(dtype, taken.parameters),
@@ -59,24 +63,25 @@ def asked(
         parameter_dtype=options["parameter_dtype"],
         roles=dict(options["roles"] or {}),
         replicated_axes=_words("replicated_axes", options["replicated_axes"], Mesh.parse(mesh).axes),
-        still=_words("still", options["still"], ("loss", *(f"gradients/{name}" for name in names))),
+        still=_words("still", options["still"], ("loss", "updates", *(f"gradients/{name}" for name in names))),
     )
 
 
 def training(
-    optimizer: Callable[..., Any] | None, clip_norm: float | None, accumulation: int, ema: float | None
+    optimizer: Callable[..., Any] | None, clip_norm: float | None, accumulation: int, ema: Average
 ) -> Training:
     """How the reference is trained. Raises ValueError in one sentence."""
     if clip_norm is not None and not clip_norm > 0:
         raise ValueError(f"clip_norm is {clip_norm:g}: gradients are clipped to a norm above 0.")
     if accumulation < 1:
         raise ValueError(f"accumulation is {accumulation}: a batch has 1 slice or more.")
-    if ema is not None and not 0 <= ema < 1:
+    if isinstance(ema, (int, float)) and not 0 <= ema < 1:
         raise ValueError(f"ema is {ema:g}: the decay of a moving average is 0 or more, and less than 1.")
     if optimizer is None and (clip_norm, ema) != (None, None):
         raise ValueError("clip_norm and ema are parts of a training: give the optimizer too.")
     made = None if optimizer is None else call(optimizer)
-    return Training(optimizer=made, clip_norm=clip_norm, slices=accumulation, ema=ema)
+    average = call(ema) if callable(ema) else None if ema is None else float(ema)
+    return Training(optimizer=made, clip_norm=clip_norm, slices=accumulation, ema=average)
 
 
 def _refuse(

@@ -16,7 +16,7 @@ from conformance.cases.resolve import Target
 from conformance.contract.implementation import Declarations, Framework
 from conformance.contract.mesh import Mesh, MeshError, too_large
 from conformance.contract.roles import ROLES
-from conformance.inline.asked import Batches, asked, training
+from conformance.inline.asked import Average, Batches, asked, training
 from conformance.records import formatting
 from conformance.records.results import CaseResult
 
@@ -65,7 +65,7 @@ def check(
     steps: int | None = None,
     accumulation: int = 1,
     clip_norm: float | None = None,
-    ema: float | None = None,
+    ema: Average = None,
     frozen: Sequence[str] = (),
     parameter_dtype: Dtype | None = None,
     declare: Declarations | Callable[..., Declarations] | None = None,
@@ -91,7 +91,8 @@ def check(
     steps      of which everything is compared; None: one for each batch, 3 of a trainer that is given one batch
     accumulation   slices that the reference takes one after the other; 1: the whole batch, which is the same for a mean
     clip_norm  the norm of all gradients to which the reference clips; `metrics/grad_norm` is then observed
-    ema        decay of a moving average of the parameters
+    ema        decay of a moving average of the parameters, which begins as they do; in torch also a function
+               (module) -> torch.optim.swa_utils.AveragedModel, which begins with its first update
     frozen     names or patterns of parameters that are not trained, beside those of which a module says it itself
     parameter_dtype   in which a trainer keeps its parameters; None: float64 in float64, else float32
     declare    what the candidate communicates, holds and donates, or a function (mesh, dtype) that says it

@@ -84,7 +84,8 @@ class Reference:
     def _updated(self, state: State, gradients: Values) -> State:
         """By the optimizer, whose gradients are clipped; then the average follows."""
         assert self.optimizer is not None
-        clip, decay, held = self.training.clip_norm, self.training.ema or 0.0, state["parameters"]
+        clip, held = self.training.clip_norm, state["parameters"]
+        decay = self.training.ema if isinstance(self.training.ema, float) else 0.0
         if clip is not None:
             gradients, _ = optax.clip_by_global_norm(clip).update(gradients, optax.EmptyState())
         trained = self.model.trained(held)
@@ -111,7 +112,7 @@ class Reference:
     def _loss(self, trained: Values, held: Values, kept: State, batch: Values) -> tuple[Any, Any]:
         values = {**in_dtype(held, self.compute), **trained}
         model = self.model.built(values, {**kept, "buffers": in_dtype(kept["buffers"], self.compute)})
-        loss, outputs = outputs_of(self.function(model, batch))
+        loss, outputs = outputs_of(self.function(model, batch), named)
         refuse_complex({name: jnp.iscomplexobj(value) for name, value in outputs.items()})
         self.has_loss = loss is not None
         after = self.model.kept_by(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import pickle
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -38,7 +39,15 @@ def where(function: Callable[..., Any]) -> str:
 def call(function: Callable[..., Any]) -> Call:
     """The same of a function or of a `functools.partial` of one, `partial(optax.adamw, 1e-3)` say."""
     if isinstance(function, functools.partial):
-        return Call(path=where(function.func), args=function.args, keywords=dict(function.keywords))
+        made = Call(path=where(function.func), args=function.args, keywords=dict(function.keywords))
+        try:
+            pickle.dumps(made)
+        except (pickle.PicklingError, AttributeError, TypeError, ValueError) as failure:
+            raise ValueError(
+                f"What the partial of '{function.func.__name__}' fixes cannot be sent to other processes ({failure}): "
+                "give a function at the top level of a module that makes it, a schedule in it say."
+            ) from None
+        return made
     return Call(path=where(function))
 
 

@@ -19,8 +19,7 @@ def named(returned: Any, leaves: Leaves) -> dict[str, Any]:
     Somebody's reference returns the loss, (loss, outputs) or outputs; so may a candidate.
     """
     if isinstance(returned, tuple) and len(returned) == 2:
-        loss, outputs = returned
-        outputs = outputs if isinstance(outputs, Mapping) else {"y": outputs}
+        loss, outputs = outputs_of(returned, leaves)
         return {f"outputs/{name}": value for name, value in outputs.items()} | {"loss": loss}
     if not isinstance(returned, Mapping):
         return {"loss": returned}
@@ -33,14 +32,34 @@ def named(returned: Any, leaves: Leaves) -> dict[str, Any]:
     return found
 
 
-def outputs_of(returned: Any) -> tuple[Any, Mapping[str, Any]]:
-    """Loss and outputs of what a reference returned; outputs alone, as a mapping, have no loss."""
+def outputs_of(returned: Any, leaves: Leaves) -> tuple[Any, Mapping[str, Any]]:
+    """Loss and outputs of what a reference returned; outputs alone, as a mapping, have no loss.
+
+    Outputs are a tree, whose `leaves` are named by their paths; one that is no tree is called 'y'. Raises ValueError.
+    """
     if isinstance(returned, Mapping):
         if "loss" in returned:
             raise ValueError("The reference returns a mapping with a 'loss': return (loss, outputs), or outputs alone.")
-        return None, returned
+        return None, _outputs(returned, leaves)
+    if isinstance(returned, tuple) and len(returned) != 2:
+        raise ValueError(
+            f"The reference returns a tuple of {len(returned)}: return the loss, (loss, outputs), or outputs alone."
+        )
     loss, outputs = returned if isinstance(returned, tuple) else (returned, {})
-    return loss, outputs if isinstance(outputs, Mapping) else {"y": outputs}
+    return loss, _outputs(outputs if isinstance(outputs, Mapping) else {"y": outputs}, leaves)
+
+
+def _outputs(outputs: Mapping[str, Any], leaves: Leaves) -> Mapping[str, Any]:
+    """By name; what is a tree itself by the paths of its leaves. Lists of plain numbers are arrays."""
+    found: dict[str, Any] = {}
+    for name, value in outputs.items():
+        parts = {"": value} if _is_numbers(value) else leaves(value)
+        found |= {f"{name}.{own}" if own else str(name): leaf for own, leaf in parts.items()}
+    return found
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(x, (int, float)) or _is_numbers(x) for x in value)
 
 
 def _is_leaf(value: Any, leaves: Leaves) -> bool:

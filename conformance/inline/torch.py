@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_leaves
 
-from conformance.cases.functions import Functions
+from conformance.cases.functions import Call, Functions
 from conformance.contract.contract import Arrays, Contract
 from conformance.contract.implementation import Declarations, Implementation
 from conformance.inline.calling import called, declared
 from conformance.inline.inputs import refuse_complex
 from conformance.inline.observed import named, outputs_of
 from conformance.inline.torch_model import Model, Tensors, buffers_of, cast, in_dtype, parameters_of, slots_of
+from conformance.inline.torch_partitioned import refuse_flattened
 from conformance.workers.lookup import load
 
 State = dict[str, Any]
@@ -31,11 +32,14 @@ class Reference:
         kept = contract.recipe.precision.dtype("parameters", dtype)
         self.dtype = getattr(torch, kept) if functions.trains else self.compute
         self.model, self.function = Model(functions), load(functions.reference)
+        self.reached: set[str] = set()  # parameters to which a gradient has come
 
     def place(self, parameters: Arrays) -> State:
         model, training = self.model.built(parameters, self.dtype), self.training
         optimizer = None if training.optimizer is None else called(training.optimizer, model)
-        average = {} if training.ema is None else _copies(parameters_of(model))
+        average = _copies(parameters_of(model)) if isinstance(training.ema, float) else {}
+        if isinstance(training.ema, Call):
+            average = called(training.ema, model)
         return {"model": model, "optimizer": optimizer, "ema": average}
 
     def step(self, state: State, batch: Arrays) -> tuple[State, Mapping[str, Any]]:
@@ -54,7 +58,7 @@ class Reference:
         if state["optimizer"] is not None:
             slots = slots_of(state["optimizer"], {id(value): name for name, value in held.items()})
             found |= {f"optimizer/{name}": torch.as_tensor(value).clone() for name, value in slots.items()}
-        return found | {f"ema/{name}": value.clone() for name, value in state["ema"].items()}
+        return found | {f"ema/{name}": value.clone() for name, value in parameters_of(state["ema"]).items()}
 
     def _differentiated(self, model: Any, batch: Tensors) -> tuple[list[Any], dict[str, list[Any]], Tensors]:
         """Losses and outputs of the slices, which follow each other, and their mean gradient."""
@@ -62,13 +66,16 @@ class Reference:
         wanted = {n: p for n, p in parameters_of(computing).items() if n not in self.functions.frozen}
         losses, outputs, sums = [], dict[str, list[Any]](), list[Any]()
         for part in _slices(batch, self.training.slices):
-            loss, seen = outputs_of(self._called(computing, part))
+            loss, seen = outputs_of(self._called(computing, part), parameters_of)
+            seen = {name: torch.as_tensor(value) for name, value in seen.items()}
             refuse_complex({name: value.is_complex() for name, value in seen.items()})
             for name, value in seen.items():
                 outputs.setdefault(name, []).append(value.detach())
             if loss is not None:
                 losses.append(loss.detach())
-                own = [g.to(self.dtype) for g in _gradients(loss, list(wanted.values()))]
+                given = dict(zip(wanted, _gradients(loss, list(wanted.values())), strict=False))
+                self.reached |= {name for name, gradient in given.items() if gradient is not None}
+                own = [_whole(given[name], parameter).to(self.dtype) for name, parameter in wanted.items()]
                 sums = [a + g for a, g in zip(sums, own, strict=True)] if sums else own
         if computing is not model:
             _restore(model, buffers_of(computing))
@@ -98,20 +105,30 @@ class Reference:
         return _same(returned, again)
 
     def _updated(self, state: State, gradients: Tensors) -> dict[str, Any]:
-        """By the optimizer, whose gradients are clipped; then the average follows."""
+        """By the optimizer, whose gradients are clipped; then the average follows.
+
+        What the loss does not reach has no gradient, and an optimizer leaves it as it is: it does not decay either.
+        """
         held, training, seen = parameters_of(state["model"]), self.training, dict[str, Any]()
-        decay = training.ema or 0.0
-        for name, gradient in gradients.items():
+        reached = {name: gradient for name, gradient in gradients.items() if name in self.reached}
+        for name, gradient in reached.items():
             held[name].grad = gradient.clone()
         if training.clip_norm is not None:
-            trained = [held[name] for name in gradients]
+            trained = [held[name] for name in reached]
             seen["metrics/grad_norm"] = torch.nn.utils.clip_grad_norm_(trained, training.clip_norm)
         state["optimizer"].step()
         for name in gradients:
             held[name].grad = None
-        for name, value in state["ema"].items():
-            value.mul_(decay).add_(held[name].detach(), alpha=1 - decay)
+        self._average(state, held)
         return seen
+
+    def _average(self, state: State, held: Mapping[str, torch.Tensor]) -> None:
+        decay = self.training.ema
+        if isinstance(decay, Call):
+            state["ema"].update_parameters(state["model"])
+        elif decay is not None:
+            for name, value in state["ema"].items():
+                value.mul_(decay).add_(held[name].detach(), alpha=1 - decay)
 
 
 class Candidate(Implementation):
@@ -129,6 +146,7 @@ class Candidate(Implementation):
         model = self.model.built(state, dtype)
         seen = named(self.function(model, cast(batch, dtype), self.device_mesh), parameters_of)
         if isinstance(model, torch.nn.Module):
+            refuse_flattened(parameters_of(model), seen)
             left = {f"gradients/{name}": p.grad for name, p in parameters_of(model).items() if p.grad is not None}
             left |= {f"buffers/{name}": value for name, value in buffers_of(model).items()}
             seen = left | seen
@@ -142,8 +160,13 @@ class Candidate(Implementation):
         return declared(self.contract.model.declared, self.mesh, self.dtype)
 
 
-def _gradients(loss: torch.Tensor, wanted: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    return torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True) if wanted else ()
+def _gradients(loss: torch.Tensor, wanted: list[torch.Tensor]) -> Sequence[torch.Tensor | None]:
+    return torch.autograd.grad(loss, wanted, allow_unused=True) if wanted else ()
+
+
+def _whole(gradient: torch.Tensor | None, parameter: torch.Tensor) -> torch.Tensor:
+    """Zeros where the loss does not reach a parameter."""
+    return torch.zeros_like(parameter) if gradient is None else gradient
 
 
 def _copies(values: Tensors) -> Tensors:

@@ -17,8 +17,14 @@ from conformance.inline.calling import attribute, constructed, declared
 from conformance.inline.observed import named
 from conformance.inline.torch_gradients import watched
 from conformance.inline.torch_model import Model, buffers_of, cast, parameters_of, slots_of
+from conformance.inline.torch_partitioned import is_partitioned, local, owned, refuse_flattened
 from conformance.workers.observe import Unreadable
 from conformance.workers.torch_layout import megatron
+
+COPIES = (
+    "The trainer's average is torch's AveragedModel, whose first update copies the parameters, where a decay means one "
+    "that begins as they do: give `ema=` a function at the top level of a module that makes it of the model."
+)
 
 
 class _Trainers:
@@ -32,17 +38,21 @@ class _Trainers:
         self.shapes, self.model = contract.shapes, Model(self.functions)
 
     def made(self, parameters: Arrays, mesh: Any) -> Any:
+        self.device_mesh = mesh
         return constructed(self.path, self.model.built(parameters, self.dtype), mesh, self.compute)
 
     def step(self, trainer: Any, batch: Arrays) -> dict[str, Any]:
         """What the step returned, and of gradients and buffers what it did not."""
-        own = callable(getattr(trainer, "collect", None))
+        own, unaveraged = callable(getattr(trainer, "collect", None)), _averages(trainer) == 0
         with watched(lambda: self._parameters(trainer), getattr(trainer, "optimizer", None)) as noted:
             returned = trainer.step(cast(batch, self.compute))
+        if unaveraged and _averages(trainer) == 1 and isinstance(self.functions.training.ema, float):
+            raise Unreadable(COPIES)
         seen = named(returned, parameters_of)
         if own and not hasattr(trainer, "model"):
             return seen
         held = self._parameters(trainer)
+        refuse_flattened(held, seen)
         left = {f"gradients/{name}": self._placed(name, g, held[name]) for name, g in noted.gradients.items()}
         self._require_unclipped(seen, noted.clipped)
         left |= {f"buffers/{name}": value.clone() for name, value in _buffers(trainer).items()}
@@ -66,12 +76,18 @@ class _Trainers:
         optimizer = attribute(trainer, "optimizer") if self.functions.training.optimizer else None
         optimizer = getattr(trainer, "optimizer", optimizer)
         if optimizer is not None:
-            names = {id(value): name for name, value in held.items()}
-            for slot, value in _slots(optimizer, names).items():
-                name = slot.partition("/")[2]
-                found[f"optimizer/{slot}"] = self._placed(name, torch.as_tensor(value), held[name])
+            found |= self._slots(local(optimizer), held)
         average = parameters_of(attribute(trainer, "ema")) if self.functions.training.ema is not None else {}
         return found | {f"ema/{name}": self._placed(name, x, held.get(name, x)) for name, x in average.items()}
+
+    def _slots(self, optimizers: list[Any], held: Mapping[str, Any]) -> dict[str, Any]:
+        """As they are sharded; where each rank trains parameters of its own, their slots lie on that rank."""
+        found, partitioned = {}, is_partitioned(optimizers, held.values())
+        for slot, value in _slots(optimizers, {id(value): name for name, value in held.items()}).items():
+            name = slot.partition("/")[2]
+            placed = self._placed(name, torch.as_tensor(value), held[name])
+            found[f"optimizer/{slot}"] = owned(placed, self.device_mesh) if partitioned else placed
+        return found
 
     def _parameters(self, trainer: Any) -> Mapping[str, Any]:
         return parameters_of(trainer.model) if hasattr(trainer, "model") else {}
@@ -138,6 +154,11 @@ def _buffers(trainer: Any) -> Mapping[str, torch.Tensor]:
     model = getattr(trainer, "model", None)
     models = model if isinstance(model, (list, tuple)) else (model,)
     return {name: value for one in models for name, value in buffers_of(one).items()}
+
+
+def _averages(trainer: Any) -> int:
+    """How often an AveragedModel was updated; 0 where there is none."""
+    return int(getattr(getattr(trainer, "ema", None), "n_averaged", 0))
 
 
 def _slots(optimizer: Any, names: Mapping[int, str]) -> Mapping[str, Any]:

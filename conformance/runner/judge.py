@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from conformance.cases.case import Verdict
 from conformance.checks import CHECKS, Check
+from conformance.checks.census import OF_REFERENCE
 from conformance.diagnosis import diagnose, ranked
 from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.evidence.gather import disagreements
@@ -21,7 +22,7 @@ def judge(case_run: CaseRun, checks: Sequence[Check] = CHECKS) -> tuple[CheckRes
     """
     results = [check.judge(case_run) for check in checks if check.applies(case_run)]
     failing = [result for result in results if result.verdict == "fail"]
-    if all(result.diagnosis for result in failing):
+    if all(result.diagnosis for result in failing) or all(is_of_reference(result) for result in failing):
         return tuple(results)
     own = [cause for result in failing for cause in result.diagnosis]
     if own and not _beyond(case_run):
@@ -31,6 +32,11 @@ def judge(case_run: CaseRun, checks: Sequence[Check] = CHECKS) -> tuple[CheckRes
         )
     causes = diagnose(case_run, _diverging(case_run))
     return tuple(replace(result, diagnosis=causes) if result in failing else result for result in results)
+
+
+def is_of_reference(result: CheckResult) -> bool:
+    """Whether all that a check finds lies in the reference: nothing of the candidate explains it."""
+    return (result.first or "").startswith(OF_REFERENCE)
 
 
 def verdict_of(results: Sequence[CheckResult]) -> Verdict:

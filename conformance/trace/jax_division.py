@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from conformance.contract.mesh import Mesh
 from conformance.evidence.division import LITTLE
@@ -21,25 +21,22 @@ from conformance.evidence.evidence import Division
 from conformance.trace import jax_version as version
 from conformance.trace.jax_flops import product_flops
 from conformance.trace.jax_hlo import spanned_axes
+from conformance.trace.jax_operations import operations
+from conformance.trace.jax_placed import done_alone
 from conformance.trace.jax_places import Frame, Place, at, children, walk
-from conformance.trace.jax_version import ClosedJaxpr, JaxprEqn
+from conformance.trace.jax_version import ClosedJaxpr
 
 Axes = frozenset[str]
 NONE: Axes = frozenset()
-# What only moves, selects or makes numbers: no calculation on them.
-_MOVEMENT = """
-    broadcast_in_dim concatenate convert_element_type copy copy_p device_put dynamic_slice dynamic_update_slice
-    expand_dims gather iota optimization_barrier pad pvary pcast reduce_precision reshape rev select_n
-    sharding_constraint slice split squeeze stop_gradient transpose random_bits random_wrap random_unwrap
-    random_seed random_fold_in random_split threefry2x32
-"""
-MOVEMENT = frozenset(_MOVEMENT.split())
 
 
 def divisions(
-    program: ClosedJaxpr, mesh: Mesh, state: Any, compiled: Callable[[], str | None]
+    program: ClosedJaxpr, mesh: Mesh, state: Any, given: Sequence[Any], compiled: Callable[[], str | None]
 ) -> Mapping[str, Division]:
-    """Every axis of size above 1 of which it is known. `compiled` gives the text of the partitioned program."""
+    """Every axis of size above 1 of which it is known. `compiled` gives the text of the partitioned program.
+
+    given   what the program was given, in the order of its inputs: the leaves of the state and of the batch
+    """
     places = list(walk(program.jaxpr, Frame(), every_branch=False))
     manual = {axis for place in places for axis in place.frame.sizes or {}}
     total = sum(place.frame.trips * operations(place.eqn) for place in places)
@@ -52,6 +49,9 @@ def divisions(
         Division(alike=0, own=total, own_products=products),
         Division(alike=total, own=0, own_products=0),
     )
+    if done_alone(program, given, total):
+        alone = replace(nothing, alone=True)
+        return {axis: alone for axis in mesh.axes if mesh.size(axis) > 1}
     text: str | None = None
     for axis in (axis for axis in mesh.axes if mesh.size(axis) > 1):
         mine = own.operations.get(axis, 0)
@@ -64,27 +64,6 @@ def divisions(
             if text is not None:
                 by_axis[axis] = everything if axis in spanned_axes(text, mesh) else nothing
     return by_axis
-
-
-def operations(eqn: JaxprEqn) -> int:
-    """Floating-point operations of one equation: of a product by its formula, else one per element."""
-    if not _calculates(eqn):
-        return 0
-    sizes = [math.prod(version.shape(atom)) for atom in (*eqn.invars, *eqn.outvars) if _is_floating(atom)]
-    return product_flops(eqn) or max(sizes)
-
-
-def _calculates(eqn: JaxprEqn) -> bool:
-    name = eqn.primitive.name
-    if name in MOVEMENT or name in version.INLINED or name in ("shard_map", "scan", "while", "cond"):
-        return False
-    communicates = name in (*version.GATHERS, *version.CASTS, "ppermute", "all_to_all", "axis_index")
-    return not communicates and any(_is_floating(atom) for atom in eqn.outvars)
-
-
-def _is_floating(atom: Any) -> bool:
-    dtype = getattr(getattr(atom, "aval", None), "dtype", None)
-    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 
 
 class _Varying:

@@ -136,7 +136,9 @@ class Program:
     def divisions(self, step: Step, state: Any, batch: Any, partitioned: str | None = None) -> Mapping[str, Division]:
         """How the arithmetic lies along the axes of which it is known. `partitioned`: the program behind SPMD
         partitioning, where it was compiled already."""
-        return divisions(self._jaxpr, self.mesh, state, lambda: partitioned or self._compiled(step, state, batch))
+        return divisions(
+            self._jaxpr, self.mesh, state, self._given, lambda: partitioned or self._compiled(step, state, batch)
+        )
 
     def _compiled(self, step: Step, state: Any, batch: Any) -> str | None:
         """The text of the program that the partitioner made; None where the step does not compile as a whole."""

@@ -26,8 +26,8 @@ from conformance.evidence.evidence import Block, Index, Observed
 from conformance.evidence.intermediates import Intermediates
 from conformance.evidence.partitioned import Partitioned
 from conformance.trace import jax_reordered
-from conformance.trace.jax_division import operations
 from conformance.trace.jax_flops import product_flops
+from conformance.trace.jax_operations import operations
 from conformance.trace.jax_places import Frame, walk
 from conformance.trace.jax_trace import Program
 from conformance.workers import jax_profile

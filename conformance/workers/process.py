@@ -13,7 +13,7 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
 
-from conformance.cases.raised import sentence, stack
+from conformance.cases.raised import sentence, stack, stack_of_theirs
 from conformance.contract.implementation import Unsupported
 from conformance.workers.observe import Unreadable
 
@@ -89,6 +89,6 @@ def _reply(job: Any, answer: Callable[[Any], Any]) -> tuple[Any, ...]:
     except Unsupported as refusal:
         return ("unsupported", str(refusal), "")
     except Unreadable as failure:
-        return ("error", str(failure), traceback.format_exc())
+        return ("error", str(failure), stack_of_theirs(failure))
     except Exception as failure:
         return ("error", sentence(failure), stack(failure))

@@ -147,15 +147,31 @@ def test_observations_may_come_as_trees() -> None:
     seen = named({"loss": 1, "gradients": {"layers": [{"w": 2}]}, "outputs/y": [3]}, trees.leaves)
     assert seen == {"loss": 1, "gradients/layers.0.w": 2, "outputs/y": [3]}
     assert named((1, {"y": 2}), trees.leaves) == {"outputs/y": 2, "loss": 1}
-    assert outputs_of({"y": 1}) == (None, {"y": 1})
+    assert outputs_of({"y": 1}, trees.leaves) == (None, {"y": 1})
     with pytest.raises(ValueError, match=r"return \(loss, outputs\), or outputs alone"):
-        outputs_of({"loss": 1})
+        outputs_of({"loss": 1}, trees.leaves)
+
+
+def test_outputs_may_be_nested_and_lists_of_numbers_are_arrays() -> None:
+    one, two = np.ones(1), np.ones(2)
+    returned = (0.5, {"attention": {"y": one, "heads": [two, one]}, "counts": [[1, 2], [3, 4]]})
+    found = {"attention.y": one, "attention.heads.0": two, "attention.heads.1": one, "counts": [[1, 2], [3, 4]]}
+    assert outputs_of(returned, trees.leaves) == (0.5, found)
+    assert named(returned, trees.leaves) == {f"outputs/{name}": value for name, value in found.items()} | {"loss": 0.5}
+    assert outputs_of((0.5, one), trees.leaves) == (0.5, {"y": one})
+    with pytest.raises(ValueError, match="returns a tuple of 3"):
+        outputs_of((0.5, one, two), trees.leaves)
 
 
 def test_a_partial_is_found_again() -> None:
     found = call(functools.partial(optax.adamw, 1e-3, weight_decay=0.1))
     assert found.path.endswith(":adamw")
     assert (found.args, found.keywords) == ((1e-3,), {"weight_decay": 0.1})
+
+
+def test_a_partial_of_what_cannot_be_sent_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ValueError, match="the partial of 'adamw' fixes cannot be sent to other processes"):
+        call(functools.partial(optax.adamw, optax.linear_schedule(1e-2, 0.0, 10)))
 
 
 X = {"x": np.ones((6, 2))}

@@ -119,6 +119,19 @@ def test_a_sharded_state_divides_what_the_partitioner_makes_of_it() -> None:
     assert (divisions["tensor"].alike, divisions["data"].own) == (0, 0)
 
 
+def _placed_first(x: Any) -> Any:
+    return jnp.sum(jnp.tanh(jax.device_put(x, NamedSharding(_mesh(), P("data")))) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("loss", "alone"), [(jax.jit(_alone), True), (_alone, True), (_placed_first, False), (_mapped(_own_columns), False)]
+)
+def test_what_is_computed_before_anything_is_placed_one_device_computes(
+    loss: Callable[[Any], Any], alone: bool
+) -> None:
+    assert {division.alone for division in _divisions(loss).values()} == {alone}
+
+
 @pytest.mark.parametrize(
     ("groups", "axes"),
     [
