@@ -110,10 +110,17 @@ def _observed(folder: Path, ranks: list[RankRecord], moment: int, truth: Truth, 
 
 
 def _owing(step: Observations, owed: Mapping[str, tuple[int, ...]]) -> Observations:
-    """Who had a parameter at the start owes its gradient, its slots and itself after each step."""
-    return {
-        name: replace(observed, owed_by=owed.get(f"parameters/{_own(name)}", ())) for name, observed in step.items()
-    }
+    """Who had a parameter at the start owes its gradient, its slots and itself after each step.
+
+    Where no rank has the slots of all its parameters the optimizer lies in parts, and each rank owes its own.
+    """
+    owing = {name: owed.get(f"parameters/{_own(name)}", ()) for name in step}
+    slots = {name: ranks for name, ranks in owing.items() if name.startswith("optimizer/") and ranks}
+    held = {name: {rank for block in step[name].blocks for rank in block.ranks} for name in slots}
+    lacking = {rank for name, ranks in slots.items() for rank in ranks if rank not in held[name]}
+    if slots and lacking == {rank for ranks in slots.values() for rank in ranks}:
+        owing |= {name: tuple(sorted(held[name])) for name in slots}
+    return {name: replace(observed, owed_by=owing[name]) for name, observed in step.items()}
 
 
 def _own(name: str) -> str:

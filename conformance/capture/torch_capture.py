@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor
 
 from conformance.capture.names import first_match
@@ -199,7 +200,7 @@ class TorchCapture:
 
     def _slots(self) -> None:
         names = {parameter: name for name, parameter in self._parameters.items()}
-        for state in (optimizer.state for optimizer in self.optimizers):
+        for state in map(_state, self.optimizers):
             for parameter, slots in state.items():
                 for slot, value in slots.items():
                     if isinstance(value, torch.Tensor) and parameter in names:
@@ -241,6 +242,11 @@ class TorchCapture:
         shape, part = part_of(value, self.ranks)
         parts: list[Part] = [] if part is None else [part]
         self._writer.add(name, dtype_of(value), shape, parts, placements=placements, call=call)
+
+
+def _state(optimizer: torch.optim.Optimizer) -> dict[Any, Any]:
+    """Of one that is partitioned over the ranks, what lies here."""
+    return optimizer.optim.state if isinstance(optimizer, ZeroRedundancyOptimizer) else optimizer.state
 
 
 def _recipe(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
