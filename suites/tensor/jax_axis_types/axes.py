@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from conformance.contract.placements import Placements
+from conformance.contract.implementation import Unsupported
+from conformance.contract.placements import Placements, sharded_dim
 from suites.training.jax.automatic import AutomaticTraining
 from suites.training.jax.state import Named
 
@@ -20,6 +21,16 @@ class TypedAxes(AutomaticTraining):
     """The program of one device; `explicit` are the axes of that type, all others are automatic."""
 
     explicit: ClassVar[tuple[str, ...]]
+
+    def require_supported(self) -> None:
+        """Neither explicit nor manual axes divide a dim unevenly."""
+        super().require_supported()
+        self.require_whole_rows(self.contract.batch_shapes["mask"][0])
+        for name, shape in self.contract.shapes.items():
+            for axis, placement in self.placements(name).items():
+                dim = sharded_dim(placement)
+                if dim is not None and shape[dim] % self.size((axis,)):
+                    raise Unsupported(f"JAX does not divide dim {dim} of '{name}', {shape[dim]}, over {axis} unevenly.")
 
     def settle(self, mesh: Any) -> None:
         super().settle(mesh)
