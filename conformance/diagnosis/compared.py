@@ -83,6 +83,8 @@ class Compared:
 
     def _is_cut_alike(self, value: Intermediate) -> bool:
         """A part of what is whole on all ranks, the same on all: it is right, whatever is made of it."""
+        while value.operation in COPIES and len(value.sources) == 1:
+            value = self.values[value.sources[0]]
         source = self.matches[value.sources[0]] if len(value.sources) == 1 else None
         held = list(value.values.values())
         whole_there = source is not None and not source.dims and not source.partial

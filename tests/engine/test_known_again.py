@@ -174,14 +174,15 @@ def test_parts_of_what_is_whole_are_right_and_their_order_is_not() -> None:
     """Shards are gathered, cut out one by one, and laid side by side backwards."""
     whole = RNG.normal(size=(4, 3))
     parts = [whole[:2], whole[2:]]
-    cuts = [_value(n, "slice", dict.fromkeys((0, 1), part), 0) for n, part in enumerate(parts, 1)]
-    turned = _value(3, "concatenate", dict.fromkeys((0, 1), whole[[2, 3, 0, 1]]), 1, 2)
+    cuts = [_value(n, "slice", dict.fromkeys((0, 1), part[None]), 0) for n, part in enumerate(parts, 1)]
+    cuts += [_value(n + 10, "squeeze", dict.fromkeys((0, 1), part), n) for n, part in enumerate(parts, 1)]
+    turned = _value(13, "concatenate", dict.fromkeys((0, 1), whole[[2, 3, 0, 1]]), 11, 12)
     wide = [_value(0, "all_gather", dict.fromkeys((0, 1), whole), axes=("tensor",)), *cuts, turned]
     said = _said(
-        [*wide, _value(4, "sin", dict.fromkeys((0, 1), np.sin(3 * turned.values[0])), 3)],
+        [*wide, _value(14, "sin", dict.fromkeys((0, 1), np.sin(3 * turned.values[0])), 13)],
         [_value(0, "mul", {0: whole})],
     )
-    assert said.cause == "elements permuted along dim 0, at model.py:3"
+    assert said.cause == "elements permuted along dim 0, at model.py:13"
 
 
 def test_a_block_that_is_rolled_is_no_fused_value() -> None:

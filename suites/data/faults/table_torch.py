@@ -28,7 +28,7 @@ TORCH = (
         contract="data/accumulation_3",
         meshes=SMALL,
         axis=None,
-        causes=("without accumulation",),
+        causes=("without accumulation", "not count", "count wrongly"),
     ),
     Fault(
         id="fsdp2-mean-of-ranks",

@@ -69,7 +69,7 @@ FAULTS = (
         contract="memory/accumulation",
         meshes=CROSSED,
         axis=None,
-        causes=("without accumulation",),
+        causes=("without accumulation", "not count", "count wrongly"),
     ),
     Fault(
         id="stale-host-buffer",
