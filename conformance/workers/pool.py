@@ -198,8 +198,14 @@ class Workers:
             elif framework == "jax":
                 self._crews["jax real"] = self._jax("real")
             else:
-                self._visible["torch"] = Visible.read(self._server().ask("visible") or "")
+                self._visible["torch"] = self._shown_by_torch()
         return self._visible[framework]
+
+    def _shown_by_torch(self) -> Visible:
+        said = self._server().ask("visible")
+        if not said:
+            raise WorkerFailed("torch failed when it was asked which devices it shows.")
+        return Visible.read(said)
 
     def _jax(self, kind: str) -> WorkerGroup:
         module, devices = "conformance.workers.jax_worker", str(self.jax_devices)

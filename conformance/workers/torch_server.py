@@ -121,18 +121,26 @@ def _visible() -> str:
 
 
 def _asked_elsewhere(question: Callable[[], str]) -> str:
-    """The answer of a forked process: one that has looked for accelerators cannot fork others that use them."""
+    """The answer of a forked process, since one that has looked for accelerators cannot fork others that use them.
+
+    Empty if the process failed; the log says how.
+    """
     answer, sender = Pipe(duplex=False)
     pid = os.fork()
     if pid == 0:
         try:
             sender.send(question())
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(0)
     sender.close()
-    said: str = answer.recv()
-    os.waitpid(pid, 0)
-    return said
+    try:
+        return str(answer.recv())
+    except EOFError:
+        return ""
+    finally:
+        os.waitpid(pid, 0)
 
 
 def _free_port() -> int:
