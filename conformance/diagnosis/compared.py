@@ -83,8 +83,7 @@ class Compared:
 
     def _is_cut_alike(self, value: Intermediate) -> bool:
         """A part of what is whole on all ranks, the same on all: it is right, whatever is made of it."""
-        while value.operation in COPIES and len(value.sources) == 1:
-            value = self.values[value.sources[0]]
+        value = self._copied(value)
         source = self.matches[value.sources[0]] if len(value.sources) == 1 else None
         held = list(value.values.values())
         whole_there = source is not None and not source.dims and not source.partial
@@ -138,9 +137,13 @@ class Compared:
 
     def is_extreme(self, value: Intermediate) -> bool:
         """Whether it holds the extremes of something, in another shape perhaps."""
+        return self._copied(value).operation in EXTREMES
+
+    def _copied(self, value: Intermediate) -> Intermediate:
+        """What a value is a copy of, in another shape perhaps; itself where it is none."""
         while value.operation in COPIES and len(value.sources) == 1:
             value = self.values[value.sources[0]]
-        return value.operation in EXTREMES
+        return value
 
     def whole_buffer(self, first: Intermediate) -> Intermediate:
         """Of a buffer that is filled part by part, what it is in the end."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from conformance.contract.mesh import Mesh
@@ -25,24 +27,14 @@ def filling_counts(
         return ""
     for dim in range(held[0].ndim):
         sums = {rank: np.where(known[rank], block, 0).sum(dim) for rank, block in held.items()}
-        right = replaced(result, sums)
-        if right is not None and matcher.match(right) is not None:
+        right = replace(result, axes=(), dtype="", sources=(), values=sums)
+        if _is_as_large(sums, result) and matcher.match(right) is not None:
             return axis
     return ""
 
 
-def replaced(result: Intermediate, values: dict[int, np.ndarray]) -> Intermediate | None:
-    """The result with other numbers; None where they have another size."""
-    if any(values[rank].size != block.size for rank, block in result.values.items()):
-        return None
-    return Intermediate(
-        number=result.number,
-        operation=result.operation,
-        place=result.place,
-        phase=result.phase,
-        sources=(),
-        values=values,
-    )
+def _is_as_large(values: dict[int, np.ndarray], result: Intermediate) -> bool:
+    return all(values[rank].size == block.size for rank, block in result.values.items())
 
 
 def _is_short(known: dict[int, np.ndarray], axis: str, mesh: Mesh) -> bool:

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis.errors import NoSuchExample
 
 from conformance.cases.case import Case
-from conformance.checks.census import OF_REFERENCE
 from conformance.fuzz.drawn import cases
 from conformance.fuzz.ground import Ground
 from conformance.records.results import CaseResult
+from conformance.runner.judge import lies_in_reference
 
 NOTHING_SHOWN = "nothing shown"  # the verdict on a drawn contract whose reference cannot move something
 FINE = ("pass", "unsupported", NOTHING_SHOWN)
@@ -91,7 +91,7 @@ class _Tried:
         if case.id in self.failures or case.id in self.fine or not self.has_time():
             return case.id in self.failures
         result = self.judge(case)
-        verdict = NOTHING_SHOWN if _is_of_dead_reference(result) else result.verdict
+        verdict = NOTHING_SHOWN if lies_in_reference(result.checks) else result.verdict
         self.verdicts[verdict] += 1
         if verdict in FINE:
             self.fine.add(case.id)
@@ -100,9 +100,3 @@ class _Tried:
             self.until = time.monotonic() + self.shrink_seconds
         self.failures[case.id] = result
         return True
-
-
-def _is_of_dead_reference(result: CaseResult) -> bool:
-    """Whether all that fails is that the reference shows nothing, which is a word on the contract that was drawn."""
-    failing = [check for check in result.checks if check.verdict == "fail"]
-    return bool(failing) and all((check.first or "").startswith(OF_REFERENCE) for check in failing)

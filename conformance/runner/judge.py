@@ -22,7 +22,7 @@ def judge(case_run: CaseRun, checks: Sequence[Check] = CHECKS) -> tuple[CheckRes
     """
     results = [check.judge(case_run) for check in checks if check.applies(case_run)]
     failing = [result for result in results if result.verdict == "fail"]
-    if all(result.diagnosis for result in failing) or all(is_of_reference(result) for result in failing):
+    if all(result.diagnosis for result in failing) or lies_in_reference(failing):
         return tuple(results)
     own = [cause for result in failing for cause in result.diagnosis]
     if own and not _beyond(case_run):
@@ -34,9 +34,10 @@ def judge(case_run: CaseRun, checks: Sequence[Check] = CHECKS) -> tuple[CheckRes
     return tuple(replace(result, diagnosis=causes) if result in failing else result for result in results)
 
 
-def is_of_reference(result: CheckResult) -> bool:
-    """Whether all that a check finds lies in the reference: nothing of the candidate explains it."""
-    return (result.first or "").startswith(OF_REFERENCE)
+def lies_in_reference(results: Sequence[CheckResult]) -> bool:
+    """Whether something fails, and all that does lies in the reference: nothing of the candidate explains it."""
+    failing = [result for result in results if result.verdict == "fail"]
+    return bool(failing) and all((result.first or "").startswith(OF_REFERENCE) for result in failing)
 
 
 def verdict_of(results: Sequence[CheckResult]) -> Verdict:

@@ -9,13 +9,13 @@ import numpy as np
 
 from conformance.cases.case import Case
 from conformance.cases.resolve import Target, resolve
+from conformance.diagnosis.bisection import ACCUMULATION
 from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import CaseResult
 from conformance.workers.jobs import Outcome, ReferencePartsJob, ReferenceValuesJob, SitesJob, ValuesJob
 from conformance.workers.pool import Workers
 
 SECONDS = 120.0
-ACCUMULATION = "accumulation"
 VALUES_KEPT = 6  # steps whose intermediate values are kept: a few megabytes each
 
 

@@ -28,7 +28,7 @@ from conformance.records.results import DIAGNOSIS, CaseResult
 from conformance.relations.second_model import SecondModel
 from conformance.runner.broken import broken, broken_off
 from conformance.runner.isolation import Isolation
-from conformance.runner.judge import is_of_reference, judge, verdict_of
+from conformance.runner.judge import judge, lies_in_reference, verdict_of
 from conformance.runner.lanes import Entry, Kept, Lane, Queue, most, until_done
 from conformance.runner.programs import Programs
 from conformance.runner.variations import Variations
@@ -115,11 +115,6 @@ def _program(entry: Entry) -> tuple[Any, ...]:
     return (case.contract, case.dtype, case.implementation, str(case.mesh), case.fault or "", case.seed)
 
 
-def _of_the_reference(result: CaseResult) -> bool:
-    """Whether all that fails lies in the reference: no other run of the candidate says more of it."""
-    return all(is_of_reference(check) for check in result.checks if check.verdict == "fail")
-
-
 class CaseRunner:
     """Where a case is run and judged: warm workers, and the truths that cases share."""
 
@@ -164,7 +159,7 @@ class CaseRunner:
             result = self._first_judged(case, target) if self.soonest else self._judged(case, target, self.checks)
             if self.isolation is not None:
                 result = self.isolation.examined(result, self.workers.before(case, target.framework))
-            if self.bisect and result.verdict == "fail" and not result.after and not _of_the_reference(result):
+            if self.bisect and result.verdict == "fail" and not result.after and not lies_in_reference(result.checks):
                 result = self._diagnosed(result, target)
         except Exception as failure:
             outcome = Outcome(failure="error", reason=f"The judge broke: {failure}", stack=traceback.format_exc())
