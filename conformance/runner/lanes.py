@@ -1,8 +1,8 @@
 """Lanes: how many cases run at once, each lane with workers of its own; what a run keeps of them.
 
-All lanes take from one queue. What shares a compiled program or a reference stays together, in one lane. Half of the
-lanes begin with the cases of one framework and half with those of the other; whoever has no more of his own goes on
-with what is left.
+All lanes take from one queue. What shares a compiled program stays together, in one lane, and what shares a reference
+comes one after the other. Half of the lanes begin with the cases of one framework and half with those of the other;
+whoever has no more of his own goes on with what is left.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
 
 import psutil
 
 from conformance.cases.case import Case
-from conformance.cases.resolve import Target
+from conformance.cases.resolve import Target, resolve
 from conformance.records.results import CaseResult
 
 POLL_SECONDS = 0.2
 LANE_BYTES = 4 * 2**30  # that the processes of one lane may well take
+PIECE = 12  # cases that a lane takes at once
 Entry = tuple[Case, Target]
 Judged = Callable[[Case, Target], CaseResult]
 
@@ -28,6 +31,41 @@ def most() -> int:
     """Lanes that this machine has cores and memory for."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(max(1, min(cores, psutil.virtual_memory().total // LANE_BYTES)))
+
+
+def grouped(cases: Sequence[Case], as_given: bool) -> list[list[Entry]]:
+    """Cases that share a reference, those that share a compiled program side by side; large groups first, in pieces."""
+    groups: dict[tuple[str, ...], list[Entry]] = {}
+    for case in cases:
+        target = resolve(case)
+        key = (target.framework,) if as_given else (target.framework, case.contract)
+        groups.setdefault(key, []).append((case, target))
+    if as_given:
+        return list(groups.values())
+    large_first = sorted((sorted(group, key=_seeded) for group in groups.values()), key=len, reverse=True)
+    return [piece for group in large_first for piece in _pieces(group)]
+
+
+def _pieces(group: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """A group cut between programs, so that no lane has all that is left while others have nothing."""
+    piece: list[Entry] = []
+    for _, entries in groupby(group, key=_program):
+        piece += entries
+        if len(piece) >= PIECE:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
+
+
+def _program(entry: Entry) -> tuple[Any, ...]:
+    """What cases have in common that share a compiled program; every mutant is one of its own."""
+    case, _ = entry
+    return (case.contract, case.dtype, case.implementation, str(case.mesh), case.fault or "", str(case.mutation or ""))
+
+
+def _seeded(entry: Entry) -> tuple[Any, ...]:
+    return (*_program(entry), entry[0].seed)
 
 
 class Queue:

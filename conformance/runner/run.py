@@ -29,7 +29,7 @@ from conformance.relations.second_model import SecondModel
 from conformance.runner.broken import broken, broken_off
 from conformance.runner.isolation import Isolation
 from conformance.runner.judge import judge, lies_in_reference, verdict_of
-from conformance.runner.lanes import Entry, Kept, Lane, Queue, most, until_done
+from conformance.runner.lanes import Kept, Lane, Queue, grouped, most, until_done
 from conformance.runner.programs import Programs
 from conformance.runner.variations import Variations
 from conformance.workers.jobs import CaseJob, Outcome, ReferenceJob
@@ -76,7 +76,7 @@ def run(
     """
     devices = max((case.mesh.devices for case in cases), default=1)
     with Workers(jax_devices=devices) if workers is None else nullcontext(workers) as used:
-        started, kept, queue = time.perf_counter(), Kept(on_result), Queue(_groups(cases, as_given))
+        started, kept, queue = time.perf_counter(), Kept(on_result), Queue(grouped(cases, as_given))
         runner = CaseRunner(
             workers=used,
             checks=checks or CHECKS,
@@ -96,23 +96,6 @@ def run(
         finally:
             kept.end()
     return _totals(kept.results, time.perf_counter() - started)
-
-
-def _groups(cases: Sequence[Case], as_given: bool) -> list[list[Entry]]:
-    """Cases that share a reference, those that share a compiled program side by side; large groups first."""
-    groups: dict[tuple[str, ...], list[Entry]] = {}
-    for case in cases:
-        target = resolve(case)
-        key = (target.framework,) if as_given else (target.framework, case.contract)
-        groups.setdefault(key, []).append((case, target))
-    if as_given:
-        return list(groups.values())
-    return sorted((sorted(group, key=_program) for group in groups.values()), key=len, reverse=True)
-
-
-def _program(entry: Entry) -> tuple[Any, ...]:
-    case, _ = entry
-    return (case.contract, case.dtype, case.implementation, str(case.mesh), case.fault or "", case.seed)
 
 
 class CaseRunner:

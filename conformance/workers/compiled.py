@@ -7,12 +7,15 @@ import logging
 import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 
 _LOG = logging.getLogger("shardproof.workers")
 
+_LEAST_SECONDS = "jax_persistent_cache_min_compile_time_secs"
 LARGEST_BYTES = 2**29  # beyond that the folder starts afresh
 
 
@@ -26,10 +29,25 @@ def keep_compiled() -> None:
         _limit(folder)
         (folder / "written").touch()
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update(_LEAST_SECONDS, 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     except (OSError, RuntimeError):  # a folder that cannot be written, a user without a home
         _LOG.debug("No compiled program is kept.", exc_info=True)
+
+
+@contextmanager
+def unkept() -> Iterator[None]:
+    """Leave what is compiled inside out of the folder.
+
+    A mutant is never read again, and takes longer to write than to compile; a program that comes from the folder dumps
+    no text.
+    """
+    least = jax.config.values[_LEAST_SECONDS]
+    jax.config.update(_LEAST_SECONDS, float("inf"))
+    try:
+        yield
+    finally:
+        jax.config.update(_LEAST_SECONDS, least)
 
 
 def _home() -> Path:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,10 +33,11 @@ from conformance.trace.jax_places import Frame, walk
 from conformance.trace.jax_trace import Program
 from conformance.workers import jax_profile
 from conformance.workers.buffers import Buffer
-from conformance.workers.jobs import RankOperation
+from conformance.workers.compiled import unkept
+from conformance.workers.jobs import RankOperation, ReferenceValuesJob, Task, ValuesJob, is_planted
 from conformance.workers.observe import Unreadable, arranged, plain, widened
 from conformance.workers.partitioned import partitioned, text_of
-from conformance.workers.platform import Platform, Step, TracedStep, Work
+from conformance.workers.platform import PROGRAMS_KEPT, Platform, Step, TracedStep, Work
 
 ONE_DEVICE = Mesh.parse("data=1")
 _LOG = logging.getLogger("shardproof.workers")
@@ -50,6 +52,7 @@ class JaxPlatform(Platform):
         jax_reordered.register()
         self.mesh_devices = jax.devices()
         self.is_leader = jax.process_index() == 0
+        self._programs: OrderedDict[tuple[Step, Mesh], Program] = OrderedDict()
 
     def rank_of(self, case: Case) -> dict[int, int]:
         """JAX's number of a device -> the rank that sits there."""
@@ -66,6 +69,10 @@ class JaxPlatform(Platform):
         return [
             rank for rank, device in enumerate(case.mesh.device_order) if self.mesh_devices[device].process_index == own
         ]
+
+    def compiling(self, job: Task) -> AbstractContextManager[None]:
+        """What has a bug planted in it and what shows its values is compiled once, and longer to write than to make."""
+        return unkept() if isinstance(job, (ValuesJob, ReferenceValuesJob)) or is_planted(job) else nullcontext()
 
     def barrier(self) -> None:
         if jax.process_count() > 1:
@@ -161,13 +168,27 @@ class JaxPlatform(Platform):
         return jax_profile.operations(lambda: step(state, batch), case.mesh)
 
     def values(self, step: Step, state: Any, batch: Arrays, case: Case) -> Intermediates | None:
-        return _intermediates(step, state, batch, case.mesh, case.mutation)
+        return _intermediates(partial(self._program, step, state, batch, case), state, batch, case.mutation)
 
     def reference_values(self, step: Step, state: Any, batch: Arrays) -> Intermediates | None:
-        return _intermediates(step, state, batch, ONE_DEVICE, None)
+        return _intermediates(partial(Program, step, state, batch, ONE_DEVICE), state, batch, None)
 
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
-        return Program(step, state, batch, case.mesh).mutated(case.mutation)
+        return self._program(step, state, batch, case).mutated(case.mutation)
+
+    def _program(self, step: Step, state: Any, batch: Arrays, case: Case) -> Program:
+        """The traced step; the mutants of one are told from each other after tracing."""
+        key = step, case.mesh  # methods of one implementation object are equal
+        if key not in self._programs:
+            self._programs[key] = Program(step, state, batch, case.mesh)
+        self._programs.move_to_end(key)
+        while len(self._programs) > PROGRAMS_KEPT:
+            self._programs.popitem(last=False)
+        return self._programs[key]
+
+    def forget(self) -> None:
+        super().forget()
+        self._programs.clear()
 
 
 def _is_stored(value: Any) -> bool:
@@ -204,10 +225,10 @@ def _buffers(path: str, array: jax.Array, rank_of: Mapping[int, int]) -> Iterato
 
 
 def _intermediates(
-    step: Step, state: Any, batch: Arrays, mesh: Mesh, mutation: Mutation | None
+    program: Callable[[], Program], state: Any, batch: Arrays, mutation: Mutation | None
 ) -> Intermediates | None:
     try:
-        return Program(step, state, batch, mesh).intermediates(state, batch, mutation)
+        return program().intermediates(state, batch, mutation)
     except Exception:  # a step that cannot be traced shows none
         _LOG.debug("The values inside the step are not known.", exc_info=True)
         return None

@@ -34,7 +34,8 @@ class JobHandler:
     def __call__(self, job: Task) -> Any:
         FinishedSteps.of_this_process().forget()
         try:
-            return self._answer(job)
+            with self.platform.compiling(job):
+                return self._answer(job)
         except Exception:
             self.platform.forget()
             raise

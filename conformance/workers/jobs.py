@@ -166,6 +166,13 @@ OfReference = ReferenceJob | ReferenceShapesJob | ReferenceValuesJob | Reference
 Task = Job | OfReference  # whatever a worker is asked
 
 
+def is_planted(job: Task) -> bool:
+    """Whether the program of a job has a bug in it on purpose: a fault or a mutation."""
+    if isinstance(job, (CaseJob, ValuesJob)):
+        return bool(job.fault or job.case.mutation)
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What became of a job.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +18,7 @@ from conformance.scale.record import Collective
 from conformance.scale.sent import sent
 from conformance.targets.compiled import compile_step
 from conformance.traffic.hlo_module import read_module
+from conformance.workers.compiled import unkept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,7 @@ def text_of(lowered: Any) -> Text:
     known = Path(folder) / f"partitioned-{_name(lowered)}.json.gz" if folder else None
     if known is not None and (kept := _read(known)) is not None:
         return kept
-    with _unkept():
+    with unkept():
         compiled = compile_step(lowered, is_target=False)
     text = Text(hlo=compiled.partitioned, rematerialized=compiled.rematerialized)
     if known is not None:
@@ -86,14 +85,3 @@ def _write(path: Path, text: Text) -> None:
         half.replace(path)
     except OSError:
         half.unlink(missing_ok=True)
-
-
-@contextmanager
-def _unkept() -> Iterator[None]:
-    """Compile without leaving the result in the cache of programs: a program that comes from there dumps no text."""
-    least = jax.config.values["jax_persistent_cache_min_compile_time_secs"]
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", float("inf"))
-    try:
-        yield
-    finally:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", least)

@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ from conformance.evidence.partitioned import Partitioned
 from conformance.trace.site import Site
 from conformance.workers.buffers import Buffer
 from conformance.workers.folder import shared_parent
-from conformance.workers.jobs import Job, RankOperation
+from conformance.workers.jobs import Job, RankOperation, Task
 from conformance.workers.lookup import contract, implementation_class
 from conformance.workers.observe import Unreadable
 
@@ -117,6 +117,10 @@ class Platform(ABC):
     def prepared(self, implementation: Implementation, case: Case) -> Implementation:
         """A new implementation, made fit to run here."""
         return implementation
+
+    def compiling(self, job: Task) -> AbstractContextManager[None]:
+        """Around all that is done for a job, where it matters whether its programs are kept for later runs."""
+        return nullcontext()
 
     def forget(self) -> None:
         """Keep no implementation: one of them may have been left halfway."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from conformance.cases.case import Case
+from conformance.cases.case import Case, Mutation
 from conformance.cases.resolve import Target
 from conformance.contract.mesh import Mesh
-from conformance.runner.lanes import Kept, Lane, Queue, until_done
+from conformance.runner.lanes import PIECE, Kept, Lane, Queue, grouped, until_done
 
 
 def entry(framework: str, contract: str, mesh: str = "data=2") -> tuple[Case, Target]:
@@ -56,3 +57,11 @@ def test_every_case_is_judged_once_and_a_group_by_one_lane() -> None:
     assert sorted(case.id for case in seen) == sorted(case.id for group in groups for case, _ in group)
     lanes_of = {case.contract: {n for n, other in judged if other.contract == case.contract} for case in seen}
     assert all(len(numbers) == 1 for numbers in lanes_of.values())
+
+
+def test_many_mutants_of_one_program_are_shared_out_and_seeds_of_one_program_are_not() -> None:
+    plain = Case(contract="tensor/mlp", implementation="jax-shard_map", mesh=Mesh.parse("tensor=2"), dtype="float64")
+    mutants = [replace(plain, mutation=Mutation(operator="drop", site=n)) for n in range(2 * PIECE + 1)]
+    assert [len(group) for group in grouped(mutants, as_given=False)] == [PIECE, PIECE, 1]
+    seeds = [replace(plain, seed=n) for n in range(2 * PIECE + 1)]
+    assert [len(group) for group in grouped(seeds, as_given=False)] == [2 * PIECE + 1]
