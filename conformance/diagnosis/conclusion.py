@@ -102,7 +102,8 @@ def _placeless(check: CheckResult, shown: Shown) -> Iterator[Cause]:
 def _places(shown: Shown) -> Iterator[Cause]:
     """The axes that have part in it, in a sentence for each; where a line is known, that says them too."""
     words, basis = _of_axes(shown)
-    for axis in () if any(cause.place for cause in shown.divergence) else shown.axes:
+    has_line = any(cause.place and not _is_refuted(cause, shown) for cause in shown.divergence)
+    for axis in () if has_line else shown.axes:
         yield Cause(
             cause=words,
             axis=axis,
@@ -149,6 +150,11 @@ def _kept(cause: Cause, shown: Shown, others: Sequence[Cause]) -> Iterator[Cause
     elif cause.axis is None:  # the axes together say more of the place than one of them does
         sure = min(cause.confidence, SHOWN - 0.01) if cause.place else cause.confidence
         yield replace(cause, axis=shown.axes[0], confidence=sure, axis_confidence=0.5)
+
+
+def _is_refuted(cause: Cause, shown: Shown) -> bool:
+    """Whether it lies on an axis with which the fault does not go."""
+    return bool(shown.axes) and cause.axis is not None and cause.axis not in shown.axes
 
 
 def _of_refuted(cause: Cause, shown: Shown, others: Sequence[Cause]) -> float:

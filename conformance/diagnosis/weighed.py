@@ -34,6 +34,7 @@ class _Division:
 
     groups: Groups
     lost: str  # said of the groups that do not count
+    wrongly: str  # said of those that count too much or too little
     averaged: str  # said where each group is divided by its own elements
     axis: str | None = None
     last: str = ""  # said where that is the last group alone
@@ -52,8 +53,10 @@ def rows_weighed(case_run: CaseRun, diverging: Sequence[TensorComparison]) -> It
     if 1 < len(rows) <= largest.expected.size / ELEMENTS:
         suspect = DivergedTensor(comparison=largest, case_run=case_run)
         weights = _weights(suspect, rows)
+        wrong = {comparison.tensor for comparison in gradients}
+        some = any(name.startswith("gradients/") and name not in wrong for name in case_run.steps[0])
         if weights is not None:
-            yield from _causes(suspect, *weights)
+            yield from _causes(suspect, *weights, some)
 
 
 def _weights(suspect: DivergedTensor, rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -83,11 +86,12 @@ def _fitted(terms: np.ndarray, whole: np.ndarray) -> np.ndarray | None:
     return found / lengths if rank == terms.shape[1] and left <= FIT * np.linalg.norm(whole) else None
 
 
-def _causes(suspect: DivergedTensor, counts: np.ndarray, factors: np.ndarray) -> Iterator[Cause]:
+def _causes(suspect: DivergedTensor, counts: np.ndarray, factors: np.ndarray, some: bool) -> Iterator[Cause]:
+    """`some`: other gradients are right, so that the rows have been computed."""
     known = factors[~np.isnan(factors)]
     if _same(known):
         return  # a factor, and no weight
-    name, divisions = suspect.tensor, list(_divisions(suspect, len(factors)))
+    name, divisions = suspect.tensor, list(_divisions(suspect, len(factors), some))
     for division in divisions:
         means = [_of_group(factors, group) for group in division.groups]
         if any(mean is None for mean in means):
@@ -129,16 +133,17 @@ def _said(division: _Division, factors: np.ndarray, counts: Sequence[float]) -> 
     if _same((factors * np.array(counts))[known]):
         return division.averaged
     places = ", ".join(str(place) for place in np.flatnonzero(known) if not _same([factors[place], 1.0]))
-    return division.lost.format(places).replace("do not count", "count wrongly")
+    return division.wrongly.format(places)
 
 
-def _divisions(suspect: DivergedTensor, rows: int) -> Iterator[_Division]:
+def _divisions(suspect: DivergedTensor, rows: int, some: bool) -> Iterator[_Division]:
     held = _rows_of_ranks(suspect, rows)
     for axis in suspect.axes:
         groups = [np.flatnonzero(part) for part in _along(suspect, axis, held, rows)]
         if len({group.tobytes() for group in groups}) > 1 and sum(map(len, groups)) == rows:
-            lost = f"reduction missing: rows of positions {{}} of {axis} do not count"
-            yield _Division(groups=groups, lost=lost, averaged=MEAN_OF_MEANS, axis=axis)
+            rows_of = f"reduction missing: rows of positions {{}} of {axis}"
+            lost, wrongly = f"{rows_of} do not count", f"{rows_of} count wrongly"
+            yield _Division(groups=groups, lost=lost, wrongly=wrongly, averaged=MEAN_OF_MEANS, axis=axis)
     recipe, blocks = suspect.case_run.contract.recipe, list({part.tobytes(): part for part in held.values()}.values())
     for number, part, averaged in (
         (recipe.accumulation, "slice", SLICES),
@@ -148,7 +153,11 @@ def _divisions(suspect: DivergedTensor, rows: int) -> Iterator[_Division]:
             cut = [np.split(block, number) for block in blocks]
             groups = [np.concatenate([block[place] for block in cut]) for place in range(number)]
             lost, last = f"{part} {{}} of the batch: its rows do not count", f"the last {part} does not count"
-            yield _Division(groups=groups, lost=lost, averaged=averaged, last=last)
+            if some:
+                never = f"no gradient arrives from {{}}: '{suspect.tensor}' is without it, other gradients are not"
+                lost, last = never.format(f"{part} {{}}"), never.format(f"the last {part}")
+            wrongly = f"{part} {{}} of the batch: its rows count wrongly"
+            yield _Division(groups=groups, lost=lost, wrongly=wrongly, averaged=averaged, last=last)
 
 
 def _rows_of_ranks(suspect: DivergedTensor, rows: int) -> Mapping[int, np.ndarray]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, cast
+from functools import cached_property, partial
+from typing import Any, TypeGuard, cast
 
 import jax
 
@@ -24,11 +23,12 @@ from conformance.trace import jax_version as version
 from conformance.trace.calls import Calls
 from conformance.trace.dataflow import narrow_arithmetic
 from conformance.trace.jax_branches import Size, has_branches, of_all_devices
-from conformance.trace.jax_collectives import Call, perform, perform_mutated
+from conformance.trace.jax_collectives import Call
 from conformance.trace.jax_dataflow import JaxFlow
 from conformance.trace.jax_division import divisions
 from conformance.trace.jax_flops import device_flops
 from conformance.trace.jax_interpreter import evaluate
+from conformance.trace.jax_mutants import Mutant, Mutants, Numbered
 from conformance.trace.jax_one_device import OneDevice, refuse_undivided
 from conformance.trace.jax_places import Frame, Owner, Path, Place, walk
 from conformance.trace.jax_spread import is_spread
@@ -39,21 +39,6 @@ from conformance.trace.operators import Collective, MutationError, applicable
 from conformance.trace.site import Site
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Numbered:
-    """A collective of the program: its number, what it is, and the operands that `stale_operand` would send."""
-
-    number: int
-    place: Place
-    call: Call
-    what: Collective
-    earlier: tuple[tuple[Path, int] | None, ...]
-
-    @property
-    def path(self) -> Path:
-        return self.place.frame.path
 
 
 class Program:
@@ -69,6 +54,7 @@ class Program:
         jax_reordered.register()
         self.mesh = mesh
         self.unseen: dict[str, str] = {}
+        self._asked: set[Mutation] = set()
         self._given = jax.tree_util.tree_leaves((state, batch))
         self._jaxpr, shape = jax.make_jaxpr(step, return_shape=True)(state, batch)
         self._out_tree = jax.tree_util.tree_structure(shape)
@@ -156,17 +142,31 @@ class Program:
     def mutated(self, mutation: Mutation | None) -> Step:
         """The step, compiled, with one collective changed; with None the step as it is.
 
+        From the second mutation on, all of them are in one program (`jax_mutants`).
         Raises MutationError when the mutation does not apply, or gives the wrong shape when the step is called.
         """
         self._owner(mutation)  # complains now
+        if self._is_one_of_several(mutation):
+            return partial(self._mutants.step, mutation)
 
         def again(state: Any, batch: Any) -> tuple[Any, Any]:
-            owner = self._owner(mutation)
-            outs = evaluate(self._jaxpr, jax.tree_util.tree_leaves((state, batch)), Frame(), owner)
-            value: tuple[Any, Any] = jax.tree_util.tree_unflatten(self._out_tree, outs)
-            return value
+            return self._evaluated(state, batch, self._owner(mutation))
 
         return jax.jit(again)
+
+    def _evaluated(self, state: Any, batch: Any, owner: Owner) -> tuple[Any, Any]:
+        outs = evaluate(self._jaxpr, jax.tree_util.tree_leaves((state, batch)), Frame(), owner)
+        value: tuple[Any, Any] = jax.tree_util.tree_unflatten(self._out_tree, outs)
+        return value
+
+    def _is_one_of_several(self, mutation: Mutation | None) -> TypeGuard[Mutation]:
+        if mutation is not None:
+            self._asked.add(mutation)
+        return mutation is not None and len(self._asked) > 1
+
+    @cached_property
+    def _mutants(self) -> Mutants:
+        return Mutants(self._collectives, self.mesh, self._evaluated, self._recorded)
 
     def on_one_device(self, mutation: Mutation | None) -> Step:
         """The step, compiled, with every shard_map evaluated on one device, and one collective changed.
@@ -186,17 +186,20 @@ class Program:
 
     def intermediates(self, state: Any, batch: Any, mutation: Mutation | None) -> Intermediates:
         """What every operation of the step makes, on every device. Raises as `mutated` does."""
-        recorder = ValueRecorder(self._owner(mutation), self.mesh)
+        owner = self._owner(mutation)
+        if self._is_one_of_several(mutation):
+            return intermediates(*self._mutants.values(mutation, state, batch), self.mesh)
+        recorder = ValueRecorder(owner, self.mesh)
+        kept = jax.jit(lambda state, batch: self._recorded(state, batch, recorder))(state, batch)
+        return intermediates(recorder, kept, self.mesh)
 
-        def again(state: Any, batch: Any) -> Any:
-            outs = evaluate(self._jaxpr, jax.tree_util.tree_leaves((state, batch)), Frame(), recorder)
-            recorder.observe({name: outs[number] for number, name in self._observed.items()})
-            return recorder.kept
-
-        return intermediates(recorder, jax.jit(again)(state, batch), self.mesh)
+    def _recorded(self, state: Any, batch: Any, recorder: ValueRecorder) -> dict[int, Any]:
+        outs = evaluate(self._jaxpr, jax.tree_util.tree_leaves((state, batch)), Frame(), recorder)
+        recorder.observe({name: outs[number] for number, name in self._observed.items()})
+        return recorder.kept
 
     def _owner(self, mutation: Mutation | None) -> Owner:
-        return Owner() if mutation is None else _Mutant(self._find(mutation), mutation.operator, self.mesh)
+        return Owner() if mutation is None else Mutant(self._find(mutation), mutation.operator, self.mesh)
 
     def _find(self, mutation: Mutation) -> Numbered:
         sites = self._collectives
@@ -226,32 +229,6 @@ def _observed(shape: Any) -> dict[int, str]:
 
 def _is_observation(path: Any) -> bool:
     return getattr(path[0], "idx", None) == 1 and hasattr(path[1], "key")
-
-
-class _Mutant(Owner):
-    """The owner that performs one collective wrongly; it remembers the operands that a stale one would send."""
-
-    def __init__(self, site: Numbered, operator: str, mesh: Mesh) -> None:
-        self._site, self._operator, self._mesh = site, operator, mesh
-        self._operands: dict[Path, list[Any]] = {}
-
-    def __call__(self, place: Place, operands: list[Any]) -> list[Any]:
-        assert place.call is not None
-        self._operands[place.frame.path] = operands
-        if place.frame.path != self._site.path:
-            return perform(place.call, operands)
-        results = perform_mutated(place.call, self._operator, operands, self._stale(operands), self._mesh)
-        for result, variable in zip(results, place.eqn.outvars, strict=True):
-            if result.shape != version.shape(variable):
-                raise MutationError(
-                    f"Under '{self._operator}' collective {self._site.number} gives shape {result.shape}, where the "
-                    f"step goes on with {version.shape(variable)}: this mutant cannot run."
-                )
-        return results
-
-    def _stale(self, operands: list[Any]) -> list[Any]:
-        pairs = zip(operands, self._site.earlier, strict=False)
-        return [x if where is None else self._operands[where[0]][where[1]] for x, where in pairs]
 
 
 def _earlier(place: Place, collectives: list[Numbered]) -> tuple[tuple[Path, int] | None, ...]:

@@ -26,7 +26,7 @@ from conformance.workers.jobs import Job, RankOperation, Task
 from conformance.workers.lookup import contract, implementation_class
 from conformance.workers.observe import Unreadable
 
-PROGRAMS_KEPT = 4
+PROGRAMS_KEPT = 8  # a mesh of three axes is narrowed to six others to diagnose what fails on it
 Work = tuple[int | None, int | None]  # floating-point operations: of matrix products, and of all arithmetic
 Step = Callable[[Any, Arrays], tuple[Any, Mapping[str, Any]]]
 

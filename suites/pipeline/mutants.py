@@ -106,7 +106,7 @@ _NEVER_ARRIVES = ("permute missing", "never arrives", "no gradient arrives", "ze
 OPERATORS: Mapping[str, Operator] = {
     "swap_events": Operator(
         law="two pieces of work change places",
-        causes=("another order", "too early", "stale", "holds what belongs to", "permuted"),
+        causes=("another order", "too early", "stale", "holds what belongs to", "permuted", "no gradient arrives"),
         change=_swapped,
     ),
     "drop_send": Operator(law="a message is not sent", causes=_NEVER_ARRIVES, change=_dropped),

@@ -13,7 +13,7 @@ from conformance.contract.contract import Precision, Recipe
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis import UNKNOWN
 from conformance.diagnosis.bisection import bisected
-from conformance.diagnosis.conclusion import ALONE, CERTAIN, GONE, SHOWN
+from conformance.diagnosis.conclusion import ALONE, CERTAIN, GONE, SHOWN, Shown, concluded
 from conformance.diagnosis.scale import SLICES
 from conformance.records.results import CaseResult, Cause, CheckResult
 from tests.engine.specimen import contract
@@ -245,3 +245,10 @@ def test_values_of_the_first_step_say_nothing_of_what_shows_in_a_later_one() -> 
     late = replace(failed, checks=tuple(replace(check, first="step 2: loss") for check in failed.checks))
     bisected(late, TARGET, varied)
     assert varied.asked == []
+
+
+def test_a_line_on_an_axis_that_is_refuted_hides_no_axis_that_is_shown() -> None:
+    line = Cause(cause="parts here", axis="data", confidence=0.86, basis="first", place=True)
+    shown = Shown(needed=("tensor",), spared=("data",), divergence=(line,))
+    [check] = [check for check in concluded(_failed(), shown).checks if check.verdict == "fail"]
+    assert [(cause.cause, cause.axis) for cause in check.diagnosis] == [(GONE, "tensor")]

@@ -25,10 +25,19 @@ ELEMENTS = np.random.default_rng(4).integers(1, 9, ROWS).astype(float)
 RIGHT = np.tensordot(ELEMENTS / ELEMENTS.sum(), TERMS, 1)
 
 
-def _run(weights: np.ndarray, recipe: Recipe, gradient: np.ndarray | None = None) -> CaseRun:
-    """A case whose gradient of w is a sum of those of its rows with these weights, where the right ones are known."""
+def _run(weights: np.ndarray, recipe: Recipe, gradient: np.ndarray | None = None, others: float = 1.0) -> CaseRun:
+    """A case whose gradient of w is a sum of those of its rows with these weights, where the right ones are known.
+
+    others  what the other gradients are times too large
+    """
     held = np.tensordot(weights, TERMS, 1) if gradient is None else gradient
-    made = case_run(lambda name, step, value: held if (name, step) == ("gradients/w", 0) else value)
+
+    def handed_over(name: str, step: int, value: np.ndarray) -> np.ndarray:
+        if step or not name.startswith("gradients/"):
+            return value
+        return held if name == "gradients/w" else others * value
+
+    made = case_run(handed_over)
     oracle = (made.reference.oracle[0] | {"gradients/w": RIGHT}, *made.reference.oracle[1:])
     reference = replace(made.reference, oracle=oracle)
     known = {"gradients/w": list(TERMS)}
@@ -37,10 +46,9 @@ def _run(weights: np.ndarray, recipe: Recipe, gradient: np.ndarray | None = None
     )
 
 
-def _best(weights: np.ndarray, gradient: np.ndarray | None = None, **recipe: int) -> Cause:
-    causes: Sequence[Cause] = next(
-        result.diagnosis for result in judge(_run(weights, Recipe(steps=2, **recipe), gradient)) if result.diagnosis
-    )
+def _best(weights: np.ndarray, gradient: np.ndarray | None = None, others: float = 1.0, **recipe: int) -> Cause:
+    run = _run(weights, Recipe(steps=2, **recipe), gradient, others)
+    causes: Sequence[Cause] = next(result.diagnosis for result in judge(run) if result.diagnosis)
     return causes[0]
 
 
@@ -69,8 +77,12 @@ SLICED = [np.concatenate([part[n * 4 : n * 4 + 4] for part in (EVERY[:8], EVERY[
         (_own_means([EVERY[:8], EVERY[8:]]), {}, MEAN_OF_MEANS, "data"),
         (_own_means(SLICED), {"accumulation": 2}, SLICES, None),
         (_own_means(SLICED), {"microbatches": 2}, MICROBATCHES, None),
-        (_without([0, 1, 8, 9]), {"microbatches": 4}, "microbatch 0 of the batch: its rows do not count", None),
-        (_without([6, 7, 14, 15]), {"microbatches": 4}, "the last microbatch does not count", None),
+        (
+            _without([0, 1, 8, 9]),
+            {"microbatches": 4},
+            "no gradient arrives from microbatch 0: 'gradients/w' is without it, other gradients are not",
+            None,
+        ),
         (np.full(ROWS, 1 / ROWS), {}, OF_ROWS, None),
     ],
 )
@@ -80,6 +92,17 @@ def test_what_the_weights_of_rows_mean(
     best = _best(weights, **recipe)
     assert (best.cause, best.place) == (cause, False)
     assert axis is None or best.axis == axis
+
+
+@pytest.mark.parametrize(
+    ("rows", "cause"),
+    [
+        ([0, 1, 8, 9], "microbatch 0 of the batch: its rows do not count"),
+        ([6, 7, 14, 15], "the last microbatch does not count"),
+    ],
+)
+def test_a_microbatch_that_is_in_no_gradient_does_not_count(rows: list[int], cause: str) -> None:
+    assert _best(_without(rows), others=0.7, microbatches=4).cause == cause
 
 
 def test_rows_without_a_rule_are_told_and_nothing_more() -> None:

@@ -38,6 +38,11 @@ def same(left: Any, right: Any) -> bool:
     return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
+def close(left: Any, right: Any) -> bool:
+    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    return all(np.allclose(a, b, rtol=1e-12, atol=1e-12, equal_nan=True) for a, b in pairs)
+
+
 def test_unchanged_program_gives_the_same_bits(built: Any) -> None:
     traced, step, state, batch = built
     assert same(traced.mutated(None)(state, batch), step(state, batch))
@@ -119,6 +124,25 @@ def test_every_mutant_shows_somewhere(operator: str) -> None:
     assert mutations
     silent = [str(mutation) for mutation in mutations if same(traced.mutated(mutation)(state, batch), right)]
     assert silent == (["repeat@6"] if operator == "repeat" else []), "only the maximum of a maximum changes nothing"
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_mutants_in_one_program_are_those_that_are_compiled_alone(mesh: str) -> None:
+    """What the step returns, and every value inside it; a mutant of another shape cannot run in either."""
+    step, state, batch = program.build(Mesh.parse(mesh))
+    together = Program(step, state, batch, Mesh.parse(mesh))
+    mutations = [Mutation(operator=name, site=site.number) for site in together.sites() for name in site.operators]
+    assert len(mutations) > 20
+    for mutation in mutations[::5]:
+        alone = Program(step, state, batch, Mesh.parse(mesh))
+        together.mutated(mutations[0]), together.mutated(mutations[1])  # from the second on they are in one program
+        results = [copies(each.mutated(mutation)(state, batch)) for each in (together, alone)]
+        assert close(*results), mutation
+        values, wanted = (each.intermediates(state, batch, mutation) for each in (together, alone))
+        assert values.observed == wanted.observed
+        assert [value.operation for value in values.values] == [value.operation for value in wanted.values]
+        for ours, theirs in zip(values.values, wanted.values, strict=True):
+            assert close(ours.values, theirs.values), (mutation, ours.operation, ours.place)
 
 
 def test_mutants_obey_their_law() -> None:
