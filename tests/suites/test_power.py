@@ -21,15 +21,9 @@ SINCE_CONFIDENCES = {"confidence", "axis_confidence", "place"}
 RIGHT = 0.95  # of the axes, and of the causes, that the diagnosis must name
 
 
-@pytest.fixture(scope="module")
-def measured() -> PowerTable:
-    """Of all suites at once, so that no core has nothing to do until the last case."""
-    return power(sorted(suites()), generated=False, each_once=True)
-
-
-@pytest.fixture(params=sorted(suites()))
-def table(request: pytest.FixtureRequest, measured: PowerTable) -> PowerTable:
-    return PowerTable.of([row for row in measured.rows if row.suite == request.param])
+@pytest.fixture(scope="module", params=sorted(suites()))
+def table(request: pytest.FixtureRequest) -> PowerTable:
+    return power([request.param], generated=False, each_once=True)
 
 
 @pytest.mark.timeout(3000)
