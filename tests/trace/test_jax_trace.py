@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jax import lax
 from conformance.cases.case import Mutation
 from conformance.contract.implementation import Traffic
 from conformance.contract.mesh import Mesh
+from conformance.trace import jax_mutants
 from conformance.trace.jax_trace import Program
 from conformance.trace.operators import OPERATORS, MutationError
 
@@ -39,6 +41,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 def close(left: Any, right: Any) -> bool:
+    """But for rounding in float64: another program around the same operations fuses them otherwise."""
     pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
     return all(np.allclose(a, b, rtol=1e-12, atol=1e-12, equal_nan=True) for a, b in pairs)
 
@@ -128,7 +131,7 @@ def test_every_mutant_shows_somewhere(operator: str) -> None:
 
 @pytest.mark.parametrize("mesh", MESHES)
 def test_mutants_in_one_program_are_those_that_are_compiled_alone(mesh: str) -> None:
-    """What the step returns, and every value inside it; a mutant of another shape cannot run in either."""
+    """What the step returns, and every value inside it."""
     step, state, batch = program.build(Mesh.parse(mesh))
     together = Program(step, state, batch, Mesh.parse(mesh))
     mutations = [Mutation(operator=name, site=site.number) for site in together.sites() for name in site.operators]
@@ -143,6 +146,24 @@ def test_mutants_in_one_program_are_those_that_are_compiled_alone(mesh: str) -> 
         assert [value.operation for value in values.values] == [value.operation for value in wanted.values]
         for ours, theirs in zip(values.values, wanted.values, strict=True):
             assert close(ours.values, theirs.values), (mutation, ours.operation, ours.place)
+
+
+def test_a_mutant_of_another_shape_cannot_run_alone_nor_together(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others of the same program still do."""
+    right = jax_mutants.perform_mutated
+
+    def cut(call: Any, operator: str, operands: Any, *others: Any) -> list[Any]:
+        results = right(call, operator, operands, *others)
+        return [result[..., None] for result in results] if operator == "drop" else results
+
+    monkeypatch.setattr(jax_mutants, "perform_mutated", cut)
+    _, step, state, batch = built
+    traced = Program(step, state, batch, built[0].mesh)
+    [drop, *_] = [Mutation(operator="drop", site=site.number) for site in traced.sites() if "drop" in site.operators]
+    for _ in ("alone", "together"):
+        with pytest.raises(MutationError, match="this mutant cannot run"):
+            traced.mutated(drop)(state, batch)
+        traced.mutated(replace(drop, operator="repeat"))(state, batch)
 
 
 def test_mutants_obey_their_law() -> None:
