@@ -28,12 +28,14 @@ def main(address: str, name: str, log: str, words: str) -> None:
     from conformance.workers.job_handler import JobHandler
     from conformance.workers.references import References
     from conformance.workers.torch_device import BACKENDS, take
+    from conformance.workers.torch_gloo import share_device
     from conformance.workers.torch_platform import TorchPlatform, to_numpy, work
 
     torch.set_num_threads(1)
     take_folders()
     device_type = take("real", spot.local_rank)
     timeout = datetime.timedelta(seconds=COLLECTIVE_SECONDS)
+    share_device()
     store = dist.TCPStore(spot.host, spot.port, spot.world, spot.rank == 0, timeout=timeout)  # type: ignore[attr-defined, unused-ignore]
     dist.init_process_group(BACKENDS[device_type], store=store, rank=spot.rank, world_size=spot.world, timeout=timeout)
     connection.send(("ready", Visible(most=spot.world, platform=device_type).words))

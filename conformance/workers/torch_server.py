@@ -188,6 +188,7 @@ def _rank(address: str, rank: Rank, folder: str) -> None:
     from conformance.workers.job_handler import JobHandler
     from conformance.workers.references import References
     from conformance.workers.torch_device import BACKENDS, take
+    from conformance.workers.torch_gloo import share_device
     from conformance.workers.torch_platform import TorchPlatform, to_numpy, work
     from conformance.workers.torch_single import TorchSinglePlatform
 
@@ -198,6 +199,7 @@ def _rank(address: str, rank: Rank, folder: str) -> None:
         fake = rank.devices == "single"
         store = FakeStore() if fake else dist.FileStore(f"{folder}/{rank.name}.store", rank.world)  # type: ignore[attr-defined, unused-ignore]
         backend = "fake" if fake else BACKENDS[device_type]
+        share_device()
         dist.init_process_group(
             backend, store=store, rank=rank.number, world_size=rank.world, timeout=COLLECTIVE_TIMEOUT
         )
