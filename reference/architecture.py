@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 Shapes = dict[str, tuple[int, ...]]
@@ -87,28 +89,12 @@ def shapes(model: Architecture) -> Shapes:
     """
     if model.experts or model.kind == "moe":
         _check_mixture(model)
-    if model.kind == "linear":
-        return _linear("linear", model.hidden, model.outputs, model.bias)
-    if model.kind == "attention":
-        return _attention("attention", model)
-    if model.kind == "feedforward":
-        return _feedforward("feedforward", model)
-    if model.kind == "moe":
-        return _mixture("moe", model)
-    if model.kind == "layer":
-        return _layer("layer", model, 0)
-    if model.kind == "language_model":
-        return _language_model(model)
-    if model.kind == "perceptron":
-        return _perceptron(model)
-    if model.kind == "convolution":
-        return _convolution(model)
-    if model.kind == "contrastive":
-        return _feedforward("left", model) | _feedforward("right", model) | {"logit_scale.scale": (1,)}
-    raise ValueError(
-        f"Unknown kind of model '{model.kind}': linear, attention, feedforward, moe, layer, language_model, "
-        "perceptron, convolution or contrastive."
-    )
+    if model.kind not in _SHAPES:
+        raise ValueError(
+            f"Unknown kind of model '{model.kind}': linear, attention, feedforward, moe, layer, language_model, "
+            "perceptron, convolution or contrastive."
+        )
+    return _SHAPES[model.kind](model)
 
 
 def real_inputs(model: Architecture) -> tuple[str, ...]:
@@ -279,3 +265,20 @@ def _convolution(model: Architecture) -> Shapes:
         bias: Shapes = {f"convolutions.{i}.bias": (outputs,)} if model.bias else {}
         parameters |= {f"convolutions.{i}.weight": (3, 3, inputs, outputs)} | bias
     return parameters | _linear("head", model.channels[-1], model.outputs, model.bias)
+
+
+def _contrastive(model: Architecture) -> Shapes:
+    return _feedforward("left", model) | _feedforward("right", model) | {"logit_scale.scale": (1,)}
+
+
+_SHAPES: dict[str, Callable[[Architecture], Shapes]] = {
+    "linear": lambda model: _linear("linear", model.hidden, model.outputs, model.bias),
+    "attention": partial(_attention, "attention"),
+    "feedforward": partial(_feedforward, "feedforward"),
+    "moe": partial(_mixture, "moe"),
+    "layer": partial(_layer, "layer", number=0),
+    "language_model": _language_model,
+    "perceptron": _perceptron,
+    "convolution": _convolution,
+    "contrastive": _contrastive,
+}

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     core = _core()
     wanted = [choose("suite", name, tuple(core)) for name in given.suites] or list(core)
     compared = read(given.folder)
-    done = {one.case for one in compared}
+    done = {comparison.case for comparison in compared}
     left = [case for name in wanted for case in core[name] if case.id not in done]
     with Workers(jax_devices=max((case.mesh.devices for case in left), default=1)) as workers:
         runner = CaseRunner(workers=workers, bisect=False, timeout_seconds=PATIENCE)
@@ -40,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compared.append(_compared(runner, case))
             write(compared, {name: len(cases) for name, cases in core.items()}, given.folder)
             print(f"{_said(compared[-1])}  {case.id}", file=sys.stderr, flush=True)
-    return 1 if any(not one.alike and not one.refused for one in compared) else 0
+    return 1 if any(not comparison.alike and not comparison.refused for comparison in compared) else 0
 
 
 def _core() -> dict[str, list[Case]]:
     """Suite -> its cases, those of a contract side by side, since they share a reference."""
-    found = {name: select(Selection(suites=(name,), framework="jax", profile="core")) for name in suites()}
-    ordered = sorted(found.items(), key=lambda item: len(item[1]))
+    selected = {name: select(Selection(suites=(name,), framework="jax", profile="core")) for name in suites()}
+    ordered = sorted(selected.items(), key=lambda item: len(item[1]))
     return {name: sorted(cases, key=lambda case: (case.contract, case.dtype, case.id)) for name, cases in ordered}
 
 
@@ -55,9 +55,9 @@ def _compared(runner: CaseRunner, case: Case) -> Compared:
     return Compared(case=case.id, emulated=emulated, single=single)
 
 
-def _said(one: Compared) -> str:
-    took = f"{one.emulated.seconds:6.1f} s {one.single.seconds:6.1f} s"
-    return f"{one.emulated.verdict:<12}{one.single.verdict:<12}{took}"
+def _said(comparison: Compared) -> str:
+    took = f"{comparison.emulated.seconds:6.1f} s {comparison.single.seconds:6.1f} s"
+    return f"{comparison.emulated.verdict:<12}{comparison.single.verdict:<12}{took}"
 
 
 if __name__ == "__main__":

@@ -23,17 +23,17 @@ def read(folder: Path) -> list[Compared]:
 def write(compared: Sequence[Compared], core: Mapping[str, int], folder: Path) -> None:
     """Both files, whole. `core` says how many cases a suite has."""
     folder.mkdir(parents=True, exist_ok=True)
-    ordered = sorted(compared, key=lambda one: one.case)
+    ordered = sorted(compared, key=lambda comparison: comparison.case)
     file = folder / CASES
-    file.with_suffix(".new").write_text("".join(f"{one.model_dump_json()}\n" for one in ordered))
+    file.with_suffix(".new").write_text("".join(f"{comparison.model_dump_json()}\n" for comparison in ordered))
     file.with_suffix(".new").replace(file)
     (folder / PAGE).write_text(page(ordered, core))
 
 
 def page(compared: Sequence[Compared], core: Mapping[str, int]) -> str:
     """As Markdown."""
-    ran = [one for one in compared if not one.refused]
-    others = [one for one in ran if not one.alike]
+    ran = [comparison for comparison in compared if not comparison.refused]
+    others = [comparison for comparison in ran if not comparison.alike]
     return "\n".join([
         "# One device in place of a mesh, beside emulated devices",
         "",
@@ -43,27 +43,31 @@ def page(compared: Sequence[Compared], core: Mapping[str, int]) -> str:
         "",
         HEAD,
         f"|{' --- |' * HEAD.count(' |')}",
-        *(_row(suite, [one for one in compared if one.suite == suite], number) for suite, number in core.items()),
-        *_listed("Refused:", Counter(one.single.reason for one in compared if one.refused)),
+        *(_row(suite, [comparison for comparison in compared if comparison.suite == suite], number)
+          for suite, number in core.items()),
+        *_listed("Refused:", Counter(comparison.single.reason for comparison in compared if comparison.refused)),
         *_listed("Checks of emulated devices that were not judged on the single one:",
-                 Counter(name for one in ran for name in one.unheld)),
-        *_listed("Other verdicts:", Counter(_other(one) for one in others)),
+                 Counter(name for comparison in ran for name in comparison.unheld)),
+        *_listed("Other verdicts:", Counter(_other(comparison) for comparison in others)),
         "",
     ])  # fmt: skip
 
 
 def _row(suite: str, compared: Sequence[Compared], core: int) -> str:
-    alike, refused = sum(one.alike for one in compared), sum(one.refused for one in compared)
-    ran = [one for one in compared if not one.refused]
+    alike = sum(comparison.alike for comparison in compared)
+    refused = sum(comparison.refused for comparison in compared)
+    ran = [comparison for comparison in compared if not comparison.refused]
     seconds = [f"{sum(took) / len(ran):.1f}" if ran else ""
-               for took in ([one.emulated.seconds for one in ran], [one.single.seconds for one in ran])]  # fmt: skip
+               for took in ([comparison.emulated.seconds for comparison in ran],
+                            [comparison.single.seconds for comparison in ran])]  # fmt: skip
     cells = (suite, core, len(compared), alike, refused, len(compared) - alike - refused, *seconds)
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def _other(one: Compared) -> str:
-    checks = f" ({', '.join(one.differing)})" if one.differing else ""
-    return f"`{one.case}`: {one.emulated.verdict} and {one.single.verdict}{checks}. {one.single.reason}".strip()
+def _other(comparison: Compared) -> str:
+    checks = f" ({', '.join(comparison.differing)})" if comparison.differing else ""
+    verdicts = f"{comparison.emulated.verdict} and {comparison.single.verdict}"
+    return f"`{comparison.case}`: {verdicts}{checks}. {comparison.single.reason}".strip()
 
 
 def _listed(title: str, counted: Counter[str]) -> list[str]:

@@ -23,10 +23,7 @@ def rows_given(step: int, given: Sequence[Piece], batch: Batch, mesh: Mesh, fold
 
     Rows that hold the same are taken in order, by each device for itself: which of them it was does not matter.
     """
-    calls: dict[tuple[int, int], list[Piece]] = {}
-    for piece in given:
-        if piece.tensor.partition("/")[2] in batch:
-            calls.setdefault((piece.position, piece.call or 0), []).append(piece)
+    calls = _calls(given, batch)
     if given and not calls:
         raise UsageError(
             f"'{folder}' was given {_keys(piece.tensor for piece in given)} and the recorded run "
@@ -36,14 +33,23 @@ def rows_given(step: int, given: Sequence[Piece], batch: Batch, mesh: Mesh, fold
     taken: dict[int, set[int]] = {}
     for where in sorted(calls):
         used = taken.setdefault(where[0], set())
-        found = _found(calls[where], batch, mesh, used)
-        if found is None:
+        call_rows = _rows_of_call(calls[where], batch, mesh, used)
+        if call_rows is None:
             raise UsageError(
                 f"'{folder}' was given another batch than the recorded run in step {step}: rows of "
                 f"'{calls[where][0].tensor}' at mesh position {where[0]} are not among its rows."
             )
-        rows[where] = found
+        rows[where] = call_rows
     return rows | _handed_on(rows, mesh)
+
+
+def _calls(given: Iterable[Piece], batch: Batch) -> dict[tuple[int, int], list[Piece]]:
+    """(position, call) -> what that forward call was given of the batch."""
+    calls: dict[tuple[int, int], list[Piece]] = {}
+    for piece in given:
+        if piece.tensor.partition("/")[2] in batch:
+            calls.setdefault((piece.position, piece.call or 0), []).append(piece)
+    return calls
 
 
 def _handed_on(rows: Rows, mesh: Mesh) -> dict[tuple[int, int], np.ndarray]:
@@ -54,7 +60,7 @@ def _handed_on(rows: Rows, mesh: Mesh) -> dict[tuple[int, int], np.ndarray]:
         for group in mesh.groups(axis):
             first = [rank for rank in group if rank in fed]
             for position in group if len(first) == 1 else ():
-                later |= {(position, call): found for (rank, call), found in rows.items() if rank == first[0]}
+                later |= {(position, call): call_rows for (rank, call), call_rows in rows.items() if rank == first[0]}
     return later
 
 
@@ -62,15 +68,15 @@ def _keys(names: Iterable[str]) -> str:
     return ", ".join(f"'{name.rpartition('/')[2]}'" for name in dict.fromkeys(names))
 
 
-def _found(pieces: Sequence[Piece], batch: Batch, mesh: Mesh, used: set[int]) -> np.ndarray | None:
+def _rows_of_call(pieces: Sequence[Piece], batch: Batch, mesh: Mesh, used: set[int]) -> np.ndarray | None:
     """The rows that hold the same in all keys of one forward call; None where one is not there."""
     keys = [piece.tensor.partition("/")[2] for piece in pieces]
     for part in _parts(pieces[0].value.shape, batch[keys[0]].shape, mesh, pieces[0].position):
         wholes = [_cut(batch[key], part) for key in keys]
         if all(x.shape[1:] == piece.value.shape[1:] for x, piece in zip(wholes, pieces, strict=True)):
-            found = _matched([piece.value for piece in pieces], wholes, used)
-            if found is not None:
-                return found
+            matched = _matched([piece.value for piece in pieces], wholes, used)
+            if matched is not None:
+                return matched
     return None
 
 
@@ -91,14 +97,14 @@ def _matched(local: Sequence[np.ndarray], whole: Sequence[np.ndarray], used: set
     places: dict[tuple[bytes, ...], list[int]] = {}
     for row in range(len(whole[0])):
         places.setdefault(_content(whole, row), []).append(row)
-    found = []
+    chosen = []
     for row in range(len(local[0])):
         same = places.get(_content(local, row))
         if same is None:
             return None
-        found.append(next((place for place in same if place not in used), same[0]))
-        used.add(found[-1])
-    return np.array(found, dtype=np.int64)
+        chosen.append(next((place for place in same if place not in used), same[0]))
+        used.add(chosen[-1])
+    return np.array(chosen, dtype=np.int64)
 
 
 def _content(arrays: Sequence[np.ndarray], row: int) -> tuple[bytes, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,10 +44,8 @@ def read_captured(folder: Path, truth: Truth) -> CapturedRun:
         raise UsageError(f"'{folder}' has nothing of some of its ranks: they ended before they wrote their parameters.")
     moments = [_observed(folder, ranks, moment, truth, mesh) for moment in range(min(steps, truth.steps) + 1)]
     initial = moments[0]
-    batch: Observations = {}
     owed = {name: holders(observed) for name, observed in initial.items()}
-    for number, seen in enumerate(moments[1:], start=1):
-        batch |= {f"step {number}: {key.removeprefix(BATCH)}": seen.pop(key) for key in list(seen) if _is_batch(key)}
+    batch = _taken_out(moments[1:])
     return CapturedRun(
         folder=folder,
         mesh=mesh,
@@ -57,6 +55,14 @@ def read_captured(folder: Path, truth: Truth) -> CapturedRun:
         batch=batch,
         ended=ended,
     )
+
+
+def _taken_out(steps: Sequence[Observations]) -> Observations:
+    """What each step was given, which is no longer among its own observations after this."""
+    batch: Observations = {}
+    for number, seen in enumerate(steps, start=1):
+        batch |= {f"step {number}: {key.removeprefix(BATCH)}": seen.pop(key) for key in list(seen) if _is_batch(key)}
+    return batch
 
 
 def _is_batch(name: str) -> bool:
@@ -96,11 +102,11 @@ def _ended(folder: Path, ranks: list[RankRecord], finished: Mapping[int, int], w
 def _observed(folder: Path, ranks: list[RankRecord], moment: int, truth: Truth, mesh: Mesh) -> Observations:
     """What all ranks hold at the start (moment 0) or of a step; outputs that the recording has not are left out."""
     shapes, whole = truth.shapes(moment), truth.batch(moment)
-    found = [piece for rank in ranks for piece in pieces(folder, rank, rank.moments[moment], shapes)]
-    given = [piece for piece in found if _is_batch(piece.tensor)]
+    held = [piece for rank in ranks for piece in pieces(folder, rank, rank.moments[moment], shapes)]
+    given = [piece for piece in held if _is_batch(piece.tensor)]
     rows: Rows = rows_given(moment, given, whole, mesh, str(folder)) if whole else {}
     tensors: dict[str, list[Piece]] = {}
-    for piece in found:
+    for piece in held:
         tensors.setdefault(piece.tensor, []).append(piece)
     return {
         name: placed(own, shapes.get(name, own[0].shape), mesh, rows)

@@ -189,8 +189,8 @@ def _is_floating(value: Any) -> bool:
 
 def _floating(tree: Any) -> str:
     """The dtype of the first real leaf."""
-    found = (np.dtype(leaf.dtype).name for _, leaf in _leaves(tree) if _is_floating(leaf))
-    return next(found, "float32")
+    dtypes = (np.dtype(leaf.dtype).name for _, leaf in _leaves(tree) if _is_floating(leaf))
+    return next(dtypes, "float32")
 
 
 def _mapped(tree: Any, what: str, change: Callable[[Any, str], Any]) -> Any:

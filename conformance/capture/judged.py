@@ -32,18 +32,7 @@ CHECKS: tuple[Check, ...] = (Census(keys=False), Logic(), Numerics(), Replicas()
 
 def judged(run: CapturedRun, truth: Truth) -> CaseResult:
     """One captured run held to the recording: its checks, the first divergence and what explains it."""
-    case_run = CaseRun(
-        case=Case(
-            contract=truth.contract.name,
-            implementation=str(run.folder),
-            mesh=run.mesh,
-            dtype=truth.dtype,
-            devices="real",
-        ),
-        contract=truth.contract,
-        evidence=_evidence(run),
-        reference=truth.reference,
-    )
+    case_run = _case_run(run, truth)
     results = _with_batch(_with_oracle(judge(case_run, CHECKS), truth), case_run)
     verdict = verdict_of(results)
     reason = ""
@@ -60,6 +49,17 @@ def judged(run: CapturedRun, truth: Truth) -> CaseResult:
         reproduce=reproduce(truth.folder, run.folder),
     )
     return with_place(result)
+
+
+def _case_run(run: CapturedRun, truth: Truth) -> CaseRun:
+    case = Case(
+        contract=truth.contract.name,
+        implementation=str(run.folder),
+        mesh=run.mesh,
+        dtype=truth.dtype,
+        devices="real",
+    )
+    return CaseRun(case=case, contract=truth.contract, evidence=_evidence(run), reference=truth.reference)
 
 
 def _with_oracle(results: tuple[CheckResult, ...], truth: Truth) -> tuple[CheckResult, ...]:

@@ -41,12 +41,12 @@ def with_place(result: CaseResult) -> CaseResult:
 
 
 def _differing(result: CaseResult) -> Cause | None:
-    found = next((check for check in result.checks if _copies(check)), None)
-    if found is None:
+    differing = next((check for check in result.checks if _copies(check)), None)
+    if differing is None:
         return None
-    one, other = (result.case.mesh.coordinates(rank) for rank in found.ranks)
-    axes = [axis for axis in one if one[axis] != other[axis]]
-    basis = f"{found.first}: the copies of ranks {found.ranks[0]} and {found.ranks[1]} differ"
+    first, second = (result.case.mesh.coordinates(rank) for rank in differing.ranks)
+    axes = [axis for axis in first if first[axis] != second[axis]]
+    basis = f"{differing.first}: the copies of ranks {differing.ranks[0]} and {differing.ranks[1]} differ"
     return Cause(cause=UNKNOWN, axis=axes[0], confidence=COPIES, basis=basis, place=True) if len(axes) == 1 else None
 
 

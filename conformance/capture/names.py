@@ -48,8 +48,8 @@ def _parts(pattern: str) -> list[str]:
     return [part for pair in zip(texts, [*holes, ""], strict=True) for part in pair]
 
 
-def _filled(other: str, found: Sequence[str]) -> str:
-    values = iter(found)
+def _filled(other: str, matched: Sequence[str]) -> str:
+    values = iter(matched)
 
     def fill(hole: re.Match[str]) -> str:
         value = next(values)

@@ -23,17 +23,17 @@ Rows = Mapping[tuple[int, int], np.ndarray]  # (position, forward call) -> the r
 Shape = tuple[int, ...]
 
 
-def placed(found: Sequence[Piece], shape: Shape, mesh: Mesh, rows: Rows) -> Observed:
+def placed(pieces: Sequence[Piece], shape: Shape, mesh: Mesh, rows: Rows) -> Observed:
     """One tensor of one moment on all devices. Raises UsageError in one sentence where a block has no one place."""
-    first = found[0]
-    if any(piece.value.ndim != len(shape) for piece in found):
+    first = pieces[0]
+    if any(piece.value.ndim != len(shape) for piece in pieces):
         return Observed(shape=first.value.shape, dtype=first.dtype, blocks=())
-    found = [piece if piece.placements is None else _as_said(piece, shape, mesh) for piece in found]
-    found = [_in_batch(piece, shape, rows) for piece in found]
-    found = _inferred(found, shape, mesh)
-    blocks = [_block(group) for group in _by_position(found) if group[0].value.size or 0 in shape]
+    pieces = [piece if piece.placements is None else _as_said(piece, shape, mesh) for piece in pieces]
+    pieces = [_in_batch(piece, shape, rows) for piece in pieces]
+    pieces = _inferred(pieces, shape, mesh)
+    blocks = [_block(group) for group in _by_position(pieces) if group[0].value.size or 0 in shape]
     stored: dict[int, int] = {}
-    for piece in found:
+    for piece in pieces:
         stored[piece.position] = stored.get(piece.position, 0) + piece.value.nbytes
     return Observed(shape=shape, dtype=first.dtype, blocks=merged(blocks), stored_bytes=stored)
 
@@ -70,29 +70,29 @@ def _known(piece: Piece) -> tuple[np.ndarray, ...]:
     return tuple(np.arange(size) for size in piece.value.shape) if piece.index is None else piece.index
 
 
-def _inferred(found: Sequence[Piece], shape: Shape, mesh: Mesh) -> list[Piece]:
+def _inferred(pieces: Sequence[Piece], shape: Shape, mesh: Mesh) -> list[Piece]:
     """Dims that are shorter than they should be: divided over the only axes that give each device what it has."""
-    found = list(found)
+    pieces = list(pieces)
     for dim, size in enumerate(shape):
-        if any(piece.shape[dim] != size for piece in found):
-            answers = list(_answers(found, dim, size, mesh))
+        if any(piece.shape[dim] != size for piece in pieces):
+            answers = list(_answers(pieces, dim, size, mesh))
             if len(answers) != 1:
-                raise UsageError(_ask(found[0], dim, size, answers))
-            found = [_divided(piece, dim, size, answers[0], mesh) for piece in found]
-    return found
+                raise UsageError(_ask(pieces[0], dim, size, answers))
+            pieces = [_divided(piece, dim, size, answers[0], mesh) for piece in pieces]
+    return pieces
 
 
-def _answers(found: Sequence[Piece], dim: int, size: int, mesh: Mesh) -> list[tuple[str, ...]]:
+def _answers(pieces: Sequence[Piece], dim: int, size: int, mesh: Mesh) -> list[tuple[str, ...]]:
     """Sets of axes over which a dim of this size would give each device as much as it has."""
-    free = [axis for axis in mesh.axes if mesh.size(axis) > 1 and not _divides(found, dim, axis, mesh)]
+    free = [axis for axis in mesh.axes if mesh.size(axis) > 1 and not _divides(pieces, dim, axis, mesh)]
     sets = [axes for number in range(1, len(free) + 1) for axes in combinations(free, number)]
-    return [axes for axes in sets if all(_fits(piece, dim, size, axes, mesh) for piece in found)]
+    return [axes for axes in sets if all(_fits(piece, dim, size, axes, mesh) for piece in pieces)]
 
 
-def _divides(found: Sequence[Piece], dim: int, axis: str, mesh: Mesh) -> bool:
+def _divides(pieces: Sequence[Piece], dim: int, axis: str, mesh: Mesh) -> bool:
     """Whether ranks along an axis are known to hold different elements of another dim: an axis divides one dim."""
     held: dict[int, list[bytes]] = {}
-    for piece in found:
+    for piece in pieces:
         if piece.index is not None:
             held.setdefault(piece.position, []).extend(x.tobytes() for d, x in enumerate(piece.index) if d != dim)
     return any(len({tuple(held.get(rank, ())) for rank in group}) > 1 for group in mesh.groups(axis))
@@ -126,9 +126,9 @@ def _ask(piece: Piece, dim: int, size: int, answers: Sequence[tuple[str, ...]]) 
     )
 
 
-def _by_position(found: Sequence[Piece]) -> list[list[Piece]]:
+def _by_position(pieces: Sequence[Piece]) -> list[list[Piece]]:
     groups: dict[int, list[Piece]] = {}
-    for piece in found:
+    for piece in pieces:
         groups.setdefault(piece.position, []).append(piece)
     return list(groups.values())
 

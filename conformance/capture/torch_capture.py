@@ -37,7 +37,7 @@ class TorchCapture:
         self.request, self.model, self.optimizer = request, model, optimizer
         self.models = tuple(model) if isinstance(model, (list, tuple)) else (model,)
         self.optimizers = tuple(optimizer) if isinstance(optimizer, (list, tuple)) else (optimizer,)
-        if not all(isinstance(one, torch.optim.Optimizer) for one in self.optimizers):
+        if not all(isinstance(each, torch.optim.Optimizer) for each in self.optimizers):
             raise ValueError("capture needs the optimizer of the model, or all of them: by its steps it counts.")
         self.ranks = Ranks.of(mesh)
         self._hooks = ExitStack()
@@ -222,8 +222,8 @@ class TorchCapture:
             self._let_go()
 
     def _said(self, name: str) -> dict[str, str] | None:
-        found = first_match(name, self.request.placements)
-        return None if found is None else dict(found)
+        placements = first_match(name, self.request.placements)
+        return None if placements is None else dict(placements)
 
     def _add(
         self,

@@ -141,10 +141,10 @@ def read_whole(folder: Path) -> Whole:
     )
 
 
-def _arrays(found: list[Piece]) -> Arrays:
+def _arrays(held: list[Piece]) -> Arrays:
     """Tensor -> float64, or whole numbers; what several forward calls made, one after the other along dim 0."""
     calls: dict[str, list[np.ndarray]] = {}
-    for piece in found:
+    for piece in held:
         value = piece.value.astype(np.float64) if piece.value.dtype.kind == "f" else piece.value
         calls.setdefault(piece.tensor, []).append(value)
     return {name: np.concatenate(values) if len(values) > 1 and values[0].ndim else values[-1]

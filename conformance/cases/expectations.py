@@ -60,8 +60,8 @@ def expecting(path: Path, cases: Sequence[Case], day: date) -> list[Case]:
 
 
 def _expecting(case: Case, entries: Sequence[Expectation]) -> Case:
-    found = next((entry for entry in entries if entry.matches(case)), None)
-    return replace(case, expect=found.verdict) if found else case
+    matching = next((entry for entry in entries if entry.matches(case)), None)
+    return replace(case, expect=matching.verdict) if matching else case
 
 
 def _read(path: Path) -> tuple[Expectation, ...]:

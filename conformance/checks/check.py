@@ -57,26 +57,30 @@ def within_bounds(
     beyond = [comparison for comparison in compared if not comparison.excess.ratio <= bound]
     worst = max(compared, key=lambda comparison: comparison.excess.ratio)
     first = beyond[0] if beyond else None
-    ranks: tuple[int, ...] = ()
-    sentences = []
-    if first is not None:
-        limit = allowed(first.magnitude, first.noise, case_run.epsilon(first.tensor), bound)
-        ranks = ranks_beyond(first.observed, first.expected, limit, case_run.case.mesh)
-        sentences = [
-            f"{first.label} is off by {first.excess.error:.3g}; rounding explains {first.excess.yardstick:.3g}, "
-            f"{len(beyond)} of {len(compared)} tensors are beyond {bound:g} times that."
-        ]
+    share = f"{len(beyond)} of {len(compared)} tensors"
     return check.result(
         compared=sum(comparison.excess.blocks for comparison in compared),
-        failures=sentences,
+        failures=[] if first is None else [_sentence(first, share, bound)],
         worst=Worst(tensor=worst.label, error=worst.excess.error, bound=bound * worst.excess.yardstick),
         first=first.label if first else None,
-        ranks=ranks,
+        ranks=() if first is None else _ranks(first, case_run, bound),
         ratios=_ratios(compared, bound),
         failed=len(beyond),
         allowed=bound,
         figures=tuple(_figure(comparison) for comparison in compared),
     )
+
+
+def _sentence(first: TensorComparison, share: str, bound: float) -> str:
+    off = f"{first.label} is off by {first.excess.error:.3g}"
+    rounding = f"rounding explains {first.excess.yardstick:.3g}"
+    return f"{off}; {rounding}, {share} are beyond {bound:g} times that."
+
+
+def _ranks(first: TensorComparison, case_run: CaseRun, bound: float) -> tuple[int, ...]:
+    """Those that hold an element beyond the bound."""
+    limit = allowed(first.magnitude, first.noise, case_run.epsilon(first.tensor), bound)
+    return ranks_beyond(first.observed, first.expected, limit, case_run.case.mesh)
 
 
 def _figure(comparison: TensorComparison) -> Figure:

@@ -42,22 +42,22 @@ class Communication(Check):
         if traced is None or declared is None:
             return self.unsupported(unknown or _NEITHER)
         said, seen = amounts(declared, traced)
-        found = differences(declared, traced)
+        findings = differences(declared, traced)
         return self.result(
             compared=len({*said, *seen}) or 1,
-            failures=[_together([difference.sentence for difference in found])] if found else [],
-            worst=_worst(found),
-            first=str(found[0].key) if found else None,
+            failures=[_together([difference.sentence for difference in findings])] if findings else [],
+            worst=_worst(findings),
+            first=str(findings[0].key) if findings else None,
         )
 
     def _within(self, case_run: CaseRun, at_most: Sequence[Allowance]) -> CheckResult:
         """The program behind the partitioner against an upper bound."""
         made = case_run.evidence.partitioned
         assert made is not None
-        found = excess(made, at_most, case_run.case.mesh, case_run.contract.shapes)
+        excesses = excess(made, at_most, case_run.case.mesh, case_run.contract.shapes)
         said = [f"The partitioner says: {line}" for line in made.rematerialized]
-        sentences = [*(each.sentence for each in found), *said]
-        largest = found[0] if found else None
+        sentences = [*(each.sentence for each in excesses), *said]
+        largest = excesses[0] if excesses else None
         return self.result(
             compared=len(made.sent) or 1,
             failures=[_together(sentences)] if sentences else [],
@@ -97,8 +97,8 @@ def _together(sentences: Sequence[str]) -> str:
     return " ".join(sentences[:_SHOWN]) + more
 
 
-def _worst(found: tuple[Difference, ...]) -> Worst | None:
-    if not found:
+def _worst(findings: tuple[Difference, ...]) -> Worst | None:
+    if not findings:
         return None
-    largest = max(found, key=lambda difference: difference.beyond)
+    largest = max(findings, key=lambda difference: difference.beyond)
     return Worst(tensor=str(largest.key), error=float(largest.beyond), bound=0.0)

@@ -114,8 +114,8 @@ def differences(declared: Iterable[Traffic], traced: Iterable[Traffic]) -> tuple
     rest = [*((key, n, "missing") for key, n in lost.items()), *((key, n, "extra") for key, n in gained.items())]
     rest += [(key, 0, "wrong size") for key in sizes]
     places = {key: place for place, key in enumerate(ordered({*said, *seen}))}
-    found = (*moved, *(_difference(what, key, n, said, seen) for key, n, what in rest))  # type: ignore[arg-type]
-    return tuple(sorted(found, key=lambda difference: places[difference.key]))
+    findings = (*moved, *(_difference(what, key, n, said, seen) for key, n, what in rest))  # type: ignore[arg-type]
+    return tuple(sorted(findings, key=lambda difference: places[difference.key]))
 
 
 def amounts(declared: Iterable[Traffic], traced: Iterable[Traffic]) -> tuple[dict[Key, Amount], dict[Key, Amount]]:

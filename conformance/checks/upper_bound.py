@@ -71,8 +71,8 @@ def excess(made: Partitioned, budget: Iterable[Allowance], mesh: Mesh, parameter
     for sent in made.sent:
         groups.setdefault((sent.axes, parameter_of(sent.tensor, names)), []).append(sent)
     allowed = _allowed(budget, mesh)
-    found = [_excess(axes, groups, allowed) for axes in dict.fromkeys(axes for axes, _ in groups)]
-    return tuple(sorted((each for each in found if each.beyond > 0), key=lambda each: -each.beyond))
+    excesses = [_excess(axes, groups, allowed) for axes in dict.fromkeys(axes for axes, _ in groups)]
+    return tuple(sorted((each for each in excesses if each.beyond > 0), key=lambda each: -each.beyond))
 
 
 def parameter_of(tensor: str, parameters: frozenset[str]) -> str:

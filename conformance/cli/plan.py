@@ -21,34 +21,34 @@ from conformance.report.terminal import show_table
 def plan(asked: Asked, *, output: Path | None, as_json: bool) -> int:
     """The exit status is 1 where nothing fits."""
     wanted = question(asked)
-    found = search(wanted, compile_layout, _progress)
-    helps = [] if found.chosen else list(remedies(found, compile_layout, _progress))
+    searched = search(wanted, compile_layout, _progress)
+    helps = [] if searched.chosen else list(remedies(searched, compile_layout, _progress))
     if as_json:
-        print(json.dumps(_plain(found, helps), indent=1))
+        print(json.dumps(_plain(searched, helps), indent=1))
     else:
-        _show(found, helps)
-    if found.chosen is None:
+        _show(searched, helps)
+    if searched.chosen is None:
         return 1
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        kept = plan_file(wanted, found.chosen.estimate, found.chosen.evidence, tuple(words(found)))
+        kept = plan_file(wanted, searched.chosen.estimate, searched.chosen.evidence, tuple(words(searched)))
         output.write_text(kept.model_dump_json(indent=1) + "\n", encoding="utf-8")
         print(f"Plan: {output}", file=sys.stderr if as_json else sys.stdout)
     return 0
 
 
-def _show(found: Search, helps: list[Remedy]) -> None:
-    print(asked_line(found.question))
-    if found.chosen is not None:
-        for table in (ranking(found, runners_up(found)), memory(found), axes(found)):
+def _show(searched: Search, helps: list[Remedy]) -> None:
+    print(asked_line(searched.question))
+    if searched.chosen is not None:
+        for table in (ranking(searched, runners_up(searched)), memory(searched), axes(searched)):
             print()
             show_table(*table)
     print()
-    for line in words(found):
+    for line in words(searched):
         print(line)
     for remedy in helps:
         print(f"What would: {remedy.sentence}; {_confirmed(remedy.search)}.")
-    if found.chosen is None and not helps:
+    if searched.chosen is None and not helps:
         print("No number of devices or bytes that was searched would do.")
 
 
@@ -62,20 +62,20 @@ def asked_line(asked: Question) -> str:
     )
 
 
-def _confirmed(found: Search) -> str:
-    assert found.chosen is not None
-    evidence = found.chosen.evidence
+def _confirmed(searched: Search) -> str:
+    assert searched.chosen is not None
+    evidence = searched.chosen.evidence
     if evidence.needed_bytes is None:
         return "predicted, since no compiler of the chip is installed"
     return f"compiled, it needs {binary_bytes(evidence.needed_bytes)}"
 
 
-def _plain(found: Search, helps: list[Remedy]) -> dict[str, Any]:
-    chosen = found.chosen
-    kept = plan_file(found.question, chosen.estimate, chosen.evidence, tuple(words(found))) if chosen else None
+def _plain(searched: Search, helps: list[Remedy]) -> dict[str, Any]:
+    chosen = searched.chosen
+    kept = plan_file(searched.question, chosen.estimate, chosen.evidence, tuple(words(searched))) if chosen else None
     return {
         "plan": kept.model_dump() if kept else None,
-        "words": list(words(found)),
+        "words": list(words(searched)),
         "runners_up": [
             {
                 "mesh": str(other.estimate.layout.mesh),
@@ -84,7 +84,7 @@ def _plain(found: Search, helps: list[Remedy]) -> dict[str, Any]:
                 "predicted": other.estimate.predicted().model_dump(),
                 "why": other.why,
             }
-            for other in runners_up(found)
+            for other in runners_up(searched)
         ],
         "what_would": [remedy.sentence for remedy in helps],
     }

@@ -56,13 +56,13 @@ def _planner(name: str) -> Planner:
     if not Path(file).is_file():
         raise UsageError(f"There is no file '{file}' with a planner: write --planner file.py:function.")
     try:
-        planner = getattr(module_at(Path(file)), function, None)
+        named = getattr(module_at(Path(file)), function, None)
     except Exception as failure:
         raise UsageError(f"The file '{file}' does not import: {said(failure)}.") from failure
-    if not callable(planner):
+    if not callable(named):
         raise UsageError(f"'{file}' has no function '{function}'.")
-    found: Planner = planner
-    return found
+    planner: Planner = named
+    return planner
 
 
 def apply_plan(path: Path, *, as_json: bool) -> int:

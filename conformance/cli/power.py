@@ -17,6 +17,7 @@ from conformance.records import formatting
 from conformance.records.recorder import RESULTS
 
 if TYPE_CHECKING:
+    from conformance.power.journal import Journal
     from conformance.power.table import PowerTable
 
 DIRECTORY = RESULTS / "power"
@@ -52,7 +53,6 @@ def power(asked: Asked, *, output: Path | None, as_json: bool) -> int:
 def _measured(asked: Asked, folder: Path) -> tuple[PowerTable, Path]:
     """The table of all suites, and the page that it is written to."""
     from conformance.power.journal import Journal
-    from conformance.power.measure import power as measure
     from conformance.power.table import PowerTable
 
     chosen, mesh = _suites(asked), _mesh(asked)
@@ -60,14 +60,7 @@ def _measured(asked: Asked, folder: Path) -> tuple[PowerTable, Path]:
     table, page = PowerTable.of(()), folder
     for names in [chosen] if theirs else [(name,) for name in chosen]:
         journal = None if theirs else Journal(folder / f"{names[0]}.unfinished.jsonl")
-        measured = measure(
-            names,
-            implementation=asked.implementation,
-            contracts=asked.contracts,
-            mesh=mesh,
-            journal=journal,
-            on_progress=_progress,
-        )
+        measured = _measured_at_once(asked, names, mesh, journal)
         if measured.rows or measured.left_out:
             page = measured.beside(PowerTable.read(folder)).write(folder)
         if journal is not None:
@@ -76,6 +69,20 @@ def _measured(asked: Asked, folder: Path) -> tuple[PowerTable, Path]:
     if not table.rows and not table.left_out:
         raise UsageError("Nothing was planted: no fault and no mutation of these suites is for this implementation.")
     return table, page
+
+
+def _measured_at_once(asked: Asked, names: tuple[str, ...], mesh: Mesh | None, journal: Journal | None) -> PowerTable:
+    """The table of these suites."""
+    from conformance.power.measure import power as measure
+
+    return measure(
+        names,
+        implementation=asked.implementation,
+        contracts=asked.contracts,
+        mesh=mesh,
+        journal=journal,
+        on_progress=_progress,
+    )
 
 
 def _suites(asked: Asked) -> tuple[str, ...]:

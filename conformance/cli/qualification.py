@@ -76,7 +76,7 @@ def _how(asked: Asked, wanted: Selection) -> How:
         raise UsageError(state.complaint)
     seen, most = seen_devices([wanted.framework] if wanted.framework else FRAMEWORKS), asked.most_devices
     if wanted.devices == "real" and most is None:
-        most = max((found["count"] for found in seen), default=None)
+        most = max((accelerator["count"] for accelerator in seen), default=None)
     facts = {
         "devices": wanted.devices,
         "most_devices": most,

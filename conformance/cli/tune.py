@@ -30,20 +30,20 @@ def tune(asked: Asked, minutes: float, *, output: Path | None, as_json: bool) ->
     if not fitting:
         print("Nothing fits: `shardproof plan` without --tune says what would.", file=sys.stderr)
         return 1
-    found = tuned(wanted, fitting, minutes, KEPT, lambda sentence: print(sentence, file=sys.stderr, flush=True))
-    lines = _words(found)
+    tuning = tuned(wanted, fitting, minutes, KEPT, lambda sentence: print(sentence, file=sys.stderr, flush=True))
+    lines = _words(tuning)
     if as_json:
-        print(json.dumps({"candidates": [_plain(each) for each in found.candidates], "words": lines}, indent=1))
+        print(json.dumps({"candidates": [_plain(each) for each in tuning.candidates], "words": lines}, indent=1))
     else:
-        show_table(("layout", "predicted, on the chip", "measured here", "spread", "rounds"), _rows(found))
+        show_table(("layout", "predicted, on the chip", "measured here", "spread", "rounds"), _rows(tuning))
         print("\n" + "\n".join(lines))
-    if found.measured and output is not None:
-        kept = plan_file(wanted, found.measured[0].estimate, None, tuple(lines))
+    if tuning.measured and output is not None:
+        kept = plan_file(wanted, tuning.measured[0].estimate, None, tuple(lines))
         output.write_text(kept.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return 0 if found.measured else 1
+    return 0 if tuning.measured else 1
 
 
-def _rows(found: Tuned) -> list[list[str]]:
+def _rows(tuning: Tuned) -> list[list[str]]:
     return [
         [
             str(each.estimate.layout),
@@ -52,23 +52,23 @@ def _rows(found: Tuned) -> list[list[str]]:
             seconds(each.spread) if len(each.rounds) > 1 else "",
             str(len(each.rounds)),
         ]
-        for each in found.candidates
+        for each in tuning.candidates
     ]
 
 
-def _words(found: Tuned) -> list[str]:
-    if not found.measured:
+def _words(tuning: Tuned) -> list[str]:
+    if not tuning.measured:
         return ["Nothing was measured in the time that was given."]
-    best, untuned = found.measured[0], found.untuned
+    best, untuned = tuning.measured[0], tuning.untuned
     lines = [f"Measured fastest here: {best.estimate.layout}, {seconds(best.seconds)} a step."]
-    if len(found.measured) == 1:
+    if len(tuning.measured) == 1:
         lines.append("It is the only one that was measured in time, so that nothing was compared: go on with --tune.")
     elif untuned.rounds:
         ratio = untuned.seconds / best.seconds
         lines.append(f"The layout that the cost model prefers takes {ratio:.2f} times as long here.")
     else:
         lines.append("The layout that the cost model prefers was not measured in time.")
-    if found.noise_decides:
+    if tuning.noise_decides:
         lines.append("Noise decides: the best two are nearer to each other than their own rounds, or have one round.")
     lines.append(f"Every measurement is in {KEPT}, and counts the next time; devices are emulated on this machine.")
     return lines

@@ -86,7 +86,11 @@ class Mesh:
 
     def size(self, axis: str) -> int:
         """Size of an axis; 1 for an axis that the mesh does not have."""
-        return dict(self.sizes).get(axis, 1)
+        return self._size_of.get(axis, 1)
+
+    @cached_property
+    def _size_of(self) -> dict[str, int]:
+        return dict(self.sizes)
 
     @cached_property
     def device_order(self) -> tuple[int, ...]:
@@ -100,7 +104,11 @@ class Mesh:
 
     def coordinates(self, rank: int) -> dict[str, int]:
         """Where a rank sits: axis -> index."""
-        return dict(zip(self.axes, (int(i) for i in np.unravel_index(rank, self.shape)), strict=True))
+        return dict(self._coordinates[rank])
+
+    @cached_property
+    def _coordinates(self) -> tuple[dict[str, int], ...]:
+        return tuple(dict(zip(self.axes, where, strict=True)) for where in np.ndindex(self.shape))
 
     def groups(self, axis: str) -> list[list[int]]:
         """The ranks that differ only along one axis, group by group, each in axis order."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -52,31 +51,18 @@ def is_trivial(x: np.ndarray) -> bool:
     return bool(np.ptp(x) == 0 and x.size > 1) or bool((x == np.round(x)).all())
 
 
-def mark(block: np.ndarray) -> float:
-    """One projection of a block, the same for all blocks of as many elements."""
-    return float(block.ravel() @ _weights(block.size))
-
-
-def blur(block: np.ndarray) -> float:
-    """How far the marks of two blocks may lie apart that differ by rounding alone."""
-    return CLOSE * 100 * max(float(np.abs(block).sum()), 1e-300)
-
-
-@lru_cache(maxsize=256)
-def _weights(size: int) -> np.ndarray:
-    weights: np.ndarray = np.cos(np.arange(1.0, size + 1))
-    return weights
-
-
 def cut(x: np.ndarray, dims: Dims, mesh: Mesh, where: Mapping[str, int]) -> np.ndarray:
-    """The part at the coordinates `where`; outer axes first, as mesh axes nest. NaN fills the last parts up."""
-    missing = [-size % parts(dims, dim, mesh) for dim, size in enumerate(x.shape)]
-    if any(missing):
-        x = np.pad(x, [(0, more) for more in missing], constant_values=np.nan)
+    """The part at the coordinates `where`; outer axes first, as mesh axes nest. NaN fills last parts up."""
+    number, place = [1] * x.ndim, [0] * x.ndim
     for axis, dim in dims:
-        size = x.shape[dim] // mesh.size(axis)
-        x = np.take(x, range(where[axis] * size, (where[axis] + 1) * size), axis=dim)
-    return x
+        size = mesh.size(axis)
+        number[dim], place[dim] = number[dim] * size, place[dim] * size + where[axis]
+    lengths = [-(-size // parts) for size, parts in zip(x.shape, number, strict=True)]
+    block = x[tuple(slice(i * length, (i + 1) * length) for i, length in zip(place, lengths, strict=True))]
+    if block.shape == tuple(lengths):
+        return block
+    missing = [(0, length - size) for length, size in zip(lengths, block.shape, strict=True)]
+    return np.pad(block, missing, constant_values=np.nan)
 
 
 def lengthened(x: np.ndarray, sizes: Sequence[int]) -> Iterator[np.ndarray]:
@@ -106,12 +92,12 @@ def _divides(size: int, number: int, uneven: bool) -> bool:
     return size % number == 0 or (uneven and -(-size // number) * (number - 1) < size)
 
 
-def agree(held: Blocks, wanted: Blocks, largest: float) -> bool:
-    """Whether blocks hold the same numbers, in row-major order, but for rounding; anything where NaN is wanted.
+def agree(held: Blocks, wanted: Callable[[int], np.ndarray], largest: float) -> bool:
+    """Whether the blocks of all ranks hold the numbers that `wanted` gives, in row-major order, but for rounding.
 
-    A last part that is filled up there may be shorter here.
+    Anything may stand where NaN is wanted. A last part that is filled up there may be shorter here.
     """
-    return all(_equal(block.ravel(), wanted[rank].ravel(), CLOSE * largest) for rank, block in held.items())
+    return all(_equal(block.ravel(), wanted(rank).ravel(), CLOSE * largest) for rank, block in held.items())
 
 
 def _equal(held: np.ndarray, wanted: np.ndarray, slack: float) -> bool:

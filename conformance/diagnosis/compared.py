@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -28,13 +28,15 @@ COPIES = ("stop_gradient", "broadcast_in_dim", "reshape", "copy", "clone", "expa
 # What a rank may take of its own part alone, as a stable softmax does.
 EXTREMES = ("reduce_max", "reduce_min", "amax", "amin", "max", "min", "maximum", "minimum")
 
+MATCHERS_KEPT = 4  # two lanes, and two programs of each in turn
+
 
 class Compared:
     """Every value on the way to a tensor, matched; of the whole step where it is none of its observations."""
 
     def __init__(self, wide: Intermediates, twin: Intermediates, mesh: Mesh, tensor: str | None) -> None:
         self.wide, self.twin, self.mesh, self.tensor = wide, twin, mesh, tensor
-        self.matcher = Matcher(twin, mesh)
+        self.matcher = _matcher(twin, mesh)
         self.values = {value.number: value for value in wide.values}
         self.way = _way(wide, tensor)
         self.matches: dict[int, Match | None] = self._matched()
@@ -42,13 +44,13 @@ class Compared:
 
     def _matched(self) -> dict[int, Match | None]:
         """What each is; the block of another rank only where a message has brought it, or what it is made of."""
-        found: dict[int, Match | None] = {}
+        matches: dict[int, Match | None] = {}
         for number in sorted(self.way):
             value, match = self.values[number], self.matcher.match(self.values[number])
-            sources = [found.get(source) for source in value.sources]
+            sources = [matches.get(source) for source in value.sources]
             came = value.operation == MESSAGE or any(each and each.moved for each in sources)
-            found[number] = None if match is not None and match.moved and not came else match
-        return found
+            matches[number] = None if match is not None and match.moved and not came else match
+        return matches
 
     def _right(self) -> set[int]:
         """The values on the way that were found, constants, what these are made of, and what has right parts alone."""
@@ -234,6 +236,12 @@ class Compared:
             return False
         operand, result = self.matcher.whole(given), self.matcher.whole(made)
         return operand.shape != result.shape or not np.allclose(operand, result, rtol=1e-9, atol=0)
+
+
+@lru_cache(maxsize=MATCHERS_KEPT)
+def _matcher(twin: Intermediates, mesh: Mesh) -> Matcher:
+    """Kept for the next mutant of a program: all of them are compared with the same values of one device."""
+    return Matcher(twin, mesh)
 
 
 def _way(program: Intermediates, tensor: str | None) -> set[int]:

@@ -49,9 +49,9 @@ def first_divergence(wide: Intermediates, twin: Intermediates, mesh: Mesh, tenso
 
 def _of_indices(compared: Compared) -> Iterator[Cause]:
     """All is right but whole numbers, which many values are by chance: the first that one device does not have."""
-    found = list(compared.indices())
-    if found:
-        first, last = found[0], found[-1]
+    indices = list(compared.indices())
+    if indices:
+        first, last = indices[0], indices[-1]
         until = f" to {spoken(last)}" if last is not first else ""
         said = f"whole numbers part from what one device has: {spoken(first)}{until}{compared.phase_of(first)}"
         basis = f"{PARTED_INDICES}; all else on the way is right"

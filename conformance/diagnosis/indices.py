@@ -45,13 +45,13 @@ def parted(wide: Intermediates, twin: Intermediates, mesh: Mesh, way: set[int]) 
 def chain(wide: Intermediates, of: Intermediate) -> set[int]:
     """The numbers of whole numbers that an operation is given, and of those that they are made of."""
     values = {value.number: value for value in wide.values}
-    found, pending = set[int](), list(of.sources)
+    numbers, pending = set[int](), list(of.sources)
     while pending:
         value = values.get(pending.pop())
-        if value is not None and is_whole(value) and value.number not in found:
-            found.add(value.number)
+        if value is not None and is_whole(value) and value.number not in numbers:
+            numbers.add(value.number)
             pending += value.sources
-    return found
+    return numbers
 
 
 def is_whole(value: Intermediate) -> bool:

@@ -6,7 +6,7 @@ of it, or holds partial sums that add up to it; in a ring one axis divides two d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, combinations
@@ -19,29 +19,31 @@ from conformance.diagnosis.blocks import (
     Dims,
     Match,
     agree,
-    blur,
     combined,
     cut,
     divisions,
     filled,
     is_trivial,
     lengthened,
-    mark,
     parts,
     thinned,
     whole,
 )
+from conformance.diagnosis.fingerprints import Fingerprints
 from conformance.diagnosis.rings import RingBlocks
 from conformance.evidence.intermediates import Intermediate, Intermediates
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Candidate:
-    """One value in one placement, with the mark of the part of it that rank 0 holds."""
+class _Candidates:
+    """Values in one placement each that give a rank as many elements, in the order of the program."""
 
-    value: Intermediate
-    dims: Dims
-    mark: float
+    placed: Sequence[tuple[Intermediate, Dims]]
+    fingerprints: Fingerprints
+
+    def like(self, held: np.ndarray) -> Iterator[tuple[Intermediate, Dims]]:
+        """Those that rank 0 may have a block of."""
+        return (self.placed[place] for place in self.fingerprints.like(held))
 
 
 class Matcher:
@@ -56,8 +58,9 @@ class Matcher:
             replace(value, values={0: filled(whole(value))}) for value in (*twin.values, *twin.inputs) if value.values
         )
         self._wholes = [value for value in held if self._tells(whole(value))]
+        self._largest = {value.number: float(np.abs(whole(value)).max()) for value in self._wholes}
         self._mesh = mesh
-        self._rings = RingBlocks(self._wholes, mesh)
+        self._rings = RingBlocks(self._wholes, self._largest, mesh)
 
     @cached_property
     def _axes(self) -> tuple[str, ...]:
@@ -114,8 +117,8 @@ class Matcher:
     def blocks_of(self, elements: int) -> Iterator[Blocks]:
         """What all ranks might hold in blocks of so many elements, those that a ring makes among them."""
         ranks = range(self._mesh.devices)
-        for candidate in self._tables.get(elements, (None, []))[1]:
-            blocks = {rank: self.block(candidate.value, candidate.dims, rank) for rank in ranks}
+        for value, dims in self._divided[elements].placed if elements in self._divided else ():
+            blocks = {rank: self.block(value, dims, rank) for rank in ranks}
             if not any(np.isnan(block).any() for block in blocks.values()):
                 yield blocks
         for ring in self._rings.of_size(elements):
@@ -140,47 +143,46 @@ class Matcher:
 
     def _matched(self, values: Blocks, partial: tuple[str, ...]) -> Match | None:
         held = values[min(values)]
-        marks, candidates = self._tables.get(held.size, (np.empty(0), []))
-        near = blur(held)
-        low, high = (int(np.searchsorted(marks, mark(held) + side)) for side in (-near, near))
-        for candidate in chain(candidates[low:high], self._long.get(held.size, ())):
-            if not {axis for axis, _ in candidate.dims} & {*partial} and self._agree(values, candidate):
-                return Match(whole=candidate.value.number, dims=candidate.dims, partial=partial)
+        groups = (group[held.size] for group in (self._divided, self._lengthened) if held.size in group)
+        for value, dims in chain.from_iterable(candidates.like(held) for candidates in groups):
+            if not {axis for axis, _ in dims} & {*partial} and self._agree(values, value, dims):
+                return Match(whole=value.number, dims=dims, partial=partial)
         return None
 
-    def _agree(self, values: Blocks, candidate: _Candidate) -> bool:
-        blocks = {rank: self.block(candidate.value, candidate.dims, rank) for rank in values}
-        return agree(values, blocks, float(np.nanmax(np.abs(whole(candidate.value)))))
+    def _agree(self, values: Blocks, value: Intermediate, dims: Dims) -> bool:
+        return agree(values, lambda rank: self.block(value, dims, rank), self._largest[value.number])
 
     @cached_property
-    def _long(self) -> Mapping[int, list[_Candidate]]:
-        """Elements -> the values that are filled up to so many and held so by a rank: no mark knows them."""
-        found: dict[int, list[_Candidate]] = {}
-        sizes = sorted({size for _, size in self._mesh.sizes if size > 1})
-        for value in self._wholes:
-            for x in lengthened(whole(value), sizes):
-                for dims in divisions(x.shape, self._axes, self._mesh):
-                    block = cut(x, dims, self._mesh, self._mesh.coordinates(0))
-                    if np.isnan(block).any():
-                        longer = replace(value, values={0: x})
-                        found.setdefault(block.size, []).append(_Candidate(value=longer, dims=dims, mark=0.0))
-        return found
-
-    @cached_property
-    def _tables(self) -> Mapping[int, tuple[np.ndarray, list[_Candidate]]]:
-        """Elements of a block -> all values and placements that give rank 0 so many, sorted by their marks.
+    def _divided(self) -> Mapping[int, _Candidates]:
+        """Elements of a block -> all values and placements that give rank 0 so many.
 
         A block is known by its elements in row-major order: a flat buffer holds what a tensor holds.
         """
-        tables: dict[int, list[_Candidate]] = {}
-        for value in self._wholes:
-            for dims in divisions(whole(value).shape, self._axes, self._mesh, uneven=True):
-                block = self.block(value, dims, 0)
-                tables.setdefault(block.size, []).append(_Candidate(value=value, dims=dims, mark=mark(block)))
-        for candidates in tables.values():
-            candidates.sort(key=lambda candidate: candidate.mark)
-        marks = {size: np.array([candidate.mark for candidate in candidates]) for size, candidates in tables.items()}
-        return {size: (marks[size], candidates) for size, candidates in tables.items()}
+        return self._by_elements(
+            (value, dims)
+            for value in self._wholes
+            for dims in divisions(whole(value).shape, self._axes, self._mesh, uneven=True)
+        )
+
+    @cached_property
+    def _lengthened(self) -> Mapping[int, _Candidates]:
+        """Elements -> the values that are filled up to so many and held so by a rank."""
+        sizes = sorted({size for _, size in self._mesh.sizes if size > 1})
+        longer = [replace(value, values={0: x}) for value in self._wholes for x in lengthened(whole(value), sizes)]
+        every = ((value, dims) for value in longer for dims in divisions(whole(value).shape, self._axes, self._mesh))
+        return self._by_elements((value, dims) for value, dims in every if np.isnan(self.block(value, dims, 0)).any())
+
+    def _by_elements(self, placed: Iterable[tuple[Intermediate, Dims]]) -> Mapping[int, _Candidates]:
+        groups: dict[int, list[tuple[Intermediate, Dims]]] = {}
+        for value, dims in placed:
+            groups.setdefault(self.block(value, dims, 0).size, []).append((value, dims))
+        return {
+            size: _Candidates(placed=group, fingerprints=self._fingerprints(group)) for size, group in groups.items()
+        }
+
+    def _fingerprints(self, placed: Sequence[tuple[Intermediate, Dims]]) -> Fingerprints:
+        blocks = (self.block(value, dims, 0) for value, dims in placed)
+        return Fingerprints.of(blocks, (self._largest[value.number] for value, _ in placed))
 
 
 def _is_finite(value: np.ndarray) -> bool:

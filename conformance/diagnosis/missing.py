@@ -33,4 +33,4 @@ def missing_term(compared: Compared) -> Iterator[Cause]:
 
 
 def _same(value: Intermediate, held: np.ndarray) -> bool:
-    return agree({0: filled(whole(value))}, {0: held}, float(np.abs(held).max()))
+    return agree({0: filled(whole(value))}, lambda _: held, float(np.abs(held).max()))

@@ -47,17 +47,22 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         yield _of_partial(compared, first, max(partial))
         return
     else:
-        yield from _of_another_turn(compared, first)
-        yield from _local_statistic(compared, first)
-        yield from _filling_counts(compared, first)
-        yield from of_mask(compared, first)
-        yield from _unmasked(compared, first)
-        last = compared.joined(compared.whole_buffer(first))
-        yield from _displaced(compared, last)
-        yield from _cut_across(compared, last)
-        yield from _rearranged(compared, last) if last.operation not in MOVES else _moved(last)
+        yield from _of_elements(compared, first)
     if first.place:
         yield _line(compared, first, factor)
+
+
+def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Which elements it takes, counts, hides or places wrongly."""
+    yield from _of_another_turn(compared, first)
+    yield from _local_statistic(compared, first)
+    yield from _filling_counts(compared, first)
+    yield from of_mask(compared, first)
+    yield from _unmasked(compared, first)
+    last = compared.joined(compared.whole_buffer(first))
+    yield from _displaced(compared, last)
+    yield from _cut_across(compared, last)
+    yield from _rearranged(compared, last) if last.operation not in MOVES else _moved(last)
 
 
 def _line(compared: Compared, first: Intermediate, factor: float | None) -> Cause:
@@ -73,11 +78,11 @@ def _line(compared: Compared, first: Intermediate, factor: float | None) -> Caus
 
 def _picks(compared: Compared, first: Intermediate) -> str:
     """Where the indices of an operation that picks elements go wrong."""
-    found = list(compared.indices(first))
-    if not found:
+    indices = list(compared.indices(first))
+    if not indices:
         return ", whose indices are wrong"
-    until = f" to {spoken(found[-1])}" if len(found) > 1 else ""
-    return f", whose indices part {'from' if until else 'at'} {spoken(found[0])}{until}"
+    until = f" to {spoken(indices[-1])}" if len(indices) > 1 else ""
+    return f", whose indices part {'from' if until else 'at'} {spoken(indices[0])}{until}"
 
 
 def _of_partial(compared: Compared, first: Intermediate, number: int) -> Cause:
@@ -147,9 +152,9 @@ def of_mask(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 
 def _displaced(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """Right blocks on the wrong ranks."""
-    found = displaced(first, compared.matcher, compared.mesh)
-    if found is not None:
-        words, axis = found
+    displacement = displaced(first, compared.matcher, compared.mesh)
+    if displacement is not None:
+        words, axis = displacement
         basis = f"what {spoken(first)} makes are blocks of a value of one device, on other ranks than theirs"
         said = f"{words}, at {line(first.place)}"
         yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
@@ -176,9 +181,9 @@ def _unmasked(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 def _rearranged(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """Right elements in another order."""
     operands = [compared.values[source] for source in first.sources]
-    found = rearranged(first, operands, compared.matcher, compared.mesh)
-    if found is not None:
-        words, axis = found
+    rearrangement = rearranged(first, operands, compared.matcher, compared.mesh)
+    if rearrangement is not None:
+        words, axis = rearrangement
         basis = f"slice by slice, what {spoken(first)} makes is right, in another order"
         said = f"{words}, at {line(first.place)}"
         yield Cause(cause=said, axis=axis, confidence=FOUND if axis else ORDER, basis=basis)

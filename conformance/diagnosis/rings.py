@@ -6,15 +6,17 @@ Source: Liu et al., Ring Attention with Blockwise Transformers, section 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import permutations, product
 
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.blocks import Blocks, Dims, Match, agree, blur, cut, divisions, is_trivial, mark, whole
+from conformance.diagnosis.blocks import Blocks, Dims, Match, agree, cut, divisions, is_trivial, parts, whole
+from conformance.diagnosis.fingerprints import Fingerprints
 from conformance.evidence.intermediates import Intermediate
 
 FEW = 2  # axes
@@ -34,6 +36,11 @@ class RingBlock:
     columns: int
     step: int
 
+    def elements(self, mesh: Mesh) -> int:
+        """Of the block of a rank, with what fills last parts up."""
+        dims = (*self.rows, (self.axis, self.columns))
+        return math.prod(-(-size // parts(dims, dim, mesh)) for dim, size in enumerate(whole(self.value).shape))
+
     def block(self, rank: int, mesh: Mesh) -> np.ndarray:
         where = mesh.coordinates(rank)
         further = {**where, self.axis: (where[self.axis] + self.step) % mesh.size(self.axis)}
@@ -42,11 +49,11 @@ class RingBlock:
 
 
 class RingBlocks:
-    """Finds values of one device in what the ranks of a ring hold."""
+    """Finds values of one device in what the ranks of a ring hold; `largest` is the largest magnitude in each."""
 
-    def __init__(self, wholes: Sequence[Intermediate], mesh: Mesh) -> None:
-        self._wholes, self._mesh = wholes, mesh
-        self._marks: dict[tuple[int, int], np.ndarray] = {}
+    def __init__(self, wholes: Sequence[Intermediate], largest: Mapping[int, float], mesh: Mesh) -> None:
+        self._wholes, self._largest, self._mesh = wholes, largest, mesh
+        self._known: dict[tuple[int, int], Fingerprints] = {}
 
     def match(self, values: Blocks) -> Match | None:
         """None also where no rank holds anything that tells: a causal mask hides all of some blocks."""
@@ -54,12 +61,9 @@ class RingBlocks:
         if rank is None or not all(np.isfinite(block).all() for block in values.values()):
             return None
         held = values[rank]
-        near = blur(held)
-        marks = self._marked(held.size, rank)
-        for place in np.flatnonzero((np.abs(marks - mark(held)) <= near) | np.isnan(marks)):
+        for place in self._fingerprints(held.size, rank).like(held):
             candidate = self.of_size(held.size)[place]
-            wanted = {other: candidate.block(other, self._mesh) for other in values}
-            if agree(values, wanted, float(np.abs(whole(candidate.value)).max())):
+            if agree(values, partial(candidate.block, mesh=self._mesh), self._largest[candidate.value.number]):
                 moved = candidate.axis not in dict(candidate.rows)
                 return Match(whole=candidate.value.number, dims=candidate.rows, moved=moved)
         return None
@@ -68,18 +72,19 @@ class RingBlocks:
         """All that have blocks of so many elements."""
         return self._by_size.get(elements, [])
 
-    def _marked(self, elements: int, rank: int) -> np.ndarray:
-        """The marks of what a rank holds of each."""
-        if (elements, rank) not in self._marks:
-            marks = [mark(ring.block(rank, self._mesh)) for ring in self.of_size(elements)]
-            self._marks[elements, rank] = np.array(marks)
-        return self._marks[elements, rank]
+    def _fingerprints(self, elements: int, rank: int) -> Fingerprints:
+        """Of what a rank holds of each."""
+        if (elements, rank) not in self._known:
+            rings = self.of_size(elements)
+            blocks = (ring.block(rank, self._mesh) for ring in rings)
+            self._known[elements, rank] = Fingerprints.of(blocks, (self._largest[ring.value.number] for ring in rings))
+        return self._known[elements, rank]
 
     @cached_property
     def _by_size(self) -> Mapping[int, list[RingBlock]]:
         rings: dict[int, list[RingBlock]] = {}
         for ring in self._candidates():
-            rings.setdefault(ring.block(0, self._mesh).size, []).append(ring)
+            rings.setdefault(ring.elements(self._mesh), []).append(ring)
         return rings
 
     def _candidates(self) -> Iterator[RingBlock]:

@@ -81,9 +81,9 @@ def _fitted(terms: np.ndarray, whole: np.ndarray) -> np.ndarray | None:
     if not terms.size:
         return None
     lengths = np.linalg.norm(terms, axis=0)
-    found, _, rank, _ = np.linalg.lstsq(terms / lengths, whole, rcond=1e-9)
-    left = np.linalg.norm(terms @ (found / lengths) - whole)
-    return found / lengths if rank == terms.shape[1] and left <= FIT * np.linalg.norm(whole) else None
+    solution, _, rank, _ = np.linalg.lstsq(terms / lengths, whole, rcond=1e-9)
+    left = np.linalg.norm(terms @ (solution / lengths) - whole)
+    return solution / lengths if rank == terms.shape[1] and left <= FIT * np.linalg.norm(whole) else None
 
 
 def _causes(suspect: DivergedTensor, counts: np.ndarray, factors: np.ndarray, some: bool) -> Iterator[Cause]:

@@ -65,9 +65,11 @@ class Exchange:
     got: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Intermediates:
     """Those of one step in program order, its collectives, and the numbers of what each observation was made of.
+
+    Two are never compared: a step is known by its object.
 
     inputs   what one device begins with, whole: parameters and batch, under negative numbers
     """
@@ -94,19 +96,19 @@ def of_programs(parts: Sequence[Intermediates], programs: Sequence[Hashable]) ->
 
     programs   what tells the program of each part; values of the n-th begin at n times `APART`
     """
-    found = [
+    distinct = [
         united([part for part, own in zip(parts, programs, strict=True) if own == program])
         for program in dict.fromkeys(programs)
     ]
-    moved = [_renumbered(program, APART * place) for place, program in enumerate(found)]
+    moved = [_renumbered(program, APART * place) for place, program in enumerate(distinct)]
     observed: dict[str, tuple[int, ...]] = {}
     for each in moved:
         observed |= {name: (*observed.get(name, ()), *numbers) for name, numbers in each.observed.items()}
     return Intermediates(
         values=tuple(value for each in moved for value in each.values),
         observed=observed,
-        exchanges=found[0].exchanges if len(found) == 1 else (),
-        inputs=found[0].inputs,
+        exchanges=distinct[0].exchanges if len(distinct) == 1 else (),
+        inputs=distinct[0].inputs,
     )
 
 

@@ -65,8 +65,8 @@ def fuzzed(name: str, minutes: float, seed: int, folder: Path) -> FuzzRun:
             print(f"{result.verdict:<12}{result.seconds:7.1f} s  {case.id}", file=sys.stderr, flush=True)
             return result
 
-        found = search(drawn_from, judged, seconds=60 * minutes, seed=seed)
-    run = run_of(name, len(drawn_from), seed, minutes, found, packages())
+        outcome = search(drawn_from, judged, seconds=60 * minutes, seed=seed)
+    run = run_of(name, len(drawn_from), seed, minutes, outcome, packages())
     add(run, folder)
     return run
 

@@ -34,37 +34,37 @@ def asked(
     **options: Any,
 ) -> Functions:
     """All that workers are told. Raises ValueError in one sentence."""
-    if framework not in (None, *FRAMEWORKS):
-        raise ValueError(f"Unknown framework '{framework}': the frameworks are {', '.join(FRAMEWORKS)}.")
-    if dtype not in DTYPES:
-        raise ValueError(f"Unknown dtype '{dtype}': the dtypes are {', '.join(DTYPES)}.")
+    _require_known(framework, dtype)
     taken = given(parameters, options["frozen"])
     is_class = inspect.isclass(candidate)
     trains = is_class or training.optimizer is not None or inspect.isclass(reference)
     batches = _batches(dtype, batch, options["steps"], trains)
     _refuse(training, reference, is_class, trains, options["parameter_dtype"], batches)
-    names = [name for name in taken.parameters if name not in taken.frozen]
     framework = _framework(candidate, taken) if framework is None else framework
     if isinstance(training.ema, Call) and framework == "jax":
         raise ValueError("ema is a function, which makes an average of torch's: in JAX give the decay, as a number.")
     return Functions(
-        framework=framework,
-        reference=where(reference),
-        candidate=where(candidate),
-        parameters=parameters_in(dtype, taken.parameters),
-        buffers=buffers_in(dtype, taken.buffers),
-        batches=batches,
-        blueprint=taken.blueprint,
-        trains=trains,
-        reference_is_class=inspect.isclass(reference),
-        training=training,
-        frozen=taken.frozen,
-        declared=_declared(options["declare"]),
-        parameter_dtype=options["parameter_dtype"],
+        framework=framework, reference=where(reference), candidate=where(candidate),
+        parameters=parameters_in(dtype, taken.parameters), buffers=buffers_in(dtype, taken.buffers), batches=batches,
+        blueprint=taken.blueprint, trains=trains, reference_is_class=inspect.isclass(reference), training=training,
+        frozen=taken.frozen, declared=_declared(options["declare"]), parameter_dtype=options["parameter_dtype"],
         roles=dict(options["roles"] or {}),
         replicated_axes=_words("replicated_axes", options["replicated_axes"], Mesh.parse(mesh).axes),
-        still=_words("still", options["still"], ("loss", "updates", *(f"gradients/{name}" for name in names))),
-    )
+        still=_words("still", options["still"], _movable(taken)),
+    )  # fmt: skip
+
+
+def _require_known(framework: str | None, dtype: str) -> None:
+    if framework not in (None, *FRAMEWORKS):
+        raise ValueError(f"Unknown framework '{framework}': the frameworks are {', '.join(FRAMEWORKS)}.")
+    if dtype not in DTYPES:
+        raise ValueError(f"Unknown dtype '{dtype}': the dtypes are {', '.join(DTYPES)}.")
+
+
+def _movable(taken: Given) -> tuple[str, ...]:
+    """What `still` may name: all that a reference usually moves."""
+    trained = [name for name in taken.parameters if name not in taken.frozen]
+    return ("loss", "updates", *(f"gradients/{name}" for name in trained))
 
 
 def training(
@@ -107,11 +107,15 @@ def _refuse(
         raise ValueError(
             f"parameter_dtype is one of {', '.join(DTYPES)}, in which a trainer keeps its parameters between steps."
         )
-    rows = {key: len(value) for key, value in batches[0].items() if value.ndim}
+    _require_equal_slices(batches[0], training.slices)
+
+
+def _require_equal_slices(batch: Arrays, slices: int) -> None:
+    rows = {key: len(value) for key, value in batch.items() if value.ndim}
     for key, number in rows.items():
-        if number % training.slices:
+        if number % slices:
             raise ValueError(
-                f"The {number} rows of '{key}' do not divide into {training.slices} slices of accumulation: give the "
+                f"The {number} rows of '{key}' do not divide into {slices} slices of accumulation: give the "
                 "reference the whole batch, without `accumulation`, or slice it as your trainer does."
             )
 
@@ -121,11 +125,11 @@ def _batches(dtype: str, batch: Batches, steps: int | None, trains: bool) -> tup
     if steps is not None and steps < 1:
         raise ValueError(f"steps is {steps}: there is 1 step or more.")
     several = [batch] if isinstance(batch, Mapping) else list(batch)
-    if not several or not all(isinstance(one, Mapping) for one in several):
+    if not several or not all(isinstance(step_batch, Mapping) for step_batch in several):
         raise ValueError("batch is a mapping from name to array, or a list of such, one for each step.")
-    made = [batch_in(dtype, one) for one in several]
-    shapes = [{key: value.shape for key, value in one.items()} for one in made]
-    if any(one != shapes[0] for one in shapes):
+    made = [batch_in(dtype, step_batch) for step_batch in several]
+    shapes = [{key: value.shape for key, value in arrays.items()} for arrays in made]
+    if any(shape != shapes[0] for shape in shapes):
         raise ValueError("The batches differ in names or shapes: every step has the same.")
     usual = len(made) if len(made) > 1 or not trains else STEPS
     return tuple(made[n % len(made)] for n in range(steps or usual))

@@ -58,10 +58,10 @@ class Reference:
         return after if self.functions.trains else state, seen
 
     def collect(self, state: State) -> Mapping[str, Any]:
-        found = {f"parameters/{name}": value for name, value in state["parameters"].items()}
+        collected = {f"parameters/{name}": value for name, value in state["parameters"].items()}
         if self.optimizer is not None:
-            found |= {f"optimizer/{name}": value for name, value in slots_of(state["optimizer"]).items()}
-        return found | {f"ema/{name}": value for name, value in state["ema"].items()}
+            collected |= {f"optimizer/{name}": value for name, value in slots_of(state["optimizer"]).items()}
+        return collected | {f"ema/{name}": value for name, value in state["ema"].items()}
 
     def _evaluated(self, state: State, batch: Values) -> Any:
         """Compiled; a function that looks at values cannot be, and runs as it stands."""

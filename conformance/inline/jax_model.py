@@ -109,8 +109,8 @@ def slots_of(optimizer: Any) -> dict[str, Any]:
         flat = jax.tree_util.tree_flatten_with_path(optimizer)[0]
         paths = [([*map(_word, path)], leaf) for path, leaf in flat]
     short = [_slot(path) for path, _ in paths]
-    found = zip(short, paths, strict=True)
-    return {own if short.count(own) == 1 else ".".join(map(str, path)): leaf for own, (path, leaf) in found}
+    pairs = zip(short, paths, strict=True)
+    return {own if short.count(own) == 1 else ".".join(map(str, path)): leaf for own, (path, leaf) in pairs}
 
 
 def cast(arrays: Mapping[str, np.ndarray], dtype: str) -> Values:

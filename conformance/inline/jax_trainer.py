@@ -51,11 +51,11 @@ class _Trainers:
         trainer = self._given(state)
         if callable(getattr(trainer, "collect", None)):
             return observed(trainer.collect(), named)
-        found = {f"parameters/{name}": x for name, x in parameters_of(attribute(trainer, "model")).items()}
+        collected = {f"parameters/{name}": x for name, x in parameters_of(attribute(trainer, "model")).items()}
         if self.functions.training.optimizer is not None or hasattr(trainer, "optimizer"):
-            found |= {f"optimizer/{name}": x for name, x in slots_of(attribute(trainer, "optimizer")).items()}
+            collected |= {f"optimizer/{name}": x for name, x in slots_of(attribute(trainer, "optimizer")).items()}
         average = parameters_of(attribute(trainer, "ema")) if self.functions.training.ema is not None else {}
-        return found | {f"ema/{name}": x for name, x in average.items()}
+        return collected | {f"ema/{name}": x for name, x in average.items()}
 
     def _taken(self) -> State:
         held = {name: value for name, value in vars(self.trainer).items() if _has_arrays(value)}

@@ -26,7 +26,8 @@ class Matrix:
         return self.passed
 
     def __str__(self) -> str:
-        cases = [(str(one.result.case.mesh), one.result.case.dtype, one.result.spoken) for one in self.judgements]
+        results = [judgement.result for judgement in self.judgements]
+        cases = [(str(result.case.mesh), result.case.dtype, result.spoken) for result in results]
         widths = [max(len(case[column]) for case in cases) for column in (0, 1)]
         table = [f"{mesh:{widths[0]}}  {dtype:{widths[1]}}  {verdict}" for mesh, dtype, verdict in cases]
         return "\n".join([*table, *(f"\n{judgement}" for judgement in self.judgements if not judgement.passed)])

@@ -23,13 +23,13 @@ def named(returned: Any, leaves: Leaves) -> dict[str, Any]:
         return {f"outputs/{name}": value for name, value in outputs.items()} | {"loss": loss}
     if not isinstance(returned, Mapping):
         return {"loss": returned}
-    found: dict[str, Any] = {}
+    observations: dict[str, Any] = {}
     for name, value in returned.items():
         if name in GROUPS and not _is_leaf(value, leaves):
-            found |= {f"{name}/{own}": leaf for own, leaf in leaves(value).items()}
+            observations |= {f"{name}/{own}": leaf for own, leaf in leaves(value).items()}
         else:
-            found[str(name)] = value
-    return found
+            observations[str(name)] = value
+    return observations
 
 
 def outputs_of(returned: Any, leaves: Leaves) -> tuple[Any, Mapping[str, Any]]:
@@ -51,11 +51,11 @@ def outputs_of(returned: Any, leaves: Leaves) -> tuple[Any, Mapping[str, Any]]:
 
 def _outputs(outputs: Mapping[str, Any], leaves: Leaves) -> Mapping[str, Any]:
     """By name; what is a tree itself by the paths of its leaves. Lists of plain numbers are arrays."""
-    found: dict[str, Any] = {}
+    named_outputs: dict[str, Any] = {}
     for name, value in outputs.items():
         parts = {"": value} if _is_numbers(value) else leaves(value)
-        found |= {f"{name}.{own}" if own else str(name): leaf for own, leaf in parts.items()}
-    return found
+        named_outputs |= {f"{name}.{own}" if own else str(name): leaf for own, leaf in parts.items()}
+    return named_outputs
 
 
 def _is_numbers(value: Any) -> bool:

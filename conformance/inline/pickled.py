@@ -42,10 +42,10 @@ class _Recorder(pickle.Unpickler):
         self.seen: set[str] = set()
 
     def find_class(self, module: str, name: str) -> Any:
-        found = super().find_class(module, name)
+        loaded = super().find_class(module, name)
         if Path(getattr(sys.modules.get(module), "__file__", None) or "").is_file():
             self.seen.add(module)
-        return found
+        return loaded
 
 
 class _Reader(pickle.Unpickler):

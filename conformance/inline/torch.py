@@ -54,11 +54,11 @@ class Reference:
 
     def collect(self, state: State) -> Mapping[str, Any]:
         held = parameters_of(state["model"])
-        found = {f"parameters/{name}": value.detach().clone() for name, value in held.items()}
+        collected = {f"parameters/{name}": value.detach().clone() for name, value in held.items()}
         if state["optimizer"] is not None:
             slots = slots_of(state["optimizer"], {id(value): name for name, value in held.items()})
-            found |= {f"optimizer/{name}": torch.as_tensor(value).clone() for name, value in slots.items()}
-        return found | {f"ema/{name}": value.clone() for name, value in parameters_of(state["ema"]).items()}
+            collected |= {f"optimizer/{name}": torch.as_tensor(value).clone() for name, value in slots.items()}
+        return collected | {f"ema/{name}": value.clone() for name, value in parameters_of(state["ema"]).items()}
 
     def _differentiated(self, model: Any, batch: Tensors) -> tuple[list[Any], dict[str, list[Any]], Tensors]:
         """Losses and outputs of the slices, which follow each other, and their mean gradient."""

@@ -23,35 +23,35 @@ class Watched:
 
 
 @contextmanager
-def watched(parameters: Callable[[], Mapping[str, Any]], optimizer: Any) -> Iterator[Watched]:
+def watched(parameters: Callable[[], Mapping[str, Any]], optimizers: Any) -> Iterator[Watched]:
     """What is filled in while a step runs: when torch's own functions clip, else when an optimizer is about to step.
 
     parameters   the trainer's, by name; asked for when gradients are there
     """
-    found = Watched()
+    noted = Watched()
 
     def look(*_: Any, **__: Any) -> None:
-        if not found.gradients:
-            found.gradients = gradients_of(parameters())
+        if not noted.gradients:
+            noted.gradients = gradients_of(parameters())
 
     def clips(*_: Any) -> None:
-        found.clipped = found.clipped or not found.gradients
+        noted.clipped = noted.clipped or not noted.gradients
         look()
 
     with ExitStack() as stack:
         stack.enter_context(clipping(clips))
-        for one in optimizer if isinstance(optimizer, (list, tuple)) else (optimizer,):
-            if isinstance(one, torch.optim.Optimizer):
-                stack.callback(one.register_step_pre_hook(look).remove)
-        yield found
+        for optimizer in optimizers if isinstance(optimizers, (list, tuple)) else (optimizers,):
+            if isinstance(optimizer, torch.optim.Optimizer):
+                stack.callback(optimizer.register_step_pre_hook(look).remove)
+        yield noted
     look()
 
 
 def gradients_of(parameters: Mapping[str, Any]) -> Gradients:
     """Copies, from the last parameter to the first, as the backward pass makes them."""
-    found: Gradients = {}
+    copies: Gradients = {}
     for name, parameter in reversed(list(parameters.items())):
         gradient = getattr(parameter, "main_grad", None) if parameter.grad is None else parameter.grad
         if gradient is not None:
-            found[name] = gradient.detach().clone()
-    return found
+            copies[name] = gradient.detach().clone()
+    return copies

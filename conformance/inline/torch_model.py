@@ -53,8 +53,8 @@ def parameters_of(model: Any) -> Tensors:
     """By the names of a module that nothing is wrapped around; of several modules, those of all."""
     if isinstance(model, torch.nn.Module):
         return {plain(name): value for name, value in model.named_parameters()}
-    if isinstance(model, (list, tuple)) and any(isinstance(one, torch.nn.Module) for one in model):
-        return {name: value for one in model for name, value in parameters_of(one).items()}
+    if isinstance(model, (list, tuple)) and any(isinstance(module, torch.nn.Module) for module in model):
+        return {name: value for module in model for name, value in parameters_of(module).items()}
     return trees.leaves(model)
 
 
@@ -76,24 +76,24 @@ def cast(arrays: Mapping[str, np.ndarray], dtype: torch.dtype) -> Tensors:
     return {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
 
 
-def slots_of(optimizer: Any, names: Mapping[int, str]) -> Tensors:
+def slots_of(optimizers: Any, names: Mapping[int, str]) -> Tensors:
     """`<slot>/<parameter>` -> value of one optimizer or several; `names` are those of tensors, by id.
 
     Raises ValueError, in one sentence, for an optimizer that holds something else than these tensors.
     """
-    found: Tensors = {}
-    for one in optimizer if isinstance(optimizer, (list, tuple)) else (optimizer,):
-        for group in one.param_groups:
+    slots_by_name: Tensors = {}
+    for optimizer in optimizers if isinstance(optimizers, (list, tuple)) else (optimizers,):
+        for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if id(parameter) not in names:
                     raise ValueError(
                         f"The optimizer holds a tensor of shape {tuple(parameter.shape)} that is no parameter of the "
                         "model: it was made for another model, or before this one was divided."
                     )
-                slots = one.state.get(parameter, {})
+                slots = optimizer.state.get(parameter, {})
                 named = {slot: value for slot, value in slots.items() if _is_number(value)}
-                found |= {f"{slot}/{names[id(parameter)]}": value for slot, value in named.items()}
-    return found
+                slots_by_name |= {f"{slot}/{names[id(parameter)]}": value for slot, value in named.items()}
+    return slots_by_name
 
 
 def _is_number(value: Any) -> bool:

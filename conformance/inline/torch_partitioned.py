@@ -16,15 +16,15 @@ from conformance.workers.observe import Unreadable
 FLATTENED = "_fsdp_flattened"  # torch's own mark on what FullyShardedDataParallel (torch 2) has flattened
 
 
-def local(optimizer: Any) -> list[Any]:
+def local(optimizers: Any) -> list[Any]:
     """The optimizers of this rank; of one that is partitioned over the ranks, the part that lies here."""
-    several = optimizer if isinstance(optimizer, (list, tuple)) else (optimizer,)
-    return [one.optim if isinstance(one, ZeroRedundancyOptimizer) else one for one in several]
+    several = optimizers if isinstance(optimizers, (list, tuple)) else (optimizers,)
+    return [optimizer.optim if isinstance(optimizer, ZeroRedundancyOptimizer) else optimizer for optimizer in several]
 
 
 def is_partitioned(optimizers: Iterable[Any], parameters: Iterable[torch.Tensor]) -> bool:
     """Whether some parameter that asks for a gradient is trained by none of them: another rank may train it."""
-    trained = {id(p) for one in optimizers for group in one.param_groups for p in group["params"]}
+    trained = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     return any(p.requires_grad and id(p) not in trained for p in parameters)
 
 

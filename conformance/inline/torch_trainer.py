@@ -72,22 +72,22 @@ class _Trainers:
         if callable(getattr(trainer, "collect", None)):
             return named(trainer.collect(), parameters_of)
         held = self._parameters(attribute(trainer, "model") and trainer)
-        found = {f"parameters/{name}": self._placed(name, value, value) for name, value in held.items()}
+        collected = {f"parameters/{name}": self._placed(name, value, value) for name, value in held.items()}
         optimizer = attribute(trainer, "optimizer") if self.functions.training.optimizer else None
         optimizer = getattr(trainer, "optimizer", optimizer)
         if optimizer is not None:
-            found |= self._slots(local(optimizer), held)
+            collected |= self._slots(local(optimizer), held)
         average = parameters_of(attribute(trainer, "ema")) if self.functions.training.ema is not None else {}
-        return found | {f"ema/{name}": self._placed(name, x, held.get(name, x)) for name, x in average.items()}
+        return collected | {f"ema/{name}": self._placed(name, x, held.get(name, x)) for name, x in average.items()}
 
     def _slots(self, optimizers: list[Any], held: Mapping[str, Any]) -> dict[str, Any]:
         """As they are sharded; where each rank trains parameters of its own, their slots lie on that rank."""
-        found, partitioned = {}, is_partitioned(optimizers, held.values())
+        slots, partitioned = {}, is_partitioned(optimizers, held.values())
         for slot, value in _slots(optimizers, {id(value): name for name, value in held.items()}).items():
             name = slot.partition("/")[2]
             placed = self._placed(name, torch.as_tensor(value), held[name])
-            found[f"optimizer/{slot}"] = owned(placed, self.device_mesh) if partitioned else placed
-        return found
+            slots[f"optimizer/{slot}"] = owned(placed, self.device_mesh) if partitioned else placed
+        return slots
 
     def _parameters(self, trainer: Any) -> Mapping[str, Any]:
         return parameters_of(trainer.model) if hasattr(trainer, "model") else {}
@@ -153,7 +153,7 @@ class TrainerReference:
 def _buffers(trainer: Any) -> Mapping[str, torch.Tensor]:
     model = getattr(trainer, "model", None)
     models = model if isinstance(model, (list, tuple)) else (model,)
-    return {name: value for one in models for name, value in buffers_of(one).items()}
+    return {name: value for module in models for name, value in buffers_of(module).items()}
 
 
 def _averages(trainer: Any) -> int:

@@ -26,15 +26,15 @@ def mapped(tree: Any, at: At, name: str = "") -> Any:
 
 def leaves(tree: Any) -> dict[str, Any]:
     """Name -> leaf, in the order of the containers. Raises ValueError where two leaves have one name."""
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
 
     def take(name: str, leaf: Any) -> None:
-        if name in found:
+        if name in by_name:
             raise ValueError(f"Two parameters of the tree have the name '{name}': name their containers differently.")
-        found[name] = leaf
+        by_name[name] = leaf
 
     mapped(tree, take)
-    return found
+    return by_name
 
 
 def names(tree: Any) -> Any:

@@ -42,13 +42,7 @@ def question(asked: Asked) -> Question:
     chip = chip_named(asked.chip)
     if asked.memory is not None:
         chip = chip.model_copy(update={"memory_bytes": units.size(asked.memory)})
-    training = Training(
-        family=family.name,
-        model=shape.model,
-        rows=asked.rows or asked.devices * -(-shape.rows // asked.devices),  # so that every device has as many
-        length=asked.length or shape.length,
-        parameters=choose("dtype of parameters", asked.parameters, PARAMETERS),
-    )
+    training = _training(asked, family, shape)
     return Question(
         asked=asked.model,
         source=shape.source,
@@ -58,6 +52,16 @@ def question(asked: Asked) -> Question:
         objective=choose("objective", asked.objective, OBJECTIVES),
         axes=_axes(family, asked.search),
         max_all_reduce=units.size(asked.max_all_reduce) if asked.max_all_reduce is not None else None,
+    )
+
+
+def _training(asked: Asked, family: ModelFamily, shape: Sized) -> Training:
+    return Training(
+        family=family.name,
+        model=shape.model,
+        rows=asked.rows or asked.devices * -(-shape.rows // asked.devices),  # so that every device has as many
+        length=asked.length or shape.length,
+        parameters=choose("dtype of parameters", asked.parameters, PARAMETERS),
     )
 
 

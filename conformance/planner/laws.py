@@ -148,9 +148,9 @@ def devices_help(planner: Planner) -> Iterator[str]:
 
 
 def units(planner: Planner) -> Iterator[str]:
-    for one, other in SAME_UNITS:
-        pair = [answered(planner, Case(model=model, devices=64, memory="80GiB")) for model in (one, other)]
-        yield "" if pair[0] == pair[1] else f"{one} gives {pair[0]}, and {other}, the same, {pair[1]}."
+    for first, second in SAME_UNITS:
+        pair = [answered(planner, Case(model=model, devices=64, memory="80GiB")) for model in (first, second)]
+        yield "" if pair[0] == pair[1] else f"{first} gives {pair[0]}, and {second}, the same, {pair[1]}."
     pair = [answered(planner, Case(model="7B", devices=8, memory=memory)) for memory in SAME_MEMORY]
     yield "" if pair[0] == pair[1] else f"{SAME_MEMORY[0]} gives {pair[0]}, and {SAME_MEMORY[1]}, the same, {pair[1]}."
     try:
@@ -162,8 +162,8 @@ def units(planner: Planner) -> Iterator[str]:
 
 def steady(planner: Planner) -> Iterator[str]:
     for case in CASES[:2]:
-        one, other = (answered(planner, case) for _ in range(2))
-        yield "" if one == other else f"{case}: {one} when asked first, {other} when asked again."
+        first, again = (answered(planner, case) for _ in range(2))
+        yield "" if first == again else f"{case}: {first} when asked first, {again} when asked again."
 
 
 LAWS = (

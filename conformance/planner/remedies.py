@@ -40,10 +40,10 @@ def remedies(failed: Search, compiler: Compiler, on_progress: Progress) -> Itera
 def _found(question: Question | None, words: str, compiler: Compiler, on_progress: Progress) -> Iterator[Remedy]:
     if question is None:
         return
-    found = search(question, compiler, on_progress)
-    if found.chosen is not None:
+    searched = search(question, compiler, on_progress)
+    if searched.chosen is not None:
         spoken = words.format(memory=binary_bytes(question.chip.memory_bytes), devices=f"{question.devices:,}")
-        yield Remedy(sentence=f"{spoken}: {found.chosen.estimate.layout}", search=found)
+        yield Remedy(sentence=f"{spoken}: {searched.chosen.estimate.layout}", search=searched)
 
 
 def _more_memory(failed: Search) -> Question:

@@ -43,16 +43,16 @@ class Search:
 
 def search(question: Question, compiler: Compiler, on_progress: Progress) -> Search:
     """Enumerate, prune, rank, compile."""
-    found = space(question)
+    possible = space(question)
     on_progress(
-        f"{found.size:,} layouts of {question.devices:,} devices, {len(found.layouts):,} that the program takes"
+        f"{possible.size:,} layouts of {question.devices:,} devices, {len(possible.layouts):,} that the program takes"
     )
-    footprints = footprints_of(question, found)
+    footprints = footprints_of(question, possible)
     fitting, modelled = _predicted(question, footprints)
     tried, chosen = _confirmed(question, fitting, compiler, on_progress)
     return Search(
         question=question,
-        space=found,
+        space=possible,
         fitting=fitting,
         modelled=modelled,
         frugal=_frugal(question, footprints, {each.layout.mesh for each in fitting}),
@@ -84,9 +84,9 @@ def is_modelled(question: Question, layout: Layout) -> bool:
     return bool(question.family.uncompiled(question.training, layout))
 
 
-def footprints_of(question: Question, found: Space) -> dict[Layout, Footprint]:
+def footprints_of(question: Question, possible: Space) -> dict[Layout, Footprint]:
     """What each layout holds and computes; far less work than its cost."""
-    return {layout: footprint_of(question, layout) for layout in found.layouts}
+    return {layout: footprint_of(question, layout) for layout in possible.layouts}
 
 
 def footprint_of(question: Question, layout: Layout) -> Footprint:

@@ -44,7 +44,7 @@ def size(text: str) -> int:
 
 
 def _split(text: str, what: str, example: str) -> tuple[float, str]:
-    found = _NUMBER.fullmatch(text.strip())
-    if found is None:
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None:
         raise UsageError(f"'{text}' is not {what}: write a number and its unit, as in {example}.")
-    return float(found[1]), found[2]
+    return float(match[1]), match[2]

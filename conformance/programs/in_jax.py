@@ -14,6 +14,8 @@ from jax.sharding import PartitionSpec as P
 from conformance.contract.mesh import Mesh
 from conformance.programs.program import Program
 
+Reduction = Callable[[Any], Any]  # of the terms of a device
+
 
 def _wide(x: Any) -> Any:
     """Sums of narrow numbers are taken in float32, as everybody does."""
@@ -29,7 +31,7 @@ def _chunked(t: Any) -> Any:
     return t.reshape(size, -1, *t.shape[1:]).sum(1).sum(0)
 
 
-SUMS: dict[str, Callable[[Any], Any]] = {
+SUMS: dict[str, Reduction] = {
     "pairwise": lambda t: t.sum(0),
     "sequential": _sequential,
     "chunked": _chunked,
@@ -37,7 +39,7 @@ SUMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _loss(program: Program, p: Any, x: Any, total: Callable[[Any], Any], most: Any, before: Any) -> Any:
+def _loss(program: Program, p: Any, x: Any, total: Reduction, most: Reduction, before: Reduction) -> Any:
     """The loss from local terms: `total` sums over all, `most` is the largest of all, `before` the sum before here."""
     n, t = program.terms, _wide(x @ p["w"])
     if program.kind == "sum":
@@ -65,17 +67,7 @@ def reference_of(program: Program) -> Callable[[Any, Any], Any]:
 
 def candidate_of(program: Program) -> Callable[[Any, Any, Any], dict[str, Any]]:
     axes = Mesh.parse(program.mesh).axes
-    own = SUMS[program.order]
-
-    def total(t: Any) -> Any:
-        return lax.psum(own(t), axes)
-
-    def most(t: Any) -> Any:
-        return lax.pmax(lax.stop_gradient(t.max()), axes)
-
-    def before(t: Any) -> Any:
-        totals = lax.all_gather(t.sum(), axes, tiled=False)
-        return jnp.where(jnp.arange(len(totals)) < lax.axis_index(axes), totals, 0).sum()
+    total, most, before = _collectives(SUMS[program.order], axes)
 
     @cache
     def compiled(mesh: Any) -> Any:
@@ -91,3 +83,19 @@ def candidate_of(program: Program) -> Callable[[Any, Any, Any], dict[str, Any]]:
         return {"loss": loss} | {f"gradients/{name}": value for name, value in gradients.items()}
 
     return candidate
+
+
+def _collectives(own: Reduction, axes: tuple[str, ...]) -> tuple[Reduction, Reduction, Reduction]:
+    """`total`, `most` and `before` of `_loss` over all devices; `own` adds up the terms of a device."""
+
+    def total(t: Any) -> Any:
+        return lax.psum(own(t), axes)
+
+    def most(t: Any) -> Any:
+        return lax.pmax(lax.stop_gradient(t.max()), axes)
+
+    def before(t: Any) -> Any:
+        totals = lax.all_gather(t.sum(), axes, tiled=False)
+        return jnp.where(jnp.arange(len(totals)) < lax.axis_index(axes), totals, 0).sum()
+
+    return total, most, before

@@ -77,7 +77,7 @@ def content(results: Sequence[Judged]) -> dict[str, Any]:
 
 
 def page(results: Sequence[Judged]) -> str:
-    table, misjudged = counts(results), wrong(results)
+    table = counts(results)
     programs, planted = sum(count.programs for count in table), sum(count.planted for count in table)
     alarms, caught = sum(count.false_alarms for count in table), sum(count.caught for count in table)
     lines = [
@@ -99,10 +99,8 @@ def page(results: Sequence[Judged]) -> str:
         "| kind | 2 to 99 terms | 100 to 999 | 1,000 to 10,000 |",
         "| --- | ---: | ---: | ---: |",
         *_by_kind(results),
+        *_misjudged(results),
     ]
-    if misjudged:
-        lines += ["", "Judged wrongly:", ""]
-        lines += [f"* {result.program}{', planted' if result.planted else ''}: {result.said}" for result in misjudged]
     return "\n".join(lines) + "\n"
 
 
@@ -131,6 +129,11 @@ def _by_kind(results: Sequence[Judged]) -> list[str]:
         }
         rows.append(f"| {kind} | {' | '.join('' if most is None else f'{most:.2f}' for most in worst.values())} |")
     return rows
+
+
+def _misjudged(results: Sequence[Judged]) -> list[str]:
+    named = [f"* {result.program}{', planted' if result.planted else ''}: {result.said}" for result in wrong(results)]
+    return ["", "Judged wrongly:", "", *named] if named else []
 
 
 def _size(result: Judged) -> int:

@@ -48,16 +48,16 @@ def read(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
         raise Refused(f"'{path}' cannot be read: {wrong.strerror or wrong}.") from None
 
 
-def _check_names(found: list[str], names: tuple[str, ...]) -> None:
-    for name in found:
+def _check_names(present: list[str], names: tuple[str, ...]) -> None:
+    for name in present:
         if name.startswith(("/", "\\")) or ".." in name or "\\" in name or ":" in name:
             raise Refused(f"The file '{name}' would be unpacked outside of its folder.")
         if name not in names:
             raise Refused(f"The file '{name}' belongs to no package; the files are {', '.join(names)}.")
-        if found.count(name) > 1:
+        if present.count(name) > 1:
             raise Refused(f"The file '{name}' is in the package twice.")
     for name in names:
-        if name not in found:
+        if name not in present:
             raise Refused(f"The file '{name}' is missing.")
 
 

@@ -162,4 +162,4 @@ def _not_finite(value: Any) -> str:
     if isinstance(value, float):
         return "" if math.isfinite(value) else repr(value)
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return next((found for found in map(_not_finite, items) if found), "")
+    return next((number for number in map(_not_finite, items) if number), "")

@@ -40,9 +40,9 @@ def replay(contents: Contents, sample: int, devices: str, run: Run, draw: random
     chosen = draw.sample(passing, min(sample, len(passing)))
     asked = [replace(record.result().case, devices=devices) for record in chosen]
     fresh = [replace(case, seed=draw.choice(FRESH)) for case in asked]
-    found = {result.case.id: result for result in run([*asked, *fresh])}
+    results = {result.case.id: result for result in run([*asked, *fresh])}
     return [
-        _replayed(record, found[again.id], found[other.id], same=devices == contents.run.devices)
+        _replayed(record, results[again.id], results[other.id], same=devices == contents.run.devices)
         for record, again, other in zip(chosen, asked, fresh, strict=True)
     ]
 

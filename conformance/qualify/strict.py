@@ -30,12 +30,12 @@ def strict_json(text: bytes) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in members:
             raise NotStrict(f"the key '{key}' stands in it twice")
-        found[key] = value
-    return found
+        members[key] = value
+    return members
 
 
 def _no_number(word: str) -> Any:

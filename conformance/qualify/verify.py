@@ -157,7 +157,7 @@ def _of_devices(contents: Contents) -> Iterator[str]:
 
 def _too_few(contents: Contents) -> Iterator[str]:
     """The first case that takes more devices than its framework saw."""
-    seen = {found["framework"]: found["count"] for found in contents.run.machine.get("accelerators", [])}
+    seen = {entry["framework"]: entry["count"] for entry in contents.run.machine.get("accelerators", [])}
     for record in contents.records:
         needed, there = record.layout.devices, seen.get(record.framework, 0)
         if there < needed and record.outcome == "pass":
@@ -171,10 +171,10 @@ def _of_cases(contents: Contents) -> Iterator[str]:
     except UsageError as wrong:
         yield str(wrong)
         return
-    found = [record.case for record in contents.records]
-    for case in sorted(wanted.keys() - set(found)):
+    listed = [record.case for record in contents.records]
+    for case in sorted(wanted.keys() - set(listed)):
         yield f"{case} is missing."
-    for case in sorted({case for case in found if found.count(case) > 1} if len(set(found)) < len(found) else ()):
+    for case in sorted({case for case in listed if listed.count(case) > 1} if len(set(listed)) < len(listed) else ()):
         yield f"{case} is in it twice."
     seeds = {case.seed for case in wanted.values()}
     for record in contents.records:

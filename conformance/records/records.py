@@ -162,20 +162,8 @@ class CaseRecord(Record):
 
     def result(self) -> CaseResult:
         """The result that was recorded."""
-        operator, _, site = (self.mutation or "").rpartition("@")
-        case = Case(
-            contract=self.contract,
-            implementation=self.implementation,
-            mesh=self.layout,
-            dtype=choose("dtype", self.dtype, DTYPES),
-            seed=self.seed,
-            devices=self.devices,
-            fault=self.fault,
-            expect=choose("verdict", self.expected, VERDICTS),
-            mutation=Mutation(operator=operator, site=int(site)) if self.mutation else None,
-        )
         return CaseResult(
-            case=case,
+            case=self._described(),
             framework=choose("framework", self.framework, FRAMEWORKS),
             verdict=choose("verdict", self.verdict, VERDICTS),
             seconds=self.seconds,
@@ -189,6 +177,21 @@ class CaseRecord(Record):
             missing=self.missing,
             alone=self.alone,
             after=self.after,
+        )
+
+    def _described(self) -> Case:
+        """The case that was judged."""
+        operator, _, site = (self.mutation or "").rpartition("@")
+        return Case(
+            contract=self.contract,
+            implementation=self.implementation,
+            mesh=self.layout,
+            dtype=choose("dtype", self.dtype, DTYPES),
+            seed=self.seed,
+            devices=self.devices,
+            fault=self.fault,
+            expect=choose("verdict", self.expected, VERDICTS),
+            mutation=Mutation(operator=operator, site=int(site)) if self.mutation else None,
         )
 
 

@@ -71,8 +71,8 @@ def sending(pane: Axes, mesh: Mesh, sent: Mapping[str, int]) -> None:
     for number, (axis, size) in enumerate(shown.items()):
         colour = COLOURS[number % len(COLOURS)]
         pairs = list(_rings(mesh, axis, many))
-        for one, other in pairs:
-            pane.plot(*zip(places[one], places[other], strict=True), color=colour, linewidth=0.8 + 4 * size / most,
+        for rank, neighbour in pairs:
+            pane.plot(*zip(places[rank], places[neighbour], strict=True), color=colour, linewidth=0.8 + 4 * size / most,
                       alpha=0.7, zorder=1)  # fmt: skip
         pane.plot([], [], color=colour, linewidth=3, label=axis if pairs else f"{axis}, beyond these")
     for rank, (x, y) in enumerate(places):
@@ -89,9 +89,9 @@ def sending(pane: Axes, mesh: Mesh, sent: Mapping[str, int]) -> None:
 def _rings(mesh: Mesh, axis: str, many: int) -> Iterator[tuple[int, int]]:
     """Pairs of neighbours in the groups of an axis, of the ranks that are drawn."""
     for group in mesh.groups(axis):
-        for one, other in zip(group, [*group[1:], group[0]], strict=True):
-            if one < many and other < many and one != other:
-                yield one, other
+        for rank, neighbour in zip(group, [*group[1:], group[0]], strict=True):
+            if rank < many and neighbour < many and rank != neighbour:
+                yield rank, neighbour
 
 
 def bars(pane: Axes, sizes: Mapping[str, float], label: str, title: str) -> None:

@@ -94,23 +94,23 @@ def division(plan: PlanFile, chip: Chip) -> Iterator[str]:
 
 def evidence(plan: PlanFile, chip: Chip) -> Iterator[str]:
     """What is measured, compiled, or a model alone."""
-    found = plan.evidence
-    if found is None:
+    compiled = plan.evidence
+    if compiled is None:
         yield "No program of this plan was compiled: every figure is a prediction."
-    elif found.needed_bytes is None:
+    elif compiled.needed_bytes is None:
         yield (
-            f"Compiled at the level {found.level}: parameters and slots are as predicted; the memory of everything "
+            f"Compiled at the level {compiled.level}: parameters and slots are as predicted; the memory of everything "
             "else is a prediction, taken to be 25 % larger where it was decided whether the plan fits."
         )
     else:
         yield (
-            f"Memory was read from the program as compiled for {chip.name}: {binary_bytes(found.needed_bytes)}; "
+            f"Memory was read from the program as compiled for {chip.name}: {binary_bytes(compiled.needed_bytes)}; "
             f"{binary_bytes(plan.predicted.needed_bytes)} was predicted."
         )
     yield "Seconds are those of a cost model: no step was timed on such devices."
     yield f"The same program, small, is held against a single-device reference: {plan.proof}."
-    if found is not None:
-        yield from (f"Beyond its budget: {sentence}" for sentence in found.findings)
+    if compiled is not None:
+        yield from (f"Beyond its budget: {sentence}" for sentence in compiled.findings)
 
 
 def _svg(draw: Callable[[Path], None]) -> Markup:

@@ -39,15 +39,15 @@ def moments(plan: PlanFile) -> list[Moment]:
     parts = {kind: scale * predicted.temporaries.get(kind, 0) for kind in (SAVED, GRADIENTS, WORKING)}
     held = (predicted.parameter_bytes, predicted.optimizer_bytes, predicted.batch_bytes)
     state = dict(zip(STATE, map(float, held), strict=True))
-    found = [Moment(at=0.0, held={**state, **dict.fromkeys(parts, 0.0)})]
+    timeline = [Moment(at=0.0, held={**state, **dict.fromkeys(parts, 0.0)})]
     shown = 0 if plan.schedule else min(plan.microbatches, MOST_SLICES)
     if plan.schedule:
-        found += [Moment(at=UPDATE * at, held={**state, **held}) for at, held in _filled(plan, parts)]
+        timeline += [Moment(at=UPDATE * at, held={**state, **held}) for at, held in _filled(plan, parts)]
     for piece in range(shown):
         for share, rest in _slice(parts, is_first=not piece):
-            found.append(Moment(at=UPDATE * (piece + share) / shown, held={**state, **rest}))
+            timeline.append(Moment(at=UPDATE * (piece + share) / shown, held={**state, **rest}))
     last = {**state, SAVED: 0.0, GRADIENTS: parts[GRADIENTS], WORKING: 0.0}
-    return [*found, Moment(at=UPDATE, held=last), Moment(at=1.0, held=last)]
+    return [*timeline, Moment(at=UPDATE, held=last), Moment(at=1.0, held=last)]
 
 
 def _slice(parts: Mapping[str, float], *, is_first: bool) -> Iterator[tuple[float, dict[str, float]]]:

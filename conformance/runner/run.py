@@ -24,7 +24,7 @@ from conformance.diagnosis.look import with_look
 from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Evidence, ReferenceResult
 from conformance.records.reproduce import reproduction
-from conformance.records.results import DIAGNOSIS, CaseResult
+from conformance.records.results import DIAGNOSIS, CaseResult, CheckResult
 from conformance.relations.second_model import SecondModel
 from conformance.runner.broken import broken, broken_off
 from conformance.runner.isolation import Isolation
@@ -188,17 +188,7 @@ class CaseRunner:
             self._answered.add(_keyed(case))
         rows = partial(self._programs.rows, case, target, self.workers)
         case_run = replace(case_run, others=self._others(case, outcome.evidence), rows=rows)
-        results = judge(case_run, checks)
-        phases: dict[str, float] = dict(outcome.evidence.seconds)
-        phases["reference"] = reference.seconds if fresh else 0.0
-        return CaseResult(
-            case=case,
-            framework=target.framework,
-            verdict=verdict_of(results),
-            checks=results,
-            phases=phases,
-            timeline=outcome.evidence.timeline,
-        )
+        return _result(case_run, target, judge(case_run, checks), reference.seconds if fresh else 0.0)
 
     def _job(self, case: Case, target: Target, decisions: tuple[Arrays, ...], checks: Sequence[Check]) -> CaseJob:
         """What every batch key changes is asked once per program: other seeds and dtypes read the same batch.
@@ -247,6 +237,17 @@ class CaseRunner:
             while len(self._truths) > TRUTHS_KEPT:
                 self._truths.popitem(last=False)
         return True, outcome
+
+
+def _result(case_run: CaseRun, target: Target, checks: tuple[CheckResult, ...], reference_seconds: float) -> CaseResult:
+    return CaseResult(
+        case=case_run.case,
+        framework=target.framework,
+        verdict=verdict_of(checks),
+        checks=checks,
+        phases={**case_run.evidence.seconds, "reference": reference_seconds},
+        timeline=case_run.evidence.timeline,
+    )
 
 
 def _keyed(case: Case) -> tuple[Any, ...]:

@@ -114,12 +114,12 @@ def of_all_devices(program: ClosedJaxpr, axes: Mapping[str, int], sizes: Sizes) 
     """What devices at different places run, each kind of device once; `axes` are those of the mesh."""
     known = dict(zip(program.jaxpr.constvars, map(_constant, program.consts), strict=True))
     first = Turns(dict.fromkeys(axes, 0), sizes)
-    found = [first.counts(program.jaxpr, known, Frame())]
+    counts = [first.counts(program.jaxpr, known, Frame())]
     asked = [axis for axis in axes if axis in first.asked]
     for places in list(product(*(range(axes[axis]) for axis in asked)))[1:]:
         device = Turns(dict.fromkeys(axes, 0) | dict(zip(asked, places, strict=True)), sizes)
-        found.append(device.counts(program.jaxpr, known, Frame()))
-    return found
+        counts.append(device.counts(program.jaxpr, known, Frame()))
+    return counts
 
 
 def has_branches(program: Jaxpr) -> bool:
@@ -191,7 +191,7 @@ def _constant(value: Any) -> Value:
 
 def _element(values: Callable[[], Any], number: int) -> Value:
     def element() -> np.ndarray | None:
-        return None if (found := values()) is None else np.asarray(found[number])
+        return None if (items := values()) is None else np.asarray(items[number])
 
     return _once(element)
 

@@ -24,7 +24,7 @@ from conformance.trace.jax_hlo import spanned_axes
 from conformance.trace.jax_operations import operations
 from conformance.trace.jax_placed import done_alone
 from conformance.trace.jax_places import Frame, Place, at, children, walk
-from conformance.trace.jax_version import ClosedJaxpr
+from conformance.trace.jax_version import ClosedJaxpr, JaxprEqn
 
 Axes = frozenset[str]
 NONE: Axes = frozenset()
@@ -38,24 +38,20 @@ def divisions(
     given   what the program was given, in the order of its inputs: the leaves of the state and of the batch
     """
     places = list(walk(program.jaxpr, Frame(), every_branch=False))
-    manual = {axis for place in places for axis in place.frame.sizes or {}}
-    total = sum(place.frame.trips * operations(place.eqn) for place in places)
-    products = sum(place.frame.trips * product_flops(place.eqn) for place in places)
-    outside = sum(place.frame.trips * operations(place.eqn) for place in places if place.frame.sizes is None)
-    named = frozenset(_sharded_axes(places, state))
-    by_axis, own = {}, _Varying()
+    total, products = _work(places, operations), _work(places, product_flops)
+    named, manual = frozenset(_sharded_axes(places, state)), _manual_axes(places, total)
+    own = _Varying()
     own.program(program, [NONE] * len(program.jaxpr.invars), Frame())
-    everything, nothing = (
-        Division(alike=0, own=total, own_products=products),
-        Division(alike=total, own=0, own_products=0),
-    )
+    everything = Division(alike=0, own=total, own_products=products)
+    nothing = Division(alike=total, own=0, own_products=0)
+    axes = [axis for axis in mesh.axes if mesh.size(axis) > 1]
     if done_alone(program, given, total):
-        alone = replace(nothing, alone=True)
-        return {axis: alone for axis in mesh.axes if mesh.size(axis) > 1}
+        return dict.fromkeys(axes, replace(nothing, alone=True))
+    by_axis: dict[str, Division] = {}
     text: str | None = None
-    for axis in (axis for axis in mesh.axes if mesh.size(axis) > 1):
+    for axis in axes:
         mine = own.operations.get(axis, 0)
-        if mine or (axis in manual and outside <= LITTLE * total):
+        if mine or axis in manual:
             by_axis[axis] = Division(alike=max(total - mine, 0), own=mine, own_products=own.products.get(axis, 0))
         elif axis in named:
             by_axis[axis] = everything
@@ -64,6 +60,18 @@ def divisions(
             if text is not None:
                 by_axis[axis] = everything if axis in spanned_axes(text, mesh) else nothing
     return by_axis
+
+
+def _work(places: Iterable[Place], operations_of: Callable[[JaxprEqn], int]) -> int:
+    return sum(place.frame.trips * operations_of(place.eqn) for place in places)
+
+
+def _manual_axes(places: Sequence[Place], total: int) -> Axes:
+    """The axes of every shard_map, where all but little of the work is inside of one."""
+    outside = _work((place for place in places if place.frame.sizes is None), operations)
+    if outside > LITTLE * total:
+        return NONE
+    return frozenset(axis for place in places for axis in place.frame.sizes or {})
 
 
 class _Varying:

@@ -30,7 +30,7 @@ def done_alone(program: ClosedJaxpr, given: Sequence[Any], total: int) -> bool:
 
 def _on_the_mesh(program: ClosedJaxpr) -> int:
     """Floating-point operations of the outermost equations that run where something was placed."""
-    jaxpr, found = program.jaxpr, 0
+    jaxpr, flops = program.jaxpr, 0
     closed_over = zip(jaxpr.constvars, program.consts, strict=True)
     placed = {variable for variable, value in closed_over if _lies_on_many(value)}
     for eqn in jaxpr.eqns:
@@ -38,8 +38,8 @@ def _on_the_mesh(program: ClosedJaxpr) -> int:
         read = any(not isinstance(atom, version.Literal) and atom in placed for atom in eqn.invars)
         if read or any(_places(place.eqn) for place in inner):
             placed.update(eqn.outvars)
-            found += sum(place.frame.trips * operations(place.eqn) for place in inner)
-    return found
+            flops += sum(place.frame.trips * operations(place.eqn) for place in inner)
+    return flops
 
 
 def _within(eqn: JaxprEqn) -> Iterator[Place]:

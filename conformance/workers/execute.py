@@ -88,8 +88,10 @@ class Execution:
         """What every operation of the first step makes; None where the program does not show it."""
         state = self.instance.placed(self.parameters)
         case = replace(self.case, mutation=None) if is_alteration(self.case.mutation) else self.case  # it is altered
-        found = self.platform.values(self.implementation.step, state, self.batches[0], case)
-        return None if found is None else replace(found, inputs=as_inputs(self.parameters | self.batches[0]))
+        intermediates = self.platform.values(self.implementation.step, state, self.batches[0], case)
+        if intermediates is None:
+            return None
+        return replace(intermediates, inputs=as_inputs(self.parameters | self.batches[0]))
 
     def measured(self) -> Measured:
         """The same batch again and again, each step from the state of the one before."""

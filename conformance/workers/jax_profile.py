@@ -21,7 +21,7 @@ def operations(run: Callable[[], Any], mesh: Mesh) -> tuple[RankOperation, ...]:
     with tempfile.TemporaryDirectory(prefix="shardproof-profile-") as folder:
         with jax.profiler.trace(folder):
             jax.block_until_ready(run())
-        seen = [one for path in Path(folder).rglob("*.xplane.pb") for one in _of_file(path, rank_of)]
+        seen = [operation for path in Path(folder).rglob("*.xplane.pb") for operation in _of_file(path, rank_of)]
     return tuple(seen)
 
 

@@ -38,9 +38,7 @@ def main(address: str, name: str, log: str, kind: str, devices: str, spot: str =
         return
     import jax
 
-    jax.config.update("jax_enable_x64", True)
-    if kind == "single":  # an accelerator would multiply float32 in fewer bits
-        jax.config.update("jax_default_matmul_precision", "highest")
+    set_precision(kind)
     if spot:
         join(Spot.read(spot))
     from conformance.trace.jax_stochastic import StochasticStep
@@ -53,8 +51,7 @@ def main(address: str, name: str, log: str, kind: str, devices: str, spot: str =
     take_folders()
     if kind == "emulated":
         keep_compiled()
-    visible = Visible(most=len(jax.devices()), platform=jax.devices()[0].platform)
-    connection.send(("ready", visible.words))
+    connection.send(("ready", Visible(most=len(jax.devices()), platform=jax.devices()[0].platform).words))
     platform = JaxSinglePlatform() if kind == "single" else JaxPlatform()
     answer_jobs(connection, JobHandler(platform, References("jax", to_numpy, work, StochasticStep)))
 
@@ -70,6 +67,14 @@ def settle(kind: str, devices: str) -> None:
     if kind != "real":
         own = (*flags(), *(ONE_DEVICE if kind == "single" else ()))
         os.environ["XLA_FLAGS"] = f"{' '.join(own)} {given} --xla_force_host_platform_device_count={devices}"
+
+
+def set_precision(kind: str) -> None:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    if kind == "single":  # an accelerator would multiply float32 in fewer bits
+        jax.config.update("jax_default_matmul_precision", "highest")
 
 
 def join(spot: Spot) -> None:

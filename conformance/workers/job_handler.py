@@ -49,8 +49,8 @@ class JobHandler:
             return self.references.of_parts(job)
         if isinstance(job, ReferenceValuesJob):
             step, state, batch = self.references.first_step(job)
-            found = self.platform.reference_values(step, state, batch)
-            return None if found is None else replace(found, inputs=as_inputs(batch))
+            intermediates = self.platform.reference_values(step, state, batch)
+            return None if intermediates is None else replace(intermediates, inputs=as_inputs(batch))
         if isinstance(job, ValuesJob):
             return Execution(job, self.platform).values()
         if isinstance(job, SitesJob):

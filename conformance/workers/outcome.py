@@ -33,8 +33,8 @@ def outcome_of(job: Task, answers: list[Any], seconds: float) -> Outcome:
         return Outcome(parts=tuple(answers[0]), seconds=seconds)
     if isinstance(job, (ValuesJob, ReferenceValuesJob)):
         kept = [part for part in answers if part is not None]
-        found = of_programs(kept, _programs(job, len(kept))) if len(kept) == len(answers) else None
-        return Outcome(intermediates=found, seconds=seconds)
+        intermediates = of_programs(kept, _programs(job, len(kept))) if len(kept) == len(answers) else None
+        return Outcome(intermediates=intermediates, seconds=seconds)
     if isinstance(job, SitesJob):
         sites = alike([sites for sites, *_ in answers])
         return Outcome(sites=sites, alterations=answers[0][1], unwatched=answers[0][2], seconds=seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from conformance.workers.buffers import total
 from conformance.workers.instance import copied
@@ -18,12 +18,7 @@ def profiled(execution: Execution, repeats: int) -> Profiled:
     """Of one process; in a torch fleet every rank has its own part."""
     instance, platform, case = execution.instance, execution.platform, execution.case
     step, batch = execution.implementation.step, execution.batches[0]
-    state, _ = instance.stepped(instance.placed(execution.parameters), batch)
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        state, _ = instance.settled(step(state, copied(batch)))
-        seconds.append(time.perf_counter() - started)
+    state, seconds = _timed(execution, repeats)
     held = total(instance.buffers(state))
     platform.barrier()
     operations = platform.profiled(step, state, copied(batch), case)
@@ -40,6 +35,18 @@ def profiled(execution: Execution, repeats: int) -> Profiled:
         peak_bytes=peak,
         planned=execution.implementation.timeline(),
     )
+
+
+def _timed(execution: Execution, repeats: int) -> tuple[Any, list[float]]:
+    """(the last state, seconds of each step); the step before them, which may compile, is not timed."""
+    instance, step, batch = execution.instance, execution.implementation.step, execution.batches[0]
+    state, _ = instance.stepped(instance.placed(execution.parameters), batch)
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        state, _ = instance.settled(step(state, copied(batch)))
+        seconds.append(time.perf_counter() - started)
+    return state, seconds
 
 
 def together(parts: list[Profiled]) -> Profiled:

@@ -13,6 +13,7 @@ import numpy as np
 
 from conformance.cases.raised import said
 from conformance.contract.contract import Arrays, Contract
+from conformance.evidence.arithmetic import Operation
 from conformance.evidence.evidence import ReferenceResult
 from conformance.evidence.tolerance import EPSILON, bounded_as
 from conformance.trace.stochastic import Stochastic
@@ -74,19 +75,13 @@ class References:
     def reference(self, job: ReferenceJob) -> ReferenceResult:
         """The oracle and the noise around it."""
         clock, contract = Clock(), lookup.contract(job.contract)
-        parameters = contract.parameters(job.seed)
-        batches = contract.batches(job.seed, contract.recipe.steps)
+        parameters, batches = contract.parameters(job.seed), contract.batches(job.seed, contract.recipe.steps)
         with clock("reference"):
             oracle = self.run(contract, "float64", parameters, batches)
             decisions = tuple(_decisions(contract, step) if job.dtype != "float64" else {} for step in oracle)
             given = [batch | replayed for batch, replayed in zip(batches, decisions, strict=True)]
-            noise = self.noise(contract, job.dtype, parameters, given, oracle)
-            if job.dtype == "float32":
-                noise = larger(noise, self.of_any_order(contract, parameters, given, oracle))
+            noise, lower = self._yardstick(contract, job.dtype, parameters, given, oracle)
             kept = self.kept(contract, "float64")
-            lower = kept.stochastic.lower if job.dtype == "float64" else ()
-            if lower:  # good to that rounding only: what it does to the results is the yardstick
-                noise = self.noise(contract, "float64", parameters, given, oracle, bounded_as(lower[0].dtype))
             seen = partial(self.seen, kept.trainer, parameters), batches[0], oracle[0]
             still, unused = unmoved(*seen), idle(*seen)
             flops, operations = self.work(kept.trainer.step, kept.trainer.place(parameters), batches[0])
@@ -103,6 +98,18 @@ class References:
             unevaluated=kept.unevaluated,
             seconds=dict(clock.seconds),
         )
+
+    def _yardstick(
+        self, contract: Contract, dtype: str, parameters: Arrays, batches: list[Arrays], oracle: Steps
+    ) -> tuple[Steps, tuple[Operation, ...]]:
+        """(the noise around the oracle, what the oracle rounds to fewer bits where the dtype is float64)."""
+        noise = self.noise(contract, dtype, parameters, batches, oracle)
+        if dtype == "float32":
+            noise = larger(noise, self.of_any_order(contract, parameters, batches, oracle))
+        lower = self.kept(contract, "float64").stochastic.lower if dtype == "float64" else ()
+        if lower:  # good to that rounding only: what it does to the results is the yardstick
+            noise = self.noise(contract, "float64", parameters, batches, oracle, bounded_as(lower[0].dtype))
+        return noise, lower
 
     def noise(
         self,

@@ -43,14 +43,14 @@ def figures(contract: str, implementation: str, mesh: str, dtype: str, devices: 
     here = jax.sharding.Mesh(np.array(jax.devices()[: case.mesh.devices]).reshape(case.mesh.shape), case.mesh.axes)
     made, state, batch = _placed(case, here)
     compiled = compile_step(jax.jit(made.step).lower(state, batch), is_target=False)
-    found = _bytes("partitioned", compiled, compiled.partitioned, case.mesh)
+    sizes = _bytes("partitioned", compiled, compiled.partitioned, case.mesh)
     if not why_no_target(CHIPS[CHIP]):
         there = target_mesh(case.mesh, CHIPS[CHIP])
         made = _made(case)
         made.settle(there)
         compiled = compile_step(jax.jit(made.step).lower(_shapes(state, there), batch), is_target=True)
-        found |= _bytes("target", compiled, compiled.optimized, case.mesh)
-    return found
+        sizes |= _bytes("target", compiled, compiled.optimized, case.mesh)
+    return sizes
 
 
 def _made(case: Case) -> Any:
@@ -72,9 +72,9 @@ def _shapes(state: Any, mesh: jax.sharding.Mesh) -> Any:
 
 
 def _bytes(level: Level, compiled: Compiled, text: str, mesh: Mesh) -> Figures:
-    found = {f"{level}/{axis}": 0.0 for axis in (*mesh.axes, SEVERAL)}
+    sizes = {f"{level}/{axis}": 0.0 for axis in (*mesh.axes, SEVERAL)}
     held = compiled.argument_bytes + compiled.output_bytes - compiled.alias_bytes + (compiled.temporary_bytes or 0)
-    found[f"{level}/{MEMORY}"] = float(held)
+    sizes[f"{level}/{MEMORY}"] = float(held)
     for collective in sent(read_module(text), mesh, level, ()):
-        found[f"{level}/{named(collective.axes)}"] += collective.wire_bytes
-    return found
+        sizes[f"{level}/{named(collective.axes)}"] += collective.wire_bytes
+    return sizes

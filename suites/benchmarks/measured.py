@@ -72,14 +72,14 @@ def _profiled(workers: Workers, case: Case, target: Target) -> Profiled:
 
 def _alone(workers: Workers, case: Case, target: Target) -> float:
     """Seconds of a step where every axis has size 1; judged by its first step before."""
-    one = replace(case, mesh=Mesh(sizes=tuple((axis, 1) for axis in case.mesh.axes)))
+    undivided = replace(case, mesh=Mesh(sizes=tuple((axis, 1) for axis in case.mesh.axes)))
     checks = [check for check in CHECKS if not check.needs]
     runner = CaseRunner(workers=workers, checks=checks, bisect=False)
-    result = runner.judge_case(one, target)
+    result = runner.judge_case(undivided, target)
     if result.verdict == "unsupported":
         return NOT_KNOWN
-    _passed(runner, one, target)
-    return _profiled(workers, one, target).seconds["step"]
+    _passed(runner, undivided, target)
+    return _profiled(workers, undivided, target).seconds["step"]
 
 
 def idle(timeline: Timeline) -> float:

@@ -31,36 +31,42 @@ def of_state(sizes: TensorSizes) -> Iterator[Allowance]:
     """Parameters, gradients, and the matrices that an optimizer needs whole."""
     layout = sizes.layout
     assert isinstance(layout, ShardedState)
-    shards, parts, kept = (layout.shard_axis,), layout.shard_size(), layout.stored_dtype
-    others = tuple(axis for axis in layout.data_axes if axis != layout.shard_axis)
+    shards = (layout.shard_axis,)
     for name, shape in sizes.contract.shapes.items():
-        block, times = sizes.stored(name), sizes.slices * sizes.uses(name)
-        whole = block * parts
+        whole, times = sizes.stored(name) * layout.shard_size(), sizes.slices * sizes.uses(name)
         yield Allowance(
-            kind="all_gather", axes=shards, tensor=name, dtype=kept, elements=whole,
+            kind="all_gather", axes=shards, tensor=name, dtype=layout.stored_dtype, elements=whole,
             calls=times * (1 + (len(shape) == 1) + sizes.again), formula=GATHERED, source=ZERO,
         )  # fmt: skip
-        is_even = shape[layout.shard_dim(name)] % (parts * layout.others(name)) == 0
-        is_cut = len(shape) == 1 or name == "embedding.weight" or not is_even
-        reduced: CollectiveKind = "all_reduce" if is_cut else "reduce_scatter"
-        for kind, axes, elements, formula, source in (
-            (reduced, shards, whole, "P once for each slice", CUT if is_cut else ZERO),
-            ("all_reduce", others, block, "P / f once for each slice", ZERO),
-        ):
-            yield Allowance(
-                kind=kind, axes=axes, tensor=name, dtype=sizes.wide, elements=elements, calls=times, formula=formula,
-                source=source,
-            )  # fmt: skip
-        if others and is_cut:
-            yield Allowance(
-                kind="all_reduce", axes=layout.data_axes, tensor=name, dtype=sizes.wide, elements=whole, calls=times,
-                formula="P once for each slice", source=CUT,
-            )  # fmt: skip
+        yield from _of_gradient(sizes, layout, name)
         if sizes.contract.recipe.optimizer == "muon" and len(shape) > 1:
             yield Allowance(
                 kind="all_gather", axes=shards, tensor=name, dtype=sizes.wide, elements=whole, calls=1,
                 formula="P once", source="Jordan et al., Muon: the product of a matrix with itself needs it whole",
             )  # fmt: skip
+
+
+def _of_gradient(sizes: TensorSizes, layout: ShardedState, name: str) -> Iterator[Allowance]:
+    """Reduced over the shard axis, then over the other data axes; over all of them at once where it is cut."""
+    shape, parts = sizes.contract.shapes[name], layout.shard_size()
+    block, times = sizes.stored(name), sizes.slices * sizes.uses(name)
+    others = tuple(axis for axis in layout.data_axes if axis != layout.shard_axis)
+    is_even = shape[layout.shard_dim(name)] % (parts * layout.others(name)) == 0
+    is_cut = len(shape) == 1 or name == "embedding.weight" or not is_even
+    reduced: CollectiveKind = "all_reduce" if is_cut else "reduce_scatter"
+    for kind, axes, elements, formula, source in (
+        (reduced, (layout.shard_axis,), block * parts, "P once for each slice", CUT if is_cut else ZERO),
+        ("all_reduce", others, block, "P / f once for each slice", ZERO),
+    ):
+        yield Allowance(
+            kind=kind, axes=axes, tensor=name, dtype=sizes.wide, elements=elements, calls=times, formula=formula,
+            source=source,
+        )  # fmt: skip
+    if others and is_cut:
+        yield Allowance(
+            kind="all_reduce", axes=layout.data_axes, tensor=name, dtype=sizes.wide, elements=block * parts,
+            calls=times, formula="P once for each slice", source=CUT,
+        )  # fmt: skip
 
 
 def contrastive(sizes: TensorSizes) -> Iterator[Allowance]:

@@ -102,37 +102,48 @@ def of_parameters(sizes: Sizes) -> Iterator[Allowance]:
     for name, elements, layers in sizes.stored():
         passes = 1 + sizes.twice if EVERY in name else 2
         dtype = sizes.compute if name.endswith(".weight") else sizes.wide
-        shard_axes, copy_axes = sizes.shard_axes(name), sizes.copy_axes(name)
         yield Allowance(
-            kind="all_gather", axes=shard_axes, tensor=name, dtype=dtype, elements=elements, calls=layers * passes,
-            formula=f"W / t in each of {passes} passes of each layer", source=ZERO,
+            kind="all_gather", axes=sizes.shard_axes(name), tensor=name, dtype=dtype, elements=elements,
+            calls=layers * passes, formula=f"W / t in each of {passes} passes of each layer", source=ZERO,
         )  # fmt: skip
-        at_once = sizes.size(shard_axes) > 1 or name == "embedding.weight"
-        summed = [copy_axes] if at_once else [(axis,) for axis in copy_axes]  # one after the other
-        for kind, axes, size in (
-            ("reduce_scatter", shard_axes, elements),
-            *(("all_reduce", axes, -(-elements // sizes.size(shard_axes))) for axes in summed),
-        ):
-            yield Allowance(
-                kind=kind, axes=axes, tensor=name, dtype=dtype, elements=size, calls=layers,
-                formula="W / t once for each layer, and what of it is stored", source=ZERO,
-            )  # fmt: skip
+        yield from _of_gradient(sizes, name, dtype, elements, layers)
         if not name.endswith(".weight"):
-            yield Allowance(
-                kind="all_reduce", axes=(*copy_axes, *shard_axes), tensor=name, dtype=dtype, elements=elements,
-                calls=layers, formula="W once for each layer: a vector may be summed whole", source=ZERO,
-            )  # fmt: skip
-        if sizes.divides(name) and not name.endswith(".weight"):
-            yield Allowance(
-                kind="permute", axes=(*shard_axes, "tensor"), tensor=name, dtype=sizes.wide, elements=elements,
-                calls=layers * passes, formula="W / t in each pass of each layer, at the most",
-                source="of a vector that both axes divide, a rank computes with another part than it stores",
-            )  # fmt: skip
+            yield from _of_vector(sizes, name, elements, layers, passes)
         if not sizes.divides(name):
             yield Allowance(
                 kind="all_reduce", axes=("sequence", "tensor"), tensor=name, dtype=sizes.wide, elements=elements,
                 calls=layers, formula="W once for each layer: each rank saw its own tokens", source=SEQUENCE,
             )  # fmt: skip
+
+
+def _of_gradient(sizes: Sizes, name: str, dtype: str, elements: int, layers: int) -> Iterator[Allowance]:
+    """Scattered over the axes that divide what is stored, and what of it is stored summed over those that copy it."""
+    shard_axes, copy_axes = sizes.shard_axes(name), sizes.copy_axes(name)
+    at_once = sizes.size(shard_axes) > 1 or name == "embedding.weight"
+    summed = [copy_axes] if at_once else [(axis,) for axis in copy_axes]  # one after the other
+    for kind, axes, size in (
+        ("reduce_scatter", shard_axes, elements),
+        *(("all_reduce", axes, -(-elements // sizes.size(shard_axes))) for axes in summed),
+    ):
+        yield Allowance(
+            kind=kind, axes=axes, tensor=name, dtype=dtype, elements=size, calls=layers,
+            formula="W / t once for each layer, and what of it is stored", source=ZERO,
+        )  # fmt: skip
+
+
+def _of_vector(sizes: Sizes, name: str, elements: int, layers: int, passes: int) -> Iterator[Allowance]:
+    """What a bias or a scale may take besides: its gradient summed whole, and parts that change places."""
+    shard_axes, copy_axes = sizes.shard_axes(name), sizes.copy_axes(name)
+    yield Allowance(
+        kind="all_reduce", axes=(*copy_axes, *shard_axes), tensor=name, dtype=sizes.wide, elements=elements,
+        calls=layers, formula="W once for each layer: a vector may be summed whole", source=ZERO,
+    )  # fmt: skip
+    if sizes.divides(name):
+        yield Allowance(
+            kind="permute", axes=(*shard_axes, "tensor"), tensor=name, dtype=sizes.wide, elements=elements,
+            calls=layers * passes, formula="W / t in each pass of each layer, at the most",
+            source="of a vector that both axes divide, a rank computes with another part than it stores",
+        )  # fmt: skip
 
 
 def of_activations(sizes: Sizes) -> Iterator[Allowance]:

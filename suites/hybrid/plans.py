@@ -76,8 +76,10 @@ _671B_MIXTURE = Architecture(
 @cache
 def rows_alike(model: Architecture, rows: int, length: int, seed: int, steps: int) -> list[Arrays]:
     """Batches of one row, seen so many times: shapes and dtypes are what is compiled, and no value is ever read."""
-    one = random_batches(model, 1, length, seed, steps)
-    return [{key: np.broadcast_to(value, (rows, *value.shape[1:])) for key, value in batch.items()} for batch in one]
+    batches = random_batches(model, 1, length, seed, steps)
+    return [
+        {key: np.broadcast_to(value, (rows, *value.shape[1:])) for key, value in batch.items()} for batch in batches
+    ]
 
 
 def planned(

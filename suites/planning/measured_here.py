@@ -42,8 +42,8 @@ class Measurements:
         return f"kept activations become {kept:.0%} (4 layers, traced), CPU time {time:+.0%} (small shape, run)"
 
     def accumulation(self) -> str:
-        one, two, four = (self._of(f"{k} slice{'s' * (k > 1)}", "wide")["bytes"] for k in (1, 2, 4))
-        return f"kept activations become {two / one:.0%} with 2 slices and {four / one:.0%} with 4 (traced)"
+        whole, in_two, in_four = (self._of(f"{k} slice{'s' * (k > 1)}", "wide")["bytes"] for k in (1, 2, 4))
+        return f"kept activations become {in_two / whole:.0%} with 2 slices and {in_four / whole:.0%} with 4 (traced)"
 
     def bubble(self, microbatches: int) -> float:
         """Share of a step that two ranks wait under 1F1B."""

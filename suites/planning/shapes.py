@@ -113,10 +113,10 @@ def _derived(model: Architecture, factor: float) -> Architecture:
     scale = hidden / model.hidden
     group = model.num_heads // model.num_kv_heads
     target = parameters(model) * factor
-    one = replace(
+    one_layer = replace(
         model, hidden=hidden, num_heads=heads, num_kv_heads=max(1, heads // group), layers=1,
         ffn=128 * max(1, round(model.ffn * scale / 128)),
     )  # fmt: skip
-    layer = parameters(replace(one, layers=2)) - parameters(one)
-    outside = parameters(one) - layer
-    return replace(one, layers=max(1, round((target - outside) / layer)))
+    layer = parameters(replace(one_layer, layers=2)) - parameters(one_layer)
+    outside = parameters(one_layer) - layer
+    return replace(one_layer, layers=max(1, round((target - outside) / layer)))

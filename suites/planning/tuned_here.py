@@ -26,19 +26,19 @@ def main(folder: Path, minutes: float) -> int:
     """The exit status is 1 where tuning has nothing to compare."""
     wanted = question(ASKED)
     folder.mkdir(parents=True, exist_ok=True)
-    found = tuned(wanted, predicted(wanted), minutes, folder / "tuning.jsonl", _progress)
-    if len(found.measured) < 2 or not found.untuned.rounds:
+    tuning = tuned(wanted, predicted(wanted), minutes, folder / "tuning.jsonl", _progress)
+    if len(tuning.measured) < 2 or not tuning.untuned.rounds:
         print("Too little was measured in time: run it again, and it goes on.", file=sys.stderr)
         return 1
-    pairs = list(_pairs(wanted, found)) if found.measured[0] is not found.untuned else []
+    pairs = list(_pairs(wanted, tuning)) if tuning.measured[0] is not tuning.untuned else []
     (folder / "tuned.json").write_text(json.dumps(pairs) + "\n", encoding="utf-8")
-    (folder / "tuned.md").write_text("\n".join(page(found, pairs)) + "\n", encoding="utf-8")
+    (folder / "tuned.md").write_text("\n".join(page(tuning, pairs)) + "\n", encoding="utf-8")
     return 0
 
 
-def _pairs(wanted: Question, found: Tuned) -> Iterator[Pair]:
+def _pairs(wanted: Question, tuning: Tuned) -> Iterator[Pair]:
     """Both, one after the other, which of them first in turn."""
-    both = [found.untuned.estimate, found.measured[0].estimate]
+    both = [tuning.untuned.estimate, tuning.measured[0].estimate]
     for number in range(PAIRS):
         _progress(f"measuring both again, {number + 1} of {PAIRS}")
         seconds = {}
@@ -50,30 +50,30 @@ def _pairs(wanted: Question, found: Tuned) -> Iterator[Pair]:
         yield seconds[0], seconds[1]
 
 
-def page(found: Tuned, pairs: Sequence[Pair]) -> Iterator[str]:
+def page(tuning: Tuned, pairs: Sequence[Pair]) -> Iterator[str]:
     """The table of what was tuned, and the ratio."""
     yield "# Tuned against untuned\n"
     asked = f"{ASKED.model} --devices {ASKED.devices} --rows {ASKED.rows} --length {ASKED.length}"
     yield f"Made by `python -m suites.planning.tuned_here results/planning 10`: `shardproof plan {asked} --tune 10`,"
     yield "and behind it what the cost model prefers and what was measured fastest, again and in turn. Seconds are of"
     yield "emulated devices that share the cores of one machine, and mean nothing on another.\n"
-    yield f"* {ratio(found, pairs)}"
-    yield f"* Among the candidates themselves noise {'decides' if found.noise_decides else 'does not decide'}.\n"
+    yield f"* {ratio(tuning, pairs)}"
+    yield f"* Among the candidates themselves noise {'decides' if tuning.noise_decides else 'does not decide'}.\n"
     yield "| layout | place by the cost model | seconds of a step | spread | rounds |"
     yield "| --- | --- | --- | --- | --- |"
-    for each in found.measured:
-        yield _row(each, 1 + found.candidates.index(each))
+    for each in tuning.measured:
+        yield _row(each, 1 + tuning.candidates.index(each))
 
 
-def ratio(found: Tuned, pairs: Sequence[Pair]) -> str:
+def ratio(tuning: Tuned, pairs: Sequence[Pair]) -> str:
     """One sentence: how many times as long the untuned choice takes, and whether that is more than noise."""
     if not pairs:
-        return f"What the cost model prefers, {found.untuned.estimate.layout}, is what was measured fastest: ratio 1."
+        return f"What the cost model prefers, {tuning.untuned.estimate.layout}, is what was measured fastest: ratio 1."
     ratios = sorted(untuned / tuned for untuned, tuned in pairs)
     is_clear = ratios[0] > 1 or ratios[-1] < 1
     return (
         f"The layout that the cost model prefers takes {median(ratios):.2f} times as long as the one that tuning chose "
-        f"({found.measured[0].estimate.layout}), in {len(ratios)} pairs of rounds {ratios[0]:.2f} to {ratios[-1]:.2f}"
+        f"({tuning.measured[0].estimate.layout}), in {len(ratios)} pairs of rounds {ratios[0]:.2f} to {ratios[-1]:.2f}"
         f"{'' if is_clear else ': noise decides'}."
     )
 

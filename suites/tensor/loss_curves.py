@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from conformance.cases.resolve import Target, resolve
 from conformance.contract.mesh import Mesh
 from conformance.records.formatting import number
 from conformance.records.results import CaseResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CONTRACT, IMPLEMENTATION, MESH = "tensor/language_model_text", "jax-shard_map", Mesh.parse("data=2,tensor=4")
 FAULT = "suites.tensor.faults.reductions:ReplicatedGradientReducedTwice"
@@ -101,23 +104,31 @@ def draw(curves: Mapping[str, list[float]], verdicts: Mapping[str, Mapping[str, 
     drawing, (left, right) = pyplot.subplots(
         1, 2, figsize=(11, 4.2), layout="constrained", gridspec_kw={"width_ratios": [3, 2]}
     )
-    for (name, curve), style in zip(curves.items(), ("-", "--", ":"), strict=True):
-        smooth = np.convolve(curve, np.ones(SMOOTHED) / SMOOTHED, mode="valid")
-        left.plot(np.arange(len(smooth)) + SMOOTHED, smooth, style, color=COLOURS[name], label=name, linewidth=2)
-    left.set(xlabel="step", ylabel="loss, nats per byte", title="What people look at: the loss")
-    left.legend(frameon=False)
-    names = list(verdicts)
-    ratios = [verdicts[name]["error"] / verdicts[name]["bound"] for name in names]
-    right.bar(names, ratios, color=[COLOURS[name] for name in names], width=0.5)
-    right.axhline(1, color="#4a4e57", linewidth=1)
-    right.set(yscale="log", ylabel="error / bound, worst tensor", title="What the suite says after one step")
-    for place, name in enumerate(names):
-        right.text(place, 1.6 * max(ratios[place], 1), verdicts[name]["verdict"], ha="center")
-    right.set_ylim(min(ratios) / 10, max(ratios) * 30)
+    _draw_losses(left, curves)
+    _draw_verdicts(right, verdicts)
     for panel in (left, right):
         panel.spines[["top", "right"]].set_visible(False)
     drawing.savefig(path, metadata={"Date": None})
     pyplot.close(drawing)
+
+
+def _draw_losses(panel: Axes, curves: Mapping[str, list[float]]) -> None:
+    for (name, curve), style in zip(curves.items(), ("-", "--", ":"), strict=True):
+        smooth = np.convolve(curve, np.ones(SMOOTHED) / SMOOTHED, mode="valid")
+        panel.plot(np.arange(len(smooth)) + SMOOTHED, smooth, style, color=COLOURS[name], label=name, linewidth=2)
+    panel.set(xlabel="step", ylabel="loss, nats per byte", title="What people look at: the loss")
+    panel.legend(frameon=False)
+
+
+def _draw_verdicts(panel: Axes, verdicts: Mapping[str, Mapping[str, Any]]) -> None:
+    names = list(verdicts)
+    ratios = [verdicts[name]["error"] / verdicts[name]["bound"] for name in names]
+    panel.bar(names, ratios, color=[COLOURS[name] for name in names], width=0.5)
+    panel.axhline(1, color="#4a4e57", linewidth=1)
+    panel.set(yscale="log", ylabel="error / bound, worst tensor", title="What the suite says after one step")
+    for place, name in enumerate(names):
+        panel.text(place, 1.6 * max(ratios[place], 1), verdicts[name]["verdict"], ha="center")
+    panel.set_ylim(min(ratios) / 10, max(ratios) * 30)
 
 
 def page(curves: Mapping[str, list[float]], verdicts: Mapping[str, Mapping[str, Any]]) -> str:

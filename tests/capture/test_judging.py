@@ -68,7 +68,7 @@ FAULTS = {
 def test_a_fault_fails_by_its_check_on_its_axis(fault: str, single: Path, tmp_path: Path) -> None:
     run, check, axis = FAULTS[fault]
     status, [record], _ = _judge(single, by_hand.captured(tmp_path / "wrong", run))
-    failing = {found["check"]: found for found in record["checks"] if found["verdict"] == "fail"}
+    failing = {entry["check"]: entry for entry in record["checks"] if entry["verdict"] == "fail"}
     assert (status, record["verdict"]) == (1, "fail")
     assert check in failing
     if axis is not None:

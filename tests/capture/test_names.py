@@ -46,6 +46,6 @@ def test_a_fused_tensor_is_taken_apart_by_shares_or_by_places() -> None:
     placed = Piece(
         tensor="q", position=1, dtype="float64", shape=(16,), value=whole[8:], index=(np.arange(8, 16),)
     )  # contiguous halves of the fused tensor: rank 1 has all of k and v and nothing of q
-    found = list(_apart(placed, ("q", "k", "v"), shapes))
-    by_place = {piece.tensor: (piece.index[0].tolist(), piece.value.tolist()) for piece in found if piece.index}
+    pieces = list(_apart(placed, ("q", "k", "v"), shapes))
+    by_place = {piece.tensor: (piece.index[0].tolist(), piece.value.tolist()) for piece in pieces if piece.index}
     assert by_place == {"q": ([], []), "k": ([0, 1, 2, 3], [8, 9, 10, 11]), "v": ([0, 1, 2, 3], [12, 13, 14, 15])}

@@ -49,8 +49,8 @@ MISTAKES = {
 @pytest.mark.parametrize("what", MISTAKES)
 def test_each_kind_of_mistake_is_a_finding_of_its_tensor(what: str) -> None:
     traced, tensor = MISTAKES[what]
-    [found] = differences(DECLARED, traced)
-    assert (found.what, found.tensors) == (what, (tensor,))
+    [finding] = differences(DECLARED, traced)
+    assert (finding.what, finding.tensors) == (what, (tensor,))
     declarations = replace(case_run().evidence.declarations, traffic=DECLARED)
     checked = Communication().judge(case_run(traffic=traced, declarations=declarations))
     assert checked.verdict == "fail"
@@ -65,8 +65,8 @@ def test_what_is_as_declared_has_none() -> None:
 def test_a_dtype_of_the_same_width_is_seen_only_where_one_is_declared() -> None:
     """An outsider may declare calls and bytes alone."""
     narrow = replace(GATHERS, dtype="bfloat16", bytes=128)
-    [found] = differences([narrow], [replace(narrow, dtype="float16")])
-    assert found.what == "wrong dtype"
+    [finding] = differences([narrow], [replace(narrow, dtype="float16")])
+    assert finding.what == "wrong dtype"
     assert differences([replace(narrow, dtype=None)], [replace(narrow, dtype="float16")]) == ()
     two = (replace(narrow, calls=1, bytes=96), replace(narrow, dtype="int32", calls=1, bytes=32))
     assert differences([replace(narrow, dtype=None, calls=2)], two) == ()
@@ -87,7 +87,7 @@ def test_several_mistakes_are_several_findings() -> None:
     traced = (
         replace(SUMS, calls=1, bytes=64, portions=(BIAS,)), replace(GATHERS, calls=2, bytes=1024),
     )  # fmt: skip
-    assert [found.what for found in differences(DECLARED, traced)] == ["extra", "missing"]
+    assert [finding.what for finding in differences(DECLARED, traced)] == ["extra", "missing"]
     declared = Declarations(traffic=DECLARED)
     detail = Communication().judge(case_run(traffic=traced, declarations=declared)).detail
     assert "missing: update all_reduce over data" in detail

@@ -111,12 +111,12 @@ TABLE = RNG.normal(size=40)
 def _looked_up(ids: Mapping[int, np.ndarray]) -> list[Intermediate]:
     """Ids are cut, moved on by one, and what stands there is looked up."""
     moved = {rank: np.roll(part, -1, axis=1) for rank, part in ids.items()}
-    found = {rank: TABLE[part.astype(int)] for rank, part in moved.items()}
+    rows = {rank: TABLE[part.astype(int)] for rank, part in moved.items()}
     return [
         _value(0, "slice", ids, dtype="int64"),
         _value(1, "roll", moved, 0, dtype="int64"),
         _value(2, "sin", dict.fromkeys(ids, TABLE)),
-        _value(3, "gather", found, 1, 2),
+        _value(3, "gather", rows, 1, 2),
     ]
 
 

@@ -84,12 +84,12 @@ def test_what_fails_is_made_as_small_as_it_gets() -> None:
         ffn = suites()["tensor"].contract(case.contract).model.ffn
         return judged(case, ffn % 2 == 1 and case.mesh.size("tensor") == 3)
 
-    found = search(grounds("jax-shard_map", ("tensor/mlp",)), judge, seconds=60, seed=1)
-    assert found.failure is not None
-    case = found.failure.case
+    fuzzed = search(grounds("jax-shard_map", ("tensor/mlp",)), judge, seconds=60, seed=1)
+    assert fuzzed.failure is not None
+    case = fuzzed.failure.case
     assert changes_in(case.contract)[1] == {"ffn": 13}, "the first odd width of the table"
     assert (str(case.mesh), case.seed) == ("data=1,tensor=3", 0)
-    assert found.verdicts["pass"] > 0
+    assert fuzzed.verdicts["pass"] > 0
 
 
 def test_drawing_ends_with_the_time_and_no_case_is_judged_twice() -> None:
@@ -99,7 +99,7 @@ def test_drawing_ends_with_the_time_and_no_case_is_judged_twice() -> None:
         seen.append(case.id)
         return judged(case, False)
 
-    found = search(grounds("torch-collectives", ("tensor/mlp", "tensor/layer")), judge, seconds=1, seed=0)
-    assert found.failure is None
-    assert found.judged == len(seen) == len(set(seen)) > 0
+    fuzzed = search(grounds("torch-collectives", ("tensor/mlp", "tensor/layer")), judge, seconds=1, seed=0)
+    assert fuzzed.failure is None
+    assert fuzzed.judged == len(seen) == len(set(seen)) > 0
     assert all("~" in name for name in seen)

@@ -153,20 +153,20 @@ def test_observations_may_come_as_trees() -> None:
 
 
 def test_outputs_may_be_nested_and_lists_of_numbers_are_arrays() -> None:
-    one, two = np.ones(1), np.ones(2)
-    returned = (0.5, {"attention": {"y": one, "heads": [two, one]}, "counts": [[1, 2], [3, 4]]})
-    found = {"attention.y": one, "attention.heads.0": two, "attention.heads.1": one, "counts": [[1, 2], [3, 4]]}
-    assert outputs_of(returned, trees.leaves) == (0.5, found)
-    assert named(returned, trees.leaves) == {f"outputs/{name}": value for name, value in found.items()} | {"loss": 0.5}
-    assert outputs_of((0.5, one), trees.leaves) == (0.5, {"y": one})
+    single, pair = np.ones(1), np.ones(2)
+    returned = (0.5, {"attention": {"y": single, "heads": [pair, single]}, "counts": [[1, 2], [3, 4]]})
+    flat = {"attention.y": single, "attention.heads.0": pair, "attention.heads.1": single, "counts": [[1, 2], [3, 4]]}
+    assert outputs_of(returned, trees.leaves) == (0.5, flat)
+    assert named(returned, trees.leaves) == {f"outputs/{name}": value for name, value in flat.items()} | {"loss": 0.5}
+    assert outputs_of((0.5, single), trees.leaves) == (0.5, {"y": single})
     with pytest.raises(ValueError, match="returns a tuple of 3"):
-        outputs_of((0.5, one, two), trees.leaves)
+        outputs_of((0.5, single, pair), trees.leaves)
 
 
 def test_a_partial_is_found_again() -> None:
-    found = call(functools.partial(optax.adamw, 1e-3, weight_decay=0.1))
-    assert found.path.endswith(":adamw")
-    assert (found.args, found.keywords) == ((1e-3,), {"weight_decay": 0.1})
+    located = call(functools.partial(optax.adamw, 1e-3, weight_decay=0.1))
+    assert located.path.endswith(":adamw")
+    assert (located.args, located.keywords) == ((1e-3,), {"weight_decay": 0.1})
 
 
 def test_a_partial_of_what_cannot_be_sent_is_refused_in_a_sentence() -> None:

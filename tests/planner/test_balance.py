@@ -29,9 +29,9 @@ def test_runs_have_the_smallest_possible_maximum(parts: list[float], places: int
         max(sum(parts[a:b]) for a, b in zip((0, *cuts), (*cuts, len(parts)), strict=True))
         for cuts in combinations(range(1, len(parts)), places - 1)
     )
-    found = contiguous(parts, places)
-    assert max(found.loads) == pytest.approx(best)
-    assert all(list(place) == list(range(place[0], place[-1] + 1)) for place in found.places)
+    balance = contiguous(parts, places)
+    assert max(balance.loads) == pytest.approx(best)
+    assert all(list(place) == list(range(place[0], place[-1] + 1)) for place in balance.places)
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), st.integers(1, 3))

@@ -80,10 +80,10 @@ def test_more_ranks_hold_less_and_wait_longer() -> None:
 
 
 def test_1f1b_keeps_less_than_gpipe_and_interleaved_waits_less() -> None:
-    found = {name: footprint(_training(), _layout(name, 4, 16)) for name in stages.SCHEDULES}
-    assert found["1f1b"].temporary_bytes < found["gpipe"].temporary_bytes
-    assert found["interleaved"].bubble < found["1f1b"].bubble
-    assert found["1f1b"].temporary_bytes < found["interleaved"].temporary_bytes
+    footprints = {name: footprint(_training(), _layout(name, 4, 16)) for name in stages.SCHEDULES}
+    assert footprints["1f1b"].temporary_bytes < footprints["gpipe"].temporary_bytes
+    assert footprints["interleaved"].bubble < footprints["1f1b"].bubble
+    assert footprints["1f1b"].temporary_bytes < footprints["interleaved"].temporary_bytes
 
 
 @pytest.mark.parametrize(

@@ -44,23 +44,23 @@ def run(
 
 def test_candidates_are_measured_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(lambda mesh, number: 1.0)
-    found = run(machine, tmp_path / "kept.jsonl", monkeypatch)
-    assert len({each.estimate.layout.mesh for each in found.candidates}) == len(found.candidates) == MOST_CANDIDATES
+    tuning = run(machine, tmp_path / "kept.jsonl", monkeypatch)
+    assert len({each.estimate.layout.mesh for each in tuning.candidates}) == len(tuning.candidates) == MOST_CANDIDATES
     rounds = [machine.asked[i : i + MOST_CANDIDATES] for i in range(0, len(machine.asked), MOST_CANDIDATES)]
     assert all(len(set(each)) == MOST_CANDIDATES for each in rounds)
 
 
 def test_the_fastest_here_beside_what_the_model_prefers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     last = str(run(Machine(lambda mesh, number: 1.0), tmp_path / "a", monkeypatch).candidates[-1].estimate.layout.mesh)
-    found = run(Machine(lambda mesh, number: 0.5 if mesh == last else 1.5), tmp_path / "b", monkeypatch)
-    assert str(found.measured[0].estimate.layout.mesh) == last
-    assert found.untuned.seconds / found.measured[0].seconds == pytest.approx(3)
-    assert not found.noise_decides
+    tuning = run(Machine(lambda mesh, number: 0.5 if mesh == last else 1.5), tmp_path / "b", monkeypatch)
+    assert str(tuning.measured[0].estimate.layout.mesh) == last
+    assert tuning.untuned.seconds / tuning.measured[0].seconds == pytest.approx(3)
+    assert not tuning.noise_decides
 
 
 def test_noise_that_decides_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run(Machine(lambda mesh, number: 1 + 0.1 * (number % 2) + 1e-3 * len(mesh)), tmp_path / "k", monkeypatch)
-    assert found.noise_decides
+    tuning = run(Machine(lambda mesh, number: 1 + 0.1 * (number % 2) + 1e-3 * len(mesh)), tmp_path / "k", monkeypatch)
+    assert tuning.noise_decides
 
 
 def test_one_round_shows_no_spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,9 +71,9 @@ def test_what_was_measured_before_counts(tmp_path: Path, monkeypatch: pytest.Mon
     kept = tmp_path / "kept.jsonl"
     run(Machine(lambda mesh, number: 1.0), kept, monkeypatch, rounds=2)
     lines = kept.read_text(encoding="utf-8").splitlines()
-    found = run(Machine(lambda mesh, number: 2.0), kept, monkeypatch, rounds=1)
+    tuning = run(Machine(lambda mesh, number: 2.0), kept, monkeypatch, rounds=1)
     assert kept.read_text(encoding="utf-8").splitlines()[: len(lines)] == lines
-    assert all(each.rounds == (1.0, 1.0, 2.0) for each in found.candidates)
+    assert all(each.rounds == (1.0, 1.0, 2.0) for each in tuning.candidates)
 
 
 def test_a_line_that_was_cut_off_is_no_round_and_spoils_no_other(
@@ -83,8 +83,8 @@ def test_a_line_that_was_cut_off_is_no_round_and_spoils_no_other(
     run(Machine(lambda mesh, number: 1.0), kept, monkeypatch, rounds=1)
     whole = kept.read_text(encoding="utf-8")
     kept.write_text(whole[:-9], encoding="utf-8")
-    found = run(Machine(lambda mesh, number: 2.0), kept, monkeypatch, rounds=1)
-    assert sum(len(each.rounds) for each in found.candidates) == 2 * MOST_CANDIDATES - 1
+    tuning = run(Machine(lambda mesh, number: 2.0), kept, monkeypatch, rounds=1)
+    assert sum(len(each.rounds) for each in tuning.candidates) == 2 * MOST_CANDIDATES - 1
     lines = kept.read_text(encoding="utf-8").splitlines()
     assert lines[: MOST_CANDIDATES - 1] == whole.splitlines()[:-1]
     assert [Measurement.model_validate_json(line) for line in lines]
@@ -94,8 +94,8 @@ def test_another_version_of_the_program_is_measured_anew(tmp_path: Path, monkeyp
     kept = tmp_path / "kept.jsonl"
     run(Machine(lambda mesh, number: 1.0), kept, monkeypatch, rounds=1)
     monkeypatch.setattr("conformance.planner.tuning.content_hash", lambda: "another")
-    found = run(Machine(lambda mesh, number: 2.0), kept, monkeypatch, rounds=1)
-    assert all(each.rounds == (2.0,) for each in found.candidates)
+    tuning = run(Machine(lambda mesh, number: 2.0), kept, monkeypatch, rounds=1)
+    assert all(each.rounds == (2.0,) for each in tuning.candidates)
     assert len(kept.read_text(encoding="utf-8").splitlines()) == 2 * MOST_CANDIDATES
 
 
@@ -103,15 +103,15 @@ def test_the_ratio_is_that_of_pairs_and_says_when_noise_decides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     last = str(run(Machine(lambda mesh, number: 1.0), tmp_path / "a", monkeypatch).candidates[-1].estimate.layout.mesh)
-    found = run(Machine(lambda mesh, number: 0.5 if mesh == last else 1.5), tmp_path / "b", monkeypatch)
-    assert "takes 3.00 times as long" in ratio(found, [(3.0, 1.0), (6.0, 2.0)])
-    assert "noise decides" not in ratio(found, [(3.0, 1.0), (6.0, 2.0)])
-    assert "0.90 to 1.20: noise decides" in ratio(found, [(0.9, 1.0), (1.2, 1.0)])
+    tuning = run(Machine(lambda mesh, number: 0.5 if mesh == last else 1.5), tmp_path / "b", monkeypatch)
+    assert "takes 3.00 times as long" in ratio(tuning, [(3.0, 1.0), (6.0, 2.0)])
+    assert "noise decides" not in ratio(tuning, [(3.0, 1.0), (6.0, 2.0)])
+    assert "0.90 to 1.20: noise decides" in ratio(tuning, [(0.9, 1.0), (1.2, 1.0)])
 
 
 def test_time_that_was_up_before_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(lambda mesh, number: 1.0)
     monkeypatch.setattr(machine, "steps", lambda path, steps, timeout: None)
-    found = run(machine, tmp_path / "kept.jsonl", monkeypatch)
-    assert not found.measured
+    tuning = run(machine, tmp_path / "kept.jsonl", monkeypatch)
+    assert not tuning.measured
     assert not (tmp_path / "kept.jsonl").exists()

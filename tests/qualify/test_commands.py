@@ -22,8 +22,8 @@ PAGE = (ROOT / "docs" / "qualification.md").read_text()
 
 def block(name: str) -> str:
     """The block of the page that stands behind a comment."""
-    [found] = re.findall(rf"<!-- {name} -->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
-    return found
+    [text] = re.findall(rf"<!-- {name} -->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
+    return text
 
 
 def test_the_dry_run_of_the_page(shardproof, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,8 @@ def test_a_waived_case_is_packed_and_verified_as_such(results: Path, tmp_path: P
     assert not (tmp_path / "a.zip").exists()
     pack(results, tmp_path / "a.zip", CLAIM, (signed(waiver(case), PRIVATE),), key=KEY, day=DAY)
     contents = verify(tmp_path / "a.zip", key=KEY, day=DAY)
-    [found] = [record for record in contents.records if record.verdict == "waived"]
-    assert (found.case, found.waived, found.as_expected) == (case, "crash", True)
+    [record] = [record for record in contents.records if record.verdict == "waived"]
+    assert (record.case, record.waived, record.as_expected) == (case, "crash", True)
 
 
 BAD = {

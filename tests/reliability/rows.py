@@ -201,8 +201,8 @@ def injuries() -> Iterator[tuple[str, str, Injury]]:
     for framework in FRAMEWORKS:
         for name, program, must in IN_A_CASE:
             yield name, framework, partial(in_a_case, name, program, framework, must)
-        one = {"jax": "a worker", "torch": "one rank"}[framework]
-        yield f"kill -9 of {one}", framework, partial(killed, f"kill -9 of {one}", framework)
+        victim = {"jax": "a worker", "torch": "one rank"}[framework]
+        yield f"kill -9 of {victim}", framework, partial(killed, f"kill -9 of {victim}", framework)
         yield network.CUT, framework, partial(network.cut, framework)
     yield "kill -9 of main", "main", partial(ended_main, signal.SIGKILL, "kill -9 of main", "status -9")
     yield "interrupt", "main", partial(ended_main, signal.SIGINT, "interrupt", "status 130")

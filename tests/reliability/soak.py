@@ -127,8 +127,8 @@ def growth(looks: Sequence[Look], size: int) -> dict[str, float]:
 
 
 def grew(looks: Sequence[Look], size: int) -> bool:
-    found = growth(looks, size)
-    return any(found[key] > ALLOWED for key in HELD) or any(look.jax_bytes > LARGEST_BYTES for look in looks)
+    increases = growth(looks, size)
+    return any(increases[key] > ALLOWED for key in HELD) or any(look.jax_bytes > LARGEST_BYTES for look in looks)
 
 
 def page(watch: Watch, size: int) -> Iterator[str]:

@@ -17,5 +17,5 @@ def answers(script: str, kinds: Sequence[str], timeout: float) -> dict[str, dict
     command = [sys.executable, str(KINDS / script), *dict.fromkeys(kinds)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     lines = done.stdout.split("\n")  # `splitlines` would break at the mark too
-    found = [json.loads(line.split("\x1e")[1]) for line in lines if "\x1e" in line]
-    return {answer["kind"]: answer for answer in found}
+    parsed = [json.loads(line.split("\x1e")[1]) for line in lines if "\x1e" in line]
+    return {answer["kind"]: answer for answer in parsed}

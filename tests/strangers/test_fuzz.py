@@ -34,12 +34,12 @@ def test_a_bug_of_odd_widths_alone(tmp_path: Path) -> None:
     drawn_from = grounds(f"{file}:Mine", ("tensor/mlp",))
     with Workers(jax_devices=8) as workers:
         runner = CaseRunner(workers=workers, bisect=False)
-        found = search(
+        fuzzed = search(
             drawn_from, lambda case: runner.judge_case(case, resolve(case)), seconds=120, seed=0, shrink_seconds=10
         )
-    assert found.failure is not None, found.verdicts
-    assert found.failure.verdict == "fail"
-    changes = changes_in(found.failure.case.contract)[1]
+    assert fuzzed.failure is not None, fuzzed.verdicts
+    assert fuzzed.failure.verdict == "fail"
+    changes = changes_in(fuzzed.failure.case.contract)[1]
     assert int(str(changes["ffn"])) % 2
     assert len(changes) <= 4, "most of what was drawn with it has no part in it"
 
@@ -72,6 +72,6 @@ def _dead(case: Case) -> CaseResult:
 
 def test_a_reference_that_shows_nothing_is_no_failure_of_a_program() -> None:
     drawn_from = grounds("jax-shard_map", ("tensor/mlp",))
-    found = search(drawn_from, _dead, seconds=0.2, seed=0)
-    assert found.failure is None
-    assert set(found.verdicts) == {"nothing shown"}
+    fuzzed = search(drawn_from, _dead, seconds=0.2, seed=0)
+    assert fuzzed.failure is None
+    assert set(fuzzed.verdicts) == {"nothing shown"}

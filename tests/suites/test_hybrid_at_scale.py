@@ -56,11 +56,11 @@ def test_sums_in_fewer_bits_than_the_recipe_are_declared(said):
     record = ScaleRecord.model_validate(said["clean"])
     assert PLANS[0].recipe_reduction == "float32"
     assert any("summed over devices in bfloat16" in note for note in record.notes)
-    found = narrowed(record.collectives, PLANS[0].recipe_reduction)
+    findings = narrowed(record.collectives, PLANS[0].recipe_reduction)
     weights = {name for name in PLANS[0].contract.shapes if name.endswith(".weight") and "layers" not in name}
-    assert weights <= {finding.tensor for finding in found}
-    assert all(finding.check == "precision" and "bfloat16" in finding.sentence for finding in found)
-    assert not any(finding.tensor.endswith(".scale") for finding in found)
+    assert weights <= {finding.tensor for finding in findings}
+    assert all(finding.check == "precision" and "bfloat16" in finding.sentence for finding in findings)
+    assert not any(finding.tensor.endswith(".scale") for finding in findings)
     assert not narrowed(record.collectives, "bfloat16")
 
 

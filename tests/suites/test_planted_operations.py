@@ -40,21 +40,21 @@ def planted(traffic: Sequence[Traffic], axes: Sequence[str]) -> Iterator[Planted
     """Of every entry, for the largest of its calls: one call that is another one, or none, or one more."""
     for number, each in enumerate(traffic):
         others = [traced(other, other.portions) for n, other in enumerate(traffic) if n != number]
-        one = replace(max(each.portions, key=lambda portion: portion.bytes), calls=1)
-        without = _without(each.portions, one)
-        yield "extra", one.tensor, [*others, traced(each, [*each.portions, one])]
+        call = replace(max(each.portions, key=lambda portion: portion.bytes), calls=1)
+        without = _without(each.portions, call)
+        yield "extra", call.tensor, [*others, traced(each, [*each.portions, call])]
         if each.at_most:
             continue
         kept = [*others, traced(each, without)]
-        yield "missing", one.tensor, kept
-        twice = replace(one, bytes=2 * one.bytes)
-        yield "wrong size", one.tensor, [*others, traced(each, [*without, twice])]
+        yield "missing", call.tensor, kept
+        twice = replace(call, bytes=2 * call.bytes)
+        yield "wrong size", call.tensor, [*others, traced(each, [*without, twice])]
         dtype = OTHER[each.dtype or ""]
-        narrow = replace(one, bytes=one.bytes * BITS[dtype] // BITS[each.dtype or ""])
-        yield "wrong dtype", one.tensor, [*kept, alone(each, narrow, dtype=dtype)]
+        narrow = replace(call, bytes=call.bytes * BITS[dtype] // BITS[each.dtype or ""])
+        yield "wrong dtype", call.tensor, [*kept, alone(each, narrow, dtype=dtype)]
         for axis in axes:
             if (axis,) != each.axes:
-                yield "wrong axis", one.tensor, [*kept, alone(each, one, axes=(axis,))]
+                yield "wrong axis", call.tensor, [*kept, alone(each, call, axes=(axis,))]
 
 
 def alone(each: Traffic, portion: Portion, **changed: Any) -> Traffic:
@@ -63,10 +63,10 @@ def alone(each: Traffic, portion: Portion, **changed: Any) -> Traffic:
     return replace(each, calls=portion.calls, bytes=portion.calls * portion.bytes, portions=(unnamed,), **changed)
 
 
-def _without(portions: Sequence[Portion], one: Portion) -> list[Portion]:
+def _without(portions: Sequence[Portion], call: Portion) -> list[Portion]:
     left, taken = [], False
     for portion in portions:
-        same = not taken and (portion.tensor, portion.bytes) == (one.tensor, one.bytes)
+        same = not taken and (portion.tensor, portion.bytes) == (call.tensor, call.bytes)
         left.append(replace(portion, calls=portion.calls - 1) if same else portion)
         taken = taken or same
     return [portion for portion in left if portion.calls]
@@ -86,9 +86,11 @@ def test_each_is_named_with_its_tensor(name: str) -> None:
         axes = [axis for axis in case.mesh.axes if case.mesh.size(axis) > 1]
         assert not differences(traffic, [traced(each, each.portions) for each in traffic])
         for what, tensor, step in planted(traffic, axes):
-            found = differences(traffic, step)
-            assert [each.what for each in found] == [what], f"{case.id}: {what} of {tensor}: {found}"
-            assert tensor in found[0].tensors or name == "collectives", f"{case.id}: {what} of '{tensor}': {found}"
+            findings = differences(traffic, step)
+            assert [each.what for each in findings] == [what], f"{case.id}: {what} of {tensor}: {findings}"
+            assert tensor in findings[0].tensors or name == "collectives", (
+                f"{case.id}: {what} of '{tensor}': {findings}"
+            )
             seen.add(what)
     assert seen >= {"missing", "extra", "wrong size", "wrong dtype"}
     assert "wrong axis" in seen or name == "memory"
@@ -134,9 +136,9 @@ def test_a_bound_names_the_parameter(name: str) -> None:
         named = [pair for pair in carried if pair[0].tensor] or carried
         largest, axes = max(named, key=lambda pair: pair[0].elements)
         twice = sent(largest, _parts(mesh, axes), axes, times=2)
-        found = excess(Partitioned(sent=(*all_sent, twice), rematerialized=()), said.at_most, mesh, parameters)
-        assert found, case.id
-        assert found[0].parameter == largest.tensor, f"{case.id}: {found[0].sentence}"
+        beyond = excess(Partitioned(sent=(*all_sent, twice), rematerialized=()), said.at_most, mesh, parameters)
+        assert beyond, case.id
+        assert beyond[0].parameter == largest.tensor, f"{case.id}: {beyond[0].sentence}"
 
 
 def _parts(mesh, axes: tuple[str, ...]) -> int:

@@ -36,8 +36,8 @@ def copies(tree: Any) -> list[np.ndarray]:
     return [np.asarray(shard.data) for leaf in shards for shard in sorted(leaf, key=lambda shard: shard.device.id)]
 
 
-def assert_same(one: Any, mesh: Any) -> None:
-    pairs = list(zip(copies(one), copies(mesh), strict=True))
+def assert_same(single: Any, mesh: Any) -> None:
+    pairs = list(zip(copies(single), copies(mesh), strict=True))
     assert pairs
     for left, right in pairs:
         np.testing.assert_allclose(left, right, rtol=1e-12, atol=1e-12)
@@ -117,11 +117,11 @@ def inner_tensor(x: Any) -> Any:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_what_stands_outside_a_shard_map(name: str) -> None:
     step, batch = step_of(PROGRAMS[name]), {"x": np.random.default_rng(0).normal(size=16)}
-    one, mesh = on_one_device(step)({}, batch)[1]["y"], step({}, batch)[1]["y"]
-    np.testing.assert_allclose(np.asarray(one), np.asarray(mesh), rtol=1e-12)
+    single, mesh = on_one_device(step)({}, batch)[1]["y"], step({}, batch)[1]["y"]
+    np.testing.assert_allclose(np.asarray(single), np.asarray(mesh), rtol=1e-12)
     if name.startswith("copies"):
-        assert_same([one], [mesh])
-        assert len({copy.tobytes() for copy in copies([one])}) == MESH.devices
+        assert_same([single], [mesh])
+        assert len({copy.tobytes() for copy in copies([single])}) == MESH.devices
 
 
 @pytest.mark.parametrize(

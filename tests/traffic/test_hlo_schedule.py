@@ -40,12 +40,12 @@ ENTRY %main (x: f32[64], y: f32[16]) -> f32[64] {
 
 
 def test_pairs_know_what_is_computed_between_them():
-    found = {(each.kind, each.bytes): each for each in launches(read_module(TEXT))}
-    assert len(found) == 3
-    both = found["all-reduce", 4 * (64 + 16)]
+    pairs = {(each.kind, each.bytes): each for each in launches(read_module(TEXT))}
+    assert len(pairs) == 3
+    both = pairs["all-reduce", 4 * (64 + 16)]
     assert (both.operands, both.between) == (2, 2), "the second fusion and the product, not the first or the last"
-    assert found["reduce-scatter", 4 * 64].between == 1, "the product alone"
-    assert found["all-reduce", 4 * 16].between == 0, "it blocks"
+    assert pairs["reduce-scatter", 4 * 64].between == 1, "the product alone"
+    assert pairs["all-reduce", 4 * 16].between == 0, "it blocks"
 
 
 def test_the_length_of_a_schedule_is_what_is_computed():

@@ -39,9 +39,9 @@ def test_jax_is_judged_as_on_emulated_devices(workers: Workers, contract: str, m
     emulated = Case(
         contract=contract, implementation="jax-shard_map", mesh=Mesh.from_slug(mesh), dtype="float64", **planted
     )
-    one, many = judged(workers, replace(emulated, devices="single"), emulated)
-    assert failing(one) == failing(many), (one.reason, many.reason)
-    assert one.verdict == ("fail" if planted else "pass")
+    single, many = judged(workers, replace(emulated, devices="single"), emulated)
+    assert failing(single) == failing(many), (single.reason, many.reason)
+    assert single.verdict == ("fail" if planted else "pass")
 
 
 def test_what_the_partitioner_divides_is_refused(workers: Workers) -> None:

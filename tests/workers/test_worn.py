@@ -29,13 +29,13 @@ def test_a_worn_worker_is_renewed_and_no_other(kind: str, monkeypatch: pytest.Mo
     job = SitesJob(case=case, framework=target.framework, target=target.path)
     others = _pids(kind)  # of other tests in this process
     with Workers(jax_devices=2) as workers:
-        found = workers.run(job, 120).sites
+        sites = workers.run(job, 120).sites
         before = _pids(kind) - others
-        assert workers.run(job, 120).sites == found
+        assert workers.run(job, 120).sites == sites
         assert _pids(kind) - others == before
         monkeypatch.setattr("conformance.workers.worker_group.RENEWED_BYTES", 2**20)
-        assert workers.run(job, 120).sites == found
+        assert workers.run(job, 120).sites == sites
         after = _pids(kind) - others
-    assert found
+    assert sites
     assert len(after) == len(before)
     assert len(after & before) == IDLE[kind]

@@ -77,13 +77,13 @@ def schedules() -> list[Schedule]:
         "buckets behind the backward pass": buckets.LanguageModel,
         "buckets inside the backward pass": buckets.OverlappedLanguageModel,
     }
-    found = []
+    scheduled = []
     for name, program in programs.items():
         large = type(program.__name__, (program,), {"bucket_bytes": BUCKET_BYTES})
         lowered = _lowered(large, devices)
-        found.append(_scheduled(name, lowered))
-        print(f"{name}: {len(found[-1].launches)} launches", file=sys.stderr, flush=True)
-    return found
+        scheduled.append(_scheduled(name, lowered))
+        print(f"{name}: {len(scheduled[-1].launches)} launches", file=sys.stderr, flush=True)
+    return scheduled
 
 
 def _lowered(program: Any, devices: Any) -> Any:
@@ -114,7 +114,7 @@ def _scheduled(program: str, lowered: Any) -> Schedule:
     return Schedule(program=program, steps=computing(module), launches=sums)
 
 
-def page(found: Sequence[Schedule]) -> str:
+def page(scheduled: Sequence[Schedule]) -> str:
     lines = [
         "# Buckets and overlap in the schedule of a chip\n",
         "Made by `python -m suites.collectives.measure.overlap`. A language model of 2 layers (hidden 256, 4 heads,",
@@ -126,16 +126,16 @@ def page(found: Sequence[Schedule]) -> str:
         "| program | sums | bytes | beside which something is computed | steps meanwhile | of all |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for each in found:
+    for each in scheduled:
         sums = f"{len(each.launches)} | {binary_bytes(each.bytes)} | {each.hidden} | {each.during} | {each.steps}"
         lines.append(f"| {each.program} | {sums} |")
-    alike = [each.program for each in found if each.launches == found[-1].launches]
+    alike = [each.program for each in scheduled if each.launches == scheduled[-1].launches]
     if len(alike) > 1:
         lines.append(f"\nScheduled alike: {', '.join(alike)}. The order follows from what depends on what alone.")
     return "\n".join(lines) + "\n"
 
 
-def draw(found: Sequence[Schedule], file: Path) -> None:
+def draw(scheduled: Sequence[Schedule], file: Path) -> None:
     """A row for each schedule: from left to right its computing steps, a bar where a sum is under way."""
     import matplotlib as mpl
 
@@ -143,14 +143,14 @@ def draw(found: Sequence[Schedule], file: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "shardproof"
     from matplotlib import pyplot
 
-    figure, pane = pyplot.subplots(figsize=(10, 0.7 + 0.62 * len(found)))
-    for row, each in enumerate(found):
+    figure, pane = pyplot.subplots(figsize=(10, 0.7 + 0.62 * len(scheduled)))
+    for row, each in enumerate(scheduled):
         pane.plot([0, each.steps], [row, row], color="0.85", linewidth=8, solid_capstyle="butt", zorder=1)
         for number, launch in enumerate(each.launches):
             height = row - 0.14 + 0.28 * (number % 2)
             pane.plot([launch.place, launch.end], [height, height], color="#0072b2", linewidth=3, zorder=2)
             pane.plot([launch.place], [height], "|", color="#d55e00", markersize=7, zorder=3)
-    pane.set_yticks(range(len(found)), [each.program for each in found], fontsize=8)
+    pane.set_yticks(range(len(scheduled)), [each.program for each in scheduled], fontsize=8)
     pane.invert_yaxis()
     pane.set_xlabel("computing steps in the order of the program; orange: a sum begins, blue: it is under way")
     pane.spines[["top", "right"]].set_visible(False)
@@ -160,12 +160,12 @@ def draw(found: Sequence[Schedule], file: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    found = schedules()
+    scheduled = schedules()
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps([asdict(each) for each in found], indent=1)
+    text = json.dumps([asdict(each) for each in scheduled], indent=1)
     (folder / "overlap.json").write_text(f"{text}\n", encoding="utf-8")
-    (folder / "overlap.md").write_text(page(found), encoding="utf-8")
-    draw(found, folder / "overlap.svg")
+    (folder / "overlap.md").write_text(page(scheduled), encoding="utf-8")
+    draw(scheduled, folder / "overlap.svg")
 
 
 if __name__ == "__main__":

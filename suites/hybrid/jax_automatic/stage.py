@@ -93,8 +93,8 @@ class Stage(stacked.LanguageModel):
         rows = self.on_devices(rows)
         g_BSD, of_head, sums, seen = self.head_pass(p, kept, rows) if self.part.is_last else (arrived_BSD, {}, {}, {})
 
-        def layer(g_BSD: jax.Array, one: tuple[jax.Array, Named]) -> tuple[jax.Array, Named]:
-            _, back = jax.vjp(lambda x_BSD, own: self.after(x_BSD, own, rows), *one)
+        def layer(g_BSD: jax.Array, inputs: tuple[jax.Array, Named]) -> tuple[jax.Array, Named]:
+            _, back = jax.vjp(lambda x_BSD, own: self.after(x_BSD, own, rows), *inputs)
             return back(g_BSD)
 
         g_BSD, new = jax.lax.scan(layer, self.on_rows(g_BSD), (kept.entered, of_layers(p)), reverse=True)

@@ -37,21 +37,21 @@ def where_kept(least: int, primitive: Any, *avals: Any, **parameters: Any) -> An
 
 def moved_to_host(program: Any, *arguments: Any) -> list[jax.core.ShapedArray]:
     """What the traced program moves to host memory, each as often as it does."""
-    found: list[Any] = []
-    _collect(jax.make_jaxpr(program)(*arguments).jaxpr, found)
-    return found
+    moved: list[Any] = []
+    _collect(jax.make_jaxpr(program)(*arguments).jaxpr, moved)
+    return moved
 
 
-def _collect(jaxpr: Any, found: list[Any]) -> None:
+def _collect(jaxpr: Any, moved: list[Any]) -> None:
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "device_put":
-            found += [
+            moved += [
                 variable.aval
                 for variable, device in zip(eqn.invars, eqn.params["devices"], strict=True)
                 if _is_host(device)
             ]
         for inner in jaxprs_in_params(eqn.params):
-            _collect(inner, found)
+            _collect(inner, moved)
 
 
 def _is_host(device: Any) -> bool:

@@ -38,12 +38,24 @@ def figures() -> list[Row]:
 
 
 def _compiled(policy: str, mesh: Mesh, devices: Any) -> Row:
-    import jax
-    from jax.sharding import NamedSharding
-
     from conformance.targets.compiled import compile_step
     from conformance.traffic.hlo_flops import product_flops
     from conformance.traffic.hlo_module import read_module
+
+    compiled = compile_step(_lowered(policy, mesh, devices), is_target=True)
+    spilled = compiled.argument_bytes + compiled.output_bytes - compiled.alias_bytes
+    return {
+        "policy": policy,
+        "temporaries": compiled.temporary_bytes,
+        "needed": spilled + (compiled.temporary_bytes or 0),
+        "products": sum(product_flops(read_module(compiled.partitioned)).values()),
+    }
+
+
+def _lowered(policy: str, mesh: Mesh, devices: Any) -> Any:
+    import jax
+    from jax.sharding import NamedSharding
+
     from suites.memory.jax_manual.model import LanguageModel
     from suites.memory.measure.in_jax import state_shapes
 
@@ -55,14 +67,7 @@ def _compiled(policy: str, mesh: Mesh, devices: Any) -> Row:
         )
         for key, value in made.contract.example.items()
     }
-    compiled = compile_step(made.program.lower(state_shapes(made), batch), is_target=True)
-    spilled = compiled.argument_bytes + compiled.output_bytes - compiled.alias_bytes
-    return {
-        "policy": policy,
-        "temporaries": compiled.temporary_bytes,
-        "needed": spilled + (compiled.temporary_bytes or 0),
-        "products": sum(product_flops(read_module(compiled.partitioned)).values()),
-    }
+    return made.program.lower(state_shapes(made), batch)
 
 
 def page(rows: Sequence[Row]) -> str:
