@@ -19,12 +19,14 @@ class Check(ABC):
     """One rule of judgement. `rule` is what `shardproof explain` prints.
 
     `needs` are the runs besides the first step that it looks at: the later steps, a step per batch key with that key
-    changed, the first step again, its trace, or the runs of the contract's relations.
+    changed, the first step again, its trace, or the runs of the contract's relations. `of_values` is whether what it
+    judges are the numbers that a step computes; else it is what the program stores or sends.
     """
 
     name: ClassVar[str]
     rule: ClassVar[str]
     needs: frozenset[str] = frozenset()
+    of_values: ClassVar[bool] = True
 
     @abstractmethod
     def applies(self, case_run: CaseRun) -> bool:

@@ -18,6 +18,7 @@ _NEITHER = "A program with collectives of its own is held to declared collective
 
 class Communication(Check):
     name = "communication"
+    of_values = False
     needs = frozenset({TRACE})
     rule = (
         "Collectives and payload bytes per device, forward, backward and update apart, per kind, mesh axis and dtype, "

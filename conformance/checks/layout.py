@@ -19,6 +19,7 @@ from conformance.records.results import CheckResult
 
 class Layout(Check):
     name = "layout"
+    of_values = False
     needs = frozenset({LATER_STEPS, TRACE})
     rule = (
         "Every parameter and optimizer slot lies on every rank as the implementation declares, by the bytes and "

@@ -34,6 +34,7 @@ class Finding:
 
 class Memory(Check):
     name = "memory"
+    of_values = False
     needs = frozenset({LATER_STEPS})
     rule = (
         "Bytes per device of parameters, of gradients as they are reported, of every optimizer slot and of the batch "

@@ -8,6 +8,7 @@ parameter, or the activations, that goes farthest beyond its own share.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,13 +55,19 @@ class Excess:
     def sentence(self) -> str:
         what = f"'{self.parameter}'" if self.parameter else "activations"
         where = f" at '{self.largest.tensor or self.largest.where}'" if not self.parameter else ""
-        elsewhere = f", whose budget is over {' and '.join(self.others)}" if self.others else ""
+        elsewhere = f", whose budget is over {_some(self.others)}" if self.others else ""
         return (
             f"{'wrong axis' if self.others else 'extra'}: the partitioned program sends {binary_bytes(self.sent)} over "
             f"{'+'.join(self.axes)} in a step, where the budget allows {binary_bytes(self.allowed)}; farthest beyond "
             f"its share of {binary_bytes(self.share)} is {what} with {binary_bytes(self.own)}, most of it "
             f"{self.largest.kind} in {self.largest.dtype}{where}{elsewhere}."
         )
+
+
+def _some(axes: tuple[str, ...]) -> str:
+    """The first two, and how many there are besides."""
+    more = f" and {len(axes) - 2} other sets of axes" if len(axes) > 2 else ""
+    return (" or " if not more else ", ").join(axes[:2]) + more
 
 
 def excess(made: Partitioned, budget: Iterable[Allowance], mesh: Mesh, parameters: Iterable[str]) -> tuple[Excess, ...]:
@@ -76,9 +83,14 @@ def excess(made: Partitioned, budget: Iterable[Allowance], mesh: Mesh, parameter
 
 
 def parameter_of(tensor: str, parameters: frozenset[str]) -> str:
-    """The parameter itself, its gradient or a slot of it; ACTIVATIONS for anything else."""
+    """The parameter itself, its gradient or a slot of it; ACTIVATIONS for anything else.
+
+    Of layers that lie in one stack: the stack, `layers.*.x`, which is what a budget names.
+    """
     parts = tensor.split("/")
-    return next((name for name in ("/".join(parts[n:]) for n in range(len(parts))) if name in parameters), ACTIVATIONS)
+    names = ["/".join(parts[n:]) for n in range(len(parts))]
+    stacked = [re.sub(r"\.\d+\.", ".*.", name) for name in names]
+    return next((name for name in (*stacked, *names) if name in parameters), ACTIVATIONS)
 
 
 def _allowed(budget: Iterable[Allowance], mesh: Mesh) -> dict[Key, int]:

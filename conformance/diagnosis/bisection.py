@@ -18,6 +18,7 @@ from typing import Protocol
 
 from conformance.cases.case import Case
 from conformance.cases.resolve import Target
+from conformance.checks import CHECKS
 from conformance.diagnosis import surest
 from conformance.diagnosis.conclusion import Shown, concluded, of_reference
 from conformance.diagnosis.divergence import first_divergence
@@ -85,13 +86,18 @@ class _Trials:
 
     def divergence(self, shown: Shown) -> list[Cause]:
         """Where nothing else says why: the first wrong value inside the step. Where that breaks, nothing is lost."""
-        if self._understood(shown) or self._is_late():
+        if self._understood(shown) or self._is_late() or not self._has_wrong_values():
             return []
         try:
             return list(self._first_divergence(shown))
         except Exception:
             _LOG.debug("The values inside the step of %s cannot be compared.", self.case.id, exc_info=True)
             return []
+
+    def _has_wrong_values(self) -> bool:
+        """Whether numbers are wrong, and not only what is sent or stored."""
+        others = {check.name for check in CHECKS if not check.of_values}
+        return any(check.verdict == "fail" and check.check not in others for check in self.result.checks)
 
     def _is_late(self) -> bool:
         """Whether the first step, which is all whose values are known, has nothing wrong in it."""

@@ -219,31 +219,42 @@ def of_scalars(sizes: Sizes) -> Iterator[Allowance]:
 
 
 def of_judged(sizes: Sizes) -> Iterator[Allowance]:
-    """What the step sends besides where it is judged: every activation is handed out with all its tokens.
+    """What a step sends besides where it is judged: in each slice activations are handed out with all their tokens.
 
-    A vector that tensor and the axes of the state divide is computed with in another order than it is stored in. Small
-    sums go over any of the axes.
+    Small sums go over any of the axes.
     """
     layers = sizes.model.layers
     yield Allowance(
         kind="all_gather", axes=("tensor",), tensor="", dtype=sizes.compute, elements=sizes.tokens * sizes.model.hidden,
-        calls=3 * layers + 2, formula="n D for three observations of each layer, and two of the ends",
+        calls=(3 * layers + 2) * sizes.slices, formula="n D for three observations of each layer, and two of the ends",
         source="observations are sharded by rows and by tokens over sequence",
     )  # fmt: skip
-    for name, elements, number in sizes.stored():
-        for axes in () if name.endswith(".weight") else subsets(sizes.shard_axes(name)):
-            yield Allowance(
-                kind="permute", axes=(*axes, "tensor"), tensor=name, dtype=sizes.wide,
-                elements=elements * (sizes.tensor if sizes.divides(name) else 1), calls=number * (sizes.twice + 2),
-                formula="W, in each pass of each layer, and its gradient",
-                source="of a vector each axis divides the same dim",
-            )  # fmt: skip
+    yield from _of_moved_vectors(sizes)
     for axes in subsets(sizes.mesh.axes):
         yield Allowance(
             kind="all_reduce", axes=axes, tensor="", dtype=sizes.wide, elements=1,
             calls=len(sizes.contract.shapes) + 8, formula="one number for each parameter and metric",
             source="clipping by the global norm",
         )  # fmt: skip
+
+
+def _of_moved_vectors(sizes: Sizes) -> Iterator[Allowance]:
+    """A vector that several axes divide is computed with in another order than it is stored in, and its parts move.
+
+    Where four axes divide or copy it, parts are brought together along one of them first.
+    """
+    wide_axes = tuple(axis for axis in sizes.mesh.axes if sizes.mesh.size(axis) > 1)
+    for name, elements, layers in sizes.stored():
+        related = {*sizes.copy_axes(name), *sizes.shard_axes(name), "tensor"}
+        several = tuple(axis for axis in wide_axes if axis in related)
+        fewest = 1 if len(several) > 3 else 2
+        for axes in () if name.endswith(".weight") else subsets(several):
+            if len(axes) >= fewest:
+                yield Allowance(
+                    kind="permute", axes=axes, tensor=name, dtype=sizes.wide, elements=elements,
+                    calls=layers * (sizes.twice + 2) * sizes.slices, formula="W / t in each pass of each layer",
+                    source="of a vector each axis divides the same dim",
+                )  # fmt: skip
 
 
 def subsets(axes: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

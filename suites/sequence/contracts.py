@@ -7,6 +7,7 @@ attention across shards of a row: documents and padding that cross them, labels 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from conformance.contract.contract import Arrays, Contract, Recipe
 from reference.architecture import Architecture, shapes
 from reference.batches import random_batches, with_shard_edges
-from reference.opposed import opposed_tokens
+from reference.opposed import SCORING, indifferent, opposed_tokens, opposed_words
 from reference.parameters import draw
 from suites.tensor.contracts import ADAMW, SGD, WIDE
 from suites.tensor.contracts import CONTRACTS as TENSOR
@@ -45,6 +46,12 @@ def _contract(
     **declared: Any,
 ) -> Contract:
     return contract(f"sequence/{name}", summary, model, recipe, rows=rows, length=length, **declared)
+
+
+def _indifferent(contract: Contract) -> Contract:
+    """With queries that see all keys alike, which is so in the first step alone."""
+    still = tuple(f"gradients/{name}" for name in contract.shapes if name.endswith(SCORING))
+    return replace(contract, parameters=partial(indifferent, contract.shapes), still=still)
 
 
 _GQA = Architecture(kind="attention", hidden=20, num_heads=8, num_kv_heads=2, head_size=6, head_norm=True)
@@ -229,11 +236,14 @@ CONTRACTS = (
         _OPPOSED,
         batches=opposed_tokens,
     ),
-    _contract(
-        "opposed_queries",
-        "gradients of keys and values that cancel: a sum round the ring in bfloat16 loses the rest",
-        _OPPOSED_QUERIES,
-        batches=opposed_tokens,
+    _indifferent(
+        _contract(
+            "opposed_queries",
+            "gradients of values that cancel: a sum round the ring in bfloat16 loses the rest",
+            _OPPOSED_QUERIES,
+            replace(SGD, steps=1),
+            batches=opposed_words,
+        )
     ),
     _contract(
         "context_layer",

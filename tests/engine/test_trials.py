@@ -247,6 +247,15 @@ def test_values_of_the_first_step_say_nothing_of_what_shows_in_a_later_one() -> 
     assert varied.asked == []
 
 
+@pytest.mark.parametrize("check", ["communication", "memory", "layout"])
+def test_of_what_is_sent_or_stored_values_say_nothing(check: str) -> None:
+    varied = Asked(_judged(lambda case, target: not _divided(case), GUESS).judge)
+    failed = _failed(GUESS)
+    others = tuple(replace(each, check=check) if each.verdict == "fail" else each for each in failed.checks)
+    bisected(replace(failed, checks=others), TARGET, varied)
+    assert varied.asked == []
+
+
 def test_a_line_on_an_axis_that_is_refuted_hides_no_axis_that_is_shown() -> None:
     line = Cause(cause="parts here", axis="data", confidence=0.86, basis="first", place=True)
     shown = Shown(needed=("tensor",), spared=("data",), divergence=(line,))

@@ -14,13 +14,9 @@ from conformance.contract.implementation import Declarations
 from conformance.workers.lookup import load
 
 LIBRARY = "torch's schedules send shapes, and messages in an order, of their own"
-STREAM = "the budget of a stream that two axes divide is not written yet"
-SLICES = "what slices of a batch add to the bound is not written yet; it declares where there are none"
 APART = "every rank has a program of its own, which is held to its budget where it is compiled by itself"
 UNDECLARED = {
-    "jax-scanned of hybrid": SLICES,
     "jax-staged-1f1b of hybrid": APART,
-    "jax-automatic of sequence": STREAM,
     **{
         f"torch-pipelining-{name} of pipeline": LIBRARY
         for name in ("gpipe", "1f1b", "interleaved", "looped-bfs", "interleaved-zb", "zbv", "dualpipev")

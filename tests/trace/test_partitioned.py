@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from conformance.checks.communication import Communication
-from conformance.checks.upper_bound import parameter_of
+from conformance.checks.upper_bound import _some, parameter_of
 from conformance.contract.budget import Allowance
 from conformance.contract.implementation import Declarations
 from conformance.contract.mesh import Mesh
@@ -118,3 +118,14 @@ def test_a_parameter_its_gradient_and_its_slot_are_of_one_name() -> None:
     for tensor in ("layers.0.up.weight", "gradients/layers.0.up.weight", "optimizer/momentum/layers.0.up.weight"):
         assert parameter_of(tensor, names) == "layers.0.up.weight"
     assert parameter_of("outputs/y", names) == ""
+
+
+def test_a_layer_of_a_stack_is_the_stack_where_the_budget_names_that() -> None:
+    names = frozenset({"layers.0.up.weight", "layers.1.up.weight", "layers.*.up.weight"})
+    assert parameter_of("gradients/layers.1.up.weight", names) == "layers.*.up.weight"
+    assert parameter_of("gradients/layers.1.up.weight", names - {"layers.*.up.weight"}) == "layers.1.up.weight"
+
+
+def test_of_many_sets_of_axes_two_are_said() -> None:
+    assert _some(("data", "tensor")) == "data or tensor"
+    assert _some(("data", "fsdp", "sequence", "tensor")) == "data, fsdp and 2 other sets of axes"

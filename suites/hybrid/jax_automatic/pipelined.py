@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
 
 from conformance.contract.implementation import Declarations, Implementation, Unsupported
 from conformance.contract.placements import Owned, Placements
@@ -158,8 +157,7 @@ class Passes:
         """The message: from the devices of a rank to those of its neighbour."""
         if 0 <= rank < len(self.stages):
             stage = self.stages[rank]
-            sharding = NamedSharding(stage.device_mesh, stage.spec(stage.stream_placements()))
-            self.arrived[kind, rank, microbatch] = jax.device_put(x_BSD, sharding)
+            self.arrived[kind, rank, microbatch] = jax.device_put(x_BSD, stage.sharding(stage.stream_placements()))
 
     def sums(self) -> dict[str, Any]:
         """Over all microbatches, as plain numbers."""

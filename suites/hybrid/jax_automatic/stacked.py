@@ -39,12 +39,7 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
     columns = (*transformer.LanguageModel.columns, "embedding")
     rows = tuple(row for row in transformer.LanguageModel.rows if row != "embedding")
 
-    def budget(self) -> Iterable[Allowance] | None:
-        """Not declared: what attention sends over a sequence axis, what slices add, vectors over data and fsdp."""
-        if self.mesh.size("sequence") > 1 or self.contract.recipe.accumulation > 1:
-            return None
-        if self.mesh.size("data") > 1 and self.mesh.size("fsdp") > 1:
-            return None
+    def budget(self) -> Iterable[Allowance]:
         case = self.contract, self.mesh, self.dtype
         return chain(scanned(*case), of_judged(Sizes(*case)))
 

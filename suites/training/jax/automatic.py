@@ -87,7 +87,11 @@ class AutomaticTraining(TrainingStep):
 
     def constrain(self, x: jax.Array, placements: Placements) -> jax.Array:
         """x with a sharding constraint."""
-        return jax.lax.with_sharding_constraint(x, NamedSharding(self.device_mesh, self.spec(placements)))
+        return jax.lax.with_sharding_constraint(x, self.sharding(placements))
+
+    def sharding(self, placements: Placements) -> NamedSharding:
+        """How values inside the step lie."""
+        return NamedSharding(self.device_mesh, self.spec(placements))
 
     def constrain_both(self, x: jax.Array, placements: Placements, of_gradient: Placements) -> jax.Array:
         """x with a sharding, and its gradient with another one.
