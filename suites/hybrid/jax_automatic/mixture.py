@@ -183,7 +183,7 @@ class LanguageModel(stacked.LanguageModel, MixtureBlock):
     row_axes: ClassVar[tuple[str, ...]] = ("data", "fsdp", "expert")
     inner_axes: ClassVar[tuple[str, ...]] = ("expert", "tensor")
 
-    def budget(self) -> Iterable[Allowance] | None:
+    def budget(self) -> Iterable[Allowance]:
         case = self.contract, self.mesh, self.dtype
         return chain(scanned_mixture(*case), of_judged(MixtureSizes(*case)))
 

@@ -39,24 +39,25 @@ def _excess(program: type[LanguageModel], mesh: str, dtype: str) -> tuple[tuple[
     devices = np.array(jax.devices()[: sizes.devices]).reshape(sizes.shape)
     made = program(contract, sizes, dtype)
     device_mesh = jax.sharding.Mesh(devices, sizes.axes, axis_types=(AxisType.Auto,) * len(sizes.axes))
-    state = made.place({name: value.astype(np.float32) for name, value in contract.parameters(0).items()}, device_mesh)
+    kind = np.float64 if dtype == "float64" else np.float32
+    state = made.place({name: value.astype(kind) for name, value in contract.parameters(0).items()}, device_mesh)
     lowered = jax.jit(made.step).lower(state, dict(contract.example))
     sent = partitioned(lowered, text_of(lowered), sizes)
     return excess(sent, made.budget() or (), sizes, contract.shapes), sent.rematerialized
 
 
 @pytest.mark.parametrize(
-    ("mesh", "dtype"), [(CUBE, "float32"), (CUBE, "bfloat16"), ("sequence=4", "float32"), ("tensor=4", "float32")]
+    ("mesh", "dtype"), [(CUBE, "float64"), (CUBE, "bfloat16"), ("sequence=4", "float32"), ("tensor=4", "float64")]
 )
 def test_the_stream_stays_within_its_budget(mesh: str, dtype: str) -> None:
     assert _excess(LanguageModel, mesh, dtype) == ((), ())
 
 
 def test_tokens_in_the_order_of_the_mesh_are_beyond_it() -> None:
-    beyond, _ = _excess(InMeshOrder, CUBE, "float32")
+    beyond, _ = _excess(InMeshOrder, CUBE, "float64")
     assert ("tensor", "sequence") in {each.axes for each in beyond}
 
 
 def test_heads_that_are_not_sharded_where_they_are_made_are_beyond_it() -> None:
-    beyond, _ = _excess(HeadsUnsaid, CUBE, "float32")
+    beyond, _ = _excess(HeadsUnsaid, CUBE, "float64")
     assert beyond
