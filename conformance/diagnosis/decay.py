@@ -27,8 +27,9 @@ def decayed(suspect: DivergedTensor) -> Iterator[Cause]:
     size = float(np.vdot(parameter, parameter))
     if parameter.size < 2 or not size or not np.isfinite(suspect.value).all() or _parallel(parameter, suspect.expected):
         return
+    is_right = suspect.explains(suspect.value, suspect.expected)  # this copy is, and another is not
     factor = float(np.vdot(suspect.value - suspect.expected, parameter)) / size
-    if suspect.explains(suspect.value, suspect.expected + factor * parameter):
+    if not is_right and suspect.explains(suspect.value, suspect.expected + factor * parameter):
         basis = f"the update is off by {factor:.4g} times the parameter"
         yield Cause(cause=_words(suspect, factor), axis=None, confidence=0.92, basis=basis)
     else:

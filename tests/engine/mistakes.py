@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from conformance.evidence.comparison import CaseRun
+from conformance.evidence.evidence import Block
+from conformance.evidence.gather import selector
 from tests.engine import specimen
 from tests.engine.specimen import MESH, case_run, sharded, with_blocks
 
@@ -32,6 +34,18 @@ def rank_zero_only() -> CaseRun:
         return block if rank == 0 else replace(block, value=block.value + np.arange(8.0) + 1)
 
     return with_blocks(case_run(), 0, "gradients/b", alter)
+
+
+def updated_on_first_rank_only() -> CaseRun:
+    """The other copies of w stay as they were: theirs is no update of another size, since the first one is right."""
+
+    initial = specimen.reference().initial["w"]
+
+    def alter(block: Block) -> Block:
+        is_first = MESH.coordinates(block.ranks[0])["data"] == 0
+        return block if is_first else replace(block, value=initial[selector(block.index)])
+
+    return with_blocks(case_run(), 0, "parameters/w", alter)
 
 
 def permuted(order: list[int]) -> CaseRun:
@@ -225,6 +239,7 @@ SIGNATURES: list[tuple[str, str | None, Callable[[], CaseRun]]] = [
     ("reduction missing, or a mean", "tensor", lambda: scaled("outputs/y", 0.25)),
     ("reduction missing: the copies are partial sums", "tensor", partial_sums),
     ("only the first rank", "data", rank_zero_only),
+    ("only the first rank", "data", updated_on_first_rank_only),
     ("shards permuted", "tensor", lambda: permuted([1, 2, 3, 0])),
     ("every rank holds the first rank's shard", "tensor", lambda: permuted([0, 0, 0, 0])),
     ("zeros never written", "tensor", zeros_on_last),
