@@ -10,7 +10,7 @@ from conformance.capture.batches import rows_given
 from conformance.capture.pieces import Piece, pieces
 from conformance.capture.placing import Rows, placed
 from conformance.capture.records import RankRecord, read_ranks
-from conformance.capture.truth import Truth
+from conformance.capture.reference_run import ReferenceRun
 from conformance.cases.usage import UsageError
 from conformance.contract.mesh import Mesh
 from conformance.evidence.evidence import Observations, Observed
@@ -31,18 +31,18 @@ class CapturedRun:
     ended: str = ""
 
 
-def read_captured(folder: Path, truth: Truth) -> CapturedRun:
+def read_captured(folder: Path, recorded: ReferenceRun) -> CapturedRun:
     """UsageError, in one sentence, for a run that is not whole, or is none of the recorded trainer."""
     ranks = read_ranks(folder)
     mesh = Mesh(sizes=tuple(ranks[0].mesh.items()))
-    _comparable(folder, ranks[0], truth)
+    _comparable(folder, ranks[0], recorded)
     finished = {rank.process: len(rank.moments) - 1 for rank in ranks}
     steps, ended = min(finished.values()), ""
-    if steps < truth.steps:
-        ended = _ended(folder, ranks, finished, truth.steps)
+    if steps < recorded.steps:
+        ended = _ended(folder, ranks, finished, recorded.steps)
     if steps < 0:
         raise UsageError(f"'{folder}' has nothing of some of its ranks: they ended before they wrote their parameters.")
-    moments = [_observed(folder, ranks, moment, truth, mesh) for moment in range(min(steps, truth.steps) + 1)]
+    moments = [_observed(folder, ranks, moment, recorded, mesh) for moment in range(min(steps, recorded.steps) + 1)]
     initial = moments[0]
     owed = {name: holders(observed) for name, observed in initial.items()}
     batch = _taken_out(moments[1:])
@@ -74,14 +74,14 @@ def holders(observed: Observed) -> tuple[int, ...]:
     return tuple(sorted(rank for block in observed.blocks if block.value.size for rank in block.ranks))
 
 
-def _comparable(folder: Path, rank: RankRecord, truth: Truth) -> None:
-    wide, recorded = rank.dtype == "float64", truth.rank.dtype == "float64"
-    if wide != recorded:
+def _comparable(folder: Path, rank: RankRecord, recorded: ReferenceRun) -> None:
+    of_record = recorded.rank.dtype
+    if (rank.dtype == "float64") != (of_record == "float64"):
         raise UsageError(
-            f"'{folder}' ran in {rank.dtype} and the recording '{truth.folder}' in {truth.rank.dtype}: record with "
-            f"--dtype {rank.dtype}, or capture in {truth.rank.dtype}."
+            f"'{folder}' ran in {rank.dtype} and the recording '{recorded.folder}' in {of_record}: record with "
+            f"--dtype {rank.dtype}, or capture in {of_record}."
         )
-    if rank.member or rank.framework != truth.rank.framework:
+    if rank.member or rank.framework != recorded.rank.framework:
         raise UsageError(
             f"'{folder}' is no captured run of its own: it is a member of a recording, or of another framework."
         )
@@ -99,9 +99,9 @@ def _ended(folder: Path, ranks: list[RankRecord], finished: Mapping[int, int], w
     return f"In '{folder}' {spoken(short)} ended before step {wanted} was over"
 
 
-def _observed(folder: Path, ranks: list[RankRecord], moment: int, truth: Truth, mesh: Mesh) -> Observations:
+def _observed(folder: Path, ranks: list[RankRecord], moment: int, recorded: ReferenceRun, mesh: Mesh) -> Observations:
     """What all ranks hold at the start (moment 0) or of a step; outputs that the recording has not are left out."""
-    shapes, whole = truth.shapes(moment), truth.batch(moment)
+    shapes, whole = recorded.shapes(moment), recorded.batch(moment)
     held = [piece for rank in ranks for piece in pieces(folder, rank, rank.moments[moment], shapes)]
     given = [piece for piece in held if _is_batch(piece.tensor)]
     rows: Rows = rows_given(moment, given, whole, mesh, str(folder)) if whole else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from conformance.capture.captured import CapturedRun
 from conformance.capture.fed import Batch
 from conformance.capture.meshes import with_place
-from conformance.capture.truth import Truth
+from conformance.capture.reference_run import ReferenceRun
 from conformance.cases.case import Case
 from conformance.cases.usage import choose
 from conformance.checks.census import Census
@@ -30,15 +30,15 @@ OF_NUMBERS = ("logic", "numerics")
 CHECKS: tuple[Check, ...] = (Census(keys=False), Logic(), Numerics(), Replicas(), Trajectory(), Layout())
 
 
-def judged(run: CapturedRun, truth: Truth) -> CaseResult:
+def judged(run: CapturedRun, recorded: ReferenceRun) -> CaseResult:
     """One captured run held to the recording: its checks, the first divergence and what explains it."""
-    case_run = _case_run(run, truth)
-    results = _with_batch(_with_oracle(judge(case_run, CHECKS), truth), case_run)
+    case_run = _case_run(run, recorded)
+    results = _with_batch(_with_oracle(judge(case_run, CHECKS), recorded), case_run)
     verdict = verdict_of(results)
     reason = ""
     if run.ended:
         right = "wrong" if verdict == "fail" else "right"
-        reason = f"{run.ended}. What all ranks had finished, {len(run.steps)} of {truth.steps} steps, is {right}."
+        reason = f"{run.ended}. What all ranks had finished, {len(run.steps)} of {recorded.steps} steps, is {right}."
         verdict = "fail" if verdict == "fail" else "crash"
     result = CaseResult(
         case=case_run.case,
@@ -46,26 +46,26 @@ def judged(run: CapturedRun, truth: Truth) -> CaseResult:
         verdict=verdict,
         checks=results,
         reason=reason,
-        reproduce=reproduce(truth.folder, run.folder),
+        reproduce=reproduce(recorded.folder, run.folder),
     )
     return with_place(result)
 
 
-def _case_run(run: CapturedRun, truth: Truth) -> CaseRun:
+def _case_run(run: CapturedRun, recorded: ReferenceRun) -> CaseRun:
     case = Case(
-        contract=truth.contract.name,
+        contract=recorded.contract.name,
         implementation=str(run.folder),
         mesh=run.mesh,
-        dtype=truth.dtype,
+        dtype=recorded.dtype,
         devices="real",
     )
-    return CaseRun(case=case, contract=truth.contract, evidence=_evidence(run), reference=truth.reference)
+    return CaseRun(case=case, contract=recorded.contract, evidence=_evidence(run), reference=recorded.reference)
 
 
-def _with_oracle(results: tuple[CheckResult, ...], truth: Truth) -> tuple[CheckResult, ...]:
+def _with_oracle(results: tuple[CheckResult, ...], recorded: ReferenceRun) -> tuple[CheckResult, ...]:
     """The checks of numbers say which oracle they were held to."""
     return tuple(
-        replace(result, detail=f"{result.detail} {truth.oracle}".strip()) if result.check in OF_NUMBERS else result
+        replace(result, detail=f"{result.detail} {recorded.oracle}".strip()) if result.check in OF_NUMBERS else result
         for result in results
     )
 

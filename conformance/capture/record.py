@@ -1,4 +1,4 @@
-"""`shardproof record`: the single-device script, run once for the truth and several times moved by one rounding."""
+"""`shardproof record`: the single-device script, run once for the oracle and several times moved by one rounding."""
 
 from __future__ import annotations
 

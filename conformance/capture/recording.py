@@ -18,7 +18,7 @@ FILE, ORACLE = "recording.json", "oracle"
 class Recording(Record):
     """`recording.json`.
 
-    oracle    the dtype of the truth: float64 where the script allows it
+    oracle    the dtype of the oracle: float64 where the script allows it
     why       why it is no wider than that, a sentence; empty for float64
     dtype     in which the members ran: that of the script, unless another was asked for
     members   their folders: one as the script stands, the others moved by one rounding

@@ -15,7 +15,7 @@ from conformance.capture.judged import BATCH, CHECKS, judged, reproduce
 from conformance.capture.launch import LaunchFailed, launched
 from conformance.capture.meshes import over_meshes
 from conformance.capture.orders import Orders
-from conformance.capture.truth import Truth, read_truth
+from conformance.capture.reference_run import ReferenceRun, read_reference_run
 from conformance.cases.usage import UsageError
 from conformance.cli.results_folder import fresh
 from conformance.records import environment, formatting
@@ -32,14 +32,14 @@ def judge(single: Path, runs: Sequence[Path], *, launches: Sequence[str], output
     """The exit status: 0 all pass, 1 one does not; a run that cannot be read is a UsageError, and none is judged."""
     if not runs and not launches:
         raise UsageError("There is nothing to judge: give captured runs, or commands with --launch.")
-    truth, folder = read_truth(single), output or fresh()
+    recorded, folder = read_reference_run(single), output or fresh()
     if not as_json:
-        print(truth.oracle)
+        print(recorded.oracle)
     started = time.perf_counter()
-    captured, failed = _launched(launches, folder, truth)
+    captured, failed = _launched(launches, folder, recorded)
     named = list(dict.fromkeys([*runs, *captured]))
-    results = [_judged(run, truth) for run in named]
-    recorder = Recorder(folder, _run_record(truth, named))
+    results = [_judged(run, recorded) for run in named]
+    recorder = Recorder(folder, _run_record(recorded, named))
     for run, result in zip(named, over_meshes(results), strict=True):
         recorder.append(CaseRecord.of(result, reproduce(single, run)))
     finished = datetime.now(UTC).isoformat(timespec="seconds")
@@ -53,13 +53,13 @@ def judge(single: Path, runs: Sequence[Path], *, launches: Sequence[str], output
     return 1 if recorder.run.unexpected or failed or not named else 0
 
 
-def _launched(launches: Sequence[str], folder: Path, truth: Truth) -> tuple[list[Path], int]:
+def _launched(launches: Sequence[str], folder: Path, recorded: ReferenceRun) -> tuple[list[Path], int]:
     """Run each command under a capture of its own, one after the other -> where they are, and how many failed.
 
     What fails is said; what its ranks had finished is judged all the same.
     """
     captured, failed, beside = [], 0, folder.with_name(f"{folder.name}-runs")
-    dtype = truth.rank.dtype if truth.rank.dtype != truth.rank.given_dtype else None
+    dtype = recorded.rank.dtype if recorded.rank.dtype != recorded.rank.given_dtype else None
     for number, command in enumerate(launches, start=1):
         run = beside / str(number)
         beside.mkdir(parents=True, exist_ok=True)
@@ -73,12 +73,12 @@ def _launched(launches: Sequence[str], folder: Path, truth: Truth) -> tuple[list
     return captured, failed
 
 
-def _judged(run: Path, truth: Truth) -> CaseResult:
+def _judged(run: Path, recorded: ReferenceRun) -> CaseResult:
     print(f"judging {run}", file=sys.stderr, flush=True)
-    if run.resolve() == truth.folder.resolve():
+    if run.resolve() == recorded.folder.resolve():
         raise UsageError(f"'{run}' is the recording itself: give the runs that are to be judged by it.")
     started = time.perf_counter()
-    result = judged(read_captured(run, truth), truth)
+    result = judged(read_captured(run, recorded), recorded)
     return replace(result, seconds=time.perf_counter() - started)
 
 
@@ -104,7 +104,7 @@ def _row(record: CaseRecord) -> tuple[str, ...]:
     )
 
 
-def _run_record(truth: Truth, runs: Sequence[Path]) -> RunRecord:
+def _run_record(recorded: ReferenceRun, runs: Sequence[Path]) -> RunRecord:
     return RunRecord(
         version=environment.packages()["shardproof"] or "unknown",
         hash=environment.content_hash(),

@@ -187,7 +187,7 @@ def record(
     dtype: Annotated[str | None, _option("--dtype", "D", "Of the members; that of the script by default.")] = None,
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="A new folder.")] = Path("runs/single"),
 ) -> int:
-    """Record your own single-device trainer: the truth, and how far rounding moves it."""
+    """Record your own single-device trainer: the oracle, and how far rounding moves it."""
     from conformance.cli.record import record as record_command
 
     return record_command(command, runs=runs, dtype=dtype, output=output)

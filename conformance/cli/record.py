@@ -1,4 +1,4 @@
-"""`shardproof record`: the single-device script several times, as the truth and its yardstick."""
+"""`shardproof record`: the single-device script several times, as the oracle and its yardstick."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from conformance.records.formatting import count
 from conformance.workers.connections import WorkerFailed
 from conformance.workers.follower import Follower
 from conformance.workers.launch import Launch, launched
-from conformance.workers.meeting import call, meet
+from conformance.workers.meeting import call, wait_for_peers
 from conformance.workers.pool import Workers
 from conformance.workers.spot import Visible
 from conformance.workers.world import World
@@ -45,7 +45,7 @@ def real_workers() -> Iterator[Workers]:
         with Workers() as workers:
             yield workers
         return
-    world = World(launch, meet(launch, content_hash()))
+    world = World(launch, wait_for_peers(launch, content_hash()))
     hosts = sorted({socket.gethostname(), *(peer.host for peer in world.peers)})
     print(f"{launch.world} processes on {count(len(hosts), 'host')} ({', '.join(hosts)}).", file=sys.stderr)
     with Workers(world=world) as workers:

@@ -36,7 +36,7 @@ class Peer:
         return f"rank {self.rank} on {self.host}"
 
 
-def meet(launch: Launch, version: str) -> Sequence[Peer]:
+def wait_for_peers(launch: Launch, version: str) -> Sequence[Peer]:
     """Rank 0: wait until all others have called. UsageError where one is missing or runs another version."""
     peers: dict[int, Peer] = {}
     deadline = time.monotonic() + MEETING_SECONDS

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from suites.training.state_layout import StateLayout
 from suites.training.traffic import BYTES
-
-Conforming: Any = object  # a data-parallel training step, in either framework
 
 
 def buckets(sizes: Mapping[str, int], limit: int) -> list[tuple[str, ...]]:
@@ -30,15 +29,15 @@ def buckets(sizes: Mapping[str, int], limit: int) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups]
 
 
-class Bucketed(Conforming):
-    """A mixin: gradients are summed over the axes of the data bucket by bucket, not one by one."""
+class Bucketed(StateLayout):
+    """A mixin for a data-parallel step in either framework: gradients are summed bucket by bucket, not one by one."""
 
     bucket_bytes: ClassVar[int] = 2048
 
     @cached_property
     def buckets(self) -> list[tuple[str, ...]]:
         width = BYTES[self.reduction_dtype]
-        sizes = {name: width * self.local_elements(name) for name in reversed(self.contract.shapes)}
+        sizes = {name: width * self.local_elements(name) for name in reversed(tuple(self.contract.shapes))}
         return buckets(sizes, self.bucket_bytes)
 
     def axes_of_gradient(self, name: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import pytest
 from conformance.cases.usage import UsageError
 from conformance.workers import meeting
 from conformance.workers.launch import Launch, launched
-from conformance.workers.meeting import call, meet
+from conformance.workers.meeting import call, wait_for_peers
 from conformance.workers.spot import free_port
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a",
@@ -61,7 +61,7 @@ def test_parents_meet_and_speak() -> None:
 
     thread = threading.Thread(target=follower, daemon=True)
     thread.start()
-    [peer] = meet(world(0, port), "v1")
+    [peer] = wait_for_peers(world(0, port), "v1")
     peer.connection.send("all here?")
     assert peer.connection.recv() == "yes"
     thread.join()
@@ -76,7 +76,7 @@ def test_a_world_of_strangers_is_refused(other: int, version: str, sentence: str
     port = free_port("127.0.0.1") - 1
     in_thread(world(1, port, other), version)
     with pytest.raises(UsageError, match=sentence):
-        meet(world(0, port), "v1")
+        wait_for_peers(world(0, port), "v1")
 
 
 def test_who_is_missing_is_named(monkeypatch) -> None:
@@ -84,4 +84,4 @@ def test_who_is_missing_is_named(monkeypatch) -> None:
     port = free_port("127.0.0.1") - 1
     in_thread(world(2, port, 3), "v1")
     with pytest.raises(UsageError, match=r"Of 3 processes 2 have met .* rank 1 is missing"):
-        meet(world(0, port, 3), "v1")
+        wait_for_peers(world(0, port, 3), "v1")

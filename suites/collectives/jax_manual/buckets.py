@@ -11,11 +11,12 @@ from reference.jax.rounding import rounded
 from suites.collectives.bucket_budget import AFTER_BACKWARD, INSIDE_BACKWARD
 from suites.collectives.buckets import Bucketed
 from suites.data.jax_manual import data_parallel
+from suites.training.jax.manual import ShardMapTraining
 from suites.training.jax.state import Named
 from suites.training.step_budget import Budgets
 
 
-class InBuckets(Bucketed):
+class InBuckets(Bucketed, ShardMapTraining):
     """The sum of a bucket: its gradients laid end to end, one `psum`, and cut again."""
 
     def summed_bucket(self, gradients: Named) -> Named:

@@ -14,10 +14,11 @@ from suites.collectives.buckets import Bucketed
 from suites.collectives.torch_manual.joint_axis import JointAxis
 from suites.data.torch_manual import data_parallel
 from suites.training.step_budget import Budgets
+from suites.training.torch.manual import CollectiveTraining
 from suites.training.torch.state import Named, dtype_of
 
 
-class InBuckets(Bucketed):
+class InBuckets(Bucketed, CollectiveTraining):
     """The sum of a bucket: its gradients laid end to end, one all-reduce, and cut again."""
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Truth: the single-device run as its oracle computes it, and how far rounding moves it, from a recording."""
+"""The single-device run of a recording: as its oracle computes it, and how far rounding moves it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMPUTED = ("activations/", "outputs/")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
+class ReferenceRun:
     """A recording, read.
 
     oracle    how the oracle ran, a sentence
@@ -65,7 +65,7 @@ class Whole:
     dtypes: Mapping[str, str]
 
 
-def read_truth(folder: Path) -> Truth:
+def read_reference_run(folder: Path) -> ReferenceRun:
     """UsageError, in one sentence, for what is no recording, or one whose runs are not alike."""
     recording = Recording.read(folder)
     oracle = read_whole(folder / ORACLE)
@@ -77,7 +77,7 @@ def read_truth(folder: Path) -> Truth:
     reference = _reference(recording, oracle, members, steps)
     _refuse_chance(folder, reference, recording.dtype)
     computed = [name for key, name in plain.dtypes.items() if key.startswith(COMPUTED)]
-    return Truth(
+    return ReferenceRun(
         folder=folder,
         oracle=_said(recording, oracle, lower),
         dtype=_narrowest(computed or [plain.rank.dtype]),
