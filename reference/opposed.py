@@ -49,7 +49,7 @@ def _batch(dim: int, one_word: bool, model: Architecture, rows: int, length: int
     shape = (rows, length)
     batch = {key: rng.integers(0, model.vocabulary, shape).astype(np.int32) for key in ("tokens", "targets")}
     if one_word:
-        batch["tokens"] = np.repeat(batch["tokens"][:, :1], length, axis=_TOKENS)
+        batch["tokens"] = _of_one_word(batch["tokens"], model.vocabulary)
     batch = {key: _alike(ids, dim) for key, ids in batch.items()} | {
         "mask": _weights(shape, dim, HEAVIER if one_word else HEAVY)
     }
@@ -62,6 +62,13 @@ def _batch(dim: int, one_word: bool, model: Architecture, rows: int, length: int
         | {"attention_mask": np.ones(shape)}
         | ({"document_starts": document_starts_BS} if model.documents else {})
     )
+
+
+def _of_one_word(ids: np.ndarray, vocabulary: int) -> np.ndarray:
+    """Rows of their first word each; that of the first two rows is the first and the last of the vocabulary."""
+    words = ids[:, :1].copy()
+    words[:2, 0] = 0, vocabulary - 1
+    return np.repeat(words, ids.shape[_TOKENS], axis=_TOKENS)
 
 
 def _alike(ids: np.ndarray, dim: int) -> np.ndarray:
