@@ -83,7 +83,7 @@ def _of_block(sizes: StreamSizes, products: int, blocks: int) -> Iterator[Allowa
 
 def of_attention(sizes: StreamSizes, blocks: int = 1) -> Iterator[Allowance]:
     model, passes = sizes.model, 1 + sizes.again
-    yield from _of_block(sizes, 1 if model.fused_qkv else 3, blocks)
+    yield from _of_block(sizes, sizes.attention_products, blocks)
     heads = sizes.row_tokens * -(-model.num_heads // sizes.size) * model.head_size
     formula = "n' H E / t keys and as many values in each forward pass"
     yield sizes.over_sequence("all_gather", heads, 2 * passes * blocks, formula)
@@ -93,7 +93,7 @@ def of_attention(sizes: StreamSizes, blocks: int = 1) -> Iterator[Allowance]:
 
 
 def of_feedforward(sizes: StreamSizes, blocks: int = 1) -> Iterator[Allowance]:
-    yield from _of_block(sizes, 1 if sizes.model.activation == "gelu" or sizes.model.fused_gate_up else 2, blocks)
+    yield from _of_block(sizes, sizes.feedforward_products, blocks)
 
 
 def of_observed(sizes: StreamSizes, values: int) -> Iterator[Allowance]:
@@ -107,7 +107,7 @@ def of_vocabulary(sizes: StreamSizes) -> Iterator[Allowance]:
     kind: CollectiveKind = "reduce_scatter" if sizes.has_stream else "all_reduce"
     yield sizes.each_slice(kind, sizes.hidden, 2, "n D, embedded tokens, and the gradient of the head's input")
     yield sizes.each_slice("all_gather", sizes.hidden, 2, "n D, the head's input, and the gradient of what is embedded")
-    terms, formula = 4 if sizes.model.label_smoothing else 3, "n, largest logit, sum of exponentials, target, mean"
+    terms, formula = sizes.token_statistics, "n, largest logit, sum of exponentials, target, mean"
     yield sizes.each_slice("all_reduce", sizes.tokens, terms, formula, dtype=sizes.wide)
     for axes in ((sizes.axis,), CONTEXT, (sizes.axis, *CONTEXT)):
         yield Allowance(
@@ -119,13 +119,13 @@ def of_vocabulary(sizes: StreamSizes) -> Iterator[Allowance]:
 def attention(sizes: StreamSizes) -> Iterator[Allowance]:
     yield from of_training(sizes)
     yield from of_attention(sizes)
-    yield from _of_inputs(sizes, 1 if sizes.model.fused_qkv else 3)
+    yield from _of_inputs(sizes, sizes.attention_products)
 
 
 def feedforward(sizes: StreamSizes) -> Iterator[Allowance]:
     yield from of_training(sizes)
     yield from of_feedforward(sizes)
-    yield from _of_inputs(sizes, 1 if sizes.model.activation == "gelu" or sizes.model.fused_gate_up else 2)
+    yield from _of_inputs(sizes, sizes.feedforward_products)
 
 
 def _of_inputs(sizes: StreamSizes, products: int) -> Iterator[Allowance]:

@@ -42,6 +42,20 @@ class TensorSizes(Sizes):
             calls=calls * self.slices, formula=formula, source=source,
         )  # fmt: skip
 
+    @property
+    def attention_products(self) -> int:
+        """Products that attention is entered by: of queries, keys and values, or one of all of them."""
+        return 1 if self.model.fused_qkv else 3
+
+    @property
+    def feedforward_products(self) -> int:
+        return 1 if self.model.activation == "gelu" or self.model.fused_gate_up else 2
+
+    @property
+    def token_statistics(self) -> int:
+        """Numbers of each token that are combined for its loss."""
+        return 4 if self.model.label_smoothing else 3
+
     def padded(self, features: int) -> int:
         return -(-features // self.size) * self.size
 
@@ -66,8 +80,8 @@ def of_training(sizes: TensorSizes) -> Iterator[Allowance]:
 
 def of_attention(sizes: TensorSizes, blocks: int = 1) -> Iterator[Allowance]:
     model, passes = sizes.model, 1 + sizes.again
-    products = 1 if model.fused_qkv else 3
-    yield sizes.each_slice("all_reduce", sizes.hidden, blocks * (passes + products), LEFT_AND_ENTERED)
+    calls = blocks * (passes + sizes.attention_products)
+    yield sizes.each_slice("all_reduce", sizes.hidden, calls, LEFT_AND_ENTERED)
     if model.fused_qkv:
         features = sizes.padded((model.num_heads + 2 * model.num_kv_heads) * model.head_size)
         yield from _sections(sizes, features, blocks)
@@ -79,8 +93,8 @@ def of_attention(sizes: TensorSizes, blocks: int = 1) -> Iterator[Allowance]:
 
 def of_feedforward(sizes: TensorSizes, blocks: int = 1) -> Iterator[Allowance]:
     model, passes = sizes.model, 1 + sizes.again
-    products = 1 if model.activation == "gelu" or model.fused_gate_up else 2
-    yield sizes.each_slice("all_reduce", sizes.hidden, blocks * (passes + products), LEFT_AND_ENTERED)
+    calls = blocks * (passes + sizes.feedforward_products)
+    yield sizes.each_slice("all_reduce", sizes.hidden, calls, LEFT_AND_ENTERED)
     if model.fused_gate_up:
         yield from _sections(sizes, sizes.padded(2 * model.ffn), blocks)
 
@@ -92,7 +106,7 @@ def _sections(sizes: TensorSizes, features: int, blocks: int) -> Iterator[Allowa
 
 
 def of_vocabulary(sizes: TensorSizes) -> Iterator[Allowance]:
-    terms = 4 if sizes.model.label_smoothing else 3
+    terms = sizes.token_statistics
     yield sizes.each_slice("all_reduce", sizes.hidden, 2, "n D, embedded tokens, and the gradient of the head's input")
     yield sizes.each_slice(
         "all_reduce", sizes.tokens, terms, "n, largest logit, sum of exponentials, target, mean", dtype=sizes.wide
