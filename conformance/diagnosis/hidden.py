@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from conformance.contract.mesh import Mesh
@@ -13,20 +15,39 @@ SELECTIONS = ("select_n", "where", "masked_fill", "masked_fill_")  # they may pu
 ENOUGH = 4  # elements that both let through: numbers that are the same by chance are fewer
 
 
-def hidden(value: Intermediate, matcher: Matcher, mesh: Mesh) -> str | None:
-    """How many elements are hidden, or let through, that one device does not hide, or does; None for no mask."""
+@dataclass(frozen=True, kw_only=True)
+class Hidden:
+    """Of so many elements, those that are hidden here alone, and those that one device hides and these ranks see.
+
+    misplaced   every rank hides what one device hides in another block of some value: mask and numbers belong to two
+    """
+
+    elements: int
+    more: int
+    fewer: int
+    misplaced: bool
+
+    @property
+    def counts(self) -> str:
+        sees = f"it hides {self.more} that one device sees, and lets {self.fewer} through that it hides"
+        return f"of {self.elements} elements {sees}"
+
+
+def hidden(value: Intermediate, matcher: Matcher, mesh: Mesh, zeros: bool) -> Hidden | None:
+    """What another mask hides; None for no mask. With `zeros`, those that a selection puts are hidden elements too."""
     held = {rank: filled(block).ravel() for rank, block in value.values.items()}
     sizes = {block.size for block in held.values()}
     if len(held) < mesh.devices or len(sizes) != 1:
         return None
     elements = sizes.pop()
-    for fill in (FILL, 0.0) if value.operation in SELECTIONS else (FILL,):
+    for fill in (FILL, 0.0) if zeros and value.operation in SELECTIONS else (FILL,):
         if any((block == fill).any() for block in held.values()):
-            counts = (_counts(held, wanted, fill) for wanted in matcher.blocks_of(elements))
+            blocks = list(matcher.blocks_of(elements))
+            counts = (_counts(held, wanted, fill) for wanted in blocks)
             more, fewer = min((pair for pair in counts if pair is not None), key=sum, default=(0, 0))
             if more + fewer:
-                of = elements * len(held)
-                return f"of {of} elements it hides {more} that one device sees, and lets {fewer} through that it hides"
+                misplaced = any(_hides_alike(held, other, fill) for other in blocks)
+                return Hidden(elements=elements * len(held), more=more, fewer=fewer, misplaced=misplaced)
     return None
 
 
@@ -44,3 +65,7 @@ def _counts(held: Blocks, wanted: Blocks, fill: float) -> tuple[int, int] | None
         fewer += int((there & ~here).sum())
         same += int(both.sum())
     return (more, fewer) if same >= ENOUGH and more + fewer else None
+
+
+def _hides_alike(held: Blocks, other: Blocks, fill: float) -> bool:
+    return all(np.array_equal(block == fill, other[rank].ravel() == fill) for rank, block in held.items())

@@ -142,11 +142,18 @@ def _filling_counts(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 
 
 def of_mask(compared: Compared, first: Intermediate) -> Iterator[Cause]:
-    """Other elements are hidden than on one device; an extreme of what is hidden is no mask itself."""
-    counts = None if compared.is_extreme(first) else hidden(first, compared.matcher, compared.mesh)
-    if counts is not None:
-        words = f"another mask than on one device: {spoken(first)}{compared.phase_of(first)}"
-        basis = f"{counts}; all others are right"
+    """Other elements are hidden than on one device; an extreme of what is hidden is no mask itself.
+
+    Nor is a zero, but where the same line puts some on one device: part of a ring's result has none there.
+    """
+    if compared.is_extreme(first):
+        return
+    mask = hidden(first, compared.matcher, compared.mesh, zeros=bool(compared.counterparts(first)))
+    if mask is not None:
+        another = "the mask of another block" if mask.misplaced else "another mask than on one device"
+        words = f"{another}: {spoken(first)}{compared.phase_of(first)}"
+        belongs = "; every rank hides what one device hides in another block" if mask.misplaced else ""
+        basis = f"{mask.counts}; all others are right{belongs}"
         yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
 
 

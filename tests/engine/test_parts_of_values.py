@@ -115,6 +115,25 @@ def test_a_selection_that_puts_zeros_is_a_mask_too() -> None:
     assert _causes(wide, twin)[0] == "another mask than on one device: select_n at model.py:1, forward pass"
 
 
+def test_zeros_where_one_device_has_no_such_line_are_no_mask() -> None:
+    """What a ring has seen of the first block: of rows that see no other, it is what one device has."""
+    x = RNG.normal(size=(8, 3))
+    held = np.where(np.arange(8)[:, None] % 4 == 3, 0, x)
+    wide = (_at(0, "copy", (), [x[:4], x[4:]]), _at(1, "select_n", (0,), [held[:4], held[4:]]))
+    twin = (_at(0, "copy", (), [x]), _at(1, "mul", (0,), [3 * x]))
+    assert not [words for words in _causes(wide, twin) if "mask" in words]
+
+
+def test_a_mask_that_one_device_lays_on_another_block_is_said_so() -> None:
+    x, seen = RNG.normal(size=(8, 4)), np.tril(np.ones((8, 4), dtype=bool), -1)
+    whole, swapped = np.where(seen, x, -np.inf), np.concatenate([seen[4:], seen[:4]])
+    held = np.where(swapped, x, -np.inf)
+    wide = (_at(0, "copy", (), [x[:4], x[4:]]), _at(1, "select_n", (0,), [held[:4], held[4:]]))
+    other = np.concatenate([whole[4:], whole[:4]])  # another value of one device, in which these are hidden
+    twin = (_at(0, "copy", (), [x]), _at(1, "select_n", (0,), [whole]), _at(2, "concatenate", (1,), [other]))
+    assert _causes(wide, twin)[0] == "the mask of another block: select_n at model.py:1, forward pass"
+
+
 @pytest.mark.parametrize("added", [True, False])
 def test_a_gradient_that_lacks_one_of_its_uses_is_named(added: bool) -> None:
     first, second = RNG.normal(size=(2, 4, 3))

@@ -8,6 +8,7 @@ from suites.tensor.faults.targets import github
 
 NOT_ALONE = "goes away when the axis has size 1"
 MASK = "another mask than on one device"
+MASK_ELSEWHERE = "the mask of another block"
 SEAMS = "wrong only where shards meet"
 
 ATTENTION = (
@@ -20,7 +21,7 @@ ATTENTION = (
         contract="sequence/attention",
         meshes=LONG,
         axis="sequence",
-        causes=(NOT_ALONE,),
+        causes=(NOT_ALONE, MASK_ELSEWHERE),
     ),
     Fault(
         id="ring-gradients-stay-behind",
@@ -98,7 +99,7 @@ ATTENTION = (
         contract="sequence/attention",
         meshes=LONG,
         axis="sequence",
-        causes=(MASK, SEAMS),
+        causes=(MASK, MASK_ELSEWHERE, SEAMS),
         seen_by=("logic", "relations"),
     ),
     Fault(
@@ -109,7 +110,7 @@ ATTENTION = (
         contract="sequence/attention",
         meshes=LONG,
         axis="sequence",
-        causes=(MASK, NOT_ALONE),
+        causes=(MASK, MASK_ELSEWHERE, NOT_ALONE),
         seen_by=("logic", "relations"),
     ),
     Fault(
@@ -132,7 +133,7 @@ ATTENTION = (
         contract="sequence/attention_documents",
         meshes=LONG,
         axis="sequence",
-        causes=(MASK, NOT_ALONE, "along the axis only"),
+        causes=(MASK, MASK_ELSEWHERE, NOT_ALONE, "along the axis only"),
     ),
     Fault(
         id="padding-mask-not-sharded-with-activations",
@@ -143,7 +144,7 @@ ATTENTION = (
         contract="sequence/attention",
         meshes=LONG,
         axis="sequence",
-        causes=(MASK, NOT_ALONE, "along the axis only"),
+        causes=(MASK, MASK_ELSEWHERE, NOT_ALONE, "along the axis only"),
     ),
     Fault(
         id="ulysses-norm-backward-before-collect",
