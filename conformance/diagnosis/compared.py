@@ -9,25 +9,14 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.blocks import Match, filled, is_trivial, whole
+from conformance.diagnosis.blocks import CLOSE, Match, filled, is_trivial, whole
 from conformance.diagnosis.exchanges import line
 from conformance.diagnosis.indices import chain, parted
+from conformance.diagnosis.kinds import BUFFERS, CHOICES, COPIES, CUTS, EXTREMES, JOINS, MESSAGE
 from conformance.diagnosis.matching import Matcher
 from conformance.evidence.intermediates import APART, Intermediate, Intermediates
 
-# What takes a part of its operand, the rest of which may be wrong: one that the program states, or that indices choose.
-CUTS = ("slice", "split", "narrow", "select", "unbind")
-CHOICES = ("dynamic_slice", "gather", "index_select", "index", "embedding", "take")
-JOINS = ("concatenate", "cat", "stack")
-# What puts its operands where indices say: a rank may fill a buffer in an order of its own.
-BUFFERS = ("scatter", "scatter-add", "dynamic_update_slice", "index_put", "index_put_", "index_add", "index_copy")
 HERE, ELSEWHEN, OTHER = "here", "elsewhen", "other"
-MESSAGE = "permute"  # between ranks
-# What holds the numbers of its operand, in another shape perhaps.
-COPIES = ("stop_gradient", "broadcast_in_dim", "reshape", "copy", "clone", "expand_dims", "squeeze")
-# What a rank may take of its own part alone, as a stable softmax does.
-EXTREMES = ("reduce_max", "reduce_min", "amax", "amin", "max", "min", "maximum", "minimum")
-
 MATCHERS_KEPT = 4  # two lanes, and two programs of each in turn
 
 
@@ -124,7 +113,7 @@ class Compared:
             return False
         groups = [group for axis in result.axes for group in self.mesh.groups(axis)]
         alike = all(np.array_equal(held[rank], held[group[0]]) for group in groups for rank in group)
-        made = all(np.allclose(result.values[rank], size * held[rank], rtol=1e-9, atol=0) for rank in held)
+        made = all(np.allclose(result.values[rank], size * held[rank], rtol=CLOSE, atol=0) for rank in held)
         return alike and made and any(block.any() for block in held.values())
 
     def joined(self, cut: Intermediate) -> Intermediate:
@@ -235,7 +224,7 @@ class Compared:
         if given is None or made is None:
             return False
         operand, result = self.matcher.whole(given), self.matcher.whole(made)
-        return operand.shape != result.shape or not np.allclose(operand, result, rtol=1e-9, atol=0)
+        return operand.shape != result.shape or not np.allclose(operand, result, rtol=CLOSE, atol=0)
 
 
 @lru_cache(maxsize=MATCHERS_KEPT)
@@ -263,7 +252,7 @@ def _origin(value: Intermediate) -> tuple[str, str, str]:
 def _turn(value: Intermediate, other: Intermediate) -> str:
     """Whether two values of one device are the same numbers, come from the same line at another time, or neither."""
     mine, theirs = whole(value), whole(other)
-    if mine.size == theirs.size and bool(np.allclose(mine.ravel(), theirs.ravel(), rtol=1e-9, atol=0)):
+    if mine.size == theirs.size and bool(np.allclose(mine.ravel(), theirs.ravel(), rtol=CLOSE, atol=0)):
         return HERE
     return ELSEWHEN if _origin(value) == _origin(other) else OTHER
 

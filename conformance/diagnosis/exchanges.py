@@ -14,7 +14,8 @@ import numpy as np
 
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis.blocks import CLOSE, Blocks, combined
-from conformance.diagnosis.reductions import REDUCTIONS, mistakes
+from conformance.diagnosis.kinds import REDUCTIONS
+from conformance.diagnosis.reductions import mistakes
 from conformance.evidence.intermediates import Exchange, Intermediates
 from conformance.records.results import Cause
 

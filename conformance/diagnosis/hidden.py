@@ -8,10 +8,10 @@ import numpy as np
 
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis.blocks import CLOSE, FILL, Blocks, filled
+from conformance.diagnosis.kinds import SELECTIONS
 from conformance.diagnosis.matching import Matcher
 from conformance.evidence.intermediates import Intermediate
 
-SELECTIONS = ("select_n", "where", "masked_fill", "masked_fill_")  # they may put zeros where nothing is to be seen
 ENOUGH = 4  # elements that both let through: numbers that are the same by chance are fewer
 
 

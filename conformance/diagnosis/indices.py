@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance.contract.mesh import Mesh
+from conformance.diagnosis.kinds import SECTIONS
 from conformance.diagnosis.matching import Matcher
 from conformance.evidence.intermediates import Intermediate, Intermediates
 
-CUTS = ("slice", "split", "narrow", "select", "unbind", "squeeze", "dynamic_slice")
 DIFFERENT = 3  # numbers of a value at the least: ones and zeros are a mask
 
 
@@ -36,7 +36,7 @@ def parted(wide: Intermediates, twin: Intermediates, mesh: Mesh, way: set[int]) 
             wrong.append(value)
     lines = {(value.operation, value.place) for value in twin.values}
     for value in reversed(wrong):
-        if value.operation not in CUTS:
+        if value.operation not in (*SECTIONS, "squeeze"):
             yield value
             if (value.operation, value.place) in lines:
                 return

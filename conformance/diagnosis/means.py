@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from conformance.diagnosis.blocks import CLOSE
 from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.gather import selector
 from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import Cause
 
 MEAN_OF_MEANS = "mean of means: each divides by its own valid elements"
-CLOSE, FAR = 1e-9, 1e-6
+FAR = 1e-6
 LOSSES = "outputs/token_losses"  # of every token, zero where it is not valid
 
 

@@ -7,14 +7,15 @@ from itertools import product
 
 import numpy as np
 
-from conformance.diagnosis.blocks import Match, combined, whole
-from conformance.diagnosis.compared import CHOICES, CUTS, Compared, spoken
+from conformance.diagnosis.blocks import CLOSE, Match, combined, whole
+from conformance.diagnosis.compared import Compared, spoken
 from conformance.diagnosis.displaced import displaced
 from conformance.diagnosis.exchanges import line
 from conformance.diagnosis.filled_up import filling_counts
 from conformance.diagnosis.hidden import hidden
+from conformance.diagnosis.kinds import CHOICES, CUTS, MOVES, REDUCTIONS, SECTIONS
 from conformance.diagnosis.rearranged import rearranged
-from conformance.diagnosis.reductions import REDUCTIONS, narrowed
+from conformance.diagnosis.reductions import narrowed
 from conformance.diagnosis.scale import MEAN, TWICE, near
 from conformance.diagnosis.unmasked import unmasked
 from conformance.evidence.intermediates import Intermediate, Intermediates
@@ -23,8 +24,6 @@ from conformance.records.results import Cause
 FOUND = 0.9  # how sure what values show of an operation is
 ORDER = 0.75  # a right program may keep its elements in an order of its own, and be wrong after that
 LINE = 0.86  # how sure a line is: that can be seen, but a right value may have no counterpart on one device
-MOVES = ("transpose", "rev", "permute", "flip", "roll")  # that leave every element of their operand
-SECTIONS = (*CUTS, "dynamic_slice")
 LACKS = "reduction missing"
 OF_SHARD = f"{LACKS}, or a shard taken for the whole"  # where gradients and parameters are sharded
 PARTED_INDICES = "whole numbers that it is made of are among the values of one device, it is not"
@@ -300,6 +299,6 @@ def _constant(values: Mapping[int, np.ndarray], blocks: Mapping[int, np.ndarray]
         return None
     power = float(right @ right)
     factor = float(held @ right) / power if power and held.size > 1 else 0.0
-    close = 1e-9 * float(np.abs(held).max(initial=0.0))
+    close = CLOSE * float(np.abs(held).max(initial=0.0))
     same = bool(np.abs(held - factor * right).max(initial=0.0) <= close)
     return factor if same and factor and abs(factor - 1) > 1e-6 else None

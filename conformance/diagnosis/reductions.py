@@ -10,11 +10,10 @@ import ml_dtypes
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.blocks import Blocks, Match, combined
+from conformance.diagnosis.blocks import CLOSE, Blocks, Match, combined
 from conformance.diagnosis.scale import TWICE
 from conformance.evidence.intermediates import Intermediate
 
-REDUCTIONS = ("all_reduce", "reduce_scatter")
 ROUNDING = ("reduce_precision",)  # that leave the dtype as it is
 FEW = 8  # different numbers that a narrow dtype may hold by chance
 NARROW = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
@@ -33,7 +32,7 @@ def reduced(result: Intermediate, operand: Intermediate, match: Match | None, me
     shapes = {block.shape for block in (*operand.values.values(), *result.values.values())}
     if len(shapes) == 1 and len(operand.values) == mesh.devices == len(result.values):
         for words, values in mistakes(operand.values, axes, mesh):
-            if all(np.allclose(result.values[rank], values[rank], rtol=1e-9, atol=0) for rank in result.values):
+            if all(np.allclose(result.values[rank], values[rank], rtol=CLOSE, atol=0) for rank in result.values):
                 return words, axes[0]
     return None, axes[0]
 
