@@ -149,8 +149,8 @@ def of_mask(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         return
     mask = hidden(first, compared.matcher, compared.mesh, zeros=bool(compared.counterparts(first)))
     if mask is not None:
-        another = "the mask of another block" if mask.misplaced else "another mask than on one device"
-        words = f"{another}: {spoken(first)}{compared.phase_of(first)}"
+        that = ", that of another block" if mask.misplaced else ""
+        words = f"another mask than on one device{that}: {spoken(first)}{compared.phase_of(first)}"
         belongs = "; every rank hides what one device hides in another block" if mask.misplaced else ""
         basis = f"{mask.counts}; all others are right{belongs}"
         yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)

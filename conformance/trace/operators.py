@@ -168,7 +168,7 @@ OPERATORS: Mapping[str, Operator] = {
         Operator(
             name="rank_off_by_one",
             law="a device believes that it is its next neighbour on the axis: index + 1 modulo size",
-            causes=(*_MISPLACED, "another mask", "the mask of another block"),
+            causes=(*_MISPLACED, "another mask"),
             applies=_kinds("axis_index"),
             blind_to="a choice of one device among equals, such as the one that counts a replicated value",
             reorders=True,

@@ -131,7 +131,10 @@ def test_a_mask_that_one_device_lays_on_another_block_is_said_so() -> None:
     wide = (_at(0, "copy", (), [x[:4], x[4:]]), _at(1, "select_n", (0,), [held[:4], held[4:]]))
     other = np.concatenate([whole[4:], whole[:4]])  # another value of one device, in which these are hidden
     twin = (_at(0, "copy", (), [x]), _at(1, "select_n", (0,), [whole]), _at(2, "concatenate", (1,), [other]))
-    assert _causes(wide, twin)[0] == "the mask of another block: select_n at model.py:1, forward pass"
+    assert (
+        _causes(wide, twin)[0]
+        == "another mask than on one device, that of another block: select_n at model.py:1, forward pass"
+    )
 
 
 @pytest.mark.parametrize("added", [True, False])

@@ -56,7 +56,9 @@ def _masked(step: int, mask: np.ndarray, fill: float) -> list[str]:
 @pytest.mark.parametrize("fill", [-np.inf, -1e30])
 def test_a_mask_that_counts_from_the_first_token_of_a_shard_is_named(fill: float) -> None:
     local = np.tile(np.tri(2, dtype=bool), (4, 4))
-    assert "another mask than on one device: where at ring.py:7, forward pass" in _masked(1, local, fill)
+    assert "another mask than on one device, that of another block: where at ring.py:7, forward pass" in _masked(
+        1, local, fill
+    )
 
 
 @pytest.mark.parametrize("fill", [-np.inf, -1e30])
