@@ -1,8 +1,9 @@
 """How the tests of the house are run: in which tier each is.
 
 `quick` starts no worker process and takes a minute in all, `reference` runs the single-device models against each other
-and against finite differences, `workers` runs cases, commands, mutants and other people's programs, `power` plants
-every fault once. Hypothesis has no deadline: the machines that run these tests are shared, and slow at times.
+and against finite differences, `workers` runs cases, commands, mutants and other people's programs, and compiles large
+plans, `power` plants every fault once. Hypothesis has no deadline: the machines that run these tests are shared, and
+slow at times.
 """
 
 from pathlib import Path
@@ -17,6 +18,9 @@ TIERS = {
     "tests/suites/test_power.py": "power",
     "tests/capture/test_torch_trainer.py": "power",
     "tests/suites/test_alive.py": "reference",
+    "tests/suites/test_clean_plans.py": "workers",
+    "tests/suites/test_collectives_buckets.py": "workers",
+    "tests/suites/test_torch_at_scale.py": "workers",
     "tests/suites/test_data_killed_save.py": "workers",
     "tests/suites/test_hybrid_at_scale.py": "workers",
     "tests/suites/test_target_level.py": "workers",
@@ -30,12 +34,17 @@ TIERS = {
     "tests/trace/test_jax_trace.py": "workers",
     "tests/trace/test_jax_memory_policies.py": "workers",
     "tests/trace/test_torch_memory_policies.py": "workers",
+    "tests/trace/test_stream_budget.py": "workers",
     "tests/engine/test_relations.py": "workers",
     "tests/people/test_interruption.py": "workers",
     "tests/qualify/": "workers",
     "tests/planner/test_compiled_plan.py": "workers",
     "tests/planner/test_chain.py": "workers",
     "tests/planner/test_profile.py": "workers",
+    "tests/planner/test_laws.py": "workers",
+    "tests/planner/test_plan_command.py": "workers",
+    "tests/benchmarks/": "workers",
+    "tests/people/test_pages.py": "workers",
     "tests/people/test_pytest_plugin.py": "workers",
     "tests/capture/test_trainers.py": "workers",
     "tests/capture/test_pipeline.py": "workers",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -21,24 +21,46 @@ def displaced(value: Intermediate, matcher: Matcher, mesh: Mesh) -> tuple[str, s
         return None
     for whole, dims in matcher.in_blocks_of(held[0].shape, uneven=True):
         for axis, _ in dims:
-            places = _places(value, matcher, mesh, (whole, dims), axis)
-            if places is not None and places != list(range(mesh.size(axis))):
-                return _words(places, axis), axis
+            owners = _owner_of_each(value, matcher, mesh, (whole, dims), axis)
+            words = None if owners is None else whose(owners, axis, mesh)
+            if words is not None:
+                return words, axis
     return None
 
 
-def _places(
+def whose(owners: Mapping[int, int], axis: str, mesh: Mesh) -> str | None:
+    """In words, whose shard the ranks have: rank -> the place along the axis that it belongs to.
+
+    None where all have their own, or where it follows from the place along no axis.
+    """
+    places = [mesh.coordinates(rank)[axis] for rank in owners]
+    by_place = dict(zip(places, owners.values(), strict=True))
+    order = [by_place[place] for place in sorted(by_place)]
+    if all(by_place[place] == owner for place, owner in zip(places, owners.values(), strict=True)):
+        if order == sorted(by_place):
+            return None
+        if len(set(order)) == 1:
+            return f"every rank holds the shard of rank {order[0]} of {axis}"
+        return f"shards permuted: ranks of {axis} hold those of {order}"
+    for other in (name for name, size in mesh.sizes if size > 1 and name != axis):
+        if all(mesh.coordinates(rank)[other] == owner for rank, owner in owners.items()):
+            return f"the place along {other} is taken for that along {axis}: ranks hold the shard with that number"
+    return None
+
+
+def _owner_of_each(
     value: Intermediate, matcher: Matcher, mesh: Mesh, of: tuple[Intermediate, Dims], axis: str
-) -> list[int] | None:
-    """Per place along the axis, whose block lies there, if that is the same in all groups; None if it is nobody's."""
-    places: dict[int, int] = {}
+) -> dict[int, int] | None:
+    """Per rank, which place of its group along the axis has the block that it holds; None if it is nobody's."""
+    owners: dict[int, int] = {}
     for group in mesh.groups(axis):
         blocks = [matcher.block(*of, rank) for rank in group]
-        for place, rank in enumerate(group):
+        for rank in group:
             owner = next(_owners(value.values[rank], blocks), None)
-            if owner is None or places.setdefault(place, owner) != owner:
+            if owner is None:
                 return None
-    return [places[place] for place in range(mesh.size(axis))]
+            owners[rank] = owner
+    return owners
 
 
 def _owners(held: np.ndarray, blocks: list[np.ndarray]) -> Iterator[int]:
@@ -48,9 +70,3 @@ def _owners(held: np.ndarray, blocks: list[np.ndarray]) -> Iterator[int]:
         known = ~np.isnan(block)
         if block.shape == held.shape and known.any() and float(np.abs(block - held)[known].max()) <= slack:
             yield place
-
-
-def _words(places: list[int], axis: str) -> str:
-    if len(set(places)) == 1:
-        return f"every rank uses the shard of rank {places[0]} of {axis}"
-    return f"shards permuted: ranks of {axis} use those of {places}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.diagnosis.displaced import whose
 from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.gather import selector
 from conformance.records.results import Cause
@@ -14,37 +15,35 @@ PLACE = 0.85  # how sure it is where an error shows: that can be seen; a line in
 
 
 def permuted(suspect: DivergedTensor) -> Iterator[Cause]:
-    """Each shard along an axis is some other rank's shard: permuted, shifted, or everywhere the first."""
+    """Each shard along an axis is some other rank's shard: permuted, everywhere the first, or by another axis."""
     for axis in suspect.axes:
-        sources = _sources(suspect, axis)
-        if sources is None or sources == list(range(len(sources))):
-            continue
-        if len(set(sources)) == 1:
-            words = "every rank holds the first rank's shard"
-        else:
-            words = f"shards permuted: positions hold {sources}"
-        basis = f"position by position along {axis}, the blocks are those that belong to positions {sources}"
-        yield Cause(cause=words, axis=axis, confidence=0.95, axis_confidence=0.8, basis=basis)
+        owners = _owners(suspect, axis)
+        words = None if owners is None else whose(owners, axis, suspect.mesh)
+        if words is not None:
+            basis = f"rank by rank, the blocks are those that belong to other places along {axis}"
+            yield Cause(cause=words, axis=axis, confidence=0.95, axis_confidence=0.8, basis=basis)
 
 
-def _sources(suspect: DivergedTensor, axis: str) -> list[int] | None:
-    """For each position along the axis, whose expected shard it holds; None where some shard is nobody's."""
-    group = suspect.mesh.groups(axis)[0]
-    if not all(rank in suspect.blocks for rank in group):
-        return None
-    wanted = [suspect.slice_of(rank, suspect.expected) for rank in group]
-    if any(part.shape != wanted[0].shape for part in wanted) or not wanted[0].size:
-        return None
-    if all(np.array_equal(part, wanted[0]) for part in wanted[1:]):
-        return None
-    sources = []
-    for rank in group:
-        value = suspect.blocks[rank].value.astype(np.float64)
-        match = [i for i, part in enumerate(wanted) if suspect.explains(value, part)]
-        if not match:
+def _owners(suspect: DivergedTensor, axis: str) -> dict[int, int] | None:
+    """rank -> the place along the axis whose expected shard it holds; None where some shard is nobody's."""
+    owners: dict[int, int] = {}
+    for group in suspect.mesh.groups(axis):
+        if not any(rank in suspect.blocks for rank in group):
+            continue  # what only one place along another axis holds
+        if not all(rank in suspect.blocks for rank in group):
             return None
-        sources.append(match[0])
-    return sources
+        wanted = [suspect.slice_of(rank, suspect.expected) for rank in group]
+        if any(part.shape != wanted[0].shape for part in wanted) or not wanted[0].size:
+            return None
+        if all(np.array_equal(part, wanted[0]) for part in wanted[1:]):
+            return None
+        for rank in group:
+            value = suspect.blocks[rank].value.astype(np.float64)
+            owner = next((place for place, part in enumerate(wanted) if suspect.explains(value, part)), None)
+            if owner is None:
+                return None
+            owners[rank] = owner
+    return owners or None
 
 
 def shards_wrong(suspect: DivergedTensor) -> Iterator[Cause]:

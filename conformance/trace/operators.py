@@ -95,8 +95,8 @@ def _repeat_is_neutral(reduction: str | None) -> str | None:
 
 # A sum that was not made, or a message that stayed where it was: what is held is one device's own.
 _NOT_COMBINED = ("missing", "misses", "partial sums", "own mean", "something local", "not combined", "own operand")
-_MISPLACED = ("permuted", "shifted", "positions hold", "another order")
-_NOT_DELIVERED = ("positions hold", "permuted", "never written")  # a message that came elsewhere, or nowhere
+_MISPLACED = ("permuted", "shifted", "another order")
+_NOT_DELIVERED = ("permuted", "never written")  # a message that came elsewhere, or nowhere
 
 
 OPERATORS: Mapping[str, Operator] = {
@@ -124,7 +124,7 @@ OPERATORS: Mapping[str, Operator] = {
         Operator(
             name="wrong_axis",
             law="the collective runs over the other mesh axes instead of its own",
-            causes=(*_NOT_COMBINED, "positions hold", "instead"),
+            causes=(*_NOT_COMBINED, "permuted", "instead", "is taken for that along"),
             applies=_can_take_wrong_axis,
         ),
         Operator(

@@ -241,7 +241,7 @@ SIGNATURES: list[tuple[str, str | None, Callable[[], CaseRun]]] = [
     ("only the first rank", "data", rank_zero_only),
     ("only the first rank", "data", updated_on_first_rank_only),
     ("shards permuted", "tensor", lambda: permuted([1, 2, 3, 0])),
-    ("every rank holds the first rank's shard", "tensor", lambda: permuted([0, 0, 0, 0])),
+    ("every rank holds the shard of rank 0 of tensor", "tensor", lambda: permuted([0, 0, 0, 0])),
     ("zeros never written", "tensor", zeros_on_last),
     ("bias 'b' added size-of-axis times", "tensor", bias_four_times),
     ("stale by one step", None, stale),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from conformance.contract.mesh import Mesh
+from conformance.diagnosis.displaced import whose
 from conformance.diagnosis.divergence import first_divergence
 from conformance.diagnosis.matching import Matcher
 from conformance.evidence.intermediates import Intermediate, Intermediates
@@ -110,9 +111,9 @@ def test_a_mean_of_the_own_part_is_named(combine, said: bool) -> None:
 @pytest.mark.parametrize(
     ("places", "said"),
     [
-        ((0, 0), "every rank uses the shard of rank 0 of tensor, at model.py:4"),
-        ((1, 1), "every rank uses the shard of rank 1 of tensor, at model.py:4"),
-        ((1, 0), "shards permuted: ranks of tensor use those of [1, 0], at model.py:4"),
+        ((0, 0), "every rank holds the shard of rank 0 of tensor, at model.py:4"),
+        ((1, 1), "every rank holds the shard of rank 1 of tensor, at model.py:4"),
+        ((1, 0), "shards permuted: ranks of tensor hold those of [1, 0], at model.py:4"),
     ],
 )
 def test_right_blocks_on_the_wrong_ranks_are_named(places: tuple[int, int], said: str) -> None:
@@ -126,6 +127,21 @@ def test_right_blocks_on_the_wrong_ranks_are_named(places: tuple[int, int], said
     twin = Intermediates(values=(replace(PRODUCT, values={0: whole}),))
     first = next(first_divergence(wide, twin, Mesh.parse("tensor=2"), "outputs/y"))
     assert (first.cause, first.axis) == (said, "tensor")
+
+
+def test_a_place_along_another_axis_is_named() -> None:
+    """Every rank takes the shard that has the number of its place along data; a control takes its own."""
+    mesh, whole = Mesh.parse("data=2,fsdp=4"), RNG.normal(size=(4, 3))
+    places = {rank: mesh.coordinates(rank) for rank in range(mesh.devices)}
+    owners = {rank: place["data"] for rank, place in places.items()}
+    blocks = {rank: whole[owner : owner + 1] for rank, owner in owners.items()}
+    wide = Intermediates(values=(replace(PRODUCT, operation="slice", values=blocks),), observed={"outputs/y": (0,)})
+    cause = next(
+        first_divergence(wide, Intermediates(values=(replace(PRODUCT, values={0: whole}),)), mesh, "outputs/y")
+    )
+    words = "the place along data is taken for that along fsdp: ranks hold the shard with that number"
+    assert (cause.cause, cause.axis) == (f"{words}, at model.py:3", "fsdp")
+    assert whose({rank: place["fsdp"] for rank, place in places.items()}, "fsdp", mesh) is None
 
 
 def test_a_fused_value_that_each_rank_cuts_for_itself_is_named() -> None:

@@ -75,7 +75,7 @@ def test_uneven_shards_on_the_wrong_ranks_are_named() -> None:
         _value(1, "sin", {r: np.sin(3 * held[1 - r]) for r in (0, 1)}, 0),
     ]
     said = _said(wide, [_value(0, "mm", {0: WHOLE})])
-    assert said.cause == "shards permuted: ranks of tensor use those of [1, 0], at model.py:0"
+    assert said.cause == "shards permuted: ranks of tensor hold those of [1, 0], at model.py:0"
 
 
 def test_what_a_step_begins_with_is_known_too() -> None:

@@ -108,7 +108,10 @@ def test_bands_have_their_lower_end_and_hold_everything() -> None:
 
 def test_causes_without_their_names_and_numbers() -> None:
     assert general("bias 'layers.0.bias' not added") == "bias '...' not added"
-    assert general("shards permuted: positions hold [1, 0]") == "shards permuted: positions hold [...]"
+    assert (
+        general("shards permuted: ranks of fsdp hold those of [1, 0]")
+        == "shards permuted: ranks of fsdp hold those of [...]"
+    )
     assert general("scaled by -2.5e-07") == "scaled by n"
     assert general("shifted by -1 along dim 0") == "shifted by n along dim n"
     for kept in ("gradients reduced in bfloat16", "a mean: 1/size-of-axis of it", "computed in float8_e4m3fn"):

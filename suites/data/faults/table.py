@@ -165,7 +165,7 @@ DROPOUT = (
         contract="data/dropout",
         meshes=CROSSED,
         axis="data",
-        causes=("every rank holds the first rank's shard",),
+        causes=("every rank holds the shard of rank 0",),
     ),
     Fault(
         id="dropout-differs-on-copies",

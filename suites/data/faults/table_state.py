@@ -75,7 +75,7 @@ STATE = (
         contract="data/language_model_sgd",
         meshes=HYBRID_WAYS,
         axis="fsdp",
-        causes=("every rank holds the first rank's shard",),
+        causes=("every rank holds the shard of rank 0",),
         seen_by=("census", "logic"),
     ),
     Fault(
@@ -87,7 +87,7 @@ STATE = (
         contract="data/language_model_sgd",
         meshes=(*SMALL, *HYBRID),
         axis="fsdp",
-        causes=("goes away when",),
+        causes=("goes away when", "the place along data is taken for that along fsdp"),
         seen_by=("trajectory", "replicas"),
     ),
     Fault(

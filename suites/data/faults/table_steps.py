@@ -27,7 +27,7 @@ SLICES = (
         contract="data/accumulation_uneven",
         meshes=SMALL,
         axis=None,
-        causes=("without accumulation", "not count", "count wrongly"),
+        causes=("without accumulation", "not count", "count wrongly", "no gradient arrives from slice"),
     ),
     Fault(
         id="no-sync-context-misplaced",
@@ -38,7 +38,7 @@ SLICES = (
         contract="data/accumulation_3",
         meshes=CROSSED,
         axis="data",
-        causes=("without accumulation", "not count", "count wrongly"),
+        causes=("without accumulation", "not count", "count wrongly", "no gradient arrives from slice"),
         seen_by=("logic", "replicas"),
     ),
     Fault(
@@ -50,7 +50,7 @@ SLICES = (
         contract="data/accumulation_3",
         meshes=SMALL,
         axis=None,
-        causes=("without accumulation", "not count", "count wrongly"),
+        causes=("without accumulation", "not count", "count wrongly", "no gradient arrives from slice"),
     ),
     Fault(
         id="zero-stages-differ-under-accumulation",
@@ -182,7 +182,7 @@ STEPS = (
         contract="data/accumulation_uneven",
         meshes=SMALL,
         axis=None,
-        causes=("without accumulation", "not count", "count wrongly"),
+        causes=("without accumulation", "not count", "count wrongly", "no gradient arrives from slice"),
     ),
 )
 

@@ -222,7 +222,7 @@ PLACES = (
         contract="sequence/attention",
         meshes=CUBE,
         axis="sequence",
-        causes=(NOT_ALONE,),
+        causes=(NOT_ALONE, "the place along tensor is taken for that along sequence"),
     ),
     Fault(
         id="dropout-mask-of-first-shard-everywhere",
@@ -232,6 +232,6 @@ PLACES = (
         contract="sequence/context_layer",
         meshes=LONG,
         axis="sequence",
-        causes=("every rank holds the first rank's shard",),
+        causes=("every rank holds the shard of rank 0",),
     ),
 )

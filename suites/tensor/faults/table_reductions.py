@@ -172,7 +172,7 @@ LAYOUT = (
         contract="tensor/mlp",
         meshes=BOTH_WAYS,
         axis="tensor",
-        causes=("every rank holds the first rank's shard",),
+        causes=("every rank holds the shard of rank 0",),
         seen_by=("census", "logic"),
     ),
     Fault(
