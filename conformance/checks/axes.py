@@ -98,6 +98,8 @@ def _divides(case_run: CaseRun, axis: str) -> str | None:
         return ""
     if held is not None:
         return f"'{held}'"
+    if division is not None and division.own_tables:
+        return "a table"
     if division is not None:
         return "" if _does_all(case_run, axis) or _masked(case_run, division) else "the work"
     held = divided(seen, mesh, axis)

@@ -27,11 +27,13 @@ def computed_alike(evidence: Evidence, mesh: Mesh, axis: str) -> Division | None
         alike=min(group.alike for group in groups),
         own=max(group.own for group in groups),
         own_products=max(group.own_products for group in groups),
+        own_tables=max(group.own_tables for group in groups),
     )
 
 
 def _of_group(ranks: Sequence[Computed]) -> Division:
     common = reduce(np.intersect1d, [rank.digests for rank in ranks])
+    shared_tables = reduce(np.intersect1d, [rank.tables for rank in ranks])
     own = [~np.isin(rank.digests, common) for rank in ranks]
     return Division(
         alike=int(ranks[0].operations[~own[0]].sum()),
@@ -39,6 +41,7 @@ def _of_group(ranks: Sequence[Computed]) -> Division:
         own_products=max(
             int((rank.operations * rank.products)[mine].sum()) for rank, mine in zip(ranks, own, strict=True)
         ),
+        own_tables=max(int((~np.isin(rank.tables, shared_tables)).sum()) for rank in ranks),
     )
 
 

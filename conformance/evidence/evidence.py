@@ -56,12 +56,14 @@ class Division:
     alike         done by all ranks of the axis on the same values
     own           done on values that not all ranks of the axis have
     own_products  the matrix products among the latter
+    own_tables    lookups in a table of which not all ranks of the axis have the same
     alone         one device does all of it, before anything lies on the mesh
     """
 
     alike: int
     own: int
     own_products: int
+    own_tables: int = 0
     alone: bool = False
 
 
@@ -70,11 +72,13 @@ class Computed:
     """What one rank computed in a step, one element per result: a digest of its bits, its operations, is it a product.
 
     The digest counts how often it was seen, so that two ranks with the same set computed the same equally often.
+    `tables` are the digests of what lookups were made in.
     """
 
     digests: np.ndarray
     operations: np.ndarray
     products: np.ndarray
+    tables: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,12 @@ def divisions(
     for axis in axes:
         mine = own.operations.get(axis, 0)
         if mine or axis in manual:
-            by_axis[axis] = Division(alike=max(total - mine, 0), own=mine, own_products=own.products.get(axis, 0))
+            by_axis[axis] = Division(
+                alike=max(total - mine, 0),
+                own=mine,
+                own_products=own.products.get(axis, 0),
+                own_tables=own.tables.get(axis, 0),
+            )
         elif axis in named:
             by_axis[axis] = everything
         else:
@@ -84,6 +89,7 @@ class _Varying:
     def __init__(self) -> None:
         self.operations: dict[str, int] = {}
         self.products: dict[str, int] = {}
+        self.tables: dict[str, int] = {}
         self._counting = True
 
     def program(self, program: ClosedJaxpr, given: Sequence[Axes], frame: Frame) -> list[Axes]:
@@ -108,6 +114,8 @@ class _Varying:
             return list(given) if name == "optimization_barrier" else [NONE] * len(eqn.outvars)
         varies = NONE.union(*given)
         self._count(place, varies)
+        if name == "gather":
+            self._count_lookup(place, given[0])
         if name not in _COMMUNICATES and name not in version.CASTS:
             return [varies] * len(eqn.outvars)
         if name in version.CASTS:
@@ -121,6 +129,11 @@ class _Varying:
         for axis in varies:
             self.operations[axis] = self.operations.get(axis, 0) + size
             self.products[axis] = self.products.get(axis, 0) + product
+
+    def _count_lookup(self, place: Place, table: Axes) -> None:
+        """To look something up is no arithmetic; who has another part of the table has divided it all the same."""
+        for axis in table if self._counting else ():
+            self.tables[axis] = self.tables.get(axis, 0) + place.frame.trips
 
     def shard_map(self, place: Place, given: list[Axes]) -> list[Axes]:
         ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -52,6 +53,7 @@ DIVIDED = Division(alike=0, own=WHOLE // 2, own_products=0)
         (Division(alike=WHOLE, own=WHOLE // 50, own_products=0), True),  # masks by rank
         (Division(alike=WHOLE, own=WHOLE // 50, own_products=8), False),
         (Division(alike=WHOLE, own=WHOLE // 5, own_products=0), False),
+        (Division(alike=WHOLE, own=0, own_products=0, own_tables=1), False),
         (Division(alike=WHOLE // 8, own=0, own_products=0), False),  # blocks of a constant have the same values
     ],
 )
@@ -114,12 +116,13 @@ def test_an_axis_may_divide_nothing_on_purpose_and_is_held_to_that() -> None:
     assert broken.detail == "Axis 'tensor' is said to be replicated, but it divides the work."
 
 
-def _computed(digests: list[int], operations: int = 100) -> Computed:
+def _computed(digests: list[int], operations: int = 100, tables: Sequence[int] = ()) -> Computed:
     size = len(digests)
     return Computed(
         digests=np.array(digests, dtype=np.uint64),
         operations=np.full(size, operations),
         products=np.zeros(size, dtype=bool),
+        tables=np.array(tables, dtype=np.uint32),
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import conformance
 from tests.strangers import hollow_jax, hollow_torch
+from tests.strangers.answers import answers
 
 RNG = np.random.default_rng(0)
 PARAMETERS, BATCH = {"w": RNG.normal(size=6)}, {"x": RNG.normal(size=(8, 6))}
@@ -39,6 +40,15 @@ def test_sums_over_a_divided_batch_are_a_pass_that_says_what_was_not_held(module
     judgement = _judged(module, "data_parallel")
     assert judgement, str(judgement)
     assert "pass, communication not held" in str(judgement)
+
+
+@pytest.mark.parametrize("framework", ["jax", "torch"])
+def test_a_table_in_parts_is_divided_and_a_whole_one_is_not(framework: str) -> None:
+    """Though every rank makes all products, and holds all parameters and gradients whole."""
+    judged = answers(f"table_{framework}.py", ["table in parts", "table whole"], timeout=200)
+    assert judged["table in parts"]["verdict"] == "pass"
+    assert judged["table whole"]["verdict"] == "fail"
+    assert "Axis 'tensor' divides nothing" in judged["table whole"]["text"]
 
 
 def test_nothing_may_be_divided_on_purpose() -> None:
