@@ -28,7 +28,7 @@ Leaves = list[Any]
 
 
 class StochasticStep:
-    """A training step, traced when its arguments first have some shapes, and evaluated for several members at once.
+    """A training step, traced when its arguments first have some tree and shapes, and evaluated for several members.
 
     `lower` is what the traced step rounds to fewer bits than float64.
     """
@@ -43,15 +43,15 @@ class StochasticStep:
     ) -> list[tuple[Any, dict[str, Any]]]:
         """One step of every member -> its (state, observations), numpy arrays. Raises whatever tracing raises."""
         members = [jax.tree_util.tree_flatten(pair) for pair in zip(states, batches, strict=True)]
-        program, out = self._program(states[0], batches[0], members[0][0])
+        program, out = self._program(states[0], batches[0], *members[0])
         stacked = [np.stack(list(map(np.asarray, of))) for of in zip(*(leaves for leaves, _ in members), strict=True)]
         with np.errstate(all="ignore"):
             results = _Evaluation(arithmetic, len(members)).run(program, stacked)
         results = [_numpy(result, len(members)) for result in results]
         return [jax.tree_util.tree_unflatten(out, [result[n] for result in results]) for n in range(len(members))]
 
-    def _program(self, state: Any, batch: Any, leaves: Leaves) -> tuple[ClosedJaxpr, Any]:
-        key = tuple((np.shape(leaf), str(np.asarray(leaf).dtype)) for leaf in leaves)
+    def _program(self, state: Any, batch: Any, leaves: Leaves, tree: Any) -> tuple[ClosedJaxpr, Any]:
+        key = tree, tuple((np.shape(leaf), str(np.asarray(leaf).dtype)) for leaf in leaves)
         if key not in self._traced:
             traced, shape = jax.make_jaxpr(self._step, return_shape=True)(state, batch)
             self._traced[key] = traced, jax.tree_util.tree_structure(shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeGuard
 
@@ -53,14 +53,16 @@ class Execution:
         initial = self.instance.collected(state)
         step = self.step(state)
         steps = self.finished(initial, step, state)
-        repeated, watched = self.repeated(step, job, steps[0]) if job.determinism or job.trace else (None, NOT_ASKED)
         related, unsupported_relations = ExtraRuns(self, steps[0]).results(job.relations)
+        sensitivity = dict(self.input_sensitivity(step, steps[0])) if job.input_sensitivity else {}
+        # Last: what was traced may have left its traces in a module of theirs.
+        repeated, watched = self.repeated(step, job, steps[0]) if job.determinism or job.trace else (None, NOT_ASKED)
         return Evidence(
             initial=initial,
             steps=steps,
             declarations=self.implementation.declare(),
             repeated=repeated,
-            input_sensitivity=dict(self.input_sensitivity(step, steps[0])) if job.input_sensitivity else {},
+            input_sensitivity=sensitivity,
             devices=self.devices(steps),
             batch=self.memory.batch,
             state=self.memory.state_bytes() if job.later_steps else None,
@@ -145,17 +147,39 @@ class Execution:
             yield self.instance.observed(seen) | self.instance.collected(state)
 
     def repeated(self, step: Step, job: CaseJob, first: Observations) -> tuple[Observations, TracedStep]:
-        """The first step again from a second placement; watched unless it is a mutant."""
+        """The first step again from a second placement; watched unless it is a mutant.
+
+        What is traced is a step from a third one, afterwards: a trainer has changed when it was traced.
+        """
+        asked, traces = job.trace and self.case.mutation is None, self.platform.traces
+        (state, seen), watched = self.watched() if asked and not traces else (self.second(step), NOT_ASKED)
+        repeated = shared(self.instance.observed(seen) | self.instance.collected(state), first)
+        del state, seen  # room for the third
+        return repeated, self.traced() if asked and traces else watched
+
+    def second(self, step: Step) -> tuple[Any, Mapping[str, Any]]:
+        """What the first step returns from a second placement."""
         state, batch = self.instance.placed(self.parameters), copied(self.batches[0])
-        with self.clock("trace" if job.trace and self.warm.watched is None else "step"):
-            if job.trace and self.case.mutation is None:
-                returned, watched = self.platform.watch(self.warm, state, batch, self.case)
-            else:
-                returned, watched = step(state, batch), NOT_ASKED
-            state, seen = self.instance.settled(returned)
+        with self.clock("step"):
+            return self.instance.settled(step(state, batch))
+
+    def watched(self) -> tuple[tuple[Any, Mapping[str, Any]], TracedStep]:
+        """The same, and what was seen of it while it ran."""
+        state, batch = self.instance.placed(self.parameters), copied(self.batches[0])
+        with self.clock("trace" if self.warm.watched is None else "step"):
+            returned, watched = self.platform.watch(self.warm, state, batch, self.case)
+            returned = self.instance.settled(returned)
         # A watched step is a step: only what watching adds to the shortest unwatched one is the cost of tracing.
         self.clock.move("trace", "step", self.clock.shortest.get("step", 0.0))
-        return shared(self.instance.observed(seen) | self.instance.collected(state), first), watched
+        return returned, watched
+
+    def traced(self) -> TracedStep:
+        """What is seen of a step without running it."""
+        if self.warm.watched is None:
+            state = self.instance.placed(self.parameters)
+            with self.clock("trace"):
+                self.platform.watch(self.warm, state, copied(self.batches[0]), self.case)
+        return self.warm.watched or NOT_ASKED
 
     def input_sensitivity(self, step: Step, first: Observations) -> Iterator[tuple[str, bool]]:
         """For each key of the batch: does anything change when that key changes?"""

@@ -45,6 +45,7 @@ _LOG = logging.getLogger("shardproof.workers")
 
 class JaxPlatform(Platform):
     compiles = True
+    traces = True
     allows_smaller_mesh = True
 
     def __init__(self) -> None:
@@ -110,11 +111,10 @@ class JaxPlatform(Platform):
                 yield from _buffers(_spoken(path), array, self.rank_of(case))
 
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, TracedStep]:
-        traced = self._traced(step, state, batch, case)  # first: the step may free its state
-        return step(state, batch), traced
+        return None, self._traced(step, state, batch, case)
 
     def _traced(self, step: Step, state: Any, batch: Arrays, case: Case) -> TracedStep:
-        """A step that has run need not be traceable: it may look at values, shardings and meshes, and leave JAX."""
+        """A step that runs need not be traceable: it may look at values, shardings and meshes, and leave JAX."""
         try:
             program = Program(step, state, batch, case.mesh)
             arithmetic = program.lower_precision() if case.dtype == "float64" else program.arithmetic()

@@ -43,8 +43,7 @@ class JaxSinglePlatform(JaxPlatform):
 
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, TracedStep]:
         assert isinstance(step, OneDeviceStep)
-        traced = self._traced(step.on_mesh, state, batch, case)
-        return step(state, batch), traced
+        return super().watched(step.on_mesh, state, batch, case)
 
     def mutated(self, step: Step, state: Any, batch: Arrays, case: Case) -> Step:
         assert isinstance(step, OneDeviceStep)

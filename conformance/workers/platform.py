@@ -92,6 +92,7 @@ class Platform(ABC):
     """One framework in one worker: a JAX process with many devices, or one rank of a torch fleet."""
 
     compiles: ClassVar[bool]  # the first call of a step compiles it
+    traces: ClassVar[bool] = False  # what is seen of a step is seen by tracing it, and it does not run
     allows_smaller_mesh: ClassVar[bool] = False  # a mesh may leave devices of the case out
     is_leader: bool = True  # this process does what one of them must do alone
 
@@ -129,7 +130,7 @@ class Platform(ABC):
     def watch(self, warm: CachedProgram, state: Any, batch: Arrays, case: Case) -> tuple[Any, TracedStep]:
         """One step, and what is known of its communication: seen once per program, here or before."""
         if warm.watched is not None:
-            return warm.implementation.step(state, batch), warm.watched
+            return None if self.traces else warm.implementation.step(state, batch), warm.watched
         returned, warm.watched = self.watched(warm.implementation.step, state, batch, case)
         return returned, warm.watched
 
@@ -161,7 +162,7 @@ class Platform(ABC):
 
     @abstractmethod
     def watched(self, step: Step, state: Any, batch: Arrays, case: Case) -> tuple[Any, TracedStep]:
-        """Run the step once with its communication seen -> (what the step returned, what was seen)."""
+        """See the communication of a step -> (what it returned, or None where steps are traced; what was seen)."""
 
     def peak_bytes(self, step: Step, state: Any, batch: Arrays) -> int | None:
         """Peak bytes per device of the compiled step; None where nothing is compiled."""

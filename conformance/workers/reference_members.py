@@ -11,11 +11,18 @@ from dataclasses import replace
 import numpy as np
 
 from conformance.contract.contract import Arrays, Contract
+from conformance.contract.errors import ShardproofError
 from conformance.evidence.tolerance import EPSILON
 from conformance.workers.altered import real_inputs
 
 FEWER_DEVICES = (2, 4)  # over which a declared reduction is imagined besides
+ASTRAY = 1e-6  # of the largest element of a tensor: farther than roundings of float64 lead
+NOTHING = 1e-12  # of the largest of all tensors: what is no more than this may be nothing but rounding
 Steps = tuple[Arrays, ...]
+
+
+class UnlikeItselfError(ShardproofError, ValueError):
+    """A reference that does otherwise when it is traced; the message is half a sentence."""
 
 
 def formulations(contract: Contract) -> list[Contract]:
@@ -86,6 +93,26 @@ def farthest(noise: Steps, run: Steps, oracle: Steps) -> Steps:
         {name: np.maximum(far[name], np.abs(values[name] - true[name])) for name in true}
         for far, values, true in zip(noise, run, oracle, strict=True)
     )
+
+
+def refuse_astray(runs: list[Steps], oracle: Steps) -> None:
+    """Raise UnlikeItselfError where a traced step stands for another than the one that runs.
+
+    It does so where a class of somebody's keeps what no trace sees, a counter in a closure or an iterator.
+    """
+    for run in runs:
+        for values, true in zip(run, oracle, strict=True):
+            most = max(map(_largest, true.values()), default=0.0)
+            for name, value in true.items():
+                if _largest(values[name], value) > ASTRAY * _largest(value) + NOTHING * most:
+                    raise UnlikeItselfError(f"traced, it has another '{name}' than when it runs")
+
+
+def _largest(value: np.ndarray, less: np.ndarray | float = 0.0) -> float:
+    """The largest element of a tensor, or of what it differs by, of those that are finite."""
+    with np.errstate(invalid="ignore"):
+        off = np.abs(np.asarray(value) - less)
+    return float(np.max(off, initial=0.0, where=np.isfinite(off)))
 
 
 def larger(noise: Steps, other: Steps) -> Steps:

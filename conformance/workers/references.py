@@ -29,6 +29,7 @@ from conformance.workers.reference_members import (
     larger,
     perturbed,
     reductions,
+    refuse_astray,
 )
 from conformance.workers.sensitivity import idle, unmoved
 
@@ -130,7 +131,7 @@ class References:
         rounding = moved_as or coarsest(contract, dtype)
         given = [perturbed(parameters, batches, rounding, n) for n in range(first, MEMBERS + 1)]
         for formulation in (*formulations(contract), *reductions(contract, dtype)):
-            for (moved, _), run in zip(given, self._members(formulation, dtype, given), strict=True):
+            for (moved, _), run in zip(given, self._members(formulation, dtype, given, oracle), strict=True):
                 most = farthest(most, begun_at(parameters, moved, run), oracle)
         return most
 
@@ -144,10 +145,13 @@ class References:
         exact = self.noise(contract, "float64", parameters, batches, oracle)
         return tuple({name: ratio * value for name, value in step.items()} for step in exact)
 
-    def _members(self, contract: Contract, dtype: str, given: list[Given]) -> list[Steps]:
+    def _members(self, contract: Contract, dtype: str, given: list[Given], oracle: Steps) -> list[Steps]:
         if dtype == "float64":
             try:
-                return self._stochastic(contract, given)
+                runs = self._stochastic(contract, given)
+                if getattr(self.kept(contract, dtype).trainer, "keeps", False):
+                    refuse_astray(runs, oracle)
+                return runs
             except Exception as failure:  # one that cannot be traced, say
                 self.kept(contract, "float64").unevaluated = said(failure)
         return [self.run(contract, dtype, *inputs) for inputs in given]
