@@ -56,7 +56,7 @@ class Beside:
 
     def _decides(self) -> tuple[Any, ...]:
         own = self.attributes
-        plain = [(n, type(x), x) for n, x in own.plain.items() if isinstance(x, DECISIVE)]
+        plain = [(n, type(x), x if isinstance(x, DECISIVE) else None) for n, x in own.plain.items()]
         return own.names, own.tree, own.graph, own.keys, plain
 
 

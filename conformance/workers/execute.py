@@ -53,6 +53,7 @@ class Execution:
         initial = self.instance.collected(state)
         step = self.step(state)
         steps = self.finished(initial, step, state)
+        del state  # room for other placements
         related, unsupported_relations = ExtraRuns(self, steps[0]).results(job.relations)
         sensitivity = dict(self.input_sensitivity(step, steps[0])) if job.input_sensitivity else {}
         # Last: what was traced may have left its traces in a module of theirs.

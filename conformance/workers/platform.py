@@ -128,7 +128,7 @@ class Platform(ABC):
         self._warm.clear()
 
     def watch(self, warm: CachedProgram, state: Any, batch: Arrays, case: Case) -> tuple[Any, TracedStep]:
-        """One step, and what is known of its communication: seen once per program, here or before."""
+        """One step, if it has to run, and what is known of its communication: seen once per program, here or before."""
         if warm.watched is not None:
             return None if self.traces else warm.implementation.step(state, batch), warm.watched
         returned, warm.watched = self.watched(warm.implementation.step, state, batch, case)

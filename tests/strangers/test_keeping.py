@@ -35,6 +35,7 @@ EXPECTED = [  # kind, verdict, what it says
     ("shared by what was traced", "pass", ""),
     ("in a namespace", "pass", "trajectory: pass"),
     ("in a namespace, with a fault", "fail", "step 1: optimizer/count is off"),
+    ("whole on every rank", "fail", "Axis 'tensor' divides nothing"),
     ("in a closure", "pass", UNSEEN),
     ("a train state", "pass", "trajectory: pass"),
     ("metrics", "pass", ""),

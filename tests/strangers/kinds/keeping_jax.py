@@ -249,6 +249,15 @@ class ForgetsInNamespace(InNamespace):
         pass
 
 
+class Whole(InNamespace):
+    """A planted fault: every rank computes everything."""
+
+    def __init__(self, parameters, mesh):
+        super().__init__(parameters, mesh)
+        self.state = jax.device_put(vars(self.state), NamedSharding(mesh, P()))
+        self.state = SimpleNamespace(**self.state)
+
+
 class InClosure:
     """Nobody sees what it keeps."""
 
@@ -341,6 +350,7 @@ KINDS = {
     "shared by what was traced": {"candidate": Shared, "dtype": "float32"},
     "in a namespace": {"candidate": InNamespace},
     "in a namespace, with a fault": {"candidate": ForgetsInNamespace},
+    "whole on every rank": {"candidate": Whole},
     "in a closure": {"candidate": InClosure},
     "a train state": {"candidate": InTrainState},
     "metrics": {"candidate": WithMetrics},
