@@ -224,7 +224,7 @@ def _repeated_rows(case_run: CaseRun) -> str:
     axes = " or ".join(f"'{axis}'" for axis in alike)
     parts = " or ".join(dict.fromkeys(str(mesh.size(axis)) for axis in alike))
     return (
-        f"The rows of the batch are {parts} equal parts, one after the other: where axis {axes} divides them, neither "
+        f"The rows of the batch are {parts} equal parts: where axis {axes} divides them, neither "
         "a missing reduction nor the rows of another rank show. Give rows that differ."
     )
 

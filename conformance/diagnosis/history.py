@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance.diagnosis.suspect import DivergedTensor
+from conformance.evidence.gather import covered
 from conformance.evidence.tolerance import EPSILON, bounded_as
 from conformance.records.results import Cause
 
@@ -21,7 +22,7 @@ def never_stored(suspect: DivergedTensor) -> Iterator[Cause]:
 def stale(suspect: DivergedTensor) -> Iterator[Cause]:
     """The value of the step before: a parameter gathered too early, an update not taken over."""
     if suspect.step <= 0:
-        if suspect.tensor.startswith("updates/") and not suspect.value.any():
+        if suspect.tensor.startswith("updates/") and not suspect.value.any() and suspect.expected.any():
             yield Cause(cause="never updated", axis=None, confidence=0.9, basis="it has not changed since the start")
         return
     before = suspect.case_run.reference.oracle[suspect.step - 1].get(suspect.tensor)
@@ -105,8 +106,9 @@ def _seen_not_to(suspect: DivergedTensor, dtype: str) -> bool:
 
 
 def not_finite(suspect: DivergedTensor) -> Iterator[Cause]:
-    """NaN or infinity."""
-    if not np.isfinite(suspect.value).all():
-        basis = f"{int((~np.isfinite(suspect.value)).sum())} of its {suspect.value.size} elements are not finite"
+    """NaN or infinity, where a number should be and some rank hands one over."""
+    wrong = ~np.isfinite(suspect.value) & np.isfinite(suspect.expected) & covered(suspect.comparison.observed)
+    if wrong.any():
+        basis = f"{int(wrong.sum())} of its {suspect.value.size} elements are not finite"
         words = "not finite: overflow, or memory never written"
         yield Cause(cause=words, axis=None, confidence=0.87, basis=basis, place=True)

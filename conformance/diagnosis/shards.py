@@ -8,7 +8,7 @@ import numpy as np
 
 from conformance.diagnosis.displaced import whose
 from conformance.diagnosis.suspect import DivergedTensor
-from conformance.evidence.gather import selector
+from conformance.evidence.gather import distance, selector
 from conformance.records.results import Cause
 
 PLACE = 0.85  # how sure it is where an error shows: that can be seen; a line inside the step says more
@@ -56,7 +56,7 @@ def shards_wrong(suspect: DivergedTensor) -> Iterator[Cause]:
 
 def seams_wrong(suspect: DivergedTensor) -> Iterator[Cause]:
     """Errors only in the first or last elements of blocks along a dim that an axis divides: where shards meet."""
-    wrong = np.abs(suspect.value - suspect.expected) > suspect.unexplained
+    wrong = ~(distance(suspect.value, suspect.expected) <= suspect.unexplained)
     if not wrong.any():
         return
     for axis in suspect.axes:
@@ -94,7 +94,7 @@ def _wrong_positions(suspect: DivergedTensor, axis: str) -> list[int]:
     wrong = set()
     for rank, block in suspect.blocks.items():
         expected = suspect.expected[selector(block.index)]
-        if expected.size and np.abs(block.value - expected).max() > suspect.unexplained:
+        if expected.size and not distance(block.value, expected).max() <= suspect.unexplained:
             wrong.add(suspect.mesh.coordinates(rank)[axis])
     return sorted(wrong)
 

@@ -10,7 +10,7 @@ import numpy as np
 from conformance.contract.mesh import Mesh
 from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.evidence.evidence import Block
-from conformance.evidence.gather import deviation, selector, sum_partials
+from conformance.evidence.gather import deviation, distance, selector, sum_partials
 from conformance.evidence.tolerance import yardsticks
 
 SLACK = 32.0  # an explanation may leave this many yardsticks unexplained: candidates multiply their own rounding
@@ -70,7 +70,7 @@ class DivergedTensor:
         """Whether two arrays agree up to rounding, for tensors that are not trivially zero."""
         if value.shape != expected.shape or not value.size or not np.abs(expected).max() > self.unexplained:
             return False
-        return bool(np.abs(value - expected).max() <= self.unexplained * max(1.0, abs(factor)))
+        return bool(distance(value, expected).max() <= self.unexplained * max(1.0, abs(factor)))
 
     def explains(self, value: np.ndarray, hypothesis: np.ndarray, factor: float = 1.0) -> bool:
         """Whether a hypothesis agrees with what is there, and far better than what should be there does.
@@ -79,7 +79,7 @@ class DivergedTensor:
         """
         if not self.agrees(value, hypothesis, factor):
             return False
-        return bool(np.abs(value - hypothesis).max() * EXPLAINED <= self.error)
+        return bool(distance(value, hypothesis).max() * EXPLAINED <= self.error)
 
     def group(self, axis: str) -> list[int]:
         """Those ranks of a group along the axis that hold something of the tensor; of all groups the one with most."""

@@ -166,7 +166,8 @@ class CaseRun:
         )
 
     def _magnitude(self, name: str, expected: np.ndarray) -> np.ndarray:
-        """An update is the difference of two stored parameters, and is rounded as they are."""
+        """An update is the difference of two stored parameters, and rounded as they are. Infinity is not rounded."""
+        expected = np.where(np.isfinite(expected), expected, 0.0)
         start = self.reference.initial.get(name.removeprefix("updates/")) if name.startswith("updates/") else None
         value: np.ndarray = np.abs(expected) if start is None else np.abs(start) + np.abs(expected)
         return value

@@ -57,6 +57,7 @@ class Division:
     own           done on values that not all ranks of the axis have
     own_products  the matrix products among the latter
     own_tables    lookups in a table of which not all ranks of the axis have the same
+    skipped_products  the matrix products that a rank makes or not by its place along the axis
     alone         one device does all of it, before anything lies on the mesh
     """
 
@@ -64,6 +65,7 @@ class Division:
     own: int
     own_products: int
     own_tables: int = 0
+    skipped_products: int = 0
     alone: bool = False
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from conformance.contract.contract import Arrays, Contract
+from conformance.evidence.gather import distance
 from conformance.evidence.tolerance import EPSILON
 from conformance.workers.altered import real_inputs
 
@@ -83,7 +84,7 @@ def begun_at(parameters: Arrays, moved: Arrays, run: Steps) -> Steps:
 def farthest(noise: Steps, run: Steps, oracle: Steps) -> Steps:
     """The noise so far, and where this run strays farther, what it strays."""
     return tuple(
-        {name: np.maximum(far[name], np.abs(values[name] - true[name])) for name in true}
+        {name: np.fmax(far[name], distance(values[name], true[name])) for name in true}
         for far, values, true in zip(noise, run, oracle, strict=True)
     )
 
