@@ -28,6 +28,12 @@ def reduced(result: Intermediate, operand: Intermediate, match: Match | None, me
     if match is not None and not {*partial} & {*axes}:
         if partial:
             return f"reduced over {' and '.join(axes)} instead of {' and '.join(partial)}", partial[0]
+        divided = next((axis for axis, _ in match.dims if axis in axes), None)
+        if divided is not None:
+            return (
+                f"a sum done too often: {divided} divides the operand, so that different blocks are added up",
+                divided,
+            )
         return TWICE, axes[0]
     shapes = {block.shape for block in (*operand.values.values(), *result.values.values())}
     if len(shapes) == 1 and len(operand.values) == mesh.devices == len(result.values):

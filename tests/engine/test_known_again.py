@@ -209,6 +209,14 @@ def test_a_sum_of_copies_is_told_whatever_they_are() -> None:
     assert said.cause == "summed twice: size-of-axis times too large: all_reduce over tensor at model.py:1"
 
 
+def test_a_sum_of_different_blocks_is_no_factor() -> None:
+    blocks = {0: WHOLE[:, :3], 1: WHOLE[:, 3:6]}
+    summed = _value(1, "all_reduce", dict.fromkeys((0, 1), blocks[0] + blocks[1]), 0, axes=("tensor",))
+    said = _said([_value(0, "sin", blocks), summed], [_value(0, "sin", {0: WHOLE[:, :6]})])
+    words = "a sum done too often: tensor divides the operand, so that different blocks are added up"
+    assert (said.cause, said.axis) == (f"{words}: all_reduce over tensor at model.py:1", "tensor")
+
+
 def _stages(used: int) -> tuple[list[Intermediate], list[Intermediate]]:
     """Two microbatches on one line, laid side by side; `used` is the one that is taken second."""
     parts = [RNG.normal(size=(2, 3)) for _ in range(2)]
