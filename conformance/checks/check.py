@@ -84,7 +84,7 @@ def _sentence(first: TensorComparison, share: str, bound: float) -> str:
 
 def _ranks(first: TensorComparison, case_run: CaseRun, bound: float) -> tuple[int, ...]:
     """Those that hold an element beyond the bound."""
-    limit = allowed(first.magnitude, first.noise, case_run.epsilon(first.tensor), bound)
+    limit = allowed(first.magnitude, first.noise, first.epsilon, bound)
     return ranks_beyond(first.observed, first.expected, limit, case_run.case.mesh)
 
 

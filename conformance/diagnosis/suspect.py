@@ -53,7 +53,7 @@ class DivergedTensor:
     @cached_property
     def unexplained(self) -> float:
         """The largest error that counts as explained: rounding, with room for the factor that a cause may bring."""
-        scales = yardsticks(self.comparison.magnitude, self.comparison.noise, self.case_run.epsilon(self.tensor))
+        scales = yardsticks(self.comparison.magnitude, self.comparison.noise, self.comparison.epsilon)
         return SLACK * float(scales.max(initial=0.0))
 
     @property

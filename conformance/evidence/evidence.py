@@ -194,6 +194,7 @@ class ReferenceResult:
     unmoved      `loss`, where no change of the first batch moves it
     idle         keys of the first batch that change nothing, given the other values that candidates are given
     lower        what the float64 reference rounds to fewer bits; then the inputs are perturbed as in that dtype
+    exact        observables of the first step that this does not reach: their noise is that of float64
     unevaluated  why the float64 members are not evaluated in stochastic arithmetic, but move the inputs alone
     """
 
@@ -206,5 +207,6 @@ class ReferenceResult:
     unmoved: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
     lower: tuple[Operation, ...] = ()
+    exact: frozenset[str] = frozenset()
     unevaluated: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)

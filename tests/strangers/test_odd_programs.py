@@ -28,6 +28,8 @@ EXPECTED = [  # framework, kind, verdict, what it says
     ("jax", "nested outputs", "pass", ""),
     ("jax", "nested outputs in bfloat16", "pass", ""),
     ("torch", "first alone", "fail", "One rank along axis 'data' makes all products, another one none"),
+    ("jax", "schedule", "pass", "tensors of step 1, which that does not reach, are held in full"),
+    ("jax", "schedule and wrong", "fail", "step 1: gradients/up rows 4-5 is off by"),
     ("jax", "masked", "pass", ""),
     ("jax", "masked in bfloat16", "pass", ""),
     ("jax", "unmasked", "fail", "step 1: outputs/y is off by inf"),

@@ -109,7 +109,41 @@ class Whole:
         return returned
 
 
+def scheduled():
+    """optax computes its schedules in float32."""
+    return optax.sgd(optax.exponential_decay(0.1, 2, 0.9))
+
+
+class Scheduled:
+    wrong = 0.0
+
+    def __init__(self, parameters, mesh):
+        self.mesh, everywhere = mesh, NamedSharding(mesh, P())
+        self.model = jax.device_put(parameters, everywhere)
+        self.optimizer = jax.device_put(scheduled().init(self.model), everywhere)
+        self.train = jax.jit(self.trained)
+
+    def trained(self, model, optimizer, batch):
+        returned = seen(model, batch)
+        returned["gradients"]["up"] *= 1 + self.wrong
+        updates, optimizer = scheduled().update(returned["gradients"], optimizer, model)
+        return optax.apply_updates(model, updates), optimizer, returned
+
+    def step(self, batch):
+        batch = jax.device_put(batch, NamedSharding(self.mesh, P("data")))
+        self.model, self.optimizer, returned = self.train(self.model, self.optimizer, batch)
+        return returned
+
+
+class Rescaled(Scheduled):
+    """A planted fault, smaller than what float32 rounds off."""
+
+    wrong = 3e-8
+
+
 KINDS = {
+    "schedule": {"candidate": Scheduled, "optimizer": scheduled},
+    "schedule and wrong": {"candidate": Rescaled, "optimizer": scheduled},
     "masked": {"candidate": masked, "reference": masked_reference},
     "masked in bfloat16": {"candidate": masked, "reference": masked_reference, "dtype": "bfloat16"},
     "unmasked": {"candidate": unmasked, "reference": masked_reference},
