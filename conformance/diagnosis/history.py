@@ -41,7 +41,7 @@ def late(suspect: DivergedTensor) -> Iterator[Cause]:
     beyond = not suspect.comparison.excess.ratio <= case_run.bound
     if suspect.step > 0 and beyond and all(comparison.excess.ratio <= case_run.bound for comparison in first):
         basis = "all that step 1 computes and leaves behind is right"
-        words = "right in step 1, wrong afterwards: stale or lost state"
+        words = "right in step 1, wrong afterwards"
         yield Cause(cause=words, axis=None, confidence=0.87, basis=basis, place=True)
 
 
