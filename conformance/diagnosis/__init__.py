@@ -13,7 +13,7 @@ from conformance.diagnosis.masks import another_mask
 from conformance.diagnosis.means import mean_of_means
 from conformance.diagnosis.norms import gradient_rescaled, norm_miscounted, norms_added
 from conformance.diagnosis.order import exchanged, of_other_rows, reordered, rolled, without_gradient
-from conformance.diagnosis.rates import rate_of_later_step
+from conformance.diagnosis.rates import rate_of_later_step, rate_on_positions
 from conformance.diagnosis.scale import bias_repeated, scaled
 from conformance.diagnosis.shapes import misshapen
 from conformance.diagnosis.shards import permuted, seams_wrong, shards_wrong
@@ -45,6 +45,7 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     seams_wrong,
     shards_wrong,
     rate_of_later_step,
+    rate_on_positions,
     late,
     narrower,
 )

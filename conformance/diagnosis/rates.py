@@ -1,15 +1,17 @@
-"""Signature of a learning rate that is another one in a later step: a schedule stepped otherwise, say.
+"""Signatures of a learning rate that is another one in a later step, or on some ranks.
 
-Law: of a right gradient and right slots, all updates of a step are proportional to its learning rate.
+Law: of right gradients and right slots, all updates of a step are proportional to its learning rate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from conformance.diagnosis.scale import factor_between
+from conformance.diagnosis.positions import off_on_positions
+from conformance.diagnosis.scale import factor_between, is_rate
 from conformance.diagnosis.suspect import EXPLAINED, DivergedTensor
 from conformance.evidence.comparison import TensorComparison
 from conformance.evidence.gather import deviation
@@ -34,10 +36,29 @@ def rate_of_later_step(suspect: DivergedTensor) -> Iterator[Cause]:
     moved = [_is_multiple(suspect, update, factor) for update in updates]
     if None in moved or sum(size for size in moved if size is not None) < FEWEST:
         return
-    what = "learning rate" if _has_slots(suspect) else "learning rate, or what gradients are clipped by,"
-    words = f"{what} {factor:.4g} times what it should be in step {suspect.step + 1}"
+    words = f"{_spoken(suspect, factor)} in step {suspect.step + 1}"
     basis = "every update of the step is that multiple of the right one, its gradients and all before it are right"
     yield Cause(cause=words, axis=None, confidence=0.85, basis=basis)
+
+
+def rate_on_positions(suspect: DivergedTensor) -> Iterator[Cause]:
+    """Some ranks along an axis update their part or their copy by a multiple, of gradients and slots that are right."""
+
+    def factor_of(where: Any, held: np.ndarray) -> float | None:
+        factor = factor_between(held, suspect.expected[where])
+        if factor is None or factor < 1e-3 or held.size < FEWEST:
+            return None
+        left = float(np.abs(held - factor * suspect.expected[where]).max())
+        return factor if left <= suspect.unexplained * max(1.0, factor) else None
+
+    if suspect.step != 0 or not is_rate(suspect) or suspect.case_run.contract.recipe.optimizer == "lamb":
+        return
+    for axis in suspect.axes:
+        off = off_on_positions(suspect, axis, factor_of)
+        if off is not None:
+            words = f"{_spoken(suspect, off.factor)}, on positions {off.positions}"
+            basis = f"there its update is that multiple of the right one, elsewhere along {axis} it is right"
+            yield Cause(cause=words, axis=axis, confidence=0.92, axis_confidence=0.8, basis=basis)
 
 
 def _of_step(suspect: DivergedTensor) -> Sequence[TensorComparison]:
@@ -71,6 +92,8 @@ def _is_multiple(suspect: DivergedTensor, update: TensorComparison, factor: floa
     return other.expected.size if left * EXPLAINED <= other.error else 0
 
 
-def _has_slots(suspect: DivergedTensor) -> bool:
-    """Whether what the optimizer keeps of clipped gradients is known, and so is right."""
-    return any(other.tensor.startswith("optimizer/") for other in _of_step(suspect))
+def _spoken(suspect: DivergedTensor, factor: float) -> str:
+    """Where what the optimizer keeps of clipped gradients is seen, and so is right, it is the rate alone."""
+    has_slots = any(other.tensor.startswith("optimizer/") for other in _of_step(suspect))
+    what = "learning rate" if has_slots else "learning rate, or what gradients are clipped by,"
+    return f"{what} {factor:.4g} times what it should be"
