@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from conformance.diagnosis.means import MEAN_OF_MEANS
-from conformance.diagnosis.scale import SLICES
 from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.evidence.gather import selector
 from conformance.records.results import Cause
 
-MICROBATCHES = "microbatches are not averaged as one large batch"
+OF_PARTS = {
+    part: f"mean of means: each {part} is divided by its own valid elements" for part in ("slice", "microbatch")
+}
 OF_ROWS = "mean of means: each row divides by its own elements"
 FIT = 1e-8  # of what least squares leave, relative to the gradient
 ALIKE = 1e-6  # of ratios that are the same
@@ -145,19 +146,32 @@ def _divisions(suspect: DivergedTensor, rows: int, some: bool) -> Iterator[_Divi
             lost, wrongly = f"{rows_of} do not count", f"{rows_of} count wrongly"
             yield _Division(groups=groups, lost=lost, wrongly=wrongly, averaged=MEAN_OF_MEANS, axis=axis)
     recipe, blocks = suspect.case_run.contract.recipe, list({part.tobytes(): part for part in held.values()}.values())
-    for number, part, averaged in (
-        (recipe.accumulation, "slice", SLICES),
-        (recipe.microbatches, "microbatch", MICROBATCHES),
+    for part, shares in (
+        ("slice", recipe.shares or (1,) * recipe.accumulation),
+        ("microbatch", (1,) * recipe.microbatches),
     ):
-        if number > 1 and all(len(block) % number == 0 for block in blocks):
-            cut = [np.split(block, number) for block in blocks]
-            groups = [np.concatenate([block[place] for block in cut]) for place in range(number)]
-            lost, last = f"{part} {{}} of the batch: its rows do not count", f"the last {part} does not count"
-            if some:
-                never = f"no gradient arrives from {{}}: '{suspect.tensor}' is without it, other gradients are not"
-                lost, last = never.format(f"{part} {{}}"), never.format(f"the last {part}")
-            wrongly = f"{part} {{}} of the batch: its rows count wrongly"
-            yield _Division(groups=groups, lost=lost, wrongly=wrongly, averaged=averaged, last=last)
+        if len(shares) > 1 and all(len(block) % sum(shares) == 0 for block in blocks):
+            yield _in_parts(part, [_cut(block, shares) for block in blocks], suspect.tensor if some else "")
+
+
+def _cut(block: np.ndarray, shares: Sequence[int]) -> list[np.ndarray]:
+    """The rows of a rank in consecutive parts, in proportion to `shares`."""
+    return np.split(block, np.cumsum(shares)[:-1] * len(block) // sum(shares))
+
+
+def _in_parts(part: str, cut: Sequence[Sequence[np.ndarray]], alone: str) -> _Division:
+    """Parts of the rows of every rank, in turn; `alone` is a gradient that is wrong while others are not."""
+    lost, last = f"{part} {{}} of the batch: its rows do not count", f"the last {part} does not count"
+    if alone:
+        never = f"no gradient arrives from {{}}: '{alone}' is without it, other gradients are not"
+        lost, last = never.format(f"{part} {{}}"), never.format(f"the last {part}")
+    return _Division(
+        groups=[np.concatenate(rows) for rows in zip(*cut, strict=True)],
+        lost=lost,
+        wrongly=f"{part} {{}} of the batch: its rows count wrongly",
+        averaged=OF_PARTS[part],
+        last=last,
+    )
 
 
 def _rows_of_ranks(suspect: DivergedTensor, rows: int) -> Mapping[int, np.ndarray]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from conformance.contract.contract import Recipe
 from conformance.diagnosis.means import MEAN_OF_MEANS
-from conformance.diagnosis.scale import SLICES
-from conformance.diagnosis.weighed import MICROBATCHES, OF_ROWS
+from conformance.diagnosis.weighed import OF_PARTS, OF_ROWS
 from conformance.evidence.comparison import CaseRun
 from conformance.records.results import Cause
 from conformance.runner.judge import judge
@@ -46,7 +46,7 @@ def _run(weights: np.ndarray, recipe: Recipe, gradient: np.ndarray | None = None
     )
 
 
-def _best(weights: np.ndarray, gradient: np.ndarray | None = None, others: float = 1.0, **recipe: int) -> Cause:
+def _best(weights: np.ndarray, gradient: np.ndarray | None = None, others: float = 1.0, **recipe: Any) -> Cause:
     run = _run(weights, Recipe(steps=2, **recipe), gradient, others)
     causes: Sequence[Cause] = next(result.diagnosis for result in judge(run) if result.diagnosis)
     return causes[0]
@@ -68,6 +68,7 @@ def _own_means(groups: list[np.ndarray]) -> np.ndarray:
 
 EVERY = np.arange(ROWS)
 SLICED = [np.concatenate([part[n * 4 : n * 4 + 4] for part in (EVERY[:8], EVERY[8:])]) for n in range(2)]
+UNEVEN = [np.concatenate([part[rows] for part in (EVERY[:8], EVERY[8:])]) for rows in (slice(0, 6), slice(6, 8))]
 
 
 @pytest.mark.parametrize(
@@ -75,8 +76,15 @@ SLICED = [np.concatenate([part[n * 4 : n * 4 + 4] for part in (EVERY[:8], EVERY[
     [
         (_without(slice(8, 16)), {}, "reduction missing: rows of positions 1 of data do not count", "data"),
         (_own_means([EVERY[:8], EVERY[8:]]), {}, MEAN_OF_MEANS, "data"),
-        (_own_means(SLICED), {"accumulation": 2}, SLICES, None),
-        (_own_means(SLICED), {"microbatches": 2}, MICROBATCHES, None),
+        (_own_means(SLICED), {"accumulation": 2}, OF_PARTS["slice"], None),
+        (_own_means(UNEVEN), {"accumulation": 2, "shares": (3, 1)}, OF_PARTS["slice"], None),
+        (
+            _without(UNEVEN[0]),
+            {"accumulation": 2, "shares": (3, 1)},
+            "no gradient arrives from slice 0: 'gradients/w' is without it, other gradients are not",
+            None,
+        ),
+        (_own_means(SLICED), {"microbatches": 2}, OF_PARTS["microbatch"], None),
         (
             _without([0, 1, 8, 9]),
             {"microbatches": 4},
@@ -87,7 +95,7 @@ SLICED = [np.concatenate([part[n * 4 : n * 4 + 4] for part in (EVERY[:8], EVERY[
     ],
 )
 def test_what_the_weights_of_rows_mean(
-    weights: np.ndarray, recipe: dict[str, int], cause: str, axis: str | None
+    weights: np.ndarray, recipe: dict[str, Any], cause: str, axis: str | None
 ) -> None:
     best = _best(weights, **recipe)
     assert (best.cause, best.place) == (cause, False)
@@ -103,6 +111,11 @@ def test_what_the_weights_of_rows_mean(
 )
 def test_a_microbatch_that_is_in_no_gradient_does_not_count(rows: list[int], cause: str) -> None:
     assert _best(_without(rows), others=0.7, microbatches=4).cause == cause
+
+
+def test_slices_of_other_sizes_than_the_recipe_says_are_not_spoken_of() -> None:
+    best = _best(_own_means(UNEVEN), accumulation=2)
+    assert not any(words in best.cause for words in ("slice", "mean of means"))
 
 
 def test_rows_without_a_rule_are_told_and_nothing_more() -> None:
