@@ -25,6 +25,7 @@ FIT = 1e-8  # of what least squares leave, relative to the gradient
 ALIKE = 1e-6  # of ratios that are the same
 SURE = 0.92
 MOST_PARAMETERS = 1 << 19  # of a model that is run once for each row
+MOST_GRADIENTS = 2  # that are asked for: each has the model run once more for each row
 ELEMENTS = 2  # of a gradient for each row at the least: fewer fit any weights
 Groups = Sequence[np.ndarray]  # rows of each
 
@@ -42,22 +43,25 @@ class _Division:
 
 
 def rows_weighed(case_run: CaseRun, diverging: Sequence[TensorComparison]) -> Iterator[Cause]:
-    """Of the largest gradient of the first step that is wrong, where all that goes before is right."""
+    """Of wrong gradients of the first step, where all that goes before is right: of the largest that is such a sum.
+
+    What two modules share may be no such sum, where the gradient of one of them is right.
+    """
     first = [comparison for comparison in diverging if comparison.step == 0]
     gradients = [comparison for comparison in first if comparison.tensor.startswith("gradients/")]
     if not gradients or any(each.tensor.startswith(("outputs/", "activations/", "masks/")) for each in first):
         return
     if sum(value.size for value in case_run.reference.initial.values()) > MOST_PARAMETERS:
         return
-    largest = max(gradients, key=lambda comparison: comparison.expected.size)
-    rows = case_run.rows(largest.tensor)
-    if 1 < len(rows) <= largest.expected.size / ELEMENTS:
-        suspect = DivergedTensor(comparison=largest, case_run=case_run)
-        weights = _weights(suspect, rows)
-        wrong = {comparison.tensor for comparison in gradients}
-        some = any(name.startswith("gradients/") and name not in wrong for name in case_run.steps[0])
+    wrong = {comparison.tensor for comparison in gradients}
+    some = any(name.startswith("gradients/") and name not in wrong for name in case_run.steps[0])
+    by_size = sorted(gradients, key=lambda comparison: -comparison.expected.size)
+    for comparison in by_size[:MOST_GRADIENTS]:
+        suspect = DivergedTensor(comparison=comparison, case_run=case_run)
+        weights = _weights(suspect, case_run.rows(suspect.tensor))
         if weights is not None:
             yield from _causes(suspect, *weights, some)
+            return
 
 
 def _weights(suspect: DivergedTensor, rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -65,6 +69,8 @@ def _weights(suspect: DivergedTensor, rows: Sequence[np.ndarray]) -> tuple[np.nd
 
     None where the gradient is no such sum, or where rows cannot be told apart.
     """
+    if not 1 < len(rows) <= suspect.expected.size / ELEMENTS:
+        return None
     finite = all(np.isfinite(x).all() for x in (suspect.value, suspect.expected, *rows))
     if not finite or any(row.shape != suspect.expected.shape for row in rows):
         return None

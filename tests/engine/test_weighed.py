@@ -15,7 +15,7 @@ from conformance.diagnosis.weighed import OF_PARTS, OF_ROWS
 from conformance.evidence.comparison import CaseRun
 from conformance.records.results import Cause
 from conformance.runner.judge import judge
-from tests.engine.specimen import case_run, contract
+from tests.engine.specimen import case_run, contract, sharded
 
 ROWS = 16  # of which each of the two positions along data has eight
 TERMS = np.random.default_rng(3).normal(
@@ -122,6 +122,29 @@ def test_rows_without_a_rule_are_told_and_nothing_more() -> None:
     best = _best(_without([3, 5]))
     assert best.cause == "rows 3, 5 of the batch count wrongly"
     assert best.place, "it says where, and not why"
+
+
+def test_of_a_gradient_of_two_modules_nothing_is_said_and_the_next_one_is_asked() -> None:
+    """A tied parameter has lost the rows in one of its modules only."""
+    tied = _without([6, 7, 14, 15])
+    others = np.random.default_rng(6).normal(size=(ROWS, 40))
+    right = np.tensordot(ELEMENTS / ELEMENTS.sum(), others, 1)
+    made = _run(tied, Recipe(steps=2, microbatches=4), np.tensordot(tied, TERMS, 1) + 0.1)
+    step = made.evidence.steps[0] | {"gradients/v": sharded("gradients/v", np.tensordot(tied, others, 1))}
+    oracle = (made.reference.oracle[0] | {"gradients/v": right}, *made.reference.oracle[1:])
+    noise = (made.reference.noise[0] | {"gradients/v": np.zeros(40)}, *made.reference.noise[1:])
+    known = {"gradients/w": list(TERMS), "gradients/v": list(others)}
+    made = replace(
+        made,
+        evidence=replace(made.evidence, steps=(step, *made.evidence.steps[1:])),
+        reference=replace(made.reference, oracle=oracle, noise=noise),
+        rows=lambda tensor: known.get(tensor, ()),
+    )
+    best = next(result.diagnosis for result in judge(made) if result.diagnosis)[0]
+    assert (
+        best.cause
+        == "no gradient arrives from the last microbatch: 'gradients/v' is without it, other gradients are not"
+    )
 
 
 def test_a_gradient_that_is_no_sum_of_those_of_rows_has_no_weights() -> None:
