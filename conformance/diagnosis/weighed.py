@@ -21,6 +21,7 @@ OF_PARTS = {
     part: f"mean of means: each {part} is divided by its own valid elements" for part in ("slice", "microbatch")
 }
 OF_ROWS = "mean of means: each row divides by its own elements"
+NEVER = "no gradient arrives from {}: '{}' is without it, other gradients are not"
 FIT = 1e-8  # of what least squares leave, relative to the gradient
 ALIKE = 1e-6  # of ratios that are the same
 SURE = 0.92
@@ -113,10 +114,22 @@ def _causes(suspect: DivergedTensor, counts: np.ndarray, factors: np.ndarray, so
         basis = f"in '{name}' all rows count alike, whatever valid elements they have"
         yield Cause(cause=OF_ROWS, axis=None, confidence=SURE, basis=basis)
         return
+    yield _of_rows(name, factors, some)
+
+
+def _of_rows(name: str, factors: np.ndarray, some: bool) -> Cause:
+    """Rows that follow no rule: how often they count says what is wrong, where that is a number of times."""
     wrong = [row for row, factor in enumerate(factors) if not np.isnan(factor) and not _same([factor, 1.0])]
+    rows = f"rows {', '.join(map(str, wrong[:8]))}{', ...' if len(wrong) > 8 else ''}"
+    times = round(float(factors[wrong].mean()))
+    counted = times >= 0 and _same([*factors[wrong], times])
+    words = f"{rows} of the batch count wrongly"
+    if counted and times:
+        words = f"{words}: {times} times instead of once"
+    elif counted:
+        words = NEVER.format(rows, name) if some else f"{rows} of the batch do not count"
     basis = f"in '{name}' they count {_spoken(factors[wrong])} times"
-    words = f"rows {', '.join(map(str, wrong[:8]))}{', ...' if len(wrong) > 8 else ''} of the batch count wrongly"
-    yield Cause(cause=words, axis=None, confidence=0.85, basis=basis, place=True)
+    return Cause(cause=words, axis=None, confidence=0.85, basis=basis, place=not counted)
 
 
 def _of_group(factors: np.ndarray, group: np.ndarray) -> float | None:
@@ -169,8 +182,7 @@ def _in_parts(part: str, cut: Sequence[Sequence[np.ndarray]], alone: str) -> _Di
     """Parts of the rows of every rank, in turn; `alone` is a gradient that is wrong while others are not."""
     lost, last = f"{part} {{}} of the batch: its rows do not count", f"the last {part} does not count"
     if alone:
-        never = f"no gradient arrives from {{}}: '{alone}' is without it, other gradients are not"
-        lost, last = never.format(f"{part} {{}}"), never.format(f"the last {part}")
+        lost, last = NEVER.format(f"{part} {{}}", alone), NEVER.format(f"the last {part}", alone)
     return _Division(
         groups=[np.concatenate(rows) for rows in zip(*cut, strict=True)],
         lost=lost,

@@ -118,8 +118,33 @@ def test_slices_of_other_sizes_than_the_recipe_says_are_not_spoken_of() -> None:
     assert not any(words in best.cause for words in ("slice", "mean of means"))
 
 
-def test_rows_without_a_rule_are_told_and_nothing_more() -> None:
-    best = _best(_without([3, 5]))
+def _times(rows: list[int], factors: float | list[float]) -> np.ndarray:
+    weights = ELEMENTS / ELEMENTS.sum()
+    weights[rows] *= factors
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("weights", "others", "cause"),
+    [
+        (_times([0, 1, 2, 3], 2), 1.0, "rows 0, 1, 2, 3 of the batch count wrongly: 2 times instead of once"),
+        (_times([3, 5], 0), 0.7, "rows 3, 5 of the batch do not count"),
+        (
+            _times([3, 5], 0),
+            1.0,
+            "no gradient arrives from rows 3, 5: 'gradients/w' is without it, other gradients are not",
+        ),
+    ],
+)
+def test_how_often_rows_count_says_what_is_wrong(weights: np.ndarray, others: float, cause: str) -> None:
+    best = _best(weights, others=others)
+    assert (best.cause, best.place) == (cause, False)
+    assert best.confidence >= 0.8
+
+
+@pytest.mark.parametrize("factors", [0.5, [2, 3], [0, 0.3], -1])
+def test_rows_without_a_rule_are_told_and_nothing_more(factors: float | list[float]) -> None:
+    best = _best(_times([3, 5], factors))
     assert best.cause == "rows 3, 5 of the batch count wrongly"
     assert best.place, "it says where, and not why"
 
