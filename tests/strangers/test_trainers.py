@@ -78,7 +78,7 @@ JAX = [
     ("average", "pass", ""),
     ("average in bfloat16", "pass", ""),
     ("average too early", "fail", "step 1: ema/"),
-    ("optimizer begins anew", "fail", "right in step 1, wrong afterwards"),
+    ("optimizer begins anew", "fail", "right in step 1, wrong afterwards: stale or lost state"),
     ("module", "pass", ""),
     ("module in bfloat16", "pass", ""),
     ("module with a fault", "fail", "step 1: gradients/layers.0.bias"),
