@@ -61,7 +61,7 @@ SLICES = (
         contract="data/accumulation_3",
         meshes=SMALL,
         axis=None,
-        causes=("not averaged as one large batch", "mean of means: each slice", "without accumulation"),
+        causes=("not averaged as one large batch", "without accumulation"),
     ),
     Fault(
         id="overlap-comm-data-race",
