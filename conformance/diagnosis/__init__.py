@@ -13,6 +13,8 @@ from conformance.diagnosis.masks import another_mask
 from conformance.diagnosis.means import mean_of_means
 from conformance.diagnosis.norms import gradient_rescaled, norm_miscounted, norms_added
 from conformance.diagnosis.order import exchanged, of_other_rows, reordered, rolled, without_gradient
+from conformance.diagnosis.rates import rate_of_later_step, rate_on_positions
+from conformance.diagnosis.repeats import repeats_in_norm, repeats_scaled
 from conformance.diagnosis.scale import bias_repeated, scaled
 from conformance.diagnosis.shapes import misshapen
 from conformance.diagnosis.shards import permuted, seams_wrong, shards_wrong
@@ -28,6 +30,7 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     another_mask,
     mean_of_means,
     bias_repeated,
+    repeats_scaled,
     scaled,
     permuted,
     never_stored,
@@ -35,6 +38,7 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     decayed,
     norm_miscounted,
     norms_added,
+    repeats_in_norm,
     gradient_rescaled,
     exchanged,
     rolled,
@@ -43,6 +47,8 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     without_gradient,
     seams_wrong,
     shards_wrong,
+    rate_of_later_step,
+    rate_on_positions,
     late,
     narrower,
 )

@@ -38,7 +38,7 @@ def _cause(suspect: DivergedTensor, axis: str, share: float) -> Cause:
     copies = [suspect.blocks[rank].value.astype(np.float64) for rank in group]
     wanted = suspect.slice_of(group[0], suspect.expected)
     right = [suspect.agrees(copy, wanted) for copy in copies]
-    words, sure, place = _said(suspect, copies, wanted, right)
+    words, sure, place = _said(suspect, axis, copies, wanted, right)
     basis = f"the {len(copies)} copies along {axis} differ"
     return Cause(
         cause=words, axis=axis, confidence=sure * share, axis_confidence=0.85 * share, basis=basis, place=place
@@ -46,7 +46,7 @@ def _cause(suspect: DivergedTensor, axis: str, share: float) -> Cause:
 
 
 def _said(
-    suspect: DivergedTensor, copies: list[np.ndarray], wanted: np.ndarray, right: list[bool]
+    suspect: DivergedTensor, axis: str, copies: list[np.ndarray], wanted: np.ndarray, right: list[bool]
 ) -> tuple[str, float, bool]:
     """(what the copies are, how sure that is, does it only say where)"""
     if all(right):
@@ -57,8 +57,14 @@ def _said(
     if suspect.explains(np.sum(copies, axis=0), wanted, len(copies)):
         return "reduction missing: the copies are partial sums", 0.97, False
     if suspect.explains(np.mean(copies, axis=0), wanted):
-        return "average missing: every rank kept its own mean", 0.95, False
+        return f"average missing: every rank kept its own mean{_or_sums(suspect, axis, len(copies))}", 0.95, False
     if any(right):
         wrong = [i for i, good in enumerate(right) if not good]
         return f"wrong on positions {wrong} along the axis only", PLACE, True
     return "copies differ: something local was taken for global", PLACE, True
+
+
+def _or_sums(suspect: DivergedTensor, axis: str, copies: int) -> str:
+    """What the same numbers are where another axis has as many ranks as there are copies: nothing tells them apart."""
+    others = [other for other in suspect.axes if other != axis and suspect.mesh.size(other) == copies]
+    return f", or a partial sum, summed once more over {' or '.join(others)}" if others else ""

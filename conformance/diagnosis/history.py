@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.diagnosis.scale import is_rate
 from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.gather import covered
 from conformance.evidence.tolerance import EPSILON, bounded_as
@@ -36,13 +37,17 @@ TF32 = 2.0**-10  # one unit of TensorFloat-32, in which NVIDIA's chips multiply 
 
 
 def late(suspect: DivergedTensor) -> Iterator[Cause]:
-    """Everything in the first step is right, what it leaves behind too: the fault needs a step before it."""
+    """Everything in the first step is right, what it leaves behind too: the fault needs a step before it.
+
+    An update that is wrong though its gradient and its slots are right is not made of a state that is stale or lost.
+    """
     case_run = suspect.case_run
     first = (comparison for comparison in case_run.comparisons if comparison.step == 0)
     beyond = not suspect.comparison.excess.ratio <= case_run.bound
     if suspect.step > 0 and beyond and all(comparison.excess.ratio <= case_run.bound for comparison in first):
         basis = "all that step 1 computes and leaves behind is right"
-        words = "right in step 1, wrong afterwards: stale or lost state"
+        words = "right in step 1, wrong afterwards"
+        words += "" if is_rate(suspect) else ": stale or lost state, or what only a later step has"
         yield Cause(cause=words, axis=None, confidence=0.87, basis=basis, place=True)
 
 

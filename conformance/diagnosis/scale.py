@@ -36,7 +36,7 @@ def scaled(suspect: DivergedTensor) -> Iterator[Cause]:
         basis = f"'{COUNT}', by which it is divided, is {count:.6g} times what it should be"
         yield from _meanings(suspect, count, basis)
         return
-    if _is_rate(suspect):
+    if is_rate(suspect):
         yield from _of_rate(suspect, factor)
         return
     what = "it"
@@ -45,7 +45,7 @@ def scaled(suspect: DivergedTensor) -> Iterator[Cause]:
     yield from _meanings(suspect, factor, f"{what} is {factor:.6g} times what it should be")
 
 
-def _is_rate(suspect: DivergedTensor) -> bool:
+def is_rate(suspect: DivergedTensor) -> bool:
     """An update that is wrong where its gradient and what the optimizer keeps of it are right."""
     kind, _, name = suspect.tensor.partition("/")
     of_step = [other for other in suspect.case_run.comparisons if other.step == suspect.step]

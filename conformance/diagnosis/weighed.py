@@ -12,18 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from conformance.diagnosis.means import MEAN_OF_MEANS
-from conformance.diagnosis.scale import SLICES
 from conformance.diagnosis.suspect import DivergedTensor
 from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.evidence.gather import selector
 from conformance.records.results import Cause
 
-MICROBATCHES = "microbatches are not averaged as one large batch"
+OF_PARTS = {
+    part: f"mean of means: each {part} is divided by its own valid elements" for part in ("slice", "microbatch")
+}
 OF_ROWS = "mean of means: each row divides by its own elements"
+NEVER = "no gradient arrives from {}: '{}' is without it, other gradients are not"
 FIT = 1e-8  # of what least squares leave, relative to the gradient
 ALIKE = 1e-6  # of ratios that are the same
 SURE = 0.92
 MOST_PARAMETERS = 1 << 19  # of a model that is run once for each row
+MOST_GRADIENTS = 2  # that are asked for: each has the model run once more for each row
 ELEMENTS = 2  # of a gradient for each row at the least: fewer fit any weights
 Groups = Sequence[np.ndarray]  # rows of each
 
@@ -41,22 +44,25 @@ class _Division:
 
 
 def rows_weighed(case_run: CaseRun, diverging: Sequence[TensorComparison]) -> Iterator[Cause]:
-    """Of the largest gradient of the first step that is wrong, where all that goes before is right."""
+    """Of wrong gradients of the first step, where all that goes before is right: of the largest that is such a sum.
+
+    What two modules share may be no such sum, where the gradient of one of them is right.
+    """
     first = [comparison for comparison in diverging if comparison.step == 0]
     gradients = [comparison for comparison in first if comparison.tensor.startswith("gradients/")]
     if not gradients or any(each.tensor.startswith(("outputs/", "activations/", "masks/")) for each in first):
         return
     if sum(value.size for value in case_run.reference.initial.values()) > MOST_PARAMETERS:
         return
-    largest = max(gradients, key=lambda comparison: comparison.expected.size)
-    rows = case_run.rows(largest.tensor)
-    if 1 < len(rows) <= largest.expected.size / ELEMENTS:
-        suspect = DivergedTensor(comparison=largest, case_run=case_run)
-        weights = _weights(suspect, rows)
-        wrong = {comparison.tensor for comparison in gradients}
-        some = any(name.startswith("gradients/") and name not in wrong for name in case_run.steps[0])
+    wrong = {comparison.tensor for comparison in gradients}
+    some = any(name.startswith("gradients/") and name not in wrong for name in case_run.steps[0])
+    by_size = sorted(gradients, key=lambda comparison: -comparison.expected.size)
+    for comparison in by_size[:MOST_GRADIENTS]:
+        suspect = DivergedTensor(comparison=comparison, case_run=case_run)
+        weights = _weights(suspect, case_run.rows(suspect.tensor))
         if weights is not None:
             yield from _causes(suspect, *weights, some)
+            return
 
 
 def _weights(suspect: DivergedTensor, rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -64,6 +70,8 @@ def _weights(suspect: DivergedTensor, rows: Sequence[np.ndarray]) -> tuple[np.nd
 
     None where the gradient is no such sum, or where rows cannot be told apart.
     """
+    if not 1 < len(rows) <= suspect.expected.size / ELEMENTS:
+        return None
     finite = all(np.isfinite(x).all() for x in (suspect.value, suspect.expected, *rows))
     if not finite or any(row.shape != suspect.expected.shape for row in rows):
         return None
@@ -106,10 +114,22 @@ def _causes(suspect: DivergedTensor, counts: np.ndarray, factors: np.ndarray, so
         basis = f"in '{name}' all rows count alike, whatever valid elements they have"
         yield Cause(cause=OF_ROWS, axis=None, confidence=SURE, basis=basis)
         return
+    yield _of_rows(name, factors, some)
+
+
+def _of_rows(name: str, factors: np.ndarray, some: bool) -> Cause:
+    """Rows that follow no rule: how often they count says what is wrong, where that is a number of times."""
     wrong = [row for row, factor in enumerate(factors) if not np.isnan(factor) and not _same([factor, 1.0])]
+    rows = f"rows {', '.join(map(str, wrong[:8]))}{', ...' if len(wrong) > 8 else ''}"
+    times = round(float(factors[wrong].mean()))
+    counted = times >= 0 and _same([*factors[wrong], times])
+    words = f"{rows} of the batch count wrongly"
+    if counted and times:
+        words = f"{words}: {times} times instead of once"
+    elif counted:
+        words = NEVER.format(rows, name) if some else f"{rows} of the batch do not count"
     basis = f"in '{name}' they count {_spoken(factors[wrong])} times"
-    words = f"rows {', '.join(map(str, wrong[:8]))}{', ...' if len(wrong) > 8 else ''} of the batch count wrongly"
-    yield Cause(cause=words, axis=None, confidence=0.85, basis=basis, place=True)
+    return Cause(cause=words, axis=None, confidence=0.85, basis=basis, place=not counted)
 
 
 def _of_group(factors: np.ndarray, group: np.ndarray) -> float | None:
@@ -145,19 +165,31 @@ def _divisions(suspect: DivergedTensor, rows: int, some: bool) -> Iterator[_Divi
             lost, wrongly = f"{rows_of} do not count", f"{rows_of} count wrongly"
             yield _Division(groups=groups, lost=lost, wrongly=wrongly, averaged=MEAN_OF_MEANS, axis=axis)
     recipe, blocks = suspect.case_run.contract.recipe, list({part.tobytes(): part for part in held.values()}.values())
-    for number, part, averaged in (
-        (recipe.accumulation, "slice", SLICES),
-        (recipe.microbatches, "microbatch", MICROBATCHES),
+    for part, shares in (
+        ("slice", recipe.shares or (1,) * recipe.accumulation),
+        ("microbatch", (1,) * recipe.microbatches),
     ):
-        if number > 1 and all(len(block) % number == 0 for block in blocks):
-            cut = [np.split(block, number) for block in blocks]
-            groups = [np.concatenate([block[place] for block in cut]) for place in range(number)]
-            lost, last = f"{part} {{}} of the batch: its rows do not count", f"the last {part} does not count"
-            if some:
-                never = f"no gradient arrives from {{}}: '{suspect.tensor}' is without it, other gradients are not"
-                lost, last = never.format(f"{part} {{}}"), never.format(f"the last {part}")
-            wrongly = f"{part} {{}} of the batch: its rows count wrongly"
-            yield _Division(groups=groups, lost=lost, wrongly=wrongly, averaged=averaged, last=last)
+        if len(shares) > 1 and all(len(block) % sum(shares) == 0 for block in blocks):
+            yield _in_parts(part, [_cut(block, shares) for block in blocks], suspect.tensor if some else "")
+
+
+def _cut(block: np.ndarray, shares: Sequence[int]) -> list[np.ndarray]:
+    """The rows of a rank in consecutive parts, in proportion to `shares`."""
+    return np.split(block, np.cumsum(shares)[:-1] * len(block) // sum(shares))
+
+
+def _in_parts(part: str, cut: Sequence[Sequence[np.ndarray]], alone: str) -> _Division:
+    """Parts of the rows of every rank, in turn; `alone` is a gradient that is wrong while others are not."""
+    lost, last = f"{part} {{}} of the batch: its rows do not count", f"the last {part} does not count"
+    if alone:
+        lost, last = NEVER.format(f"{part} {{}}", alone), NEVER.format(f"the last {part}", alone)
+    return _Division(
+        groups=[np.concatenate(rows) for rows in zip(*cut, strict=True)],
+        lost=lost,
+        wrongly=f"{part} {{}} of the batch: its rows count wrongly",
+        averaged=OF_PARTS[part],
+        last=last,
+    )
 
 
 def _rows_of_ranks(suspect: DivergedTensor, rows: int) -> Mapping[int, np.ndarray]:

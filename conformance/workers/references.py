@@ -36,7 +36,7 @@ _LOG = logging.getLogger("shardproof.workers")
 
 MEMBERS = 8
 TRAINERS_KEPT = 6
-MOST_ROWS = 64  # that are taken one by one
+MOST_ROWS = 128  # that are taken one by one
 MOST_ELEMENTS = 2**18  # in parameters and batch, for members to be evaluated all at once: they take so much more memory
 Given = tuple[Arrays, list[Arrays]]  # parameters, and a batch per step
 Together = Callable[[Sequence[Any], Sequence[Arrays]], Sequence[tuple[Any, Mapping[str, Any]]]]  # members, one step
