@@ -124,6 +124,16 @@ def test_zeros_where_one_device_has_no_such_line_are_no_mask() -> None:
     assert not [words for words in _causes(wide, twin) if "mask" in words]
 
 
+def test_zeros_on_all_ranks_but_one_are_no_mask() -> None:
+    """The last stage of a pipeline hands its rows on, and what one device has there is as large and has zeros too."""
+    x = RNG.normal(size=(8, 3))
+    whole = np.concatenate([np.zeros((2, 3)), x[2:]])
+    held = [np.zeros((4, 3)), x[4:]]
+    wide = (_at(0, "copy", (), [x[:4], x[4:]]), _at(1, "select_n", (0,), held))
+    twin = (_at(0, "copy", (), [x]), _at(1, "select_n", (0,), [whole]))
+    assert not [words for words in _causes(wide, twin) if "mask" in words]
+
+
 def test_a_mask_that_one_device_lays_on_another_block_is_said_so() -> None:
     x, seen = RNG.normal(size=(8, 4)), np.tril(np.ones((8, 4), dtype=bool), -1)
     whole, swapped = np.where(seen, x, -np.inf), np.concatenate([seen[4:], seen[:4]])
