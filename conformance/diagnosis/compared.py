@@ -14,9 +14,9 @@ from conformance.diagnosis.exchanges import line
 from conformance.diagnosis.indices import chain, parted
 from conformance.diagnosis.kinds import BUFFERS, CHOICES, COPIES, CUTS, EXTREMES, JOINS, MESSAGE
 from conformance.diagnosis.matching import Matcher
+from conformance.diagnosis.messages import is_unlinked, linked
 from conformance.evidence.intermediates import APART, Intermediate, Intermediates
 
-HERE, ELSEWHEN, OTHER = "here", "elsewhen", "other"
 MATCHERS_KEPT = 4  # two lanes, and two programs of each in turn
 
 
@@ -24,10 +24,10 @@ class Compared:
     """Every value on the way to a tensor, matched; of the whole step where it is none of its observations."""
 
     def __init__(self, wide: Intermediates, twin: Intermediates, mesh: Mesh, tensor: str | None) -> None:
-        self.wide, self.twin, self.mesh, self.tensor = wide, twin, mesh, tensor
+        self.wide, self.twin, self.mesh, self.tensor = linked(wide), twin, mesh, tensor
         self.matcher = _matcher(twin, mesh)
-        self.values = {value.number: value for value in wide.values}
-        self.way = _way(wide, tensor)
+        self.values = {value.number: value for value in self.wide.values}
+        self.way = _way(self.wide, tensor)
         self.matches: dict[int, Match | None] = self._matched()
         self.right = self._right()
 
@@ -62,6 +62,8 @@ class Compared:
         for value in self._on_way():
             if self._exchanged(value):
                 yield value
+            elif is_unlinked(value):
+                continue  # where it is wrong, so is what another rank has sent, which was not seen
             elif value.number not in sound and sound.issuperset(value.sources):
                 if self._is_cut_alike(value) or all(is_trivial(filled(block)) for block in value.values.values()):
                     sound.add(value.number)
@@ -89,22 +91,20 @@ class Compared:
             return ", forward pass"
         return ", update" if value.number > max(backward) else ""
 
-    def of_another_turn(self, value: Intermediate) -> int | None:
-        """The place of the operand that is, though right, not the one that one device gives there; others are."""
-        given = [self.matches[source] for source in value.sources]
-        for counterpart in self.counterparts(value):
-            if len(counterpart.sources) != len(given) or len(given) < 2:
-                continue
-            mine = [self._of_number.get(each.whole) if each is not None else None for each in given]
-            pairs = list(zip(mine, map(self._of_number.get, counterpart.sources), strict=True))
-            same = [None if own is None or other is None else _turn(own, other) for own, other in pairs]
-            if None not in same and OTHER not in same and {HERE, ELSEWHEN} == {*same}:
-                return same.index(ELSEWHEN)
-        return None
+    def known(self, number: int) -> Intermediate | None:
+        """The value of one device that one of these is a block of."""
+        match = self.matches.get(number)
+        return None if match is None else self.of_number.get(match.whole)
+
+    def turns(self, value: Intermediate) -> list[Intermediate]:
+        """What the same line makes in the program of a rank, one turn after the other."""
+        stage = value.number // APART
+        return [other for other in self._on_way() if origin(other) == origin(value) and other.number // APART == stage]
 
     @cached_property
-    def _of_number(self) -> dict[int, Intermediate]:
-        return {value.number: value for value in self.twin.values}
+    def of_number(self) -> dict[int, Intermediate]:
+        """The values of one device, and what it begins with."""
+        return {value.number: value for value in (*self.twin.values, *self.twin.inputs)}
 
     def adds_copies(self, result: Intermediate, operand: Intermediate) -> bool:
         """Whether a sum over an axis is that of copies, which differ along no axis of it."""
@@ -151,7 +151,7 @@ class Compared:
         loop over ranks makes has no counterpart, nor has a halo, or a buffer up to where indices read it. The last
         value on the way where there is none, as there is none where the other program is another one altogether.
         """
-        made, other = Counter(map(_origin, self._on_way())), Counter(map(_origin, self.of_twin))
+        made, other = Counter(map(origin, self._on_way())), Counter(map(origin, self.of_twin))
         into, loose, last = {first.number}, set[int](), first
         for value in self._on_way():
             if value.number in self.right or not (value.number in into or into.intersection(value.sources)):
@@ -161,7 +161,7 @@ class Compared:
             read = value.operation in CHOICES
             if value.operation in BUFFERS or (loose.intersection(value.sources) and not read):
                 loose.add(value.number)
-            elif made[_origin(value)] == other[_origin(value)] and self._is_block(value):
+            elif made[origin(value)] == other[origin(value)] and self._is_block(value):
                 return value
         return last
 
@@ -177,7 +177,7 @@ class Compared:
 
     def counterparts(self, value: Intermediate) -> list[Intermediate]:
         """What the same line makes on one device."""
-        return [whole for whole in self.of_twin if _origin(whole) == _origin(value)]
+        return [whole for whole in self.of_twin if origin(whole) == origin(value)]
 
     def lines(self, first: Intermediate, last: Intermediate) -> str:
         """The lines of what lies between two values, file by file."""
@@ -245,16 +245,9 @@ def _way(program: Intermediates, tensor: str | None) -> set[int]:
     return way
 
 
-def _origin(value: Intermediate) -> tuple[str, str, str]:
-    return value.operation, value.place, value.phase
-
-
-def _turn(value: Intermediate, other: Intermediate) -> str:
-    """Whether two values of one device are the same numbers, come from the same line at another time, or neither."""
-    mine, theirs = whole(value), whole(other)
-    if mine.size == theirs.size and bool(np.allclose(mine.ravel(), theirs.ravel(), rtol=CLOSE, atol=0)):
-        return HERE
-    return ELSEWHEN if _origin(value) == _origin(other) else OTHER
+def origin(value: Intermediate) -> tuple[str, str, bool]:
+    """The operation and its line; a microbatch goes forward after the backward pass of another one."""
+    return value.operation, value.place, value.phase == "backward"
 
 
 def spoken(value: Intermediate) -> str:

@@ -18,9 +18,10 @@ from conformance.diagnosis.compared import Compared, spoken
 from conformance.diagnosis.exchanges import broken_exchange, line
 from conformance.diagnosis.kinds import REDUCTIONS
 from conformance.diagnosis.missing import missing_term
-from conformance.diagnosis.operations import FOUND, LINE, PARTED_INDICES, lacks_reduction, of_mask, of_operation
+from conformance.diagnosis.operations import PARTED_INDICES, lacks_reduction, of_mask, of_operation
 from conformance.diagnosis.reductions import reduced
 from conformance.diagnosis.scale import TWICE
+from conformance.diagnosis.sureness import FOUND, LINE
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 

@@ -14,16 +14,15 @@ from conformance.diagnosis.exchanges import line
 from conformance.diagnosis.filled_up import filling_counts
 from conformance.diagnosis.hidden import hidden
 from conformance.diagnosis.kinds import CHOICES, CUTS, MOVES, REDUCTIONS, SECTIONS
+from conformance.diagnosis.operands import of_another_value
 from conformance.diagnosis.rearranged import rearranged
 from conformance.diagnosis.reductions import narrowed
 from conformance.diagnosis.scale import MEAN, TWICE, near
+from conformance.diagnosis.sureness import FOUND, LINE, ORDER
 from conformance.diagnosis.unmasked import unmasked
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 
-FOUND = 0.9  # how sure what values show of an operation is
-ORDER = 0.75  # a right program may keep its elements in an order of its own, and be wrong after that
-LINE = 0.86  # how sure a line is: that can be seen, but a right value may have no counterpart on one device
 LACKS = "reduction missing"
 OF_SHARD = f"{LACKS}, or a shard taken for the whole"  # where gradients and parameters are sharded
 PARTED_INDICES = "whole numbers that it is made of are among the values of one device, it is not"
@@ -53,7 +52,7 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 
 def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """Which elements it takes, counts, hides or places wrongly."""
-    yield from _of_another_turn(compared, first)
+    yield from of_another_value(compared, first)
     yield from _local_statistic(compared, first)
     yield from _filling_counts(compared, first)
     yield from of_mask(compared, first)
@@ -117,15 +116,6 @@ def _local_statistic(compared: Compared, first: Intermediate) -> Iterator[Cause]
             said = f"{words}, at {line(first.place)}"
             yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
             return
-
-
-def _of_another_turn(compared: Compared, first: Intermediate) -> Iterator[Cause]:
-    """Right operands, of which one is what the same line has made at another time: of another microbatch, or stale."""
-    place = compared.of_another_turn(first)
-    if place is not None:
-        words = f"a value of another microbatch, or a stale one, is used: operand {place} of {spoken(first)}"
-        basis = "all that it is given is right, but one is what the line of that operand has made at another time"
-        yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
 
 
 def _filling_counts(compared: Compared, first: Intermediate) -> Iterator[Cause]:
