@@ -15,6 +15,7 @@ from conformance.diagnosis.indices import chain, parted
 from conformance.diagnosis.kinds import BUFFERS, CHOICES, COPIES, CUTS, EXTREMES, JOINS, MESSAGE
 from conformance.diagnosis.matching import Matcher
 from conformance.diagnosis.messages import is_unlinked, linked
+from conformance.diagnosis.sections import Sections
 from conformance.evidence.intermediates import APART, Intermediate, Intermediates
 
 MATCHERS_KEPT = 4  # two lanes, and two programs of each in turn
@@ -65,7 +66,8 @@ class Compared:
             elif is_unlinked(value):
                 continue  # where it is wrong, so is what another rank has sent, which was not seen
             elif value.number not in sound and sound.issuperset(value.sources):
-                if self._is_cut_alike(value) or all(is_trivial(filled(block)) for block in value.values.values()):
+                trivial = all(is_trivial(filled(block)) for block in value.values.values())
+                if trivial or self._is_cut_alike(value) or self._has_right_sections(value):
                     sound.add(value.number)
                 else:
                     yield value
@@ -73,6 +75,23 @@ class Compared:
     def indices(self, of: Intermediate | None = None) -> Iterator[Intermediate]:
         """Whole numbers on the way, or that an operation is given, which one device does not have, in their order."""
         return parted(self.wide, self.twin, self.mesh, self.way if of is None else chain(self.wide, of))
+
+    def _has_right_sections(self, value: Intermediate) -> bool:
+        """Whether it is right section by section; of what was put together, whether anything is that is made of it."""
+        made = (other for other in self._on_way() if value.number in other.sources)
+        return any(map(self._is_in_sections, made if value.operation in JOINS else (value,)))
+
+    def _is_in_sections(self, value: Intermediate) -> bool:
+        """Whether it is known again in sections: looked for where all that it is made of is right, which is seldom."""
+        match = self._sections.match(value, self.counterparts(value))
+        if match is not None:
+            self.matches[value.number] = match
+            self.right.add(value.number)
+        return match is not None
+
+    @cached_property
+    def _sections(self) -> Sections:
+        return Sections(self.twin.values, self.mesh)
 
     def _is_cut_alike(self, value: Intermediate) -> bool:
         """A part of what is whole on all ranks, the same on all: it is right, whatever is made of it."""

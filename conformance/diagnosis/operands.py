@@ -74,7 +74,7 @@ def _of_one(compared: Compared, value: Intermediate, counterpart: Intermediate) 
         wanted, given = compared.of_number.get(number), compared.known(own)
         if wanted is None or given is None:
             return
-        if not _is_block(compared, compared.values[own], wanted):
+        if given.number != wanted.number and not _is_block(compared, compared.values[own], wanted):
             others.append(Mistaken(place=place, given=given, wanted=wanted))
     if len(others) == 1 and _tells(compared, value, others[0]):
         yield others[0]

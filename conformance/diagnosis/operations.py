@@ -190,7 +190,7 @@ def _cut_across(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     cuts = len(first.sources) == 1 and first.operation in SECTIONS
     source = compared.values[first.sources[0]] if cuts else None
     match = None if source is None else compared.matches[source.number]
-    if source is None or match is None:
+    if source is None or match is None or match.sections:
         return
     made, of = whole(first), whole(source)
     for axis, dim in match.dims:
