@@ -12,9 +12,10 @@ from conformance.contract.mesh import Mesh
 from conformance.diagnosis.blocks import CLOSE, Match, filled, is_trivial, whole
 from conformance.diagnosis.exchanges import line
 from conformance.diagnosis.indices import chain, parted
-from conformance.diagnosis.kinds import BUFFERS, CHOICES, COPIES, CUTS, EXTREMES, JOINS, MESSAGE
+from conformance.diagnosis.kinds import ARRANGED, BUFFERS, CHOICES, COPIES, CUTS, EXTREMES, JOINS, MESSAGE
 from conformance.diagnosis.matching import Matcher
 from conformance.diagnosis.messages import is_unlinked, linked
+from conformance.diagnosis.rows import of_rows
 from conformance.diagnosis.sections import Sections
 from conformance.evidence.intermediates import APART, Intermediate, Intermediates
 
@@ -31,6 +32,7 @@ class Compared:
         self.way = _way(self.wide, tensor)
         self.matches: dict[int, Match | None] = self._matched()
         self.right = self._right()
+        self.reordered: dict[int, tuple[Intermediate, ...]] = {}  # of rows in another order, whose they are
 
     def _matched(self) -> dict[int, Match | None]:
         """What each is; the block of another rank only where a message has brought it, or what it is made of."""
@@ -57,8 +59,11 @@ class Compared:
                 parts.setdefault(source, set()).add(number)
         return right
 
-    def firsts(self) -> Iterator[Intermediate]:
-        """The wrong values on the way that are made of right ones alone."""
+    def firsts(self, any_order: bool = False) -> Iterator[Intermediate]:
+        """The wrong values on the way that are made of right ones alone.
+
+        any_order   a value is none of them whose rows are all right, in whatever order
+        """
         sound = set(self.right)  # with what shows nothing, such as a mask, and is made of such
         for value in self._on_way():
             if self._exchanged(value):
@@ -67,7 +72,8 @@ class Compared:
                 continue  # where it is wrong, so is what another rank has sent, which was not seen
             elif value.number not in sound and sound.issuperset(value.sources):
                 trivial = all(is_trivial(filled(block)) for block in value.values.values())
-                if trivial or self._is_cut_alike(value) or self._has_right_sections(value):
+                ordered = trivial or self._is_cut_alike(value) or self._has_right_sections(value)
+                if ordered or (any_order and self._has_right_rows(value)):
                     sound.add(value.number)
                 else:
                     yield value
@@ -75,6 +81,18 @@ class Compared:
     def indices(self, of: Intermediate | None = None) -> Iterator[Intermediate]:
         """Whole numbers on the way, or that an operation is given, which one device does not have, in their order."""
         return parted(self.wide, self.twin, self.mesh, self.way if of is None else chain(self.wide, of))
+
+    def _has_right_rows(self, value: Intermediate) -> bool:
+        """Whether they are rows of what its line makes on one device, or of what it is given, which it arranges."""
+        given = [owner for number in value.sources for owner in self.owners(number)]
+        arranged = [tuple(given)] if value.operation in ARRANGED else []
+        self.reordered[value.number] = of_rows(value, [(each,) for each in self.counterparts(value)] + arranged)
+        return bool(self.reordered[value.number])
+
+    def owners(self, number: int) -> tuple[Intermediate, ...]:
+        """The values of one device that have its rows, in whatever order."""
+        known = self.known(number)
+        return self.reordered.get(number, ()) or (() if known is None else (known,))
 
     def _has_right_sections(self, value: Intermediate) -> bool:
         """Whether it is right section by section; of what was put together, whether anything is that is made of it."""

@@ -10,6 +10,7 @@ JOINS = ("concatenate", "cat", "stack")
 # What puts its operands where indices say: a rank may fill a buffer in an order of its own.
 BUFFERS = ("scatter", "scatter-add", "dynamic_update_slice", "index_put", "index_put_", "index_add", "index_copy")
 ADDS = ("add", "add_any", "add_")  # terms of a sum, in any order
+BY_ELEMENT = (*ADDS, "sub", "mul", "div")
 MOVES = ("transpose", "rev", "permute", "flip", "roll")  # that leave every element of their operand
 # What holds the numbers of its operand, in another shape perhaps.
 COPIES = ("stop_gradient", "broadcast_in_dim", "reshape", "copy", "clone", "expand_dims", "squeeze")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from conformance.diagnosis.blocks import agree, filled, is_trivial, whole
+from conformance.diagnosis.blocks import Dims, agree, filled, is_trivial, whole
 from conformance.diagnosis.compared import Compared, origin, spoken
 from conformance.diagnosis.kinds import ADDS
 from conformance.diagnosis.sureness import FOUND
@@ -74,7 +74,7 @@ def _of_one(compared: Compared, value: Intermediate, counterpart: Intermediate) 
         wanted, given = compared.of_number.get(number), compared.known(own)
         if wanted is None or given is None:
             return
-        if given.number != wanted.number and not _is_block(compared, compared.values[own], wanted):
+        if given.number != wanted.number and placement(compared, compared.values[own], wanted) is None:
             others.append(Mistaken(place=place, given=given, wanted=wanted))
     if len(others) == 1 and _tells(compared, value, others[0]):
         yield others[0]
@@ -88,11 +88,12 @@ def _tells(compared: Compared, value: Intermediate, other: Mistaken) -> bool:
     return fits and not is_trivial(filled(whole(other.wanted))) and (value.operation not in ADDS or len(lines) > 1)
 
 
-def _is_block(compared: Compared, value: Intermediate, of: Intermediate) -> bool:
-    """Whether the ranks have the blocks of a whole value, in some placement."""
+def placement(compared: Compared, value: Intermediate, of: Intermediate) -> Dims | None:
+    """How the ranks have the blocks of a whole value; None where they have others."""
     largest, same = float(abs(whole(of)).max(initial=0.0)), {r: filled(block) for r, block in value.values.items()}
-    placements = list(compared.matcher.placements(of, next(iter(same.values())).shape))
-    wanted = [{rank: filled(compared.matcher.block(of, dims, rank)) for rank in same} for dims in placements]
-    if not wanted:  # in another shape
-        wanted = [dict.fromkeys(same, filled(whole(of)))]
-    return any(agree(same, blocks.__getitem__, largest) for blocks in wanted)
+    ways = list(compared.matcher.placements(of, next(iter(same.values())).shape))
+    for dims in ways:
+        if agree(same, {rank: filled(compared.matcher.block(of, dims, rank)) for rank in same}.__getitem__, largest):
+            return dims
+    is_whole = not ways and agree(same, dict.fromkeys(same, filled(whole(of))).__getitem__, largest)
+    return () if is_whole else None  # in another shape

@@ -47,7 +47,7 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     else:
         yield from _of_elements(compared, first)
     if first.place:
-        yield _line(compared, first, factor)
+        yield parted_at(compared, first, factor)
 
 
 def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
@@ -63,7 +63,7 @@ def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     yield from _rearranged(compared, last) if last.operation not in MOVES else _moved(last)
 
 
-def _line(compared: Compared, first: Intermediate, factor: float | None) -> Cause:
+def parted_at(compared: Compared, first: Intermediate, factor: float | None) -> Cause:
     """Where it parts from one device; where that has no counterpart of its own, up to the first value that has."""
     times = f", {factor:.4g} times what it should be" if factor is not None else ""
     last = compared.first_owed(first)

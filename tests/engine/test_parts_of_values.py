@@ -51,8 +51,10 @@ def test_a_right_part_proves_nothing_of_the_rest() -> None:
         _at(5, "slice", (3,), [padded[:8]]),
         _at(6, "add", (4, 5), [x + padded[:8]]),
     )
-    [said, *_] = _causes(wide, twin)
-    assert said == "parts from what one device has: from slice at model.py:1 to add at model.py:6, forward pass"
+    why, where, *_ = _causes(wide, twin)
+    words = "right rows, of other places than those that they are combined with: operand 1 of add at model.py:6"
+    assert why == f"{words}, which slice at model.py:5 makes"
+    assert where.endswith("from slice at model.py:1 up to there rows are right, in another order")
 
 
 def test_a_buffer_is_filled_in_any_order_until_it_is_read() -> None:
