@@ -14,11 +14,13 @@ from conformance.diagnosis.exchanges import line
 from conformance.diagnosis.filled_up import filling_counts
 from conformance.diagnosis.hidden import hidden
 from conformance.diagnosis.kinds import CHOICES, CUTS, MOVES, REDUCTIONS, SECTIONS
+from conformance.diagnosis.moved import of_moved
 from conformance.diagnosis.operands import of_another_value
 from conformance.diagnosis.rearranged import rearranged
 from conformance.diagnosis.reductions import narrowed
 from conformance.diagnosis.scale import MEAN, TWICE, near
 from conformance.diagnosis.sureness import FOUND, LINE, ORDER
+from conformance.diagnosis.taken import of_taken
 from conformance.diagnosis.unmasked import unmasked
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
@@ -59,8 +61,9 @@ def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     yield from _unmasked(compared, first)
     last = compared.joined(compared.whole_buffer(first))
     yield from _displaced(compared, last)
+    yield from of_taken(compared, first)
     yield from _cut_across(compared, last)
-    yield from _rearranged(compared, last) if last.operation not in MOVES else _moved(last)
+    yield from _rearranged(compared, last) if last.operation not in MOVES else of_moved(compared, last)
 
 
 def parted_at(compared: Compared, first: Intermediate, factor: float | None) -> Cause:
@@ -154,13 +157,6 @@ def _displaced(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         basis = f"what {spoken(first)} makes are blocks of a value of one device, on other ranks than theirs"
         said = f"{words}, at {line(first.place)}"
         yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
-
-
-def _moved(first: Intermediate) -> Iterator[Cause]:
-    """An operation that moves elements and changes none."""
-    words = f"right elements in the wrong places: {spoken(first)}"
-    basis = "its operand is right, and all that it does is to move elements"
-    yield Cause(cause=words, axis=None, confidence=ORDER, basis=basis)
 
 
 def _unmasked(compared: Compared, first: Intermediate) -> Iterator[Cause]:
