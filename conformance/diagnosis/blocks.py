@@ -23,13 +23,15 @@ Combine = Callable[..., np.ndarray]
 class Match:
     """`whole` is the number of the value on one device; over the axes of `partial` the blocks are partial sums.
 
-    moved   every rank has the block of one that stands so many places further round a ring
+    moved     every rank has the block of one that stands so many places further round a ring
+    sections  a dim, and the sizes of its sections, each of which is divided by itself; none in a block
     """
 
     whole: int
     dims: Dims
     partial: tuple[str, ...] = ()
     moved: bool = False
+    sections: tuple[int, tuple[int, ...]] | None = None
 
 
 def whole(value: Intermediate) -> np.ndarray:

@@ -12,11 +12,13 @@ from conformance.contract.mesh import Mesh
 from conformance.diagnosis.blocks import CLOSE, Match, filled, is_trivial, whole
 from conformance.diagnosis.exchanges import line
 from conformance.diagnosis.indices import chain, parted
-from conformance.diagnosis.kinds import BUFFERS, CHOICES, COPIES, CUTS, EXTREMES, JOINS, MESSAGE
+from conformance.diagnosis.kinds import ARRANGED, BUFFERS, CHOICES, COPIES, CUTS, EXTREMES, JOINS, MESSAGE
 from conformance.diagnosis.matching import Matcher
+from conformance.diagnosis.messages import is_unlinked, linked
+from conformance.diagnosis.rows import of_rows
+from conformance.diagnosis.sections import Sections
 from conformance.evidence.intermediates import APART, Intermediate, Intermediates
 
-HERE, ELSEWHEN, OTHER = "here", "elsewhen", "other"
 MATCHERS_KEPT = 4  # two lanes, and two programs of each in turn
 
 
@@ -24,12 +26,13 @@ class Compared:
     """Every value on the way to a tensor, matched; of the whole step where it is none of its observations."""
 
     def __init__(self, wide: Intermediates, twin: Intermediates, mesh: Mesh, tensor: str | None) -> None:
-        self.wide, self.twin, self.mesh, self.tensor = wide, twin, mesh, tensor
+        self.wide, self.twin, self.mesh, self.tensor = linked(wide), twin, mesh, tensor
         self.matcher = _matcher(twin, mesh)
-        self.values = {value.number: value for value in wide.values}
-        self.way = _way(wide, tensor)
+        self.values = {value.number: value for value in self.wide.values}
+        self.way = _way(self.wide, tensor)
         self.matches: dict[int, Match | None] = self._matched()
         self.right = self._right()
+        self.reordered: dict[int, tuple[Intermediate, ...]] = {}  # of rows in another order, whose they are
 
     def _matched(self) -> dict[int, Match | None]:
         """What each is; the block of another rank only where a message has brought it, or what it is made of."""
@@ -56,14 +59,21 @@ class Compared:
                 parts.setdefault(source, set()).add(number)
         return right
 
-    def firsts(self) -> Iterator[Intermediate]:
-        """The wrong values on the way that are made of right ones alone."""
+    def firsts(self, any_order: bool = False) -> Iterator[Intermediate]:
+        """The wrong values on the way that are made of right ones alone.
+
+        any_order   a value is none of them whose rows are all right, in whatever order
+        """
         sound = set(self.right)  # with what shows nothing, such as a mask, and is made of such
         for value in self._on_way():
             if self._exchanged(value):
                 yield value
+            elif is_unlinked(value):
+                continue  # where it is wrong, so is what another rank has sent, which was not seen
             elif value.number not in sound and sound.issuperset(value.sources):
-                if self._is_cut_alike(value) or all(is_trivial(filled(block)) for block in value.values.values()):
+                trivial = all(is_trivial(filled(block)) for block in value.values.values())
+                ordered = trivial or self._is_cut_alike(value) or self._has_right_sections(value)
+                if ordered or (any_order and self._has_right_rows(value)):
                     sound.add(value.number)
                 else:
                     yield value
@@ -71,6 +81,35 @@ class Compared:
     def indices(self, of: Intermediate | None = None) -> Iterator[Intermediate]:
         """Whole numbers on the way, or that an operation is given, which one device does not have, in their order."""
         return parted(self.wide, self.twin, self.mesh, self.way if of is None else chain(self.wide, of))
+
+    def _has_right_rows(self, value: Intermediate) -> bool:
+        """Whether they are rows of what its line makes on one device, or of what it is given, which it arranges."""
+        given = [owner for number in value.sources for owner in self.owners(number)]
+        arranged = [tuple(given)] if value.operation in ARRANGED else []
+        self.reordered[value.number] = of_rows(value, [(each,) for each in self.counterparts(value)] + arranged)
+        return bool(self.reordered[value.number])
+
+    def owners(self, number: int) -> tuple[Intermediate, ...]:
+        """The values of one device that have its rows, in whatever order."""
+        known = self.known(number)
+        return self.reordered.get(number, ()) or (() if known is None else (known,))
+
+    def _has_right_sections(self, value: Intermediate) -> bool:
+        """Whether it is right section by section; of what was put together, whether anything is that is made of it."""
+        made = (other for other in self._on_way() if value.number in other.sources)
+        return any(map(self._is_in_sections, made if value.operation in JOINS else (value,)))
+
+    def _is_in_sections(self, value: Intermediate) -> bool:
+        """Whether it is known again in sections: looked for where all that it is made of is right, which is seldom."""
+        match = self._sections.match(value, self.counterparts(value))
+        if match is not None:
+            self.matches[value.number] = match
+            self.right.add(value.number)
+        return match is not None
+
+    @cached_property
+    def _sections(self) -> Sections:
+        return Sections(self.twin.values, self.mesh)
 
     def _is_cut_alike(self, value: Intermediate) -> bool:
         """A part of what is whole on all ranks, the same on all: it is right, whatever is made of it."""
@@ -89,22 +128,20 @@ class Compared:
             return ", forward pass"
         return ", update" if value.number > max(backward) else ""
 
-    def of_another_turn(self, value: Intermediate) -> int | None:
-        """The place of the operand that is, though right, not the one that one device gives there; others are."""
-        given = [self.matches[source] for source in value.sources]
-        for counterpart in self.counterparts(value):
-            if len(counterpart.sources) != len(given) or len(given) < 2:
-                continue
-            mine = [self._of_number.get(each.whole) if each is not None else None for each in given]
-            pairs = list(zip(mine, map(self._of_number.get, counterpart.sources), strict=True))
-            same = [None if own is None or other is None else _turn(own, other) for own, other in pairs]
-            if None not in same and OTHER not in same and {HERE, ELSEWHEN} == {*same}:
-                return same.index(ELSEWHEN)
-        return None
+    def known(self, number: int) -> Intermediate | None:
+        """The value of one device that one of these is a block of."""
+        match = self.matches.get(number)
+        return None if match is None else self.of_number.get(match.whole)
+
+    def turns(self, value: Intermediate) -> list[Intermediate]:
+        """What the same line makes in the program of a rank, one turn after the other."""
+        stage = value.number // APART
+        return [other for other in self._on_way() if origin(other) == origin(value) and other.number // APART == stage]
 
     @cached_property
-    def _of_number(self) -> dict[int, Intermediate]:
-        return {value.number: value for value in self.twin.values}
+    def of_number(self) -> dict[int, Intermediate]:
+        """The values of one device, and what it begins with."""
+        return {value.number: value for value in (*self.twin.values, *self.twin.inputs)}
 
     def adds_copies(self, result: Intermediate, operand: Intermediate) -> bool:
         """Whether a sum over an axis is that of copies, which differ along no axis of it."""
@@ -151,7 +188,7 @@ class Compared:
         loop over ranks makes has no counterpart, nor has a halo, or a buffer up to where indices read it. The last
         value on the way where there is none, as there is none where the other program is another one altogether.
         """
-        made, other = Counter(map(_origin, self._on_way())), Counter(map(_origin, self.of_twin))
+        made, other = Counter(map(origin, self._on_way())), Counter(map(origin, self.of_twin))
         into, loose, last = {first.number}, set[int](), first
         for value in self._on_way():
             if value.number in self.right or not (value.number in into or into.intersection(value.sources)):
@@ -161,7 +198,7 @@ class Compared:
             read = value.operation in CHOICES
             if value.operation in BUFFERS or (loose.intersection(value.sources) and not read):
                 loose.add(value.number)
-            elif made[_origin(value)] == other[_origin(value)] and self._is_block(value):
+            elif made[origin(value)] == other[origin(value)] and self._is_block(value):
                 return value
         return last
 
@@ -177,7 +214,7 @@ class Compared:
 
     def counterparts(self, value: Intermediate) -> list[Intermediate]:
         """What the same line makes on one device."""
-        return [whole for whole in self.of_twin if _origin(whole) == _origin(value)]
+        return [whole for whole in self.of_twin if origin(whole) == origin(value)]
 
     def lines(self, first: Intermediate, last: Intermediate) -> str:
         """The lines of what lies between two values, file by file."""
@@ -245,16 +282,9 @@ def _way(program: Intermediates, tensor: str | None) -> set[int]:
     return way
 
 
-def _origin(value: Intermediate) -> tuple[str, str, str]:
-    return value.operation, value.place, value.phase
-
-
-def _turn(value: Intermediate, other: Intermediate) -> str:
-    """Whether two values of one device are the same numbers, come from the same line at another time, or neither."""
-    mine, theirs = whole(value), whole(other)
-    if mine.size == theirs.size and bool(np.allclose(mine.ravel(), theirs.ravel(), rtol=CLOSE, atol=0)):
-        return HERE
-    return ELSEWHEN if _origin(value) == _origin(other) else OTHER
+def origin(value: Intermediate) -> tuple[str, str, bool]:
+    """The operation and its line; a microbatch goes forward after the backward pass of another one."""
+    return value.operation, value.place, value.phase == "backward"
 
 
 def spoken(value: Intermediate) -> str:

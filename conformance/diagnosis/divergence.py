@@ -18,9 +18,11 @@ from conformance.diagnosis.compared import Compared, spoken
 from conformance.diagnosis.exchanges import broken_exchange, line
 from conformance.diagnosis.kinds import REDUCTIONS
 from conformance.diagnosis.missing import missing_term
-from conformance.diagnosis.operations import FOUND, LINE, PARTED_INDICES, lacks_reduction, of_mask, of_operation
+from conformance.diagnosis.operations import PARTED_INDICES, lacks_reduction, of_mask, of_operation
 from conformance.diagnosis.reductions import reduced
+from conformance.diagnosis.row_order import behind_rows
 from conformance.diagnosis.scale import TWICE
+from conformance.diagnosis.sureness import FOUND, LINE
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 
@@ -43,9 +45,17 @@ def first_divergence(wide: Intermediates, twin: Intermediates, mesh: Mesh, tenso
         yield from missing_term(compared)
         yield from _of_indices(compared)
         return
-    yield from _of_collective(compared, firsts[0]) if firsts[0].axes else of_operation(compared, firsts[0])
+    yield from _of_collective(compared, firsts[0]) if firsts[0].axes else _of_first(compared, firsts[0])
     masks = (cause for later in firsts[1:] for cause in of_mask(compared, later))
     yield from islice(masks, 1)
+
+
+def _of_first(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Why an operation gives what is wrong; where nothing says why, and its rows are right, what comes behind it."""
+    causes = list(of_operation(compared, first))
+    if all(cause.place for cause in causes):
+        causes = list(behind_rows(compared, first)) or causes
+    yield from causes
 
 
 def _of_indices(compared: Compared) -> Iterator[Cause]:

@@ -18,7 +18,7 @@ def filling_counts(
     result: Intermediate, source: Intermediate, match: Match | None, matcher: Matcher, mesh: Mesh
 ) -> str:
     """The axis whose last shard is filled up, where a sum is right without what fills it up; empty elsewhere."""
-    if result.operation not in REDUCTIONS or match is None or len(source.values) != mesh.devices:
+    if result.operation not in REDUCTIONS or match is None or match.sections or len(source.values) != mesh.devices:
         return ""
     known = {rank: ~np.isnan(matcher.known(match, rank)) for rank in source.values}
     axis = next((axis for axis, dim in match.dims if _is_short(known, axis, mesh)), None)

@@ -41,7 +41,7 @@ def hidden(value: Intermediate, matcher: Matcher, mesh: Mesh, zeros: bool) -> Hi
         return None
     elements = sizes.pop()
     for fill in (FILL, 0.0) if zeros and value.operation in SELECTIONS else (FILL,):
-        if any((block == fill).any() for block in held.values()):
+        if any((block == fill).any() for block in held.values()) and (fill == FILL or not _chooses_ranks(held)):
             blocks = list(matcher.blocks_of(elements))
             counts = (_counts(held, wanted, fill) for wanted in blocks)
             more, fewer = min((pair for pair in counts if pair is not None), key=sum, default=(0, 0))
@@ -49,6 +49,11 @@ def hidden(value: Intermediate, matcher: Matcher, mesh: Mesh, zeros: bool) -> Hi
                 misplaced = any(_hides_alike(held, other, fill) for other in blocks)
                 return Hidden(elements=elements * len(held), more=more, fewer=fewer, misplaced=misplaced)
     return None
+
+
+def _chooses_ranks(held: Blocks) -> bool:
+    """Whether every rank has zeros alone, or none: what one of them has is taken, and no element is hidden."""
+    return all(bool(np.all(block == 0)) or bool(np.all(block != 0)) for block in held.values())
 
 
 def _counts(held: Blocks, wanted: Blocks, fill: float) -> tuple[int, int] | None:

@@ -8,11 +8,10 @@ import numpy as np
 
 from conformance.diagnosis.blocks import agree, filled, whole
 from conformance.diagnosis.compared import Compared, spoken
-from conformance.diagnosis.operations import FOUND
+from conformance.diagnosis.kinds import ADDS
+from conformance.diagnosis.sureness import FOUND
 from conformance.evidence.intermediates import Intermediate
 from conformance.records.results import Cause
-
-ADDS = ("add", "add_any")
 
 
 def missing_term(compared: Compared) -> Iterator[Cause]:

@@ -14,16 +14,17 @@ from conformance.diagnosis.exchanges import line
 from conformance.diagnosis.filled_up import filling_counts
 from conformance.diagnosis.hidden import hidden
 from conformance.diagnosis.kinds import CHOICES, CUTS, MOVES, REDUCTIONS, SECTIONS
+from conformance.diagnosis.moved import of_moved
+from conformance.diagnosis.operands import of_another_value
 from conformance.diagnosis.rearranged import rearranged
 from conformance.diagnosis.reductions import narrowed
 from conformance.diagnosis.scale import MEAN, TWICE, near
+from conformance.diagnosis.sureness import FOUND, LINE, ORDER
+from conformance.diagnosis.taken import of_taken
 from conformance.diagnosis.unmasked import unmasked
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 
-FOUND = 0.9  # how sure what values show of an operation is
-ORDER = 0.75  # a right program may keep its elements in an order of its own, and be wrong after that
-LINE = 0.86  # how sure a line is: that can be seen, but a right value may have no counterpart on one device
 LACKS = "reduction missing"
 OF_SHARD = f"{LACKS}, or a shard taken for the whole"  # where gradients and parameters are sharded
 PARTED_INDICES = "whole numbers that it is made of are among the values of one device, it is not"
@@ -48,23 +49,24 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     else:
         yield from _of_elements(compared, first)
     if first.place:
-        yield _line(compared, first, factor)
+        yield parted_at(compared, first, factor)
 
 
 def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """Which elements it takes, counts, hides or places wrongly."""
-    yield from _of_another_turn(compared, first)
+    yield from of_another_value(compared, first)
     yield from _local_statistic(compared, first)
     yield from _filling_counts(compared, first)
     yield from of_mask(compared, first)
     yield from _unmasked(compared, first)
     last = compared.joined(compared.whole_buffer(first))
     yield from _displaced(compared, last)
+    yield from of_taken(compared, first)
     yield from _cut_across(compared, last)
-    yield from _rearranged(compared, last) if last.operation not in MOVES else _moved(last)
+    yield from _rearranged(compared, last) if last.operation not in MOVES else of_moved(compared, last)
 
 
-def _line(compared: Compared, first: Intermediate, factor: float | None) -> Cause:
+def parted_at(compared: Compared, first: Intermediate, factor: float | None) -> Cause:
     """Where it parts from one device; where that has no counterpart of its own, up to the first value that has."""
     times = f", {factor:.4g} times what it should be" if factor is not None else ""
     last = compared.first_owed(first)
@@ -119,15 +121,6 @@ def _local_statistic(compared: Compared, first: Intermediate) -> Iterator[Cause]
             return
 
 
-def _of_another_turn(compared: Compared, first: Intermediate) -> Iterator[Cause]:
-    """Right operands, of which one is what the same line has made at another time: of another microbatch, or stale."""
-    place = compared.of_another_turn(first)
-    if place is not None:
-        words = f"a value of another microbatch, or a stale one, is used: operand {place} of {spoken(first)}"
-        basis = "all that it is given is right, but one is what the line of that operand has made at another time"
-        yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
-
-
 def _filling_counts(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What fills the last shard up gets into a sum."""
     for number in first.sources:
@@ -166,13 +159,6 @@ def _displaced(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
 
 
-def _moved(first: Intermediate) -> Iterator[Cause]:
-    """An operation that moves elements and changes none."""
-    words = f"right elements in the wrong places: {spoken(first)}"
-    basis = "its operand is right, and all that it does is to move elements"
-    yield Cause(cause=words, axis=None, confidence=ORDER, basis=basis)
-
-
 def _unmasked(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What a rank does not own goes into the sum all the same."""
     shows = first.operation not in CUTS and not compared.is_extreme(first)  # of that one rank always has the right one
@@ -200,7 +186,7 @@ def _cut_across(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     cuts = len(first.sources) == 1 and first.operation in SECTIONS
     source = compared.values[first.sources[0]] if cuts else None
     match = None if source is None else compared.matches[source.number]
-    if source is None or match is None:
+    if source is None or match is None or match.sections:
         return
     made, of = whole(first), whole(source)
     for axis, dim in match.dims:

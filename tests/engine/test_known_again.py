@@ -231,7 +231,8 @@ def _stages(used: int) -> tuple[list[Intermediate], list[Intermediate]]:
 
 def test_a_value_of_another_microbatch_is_named() -> None:
     said = _said(*_stages(used=0), Mesh.parse("pipeline=2"))
-    assert said.cause == "a value of another microbatch, or a stale one, is used: operand 1 of cat at stage.py:9"
+    words = "a value of another microbatch, or a stale one, is used: operand 1 of cat at stage.py:9"
+    assert said.cause == f"{words} is what mm at stage.py:5 makes, of another turn than one device takes there"
 
 
 def test_stages_are_programs_of_their_own() -> None:
