@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from conformance.diagnosis import UNKNOWN, ranked
-from conformance.diagnosis.scale import SLICES
-from conformance.diagnosis.weighed import OF_PARTS
+from conformance.diagnosis.signatures.scale import SLICES
+from conformance.diagnosis.signatures.weighed import OF_PARTS
 from conformance.records.results import CaseResult, Cause, CheckResult
 
 ALONE = "wrong on one device too"

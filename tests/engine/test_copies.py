@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.copies import copies_differ
-from conformance.diagnosis.suspect import DivergedTensor
+from conformance.diagnosis.signatures.copies import copies_differ
+from conformance.diagnosis.signatures.suspect import DivergedTensor
 from conformance.evidence.evidence import Block, Observed
 from tests.engine.specimen import case_run
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.compared import Compared
-from conformance.diagnosis.divergence import first_divergence
-from conformance.diagnosis.matching import Matcher
+from conformance.diagnosis.inside.compared import Compared
+from conformance.diagnosis.inside.divergence import first_divergence
+from conformance.diagnosis.inside.matching import Matcher
 from conformance.evidence.intermediates import APART, Intermediate, Intermediates, as_inputs, of_programs
 from conformance.records.results import Cause
 

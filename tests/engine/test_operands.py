@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.compared import Compared
-from conformance.diagnosis.divergence import first_divergence
-from conformance.diagnosis.messages import linked
+from conformance.diagnosis.inside.compared import Compared
+from conformance.diagnosis.inside.divergence import first_divergence
+from conformance.diagnosis.inside.messages import linked
 from conformance.evidence.intermediates import APART, Intermediate, Intermediates
 from conformance.records.results import Cause
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.divergence import first_divergence
+from conformance.diagnosis.inside.divergence import first_divergence
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conformance.diagnosis.decay import decayed
-from conformance.diagnosis.rates import rate_on_positions
-from conformance.diagnosis.suspect import DivergedTensor
+from conformance.diagnosis.signatures.decay import decayed
+from conformance.diagnosis.signatures.rates import rate_on_positions
+from conformance.diagnosis.signatures.suspect import DivergedTensor
 from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Block
 from conformance.records.results import Cause

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from conformance.contract.contract import Recipe
-from conformance.diagnosis.means import MEAN_OF_MEANS
-from conformance.diagnosis.weighed import OF_PARTS, OF_ROWS
+from conformance.diagnosis.signatures.means import MEAN_OF_MEANS
+from conformance.diagnosis.signatures.weighed import OF_PARTS, OF_ROWS
 from conformance.evidence.comparison import CaseRun
 from conformance.records.results import Cause
 from conformance.runner.judge import judge

@@ -9,8 +9,8 @@ import pytest
 
 from conformance.cases.case import Mutation
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.divergence import first_divergence
-from conformance.diagnosis.matching import Matcher
+from conformance.diagnosis.inside.divergence import first_divergence
+from conformance.diagnosis.inside.matching import Matcher
 from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import Cause
 from conformance.workers.jobs import ReferenceValuesJob, ValuesJob
