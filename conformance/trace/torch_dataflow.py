@@ -24,6 +24,7 @@ from conformance.evidence.arithmetic import BITS
 from conformance.trace.dataflow import ADD, COLLECTIVE, EXP, LOG, MOVE, OTHER, REDUCE, ROOT, Node
 from conformance.trace.lower_precision import is_exact, settle
 from conformance.trace.torch_leaves import is_mutable, leaves
+from conformance.trace.torch_sparse import with_memory
 
 _LOG = logging.getLogger("shardproof.trace")
 
@@ -178,7 +179,7 @@ def _scaled(sources: list[Node]) -> list[Node]:
 def results_of(values: Any) -> list[torch.Tensor]:
     """The plain tensors in arguments or results."""
     plain = (leaf.elem if isinstance(leaf, AsyncCollectiveTensor) else leaf for leaf in leaves(values))
-    return [leaf for leaf in plain if isinstance(leaf, torch.Tensor) and not isinstance(leaf, DTensor)]
+    return [with_memory(leaf) for leaf in plain if isinstance(leaf, torch.Tensor) and not isinstance(leaf, DTensor)]
 
 
 def _transposed(args: Sequence[Any]) -> Iterator[list[Any]]:
