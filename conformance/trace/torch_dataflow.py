@@ -124,7 +124,11 @@ class TorchFlow:
                 continue  # a view
             overwritten = mutated and name in ("copy", "fill", "zero") and _is_whole(result)
             terms = [tensor for tensor in tensors if not overwritten or _storage(tensor) != _storage(result)]
-            self._operation(name, result, terms, whole and name in _WHOLE)
+            self._operation(name, result, terms, whole and (name in _WHOLE or self._is_whole_number(result)))
+
+    def _is_whole_number(self, result: torch.Tensor) -> bool:
+        """One number of few digits, told by its value: the inverse of a power of two, say; narrower dtypes have few."""
+        return self._bits > 32 and result.numel() == 1 and BITS.get(_dtype(result), 0) >= 32 and _holds_whole(result)
 
     def _operation(self, name: str, result: torch.Tensor, terms: list[torch.Tensor], whole: bool) -> None:
         sources = [self.node(tensor) for tensor in terms]
