@@ -18,6 +18,7 @@ from conformance.diagnosis.shapes import misshapen
 from conformance.diagnosis.shards import permuted, seams_wrong, shards_wrong
 from conformance.diagnosis.suspect import DivergedTensor
 from conformance.diagnosis.traffic import communication_differs, only_axis
+from conformance.diagnosis.unreached import moved_by_zeros
 from conformance.diagnosis.weighed import rows_weighed
 from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.records.results import Cause
@@ -31,6 +32,7 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     scaled,
     permuted,
     never_stored,
+    moved_by_zeros,
     stale,
     decayed,
     norm_miscounted,
