@@ -20,6 +20,7 @@ from conformance.diagnosis.signatures.shapes import misshapen
 from conformance.diagnosis.signatures.shards import permuted, seams_wrong, shards_wrong
 from conformance.diagnosis.signatures.suspect import DivergedTensor
 from conformance.diagnosis.signatures.traffic import communication_differs, only_axis
+from conformance.diagnosis.signatures.unreached import moved_by_zeros
 from conformance.diagnosis.signatures.weighed import rows_weighed
 from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.records.results import Cause
@@ -34,6 +35,7 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     scaled,
     permuted,
     never_stored,
+    moved_by_zeros,
     stale,
     decayed,
     norm_miscounted,
