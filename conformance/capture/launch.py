@@ -16,6 +16,7 @@ from conformance.contract.errors import ShardproofError
 
 WIDE = "float64"
 LAST_LINES = 3
+FILTERED = "For simplicity, JAX has removed its internal frames"  # stands behind what was raised, under a rule
 
 
 class LaunchFailed(ShardproofError):  # noqa: N818 - a fact about somebody's script
@@ -39,7 +40,7 @@ def launched(command: Sequence[str], folder: Path, orders: Orders) -> list[RankR
         except OSError as wrong:
             raise UsageError(f"Cannot run '{shlex.join(command)}': {wrong.strerror}.") from None
     if ended.returncode:
-        last = " / ".join(log.read_text(errors="replace").strip().splitlines()[-LAST_LINES:])
+        last = " / ".join(_last_words(log.read_text(errors="replace")))
         raise LaunchFailed(f"'{shlex.join(command)}' ended with status {ended.returncode} ({last}; see {log}).")
     if not folder.is_dir():
         raise UsageError(
@@ -47,3 +48,11 @@ def launched(command: Sequence[str], folder: Path, orders: Orders) -> list[RankR
             f"(its output is in {log})."
         )
     return read_ranks(folder)
+
+
+def _last_words(output: str) -> list[str]:
+    """The last lines of what a command has printed, without what JAX says of its own traceback."""
+    said = [line for line in output.strip().splitlines() if not line.startswith(FILTERED)]
+    while said and not said[-1].strip("- "):
+        said.pop()
+    return said[-LAST_LINES:]

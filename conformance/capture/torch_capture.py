@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,6 +21,8 @@ from conformance.capture.torch_hooks import is_training, named_inputs, on_output
 from conformance.capture.torch_moved import LowerWatch, converted, in_float64, move_parameters, moved_inputs
 from conformance.capture.writer import Part, Writer
 from conformance.trace.torch_clipping import clipping
+from conformance.trace.torch_sparse import dense
+from conformance.trace.torch_watcher import in_backward
 from conformance.trace.torch_wrappers import plain
 from conformance.workers.observe import Unreadable
 from conformance.workers.torch_layout import megatron
@@ -83,7 +86,7 @@ class TorchCapture:
         """Where a trainer clips gradients by its own arithmetic, it calls this just before."""
         if self._open and not self._clipped and not self._stepped:
             self._clipped = True
-            self._gradients("gradients")
+            self._gradients("gradients", self._parameters)
 
     def batch(self, batch: Any) -> Any:
         """As in JAX; here the model's own inputs are seen, and nothing need be handed over."""
@@ -171,24 +174,27 @@ class TorchCapture:
                 except Unreadable:  # half of a reduction, say: outputs inside the model are wanted, and not owed
                     _LOG.debug("The output of '%s' is not captured.", module, exc_info=True)
 
-    def _clips(self, threshold: float, norm: torch.Tensor) -> None:
+    def _clips(self, _: list[torch.Tensor], threshold: float, norm: torch.Tensor) -> None:
         self.before_clipping()
         if self._open and not self._stepped and not self._writer.has("metrics/grad_norm"):
             with self._writer.busy():
                 self._writer.record.recipe.setdefault("clip_norm", threshold)
                 self._add("metrics/grad_norm", norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
-    def _about_to_step(self, *_: Any) -> None:
-        if self._open and not self._stepped:
-            self._gradients("clipped" if self._clipped else "gradients")
+    def _about_to_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """In the backward pass gradients of others are not there yet, or not reduced."""
+        if self._open and (in_backward() or not self._stepped):
+            own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+            wanted = {n: p for n, p in self._parameters.items() if id(p) in own or not in_backward()}
+            self._gradients("clipped" if self._clipped else "gradients", wanted)
 
-    def _gradients(self, kind: str) -> None:
+    def _gradients(self, kind: str, parameters: Mapping[str, torch.nn.Parameter]) -> None:
         """From the last parameter to the first, as the backward pass makes them."""
         with self._writer.busy():
-            for name, parameter in reversed(self._parameters.items()):
+            for name, parameter in reversed(list(parameters.items())):
                 gradient = getattr(parameter, "main_grad", None) if parameter.grad is None else parameter.grad
-                if gradient is not None:
-                    self._add(f"{kind}/{name}", gradient, like=parameter)
+                if gradient is not None and not self._writer.has(f"{kind}/{name}"):
+                    self._add(f"{kind}/{name}", dense(gradient), like=parameter)
 
     def _has_stepped(self, *_: Any) -> None:
         self._stepped += 1

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from conformance.evidence.comparison import CaseRun
-from conformance.evidence.division import computed_alike, divided, does_all
+from conformance.evidence.division import LITTLE, computed_alike, divided, does_all
 from conformance.evidence.evidence import Division, Observations
 from conformance.records.results import Cause
 
 KEPT = ("parameters/", "optimizer/", "gradients/")  # to hold these in parts is a division, whatever is computed
 FORWARD = 0.25  # of the work of a step, at least, is that of the forward pass: a third but for rounding and the update
 HOLLOW = "the axis divides nothing"
+WORK = "the work"
 ALONE = (
     "One device computes everything: nothing that it computes with was placed on the mesh before, by a sharding, a "
     "device_put or a shard_map."
@@ -47,6 +49,8 @@ def judged(case_run: CaseRun, axis: str) -> Axis:
         return Axis(what=what, sentence=ALONE, cause=Cause(cause=HOLLOW, axis=axis, confidence=0.95))
     if not divides:
         return Axis(what=what, sentence=_hollow([axis]), cause=Cause(cause=HOLLOW, axis=axis, confidence=0.95))
+    if divides == WORK and not case_run.contract.held:
+        return _shared_out(what, axis, case_run)
     if not case_run.contract.held and divides.startswith("'gradients/") and _does_all(case_run, axis):
         sentence = (
             f"Every rank along axis '{axis}' computes everything, and hands over a part of it ({divides}): that the "
@@ -56,20 +60,42 @@ def judged(case_run: CaseRun, axis: str) -> Axis:
     return Axis(what=what)
 
 
+def _shared_out(what: str, axis: str, case_run: CaseRun) -> Axis:
+    """Nothing is kept in parts: then no rank may make as many products as one device would."""
+    mesh, flops = case_run.case.mesh, case_run.evidence.flops or {}
+    division, most = computed_alike(case_run.evidence, mesh, axis), max(flops.values(), default=0)
+    whole = (case_run.reference.flops or math.inf) * mesh.size(axis) / mesh.devices
+    idle = [min(flops.get(rank, most) for rank in group) <= LITTLE * most for group in mesh.groups(axis)]
+    skipped = 0 if division is None else division.skipped_products
+    if skipped >= whole or (most >= whole and all(idle)):
+        sentence = f"One rank along axis '{axis}' makes all products, another one none: the axis divides no work."
+        return Axis(what=what, sentence=sentence, cause=Cause(cause=HOLLOW, axis=axis, confidence=0.95))
+    if most < whole:
+        return Axis(what=what)
+    sentence = (
+        f"The busiest rank along axis '{axis}' makes as many products as one device would, and all of them keep "
+        "everything: that the axis divides any work is not shown."
+    )
+    return Axis(what=what, known=False, sentence=sentence)
+
+
 def together(axes: Sequence[Axis], promised: bool) -> list[Axis]:
     """The same, but that those that divide nothing share one sentence.
 
     promised   the contract says which axes are replicated. Somebody's own function has said nothing: where another
                axis does divide it, an idle one may be meant, and is said and not failed.
     """
-    hollow = [str(axis.cause.axis) for axis in axes if axis.cause]
+    hollow = [str(axis.cause.axis) for axis in axes if axis.cause and _is_idle(axis)]
     sentence = _hollow(hollow)
-    if any(axis.sentence == ALONE for axis in axes):
-        return list(axes)
     if promised or len(hollow) == len(axes):
-        return [replace(axis, sentence=sentence) if axis.cause else axis for axis in axes]
+        return [replace(axis, sentence=sentence) if _is_idle(axis) else axis for axis in axes]
     sentence = f"{sentence} Say replicated_axes={tuple(hollow)!r} if that is meant."
-    return [replace(axis, known=False, sentence=sentence, cause=None) if axis.cause else axis for axis in axes]
+    return [replace(axis, known=False, sentence=sentence, cause=None) if _is_idle(axis) else axis for axis in axes]
+
+
+def _is_idle(axis: Axis) -> bool:
+    """Whether all of its ranks do the same, which may be meant."""
+    return axis.cause is not None and axis.sentence == _hollow([str(axis.cause.axis)])
 
 
 def _hollow(axes: list[str]) -> str:
@@ -101,7 +127,7 @@ def _divides(case_run: CaseRun, axis: str) -> str | None:
     if division is not None and division.own_tables:
         return "a table"
     if division is not None:
-        return "" if _does_all(case_run, axis) or _masked(case_run, division) else "the work"
+        return "" if _does_all(case_run, axis) or _masked(case_run, division) else WORK
     held = divided(seen, mesh, axis)
     return None if held is None else f"'{held}'"
 

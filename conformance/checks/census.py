@@ -10,6 +10,7 @@ from conformance.contract.contract import Arrays
 from conformance.contract.mesh import Mesh
 from conformance.evidence.comparison import CaseRun
 from conformance.evidence.division import repeats
+from conformance.evidence.evidence import Observations
 from conformance.evidence.gather import covered
 from conformance.evidence.tolerance import EPSILON
 from conformance.records import formatting
@@ -90,13 +91,19 @@ def _present(case_run: CaseRun) -> Iterator[Count]:
             if name.startswith("activations/"):
                 continue  # wanted for localisation, not owed
             observed, sentence = step.get(name), ""
-            if observed is None and not case_run.contract.held and _is_dead(name, case_run.reference.oracle):
-                continue  # frameworks make no gradient of what the loss does not reach; `_alive` speaks of it
+            if observed is None and not _is_owed(name, case_run, oracle):
+                continue  # `_alive` speaks of what is zero in every step
             if observed is None:
                 sentence = f"'{name}' is missing from step {number + 1}."
             elif tuple(observed.shape) != expected.shape:
                 sentence = f"'{name}' has shape {tuple(observed.shape)}, the reference has {expected.shape}."
             yield Count(f"step {number + 1}: {name}", sentence)
+
+
+def _is_owed(name: str, case_run: CaseRun, oracle: Arrays) -> bool:
+    """Frameworks make no gradient of what the loss of a step does not reach: none counts as zero."""
+    zero = name in oracle and not oracle[name].any()
+    return case_run.contract.held or not (name.startswith("gradients/") and zero)
 
 
 def _whole(case_run: CaseRun) -> Iterator[Count]:
@@ -110,11 +117,12 @@ def _whole(case_run: CaseRun) -> Iterator[Count]:
 
 def _handed_over(case_run: CaseRun) -> Iterator[Count]:
     """A copy that is not handed over is not judged: only what is placed elsewhere may be left out."""
-    moments = [("start", case_run.evidence.initial)]
-    moments += [(f"step {number + 1}", step) for number, step in enumerate(case_run.evidence.steps)]
-    for moment, observations in moments:
+    moments: list[tuple[str, Observations, Arrays]] = [("start", case_run.evidence.initial, {})]
+    steps = zip(case_run.evidence.steps, case_run.reference.oracle, strict=False)
+    moments += [(f"step {number + 1}", step, oracle) for number, (step, oracle) in enumerate(steps)]
+    for moment, observations, oracle in moments:
         for name, observed in observations.items():
-            if observed.owed_by and not name.startswith("activations/"):  # nobody owes those
+            if observed.owed_by and not name.startswith("activations/") and _is_owed(name, case_run, oracle):
                 held = {rank for block in observed.blocks for rank in block.ranks}
                 absent = tuple(rank for rank in observed.owed_by if rank not in held)
                 sentence = f"'{name}' is missing on {formatting.ranks(absent)}." if absent else ""
@@ -224,7 +232,7 @@ def _repeated_rows(case_run: CaseRun) -> str:
     axes = " or ".join(f"'{axis}'" for axis in alike)
     parts = " or ".join(dict.fromkeys(str(mesh.size(axis)) for axis in alike))
     return (
-        f"The rows of the batch are {parts} equal parts, one after the other: where axis {axes} divides them, neither "
+        f"The rows of the batch are {parts} equal parts: where axis {axes} divides them, neither "
         "a missing reduction nor the rows of another rank show. Give rows that differ."
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from conformance.evidence.comparison import CaseRun, TensorComparison
-from conformance.evidence.gather import ranks_beyond
+from conformance.evidence.gather import covered, ranks_beyond
 from conformance.evidence.tolerance import allowed
 from conformance.records.results import CheckResult, Figure, Worst
 
@@ -74,6 +74,9 @@ def within_bounds(
 
 
 def _sentence(first: TensorComparison, share: str, bound: float) -> str:
+    held = covered(first.observed)
+    if not held.all():
+        return f"No rank holds {int((~held).sum())} of {held.size} elements of {first.label}; {share} are wrong."
     off = f"{first.label} is off by {first.excess.error:.3g}"
     rounding = f"rounding explains {first.excess.yardstick:.3g}"
     return f"{off}; {rounding}, {share} are beyond {bound:g} times that."
@@ -81,7 +84,7 @@ def _sentence(first: TensorComparison, share: str, bound: float) -> str:
 
 def _ranks(first: TensorComparison, case_run: CaseRun, bound: float) -> tuple[int, ...]:
     """Those that hold an element beyond the bound."""
-    limit = allowed(first.magnitude, first.noise, case_run.epsilon(first.tensor), bound)
+    limit = allowed(first.magnitude, first.noise, first.epsilon, bound)
     return ranks_beyond(first.observed, first.expected, limit, case_run.case.mesh)
 
 

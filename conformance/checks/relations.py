@@ -61,8 +61,8 @@ def _nothing(relation: str) -> str:
 
 
 def _cause(case_run: CaseRun, relation: str) -> Cause:
-    axis = RELATIONS[relation].axis(case_run.evidence.related.get(relation, ()))
-    return Cause(cause=f"breaks the relation '{relation}'", axis=axis, confidence=SURE)
+    broken, extra_runs = RELATIONS[relation], case_run.evidence.related.get(relation, ())
+    return Cause(cause=broken.cause(extra_runs), axis=broken.axis(extra_runs), confidence=SURE)
 
 
 def _spoken(unsupported_relations: Sequence[str]) -> str:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from conformance.diagnosis.arithmetic import computed_in, computed_narrowly
-from conformance.diagnosis.copies import copies_differ
-from conformance.diagnosis.decay import decayed
-from conformance.diagnosis.history import late, narrower, never_stored, not_finite, stale
-from conformance.diagnosis.masks import another_mask
-from conformance.diagnosis.means import mean_of_means
-from conformance.diagnosis.norms import gradient_rescaled, norm_miscounted, norms_added
-from conformance.diagnosis.order import exchanged, of_other_rows, reordered, rolled, without_gradient
-from conformance.diagnosis.scale import bias_repeated, scaled
-from conformance.diagnosis.shapes import misshapen
-from conformance.diagnosis.shards import permuted, seams_wrong, shards_wrong
-from conformance.diagnosis.suspect import DivergedTensor
-from conformance.diagnosis.traffic import communication_differs, only_axis
-from conformance.diagnosis.weighed import rows_weighed
+from conformance.diagnosis.signatures.arithmetic import computed_in, computed_narrowly
+from conformance.diagnosis.signatures.copies import copies_differ
+from conformance.diagnosis.signatures.decay import decayed
+from conformance.diagnosis.signatures.history import late, narrower, never_stored, not_finite, stale
+from conformance.diagnosis.signatures.masks import another_mask
+from conformance.diagnosis.signatures.means import mean_of_means
+from conformance.diagnosis.signatures.norms import gradient_rescaled, norm_miscounted, norms_added
+from conformance.diagnosis.signatures.order import exchanged, of_other_rows, reordered, rolled, without_gradient
+from conformance.diagnosis.signatures.rates import rate_of_later_step, rate_on_positions
+from conformance.diagnosis.signatures.repeats import repeats_in_norm, repeats_scaled
+from conformance.diagnosis.signatures.scale import bias_repeated, scaled
+from conformance.diagnosis.signatures.shapes import misshapen
+from conformance.diagnosis.signatures.shards import permuted, seams_wrong, shards_wrong
+from conformance.diagnosis.signatures.suspect import DivergedTensor
+from conformance.diagnosis.signatures.traffic import communication_differs, only_axis
+from conformance.diagnosis.signatures.unreached import moved_by_zeros
+from conformance.diagnosis.signatures.weighed import rows_weighed
 from conformance.evidence.comparison import CaseRun, TensorComparison
 from conformance.records.results import Cause
 
@@ -28,13 +31,16 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     another_mask,
     mean_of_means,
     bias_repeated,
+    repeats_scaled,
     scaled,
     permuted,
     never_stored,
+    moved_by_zeros,
     stale,
     decayed,
     norm_miscounted,
     norms_added,
+    repeats_in_norm,
     gradient_rescaled,
     exchanged,
     rolled,
@@ -43,6 +49,8 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     without_gradient,
     seams_wrong,
     shards_wrong,
+    rate_of_later_step,
+    rate_on_positions,
     late,
     narrower,
 )

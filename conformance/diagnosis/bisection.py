@@ -21,8 +21,8 @@ from conformance.cases.resolve import Target
 from conformance.checks import CHECKS
 from conformance.diagnosis import surest
 from conformance.diagnosis.conclusion import Shown, concluded, of_reference
-from conformance.diagnosis.divergence import first_divergence
-from conformance.diagnosis.means import mean_of_parts
+from conformance.diagnosis.inside.divergence import first_divergence
+from conformance.diagnosis.inside.parts_of_loss import mean_of_parts
 from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import CaseResult, Cause
 

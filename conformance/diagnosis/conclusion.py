@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from conformance.diagnosis import UNKNOWN, ranked
-from conformance.diagnosis.scale import SLICES
+from conformance.diagnosis.signatures.scale import SLICES
+from conformance.diagnosis.signatures.weighed import OF_PARTS
 from conformance.records.results import CaseResult, Cause, CheckResult
 
 ALONE = "wrong on one device too"
@@ -20,7 +21,10 @@ FEATURE = 0.89
 CERTAIN = 0.95  # of the axis, which a run has shown
 MOST_LEFT = 0.9  # how sure a cause is when the same on all other axes is refuted
 MOST = 4
-ABOUT = {SLICES: "accumulation"}  # what a cause is about: refuted where it fails without that too
+ABOUT = {
+    SLICES: "accumulation",
+    OF_PARTS["slice"]: "accumulation",
+}  # what a cause is about: refuted where it fails without that too
 
 
 @dataclass(frozen=True, kw_only=True)

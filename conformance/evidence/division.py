@@ -58,20 +58,34 @@ def does_all(division: Division, whole: int | None, others: int) -> bool:
 
 
 def repeats(batch: Arrays, parts: int) -> bool:
-    """Whether the rows of all entries are so many equal parts, one after the other; an entry of no dims has no rows."""
-    rows = [value for value in batch.values() if value.ndim]
-    return bool(rows) and all(len(value) and not len(value) % parts and _alike(value, parts) for value in rows)
+    """Whether the rows of all entries are so many equal parts, in whatever order; an entry of no dims has no rows."""
+    entries = [value for value in batch.values() if value.ndim]
+    if not entries or not all(len(value) and not len(value) % parts for value in entries):
+        return False
+    together = len({len(value) for value in entries}) == 1  # else no row of one belongs to a row of another
+    return all(_alike(each, parts) for each in ([entries] if together else [[value] for value in entries]))
 
 
-def _alike(rows: np.ndarray, parts: int) -> bool:
-    first, *others = np.split(rows, parts)
-    return all(np.array_equal(first, other) for other in others)
+def _alike(entries: Sequence[np.ndarray], parts: int) -> bool:
+    rows = [b"".join(row.tobytes() for row in of_all) for of_all in zip(*entries, strict=True)]
+    size = len(rows) // parts
+    return len({tuple(sorted(rows[start : start + size])) for start in range(0, len(rows), size)}) == 1
 
 
 def divided(observations: Mapping[str, Observed], mesh: Mesh, axis: str) -> str | None:
-    """The first tensor of which ranks along the axis hold different elements; None if there is none."""
+    """The first tensor of which ranks along the axis hold different elements; None if there is none.
+
+    Tensors that lie on one place alone are divided where another lies on another place, as the stages of a pipeline do:
+    what all lies on the same one, a counter of an optimizer that was placed nowhere say, is not.
+    """
+    homes: set[frozenset[int]] = set()
     for name, observed in observations.items():
         held: dict[int, Place] = {rank: place(block) for block in observed.blocks for rank in block.ranks}
-        if any(len({held.get(rank) for rank in group}) > 1 for group in mesh.groups(axis)):
+        groups = mesh.groups(axis)
+        if any(len({held[rank] for rank in group if rank in held}) > 1 for group in groups):
+            return name
+        home = frozenset(number for group in groups for number, rank in enumerate(group) if rank in held)
+        homes |= {home} if 0 < len(home) < mesh.size(axis) else set()
+        if len(homes) > 1:
             return name
     return None

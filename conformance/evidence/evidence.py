@@ -57,6 +57,7 @@ class Division:
     own           done on values that not all ranks of the axis have
     own_products  the matrix products among the latter
     own_tables    lookups in a table of which not all ranks of the axis have the same
+    skipped_products  the matrix products that a rank makes or not by its place along the axis
     alone         one device does all of it, before anything lies on the mesh
     """
 
@@ -64,6 +65,7 @@ class Division:
     own: int
     own_products: int
     own_tables: int = 0
+    skipped_products: int = 0
     alone: bool = False
 
 
@@ -192,6 +194,7 @@ class ReferenceResult:
     unmoved      `loss`, where no change of the first batch moves it
     idle         keys of the first batch that change nothing, given the other values that candidates are given
     lower        what the float64 reference rounds to fewer bits; then the inputs are perturbed as in that dtype
+    exact        observables of the first step that this does not reach: their noise is that of float64
     unevaluated  why the float64 members are not evaluated in stochastic arithmetic, but move the inputs alone
     """
 
@@ -204,5 +207,6 @@ class ReferenceResult:
     unmoved: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
     lower: tuple[Operation, ...] = ()
+    exact: frozenset[str] = frozenset()
     unevaluated: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -67,13 +67,19 @@ def covered(observed: Observed) -> np.ndarray:
     return held
 
 
+def distance(value: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Elementwise |value - other|: none between equal infinities, as a mask puts them, NaN beside what is no number."""
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(value - other)
+    return np.where(value == other, 0.0, apart)
+
+
 def deviation(observed: Observed, expected: np.ndarray, mesh: Mesh) -> np.ndarray:
     """Elementwise largest |copy - expected| over every rank's copy; infinite where one is not finite or is missing."""
     worst = np.where(covered(observed), 0.0, np.inf)
     for block in sum_partials(observed, mesh):
         where = selector(block.index)
-        with np.errstate(invalid="ignore"):
-            error = np.abs(block.value.astype(np.float64) - expected[where])
+        error = distance(block.value.astype(np.float64), expected[where])
         worst[where] = np.maximum(worst[where], np.where(np.isnan(error), np.inf, error))
     return worst
 
@@ -83,8 +89,7 @@ def ranks_beyond(observed: Observed, expected: np.ndarray, allowed: np.ndarray, 
     beyond: set[int] = set()
     for block in sum_partials(observed, mesh):
         where = selector(block.index)
-        with np.errstate(invalid="ignore"):
-            within = np.abs(block.value.astype(np.float64) - expected[where]) <= allowed[where]
+        within = distance(block.value.astype(np.float64), expected[where]) <= allowed[where]
         if not within.all():
             beyond.update(block.ranks)
     return tuple(sorted(beyond))

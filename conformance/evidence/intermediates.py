@@ -25,7 +25,7 @@ class Intermediate:
     number     in program order
     operation  as the framework calls it; for a collective its kind
     place      the line of the user's program, `file:line`; empty where it is not known
-    sources    numbers of the values that it was made of; inputs of the step have none
+    sources    numbers of the values that it was made of, operand by operand; inputs of the step have none
     axes       the mesh axes of a collective, empty for anything else
     dtype      in which the program has it; empty where that is not known. Of whole numbers, what may be indices is kept
     values     rank -> float64 array, its own block; where a loop ran, its turns are stacked along dim 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,11 +15,13 @@ from conformance.contract.implementation import Declarations, Implementation
 from conformance.inline.calling import called, declared
 from conformance.inline.inputs import refuse_complex
 from conformance.inline.observed import named, outputs_of
-from conformance.inline.torch_model import Model, Tensors, buffers_of, cast, in_dtype, parameters_of, slots_of
+from conformance.inline.torch_model import Model, Tensors, buffers_of, cast, in_dtype, parameters_of, several, slots_of
 from conformance.inline.torch_partitioned import refuse_flattened
+from conformance.trace.torch_sparse import dense
 from conformance.workers.lookup import load
 
 State = dict[str, Any]
+Gradients = dict[str, torch.Tensor | None]  # None of a parameter that the loss of the step does not reach
 
 
 class Reference:
@@ -32,7 +34,6 @@ class Reference:
         kept = contract.recipe.precision.dtype("parameters", dtype)
         self.dtype = getattr(torch, kept) if functions.trains else self.compute
         self.model, self.function = Model(functions), load(functions.reference)
-        self.reached: set[str] = set()  # parameters to which a gradient has come
 
     def place(self, parameters: Arrays) -> State:
         model, training = self.model.built(parameters, self.dtype), self.training
@@ -47,7 +48,7 @@ class Reference:
         losses, outputs, gradients = self._differentiated(model, cast(batch, self.compute))
         seen = {f"outputs/{name}": _joined(parts) for name, parts in outputs.items()}
         if losses:
-            seen |= {"loss": _mean(losses)} | {f"gradients/{name}": gradients[name] for name in reversed(gradients)}
+            seen |= {"loss": _mean(losses)} | self._whole(gradients, parameters_of(model))
         if state["optimizer"] is not None:
             seen |= self._updated(state, gradients)
         return state, seen | {f"buffers/{name}": value.clone() for name, value in buffers_of(model).items()}
@@ -60,11 +61,12 @@ class Reference:
             collected |= {f"optimizer/{name}": torch.as_tensor(value).clone() for name, value in slots.items()}
         return collected | {f"ema/{name}": value.clone() for name, value in parameters_of(state["ema"]).items()}
 
-    def _differentiated(self, model: Any, batch: Tensors) -> tuple[list[Any], dict[str, list[Any]], Tensors]:
+    def _differentiated(self, model: Any, batch: Tensors) -> tuple[list[Any], dict[str, list[Any]], Gradients]:
         """Losses and outputs of the slices, which follow each other, and their mean gradient."""
         computing = in_dtype(model, self.compute)
         wanted = {n: p for n, p in parameters_of(computing).items() if n not in self.functions.frozen}
-        losses, outputs, sums = [], dict[str, list[Any]](), list[Any]()
+        losses, outputs = [], dict[str, list[Any]]()
+        sums: Gradients = dict.fromkeys(wanted)
         for part in _slices(batch, self.training.slices):
             loss, seen = outputs_of(self._called(computing, part), parameters_of)
             seen = {name: torch.as_tensor(value) for name, value in seen.items()}
@@ -73,14 +75,18 @@ class Reference:
                 outputs.setdefault(name, []).append(value.detach())
             if loss is not None:
                 losses.append(loss.detach())
-                given = dict(zip(wanted, _gradients(loss, list(wanted.values())), strict=False))
-                self.reached |= {name for name, gradient in given.items() if gradient is not None}
-                own = [_whole(given[name], parameter).to(self.dtype) for name, parameter in wanted.items()]
-                sums = [a + g for a, g in zip(sums, own, strict=True)] if sums else own
+                for name, gradient in _gradients(loss, wanted).items():
+                    own, earlier = gradient.to(self.dtype), sums[name]
+                    sums[name] = own if earlier is None else earlier + own
         if computing is not model:
             _restore(model, buffers_of(computing))
         number = self.training.slices
-        return losses, outputs, {name: g / number if number > 1 else g for name, g in zip(wanted, sums, strict=False)}
+        return losses, outputs, {name: g if g is None or number == 1 else g / number for name, g in sums.items()}
+
+    def _whole(self, gradients: Gradients, held: Tensors) -> Tensors:
+        """As they are observed, from the last to the first: dense, and zeros where the loss does not reach."""
+        given = {name: torch.zeros_like(held[name]) if g is None else dense(g) for name, g in gradients.items()}
+        return {f"gradients/{name}": given[name] for name in reversed(given)}
 
     def _called(self, model: Any, batch: Tensors) -> Any:
         """Raises ValueError where random numbers change it: each run would be another one, and nothing a yardstick.
@@ -104,19 +110,20 @@ class Reference:
         _restore(model, after)
         return _same(returned, again)
 
-    def _updated(self, state: State, gradients: Tensors) -> dict[str, Any]:
+    def _updated(self, state: State, gradients: Gradients) -> dict[str, Any]:
         """By the optimizer, whose gradients are clipped; then the average follows.
 
-        What the loss does not reach has no gradient, and an optimizer leaves it as it is: it does not decay either.
+        What the loss of this step does not reach has no gradient, and an optimizer leaves it as it is: neither decay
+        nor momentum moves it.
         """
         held, training, seen = parameters_of(state["model"]), self.training, dict[str, Any]()
-        reached = {name: gradient for name, gradient in gradients.items() if name in self.reached}
-        for name, gradient in reached.items():
-            held[name].grad = gradient.clone()
+        for name, gradient in gradients.items():
+            held[name].grad = None if gradient is None else gradient.clone()
         if training.clip_norm is not None:
-            trained = [held[name] for name in reached]
+            trained = [held[name] for name, gradient in gradients.items() if gradient is not None]
             seen["metrics/grad_norm"] = torch.nn.utils.clip_grad_norm_(trained, training.clip_norm)
-        state["optimizer"].step()
+        for optimizer in several(state["optimizer"]):
+            optimizer.step()
         for name in gradients:
             held[name].grad = None
         self._average(state, held)
@@ -150,7 +157,7 @@ class Candidate(Implementation):
             left = {f"gradients/{name}": p.grad for name, p in parameters_of(model).items() if p.grad is not None}
             left |= {f"buffers/{name}": value for name, value in buffers_of(model).items()}
             seen = left | seen
-        return state, seen
+        return state, {name: dense(value) for name, value in seen.items()}
 
     def collect(self, state: Arrays) -> Mapping[str, Any]:
         master = torch.float64 if self.dtype == "float64" else torch.float32
@@ -160,13 +167,11 @@ class Candidate(Implementation):
         return declared(self.contract.model.declared, self.mesh, self.dtype)
 
 
-def _gradients(loss: torch.Tensor, wanted: list[torch.Tensor]) -> Sequence[torch.Tensor | None]:
-    return torch.autograd.grad(loss, wanted, allow_unused=True) if wanted else ()
-
-
-def _whole(gradient: torch.Tensor | None, parameter: torch.Tensor) -> torch.Tensor:
-    """Zeros where the loss does not reach a parameter."""
-    return torch.zeros_like(parameter) if gradient is None else gradient
+def _gradients(loss: torch.Tensor, wanted: Tensors) -> Tensors:
+    """Of the parameters that the loss reaches; the function itself may have frozen some of them."""
+    asked = {name: parameter for name, parameter in wanted.items() if parameter.requires_grad}
+    given = torch.autograd.grad(loss, list(asked.values()), allow_unused=True) if asked else ()
+    return {name: gradient for name, gradient in zip(asked, given, strict=True) if gradient is not None}
 
 
 def _copies(values: Tensors) -> Tensors:

@@ -76,13 +76,20 @@ def cast(arrays: Mapping[str, np.ndarray], dtype: torch.dtype) -> Tensors:
     return {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
 
 
+def several(optimizers: Any) -> list[Any]:
+    """One optimizer, or those of a list or of a mapping."""
+    if isinstance(optimizers, Mapping):
+        return list(optimizers.values())
+    return list(optimizers) if isinstance(optimizers, (list, tuple)) else [optimizers]
+
+
 def slots_of(optimizers: Any, names: Mapping[int, str]) -> Tensors:
     """`<slot>/<parameter>` -> value of one optimizer or several; `names` are those of tensors, by id.
 
     Raises ValueError, in one sentence, for an optimizer that holds something else than these tensors.
     """
     slots_by_name: Tensors = {}
-    for optimizer in optimizers if isinstance(optimizers, (list, tuple)) else (optimizers,):
+    for optimizer in several(optimizers):
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if id(parameter) not in names:

@@ -11,6 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from conformance.contract.implementation import Sharded
 from conformance.contract.placements import Owned, Placement, Replicate
+from conformance.inline.torch_model import several
 from conformance.workers.observe import Unreadable
 
 FLATTENED = "_fsdp_flattened"  # torch's own mark on what FullyShardedDataParallel (torch 2) has flattened
@@ -18,8 +19,7 @@ FLATTENED = "_fsdp_flattened"  # torch's own mark on what FullyShardedDataParall
 
 def local(optimizers: Any) -> list[Any]:
     """The optimizers of this rank; of one that is partitioned over the ranks, the part that lies here."""
-    several = optimizers if isinstance(optimizers, (list, tuple)) else (optimizers,)
-    return [optimizer.optim if isinstance(optimizer, ZeroRedundancyOptimizer) else optimizer for optimizer in several]
+    return [each.optim if isinstance(each, ZeroRedundancyOptimizer) else each for each in several(optimizers)]
 
 
 def is_partitioned(optimizers: Iterable[Any], parameters: Iterable[torch.Tensor]) -> bool:

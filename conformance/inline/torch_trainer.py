@@ -18,6 +18,7 @@ from conformance.inline.observed import named
 from conformance.inline.torch_gradients import watched
 from conformance.inline.torch_model import Model, buffers_of, cast, parameters_of, slots_of
 from conformance.inline.torch_partitioned import is_partitioned, local, owned, refuse_flattened
+from conformance.trace.torch_sparse import dense
 from conformance.workers.observe import Unreadable
 from conformance.workers.torch_layout import megatron
 
@@ -44,23 +45,34 @@ class _Trainers:
     def step(self, trainer: Any, batch: Arrays) -> dict[str, Any]:
         """What the step returned, and of gradients and buffers what it did not."""
         own, unaveraged = callable(getattr(trainer, "collect", None)), _averages(trainer) == 0
-        with watched(lambda: self._parameters(trainer), getattr(trainer, "optimizer", None)) as noted:
+        with watched(lambda: self._parameters(trainer)) as noted:
             returned = trainer.step(cast(batch, self.compute))
         if unaveraged and _averages(trainer) == 1 and isinstance(self.functions.training.ema, float):
             raise Unreadable(COPIES)
-        seen = named(returned, parameters_of)
+        seen = {name: dense(value) for name, value in named(returned, parameters_of).items()}
         if own and not hasattr(trainer, "model"):
             return seen
         held = self._parameters(trainer)
         refuse_flattened(held, seen)
-        left = {f"gradients/{name}": self._placed(name, g, held[name]) for name, g in noted.gradients.items()}
+        gradients = noted.gradients()
+        self._require_gradients(seen, noted.stepped or bool(gradients))
         self._require_unclipped(seen, noted.clipped)
+        left = {f"gradients/{name}": self._placed(name, g, held[name]) for name, g in gradients.items()}
         left |= {f"buffers/{name}": value.clone() for name, value in _buffers(trainer).items()}
         return left | seen
 
+    def _require_gradients(self, seen: Mapping[str, Any], watched: bool) -> None:
+        """Where no optimizer of torch moves the parameters, nothing says when their gradients are there."""
+        if self.functions.training.optimizer is None or watched or _has_gradients(seen):
+            return
+        raise Unreadable(
+            "No parameter has a gradient when the step is over, and no optimizer of torch has stepped in it: where a "
+            "trainer moves parameters by its own arithmetic, its step returns 'gradients' too, copied before."
+        )
+
     def _require_unclipped(self, seen: Mapping[str, Any], clipped: bool) -> None:
         """Gradients that arithmetic of the trainer's own has clipped in place are not those to be compared."""
-        if self.functions.training.clip_norm is None or clipped or any(name.startswith("gradients/") for name in seen):
+        if self.functions.training.clip_norm is None or clipped or _has_gradients(seen):
             return
         raise Unreadable(
             "clip_norm is given, and none of torch's functions clipped gradients in the step: where a trainer clips by "
@@ -148,6 +160,10 @@ class TrainerReference:
 
     def collect(self, state: Any) -> Mapping[str, Any]:
         return self.trainers.collect(state)
+
+
+def _has_gradients(seen: Mapping[str, Any]) -> bool:
+    return any(name.startswith("gradients/") for name in seen)
 
 
 def _buffers(trainer: Any) -> Mapping[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from conformance.cases.resolve import resolve
 from conformance.cases.suite import Suite
 from conformance.contract.alteration import Alteration
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.exchanges import PLACES
+from conformance.diagnosis.inside.exchanges import PLACES
 from conformance.runner.run import TIMEOUT_SECONDS
 from conformance.trace.operators import OPERATORS, other_axes
 from conformance.trace.site import Site

@@ -16,6 +16,7 @@ from conformance.evidence.evidence import ExtraRun, Observations
 from conformance.relations.layouts import other_layouts
 from conformance.relations.oracle import copies_agree, refusal
 from conformance.relations.relation import Finding, Relation
+from conformance.relations.rounded import rounded
 from conformance.relations.runs import Runs
 from conformance.relations.whole import difference, one_axis, same_state
 
@@ -108,6 +109,15 @@ class Checkpoint(Relation):
         saved = made[SAVED]
         elsewhere = [run for run in extra_runs if run.mesh != saved.mesh]
         return one_axis(saved, made[LOADED]) or _of_size(saved, elsewhere) or _that_divides(saved, elsewhere)
+
+    def cause(self, extra_runs: Sequence[ExtraRun]) -> str:
+        return came_back(extra_runs, LOADED) or super().cause(extra_runs)
+
+
+def came_back(extra_runs: Sequence[ExtraRun], label: str) -> str:
+    """How the state that was loaded differs from the saved one, where that can be said in a sentence; else empty."""
+    made = {extra_run.label: extra_run for extra_run in extra_runs if not extra_run.refused}
+    return rounded(made[SAVED], made[label]) if {SAVED, label} <= made.keys() else ""
 
 
 def steps_before(steps: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from conformance.contract.implementation import Unsupported
 from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import ExtraRun, Observations
-from conformance.relations.checkpoint import SAVED, loaded_state, saved_state
+from conformance.relations.checkpoint import SAVED, came_back, loaded_state, saved_state
 from conformance.relations.damage import damages
 from conformance.relations.oracle import refusal
 from conformance.relations.relation import Finding, Relation
@@ -58,6 +58,9 @@ class DamagedCheckpoint(Relation):
                 yield label, refusal(extra_run) if label == WHOLE else ""
         if saved.refused:
             yield SAVED, refusal(saved)
+
+    def cause(self, extra_runs: Sequence[ExtraRun]) -> str:
+        return came_back(extra_runs, WHOLE) or super().cause(extra_runs)
 
 
 def _silently_wrong(saved: ExtraRun, extra_run: ExtraRun) -> str:

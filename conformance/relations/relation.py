@@ -33,3 +33,7 @@ class Relation(ABC):
     def axis(self, extra_runs: Sequence[ExtraRun]) -> str | None:
         """Of a broken relation: the mesh axis along which it is broken on some positions only, if it is one."""
         return None
+
+    def cause(self, extra_runs: Sequence[ExtraRun]) -> str:
+        """Of a broken relation: why, as far as its runs show more than that it is broken."""
+        return f"breaks the relation '{self.name}'"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import jax
@@ -57,6 +58,7 @@ def divisions(
                 own=mine,
                 own_products=own.products.get(axis, 0),
                 own_tables=own.tables.get(axis, 0),
+                skipped_products=own.skipped.get(axis, 0),
             )
         elif axis in named:
             by_axis[axis] = everything
@@ -90,6 +92,7 @@ class _Varying:
         self.operations: dict[str, int] = {}
         self.products: dict[str, int] = {}
         self.tables: dict[str, int] = {}
+        self.skipped: dict[str, int] = {}
         self._counting = True
 
     def program(self, program: ClosedJaxpr, given: Sequence[Axes], frame: Frame) -> list[Axes]:
@@ -172,10 +175,14 @@ class _Varying:
 
     def _count_branches(self, place: Place, index: Axes) -> None:
         """Where ranks take different branches, all that is calculated in them is a rank's own."""
-        if index and place.frame.sizes is not None:
-            for program, frame in children(place.eqn, place.frame):
-                for inner in walk(program.jaxpr, frame):
-                    self._count(inner, index)
+        if not index or place.frame.sizes is None:
+            return
+        branches = [list(walk(program.jaxpr, frame)) for program, frame in children(place.eqn, place.frame)]
+        for inner in chain.from_iterable(branches):
+            self._count(inner, index)
+        products = [_work(branch, product_flops) for branch in branches]
+        for axis in index if self._counting and not min(products) else ():
+            self.skipped[axis] = self.skipped.get(axis, 0) + max(products)
 
     def _settled(
         self, run: Callable[[list[Axes]], list[Axes]], given: list[Axes], carry: slice, frame: Frame

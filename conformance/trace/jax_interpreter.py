@@ -30,7 +30,7 @@ def evaluate(program: ClosedJaxpr, args: list[Any], frame: Frame, owner: Owner) 
         with version.same_names(eqn):
             operands = [read(atom) for atom in eqn.invars]
             outs = _performed(place, operands, owner)
-        if eqn.primitive.name not in (*version.INLINED, *version.CASTS, *CONTROL):
+        if eqn.primitive.name not in (*version.INLINED, *version.CASTS, *CONTROL) or eqn.primitive.name in UNSEEN:
             owner.note(place, operands, outs)
         values.update(zip(eqn.outvars, outs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
@@ -179,3 +179,4 @@ CONTROL: dict[str, Callable[[Place, list[Any], Owner], Any]] = {
     "while": _while,
     "cond": _cond,
 }
+UNSEEN = ("cond", "while")  # whose programs hand nothing out: their results are all that is seen of them

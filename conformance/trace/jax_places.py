@@ -78,7 +78,7 @@ class Owner:
         return perform(place.call, operands)
 
     def note(self, place: Place, operands: list[Any], results: list[Any]) -> None:
-        """One equation that was evaluated, none that holds a program."""
+        """One equation that was evaluated; one that holds a program only where that hands nothing out."""
 
     def enter(self, place: Place, inside: list[Any], outside: list[Any]) -> None:
         """A program inside begins."""

@@ -18,7 +18,7 @@ from conformance.trace import jax_version as version
 from conformance.trace.jax_dataflow import JaxFlow
 from conformance.trace.jax_numpy import DATA_MOVEMENT, FUNCTIONS, PLAIN
 from conformance.trace.jax_version import ClosedJaxpr, JaxprEqn
-from conformance.trace.lower_precision import lower_precision
+from conformance.trace.lower_precision import lower_precision, unaffected
 from conformance.trace.stochastic import Stochastic
 
 MOST_LOOP_EQUATIONS = 30_000  # that a loop may run through; a longer one is run compiled, and only its results round
@@ -30,12 +30,13 @@ Leaves = list[Any]
 class StochasticStep:
     """A training step, traced when its arguments first have some tree and shapes, and evaluated for several members.
 
-    `lower` is what the traced step rounds to fewer bits than float64.
+    `lower` is what the traced step rounds to fewer bits than float64, `exact` is observed before that.
     """
 
     def __init__(self, step: Step) -> None:
         self._step = step
         self.lower: tuple[Operation, ...] = ()
+        self.exact: frozenset[str] = frozenset()
         self._traced: dict[Any, tuple[ClosedJaxpr, Any]] = {}
 
     def __call__(
@@ -57,6 +58,9 @@ class StochasticStep:
             self._traced[key] = traced, jax.tree_util.tree_structure(shape)
             flow = JaxFlow(traced.jaxpr, bits=64, values=leaves)
             self.lower = lower_precision(flow.nodes, flow.results)
+            names = [str(path[0].key) for path, _ in jax.tree_util.tree_flatten_with_path(shape[1])[0]]
+            observed = flow.results[len(flow.results) - len(names) :]
+            self.exact = unaffected(flow.nodes, dict(zip(names, observed, strict=True)))
         return self._traced[key]
 
 

@@ -27,7 +27,7 @@ class _Noted:
     operation: str
     place: str
     phase: Phase
-    sources: tuple[int, ...]
+    sources: tuple[int, ...]  # in the order of the operands
     axes: tuple[str, ...]
     inside: bool
 
@@ -62,13 +62,14 @@ class ValueRecorder(Owner):
     def note(self, place: Place, operands: list[Any], results: list[Any]) -> None:
         if place.call is not None and place.call.kind != "axis_index":
             self._exchanged(place, operands, results)
-        sources = frozenset[int]().union(*map(self.numbers, operands))
+        made_of = [self.numbers(operand) for operand in operands]
+        sources = frozenset[int]().union(*made_of)
         for result in results:
             if not self._is_kept(result):
                 self._know(result, sources)  # a mask, an index: what is made of it is made of its sources
                 continue
             number = self._handed_out(result)
-            self.noted[number] = self._described(place, sources)
+            self.noted[number] = self._described(place, made_of)
             self._know(result, frozenset({number}))
 
     def _handed_out(self, value: Any) -> int:
@@ -83,14 +84,14 @@ class ValueRecorder(Owner):
                 numbers = self._handed_out(given), self._handed_out(got)
                 self.exchanges.append(_Exchanged(place=place, given=numbers[0], got=numbers[1], ndim=given.ndim))
 
-    def _described(self, place: Place, sources: Numbers) -> _Noted:
+    def _described(self, place: Place, made_of: list[Numbers]) -> _Noted:
         call, sizes = place.call, place.frame.sizes
         axes = () if call is None else tuple(a for a in self._mesh.axes if a in call.axes and self._mesh.size(a) > 1)
         return _Noted(
             operation=place.eqn.primitive.name if call is None else call.kind,
             place=place.line,
             phase=place.frame.phase,
-            sources=tuple(sorted(sources)),
+            sources=tuple(dict.fromkeys(number for operand in made_of for number in sorted(operand))),
             axes=axes,
             inside=sizes is not None,
         )

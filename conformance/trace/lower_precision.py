@@ -6,7 +6,7 @@ float32; where a step holds nothing else in it, nothing is named, nor what no re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -37,6 +37,12 @@ def lower_precision(nodes: Sequence[Node], results: Iterable[Node]) -> tuple[Ope
         Operation(role=COMPUTATION, tensor="", operation=node.name, dtype=node.dtype, place=node.place)
         for node in list(first.values())[:MOST]
     )
+
+
+def unaffected(nodes: Sequence[Node], results: Mapping[str, Node]) -> frozenset[str]:
+    """The results on whose way nothing rounds to fewer bits than float64."""
+    narrow = {id(node) for node in nodes if node.rounds and BITS.get(node.dtype, 64) < 64}
+    return frozenset(name for name, node in results.items() if not narrow & _reached([node]))
 
 
 def settle(node: Node, operands: Sequence[Node], *, moves: bool, whole: bool, drawn: bool) -> None:

@@ -13,15 +13,15 @@ SCALES = (clip_grad, torch.nn.utils), ("_clip_grads_with_norm_", "clip_grads_wit
 
 
 @contextmanager
-def clipping(seen: Callable[[float, torch.Tensor], None]) -> Iterator[None]:
-    """While it is open, `seen` (threshold, norm) is called before torch's own functions scale gradients."""
+def clipping(seen: Callable[[list[torch.Tensor], float, torch.Tensor], None]) -> Iterator[None]:
+    """While it is open, `seen` (parameters, threshold, norm) is called before torch's own functions scale gradients."""
     places, names = SCALES
     before = [(place, name, getattr(place, name)) for place in places for name in names if hasattr(place, name)]
 
     def wrapped(scale: Callable[..., None]) -> Callable[..., None]:
         def scaled(parameters: Any, max_norm: float, total_norm: torch.Tensor, *args: Any, **kwargs: Any) -> None:
             parameters = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
-            seen(float(max_norm), total_norm)
+            seen(parameters, float(max_norm), total_norm)
             scale(parameters, max_norm, total_norm, *args, **kwargs)
 
         return scaled

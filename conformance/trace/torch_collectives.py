@@ -57,8 +57,8 @@ def is_collective(func: Any) -> bool:
 
 
 def is_receipt(func: Any) -> bool:
-    """The receiving end of a message."""
-    return bool(func.overloadpacket.__name__.rstrip("_") == "recv")
+    """The receiving end of a message; its operation does not declare that it writes to its first argument."""
+    return func.overloadpacket.__name__.rstrip("_") in ("recv", "recv_any_source")
 
 
 def read_call(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Call | None:

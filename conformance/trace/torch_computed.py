@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from conformance.evidence.evidence import Computed
 from conformance.trace.torch_flops import product_flops
 from conformance.trace.torch_leaves import is_view, leaves
+from conformance.trace.torch_sparse import with_memory
 
 # What only moves, selects or makes numbers: no calculation on them. Views are told by torch itself.
 _MOVEMENT = """
@@ -97,6 +98,6 @@ def _is_floating(x: Any) -> bool:
 
 
 def _digest(x: torch.Tensor) -> bytes:
-    copy = x.detach().clone(memory_format=torch.contiguous_format)  # a memory that numpy has seen cannot be resized
+    copy = with_memory(x.detach()).clone(memory_format=torch.contiguous_format)  # what numpy has seen keeps its size
     raw = copy.reshape(-1).view(torch.uint8).numpy()
     return f"{tuple(x.shape)}{zlib.crc32(raw.data)}".encode()

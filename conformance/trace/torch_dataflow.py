@@ -24,6 +24,7 @@ from conformance.evidence.arithmetic import BITS
 from conformance.trace.dataflow import ADD, COLLECTIVE, EXP, LOG, MOVE, OTHER, REDUCE, ROOT, Node
 from conformance.trace.lower_precision import is_exact, settle
 from conformance.trace.torch_leaves import is_mutable, leaves
+from conformance.trace.torch_sparse import with_memory
 
 _LOG = logging.getLogger("shardproof.trace")
 
@@ -123,7 +124,11 @@ class TorchFlow:
                 continue  # a view
             overwritten = mutated and name in ("copy", "fill", "zero") and _is_whole(result)
             terms = [tensor for tensor in tensors if not overwritten or _storage(tensor) != _storage(result)]
-            self._operation(name, result, terms, whole and name in _WHOLE)
+            self._operation(name, result, terms, whole and (name in _WHOLE or self._is_whole_number(result)))
+
+    def _is_whole_number(self, result: torch.Tensor) -> bool:
+        """One number of few digits, told by its value: the inverse of a power of two, say; narrower dtypes have few."""
+        return self._bits > 32 and result.numel() == 1 and BITS.get(_dtype(result), 0) >= 32 and _holds_whole(result)
 
     def _operation(self, name: str, result: torch.Tensor, terms: list[torch.Tensor], whole: bool) -> None:
         sources = [self.node(tensor) for tensor in terms]
@@ -178,7 +183,7 @@ def _scaled(sources: list[Node]) -> list[Node]:
 def results_of(values: Any) -> list[torch.Tensor]:
     """The plain tensors in arguments or results."""
     plain = (leaf.elem if isinstance(leaf, AsyncCollectiveTensor) else leaf for leaf in leaves(values))
-    return [leaf for leaf in plain if isinstance(leaf, torch.Tensor) and not isinstance(leaf, DTensor)]
+    return [with_memory(leaf) for leaf in plain if isinstance(leaf, torch.Tensor) and not isinstance(leaf, DTensor)]
 
 
 def _transposed(args: Sequence[Any]) -> Iterator[list[Any]]:

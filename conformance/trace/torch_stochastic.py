@@ -6,7 +6,7 @@ Operations that hold a sum of their own (softmax, norms, losses) are taken apart
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from conformance.evidence.arithmetic import Operation
-from conformance.trace.lower_precision import lower_precision
+from conformance.trace.lower_precision import lower_precision, unaffected
 from conformance.trace.stochastic import Stochastic
 from conformance.trace.torch_dataflow import TorchFlow
 
@@ -31,13 +31,15 @@ Step = Callable[[Any, Any], tuple[Any, Any]]
 class StochasticStep:
     """A training step evaluated for several members, one after the other.
 
-    `lower` is what the step rounds to fewer bits than float64, as the first member does it.
+    `lower` is what the step rounds to fewer bits than float64, as the first member does it; `exact` is observed
+    before that.
     """
 
     def __init__(self, step: Step) -> None:
         self._step = step
         self._followed = False
         self.lower: tuple[Operation, ...] = ()
+        self.exact: frozenset[str] = frozenset()
 
     def __call__(self, states: Sequence[Any], batches: Sequence[Any], arithmetic: Stochastic) -> list[tuple[Any, Any]]:
         """One step of every member -> its (state, observations)."""
@@ -50,7 +52,7 @@ class StochasticStep:
         self._followed, follower = True, _Follower()
         with follower:
             returned = self._step(state, batch)
-        self.lower = follower.lower(returned)
+        self.lower, self.exact = follower.lower(returned), follower.exact(returned[1])
         return returned
 
 
@@ -75,6 +77,12 @@ class _Follower(TorchDispatchMode):
         flow = self._flow
         results = [leaf for leaf in tree_leaves(returned) if isinstance(leaf, torch.Tensor)]
         return () if flow is None else lower_precision(flow.nodes, [flow.node(result) for result in results])
+
+    def exact(self, observed: Mapping[str, Any]) -> frozenset[str]:
+        flow = self._flow
+        results = {name: value for name, value in observed.items() if isinstance(value, torch.Tensor)}
+        nodes = {} if flow is None else {name: flow.node(result) for name, result in results.items()}
+        return frozenset() if flow is None else unaffected(flow.nodes, nodes)
 
 
 class _Mode(TorchDispatchMode):

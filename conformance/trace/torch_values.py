@@ -15,7 +15,7 @@ from conformance.contract.implementation import Phase
 from conformance.contract.mesh import Mesh
 from conformance.evidence.intermediates import FEWEST, MOST_BYTES, MOST_ELEMENTS, Exchange, Intermediate, Intermediates
 from conformance.trace.operators import Collective
-from conformance.trace.torch_collectives import Call, is_collective
+from conformance.trace.torch_collectives import Call, is_collective, is_receipt
 from conformance.trace.torch_dataflow import results_of, user_line, written_by
 from conformance.trace.torch_leaves import is_mutable
 from conformance.trace.torch_watcher import Watcher, finish, in_backward, is_imagined
@@ -68,7 +68,7 @@ class ValueRecorder(Watcher):
         sources = () if name in _SHAPED else self._numbers(given)
         out = func(*args, **kwargs)
         if is_collective(func):  # a message that comes in, or something done by oneself: it may not be there yet
-            self._await(written_by(func, args, kwargs))
+            self._await(results_of(args[0]) if is_receipt(func) else written_by(func, args, kwargs))
         elif name and name not in _EMPTY and not any(map(is_imagined, results_of(out))):
             held = {tensor.untyped_storage()._cdata for tensor in given}
             made = [tensor for tensor in results_of(out) if tensor.untyped_storage()._cdata not in held]  # no views
@@ -173,15 +173,15 @@ class ValueRecorder(Watcher):
         return "backward" if in_backward() else "update" if self._after_backward else "forward"
 
     def _numbers(self, tensors: list[torch.Tensor]) -> tuple[int, ...]:
-        numbers: set[int] = set()
+        numbers: dict[int, None] = {}  # in the order of the operands
         for tensor in tensors:
             storage = tensor.untyped_storage()._cdata
             self._arrived(storage, tensor)
             known = self._made.get(storage)
             if known is not None and not known[0].expired():
                 part = self._part(storage, tensor)
-                numbers.update(known[1] if part is None else (part,))
-        return tuple(sorted(numbers))
+                numbers.update(dict.fromkeys(known[1] if part is None else (part,)))
+        return tuple(numbers)
 
     def _arrived(self, storage: int, tensor: torch.Tensor) -> None:
         """Notes what a message has brought, where this is the first to read it."""

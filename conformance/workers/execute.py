@@ -190,7 +190,8 @@ class Execution:
             with self.clock("step"):
                 _, seen = self.instance.settled(step(state, batch))
             after = self.instance.observed(seen)
-            yield key, not all_same_bits(after, {name: first[name] for name in after if name in first})
+            lost = any(name.startswith("gradients/") and name not in after for name in first)
+            yield key, lost or not all_same_bits(after, {name: first[name] for name in after if name in first})
 
     def devices(self, steps: tuple[Observations, ...]) -> tuple[int, ...]:
         """The devices that really store something."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from conformance.contract.contract import Arrays, Contract
 from conformance.contract.errors import ShardproofError
+from conformance.evidence.gather import distance
 from conformance.evidence.tolerance import EPSILON
 from conformance.workers.altered import real_inputs
 
@@ -90,7 +91,7 @@ def begun_at(parameters: Arrays, moved: Arrays, run: Steps) -> Steps:
 def farthest(noise: Steps, run: Steps, oracle: Steps) -> Steps:
     """The noise so far, and where this run strays farther, what it strays."""
     return tuple(
-        {name: np.maximum(far[name], np.abs(values[name] - true[name])) for name in true}
+        {name: np.fmax(far[name], distance(values[name], true[name])) for name in true}
         for far, values, true in zip(noise, run, oracle, strict=True)
     )
 

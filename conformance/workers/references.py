@@ -37,7 +37,7 @@ _LOG = logging.getLogger("shardproof.workers")
 
 MEMBERS = 8
 TRAINERS_KEPT = 6
-MOST_ROWS = 64  # that are taken one by one
+MOST_ROWS = 128  # that are taken one by one
 MOST_ELEMENTS = 2**18  # in parameters and batch, for members to be evaluated all at once: they take so much more memory
 Given = tuple[Arrays, list[Arrays]]  # parameters, and a batch per step
 Together = Callable[[Sequence[Any], Sequence[Arrays]], Sequence[tuple[Any, Mapping[str, Any]]]]  # members, one step
@@ -81,8 +81,8 @@ class References:
             oracle = self.run(contract, "float64", parameters, batches)
             decisions = tuple(_decisions(contract, step) if job.dtype != "float64" else {} for step in oracle)
             given = [batch | replayed for batch, replayed in zip(batches, decisions, strict=True)]
-            noise, lower = self._yardstick(contract, job.dtype, parameters, given, oracle)
             kept = self.kept(contract, "float64")
+            noise, lower = self._yardstick(contract, job.dtype, parameters, given, oracle)
             seen = partial(self.seen, kept.trainer, parameters), batches[0], oracle[0]
             still, unused = unmoved(*seen), idle(*seen)
             flops, operations = self.work(kept.trainer.step, kept.trainer.place(parameters), batches[0])
@@ -96,6 +96,7 @@ class References:
             unmoved=still,
             idle=unused,
             lower=lower,
+            exact=kept.stochastic.exact if lower else frozenset(),
             unevaluated=kept.unevaluated,
             seconds=dict(clock.seconds),
         )
@@ -107,10 +108,14 @@ class References:
         noise = self.noise(contract, dtype, parameters, batches, oracle)
         if dtype == "float32":
             noise = larger(noise, self.of_any_order(contract, parameters, batches, oracle))
-        lower = self.kept(contract, "float64").stochastic.lower if dtype == "float64" else ()
-        if lower:  # good to that rounding only: what it does to the results is the yardstick
-            noise = self.noise(contract, "float64", parameters, batches, oracle, bounded_as(lower[0].dtype))
-        return noise, lower
+        stochastic = self.kept(contract, "float64").stochastic
+        lower = stochastic.lower if dtype == "float64" else ()
+        if not lower:
+            return noise, ()
+        # good to that rounding only: what it does to the results is the yardstick
+        first, *later = self.noise(contract, "float64", parameters, batches, oracle, bounded_as(lower[0].dtype))
+        exact = {name: value for name, value in noise[0].items() if name in stochastic.exact}
+        return (first | exact, *later), lower
 
     def noise(
         self,

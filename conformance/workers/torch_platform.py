@@ -27,6 +27,7 @@ from conformance.evidence.evidence import Block, Observed
 from conformance.evidence.intermediates import Intermediates
 from conformance.trace.operators import MutationError
 from conformance.trace.torch_computed import WorkCounter
+from conformance.trace.torch_sparse import dense, with_memory
 from conformance.trace.torch_trace import Mutator, Recorder
 from conformance.trace.torch_values import ValueRecorder
 from conformance.workers import torch_profile
@@ -217,7 +218,8 @@ def _local(value: Any) -> Any:
     if isinstance(value, Sharded):
         return _local(value.local)
     value = value._local_tensor if isinstance(value, DTensor) else value
-    return value.elem if isinstance(value, AsyncCollectiveTensor) else value
+    value = value.elem if isinstance(value, AsyncCollectiveTensor) else value
+    return with_memory(value) if isinstance(value, torch.Tensor) else value
 
 
 def _applied_somewhere(mutation: Mutation, here: bool) -> None:
@@ -254,6 +256,7 @@ def array_of(local: torch.Tensor) -> np.ndarray:
     """A local tensor as numpy has it; narrow dtypes as float32, which holds them exactly."""
     if local.is_complex():
         raise Unreadable("it is complex: return its real and its imaginary part as two observations")
+    local = dense(local)
     return (local.float() if local.dtype in NARROW else local).contiguous().cpu().numpy().copy()
 
 
@@ -265,4 +268,5 @@ def work(step: Step, state: Any, batch: Arrays) -> Work:
 
 
 def to_numpy(value: Any) -> np.ndarray:
-    return value.detach().double().numpy() if isinstance(value, torch.Tensor) else np.asarray(value, dtype=np.float64)
+    value = dense(value.detach()).double().numpy() if isinstance(value, torch.Tensor) else value
+    return np.asarray(value, dtype=np.float64)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from conformance.contract.implementation import Reordered
+from conformance.trace.torch_sparse import with_memory
 
 
 def tensors(value: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
@@ -17,7 +18,7 @@ def tensors(value: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     Of a flat mapping the path is just the name.
     """
     if isinstance(value, torch.Tensor):
-        yield path, value
+        yield path, with_memory(value)
     elif isinstance(value, torch.nn.Module):
         for name, tensor in (*value.named_parameters(), *value.named_buffers()):
             yield f"{path}.{name}", tensor

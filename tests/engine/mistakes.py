@@ -268,7 +268,7 @@ SIGNATURES: list[tuple[str, str | None, Callable[[], CaseRun]]] = [
     ("over tensor instead", "data", over_the_wrong_axis),
     ("computed or reduced in float32", None, in_single_precision),
     ("wrong only where shards meet", "data", at_the_seam),
-    ("right in step 1, wrong afterwards", None, late),
+    ("right in step 1, wrong afterwards: stale or lost state, or what only a later step has", None, late),
     ("mean of means", "data", mean_of_means),
     ("another mask was drawn, in 2 of 16 rows", None, another_mask),
     ("reduction missing, or a mean", "data", lambda: with_metric("metrics/tokens", 64, 32, gradient=2)),

@@ -9,7 +9,7 @@ import pytest
 
 from conformance.contract.mesh import Mesh
 from conformance.evidence.evidence import Block, Observed
-from conformance.evidence.gather import copies, deviation, disagreements, gathered, ranks_beyond
+from conformance.evidence.gather import copies, deviation, disagreements, distance, gathered, ranks_beyond
 from conformance.evidence.tolerance import allowed, block_starts, excess
 from tests.engine.specimen import MESH, sharded
 
@@ -47,6 +47,15 @@ def test_the_farthest_copy_counts_and_its_rank_is_named() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_is_infinitely_far(value: float) -> None:
     assert np.isinf(deviation(sharded("gradients/b", np.full(8, value)), np.ones(8), MESH)).all()
+
+
+def test_equal_infinities_are_no_distance_apart() -> None:
+    """A mask may leave them in what is observed; what lies beside them is held all the same."""
+    masked = np.array([[1.0, -np.inf], [np.inf, 2.0]])
+    assert distance(masked, masked).tolist() == [[0, 0], [0, 0]]
+    assert distance(masked, masked + np.array([[0, 0], [0, 0.5]])).tolist() == [[0, 0], [0, 0.5]]
+    assert distance(masked, np.zeros((2, 2))).tolist() == [[1, np.inf], [np.inf, 2]]
+    assert np.isnan(distance(np.array([np.nan]), np.array([0.0]))).all()
 
 
 def test_what_no_rank_holds_is_infinitely_far() -> None:

@@ -10,8 +10,10 @@ import pytest
 
 from conformance.checks import CHECKS
 from conformance.contract.implementation import Declarations
+from conformance.contract.mesh import Mesh
 from conformance.evidence.comparison import CaseRun
-from conformance.evidence.evidence import Computed, Division, Observations
+from conformance.evidence.division import divided, repeats
+from conformance.evidence.evidence import Block, Computed, Division, Observations, Observed
 from conformance.records.results import CheckResult
 from tests.engine import specimen
 from tests.engine.specimen import case_run
@@ -87,6 +89,53 @@ def test_a_pipeline_that_runs_whole_on_every_rank_divides_nothing() -> None:
     assert _judged("layout", made).verdict == "fail"
     less = _made({"data": DIVIDED, "tensor": masked}, flops=dict.fromkeys(range(8), 4000))
     assert _judged("layout", less).verdict == "pass"
+
+
+def _function(flops: dict[int, int], skipped: int = 0) -> CheckResult:
+    """A function on data=2,tensor=4 of which nothing is kept in parts; the reference makes 8,000 operations."""
+    division = {"data": DIVIDED, "tensor": replace(DIVIDED, skipped_products=skipped)}
+    made = _made(division, flops=flops)
+    return _judged("layout", replace(made, contract=replace(made.contract, held=False)))
+
+
+def test_one_rank_that_does_it_all_divides_nothing() -> None:
+    alone = _function({rank: 0 if rank % 4 else 4000 for rank in range(8)})
+    words = "One rank along axis 'tensor' makes all products, another one none: the axis divides no work."
+    assert (alone.verdict, alone.detail) == ("fail", words)
+    assert _function(dict.fromkeys(range(8), 1000), skipped=4000).verdict == "fail"
+
+
+def test_ranks_that_all_do_it_all_on_other_values_are_said() -> None:
+    busy = _function(dict.fromkeys(range(8), 4000))
+    assert busy.verdict != "fail"
+    assert "The busiest rank along axis 'tensor' makes as many products as one device would" in busy.not_held
+    assert not _function(dict.fromkeys(range(8), 1500)).not_held  # a third more than its share: computed twice
+
+
+@pytest.mark.parametrize(
+    ("homes", "said"),
+    [({"optimizer/count": 0}, None), ({"optimizer/count": 0, "optimizer/scale": 0}, None), ({"w": 0, "v": 3}, "v")],
+)
+def test_what_lies_on_the_first_device_alone_divides_nothing(homes: dict[str, int], said: str | None) -> None:
+    """A counter that was placed nowhere; but where other tensors lie on other ranks, stages do."""
+    mesh = Mesh.parse("pipeline=4")
+    everywhere = Observed(shape=(2,), dtype="float64", blocks=(_block((0, 1, 2, 3)),))
+    kept = {"everywhere": everywhere}
+    kept |= {name: replace(everywhere, blocks=(_block((home,)),)) for name, home in homes.items()}
+    assert divided(kept, mesh, "pipeline") == said
+
+
+def _block(ranks: tuple[int, ...]) -> Block:
+    return Block(ranks=ranks, index=(slice(0, 2),), value=np.ones(2))
+
+
+def test_equal_parts_are_known_in_any_order() -> None:
+    x, y = np.arange(8.0).reshape(4, 2), np.arange(4)
+    same = {"x": np.concatenate([x, x[::-1]]), "y": np.concatenate([y, y[::-1]]), "scale": np.ones(())}
+    assert repeats(same, 2)
+    assert not repeats(same | {"y": np.concatenate([y, y])}, 2)  # other rows belong together
+    assert not repeats({"x": np.arange(8.0)}, 2)
+    assert not repeats({"x": np.arange(6.0)}, 4)
 
 
 def test_what_is_held_in_parts_is_divided() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from conformance.diagnosis.means import mean_of_parts
+from conformance.diagnosis.inside.parts_of_loss import mean_of_parts
 from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Block
 from conformance.evidence.intermediates import Intermediate, Intermediates

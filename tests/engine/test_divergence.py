@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.displaced import whose
-from conformance.diagnosis.divergence import first_divergence
-from conformance.diagnosis.matching import Matcher
+from conformance.diagnosis.inside.divergence import first_divergence
+from conformance.diagnosis.inside.matching import Matcher
+from conformance.diagnosis.signatures.holders import whose
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 

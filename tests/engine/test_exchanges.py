@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.exchanges import broken_exchange
+from conformance.diagnosis.inside.exchanges import broken_exchange
 from conformance.evidence.intermediates import Exchange, Intermediates
 
 MESH = Mesh.parse("data=3,tensor=3")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.blocks import CLOSE, cut
-from conformance.diagnosis.fingerprints import Fingerprints
+from conformance.diagnosis.inside.blocks import CLOSE, cut
+from conformance.diagnosis.inside.fingerprints import Fingerprints
 
 ELEMENTS, BLOCKS = 12, 20
 

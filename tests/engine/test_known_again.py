@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.compared import Compared
-from conformance.diagnosis.divergence import first_divergence
-from conformance.diagnosis.matching import Matcher
+from conformance.diagnosis.inside.compared import Compared
+from conformance.diagnosis.inside.divergence import first_divergence
+from conformance.diagnosis.inside.matching import Matcher
 from conformance.evidence.intermediates import APART, Intermediate, Intermediates, as_inputs, of_programs
 from conformance.records.results import Cause
 
@@ -209,6 +209,14 @@ def test_a_sum_of_copies_is_told_whatever_they_are() -> None:
     assert said.cause == "summed twice: size-of-axis times too large: all_reduce over tensor at model.py:1"
 
 
+def test_a_sum_of_different_blocks_is_no_factor() -> None:
+    blocks = {0: WHOLE[:, :3], 1: WHOLE[:, 3:6]}
+    summed = _value(1, "all_reduce", dict.fromkeys((0, 1), blocks[0] + blocks[1]), 0, axes=("tensor",))
+    said = _said([_value(0, "sin", blocks), summed], [_value(0, "sin", {0: WHOLE[:, :6]})])
+    words = "a sum done too often: tensor divides the operand, so that different blocks are added up"
+    assert (said.cause, said.axis) == (f"{words}: all_reduce over tensor at model.py:1", "tensor")
+
+
 def _stages(used: int) -> tuple[list[Intermediate], list[Intermediate]]:
     """Two microbatches on one line, laid side by side; `used` is the one that is taken second."""
     parts = [RNG.normal(size=(2, 3)) for _ in range(2)]
@@ -223,7 +231,8 @@ def _stages(used: int) -> tuple[list[Intermediate], list[Intermediate]]:
 
 def test_a_value_of_another_microbatch_is_named() -> None:
     said = _said(*_stages(used=0), Mesh.parse("pipeline=2"))
-    assert said.cause == "a value of another microbatch, or a stale one, is used: operand 1 of cat at stage.py:9"
+    words = "a value of another microbatch, or a stale one, is used: operand 1 of cat at stage.py:9"
+    assert said.cause == f"{words} is what mm at stage.py:5 makes, of another turn than one device takes there"
 
 
 def test_stages_are_programs_of_their_own() -> None:

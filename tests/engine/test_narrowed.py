@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from conformance.diagnosis.reductions import narrowed
+from conformance.diagnosis.inside.reductions import narrowed
 from conformance.evidence.intermediates import Intermediate
 
 VALUES = np.random.default_rng(5).normal(size=(4, 6))

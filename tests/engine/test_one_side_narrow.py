@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from conformance.checks.logic import Logic
-from conformance.diagnosis.arithmetic import computed_in
+from conformance.diagnosis.signatures.arithmetic import computed_in
 from conformance.evidence.arithmetic import COMPUTATION, Operation
 from conformance.records.results import CaseResult
 from tests.engine.specimen import case_run

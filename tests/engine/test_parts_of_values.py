@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.divergence import first_divergence
+from conformance.diagnosis.inside.divergence import first_divergence
 from conformance.evidence.intermediates import Intermediate, Intermediates
 
 RNG = np.random.default_rng(0)
@@ -51,8 +51,10 @@ def test_a_right_part_proves_nothing_of_the_rest() -> None:
         _at(5, "slice", (3,), [padded[:8]]),
         _at(6, "add", (4, 5), [x + padded[:8]]),
     )
-    [said, *_] = _causes(wide, twin)
-    assert said == "parts from what one device has: from slice at model.py:1 to add at model.py:6, forward pass"
+    why, where, *_ = _causes(wide, twin)
+    words = "right rows, of other places than those that they are combined with: operand 1 of add at model.py:6"
+    assert why == f"{words}, which slice at model.py:5 makes"
+    assert where.endswith("from slice at model.py:1 up to there rows are right, in another order")
 
 
 def test_a_buffer_is_filled_in_any_order_until_it_is_read() -> None:
@@ -121,6 +123,16 @@ def test_zeros_where_one_device_has_no_such_line_are_no_mask() -> None:
     held = np.where(np.arange(8)[:, None] % 4 == 3, 0, x)
     wide = (_at(0, "copy", (), [x[:4], x[4:]]), _at(1, "select_n", (0,), [held[:4], held[4:]]))
     twin = (_at(0, "copy", (), [x]), _at(1, "mul", (0,), [3 * x]))
+    assert not [words for words in _causes(wide, twin) if "mask" in words]
+
+
+def test_zeros_on_all_ranks_but_one_are_no_mask() -> None:
+    """The last stage of a pipeline hands its rows on, and what one device has there is as large and has zeros too."""
+    x = RNG.normal(size=(8, 3))
+    whole = np.concatenate([np.zeros((2, 3)), x[2:]])
+    held = [np.zeros((4, 3)), x[4:]]
+    wide = (_at(0, "copy", (), [x[:4], x[4:]]), _at(1, "select_n", (0,), held))
+    twin = (_at(0, "copy", (), [x]), _at(1, "select_n", (0,), [whole]))
     assert not [words for words in _causes(wide, twin) if "mask" in words]
 
 

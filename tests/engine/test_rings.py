@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.divergence import first_divergence
-from conformance.diagnosis.matching import Matcher
+from conformance.diagnosis.inside.divergence import first_divergence
+from conformance.diagnosis.inside.matching import Matcher
 from conformance.evidence.intermediates import Intermediate, Intermediates
 
 RNG = np.random.default_rng(0)

@@ -14,7 +14,7 @@ from conformance.contract.mesh import Mesh
 from conformance.diagnosis import UNKNOWN
 from conformance.diagnosis.bisection import bisected
 from conformance.diagnosis.conclusion import ALONE, CERTAIN, GONE, SHOWN, Shown, concluded
-from conformance.diagnosis.scale import SLICES
+from conformance.diagnosis.signatures.scale import SLICES
 from conformance.records.results import CaseResult, Cause, CheckResult
 from tests.engine.specimen import contract
 

@@ -38,6 +38,12 @@ IN_TORCH: dict[str, tuple[Callable[[Any, Any], Any], str | None]] = {
     "exp": (lambda x, b: x.float().exp().mean().double(), "exp"),
     "a conversion alone": (lambda x, b: x.float().double().pow(2).sum(), "_to_copy"),
     "one number": (lambda x, b: (x * x).sum().float().sqrt().double(), "sqrt"),
+    "the inverse of a scale": (lambda x, b: (x * b["mask"].sum().add(1).reciprocal().float()).sum(), None),
+    "the inverse of three": (lambda x, b: (x * b["mask"].sum().reciprocal().float()).sum(), "_to_copy"),
+    "the inverse of three in bfloat16": (
+        lambda x, b: (x * b["mask"].sum().bfloat16().reciprocal()).sum(),
+        "reciprocal",
+    ),
     "softmax": (lambda x, b: torch.softmax(x, -1, dtype=torch.float32).double().pow(2).mean(), "_softmax"),
     "mask": (lambda x, b: (x * b["mask"].float()[:, None]).sum() / b["mask"].float().sum(), None),
     "whole numbers": (lambda x, b: (x * b["ids"].float()[:, None]).sum(), None),

@@ -9,8 +9,8 @@ import pytest
 
 from conformance.cases.case import Mutation
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.divergence import first_divergence
-from conformance.diagnosis.matching import Matcher
+from conformance.diagnosis.inside.divergence import first_divergence
+from conformance.diagnosis.inside.matching import Matcher
 from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import Cause
 from conformance.workers.jobs import ReferenceValuesJob, ValuesJob
@@ -59,6 +59,14 @@ def test_the_turns_of_a_loop_are_kept_one_by_one(workers: Workers) -> None:
     assert list(first_divergence(wide, twin, MESH, "gradients/w")) == []
 
 
+def test_the_result_of_a_branch_is_a_value_of_its_own(workers: Workers) -> None:
+    """What stands inside is not seen, as each rank takes another branch."""
+    needs("jax")
+    wide = _values(workers, "jax", "Branched")
+    [branch] = [value for value in wide.values if value.operation == "cond"]
+    assert any(branch.number in value.sources for value in wide.values if value.operation == "all_reduce")
+
+
 def test_messages_are_noted_when_they_are_used(workers: Workers) -> None:
     needs("torch")
     wide = _values(workers, "torch", "Exchanges")
@@ -66,7 +74,9 @@ def test_messages_are_noted_when_they_are_used(workers: Workers) -> None:
     assert products
     assert not any(value.operation in ("send", "recv") for value in wide.values)
     used = {source for value in wide.values for source in value.sources}
-    assert {value.number for value in wide.values if value.operation == "permute"} <= used
+    messages = {value.number for value in wide.values if value.operation == "permute"}
+    assert messages
+    assert messages <= used
 
 
 def test_the_reference_has_values_too(workers: Workers, framework: str) -> None:

@@ -132,7 +132,7 @@ GRADIENTS = (
         contract="pipeline/accumulation",
         meshes=("data=2,pipeline=2",),
         axis=None,
-        causes=("accumulation",),
+        causes=("accumulation", "count wrongly"),
     ),
     Fault(
         id="clip-norm-after-wrong-stage",

@@ -128,6 +128,19 @@ def of_everything(model, batch, mesh):
     }
 
 
+def first_alone(model, batch, mesh):
+    """A planted fault: the first rank does it all and tells the other."""
+    told = {"loss": torch.zeros((), dtype=batch["x"].dtype)}
+    told |= {f"gradients/{name}": torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
+    if dist.get_rank() == 0:
+        loss = loss_of(model, batch)
+        loss.backward()
+        told = {"loss": loss.detach()} | {f"gradients/{name}": p.grad for name, p in model.named_parameters()}
+    for value in told.values():
+        dist.broadcast(value, 0)
+    return told
+
+
 def unreduced(model, batch, mesh):
     """A planted fault: no rank hears of the others."""
     loss = loss_of(model, own(batch, mesh))
@@ -150,6 +163,7 @@ KINDS = {
     "learns nothing on purpose": TRAINED | {"candidate": Still, "optimizer": still, "still": ("updates",)},
     "flattened": {"candidate": flattened},
     "of everything": {"candidate": of_everything},
+    "first alone": {"candidate": first_alone},
     "unreduced": {"candidate": unreduced},
     "unreduced twins": {"candidate": unreduced, "batch": TWINS},
 }

@@ -1,0 +1,291 @@
+"""The values of a failing step beside those of one device: which are right, and which is the first that is not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from conformance.contract.mesh import Mesh
+from conformance.diagnosis.inside.blocks import CLOSE, Match, filled, is_trivial, whole
+from conformance.diagnosis.inside.exchanges import line
+from conformance.diagnosis.inside.indices import chain, parted
+from conformance.diagnosis.inside.kinds import ARRANGED, BUFFERS, CHOICES, COPIES, CUTS, EXTREMES, JOINS, MESSAGE
+from conformance.diagnosis.inside.matching import Matcher
+from conformance.diagnosis.inside.messages import is_unlinked, linked
+from conformance.diagnosis.inside.rows import of_rows
+from conformance.diagnosis.inside.sections import Sections
+from conformance.evidence.intermediates import APART, Intermediate, Intermediates
+
+MATCHERS_KEPT = 4  # two lanes, and two programs of each in turn
+
+
+class Compared:
+    """Every value on the way to a tensor, matched; of the whole step where it is none of its observations."""
+
+    def __init__(self, wide: Intermediates, twin: Intermediates, mesh: Mesh, tensor: str | None) -> None:
+        self.wide, self.twin, self.mesh, self.tensor = linked(wide), twin, mesh, tensor
+        self.matcher = _matcher(twin, mesh)
+        self.values = {value.number: value for value in self.wide.values}
+        self.way = _way(self.wide, tensor)
+        self.matches: dict[int, Match | None] = self._matched()
+        self.right = self._right()
+        self.reordered: dict[int, tuple[Intermediate, ...]] = {}  # of rows in another order, whose they are
+
+    def _matched(self) -> dict[int, Match | None]:
+        """What each is; the block of another rank only where a message has brought it, or what it is made of."""
+        matches: dict[int, Match | None] = {}
+        for number in sorted(self.way):
+            value, match = self.values[number], self.matcher.match(self.values[number])
+            sources = [matches.get(source) for source in value.sources]
+            came = value.operation == MESSAGE or any(each and each.moved for each in sources)
+            matches[number] = None if match is not None and match.moved and not came else match
+        return matches
+
+    def _right(self) -> set[int]:
+        """The values on the way that were found, constants, what these are made of, and what has right parts alone."""
+        right: set[int] = set()
+        parts: dict[int, set[int]] = {}
+        for number in sorted(self.way, reverse=True):
+            value = self.values[number]
+            constant = not value.sources and all((block == block.flat[:1]).all() for block in value.values.values())
+            known = self.matches[number] is not None or number in right or constant
+            if known or (number in parts and parts[number] <= right):
+                right.add(number)
+                right.update(() if value.operation in (*CUTS, *CHOICES) else value.sources)
+            for source in value.sources if value.operation in (*CUTS, *CHOICES) else ():
+                parts.setdefault(source, set()).add(number)
+        return right
+
+    def firsts(self, any_order: bool = False) -> Iterator[Intermediate]:
+        """The wrong values on the way that are made of right ones alone.
+
+        any_order   a value is none of them whose rows are all right, in whatever order
+        """
+        sound = set(self.right)  # with what shows nothing, such as a mask, and is made of such
+        for value in self._on_way():
+            if self._exchanged(value):
+                yield value
+            elif is_unlinked(value):
+                continue  # where it is wrong, so is what another rank has sent, which was not seen
+            elif value.number not in sound and sound.issuperset(value.sources):
+                trivial = all(is_trivial(filled(block)) for block in value.values.values())
+                ordered = trivial or self._is_cut_alike(value) or self._has_right_sections(value)
+                if ordered or (any_order and self._has_right_rows(value)):
+                    sound.add(value.number)
+                else:
+                    yield value
+
+    def indices(self, of: Intermediate | None = None) -> Iterator[Intermediate]:
+        """Whole numbers on the way, or that an operation is given, which one device does not have, in their order."""
+        return parted(self.wide, self.twin, self.mesh, self.way if of is None else chain(self.wide, of))
+
+    def _has_right_rows(self, value: Intermediate) -> bool:
+        """Whether they are rows of what its line makes on one device, or of what it is given, which it arranges."""
+        given = [owner for number in value.sources for owner in self.owners(number)]
+        arranged = [tuple(given)] if value.operation in ARRANGED else []
+        self.reordered[value.number] = of_rows(value, [(each,) for each in self.counterparts(value)] + arranged)
+        return bool(self.reordered[value.number])
+
+    def owners(self, number: int) -> tuple[Intermediate, ...]:
+        """The values of one device that have its rows, in whatever order."""
+        known = self.known(number)
+        return self.reordered.get(number, ()) or (() if known is None else (known,))
+
+    def _has_right_sections(self, value: Intermediate) -> bool:
+        """Whether it is right section by section; of what was put together, whether anything is that is made of it."""
+        made = (other for other in self._on_way() if value.number in other.sources)
+        return any(map(self._is_in_sections, made if value.operation in JOINS else (value,)))
+
+    def _is_in_sections(self, value: Intermediate) -> bool:
+        """Whether it is known again in sections: looked for where all that it is made of is right, which is seldom."""
+        match = self._sections.match(value, self.counterparts(value))
+        if match is not None:
+            self.matches[value.number] = match
+            self.right.add(value.number)
+        return match is not None
+
+    @cached_property
+    def _sections(self) -> Sections:
+        return Sections(self.twin.values, self.mesh)
+
+    def _is_cut_alike(self, value: Intermediate) -> bool:
+        """A part of what is whole on all ranks, the same on all: it is right, whatever is made of it."""
+        value = self._copied(value)
+        source = self.matches[value.sources[0]] if len(value.sources) == 1 else None
+        held = list(value.values.values())
+        whole_there = source is not None and not source.dims and not source.partial
+        return value.operation in CUTS and whole_there and all(np.array_equal(block, held[0]) for block in held)
+
+    def phase_of(self, value: Intermediate) -> str:
+        """The pass that it belongs to, as words to add; in JAX an update is known by standing behind all gradients."""
+        if value.phase != "forward":
+            return f", {value.phase}{' pass' if value.phase == 'backward' else ''}"
+        backward = [other.number for other in self.wide.values if other.phase == "backward"]
+        if not backward or value.number < min(backward):
+            return ", forward pass"
+        return ", update" if value.number > max(backward) else ""
+
+    def known(self, number: int) -> Intermediate | None:
+        """The value of one device that one of these is a block of."""
+        match = self.matches.get(number)
+        return None if match is None else self.of_number.get(match.whole)
+
+    def turns(self, value: Intermediate) -> list[Intermediate]:
+        """What the same line makes in the program of a rank, one turn after the other."""
+        stage = value.number // APART
+        return [other for other in self._on_way() if origin(other) == origin(value) and other.number // APART == stage]
+
+    @cached_property
+    def of_number(self) -> dict[int, Intermediate]:
+        """The values of one device, and what it begins with."""
+        return {value.number: value for value in (*self.twin.values, *self.twin.inputs)}
+
+    def adds_copies(self, result: Intermediate, operand: Intermediate) -> bool:
+        """Whether a sum over an axis is that of copies, which differ along no axis of it."""
+        held, size = operand.values, int(np.prod([self.mesh.size(axis) for axis in result.axes]))
+        if result.operation != "all_reduce" or len(held) != self.mesh.devices or held.keys() != result.values.keys():
+            return False
+        groups = [group for axis in result.axes for group in self.mesh.groups(axis)]
+        alike = all(np.array_equal(held[rank], held[group[0]]) for group in groups for rank in group)
+        made = all(np.allclose(result.values[rank], size * held[rank], rtol=CLOSE, atol=0) for rank in held)
+        return alike and made and any(block.any() for block in held.values())
+
+    def joined(self, cut: Intermediate) -> Intermediate:
+        """What lays the parts of a value side by side again, all of them: the value in another order. Else the part."""
+        for value in self._on_way() if cut.operation in CUTS and len(cut.sources) == 1 else ():
+            parts = [self.values[number] for number in value.sources]
+            of_one = bool(parts) and all(part.sources == cut.sources and part.operation in CUTS for part in parts)
+            whole_again = whole(value).size == whole(self.values[cut.sources[0]]).size
+            if value.operation in JOINS and cut.number in value.sources and of_one and whole_again:
+                return value
+        return cut
+
+    def is_extreme(self, value: Intermediate) -> bool:
+        """Whether it holds the extremes of something, in another shape perhaps."""
+        return self._copied(value).operation in EXTREMES
+
+    def _copied(self, value: Intermediate) -> Intermediate:
+        """What a value is a copy of, in another shape perhaps; itself where it is none."""
+        while value.operation in COPIES and len(value.sources) == 1:
+            value = self.values[value.sources[0]]
+        return value
+
+    def whole_buffer(self, first: Intermediate) -> Intermediate:
+        """Of a buffer that is filled part by part, what it is in the end."""
+        for value in self._on_way():
+            filled = value.operation in BUFFERS and value.operation == first.operation
+            if filled and value.number > first.number and first.number in value.sources:
+                first = value
+        return first
+
+    def first_owed(self, first: Intermediate) -> Intermediate:
+        """The first wrong value, of those that `first` goes into, that a right program must have in common with this.
+
+        That is one that the same line makes as often on one device, and that is a block of what it makes there. What a
+        loop over ranks makes has no counterpart, nor has a halo, or a buffer up to where indices read it. The last
+        value on the way where there is none, as there is none where the other program is another one altogether.
+        """
+        made, other = Counter(map(origin, self._on_way())), Counter(map(origin, self.of_twin))
+        into, loose, last = {first.number}, set[int](), first
+        for value in self._on_way():
+            if value.number in self.right or not (value.number in into or into.intersection(value.sources)):
+                continue
+            into.add(value.number)
+            last = value
+            read = value.operation in CHOICES
+            if value.operation in BUFFERS or (loose.intersection(value.sources) and not read):
+                loose.add(value.number)
+            elif made[origin(value)] == other[origin(value)] and self._is_block(value):
+                return value
+        return last
+
+    def _is_block(self, value: Intermediate) -> bool:
+        """Whether, by its shape, it is a block of what the same line computes on one device."""
+        shapes = {block.shape for block in value.values.values()}
+        return value.operation not in (*CUTS, *EXTREMES, *COPIES) and any(
+            True
+            for whole in self.counterparts(value)
+            for shape in shapes
+            for _ in self.matcher.placements(whole, shape)
+        )
+
+    def counterparts(self, value: Intermediate) -> list[Intermediate]:
+        """What the same line makes on one device."""
+        return [whole for whole in self.of_twin if origin(whole) == origin(value)]
+
+    def lines(self, first: Intermediate, last: Intermediate) -> str:
+        """The lines of what lies between two values, file by file."""
+        lines: dict[str, set[int]] = {}
+        for value in self._on_way():
+            if first.number <= value.number <= last.number and value.number not in self.right and value.place:
+                file, _, number = line(value.place).rpartition(":")
+                lines.setdefault(file, set()).add(int(number))
+        return ", ".join(f"{file}:{' '.join(map(str, sorted(numbers)))}" for file, numbers in lines.items())
+
+    def _on_way(self) -> list[Intermediate]:
+        return sorted((self.values[number] for number in self.way), key=self._order)
+
+    def _order(self, value: Intermediate) -> tuple[int, int, int]:
+        """In the order of the program; of several, forward before backward, and there the last stage before the first.
+
+        A stage goes forward again after its first backward pass: that is told by the lines of the forward pass.
+        """
+        if not self._several:
+            return 0, 0, value.number
+        stage, back = value.number // APART, value.phase == "backward"
+        forward = (value.operation, value.place) in self._forward
+        return 0 if forward and not back else 1 if back else 2, -stage if back else stage, value.number
+
+    @cached_property
+    def _several(self) -> bool:
+        return any(number >= APART for number in self.values)
+
+    @cached_property
+    def _forward(self) -> set[tuple[str, str]]:
+        return {(value.operation, value.place) for value in self.wide.values if value.phase == "forward"}
+
+    @cached_property
+    def of_twin(self) -> list[Intermediate]:
+        """What one device makes on the way to the tensor."""
+        way = _way(self.twin, self.tensor)
+        return [value for value in self.twin.values if value.number in way]
+
+    def _exchanged(self, value: Intermediate) -> bool:
+        """An all-reduce of one right value that gives another one."""
+        if value.operation != "all_reduce" or len(value.sources) != 1:
+            return False
+        given, made = self.matches[value.sources[0]], self.matches[value.number]
+        if given is None or made is None:
+            return False
+        operand, result = self.matcher.whole(given), self.matcher.whole(made)
+        return operand.shape != result.shape or not np.allclose(operand, result, rtol=CLOSE, atol=0)
+
+
+@lru_cache(maxsize=MATCHERS_KEPT)
+def _matcher(twin: Intermediates, mesh: Mesh) -> Matcher:
+    """Kept for the next mutant of a program: all of them are compared with the same values of one device."""
+    return Matcher(twin, mesh)
+
+
+def _way(program: Intermediates, tensor: str | None) -> set[int]:
+    """All that a tensor is made of; every value where it is no observation."""
+    values = {value.number: value for value in program.values}
+    way, pending = set(), [number for number in program.observed.get(tensor or "", tuple(values)) if number in values]
+    while pending:
+        number = pending.pop()
+        if number not in way:
+            way.add(number)
+            pending += [source for source in values[number].sources if source in values]
+    return way
+
+
+def origin(value: Intermediate) -> tuple[str, str, bool]:
+    """The operation and its line; a microbatch goes forward after the backward pass of another one."""
+    return value.operation, value.place, value.phase == "backward"
+
+
+def spoken(value: Intermediate) -> str:
+    return f"{value.operation} at {line(value.place)}"

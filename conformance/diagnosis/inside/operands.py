@@ -1,0 +1,99 @@
+"""A right value in the place of another: the one operand of a wrong operation that one device does not give it there.
+
+A value of another microbatch or of another step, or two tensors that are exchanged: all that the operation is given is
+right, and the same line on one device is given the same but for one operand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from conformance.diagnosis.inside.blocks import Dims, agree, filled, is_trivial, whole
+from conformance.diagnosis.inside.compared import Compared, origin, spoken
+from conformance.diagnosis.inside.kinds import ADDS
+from conformance.diagnosis.inside.sureness import FOUND
+from conformance.evidence.intermediates import Intermediate
+from conformance.records.results import Cause
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistaken:
+    """The operand in a place, as values of one device: the one that is `given`, and the one that is `wanted` there."""
+
+    place: int
+    given: Intermediate
+    wanted: Intermediate
+
+    @property
+    def same_line(self) -> bool:
+        """Whether the same line makes both, at different times."""
+        return origin(self.given) == origin(self.wanted)
+
+    @property
+    def words(self) -> str:
+        """What it is, and what it should be."""
+        if self.same_line:
+            return f"what {spoken(self.given)} makes, of another turn than one device takes there"
+        return f"what {spoken(self.given)} makes, where one device takes what {spoken(self.wanted)} makes"
+
+
+def of_another_value(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Right operands, of which one is not what one device gives it there: of another microbatch, stale, or swapped."""
+    mistaken = mistaken_operand(compared, first)
+    if mistaken is not None:
+        turn = "a value of another microbatch, or a stale one, is used"
+        words = turn if mistaken.same_line else "another value than on one device is used"
+        said = f"{words}: operand {mistaken.place} of {spoken(first)} is {mistaken.words}"
+        basis = "all that it is given is right, and all but this operand is what the same line is given on one device"
+        yield Cause(cause=said, axis=None, confidence=FOUND, basis=basis)
+
+
+def mistaken_operand(compared: Compared, value: Intermediate) -> Mistaken | None:
+    """None where it is not certain which: several turns of the line on one device have something in common with it."""
+    mistaken = [
+        each for counterpart in _counterparts(compared, value) for each in _of_one(compared, value, counterpart)
+    ]
+    if not mistaken or len({each.place for each in mistaken}) > 1:
+        return None
+    return mistaken[0]
+
+
+def _counterparts(compared: Compared, value: Intermediate) -> list[Intermediate]:
+    """The same turn of the line on one device, where a rank takes as many; else all of its turns."""
+    theirs, mine = compared.counterparts(value), [turn.number for turn in compared.turns(value)]
+    return [theirs[mine.index(value.number)]] if len(theirs) == len(mine) else theirs
+
+
+def _of_one(compared: Compared, value: Intermediate, counterpart: Intermediate) -> Iterator[Mistaken]:
+    """The operand that is another one there, where all others are the same."""
+    if not 1 < len(value.sources) == len(counterpart.sources):
+        return
+    others: list[Mistaken] = []
+    for place, (own, number) in enumerate(zip(value.sources, counterpart.sources, strict=True)):
+        wanted, given = compared.of_number.get(number), compared.known(own)
+        if wanted is None or given is None:
+            return
+        if given.number != wanted.number and placement(compared, compared.values[own], wanted) is None:
+            others.append(Mistaken(place=place, given=given, wanted=wanted))
+    if len(others) == 1 and _tells(compared, value, others[0]):
+        yield others[0]
+
+
+def _tells(compared: Compared, value: Intermediate, other: Mistaken) -> bool:
+    """Whether it could stand there by its shape; terms of a sum may be added in any order."""
+    shapes = {block.shape for block in compared.values[value.sources[other.place]].values.values()}
+    fits = any(True for shape in shapes for _ in compared.matcher.placements(other.wanted, shape))
+    lines = {origin(given) for given in map(compared.known, value.sources) if given is not None}
+    return fits and not is_trivial(filled(whole(other.wanted))) and (value.operation not in ADDS or len(lines) > 1)
+
+
+def placement(compared: Compared, value: Intermediate, of: Intermediate) -> Dims | None:
+    """How the ranks have the blocks of a whole value; None where they have others."""
+    largest, same = float(abs(whole(of)).max(initial=0.0)), {r: filled(block) for r, block in value.values.items()}
+    ways = list(compared.matcher.placements(of, next(iter(same.values())).shape))
+    for dims in ways:
+        if agree(same, {rank: filled(compared.matcher.block(of, dims, rank)) for rank in same}.__getitem__, largest):
+            return dims
+    is_whole = not ways and agree(same, dict.fromkeys(same, filled(whole(of))).__getitem__, largest)
+    return () if is_whole else None  # in another shape

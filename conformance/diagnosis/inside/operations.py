@@ -1,0 +1,290 @@
+"""What an operation does wrong of which the operands are right: each explanation is checked against the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+
+import numpy as np
+
+from conformance.diagnosis.inside.blocks import CLOSE, Match, combined, whole
+from conformance.diagnosis.inside.compared import Compared, spoken
+from conformance.diagnosis.inside.displaced import displaced
+from conformance.diagnosis.inside.exchanges import line
+from conformance.diagnosis.inside.filled_up import filling_counts
+from conformance.diagnosis.inside.hidden import hidden
+from conformance.diagnosis.inside.kinds import CHOICES, CUTS, MOVES, REDUCTIONS, SECTIONS
+from conformance.diagnosis.inside.moved import of_moved
+from conformance.diagnosis.inside.operands import of_another_value
+from conformance.diagnosis.inside.rearranged import rearranged
+from conformance.diagnosis.inside.reductions import narrowed
+from conformance.diagnosis.inside.sureness import FOUND, LINE, ORDER
+from conformance.diagnosis.inside.taken import of_taken
+from conformance.diagnosis.inside.unmasked import unmasked
+from conformance.diagnosis.signatures.scale import MEAN, TWICE, near
+from conformance.evidence.intermediates import Intermediate, Intermediates
+from conformance.records.results import Cause
+
+LACKS = "reduction missing"
+OF_SHARD = f"{LACKS}, or a shard taken for the whole"  # where gradients and parameters are sharded
+PARTED_INDICES = "whole numbers that it is made of are among the values of one device, it is not"
+PARTED = "what it is made of is among the values of one device, it and all that is made of it are not"
+
+
+def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """The causes that fit, and the line."""
+    before = (value for number, value in compared.values.items() if number < first.number)
+    for dtype in narrowed(first, [compared.values[source] for source in first.sources], before):
+        words = f"computed or reduced in {dtype}: {first.operation} at {line(first.place)}"
+        basis = f"what it makes are numbers that {dtype} has, what it is made of are not"
+        yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
+        return
+    factor = _factor(compared, first)
+    partial = [number for number in first.sources if (match := compared.matches[number]) is not None and match.partial]
+    if factor is not None:
+        yield from _scaled(compared, first, factor)
+    elif partial:
+        yield _of_partial(compared, first, max(partial))
+        return
+    else:
+        yield from _of_elements(compared, first)
+    if first.place:
+        yield parted_at(compared, first, factor)
+
+
+def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Which elements it takes, counts, hides or places wrongly."""
+    yield from of_another_value(compared, first)
+    yield from _local_statistic(compared, first)
+    yield from _filling_counts(compared, first)
+    yield from of_mask(compared, first)
+    yield from _unmasked(compared, first)
+    last = compared.joined(compared.whole_buffer(first))
+    yield from _displaced(compared, last)
+    yield from of_taken(compared, first)
+    yield from _cut_across(compared, last)
+    yield from _rearranged(compared, last) if last.operation not in MOVES else of_moved(compared, last)
+
+
+def parted_at(compared: Compared, first: Intermediate, factor: float | None) -> Cause:
+    """Where it parts from one device; where that has no counterpart of its own, up to the first value that has."""
+    times = f", {factor:.4g} times what it should be" if factor is not None else ""
+    last = compared.first_owed(first)
+    until = f" to {spoken(last)}" if last.place and last.number != first.number else ""
+    picks = _picks(compared, first) if first.operation in CHOICES and not until else ""
+    said = f"parts from what one device has: {'from ' if until else ''}{spoken(first)}{until}{picks}"
+    basis = f"{PARTED}{f'; on the way lie {compared.lines(first, last)}' if until else ''}"
+    return Cause(cause=f"{said}{compared.phase_of(first)}{times}", axis=None, confidence=LINE, basis=basis, place=True)
+
+
+def _picks(compared: Compared, first: Intermediate) -> str:
+    """Where the indices of an operation that picks elements go wrong."""
+    indices = list(compared.indices(first))
+    if not indices:
+        return ", whose indices are wrong"
+    until = f" to {spoken(indices[-1])}" if len(indices) > 1 else ""
+    return f", whose indices part {'from' if until else 'at'} {spoken(indices[0])}{until}"
+
+
+def _of_partial(compared: Compared, first: Intermediate, number: int) -> Cause:
+    """What is made of a partial sum is wrong: it is used too early, or summed later with what is no part of it."""
+    source, match = compared.values[number], compared.matches[number]
+    axes = () if match is None else match.partial
+    if not _is_added_to(compared, first, source, axes) or not _is_summed_later(compared, first, axes):
+        return lacks_reduction(source, match, f"is used as if it were whole, at {line(first.place)}")
+    size = int(np.prod([compared.mesh.size(axis) for axis in axes]))
+    return Cause(
+        cause=f"counted {size} times: what is whole on every rank is added to a partial sum, which is summed over "
+        f"{' and '.join(axes)} afterwards, at {line(first.place)}",
+        axis=axes[0],
+        confidence=FOUND,
+        axis_confidence=FOUND,
+        basis=f"{spoken(first)} adds the same numbers on all ranks to what {spoken(source)} makes",
+    )
+
+
+def _local_statistic(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """A mean of the part that a rank has, where that of all parts along an axis is meant.
+
+    Not an extreme: a stable softmax takes its own one, and makes up for it.
+    """
+    for source, (axis, size) in product(first.sources, compared.mesh.sizes):
+        held = compared.values[source].values
+        whole = len(held) == compared.mesh.devices and len({block.shape for block in held.values()}) == 1
+        if size == 1 or compared.matches[source] is not None or not whole:
+            continue
+        if compared.matcher.found(combined(held, (axis,), compared.mesh, np.mean)) is not None:
+            words = f"the mean of each rank's own part is used where that of all parts over {axis} is meant"
+            basis = f"over {axis} the mean of what {spoken(compared.values[source])} makes is what one device has"
+            said = f"{words}, at {line(first.place)}"
+            yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+            return
+
+
+def _filling_counts(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """What fills the last shard up gets into a sum."""
+    for number in first.sources:
+        source = compared.values[number]
+        axis = filling_counts(first, source, compared.matches[number], compared.matcher, compared.mesh)
+        if axis:
+            words = f"what fills the last shard of {axis} up is not masked: it is counted by {spoken(first)}"
+            basis = f"without those elements of what {spoken(source)} makes, the sum is what one device has"
+            yield Cause(cause=words, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+            return
+
+
+def of_mask(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Other elements are hidden than on one device; an extreme of what is hidden is no mask itself.
+
+    Nor is a zero, but where the same line puts some on one device: part of a ring's result has none there.
+    """
+    if compared.is_extreme(first):
+        return
+    mask = hidden(first, compared.matcher, compared.mesh, zeros=bool(compared.counterparts(first)))
+    if mask is not None:
+        that = ", that of another block" if mask.misplaced else ""
+        words = f"another mask than on one device{that}: {spoken(first)}{compared.phase_of(first)}"
+        belongs = "; every rank hides what one device hides in another block" if mask.misplaced else ""
+        basis = f"{mask.counts}; all others are right{belongs}"
+        yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
+
+
+def _displaced(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Right blocks on the wrong ranks."""
+    displacement = displaced(first, compared.matcher, compared.mesh)
+    if displacement is not None:
+        words, axis = displacement
+        basis = f"what {spoken(first)} makes are blocks of a value of one device, on other ranks than theirs"
+        said = f"{words}, at {line(first.place)}"
+        yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+
+
+def _unmasked(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """What a rank does not own goes into the sum all the same."""
+    shows = first.operation not in CUTS and not compared.is_extreme(first)  # of that one rank always has the right one
+    axis = unmasked(first, compared.matcher, compared.mesh) if shows else None
+    if axis is not None and _is_summed_later(compared, first, (axis,), as_it_is=True):
+        words = f"not masked: ranks of {axis} that do not own an element add something else to the sum over {axis}"
+        basis = f"of what {spoken(first)} makes, each element is right on a rank of {axis}, and not zero on the others"
+        said = f"{words}, at {line(first.place)}"
+        yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+
+
+def _rearranged(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Right elements in another order."""
+    operands = [compared.values[source] for source in first.sources]
+    rearrangement = rearranged(first, operands, compared.matcher, compared.mesh)
+    if rearrangement is not None:
+        words, axis = rearrangement
+        basis = f"slice by slice, what {spoken(first)} makes is right, in another order"
+        said = f"{words}, at {line(first.place)}"
+        yield Cause(cause=said, axis=axis, confidence=FOUND if axis else ORDER, basis=basis)
+
+
+def _cut_across(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """One of the parts into which a rank cuts its own block, of which one device has none."""
+    cuts = len(first.sources) == 1 and first.operation in SECTIONS
+    source = compared.values[first.sources[0]] if cuts else None
+    match = None if source is None else compared.matches[source.number]
+    if source is None or match is None or match.sections:
+        return
+    made, of = whole(first), whole(source)
+    for axis, dim in match.dims:
+        if made.ndim == of.ndim and made.shape[dim] < of.shape[dim] == _cut_in_all(compared, source, dim):
+            words = f"the sections of a fused value are cut across: {axis} divides dim {dim} of it, and every rank cuts"
+            basis = (
+                f"what {spoken(source)} makes is a block of what one device has; no section of it there has this part"
+            )
+            said = f"{words} its own block, at {line(first.place)}"
+            yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+            return
+
+
+def _cut_in_all(compared: Compared, source: Intermediate, dim: int) -> int:
+    """How much of a dim the parts have together that are cut out of a value: all of it, unless they are edges."""
+    parts = (v for v in compared.values.values() if v.sources == (source.number,) and v.operation in SECTIONS)
+    return sum(whole(part).shape[dim] for part in parts if whole(part).ndim == whole(source).ndim)
+
+
+def _is_added_to(compared: Compared, first: Intermediate, source: Intermediate, axes: tuple[str, ...]) -> bool:
+    """Whether an operation adds the same to a partial sum on all ranks."""
+    if any(first.values[rank].shape != block.shape for rank, block in source.values.items()):
+        return False
+    added = {rank: first.values[rank] - block for rank, block in source.values.items()}
+    rounding = 1e-12 * max(float(np.abs(block).max(initial=0.0)) for block in first.values.values())
+    groups = [group for axis in axes for group in compared.mesh.groups(axis)]
+    same = all(np.allclose(added[rank], added[group[0]], 0, rounding) for group in groups for rank in group)
+    return same and any(float(np.abs(block).max(initial=0.0)) > rounding for block in added.values())
+
+
+def _is_summed_later(compared: Compared, first: Intermediate, axes: tuple[str, ...], as_it_is: bool = False) -> bool:
+    """Whether what an operation makes goes into a sum over these axes; `as_it_is`, element by element."""
+    made, elements = {first.number}, whole(first).size
+    for value in compared.wide.values:
+        if made.intersection(value.sources):
+            if value.operation in REDUCTIONS and {*axes} <= {*value.axes}:
+                return not as_it_is or whole(value).size == elements
+            made.add(value.number)
+    return False
+
+
+def _scaled(compared: Compared, first: Intermediate, factor: float) -> Iterator[Cause]:
+    """A factor that is the size of an axis."""
+    basis = f"what {spoken(first)} makes is {factor:.6g} times what one device has there"
+    for axis, size in compared.mesh.sizes:
+        for power, words in ((1, TWICE), (-1, MEAN)):
+            if size > 1 and near(factor, float(size) ** power):
+                said = f"{words}, at {line(first.place)}"
+                yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=0.6, basis=basis)
+
+
+def _factor(compared: Compared, value: Intermediate) -> float | None:
+    """A constant by which all blocks differ from a right operand, or from what the line makes on one device.
+
+    From an operand only where the line leaves its like as it is on one device: a mean divides there too.
+    """
+    counterparts = compared.counterparts(value)
+    if all(_leaves_alone(compared.twin, counterpart) for counterpart in counterparts):
+        for source in value.sources:
+            if compared.matches[source] is not None and value.values.keys() == compared.values[source].values.keys():
+                factor = _constant(value.values, compared.values[source].values)
+                if factor is not None:
+                    return factor
+    for counterpart in counterparts:
+        for dims in compared.matcher.placements(counterpart, next(iter(value.values.values())).shape):
+            factor = _constant(value.values, {r: compared.matcher.block(counterpart, dims, r) for r in value.values})
+            if factor is not None:
+                return factor
+    return None
+
+
+def _leaves_alone(program: Intermediates, value: Intermediate) -> bool:
+    """Whether it is no multiple of what it is made of, but for 1."""
+    sources = (source for source in program.values if source.number in value.sources)
+    return all(_constant(value.values, source.values) is None for source in sources)
+
+
+def lacks_reduction(value: Intermediate, match: Match | None, said: str) -> Cause:
+    """Of a value that is a partial sum."""
+    partial = () if match is None else match.partial
+    axes = " and ".join(partial)
+    lacks = OF_SHARD if value.phase == "update" else LACKS
+    return Cause(
+        cause=f"{lacks}: a partial sum over {axes} {said}",
+        axis=partial[0],
+        confidence=FOUND,
+        axis_confidence=FOUND,
+        basis=f"what {spoken(value)} makes adds up, over {axes}, to what one device has",
+    )
+
+
+def _constant(values: Mapping[int, np.ndarray], blocks: Mapping[int, np.ndarray]) -> float | None:
+    held = np.concatenate([values[rank].ravel() for rank in values])
+    right = np.concatenate([blocks[rank].ravel() for rank in values])
+    if held.size != right.size or not np.isfinite(held).all() or not np.isfinite(right).all():
+        return None
+    power = float(right @ right)
+    factor = float(held @ right) / power if power and held.size > 1 else 0.0
+    close = CLOSE * float(np.abs(held).max(initial=0.0))
+    same = bool(np.abs(held - factor * right).max(initial=0.0) <= close)
+    return factor if same and factor and abs(factor - 1) > 1e-6 else None

@@ -1,0 +1,84 @@
+"""Behind rows that are right in another order: where they are none any more, and what they were combined with there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from conformance.diagnosis.inside.blocks import CLOSE, Dims, whole
+from conformance.diagnosis.inside.compared import Compared, spoken
+from conformance.diagnosis.inside.kinds import BY_ELEMENT
+from conformance.diagnosis.inside.operands import placement
+from conformance.diagnosis.inside.operations import parted_at
+from conformance.diagnosis.inside.sureness import FOUND
+from conformance.evidence.intermediates import Intermediate
+from conformance.records.results import Cause
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Elsewhere:
+    """Of the rows of the operand in a place, how many belong to another place than the one where they are used."""
+
+    place: int
+    rows: int
+    of: int
+
+
+def behind_rows(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """What is wrong where `first` and what is made of it have right rows in another order, up to there."""
+    later = next(compared.firsts(any_order=True), None)
+    if later is None or later.number == first.number or later.axes or not later.place:
+        return
+    yield from _out_of_order(compared, later)
+    place = parted_at(compared, later, None)
+    yield replace(place, cause=f"{place.cause}; from {spoken(first)} up to there rows are right, in another order")
+
+
+def _out_of_order(compared: Compared, value: Intermediate) -> Iterator[Cause]:
+    """Rows that are combined, one by one, with what stands in the order of one device, and do not stand in it."""
+    for counterpart in compared.counterparts(value) if value.operation in BY_ELEMENT else ():
+        for elsewhere in _rows_elsewhere(compared, value, counterpart):
+            made = spoken(compared.values[value.sources[elsewhere.place]])
+            words = "right rows, of other places than those that they are combined with"
+            said = f"{words}: operand {elsewhere.place} of {spoken(value)}, which {made} makes"
+            basis = f"{elsewhere.rows} of {elsewhere.of} rows are what one device has in other rows of that operand"
+            basis += "; the other operand is what it is there, in its place"
+            yield Cause(cause=said, axis=None, confidence=FOUND, basis=basis)
+            return
+
+
+def _rows_elsewhere(compared: Compared, value: Intermediate, counterpart: Intermediate) -> Iterator[_Elsewhere]:
+    """The operand that has rows of other places, where the other of two has its block of what one device has there."""
+    if not len(value.sources) == len(counterpart.sources) == 2:
+        return
+    for place, other in ((0, 1), (1, 0)):
+        rows, beside = (compared.values[value.sources[each]] for each in (place, other))
+        wanted, as_it_is = (compared.of_number.get(counterpart.sources[each]) for each in (place, other))
+        owners = {owner.number for owner in compared.reordered.get(rows.number, ())}
+        if wanted is None or as_it_is is None or wanted.number not in owners or beside.number not in compared.right:
+            continue
+        dims = placement(compared, beside, as_it_is)
+        wrong = 0 if dims is None else _misplaced(compared, rows, wanted, as_it_is, dims)
+        if wrong:
+            length = whole(rows).shape[-1]
+            yield _Elsewhere(place=place, rows=wrong, of=sum(block.size // length for block in rows.values.values()))
+
+
+def _misplaced(compared: Compared, rows: Intermediate, wanted: Intermediate, beside: Intermediate, dims: Dims) -> int:
+    """How many rows, zeros apart, are others than those of the places that the other operand is divided in."""
+    length = whole(rows).shape[-1]
+    every, per_row = whole(wanted).reshape(-1, length), whole(beside).size == whole(wanted).size // length
+    if not per_row and whole(beside).size != whole(wanted).size:
+        return 0
+    places = np.arange(whole(beside).size, dtype=float).reshape(whole(beside).shape) // (1 if per_row else length)
+    wrong, slack = 0, CLOSE * float(np.abs(every).max())
+    for rank, block in rows.values.items():
+        at = compared.matcher.block(replace(beside, values={0: places}), dims, rank).reshape(-1)
+        held = block.reshape(-1, length)
+        right = every[(at if per_row else at[::length]).astype(int)]
+        if right.shape != held.shape:
+            return 0
+        wrong += int(((np.abs(held - right) > slack).any(axis=-1) & held.any(axis=-1)).sum())
+    return wrong

@@ -1,0 +1,1 @@
+"""Signatures: known mistakes, recognised in a tensor that diverges, by its numbers alone."""
