@@ -7,7 +7,7 @@ is left to JAX, one equation at a time. The program is that of one device: it ho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 
 from conformance.evidence.arithmetic import Operation
 from conformance.trace import jax_version as version
+from conformance.trace.dataflow import Node
 from conformance.trace.jax_dataflow import JaxFlow
 from conformance.trace.jax_numpy import DATA_MOVEMENT, FUNCTIONS, PLAIN
 from conformance.trace.jax_version import ClosedJaxpr, JaxprEqn
@@ -58,10 +59,14 @@ class StochasticStep:
             self._traced[key] = traced, jax.tree_util.tree_structure(shape)
             flow = JaxFlow(traced.jaxpr, bits=64, values=leaves)
             self.lower = lower_precision(flow.nodes, flow.results)
-            names = [str(path[0].key) for path, _ in jax.tree_util.tree_flatten_with_path(shape[1])[0]]
-            observed = flow.results[len(flow.results) - len(names) :]
-            self.exact = unaffected(flow.nodes, dict(zip(names, observed, strict=True)))
+            self.exact = unaffected(flow.nodes, _named(shape[1], flow.results))
         return self._traced[key]
+
+
+def _named(observed: Mapping[str, Any], results: Sequence[Node]) -> dict[str, Node]:
+    """Observation -> its node; what is observed is returned last, in the order of its keys."""
+    names = sorted(name for name, value in observed.items() if value is not None)
+    return dict(zip(names, results[len(results) - len(names) :], strict=True))
 
 
 _SUMS = ("add", "add_any", "sub")

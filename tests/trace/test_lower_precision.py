@@ -67,7 +67,9 @@ def _turn(total: Any, row: Any) -> tuple[Any, None]:
 @pytest.mark.parametrize("kind", IN_JAX)
 def test_jax_reference(kind: str) -> None:
     function, named = IN_JAX[kind]
-    step = StochasticStep(lambda state, batch: (state, jax.value_and_grad(function)(state, batch)))
+    step = StochasticStep(
+        lambda state, batch: (state, dict(zip(("loss", "x"), jax.value_and_grad(function)(state, batch), strict=True)))
+    )
     step([X], [{"mask": MASK, "ids": IDS}], Stochastic(0))
     judged(step.lower, named)
 
