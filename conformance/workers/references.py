@@ -135,8 +135,9 @@ class References:
         first = 0 if dtype != "float64" else 1
         rounding = moved_as or coarsest(contract, dtype)
         given = [perturbed(parameters, batches, rounding, n) for n in range(first, MEMBERS + 1)]
+        near = oracle if moved_as is None else None  # a wider rounding may lead anywhere
         for formulation in (*formulations(contract), *reductions(contract, dtype)):
-            for (moved, _), run in zip(given, self._members(formulation, dtype, given, oracle), strict=True):
+            for (moved, _), run in zip(given, self._members(formulation, dtype, given, near), strict=True):
                 most = farthest(most, begun_at(parameters, moved, run), oracle)
         return most
 
@@ -150,12 +151,13 @@ class References:
         exact = self.noise(contract, "float64", parameters, batches, oracle)
         return tuple({name: ratio * value for name, value in step.items()} for step in exact)
 
-    def _members(self, contract: Contract, dtype: str, given: list[Given], oracle: Steps) -> list[Steps]:
+    def _members(self, contract: Contract, dtype: str, given: list[Given], near: Steps | None) -> list[Steps]:
+        """The runs of all members; `near` is where those of a traced program must lead, but for rounding."""
         if dtype == "float64":
             try:
                 runs = self._stochastic(contract, given)
-                if getattr(self.kept(contract, dtype).trainer, "keeps", False):
-                    refuse_astray(runs, oracle)
+                if near is not None and getattr(self.kept(contract, dtype).trainer, "keeps", False):
+                    refuse_astray(runs, near)
                 return runs
             except Exception as failure:  # one that cannot be traced, say
                 self.kept(contract, "float64").unevaluated = said(failure)
