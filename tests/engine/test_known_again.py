@@ -217,6 +217,28 @@ def test_a_sum_of_different_blocks_is_no_factor() -> None:
     assert (said.cause, said.axis) == (f"{words}: all_reduce over tensor at model.py:1", "tensor")
 
 
+@pytest.mark.parametrize(
+    ("phase", "alone", "said"), [("forward", False, True), ("forward", True, False), ("backward", False, False)]
+)
+def test_what_lies_on_one_rank_is_no_part_of_a_sum(phase: str, alone: bool, said: bool) -> None:
+    """Rows that one rank each has: still to be summed in the forward pass, a rank's own in the backward pass."""
+    own = np.arange(3)[:, None] < (3 if alone else 2)
+    blocks = {0: np.where(own, WHOLE, 0.0), 1: np.where(own, 0.0, WHOLE)}
+    wide = [
+        replace(_value(0, "mul", blocks), phase=phase),
+        replace(_value(1, "sin", {rank: np.sin(3 * block) + 1 for rank, block in blocks.items()}, 0), phase=phase),
+    ]
+    cause = _said(wide, [_value(0, "mul", {0: WHOLE})]).cause
+    assert cause.startswith("reduction missing") is said
+
+
+def test_what_no_line_of_one_device_makes_is_no_multiple_of_its_operand() -> None:
+    """An average of the same two things has a factor to either, which says nothing."""
+    block = {0: WHOLE[:, :3], 1: WHOLE[:, 3:6]}
+    wide = [_value(0, "sin", block), _value(1, "add", {rank: x / 0.9 for rank, x in block.items()}, 0)]
+    assert "times" not in _said(wide, [_value(0, "sin", {0: WHOLE[:, :6]})]).cause
+
+
 def _stages(used: int) -> tuple[list[Intermediate], list[Intermediate]]:
     """Two microbatches on one line, laid side by side; `used` is the one that is taken second."""
     parts = [RNG.normal(size=(2, 3)) for _ in range(2)]

@@ -54,7 +54,9 @@ def test_a_right_part_proves_nothing_of_the_rest() -> None:
     why, where, *_ = _causes(wide, twin)
     words = "right rows, of other places than those that they are combined with: operand 1 of add at model.py:6"
     assert why == f"{words}, which slice at model.py:5 makes"
-    assert where.endswith("from slice at model.py:1 up to there rows are right, in another order")
+    assert where.endswith(
+        "from slice at model.py:1 up to there every row is one that one device has, in its place or in another"
+    )
 
 
 def test_a_buffer_is_filled_in_any_order_until_it_is_read() -> None:

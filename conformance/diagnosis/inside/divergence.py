@@ -18,7 +18,8 @@ from conformance.diagnosis.inside.compared import Compared, spoken
 from conformance.diagnosis.inside.exchanges import broken_exchange, line
 from conformance.diagnosis.inside.kinds import REDUCTIONS
 from conformance.diagnosis.inside.missing import missing_term
-from conformance.diagnosis.inside.operations import PARTED_INDICES, lacks_reduction, of_mask, of_operation
+from conformance.diagnosis.inside.operations import PARTED_INDICES, of_mask, of_operation
+from conformance.diagnosis.inside.partial_sums import is_part, lacks_reduction
 from conformance.diagnosis.inside.reductions import reduced
 from conformance.diagnosis.inside.row_order import behind_rows
 from conformance.diagnosis.inside.sureness import FOUND, LINE
@@ -73,7 +74,7 @@ def _left_partial(compared: Compared, tensor: str | None) -> Iterator[Cause]:
     """All is right but that the tensor itself is left a partial sum."""
     for number in compared.wide.observed.get(tensor or "", ()):
         match = compared.matches.get(number)
-        if match is not None and match.partial:
+        if match is not None and is_part(compared, number):
             yield lacks_reduction(compared.values[number], match, "is left as it is")
             return
 

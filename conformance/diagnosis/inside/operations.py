@@ -7,15 +7,16 @@ from itertools import product
 
 import numpy as np
 
-from conformance.diagnosis.inside.blocks import CLOSE, Match, combined, whole
+from conformance.diagnosis.inside.blocks import CLOSE, combined, whole
 from conformance.diagnosis.inside.compared import Compared, spoken
 from conformance.diagnosis.inside.displaced import displaced
 from conformance.diagnosis.inside.exchanges import line
 from conformance.diagnosis.inside.filled_up import filling_counts
 from conformance.diagnosis.inside.hidden import hidden
-from conformance.diagnosis.inside.kinds import CHOICES, CUTS, MOVES, REDUCTIONS, SECTIONS
+from conformance.diagnosis.inside.kinds import CHOICES, CUTS, MOVES, SECTIONS
 from conformance.diagnosis.inside.moved import of_moved
 from conformance.diagnosis.inside.operands import of_another_value
+from conformance.diagnosis.inside.partial_sums import is_part, is_summed_later, of_partial
 from conformance.diagnosis.inside.rearranged import rearranged
 from conformance.diagnosis.inside.reductions import narrowed
 from conformance.diagnosis.inside.sureness import FOUND, LINE, ORDER
@@ -25,8 +26,6 @@ from conformance.diagnosis.signatures.scale import MEAN, TWICE, near
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 
-LACKS = "reduction missing"
-OF_SHARD = f"{LACKS}, or a shard taken for the whole"  # where gradients and parameters are sharded
 PARTED_INDICES = "whole numbers that it is made of are among the values of one device, it is not"
 PARTED = "what it is made of is among the values of one device, it and all that is made of it are not"
 
@@ -40,11 +39,11 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
         return
     factor = _factor(compared, first)
-    partial = [number for number in first.sources if (match := compared.matches[number]) is not None and match.partial]
+    partial = [number for number in first.sources if is_part(compared, number)]
     if factor is not None:
         yield from _scaled(compared, first, factor)
     elif partial:
-        yield _of_partial(compared, first, max(partial))
+        yield of_partial(compared, first, max(partial))
         return
     else:
         yield from _of_elements(compared, first)
@@ -84,23 +83,6 @@ def _picks(compared: Compared, first: Intermediate) -> str:
         return ", whose indices are wrong"
     until = f" to {spoken(indices[-1])}" if len(indices) > 1 else ""
     return f", whose indices part {'from' if until else 'at'} {spoken(indices[0])}{until}"
-
-
-def _of_partial(compared: Compared, first: Intermediate, number: int) -> Cause:
-    """What is made of a partial sum is wrong: it is used too early, or summed later with what is no part of it."""
-    source, match = compared.values[number], compared.matches[number]
-    axes = () if match is None else match.partial
-    if not _is_added_to(compared, first, source, axes) or not _is_summed_later(compared, first, axes):
-        return lacks_reduction(source, match, f"is used as if it were whole, at {line(first.place)}")
-    size = int(np.prod([compared.mesh.size(axis) for axis in axes]))
-    return Cause(
-        cause=f"counted {size} times: what is whole on every rank is added to a partial sum, which is summed over "
-        f"{' and '.join(axes)} afterwards, at {line(first.place)}",
-        axis=axes[0],
-        confidence=FOUND,
-        axis_confidence=FOUND,
-        basis=f"{spoken(first)} adds the same numbers on all ranks to what {spoken(source)} makes",
-    )
 
 
 def _local_statistic(compared: Compared, first: Intermediate) -> Iterator[Cause]:
@@ -163,7 +145,7 @@ def _unmasked(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What a rank does not own goes into the sum all the same."""
     shows = first.operation not in CUTS and not compared.is_extreme(first)  # of that one rank always has the right one
     axis = unmasked(first, compared.matcher, compared.mesh) if shows else None
-    if axis is not None and _is_summed_later(compared, first, (axis,), as_it_is=True):
+    if axis is not None and is_summed_later(compared, first, (axis,), as_it_is=True):
         words = f"not masked: ranks of {axis} that do not own an element add something else to the sum over {axis}"
         basis = f"of what {spoken(first)} makes, each element is right on a rank of {axis}, and not zero on the others"
         said = f"{words}, at {line(first.place)}"
@@ -206,28 +188,6 @@ def _cut_in_all(compared: Compared, source: Intermediate, dim: int) -> int:
     return sum(whole(part).shape[dim] for part in parts if whole(part).ndim == whole(source).ndim)
 
 
-def _is_added_to(compared: Compared, first: Intermediate, source: Intermediate, axes: tuple[str, ...]) -> bool:
-    """Whether an operation adds the same to a partial sum on all ranks."""
-    if any(first.values[rank].shape != block.shape for rank, block in source.values.items()):
-        return False
-    added = {rank: first.values[rank] - block for rank, block in source.values.items()}
-    rounding = 1e-12 * max(float(np.abs(block).max(initial=0.0)) for block in first.values.values())
-    groups = [group for axis in axes for group in compared.mesh.groups(axis)]
-    same = all(np.allclose(added[rank], added[group[0]], 0, rounding) for group in groups for rank in group)
-    return same and any(float(np.abs(block).max(initial=0.0)) > rounding for block in added.values())
-
-
-def _is_summed_later(compared: Compared, first: Intermediate, axes: tuple[str, ...], as_it_is: bool = False) -> bool:
-    """Whether what an operation makes goes into a sum over these axes; `as_it_is`, element by element."""
-    made, elements = {first.number}, whole(first).size
-    for value in compared.wide.values:
-        if made.intersection(value.sources):
-            if value.operation in REDUCTIONS and {*axes} <= {*value.axes}:
-                return not as_it_is or whole(value).size == elements
-            made.add(value.number)
-    return False
-
-
 def _scaled(compared: Compared, first: Intermediate, factor: float) -> Iterator[Cause]:
     """A factor that is the size of an axis."""
     basis = f"what {spoken(first)} makes is {factor:.6g} times what one device has there"
@@ -244,7 +204,7 @@ def _factor(compared: Compared, value: Intermediate) -> float | None:
     From an operand only where the line leaves its like as it is on one device: a mean divides there too.
     """
     counterparts = compared.counterparts(value)
-    if all(_leaves_alone(compared.twin, counterpart) for counterpart in counterparts):
+    if counterparts and all(_leaves_alone(compared.twin, counterpart) for counterpart in counterparts):
         for source in value.sources:
             if compared.matches[source] is not None and value.values.keys() == compared.values[source].values.keys():
                 factor = _constant(value.values, compared.values[source].values)
@@ -262,20 +222,6 @@ def _leaves_alone(program: Intermediates, value: Intermediate) -> bool:
     """Whether it is no multiple of what it is made of, but for 1."""
     sources = (source for source in program.values if source.number in value.sources)
     return all(_constant(value.values, source.values) is None for source in sources)
-
-
-def lacks_reduction(value: Intermediate, match: Match | None, said: str) -> Cause:
-    """Of a value that is a partial sum."""
-    partial = () if match is None else match.partial
-    axes = " and ".join(partial)
-    lacks = OF_SHARD if value.phase == "update" else LACKS
-    return Cause(
-        cause=f"{lacks}: a partial sum over {axes} {said}",
-        axis=partial[0],
-        confidence=FOUND,
-        axis_confidence=FOUND,
-        basis=f"what {spoken(value)} makes adds up, over {axes}, to what one device has",
-    )
 
 
 def _constant(values: Mapping[int, np.ndarray], blocks: Mapping[int, np.ndarray]) -> float | None:

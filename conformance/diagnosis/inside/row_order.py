@@ -32,8 +32,10 @@ def behind_rows(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     if later is None or later.number == first.number or later.axes or not later.place:
         return
     yield from _out_of_order(compared, later)
-    place = parted_at(compared, later, None)
-    yield replace(place, cause=f"{place.cause}; from {spoken(first)} up to there rows are right, in another order")
+    place, since = parted_at(compared, later, None), f"from {spoken(first)} up to there"
+    yield replace(
+        place, cause=f"{place.cause}; {since} every row is one that one device has, in its place or in another"
+    )
 
 
 def _out_of_order(compared: Compared, value: Intermediate) -> Iterator[Cause]:
