@@ -52,17 +52,12 @@ TIERS = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier, and with what stays in one process; the longest, those of `power`, go first."""
     root = Path(__file__).parents[1]
     for item in items:
         file = item.path.relative_to(root).as_posix()
         tier = tier_of(file) if isinstance(item, pytest.Function) else "workers"
         item.add_marker(getattr(pytest.mark, tier))
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-    items.sort(key=lambda item: item.get_closest_marker("power") is None)
 
 
 def tier_of(file: str) -> str:

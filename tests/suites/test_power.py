@@ -21,10 +21,7 @@ SINCE_CONFIDENCES = {"confidence", "axis_confidence", "place"}
 RIGHT = 0.95  # of the axes, and of the causes, that the diagnosis must name
 
 
-_SUITES = [pytest.param(name, marks=pytest.mark.xdist_group(f"power of {name}")) for name in sorted(suites())]
-
-
-@pytest.fixture(scope="module", params=_SUITES)
+@pytest.fixture(scope="module", params=sorted(suites()))
 def table(request: pytest.FixtureRequest) -> PowerTable:
     return power([request.param], generated=False, each_once=True)
 
