@@ -32,6 +32,7 @@ def launched(command: Sequence[str], folder: Path, orders: Orders) -> list[RankR
     """
     log = folder.with_name(f"{folder.name}.log")
     environment = os.environ | dict(replace(orders, folder=folder.resolve()).environment())
+    environment["PYTHONUNBUFFERED"] = "1"  # the log has all lines in their order
     if orders.dtype == WIDE:
         environment["JAX_ENABLE_X64"] = "1"
     with log.open("wb") as output:
