@@ -23,10 +23,14 @@ ALONE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """What was found of one axis. `known` is false where nothing shows whether it divides anything."""
+    """What was found of one axis. `known` is false where nothing shows whether it divides anything.
+
+    `idle` is one on whose ranks all is done and held alike, which may be meant.
+    """
 
     what: str
     known: bool = True
+    idle: bool = False
     sentence: str = ""  # of the finding, or why it is not known
     purpose: str = ""  # of an axis that is replicated on purpose and is
     cause: Cause | None = None
@@ -48,7 +52,8 @@ def judged(case_run: CaseRun, axis: str) -> Axis:
     if not divides and division is not None and division.alone:
         return Axis(what=what, sentence=ALONE, cause=Cause(cause=HOLLOW, axis=axis, confidence=0.95))
     if not divides:
-        return Axis(what=what, sentence=_hollow([axis]), cause=Cause(cause=HOLLOW, axis=axis, confidence=0.95))
+        cause = Cause(cause=HOLLOW, axis=axis, confidence=0.95)
+        return Axis(what=what, idle=True, sentence=_hollow([axis]), cause=cause)
     if divides == WORK and not case_run.contract.held:
         return _shared_out(what, axis, case_run)
     if not case_run.contract.held and divides.startswith("'gradients/") and _does_all(case_run, axis):
@@ -85,17 +90,12 @@ def together(axes: Sequence[Axis], promised: bool) -> list[Axis]:
     promised   the contract says which axes are replicated. Somebody's own function has said nothing: where another
                axis does divide it, an idle one may be meant, and is said and not failed.
     """
-    hollow = [str(axis.cause.axis) for axis in axes if axis.cause and _is_idle(axis)]
+    hollow = [str(axis.cause.axis) for axis in axes if axis.cause and axis.idle]
     sentence = _hollow(hollow)
     if promised or len(hollow) == len(axes):
-        return [replace(axis, sentence=sentence) if _is_idle(axis) else axis for axis in axes]
+        return [replace(axis, sentence=sentence) if axis.idle else axis for axis in axes]
     sentence = f"{sentence} Say replicated_axes={tuple(hollow)!r} if that is meant."
-    return [replace(axis, known=False, sentence=sentence, cause=None) if _is_idle(axis) else axis for axis in axes]
-
-
-def _is_idle(axis: Axis) -> bool:
-    """Whether all of its ranks do the same, which may be meant."""
-    return axis.cause is not None and axis.sentence == _hollow([str(axis.cause.axis)])
+    return [replace(axis, known=False, sentence=sentence, cause=None) if axis.idle else axis for axis in axes]
 
 
 def _hollow(axes: list[str]) -> str:
