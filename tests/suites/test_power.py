@@ -21,7 +21,12 @@ SINCE_CONFIDENCES = {"confidence", "axis_confidence", "place"}
 RIGHT = 0.95  # of the axes, and of the causes, that the diagnosis must name
 
 
-@pytest.fixture(scope="module", params=sorted(suites()))
+# Where tests are spread over processes all of a suite go to one, and suites of many faults start first.
+LONGEST_FIRST = sorted(suites(), key=lambda name: len(suites()[name].faults), reverse=True)
+APART = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in LONGEST_FIRST]
+
+
+@pytest.fixture(scope="module", params=APART)
 def table(request: pytest.FixtureRequest) -> PowerTable:
     return power([request.param], generated=False, each_once=True)
 
