@@ -25,11 +25,15 @@ LEFT_OUT = "some ranks hand over no copy of what is placed on them"
 
 
 class Count(NamedTuple):
-    """What was counted; a sentence when it does not add up, else empty; the ranks on which it does not."""
+    """What was counted; a sentence when it does not add up, else empty; the ranks on which it does not.
+
+    `missing` is the observation that no rank hands over, where that is what does not add up.
+    """
 
     what: str
     sentence: str
     ranks: tuple[int, ...] = ()
+    missing: str = ""
 
 
 class Census(Check):
@@ -69,7 +73,7 @@ class Census(Check):
             failures=[count.sentence for count in failing],
             first=failing[0].what if failing else None,
             ranks=failing[0].ranks if failing else (),
-            diagnosis=_left_out(failing, case_run.case.mesh),
+            diagnosis=_not_handed_over(failing) or _left_out(failing, case_run.case.mesh),
             detail=failing[0].sentence if failing else _unheld(case_run),
             not_held=_repeated_rows(case_run),
         )
@@ -90,14 +94,14 @@ def _present(case_run: CaseRun) -> Iterator[Count]:
         for name, expected in oracle.items():
             if name.startswith("activations/"):
                 continue  # wanted for localisation, not owed
-            observed, sentence = step.get(name), ""
+            observed, sentence, missing = step.get(name), "", ""
             if observed is None and not _is_owed(name, case_run, oracle):
                 continue  # `_alive` speaks of what is zero in every step
             if observed is None:
-                sentence = f"'{name}' is missing from step {number + 1}."
+                sentence, missing = f"'{name}' is missing from step {number + 1}.", name
             elif tuple(observed.shape) != expected.shape:
                 sentence = f"'{name}' has shape {tuple(observed.shape)}, the reference has {expected.shape}."
-            yield Count(f"step {number + 1}: {name}", sentence)
+            yield Count(f"step {number + 1}: {name}", sentence, missing=missing)
 
 
 def _is_owed(name: str, case_run: CaseRun, oracle: Arrays) -> bool:
@@ -127,6 +131,15 @@ def _handed_over(case_run: CaseRun) -> Iterator[Count]:
                 absent = tuple(rank for rank in observed.owed_by if rank not in held)
                 sentence = f"'{name}' is missing on {formatting.ranks(absent)}." if absent else ""
                 yield Count(f"{moment}: {name}", sentence, absent)
+
+
+def _not_handed_over(failing: Sequence[Count]) -> tuple[Cause, ...]:
+    """Where nothing else fails: the step is no less right for it, but shows less than the contract asks for."""
+    names = list(dict.fromkeys(count.missing for count in failing))
+    if not names or "" in names:
+        return ()
+    shown = " and ".join(f"'{name}'" for name in names[:2]) + (f" and {len(names) - 2} more" if names[2:] else "")
+    return (Cause(cause=f"no rank hands over {shown}, which the reference has", axis=None, confidence=0.97),)
 
 
 def _left_out(failing: list[Count], mesh: Mesh) -> tuple[Cause, ...]:
