@@ -9,7 +9,7 @@ from conformance.diagnosis.signatures.arithmetic import computed_in, computed_na
 from conformance.diagnosis.signatures.copies import copies_differ
 from conformance.diagnosis.signatures.decay import decayed
 from conformance.diagnosis.signatures.history import late, narrower, never_stored, not_finite, stale
-from conformance.diagnosis.signatures.masks import another_mask
+from conformance.diagnosis.signatures.masks import another_mask, unhidden
 from conformance.diagnosis.signatures.means import mean_of_means
 from conformance.diagnosis.signatures.norms import gradient_rescaled, norm_miscounted, norms_added
 from conformance.diagnosis.signatures.order import exchanged, of_other_rows, reordered, rolled, without_gradient
@@ -29,6 +29,7 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     not_finite,
     copies_differ,
     another_mask,
+    unhidden,
     mean_of_means,
     bias_repeated,
     repeats_scaled,

@@ -10,6 +10,8 @@ JOINS = ("concatenate", "cat", "stack")
 # What puts its operands where indices say: a rank may fill a buffer in an order of its own.
 BUFFERS = ("scatter", "scatter-add", "dynamic_update_slice", "index_put", "index_put_", "index_add", "index_copy")
 ADDS = ("add", "add_any", "add_")  # terms of a sum, in any order
+COMMUTATIVE = (*ADDS, "mul", "maximum", "minimum")
+PRODUCTS = ("dot_general", "conv_general_dilated", "mm", "bmm", "addmm", "matmul", "convolution")
 BY_ELEMENT = (*ADDS, "sub", "mul", "div")
 MOVES = ("transpose", "rev", "permute", "flip", "roll")  # that leave every element of their operand
 # What holds the numbers of its operand, in another shape perhaps.

@@ -13,7 +13,9 @@ from conformance.diagnosis.inside.displaced import displaced
 from conformance.diagnosis.inside.exchanges import line
 from conformance.diagnosis.inside.filled_up import filling_counts
 from conformance.diagnosis.inside.hidden import hidden
+from conformance.diagnosis.inside.interleaved import of_interleaved
 from conformance.diagnosis.inside.kinds import CHOICES, CUTS, MOVES, SECTIONS
+from conformance.diagnosis.inside.left_out import of_done_besides, of_left_out
 from conformance.diagnosis.inside.moved import of_moved
 from conformance.diagnosis.inside.operands import of_another_value
 from conformance.diagnosis.inside.partial_sums import is_part, is_summed_later, of_partial
@@ -21,6 +23,7 @@ from conformance.diagnosis.inside.rearranged import rearranged
 from conformance.diagnosis.inside.reductions import narrowed
 from conformance.diagnosis.inside.sureness import FOUND, LINE, ORDER
 from conformance.diagnosis.inside.taken import of_taken
+from conformance.diagnosis.inside.unbiased import of_variance
 from conformance.diagnosis.inside.unmasked import unmasked
 from conformance.diagnosis.signatures.scale import MEAN, TWICE, near
 from conformance.evidence.intermediates import Intermediate, Intermediates
@@ -52,7 +55,12 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 
 
 def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
-    """Which elements it takes, counts, hides or places wrongly."""
+    """What is left out before it or done besides; which elements it takes, counts, hides or places wrongly."""
+    for explained in (of_left_out, of_done_besides, of_variance, of_interleaved):
+        causes = list(explained(compared, first))
+        yield from causes
+        if causes:
+            return
     yield from of_another_value(compared, first)
     yield from _local_statistic(compared, first)
     yield from _filling_counts(compared, first)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from conformance.diagnosis.inside.blocks import CLOSE, Dims, whole
 from conformance.diagnosis.inside.compared import Compared, spoken
-from conformance.diagnosis.inside.kinds import BY_ELEMENT
+from conformance.diagnosis.inside.kinds import BY_ELEMENT, PRODUCTS
 from conformance.diagnosis.inside.operands import placement
 from conformance.diagnosis.inside.operations import parted_at
 from conformance.diagnosis.inside.sureness import FOUND
@@ -32,6 +32,7 @@ def behind_rows(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     if later is None or later.number == first.number or later.axes or not later.place:
         return
     yield from _out_of_order(compared, later)
+    yield from _mixed(compared, later)
     place, since = parted_at(compared, later, None), f"from {spoken(first)} up to there"
     yield replace(
         place, cause=f"{place.cause}; {since} every row is one that one device has, in its place or in another"
@@ -49,6 +50,41 @@ def _out_of_order(compared: Compared, value: Intermediate) -> Iterator[Cause]:
             basis += "; the other operand is what it is there, in its place"
             yield Cause(cause=said, axis=None, confidence=FOUND, basis=basis)
             return
+
+
+def _mixed(compared: Compared, value: Intermediate) -> Iterator[Cause]:
+    """Rows in one product that one device puts into several, as those of several experts are."""
+    if value.operation not in PRODUCTS or len(value.sources) != 1:
+        return
+    numbers = {counterpart.sources[0] for counterpart in compared.counterparts(value) if counterpart.sources}
+    groups = [_rows_of(whole(compared.of_number[number])) for number in numbers if number in compared.of_number]
+    for rank, block in compared.values[value.sources[0]].values.items():
+        if len(groups) > 1 and _is_mixed(_rows_of(block), groups):
+            words = "rows of several groups are multiplied together, which one device multiplies apart"
+            basis = (
+                f"every row that rank {rank} gives it is one of the {len(groups)} groups there, no group has them all"
+            )
+            yield Cause(cause=f"{words}: {spoken(value)}", axis=None, confidence=FOUND, basis=basis)
+            return
+
+
+def _rows_of(x: np.ndarray) -> np.ndarray:
+    return x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
+
+
+def _is_mixed(rows: np.ndarray, groups: Sequence[np.ndarray]) -> bool:
+    """Whether every row, zeros apart, is in some group, and no group has all of them."""
+    common, every = set(range(len(groups))), True
+    for row in rows[rows.any(axis=-1)]:
+        having = {n for n, group in enumerate(groups) if _has(group, row)}
+        common &= having
+        every = every and bool(having)
+    return every and not common
+
+
+def _has(group: np.ndarray, row: np.ndarray) -> bool:
+    slack = CLOSE * float(np.abs(row).max())
+    return group.shape[-1] == row.size and bool((np.abs(group - row).max(axis=-1) <= slack).any())
 
 
 def _rows_elsewhere(compared: Compared, value: Intermediate, counterpart: Intermediate) -> Iterator[_Elsewhere]:

@@ -1,4 +1,4 @@
-"""Signature of chance: a dropout mask that is not the one that the seed of its row says."""
+"""Signatures of masks: one that is drawn otherwise than the seed of its row says, and one that hides nothing."""
 
 from __future__ import annotations
 
@@ -20,3 +20,20 @@ def another_mask(suspect: DivergedTensor) -> Iterator[Cause]:
         where = "in every row" if wrong == rows else f"in {wrong} of {rows} rows"
         basis = "it holds zeros and ones alone, elsewhere than the reference's"
         yield Cause(cause=f"another mask was drawn, {where}", axis=None, confidence=0.9, basis=basis)
+
+
+def unhidden(suspect: DivergedTensor) -> Iterator[Cause]:
+    """Zero is meant wherever an array of zeros and ones of the batch is zero; there, and nowhere else, it is wrong."""
+    off = np.abs(suspect.value - suspect.expected) > suspect.unexplained if _whole(suspect) else np.zeros(0, bool)
+    batch = suspect.case_run.contract.batches(suspect.case_run.case.seed, suspect.step + 1)[suspect.step]
+    for key, mask in batch.items() if off.any() else ():
+        binary = mask.ndim > 0 and mask.shape == off.shape[: mask.ndim] and np.isin(mask, (0, 1)).all()
+        shown = off.reshape(*mask.shape, -1).any(axis=-1) if binary else None
+        if shown is not None and np.array_equal(shown, mask == 0) and not suspect.expected[mask == 0].any():
+            basis = f"{int(shown.sum())} of {shown.size} elements are wrong, those for which '{key}' is 0"
+            yield Cause(cause=f"what '{key}' hides counts all the same", axis=None, confidence=0.9, basis=basis)
+            return
+
+
+def _whole(suspect: DivergedTensor) -> bool:
+    return suspect.tensor.startswith(("outputs/", "activations/")) and suspect.value.shape == suspect.expected.shape

@@ -1,0 +1,86 @@
+"""Who uses what: a failing program beside one device, where values are the same if they hold the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+
+from conformance.diagnosis.inside.blocks import agree, filled, whole
+from conformance.diagnosis.inside.compared import Compared
+from conformance.diagnosis.inside.kinds import ARRANGED
+from conformance.evidence.intermediates import Intermediate
+
+LONGEST = 5  # operations in a chain
+Chain = tuple[Intermediate, ...]
+Users = Callable[[Intermediate], Sequence[Intermediate]]
+
+
+class Flow:
+    """Uses of the values on the way to the tensor that diverges."""
+
+    def __init__(self, compared: Compared) -> None:
+        self._compared = compared
+
+    def operands(self, value: Intermediate) -> list[Intermediate] | None:
+        """What an operation of the failing program is given, as values of one device; None where one is not known."""
+        known = [self._compared.known(number) for number in value.sources]
+        return None if None in known else [operand for operand in known if operand is not None]
+
+    def operands_there(self, value: Intermediate) -> list[Intermediate]:
+        """What an operation of one device is given."""
+        return [self._there[number] for number in value.sources if number in self._there]
+
+    def users(self, value: Intermediate) -> list[Intermediate]:
+        """What the failing program makes of one of its values."""
+        return self._users.get(value.number, [])
+
+    def users_there(self, value: Intermediate) -> list[Intermediate]:
+        """What one device makes of one of its values, or of what holds the same numbers."""
+        alike = [other for other in self._there.values() if self.is_same(other, value)]
+        return [user for other in alike for user in self._users_there.get(other.number, [])]
+
+    def is_lacking(self, value: Intermediate) -> bool:
+        """Whether the failing program has nothing that holds the numbers of a value of one device."""
+        return not any(self.is_same(self._there[number], value) for number in self._found if number in self._there)
+
+    def is_wrong(self, value: Intermediate) -> bool:
+        return value.number not in self._compared.right
+
+    def is_same(self, value: Intermediate, other: Intermediate) -> bool:
+        """Of two values of one device."""
+        if value.number == other.number:
+            return True
+        held, wanted = filled(whole(value)), filled(whole(other))
+        return held.size == wanted.size and agree({0: held}, lambda _: wanted, float(abs(wanted).max(initial=0.0)))
+
+    @cached_property
+    def _there(self) -> dict[int, Intermediate]:
+        return {value.number: value for value in self._compared.of_twin}
+
+    @cached_property
+    def _users_there(self) -> dict[int, list[Intermediate]]:
+        return _users(self._there.values())
+
+    @cached_property
+    def _users(self) -> dict[int, list[Intermediate]]:
+        return _users(self._compared.values[number] for number in sorted(self._compared.way))
+
+    @cached_property
+    def _found(self) -> set[int]:
+        return {match.whole for match in self._compared.matches.values() if match is not None}
+
+
+def _users(values: Iterable[Intermediate]) -> dict[int, list[Intermediate]]:
+    users: dict[int, list[Intermediate]] = {}
+    for value in values:
+        for number in dict.fromkeys(value.sources):
+            users.setdefault(number, []).append(value)
+    return users
+
+
+def chains(begun: Iterable[Intermediate], may: Callable[[Intermediate], bool], users: Users) -> Iterator[Chain]:
+    """Chains of operations, of which at least one computes something, each made of the one before; short ones first."""
+    found: list[Chain] = [(value,) for value in begun if may(value)]
+    for _ in range(LONGEST):
+        yield from (chain for chain in found if any(value.operation not in ARRANGED for value in chain))
+        found = [(*chain, value) for chain in found for value in users(chain[-1]) if may(value)]

@@ -1,0 +1,90 @@
+"""Operations that are left out, or done besides, before one that both programs do.
+
+Of an operation with a wrong result all operands are right. One device does the same operation to the same operands but
+for one, and gives it there what it makes of the operand that stands here in its place: that is left out. The other way
+round, what lies here between a right value and an operation that one device does to that value itself is done besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from conformance.diagnosis.inside.compared import Compared, origin, spoken
+from conformance.diagnosis.inside.flow import Chain, Flow, chains
+from conformance.diagnosis.inside.kinds import ADDS, ARRANGED, COMMUTATIVE, PRODUCTS
+from conformance.diagnosis.inside.sureness import FOUND
+from conformance.evidence.intermediates import Intermediate
+from conformance.records.results import Cause
+
+
+def of_left_out(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """What one device does to one of the operands before it does this to them."""
+    flow = Flow(compared)
+    operands = flow.operands(first) or []
+    for place, given in enumerate(operands):
+        for chain in chains(flow.users_there(given), flow.is_lacking, flow.users_there):
+            for before in flow.users_there(chain[-1]):
+                wanted = [*operands[:place], chain[-1], *operands[place + 1 :]]
+                if before.operation == first.operation and _is_given(flow, before, first, wanted):
+                    yield _lacking(flow, given, chain, before)
+                    return
+    yield from _alone(flow, first, operands)
+
+
+def of_done_besides(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """What is done to one of the operands, with which one device goes on as it is."""
+    flow = Flow(compared)
+    for given in flow.operands(first) or []:
+        for chain in chains([first], flow.is_wrong, flow.users):
+            for after in flow.users(chain[-1]):
+                known = [given if n == chain[-1].number else compared.known(n) for n in after.sources]
+                wanted = [operand for operand in known if operand is not None]
+                same = (user for user in flow.users_there(given) if user.operation == after.operation)
+                if len(wanted) == len(known) and any(_is_given(flow, user, after, wanted) for user in same):
+                    yield _besides(given, chain, after)
+                    return
+
+
+def _alone(flow: Flow, first: Intermediate, operands: Sequence[Intermediate]) -> Iterator[Cause]:
+    """An operand that one device uses as a term of a sum and for nothing else, whose other term is nowhere here."""
+    for given in operands if first.operation not in ADDS else ():
+        users = flow.users_there(given)
+        for total in users[:1] if len(users) == 1 and users[0].operation in ADDS else ():
+            others = [term for term in flow.operands_there(total) if not flow.is_same(term, given)]
+            if flow.is_lacking(total) and others and all(map(flow.is_lacking, others)):
+                yield _lacking(flow, given, (total,), first)
+
+
+def _is_given(flow: Flow, value: Intermediate, own: Intermediate, wanted: Sequence[Intermediate]) -> bool:
+    """Whether an operation of one device is given these, in their order unless that makes no difference.
+
+    Where it is given one value alone, which may happen to any, it has to be a product, or of the same line as our own.
+    """
+    given = flow.operands_there(value)
+    if len(given) != len(value.sources) or len(given) != len(wanted):
+        return False
+    if len(given) == 1 and value.operation not in PRODUCTS and origin(value) != origin(own):
+        return False
+    orders = [wanted, list(reversed(wanted))] if value.operation in COMMUTATIVE else [wanted]
+    return any(all(map(flow.is_same, given, order)) for order in orders)
+
+
+def _lacking(flow: Flow, given: Intermediate, chain: Chain, before: Intermediate) -> Cause:
+    """A term of a sum by its own name, anything else by what it does."""
+    terms = [term for term in flow.operands_there(chain[0]) if not flow.is_same(term, given)]
+    adds = len(chain) == 1 and chain[0].operation in ADDS and terms
+    words = f"a term of the sum is missing: {spoken(terms[0])}" if adds else f"left out: {_listed(chain)}"
+    how = "adds it to" if adds else "does it to"
+    basis = f"one device {how} what {spoken(given)} makes before {spoken(before)}, whose other operands are right here"
+    return Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
+
+
+def _besides(given: Intermediate, chain: Chain, after: Intermediate) -> Cause:
+    words = f"done besides: {_listed(chain)}"
+    basis = f"one device goes on to {spoken(after)} with what {spoken(given)} makes as it is"
+    return Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
+
+
+def _listed(chain: Chain) -> str:
+    """What computes something; the longest chain has few."""
+    return ", ".join(dict.fromkeys(spoken(value) for value in chain if value.operation not in ARRANGED))
