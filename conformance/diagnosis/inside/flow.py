@@ -11,6 +11,7 @@ from conformance.diagnosis.inside.kinds import ARRANGED
 from conformance.evidence.intermediates import Intermediate
 
 LONGEST = 5  # operations in a chain
+MOST = 256  # chains of one length that are followed
 Chain = tuple[Intermediate, ...]
 Users = Callable[[Intermediate], Sequence[Intermediate]]
 
@@ -20,6 +21,7 @@ class Flow:
 
     def __init__(self, compared: Compared) -> None:
         self._compared = compared
+        self._known: dict[int, list[int]] = {}
 
     def operands(self, value: Intermediate) -> list[Intermediate] | None:
         """What an operation of the failing program is given, as values of one device; None where one is not known."""
@@ -36,15 +38,20 @@ class Flow:
 
     def users_there(self, value: Intermediate) -> list[Intermediate]:
         """What one device makes of one of its values, or of what holds the same numbers."""
-        alike = [other for other in self._there.values() if self.is_same(other, value)]
-        return [user for other in alike for user in self._users_there.get(other.number, [])]
+        return [user for number in self._alike(value) for user in self._users_there.get(number, [])]
 
     def is_lacking(self, value: Intermediate) -> bool:
         """Whether the failing program has nothing that holds the numbers of a value of one device."""
-        return not any(self.is_same(self._there[number], value) for number in self._found if number in self._there)
+        return not self._found.intersection(self._alike(value))
 
     def is_wrong(self, value: Intermediate) -> bool:
         return value.number not in self._compared.right
+
+    def _alike(self, value: Intermediate) -> list[int]:
+        """The numbers of the values of one device that hold the same."""
+        if value.number not in self._known:
+            self._known[value.number] = [n for n, other in self._there.items() if self.is_same(other, value)]
+        return self._known[value.number]
 
     def is_same(self, value: Intermediate, other: Intermediate) -> bool:
         """Of two values of one device."""
@@ -83,4 +90,4 @@ def chains(begun: Iterable[Intermediate], may: Callable[[Intermediate], bool], u
     found: list[Chain] = [(value,) for value in begun if may(value)]
     for _ in range(LONGEST):
         yield from (chain for chain in found if any(value.operation not in ARRANGED for value in chain))
-        found = [(*chain, value) for chain in found for value in users(chain[-1]) if may(value)]
+        found = [(*chain, value) for chain in found for value in users(chain[-1]) if may(value)][:MOST]

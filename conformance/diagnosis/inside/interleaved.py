@@ -22,9 +22,9 @@ SPELLED = {2: "second", 3: "third"}
 
 
 def of_interleaved(compared: Compared, first: Intermediate) -> Iterator[Cause]:
-    """Cuts among what it is made of, each held against the cuts of the same value on one device."""
+    """It or what it is made of, where that is a cut, held against the cuts of the same value on one device."""
     flow = Flow(compared)
-    for cut in (compared.values[number] for number in first.sources):
+    for cut in (first, *(compared.values[number] for number in first.sources)):
         given = compared.known(cut.sources[0]) if len(cut.sources) == 1 and cut.operation in CUTS else None
         step = _step(cut, compared.values[cut.sources[0]]) if given is not None else None
         if given is None or step is None:

@@ -26,7 +26,7 @@ def of_left_out(compared: Compared, first: Intermediate) -> Iterator[Cause]:
             for before in flow.users_there(chain[-1]):
                 wanted = [*operands[:place], chain[-1], *operands[place + 1 :]]
                 if before.operation == first.operation and _is_given(flow, before, first, wanted):
-                    yield _lacking(flow, given, chain, before)
+                    yield _lacking(flow, given, chain, before, _comes_later(flow, first, chain))
                     return
     yield from _alone(flow, first, operands)
 
@@ -52,7 +52,7 @@ def _alone(flow: Flow, first: Intermediate, operands: Sequence[Intermediate]) ->
         for total in users[:1] if len(users) == 1 and users[0].operation in ADDS else ():
             others = [term for term in flow.operands_there(total) if not flow.is_same(term, given)]
             if flow.is_lacking(total) and others and all(map(flow.is_lacking, others)):
-                yield _lacking(flow, given, (total,), first)
+                yield _lacking(flow, given, (total,), first, later=False)
 
 
 def _is_given(flow: Flow, value: Intermediate, own: Intermediate, wanted: Sequence[Intermediate]) -> bool:
@@ -69,8 +69,20 @@ def _is_given(flow: Flow, value: Intermediate, own: Intermediate, wanted: Sequen
     return any(all(map(flow.is_same, given, order)) for order in orders)
 
 
-def _lacking(flow: Flow, given: Intermediate, chain: Chain, before: Intermediate) -> Cause:
+def _comes_later(flow: Flow, first: Intermediate, chain: Chain) -> bool:
+    """Whether something is done in the same way to what is wrong, or to what is made of that."""
+    wanted = {value.operation for value in chain if value.operation not in ARRANGED}
+    return any(
+        wanted <= {value.operation for value in after[1:]} for after in chains([first], flow.is_wrong, flow.users)
+    )
+
+
+def _lacking(flow: Flow, given: Intermediate, chain: Chain, before: Intermediate, later: bool) -> Cause:
     """A term of a sum by its own name, anything else by what it does."""
+    if later:
+        words = f"in another order: {_listed(chain)}, which one device does before {spoken(before)}, comes behind it"
+        basis = f"one device does it to what {spoken(given)} makes; here that goes in as it is"
+        return Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
     terms = [term for term in flow.operands_there(chain[0]) if not flow.is_same(term, given)]
     adds = len(chain) == 1 and chain[0].operation in ADDS and terms
     words = f"a term of the sum is missing: {spoken(terms[0])}" if adds else f"left out: {_listed(chain)}"

@@ -21,6 +21,7 @@ from conformance.diagnosis.inside.operands import of_another_value
 from conformance.diagnosis.inside.partial_sums import is_part, is_summed_later, of_partial
 from conformance.diagnosis.inside.rearranged import rearranged
 from conformance.diagnosis.inside.reductions import narrowed
+from conformance.diagnosis.inside.shifted import of_positions
 from conformance.diagnosis.inside.sureness import FOUND, LINE, ORDER
 from conformance.diagnosis.inside.taken import of_taken
 from conformance.diagnosis.inside.unbiased import of_variance
@@ -56,7 +57,7 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 
 def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What is left out before it or done besides; which elements it takes, counts, hides or places wrongly."""
-    for explained in (of_left_out, of_done_besides, of_variance, of_interleaved):
+    for explained in (of_left_out, of_done_besides, of_variance, of_interleaved, of_positions):
         causes = list(explained(compared, first))
         yield from causes
         if causes:

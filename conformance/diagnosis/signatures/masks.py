@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from conformance.contract.contract import Arrays
 from conformance.diagnosis.signatures.suspect import DivergedTensor
 from conformance.records.results import Cause
 
@@ -25,14 +26,19 @@ def another_mask(suspect: DivergedTensor) -> Iterator[Cause]:
 def unhidden(suspect: DivergedTensor) -> Iterator[Cause]:
     """Zero is meant wherever an array of zeros and ones of the batch is zero; there, and nowhere else, it is wrong."""
     off = np.abs(suspect.value - suspect.expected) > suspect.unexplained if _whole(suspect) else np.zeros(0, bool)
-    batch = suspect.case_run.contract.batches(suspect.case_run.case.seed, suspect.step + 1)[suspect.step]
-    for key, mask in batch.items() if off.any() else ():
+    for key, mask in _batch(suspect).items() if off.any() else ():
         binary = mask.ndim > 0 and mask.shape == off.shape[: mask.ndim] and np.isin(mask, (0, 1)).all()
         shown = off.reshape(*mask.shape, -1).any(axis=-1) if binary else None
         if shown is not None and np.array_equal(shown, mask == 0) and not suspect.expected[mask == 0].any():
             basis = f"{int(shown.sum())} of {shown.size} elements are wrong, those for which '{key}' is 0"
             yield Cause(cause=f"what '{key}' hides counts all the same", axis=None, confidence=0.9, basis=basis)
             return
+
+
+def _batch(suspect: DivergedTensor) -> Arrays:
+    """What the step was given; nothing where the contract draws no batch."""
+    batches = suspect.case_run.contract.batches(suspect.case_run.case.seed, suspect.step + 1)
+    return batches[suspect.step] if suspect.step < len(batches) else {}
 
 
 def _whole(suspect: DivergedTensor) -> bool:
