@@ -8,6 +8,7 @@ from dataclasses import replace
 from conformance.diagnosis.signatures.added import shards_added
 from conformance.diagnosis.signatures.arithmetic import computed_in, computed_narrowly
 from conformance.diagnosis.signatures.copies import copies_differ
+from conformance.diagnosis.signatures.coupled import coupled, decay_in_gradient
 from conformance.diagnosis.signatures.decay import decayed
 from conformance.diagnosis.signatures.history import late, narrower, never_stored, not_finite, stale
 from conformance.diagnosis.signatures.masks import another_mask
@@ -40,6 +41,8 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     moved_by_zeros,
     stale,
     decayed,
+    coupled,
+    decay_in_gradient,
     norm_miscounted,
     norms_added,
     repeats_in_norm,
