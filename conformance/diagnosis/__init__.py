@@ -10,6 +10,7 @@ from conformance.diagnosis.signatures.arithmetic import computed_in, computed_na
 from conformance.diagnosis.signatures.copies import copies_differ
 from conformance.diagnosis.signatures.coupled import coupled, decay_in_gradient
 from conformance.diagnosis.signatures.decay import decayed
+from conformance.diagnosis.signatures.divisors import one_part_counted
 from conformance.diagnosis.signatures.history import late, narrower, never_stored, not_finite, stale
 from conformance.diagnosis.signatures.masks import another_mask
 from conformance.diagnosis.signatures.means import mean_of_means
@@ -32,6 +33,7 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     copies_differ,
     another_mask,
     mean_of_means,
+    one_part_counted,
     bias_repeated,
     repeats_scaled,
     shards_added,
