@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from conformance.checks.check import TRACE, Check
-from conformance.checks.differences import NONE, Difference, Key, amounts, differences, ordered
+from conformance.checks.differences import NONE, Amount, Difference, Key, amounts, differences, ordered
 from conformance.checks.upper_bound import Excess, excess
 from conformance.contract.budget import Allowance
 from conformance.evidence.comparison import CaseRun
@@ -83,14 +83,14 @@ def _unknown(case_run: CaseRun) -> str:
     return f"{partitioned}, and {why}." if why else f"{partitioned}."
 
 
-def differing_axes(case_run: CaseRun) -> list[tuple[Key, int, int]]:
-    """Where declaration and trace differ, whatever the dtypes: key, calls declared, calls traced; forward first."""
+def differing_axes(case_run: CaseRun) -> list[tuple[Key, Amount, Amount]]:
+    """Where declaration and trace differ, whatever the dtypes: key, declared, traced; forward first."""
     traced, declared = case_run.evidence.traffic, case_run.evidence.declarations.traffic
     if traced is None or declared is None:
         return []
     said, seen = amounts([replace(each, dtype=None) for each in declared], traced)
-    keys = [key for key in ordered({*said, *seen}) if not said.get(key, NONE).allows(seen.get(key, NONE))]
-    return [(key, said.get(key, NONE).nearest(seen.get(key, NONE).calls), seen.get(key, NONE).calls) for key in keys]
+    pairs = ((key, said.get(key, NONE), seen.get(key, NONE)) for key in ordered({*said, *seen}))
+    return [(key, said_of, seen_of) for key, said_of, seen_of in pairs if not said_of.allows(seen_of)]
 
 
 def _together(sentences: Sequence[str]) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from conformance.diagnosis.signatures.added import shards_added
 from conformance.diagnosis.signatures.arithmetic import computed_in, computed_narrowly
 from conformance.diagnosis.signatures.copies import copies_differ
+from conformance.diagnosis.signatures.coupled import coupled, decay_in_gradient
 from conformance.diagnosis.signatures.decay import decayed
+from conformance.diagnosis.signatures.divisors import one_part_counted
 from conformance.diagnosis.signatures.history import late, narrower, never_stored, not_finite, stale
 from conformance.diagnosis.signatures.masks import another_mask, unhidden
 from conformance.diagnosis.signatures.means import mean_of_means
@@ -31,14 +34,18 @@ SIGNATURES: tuple[Callable[[DivergedTensor], Iterator[Cause]], ...] = (
     another_mask,
     unhidden,
     mean_of_means,
+    one_part_counted,
     bias_repeated,
     repeats_scaled,
+    shards_added,
     scaled,
     permuted,
     never_stored,
     moved_by_zeros,
     stale,
     decayed,
+    coupled,
+    decay_in_gradient,
     norm_miscounted,
     norms_added,
     repeats_in_norm,
@@ -62,10 +69,13 @@ MOST_CAUSES = 5
 WHY = 0.8  # how sure a cause must be to stand before a place
 
 
-def diagnose(case_run: CaseRun, diverging: list[TensorComparison]) -> tuple[Cause, ...]:
-    """The causes that fit, surest first. The first diverging tensor counts most; later ones are its consequences."""
+def diagnose(case_run: CaseRun, diverging: list[TensorComparison], first: str | None) -> tuple[Cause, ...]:
+    """The causes that fit, surest first. The first diverging tensor counts most; later ones are its consequences.
+
+    first   the first tensor that is wrong; None where none is, and `diverging` has the one that is farthest off
+    """
     causes = [
-        *communication_differs(case_run, diverging[0].tensor if diverging else None),
+        *communication_differs(case_run, first),
         *misshapen(case_run),
     ]
     for place, comparison in enumerate(diverging[:MOST_SUSPECTS]):

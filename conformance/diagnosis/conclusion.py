@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from conformance.diagnosis import UNKNOWN, ranked
+from conformance.diagnosis.signatures.divisors import is_of_slices
 from conformance.diagnosis.signatures.scale import SLICES
 from conformance.diagnosis.signatures.weighed import OF_PARTS
 from conformance.records.results import CaseResult, Cause, CheckResult
@@ -72,6 +73,10 @@ def _diagnosis(check: CheckResult, shown: Shown) -> tuple[Cause, ...]:
     return ranked([*features, *(known or causes)], MOST)
 
 
+def _about(cause: Cause) -> str | None:
+    return "accumulation" if is_of_slices(cause.cause) else ABOUT.get(cause.cause)
+
+
 def of_reference(cause: Cause) -> Cause:
     """Of values that were held against those of the reference."""
     words, basis = (text.replace("one device", "the reference") for text in (cause.cause, cause.basis))
@@ -95,7 +100,7 @@ def _on_one_device(alone: CaseResult) -> Iterator[Cause]:
 def _placeless(check: CheckResult, shown: Shown) -> Iterator[Cause]:
     """Of the causes of the whole case, those that lie on no axis; and where it shows, which may be a second fault."""
     for cause in check.diagnosis:
-        if ABOUT.get(cause.cause) in shown.refuted:
+        if _about(cause) in shown.refuted:
             continue
         if cause.axis is None:
             yield cause
@@ -142,7 +147,7 @@ def _also(basis: str, shown: Shown) -> str:
 
 def _kept(cause: Cause, shown: Shown, others: Sequence[Cause]) -> Iterator[Cause]:
     """A cause with the axis that was shown; none where a run has refuted it."""
-    if ABOUT.get(cause.cause) in shown.refuted:
+    if _about(cause) in shown.refuted:
         return
     if not shown.axes:
         yield cause

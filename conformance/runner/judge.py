@@ -25,12 +25,13 @@ def judge(case_run: CaseRun, checks: Sequence[Check] = CHECKS) -> tuple[CheckRes
     if all(result.diagnosis for result in failing) or lies_in_reference(failing):
         return tuple(results)
     own = [cause for result in failing for cause in result.diagnosis]
-    if own and not _beyond(case_run):
+    beyond = _beyond(case_run)
+    if own and not beyond:
         causes = ranked(own)
         return tuple(
             replace(result, diagnosis=result.diagnosis or causes) if result in failing else result for result in results
         )
-    causes = diagnose(case_run, _diverging(case_run))
+    causes = diagnose(case_run, beyond or _farthest(case_run), first=beyond[0].tensor if beyond else None)
     return tuple(replace(result, diagnosis=causes) if result in failing else result for result in results)
 
 
@@ -47,12 +48,13 @@ def verdict_of(results: Sequence[CheckResult]) -> Verdict:
     return "pass" if any(result.verdict == "pass" for result in results) else "fail"
 
 
-def _diverging(case_run: CaseRun) -> list[TensorComparison]:
-    """What to look at, in order: tensors beyond their bound or with copies that differ; else the farthest off."""
-    return _beyond(case_run) or sorted(case_run.comparisons, key=lambda comparison: -comparison.excess.ratio)[:1]
+def _farthest(case_run: CaseRun) -> list[TensorComparison]:
+    """What to look at where no tensor diverges: the one that is farthest off, as far as rounding goes."""
+    return sorted(case_run.comparisons, key=lambda comparison: -comparison.excess.ratio)[:1]
 
 
 def _beyond(case_run: CaseRun) -> list[TensorComparison]:
+    """Tensors beyond their bound or with copies that differ, in order."""
     misplaced = [comparison for comparison in case_run.placed if comparison.excess.error]
     bound = 0.0 if case_run.contract.exact and case_run.case.dtype == "float64" else case_run.bound
     beyond = [

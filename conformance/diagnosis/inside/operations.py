@@ -198,13 +198,22 @@ def _cut_in_all(compared: Compared, source: Intermediate, dim: int) -> int:
 
 
 def _scaled(compared: Compared, first: Intermediate, factor: float) -> Iterator[Cause]:
-    """A factor that is the size of an axis."""
+    """A factor that is the size of an axis; no sum, where it is that of a product in the update."""
+    if _is_rate(compared, first):
+        return
     basis = f"what {spoken(first)} makes is {factor:.6g} times what one device has there"
     for axis, size in compared.mesh.sizes:
         for power, words in ((1, TWICE), (-1, MEAN)):
             if size > 1 and near(factor, float(size) ** power):
                 said = f"{words}, at {line(first.place)}"
                 yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=0.6, basis=basis)
+
+
+def _is_rate(compared: Compared, first: Intermediate) -> bool:
+    """A product in the update, where gradients are observed, and an update is the first tensor to diverge."""
+    of_update = (compared.tensor or "").startswith("updates/") and compared.phase_of(first) == ", update"
+    seen = any(name.startswith("gradients/") for name in compared.wide.observed)
+    return of_update and seen and first.operation in ("mul", "div")
 
 
 def _factor(compared: Compared, value: Intermediate) -> float | None:

@@ -2,42 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from conformance.checks.communication import differing_axes
-from conformance.checks.differences import Key
+from conformance.checks.differences import Amount, Key
+from conformance.diagnosis.signatures.traffic_dtypes import in_another_dtype
 from conformance.evidence.comparison import CaseRun
 from conformance.records.results import Cause
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Differing:
+    """Calls over one set of axes, whatever their dtype: what is declared of them, and what was traced."""
+
+    key: Key
+    declared: Amount
+    traced: Amount
+
+    @property
+    def lost(self) -> int:
+        return self.declared.nearest(self.traced.calls) - self.traced.calls
+
+    @property
+    def basis(self) -> str:
+        over, calls = "+".join(self.key.axes), self.declared.nearest(self.traced.calls)
+        place = f"{self.key.phase} {self.key.kind} over {over}"
+        return f"{place}: {calls} calls declared, {self.traced.calls} in the traced program"
 
 
 def communication_differs(case_run: CaseRun, first: str | None) -> Iterator[Cause]:
     """Compare declared and traced collectives; one lost here and one gained there is a wrong axis or a wrong kind.
 
-    first   the first tensor to diverge: what comes after it cannot be why
+    first   the first tensor to diverge, None where none does: what comes after it cannot be why
     """
-    counts = {key: (said, seen) for key, said, seen in differing_axes(case_run)}
-    for key, cause in _differences(case_run):
-        late = first is not None and _phases(first) == ("forward",) and key[0] != "forward"
-        said, seen = counts[key]
-        basis = f"{key[0]} {key[1]} over {'+'.join(key[2])}: {said} calls declared, {seen} in the traced program"
-        sure = cause.confidence / 2 if late else cause.confidence
-        yield replace(cause, confidence=sure, axis_confidence=sure * 0.9, basis=basis)
+    for changes in in_another_dtype(case_run):
+        phases = [change.declared.phase for change in changes]
+        weight = 0.5 if _is_late(phases, first) or (first is not None and changes[0].loses_nothing) else 1.0
+        for axis in changes[0].declared.axes:
+            sure = changes[0].sure * weight
+            yield Cause(
+                cause=changes[0].words(phases),
+                axis=axis,
+                confidence=sure,
+                axis_confidence=sure / len(changes[0].declared.axes),
+                basis="; ".join(change.basis for change in changes),
+            )
+    for differing, cause in _differences(case_run, first):
+        sure = cause.confidence / 2 if _is_late([differing.key.phase], first) else cause.confidence
+        yield replace(cause, confidence=sure, axis_confidence=sure * 0.9, basis=differing.basis)
 
 
-def _differences(case_run: CaseRun) -> Iterator[tuple[Key, Cause]]:
-    differing = differing_axes(case_run)
-    fewer = [(key, said - seen) for key, said, seen in differing if seen < said]
-    more = [(key, seen - said) for key, said, seen in differing if seen > said]
-    for key, count in fewer:
-        moved = [other for other, gained in more if gained == count and other[0] == key[0] and other[2] != key[2]]
-        yield key, _lost(key, moved)
+def _is_late(phases: Sequence[str], first: str | None) -> bool:
+    return first is not None and _phases(first) == ("forward",) and "forward" not in phases
+
+
+def _differences(case_run: CaseRun, first: str | None) -> Iterator[tuple[_Differing, Cause]]:
+    differing = [_Differing(key=key, declared=said, traced=seen) for key, said, seen in differing_axes(case_run)]
+    fewer, more = [each for each in differing if each.lost > 0], [each for each in differing if each.lost < 0]
+    for each in fewer:
+        moved = [other for other in more if _is_moved(each, other)]
+        yield each, _lost(each.key, sorted((other.key for other in moved), key=lambda key: key.kind != each.key.kind))
     if not fewer:
-        for key, _ in more:
-            yield key, Cause(cause=f"{key[0]} {key[1]} done too often", axis=_axis(key), confidence=0.85)
-    if differing and not fewer and not more:
-        key = differing[0][0]
-        yield key, Cause(cause=f"{key[0]} {key[1]} of another size", axis=_axis(key), confidence=0.88)
+        for each in more:
+            words = f"{each.key.phase} {each.key.kind} done too often"
+            yield each, Cause(cause=words, axis=_axis(each.key), confidence=0.85)
+    changed = {change.declared[:3] for changes in in_another_dtype(case_run) for change in changes}
+    sized = [each for each in differing if each.key[:3] not in changed]
+    if sized and not fewer and not more:
+        yield sized[0], _of_another_size(sized[0], first)
+
+
+def _is_moved(lost: _Differing, gained: _Differing) -> bool:
+    same_phase, other_axes = gained.key.phase == lost.key.phase, gained.key.axes != lost.key.axes
+    return same_phase and other_axes and -gained.lost == lost.lost
+
+
+def _of_another_size(differing: _Differing, first: str | None) -> Cause:
+    """Where values are wrong too, that as much travels otherwise may be a consequence: it says where."""
+    key = differing.key
+    sizes = f"{differing.declared.bytes} bytes declared, {differing.traced.bytes} traced"
+    words = f"{key.phase} {key.kind} of another size: {sizes}"
+    return Cause(cause=words, axis=_axis(key), confidence=0.88, place=first is not None)
 
 
 def only_axis(case_run: CaseRun, tensor: str) -> str | None:
@@ -60,12 +106,18 @@ def _phases(tensor: str) -> tuple[str, ...]:
     return ()  # parameters and optimizer state go wrong without any collective too
 
 
-def _lost(key: Key, moved: list[Key]) -> Cause:
-    if moved:
-        other = "+".join(moved[0][2])
-        return Cause(cause=f"{key[0]} {key[1]} over {other} instead", axis=_axis(key), confidence=0.9)
-    return Cause(cause=f"{key[0]} {key[1]} missing", axis=_axis(key), confidence=0.9)
+def _lost(key: Key, moved: Sequence[Key]) -> Cause:
+    """Over more or fewer axes than declared, the axis is the one by which they differ."""
+    if not moved:
+        return Cause(cause=f"{key.phase} {key.kind} missing", axis=_axis(key), confidence=0.9)
+    declared, traced = key.axes, moved[0].axes
+    words = f"{key.phase} {key.kind} over {'+'.join(traced)} instead of {'+'.join(declared)}"
+    apart = [axis for axis in (*declared, *traced) if (axis in declared) != (axis in traced)]
+    nested = set(declared) <= set(traced) or set(traced) <= set(declared)
+    if nested and moved[0].kind == key.kind:
+        return Cause(cause=words, axis=apart[0], confidence=0.93)
+    return Cause(cause=words, axis=_axis(key), confidence=0.9)
 
 
 def _axis(key: Key) -> str | None:
-    return key[2][0] if key[2] else None
+    return key.axes[0] if key.axes else None

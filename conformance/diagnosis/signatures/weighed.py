@@ -6,15 +6,15 @@ The weights of a wrong gradient are found by least squares, beside those of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from conformance.diagnosis.signatures.means import MEAN_OF_MEANS
+from conformance.diagnosis.signatures.parts_of_batch import cut, parts_of, rows_along, rows_of_ranks
 from conformance.diagnosis.signatures.suspect import DivergedTensor
 from conformance.evidence.comparison import CaseRun, TensorComparison
-from conformance.evidence.gather import selector
 from conformance.records.results import Cause
 
 OF_PARTS = {
@@ -157,25 +157,17 @@ def _said(division: _Division, factors: np.ndarray, counts: Sequence[float]) -> 
 
 
 def _divisions(suspect: DivergedTensor, rows: int, some: bool) -> Iterator[_Division]:
-    held = _rows_of_ranks(suspect, rows)
+    held = rows_of_ranks(suspect, rows)
     for axis in suspect.axes:
-        groups = [np.flatnonzero(part) for part in _along(suspect, axis, held, rows)]
+        groups = [np.flatnonzero(part) for part in rows_along(suspect, axis, held, rows)]
         if len({group.tobytes() for group in groups}) > 1 and sum(map(len, groups)) == rows:
             rows_of = f"reduction missing: rows of positions {{}} of {axis}"
             lost, wrongly = f"{rows_of} do not count", f"{rows_of} count wrongly"
             yield _Division(groups=groups, lost=lost, wrongly=wrongly, averaged=MEAN_OF_MEANS, axis=axis)
     recipe, blocks = suspect.case_run.contract.recipe, list({part.tobytes(): part for part in held.values()}.values())
-    for part, shares in (
-        ("slice", recipe.shares or (1,) * recipe.accumulation),
-        ("microbatch", (1,) * recipe.microbatches),
-    ):
-        if len(shares) > 1 and all(len(block) % sum(shares) == 0 for block in blocks):
-            yield _in_parts(part, [_cut(block, shares) for block in blocks], suspect.tensor if some else "")
-
-
-def _cut(block: np.ndarray, shares: Sequence[int]) -> list[np.ndarray]:
-    """The rows of a rank in consecutive parts, in proportion to `shares`."""
-    return np.split(block, np.cumsum(shares)[:-1] * len(block) // sum(shares))
+    for part, shares in parts_of(recipe):
+        if all(len(block) % sum(shares) == 0 for block in blocks):
+            yield _in_parts(part, [cut(block, shares) for block in blocks], suspect.tensor if some else "")
 
 
 def _in_parts(part: str, cut: Sequence[Sequence[np.ndarray]], alone: str) -> _Division:
@@ -190,25 +182,6 @@ def _in_parts(part: str, cut: Sequence[Sequence[np.ndarray]], alone: str) -> _Di
         averaged=OF_PARTS[part],
         last=last,
     )
-
-
-def _rows_of_ranks(suspect: DivergedTensor, rows: int) -> Mapping[int, np.ndarray]:
-    """rank -> the rows that it has, told by an observation of all rows; all of them where none tells."""
-    for name, observed in suspect.case_run.steps[0].items():
-        if name.startswith("outputs/") and observed.shape[:1] == (rows,):
-            every = np.arange(rows)
-            return {rank: every[selector(block.index[:1])] for block in observed.blocks for rank in block.ranks}
-    return dict.fromkeys(range(suspect.mesh.devices), np.arange(rows))
-
-
-def _along(suspect: DivergedTensor, axis: str, held: Mapping[int, np.ndarray], rows: int) -> Iterator[np.ndarray]:
-    """For each position along an axis, which rows the ranks there have."""
-    for position in range(suspect.mesh.size(axis)):
-        has = np.zeros(rows, dtype=bool)
-        for rank, part in held.items():
-            if suspect.mesh.coordinates(rank)[axis] == position:
-                has[part] = True
-        yield has
 
 
 def _same(factors: Sequence[float] | np.ndarray) -> bool:

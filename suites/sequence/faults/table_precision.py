@@ -39,7 +39,7 @@ PRECISION = (
         meshes=LONG,
         dtype="bfloat16",
         axis="sequence",
-        causes=("goes away when the axis has size 1", "backward permute of another size"),
+        causes=("goes away when the axis has size 1", "backward permute in bfloat16, where"),
         seen_by=("numerics", "trajectory"),
     ),
 )

@@ -290,7 +290,7 @@ MODEL = (
         meshes=BOTH_AXES,
         dtype="float32",
         axis="tensor",
-        causes=("computed or reduced in bfloat16", "of another size"),
+        causes=("computed or reduced in bfloat16", "all_reduce in bfloat16, where"),
         seen_by=("numerics", "communication"),
     ),
 )
