@@ -250,7 +250,7 @@ def test_a_block_whose_slices_are_repeated_is_known_by_one_of_each(dim: int) -> 
 def test_what_has_no_counterpart_on_one_device_is_no_line_of_its_own() -> None:
     """The maximum over a rank's own block is none of one device's values: the fault lies up to the first one owed."""
     said = _program(RNG.normal(size=(4, 6)), summed=False)
-    owed = replace(PRODUCT, number=6, operation="exp", place="model.py:9", sources=(5,))
+    owed = replace(PRODUCT, number=6, operation="exp", place="model.py:9", sources=(5, 0))
     owed = replace(owed, values={rank: np.exp(block) for rank, block in said.values[-1].values.items()})
     product = replace(PRODUCT, values={r: STREAM for r in range(4)})
     wide = Intermediates(values=(product, replace(said.values[-1], sources=(0,)), owed))

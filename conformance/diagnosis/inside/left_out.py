@@ -25,10 +25,10 @@ def of_left_out(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         for chain in chains(flow.users_there(given), flow.is_lacking, flow.users_there):
             for before in flow.users_there(chain[-1]):
                 wanted = [*operands[:place], chain[-1], *operands[place + 1 :]]
-                if before.operation == first.operation and _is_given(flow, before, first, wanted):
+                alike = before.operation == first.operation and not _is_sum((*chain, before))
+                if alike and _is_given(flow, before, first, wanted):
                     yield _lacking(flow, given, chain, before, _comes_later(flow, first, chain))
                     return
-    yield from _alone(flow, first, operands)
 
 
 def of_done_besides(compared: Compared, first: Intermediate) -> Iterator[Cause]:
@@ -45,14 +45,24 @@ def of_done_besides(compared: Compared, first: Intermediate) -> Iterator[Cause]:
                     return
 
 
-def _alone(flow: Flow, first: Intermediate, operands: Sequence[Intermediate]) -> Iterator[Cause]:
-    """An operand that one device uses as a term of a sum and for nothing else, whose other term is nowhere here."""
-    for given in operands if first.operation not in ADDS else ():
+def of_lone_term(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """An operand that one device uses as a term of a sum and for nothing else, whose other term is nowhere here.
+
+    Less sure than all else: the other term may be missing because it went wrong by itself.
+    """
+    flow = Flow(compared)
+    for given in (flow.operands(first) or []) if first.operation not in ADDS else ():
         users = flow.users_there(given)
         for total in users[:1] if len(users) == 1 and users[0].operation in ADDS else ():
             others = [term for term in flow.operands_there(total) if not flow.is_same(term, given)]
             if flow.is_lacking(total) and others and all(map(flow.is_lacking, others)):
                 yield _lacking(flow, given, (total,), first, later=False)
+                return
+
+
+def _is_sum(chain: Chain) -> bool:
+    """Whether all that is computed are sums, whose terms may be added in any order."""
+    return all(value.operation in (*ADDS, *ARRANGED) for value in chain)
 
 
 def _is_given(flow: Flow, value: Intermediate, own: Intermediate, wanted: Sequence[Intermediate]) -> bool:

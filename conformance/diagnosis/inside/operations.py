@@ -15,7 +15,7 @@ from conformance.diagnosis.inside.filled_up import filling_counts
 from conformance.diagnosis.inside.hidden import hidden
 from conformance.diagnosis.inside.interleaved import of_interleaved
 from conformance.diagnosis.inside.kinds import CHOICES, CUTS, MOVES, SECTIONS
-from conformance.diagnosis.inside.left_out import of_done_besides, of_left_out
+from conformance.diagnosis.inside.left_out import of_done_besides, of_left_out, of_lone_term
 from conformance.diagnosis.inside.moved import of_moved
 from conformance.diagnosis.inside.operands import of_another_value
 from conformance.diagnosis.inside.partial_sums import is_part, is_summed_later, of_partial
@@ -56,12 +56,18 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 
 
 def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
-    """What is left out before it or done besides; which elements it takes, counts, hides or places wrongly."""
+    """What is done to its operands otherwise; where that is nothing known, what it does with their elements."""
     for explained in (of_left_out, of_done_besides, of_variance, of_interleaved, of_positions):
         causes = list(explained(compared, first))
-        yield from causes
         if causes:
+            yield from causes
             return
+    causes = list(_of_choice(compared, first))
+    yield from causes or of_lone_term(compared, first)
+
+
+def _of_choice(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Which elements it takes, counts, hides or places wrongly."""
     yield from of_another_value(compared, first)
     yield from _local_statistic(compared, first)
     yield from _filling_counts(compared, first)

@@ -40,6 +40,8 @@ def _multiple(compared: Compared, first: Intermediate, value: Intermediate) -> f
     for dims in compared.matcher.placements(value, shape):
         held = np.concatenate([block.ravel() for block in first.values.values()])
         wanted = np.concatenate([compared.matcher.block(value, dims, rank).ravel() for rank in first.values])
+        if not (np.isfinite(held).all() and np.isfinite(wanted).all()):
+            return None
         power = float(wanted @ wanted)
         factor = float(held @ wanted) / power if power and held.size >= FEWEST else 1.0
         left = float(np.abs(held - factor * wanted).max(initial=0.0))
