@@ -113,7 +113,7 @@ class _Trials:
         places_alone = all(cause.place or cause.confidence < SURE for cause in causes)
         may = self.case.mutation is None and shown.alone is None and shown.axes and narrow != case
         if may and places_alone and not late and self._verdict(narrow, target) == "fail":
-            causes = list(self._compared(narrow, target, shown))
+            causes = list(self._compared(narrow, target, shown)) or causes
         yield from causes
 
     def _compared(self, case: Case, target: Target, shown: Shown) -> Iterator[Cause]:

@@ -24,7 +24,7 @@ class Intermediate:
 
     number     in program order
     operation  as the framework calls it; for a collective its kind
-    place      the line of the user's program, `file:line`; empty where it is not known
+    place      the line of the user's program, `file:line`; empty where it is not known; the name of an input
     sources    numbers of the values that it was made of, operand by operand; inputs of the step have none
     axes       the mesh axes of a collective, empty for anything else
     dtype      in which the program has it; empty where that is not known. Of whole numbers, what may be indices is kept
@@ -84,9 +84,9 @@ def as_inputs(arrays: Mapping[str, np.ndarray]) -> tuple[Intermediate, ...]:
     """Arrays that no operation has made; large ones are left out, as results are."""
     return tuple(
         Intermediate(
-            number=-1 - place, operation=INPUT, place="", phase="forward", sources=(), values={0: value.astype(float)}
+            number=-1 - place, operation=INPUT, place=name, phase="forward", sources=(), values={0: value.astype(float)}
         )
-        for place, value in enumerate(arrays.values())
+        for place, (name, value) in enumerate(arrays.items())
         if value.size <= MOST_ELEMENTS and value.dtype.kind in "fiub"
     )
 

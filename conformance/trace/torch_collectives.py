@@ -26,6 +26,7 @@ class Call:
     """One collective as it was issued on this rank.
 
     operands   what this rank sends; the blocks of a list stacked along a new dim 0
+    sent       the same as the program hands it over: tensors, or lists of them
     results    number of elements that comes back for each operand
     outputs    tensors, or lists of tensors, that it writes in place; None when it returns new ones
     even       all blocks are of one size
@@ -35,6 +36,7 @@ class Call:
     reduction: str | None
     group: Any
     operands: tuple[torch.Tensor, ...]
+    sent: tuple[Any, ...]
     results: tuple[int, ...]
     outputs: tuple[Any, ...] | None
     even: bool = True
@@ -96,6 +98,7 @@ def _call(kind: CollectiveKind, sent: Sequence[Any], group: Any, outputs: Any = 
         reduction=None if reduction is None else _reduction(reduction),
         group=group,
         operands=tuple(x for x, _ in operands),
+        sent=tuple(sent),
         results=tuple(int(x.numel() * growth) for x, _ in operands),
         outputs=None if outputs is None else tuple(outputs),
         even=all(even for _, even in operands),

@@ -31,6 +31,7 @@ _EMPTY = frozenset(("empty", "empty_like", "empty_strided", "new_empty", "new_em
 _PARTS = frozenset(("chunk", "narrow", "select", "slice", "split", "split_with_sizes", "unbind"))
 # Views of all elements in another order.
 _TURNED = frozenset(("permute", "t", "transpose"))
+_TOLD_APART = {"permute": "transpose"}  # from a message between ranks, which is called so
 _FOLLOWED = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all")  # messages are not waited for
 
 
@@ -75,19 +76,19 @@ class ValueRecorder(Watcher):
             written = list(written_by(func, args, kwargs)) if is_mutable(func) else []
             self._note(name, [*made, *written], sources, ())
             if name in _PARTS or name in _TURNED:
-                self._note_parts(name, given[0], results_of(out), sources)
+                self._note_parts(_TOLD_APART.get(name, name), given[0], results_of(out), sources)
         return out
 
     def _note_parts(self, name: str, of: torch.Tensor, parts: list[torch.Tensor], sources: tuple[int, ...]) -> None:
         """What is cut out of memory that it shares with its operand: noted when a rank uses it."""
         for part in parts:
             storage = part.untyped_storage()._cdata
-            if storage in self._made and (part.numel() < of.numel() or name in _TURNED):
+            if storage in self._made and (part.numel() < of.numel() or name not in _PARTS):
                 cut = _Cut(operation=name, sources=sources, place=user_line(), phase=self._phase())
                 self._parts.setdefault(storage, {})[_stretch(part)] = cut
 
     def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
-        sources = self._numbers(list(call.operands))
+        sources = self._made_of(results_of(call.sent))
         given = [_flat(x) for x in call.operands] if self._is_followed(call) else []
         out = func(*args, **kwargs)
         if call.kind == "permute":
@@ -182,6 +183,23 @@ class ValueRecorder(Watcher):
                 part = self._part(storage, tensor)
                 numbers.update(dict.fromkeys(known[1] if part is None else (part,)))
         return tuple(numbers)
+
+    def _made_of(self, blocks: list[torch.Tensor]) -> tuple[int, ...]:
+        """The numbers of what is handed over block by block; that of the one value of which the blocks are all parts.
+
+        So a partial sum that is handed over in parts is known for what it is.
+        """
+        numbers, size = self._numbers(blocks), sum(block.numel() for block in blocks)
+        cut = {self._cut_from(number) for number in numbers} if len(numbers) == len(blocks) > 1 else set()
+        whole = cut.pop() if len(cut) == 1 else None
+        return (whole,) if whole is not None and self._values[whole].values[self._rank].size == size else numbers
+
+    def _cut_from(self, number: int) -> int | None:
+        """The number of the value of which this is a part, or a copy of a part."""
+        part = self._values[number]
+        while part.operation == "clone" and len(part.sources) == 1:
+            part = self._values[part.sources[0]]
+        return part.sources[0] if part.operation in _PARTS and len(part.sources) == 1 else None
 
     def _arrived(self, storage: int, tensor: torch.Tensor) -> None:
         """Notes what a message has brought, where this is the first to read it."""

@@ -78,6 +78,13 @@ def test_uneven_shards_on_the_wrong_ranks_are_named() -> None:
     assert said.cause == "shards permuted: ranks of tensor hold those of [1, 0], at model.py:0"
 
 
+def test_a_block_of_nothing_but_what_fills_up_is_nothing() -> None:
+    """Six rows over four ranks: the last one has none, and what it holds may be anything."""
+    matcher = Matcher(Intermediates(values=(_value(0, "mm", {0: RNG.normal(size=(6, 26))}),)), RING)
+    assert matcher.match(_value(1, "sum", {2: RNG.normal(size=(1, 14))})) is None
+    assert matcher.match(_value(1, "sum", {3: RNG.normal(size=(2, 26))})) is None
+
+
 def test_what_a_step_begins_with_is_known_too() -> None:
     x = RNG.normal(size=(4, 6))
     twin = Intermediates(values=(), inputs=as_inputs({"inputs": x, "large": np.zeros((1 << 9, 1 << 8))}))
@@ -137,6 +144,29 @@ def test_whole_numbers_alone_are_told_where_all_else_is_right() -> None:
         wide, [_value(0, "cumsum", {0: count}, dtype="int64"), _value(1, "convert", {0: 1.0 * (count > 3)}, 0)]
     )
     assert said.cause == "whole numbers part from what one device has: cumsum at model.py:0, forward pass"
+
+
+@pytest.mark.parametrize("operation", ["mul", "bitwise_right_shift"])
+def test_random_words_are_no_indices(operation: str) -> None:
+    """The halves of words are small; a rank draws its own, and hides what one device hides."""
+    word = RNG.integers(1 << 31, 1 << 32, size=(2, 8)).astype(float)
+    words = word if operation == "mul" else np.floor(word / (1 << 16))
+    twin = [_value(0, operation, {0: words[0]}, dtype="int64"), _value(1, "sin", {0: np.sin(IDS)}, 0)]
+    for drawn in words:
+        wide = [_value(0, operation, dict.fromkeys((0, 1), drawn), dtype="int64")]
+        wide.append(_value(1, "convert", dict.fromkeys((0, 1), np.ones(8)), 0))
+        programs = [Intermediates(values=tuple(each), observed={OUTPUT: (1,)}) for each in (wide, twin)]
+        assert list(first_divergence(*programs, MESH, OUTPUT)) == []
+
+
+def test_nothing_is_said_of_indices_where_a_message_brings_what_nobody_has_seen() -> None:
+    count = RNG.permutation(8).astype(float)
+    counted = _value(0, "cumsum", {0: count, 1: count[::-1]}, dtype="int64")
+    came = _value(1, "permute", dict.fromkeys((0, 1), RNG.normal(size=8)))
+    made = _value(2, "index", {rank: came.values[rank][counted.values[rank].astype(int)] for rank in (0, 1)}, 1, 0)
+    twin = [_value(0, "cumsum", {0: count}, dtype="int64"), _value(2, "index", {0: RNG.normal(size=8)}, 0)]
+    programs = [Intermediates(values=tuple(each), observed={OUTPUT: (2,)}) for each in ((counted, came, made), twin)]
+    assert list(first_divergence(*programs, MESH, OUTPUT)) == []
 
 
 def test_an_extreme_in_another_shape_is_no_missing_mask() -> None:

@@ -97,6 +97,41 @@ def test_the_skip_tensor_of_the_microbatch_before_is_named(late: int) -> None:
     assert [cause.cause for cause in _microbatches(late) if not cause.place] == said
 
 
+def _deferred(taken: Sequence[int]) -> list[Cause]:
+    """Of every microbatch its stream, the gradient that comes back for it, which of the first is zero, and a product.
+
+    The line has one turn more on one device, in which another stage goes back.
+
+    taken   of every turn the microbatch of which it takes the gradient
+    """
+    streams, gradients = np.tanh(RNG.normal(size=(2, 4, 4, 3)))
+    gradients[0] = 0
+    twin, wide = [_at(39, "mul", 0, X[:2], phase="backward")], []
+    for turn in range(4):
+        made = _at(10 + turn, "tanh", 0, streams[turn]), _at(20 + turn, "sin", 0, gradients[turn], phase="backward")
+        twin += made
+        wide += made
+    for values, which in ((twin, range(4)), (wide, taken)):
+        products = [gradients[each] * streams[turn] for turn, each in enumerate(which)]
+        for turn, product in enumerate(products):
+            values.append(_at(30 + turn, "mul", 0, product, 20 + which[turn], 10 + turn, phase="backward"))
+        values.append(_at(49, "cat", 0, np.concatenate(products), *range(30, 40), phase="backward"))
+    return _said(wide, twin)
+
+
+@pytest.mark.parametrize(("taken", "named"), [((2, 3, 3, 3), True), ((1, 3, 3, 3), True), ((0, 1, 2, 3), False)])
+def test_the_gradient_of_another_microbatch_is_named_and_not_the_stream_that_it_meets(
+    taken: Sequence[int], named: bool
+) -> None:
+    words = "a value of another microbatch, or a stale one, is used: operand 0 of mul at model.py:3 is what sin at"
+    said = [f"{words} model.py:2 makes, of another turn than one device takes there"] if named else []
+    assert [cause.cause for cause in _deferred(taken) if not cause.place] == said
+
+
+def test_microbatches_that_are_exchanged_do_not_tell_which_operand_is_the_other() -> None:
+    assert all(cause.place for cause in _deferred((0, 2, 1, 3)))
+
+
 def test_terms_that_are_added_in_another_order_are_no_mistake() -> None:
     """Three gradients of one line are summed: the order is the program's own, and what is wrong comes later."""
     first, second, third = RNG.normal(size=(3, 4, 3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from conformance.cases.case import Case, Mutation
@@ -15,6 +16,7 @@ from conformance.diagnosis import UNKNOWN
 from conformance.diagnosis.bisection import bisected
 from conformance.diagnosis.conclusion import ALONE, CERTAIN, GONE, SHOWN, Shown, concluded
 from conformance.diagnosis.signatures.scale import SLICES
+from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import CaseResult, Cause, CheckResult
 from tests.engine.specimen import contract
 
@@ -237,6 +239,24 @@ def test_values_are_compared_without_slices_and_then_on_the_axis_alone() -> None
 def test_values_are_compared_with_slices_where_it_takes_them() -> None:
     asked = _asked(lambda case, target: case.mesh.size("tensor") == 1 or target.contract.recipe.accumulation == 1)
     assert {contract for contract, _ in asked} == {"made/up"}
+
+
+class ShownWide(Asked):
+    """On the whole mesh an operation makes more than on one device; on one axis nothing is seen."""
+
+    def values(self, case: Case, target: Target) -> Intermediates | None:  # type: ignore[override]
+        if case.mesh.size("data") == 1 and case.mesh.devices > 1:
+            return None
+        made = np.arange(1.5, 9.5) * (1.5 if case.mesh.devices > 1 else 1)
+        blocks = dict.fromkeys(range(case.mesh.devices), made)
+        value = Intermediate(number=0, operation="sin", place="a.py:1", phase="forward", sources=(), values=blocks)
+        return Intermediates(values=(value,))
+
+
+def test_what_the_whole_mesh_shows_is_kept_where_one_axis_shows_nothing() -> None:
+    varied = ShownWide(_judged(lambda case, target: case.mesh.size("tensor") == 1, GUESS).judge)
+    causes = _causes(bisected(_failed(GUESS), TARGET, varied))
+    assert any(cause.startswith("parts from what one device has: sin at a.py:1") for cause in causes)
 
 
 def test_values_of_the_first_step_say_nothing_of_what_shows_in_a_later_one() -> None:

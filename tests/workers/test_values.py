@@ -79,6 +79,23 @@ def test_messages_are_noted_when_they_are_used(workers: Workers) -> None:
     assert messages <= used
 
 
+@pytest.mark.parametrize("program", ["Scattered", "ScatteredColumns"])
+def test_a_collective_is_made_of_the_parts_that_it_is_handed(workers: Workers, program: str) -> None:
+    needs("torch")
+    wide, twin = _values(workers, "torch", program), _values(workers, "torch", "Right", ONE)
+    values = {value.number: value for value in wide.values}
+    [scattered] = [value for value in wide.values if value.operation == "reduce_scatter"]
+    assert [values[number].operation for number in scattered.sources] == ["cat"]
+    assert list(first_divergence(wide, twin, MESH, "gradients/w")) == []
+
+
+def test_a_view_in_another_order_is_no_message(workers: Workers) -> None:
+    needs("torch")
+    operations = [value.operation for value in _values(workers, "torch", "Scattered").values]
+    assert "transpose" in operations
+    assert "permute" not in operations
+
+
 def test_the_reference_has_values_too(workers: Workers, framework: str) -> None:
     contract = job(framework, "Right").case.contract
     outcome = workers.run(ReferenceValuesJob(contract=contract, framework=framework, seed=0), 60)

@@ -151,6 +151,26 @@ class Exchanges(Right):
         return x + other
 
 
+class Scattered(Right):
+    """Every rank gets its part of a sum, which is handed over in parts of one memory, and all are laid side by side."""
+
+    dim = 0
+
+    def total(self, x: Any) -> Any:
+        if x.dim() < 2:
+            return super().total(x)
+        parts = [part.contiguous() for part in torch.cat([x, x], self.dim).chunk(2, self.dim)]
+        own = torch.empty_like(parts[0])
+        dist.reduce_scatter(own, parts, group=self.device_mesh.get_group("tensor"))
+        return own.permute(1, 0).contiguous().permute(1, 0)
+
+
+class ScatteredColumns(Scattered):
+    """The same of parts that have a memory each."""
+
+    dim = 1
+
+
 class Exits(Right):
     def step(self, w: Any, batch: dict) -> Any:
         if self.rank == 1:

@@ -97,9 +97,11 @@ def _divides(size: int, number: int, uneven: bool) -> bool:
 def agree(held: Blocks, wanted: Callable[[int], np.ndarray], largest: float) -> bool:
     """Whether the blocks of all ranks hold the numbers that `wanted` gives, in row-major order, but for rounding.
 
-    Anything may stand where NaN is wanted. A last part that is filled up there may be shorter here.
+    Anything may stand where NaN is wanted, but for blocks that are nothing else: they say nothing. A last part that is
+    filled up there may be shorter here.
     """
-    return all(_equal(block.ravel(), wanted(rank).ravel(), CLOSE * largest) for rank, block in held.items())
+    same = all(_equal(block.ravel(), wanted(rank).ravel(), CLOSE * largest) for rank, block in held.items())
+    return same and not all(np.isnan(wanted(rank)).all() for rank in held)
 
 
 def _equal(held: np.ndarray, wanted: np.ndarray, slack: float) -> bool:

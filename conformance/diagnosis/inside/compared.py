@@ -78,6 +78,10 @@ class Compared:
                 else:
                     yield value
 
+    def lacks_senders(self) -> bool:
+        """Whether a message on the way brings something wrong, and it is not known what was sent."""
+        return any(is_unlinked(value) and value.number not in self.right for value in self._on_way())
+
     def indices(self, of: Intermediate | None = None) -> Iterator[Intermediate]:
         """Whole numbers on the way, or that an operation is given, which one device does not have, in their order."""
         return parted(self.wide, self.twin, self.mesh, self.way if of is None else chain(self.wide, of))

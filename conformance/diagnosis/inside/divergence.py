@@ -60,8 +60,11 @@ def _of_first(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 
 
 def _of_indices(compared: Compared) -> Iterator[Cause]:
-    """All is right but whole numbers, which many values are by chance: the first that one device does not have."""
-    indices = list(compared.indices())
+    """All is right but whole numbers, which many values are by chance: the first that one device does not have.
+
+    Nothing is said of them where a message brings something wrong of which nobody has seen what it is made of.
+    """
+    indices = [] if compared.lacks_senders() else list(compared.indices())
     if indices:
         first, last = indices[0], indices[-1]
         until = f" to {spoken(last)}" if last is not first else ""

@@ -1,7 +1,8 @@
 """Whole numbers on the way to a wrong value: indices, labels, counts, positions.
 
 Many of them are the same by chance, so that nothing is said of them but where the first ones part from those of one
-device, and only where something that is made of them is wrong.
+device, and only where something that is made of them is wrong. Random bits are none of them: words too large to say
+where something is, and what is made of them bit by bit.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance.contract.mesh import Mesh
-from conformance.diagnosis.inside.kinds import SECTIONS
+from conformance.diagnosis.inside.blocks import filled
+from conformance.diagnosis.inside.kinds import BITWISE, SECTIONS
 from conformance.diagnosis.inside.matching import Matcher
 from conformance.evidence.intermediates import Intermediate, Intermediates
 
@@ -32,7 +34,7 @@ def parted(wide: Intermediates, twin: Intermediates, mesh: Mesh, way: set[int]) 
             continue
         if value.number in right or (_tells(value) and matcher.match(value) is not None):
             right.update((value.number, *value.sources))
-        elif _tells(value):
+        elif _tells(value) and value.operation not in BITWISE:
             wrong.append(value)
     lines = {(value.operation, value.place) for value in twin.values}
     for value in reversed(wrong):
@@ -65,4 +67,5 @@ def is_counting(x: np.ndarray) -> bool:
 
 
 def _tells(value: Intermediate) -> bool:
-    return all(map(is_counting, value.values.values()))
+    """Whether they may be indices: as the matcher has them, without what is too large for one."""
+    return all(is_counting(filled(block)) for block in value.values.values())

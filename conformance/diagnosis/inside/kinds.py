@@ -13,12 +13,18 @@ ADDS = ("add", "add_any", "add_")  # terms of a sum, in any order
 COMMUTATIVE = (*ADDS, "mul", "maximum", "minimum")
 PRODUCTS = ("dot_general", "conv_general_dilated", "mm", "bmm", "addmm", "matmul", "convolution")
 BY_ELEMENT = (*ADDS, "sub", "mul", "div")
-MOVES = ("transpose", "rev", "permute", "flip", "roll")  # that leave every element of their operand
+MOVES = ("transpose", "rev", "flip", "roll")  # that leave every element of their operand
 # What holds the numbers of its operand, in another shape perhaps.
 COPIES = ("stop_gradient", "broadcast_in_dim", "reshape", "copy", "clone", "expand_dims", "squeeze")
 # What a rank may take of its own part alone, as a stable softmax does.
 EXTREMES = ("reduce_max", "reduce_min", "amax", "amin", "max", "min", "maximum", "minimum")
 SELECTIONS = ("select_n", "where", "masked_fill", "masked_fill_")  # they may put zeros where nothing is to be seen
+# What makes words bit by bit, as a generator of random numbers does.
+BITWISE = (
+    "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "bitwise_left_shift", "bitwise_right_shift", "rshift",
+    "lshift", "and", "or", "xor", "not", "shift_left", "shift_right_logical", "shift_right_arithmetic", "threefry2x32",
+    "random_bits",
+)  # fmt: skip
 MESSAGE = "permute"  # between ranks
 REDUCTIONS = ("all_reduce", "reduce_scatter")  # over ranks
 # What makes no numbers: it takes, moves or puts together those that it is given.

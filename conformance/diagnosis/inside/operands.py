@@ -6,8 +6,10 @@ right, and the same line on one device is given the same but for one operand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from conformance.diagnosis.inside.blocks import Dims, agree, filled, is_trivial, whole
 from conformance.diagnosis.inside.compared import Compared, origin, spoken
@@ -50,13 +52,38 @@ def of_another_value(compared: Compared, first: Intermediate) -> Iterator[Cause]
 
 
 def mistaken_operand(compared: Compared, value: Intermediate) -> Mistaken | None:
-    """None where it is not certain which: several turns of the line on one device have something in common with it."""
+    """None where it is not certain which: several turns of the line on one device have something in common with it.
+
+    Where a value of one microbatch meets that of another, it is the one that other turns take in its place too.
+    """
+    repeated = [place for place in range(len(value.sources)) if _is_repeated(compared, value, place)]
     mistaken = [
-        each for counterpart in _counterparts(compared, value) for each in _of_one(compared, value, counterpart)
+        each
+        for counterpart in _counterparts(compared, value)
+        for each in _of_one(compared, value, counterpart, repeated)
+        if not repeated or each.place in repeated
     ]
     if not mistaken or len({each.place for each in mistaken}) > 1:
         return None
     return mistaken[0]
+
+
+def _is_repeated(compared: Compared, value: Intermediate, place: int) -> bool:
+    """Whether turns of its line take the same value there more often than on one device, and one of those there never.
+
+    Then it is no value for all turns, as a parameter is, nor are they the turns of a part of the layers.
+    """
+    shape = whole(value).shape
+    alike = (x for x in compared.counterparts(value) if any(True for _ in compared.matcher.placements(x, shape)))
+    here = [compared.known(turn.sources[place]) for turn in compared.turns(value) if len(turn.sources) > place]
+    there = [compared.of_number.get(turn.sources[place]) for turn in alike if len(turn.sources) > place]
+    taken, wanted = ([whole(each) for each in some if each is not None] for some in (here, there))
+    missed = any(not is_trivial(filled(each)) and not _times(each, taken) for each in wanted)
+    return missed and any(_times(each, taken) > max(_times(each, wanted), 1) for each in taken)
+
+
+def _times(x: np.ndarray, among: list[np.ndarray]) -> int:
+    return sum(np.array_equal(x, other) for other in among)
 
 
 def _counterparts(compared: Compared, value: Intermediate) -> list[Intermediate]:
@@ -65,7 +92,9 @@ def _counterparts(compared: Compared, value: Intermediate) -> list[Intermediate]
     return [theirs[mine.index(value.number)]] if len(theirs) == len(mine) else theirs
 
 
-def _of_one(compared: Compared, value: Intermediate, counterpart: Intermediate) -> Iterator[Mistaken]:
+def _of_one(
+    compared: Compared, value: Intermediate, counterpart: Intermediate, repeated: Sequence[int]
+) -> Iterator[Mistaken]:
     """The operand that is another one there, where all others are the same."""
     if not 1 < len(value.sources) == len(counterpart.sources):
         return
@@ -76,16 +105,20 @@ def _of_one(compared: Compared, value: Intermediate, counterpart: Intermediate) 
             return
         if given.number != wanted.number and placement(compared, compared.values[own], wanted) is None:
             others.append(Mistaken(place=place, given=given, wanted=wanted))
-    if len(others) == 1 and _tells(compared, value, others[0]):
+    if len(others) == 1 and _tells(compared, value, others[0], others[0].place in repeated):
         yield others[0]
 
 
-def _tells(compared: Compared, value: Intermediate, other: Mistaken) -> bool:
-    """Whether it could stand there by its shape; terms of a sum may be added in any order."""
+def _tells(compared: Compared, value: Intermediate, other: Mistaken, repeated: bool) -> bool:
+    """Whether it could stand there by its shape; terms of a sum may be added in any order.
+
+    What is wanted may be zeros where it is the one that is given that is seen to be too often there.
+    """
     shapes = {block.shape for block in compared.values[value.sources[other.place]].values.values()}
     fits = any(True for shape in shapes for _ in compared.matcher.placements(other.wanted, shape))
     lines = {origin(given) for given in map(compared.known, value.sources) if given is not None}
-    return fits and not is_trivial(filled(whole(other.wanted))) and (value.operation not in ADDS or len(lines) > 1)
+    shows = repeated or not is_trivial(filled(whole(other.wanted)))
+    return fits and shows and (value.operation not in ADDS or len(lines) > 1)
 
 
 def placement(compared: Compared, value: Intermediate, of: Intermediate) -> Dims | None:

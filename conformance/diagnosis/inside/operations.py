@@ -18,6 +18,7 @@ from conformance.diagnosis.inside.kinds import CHOICES, CUTS, MOVES, SECTIONS
 from conformance.diagnosis.inside.left_out import of_done_besides, of_left_out, of_lone_term
 from conformance.diagnosis.inside.moved import of_moved
 from conformance.diagnosis.inside.operands import of_another_value
+from conformance.diagnosis.inside.parameters import of_another_parameter
 from conformance.diagnosis.inside.partial_sums import is_part, is_summed_later, of_partial
 from conformance.diagnosis.inside.rearranged import rearranged
 from conformance.diagnosis.inside.reductions import narrowed
@@ -69,6 +70,7 @@ def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 def _of_choice(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """Which elements it takes, counts, hides or places wrongly."""
     yield from of_another_value(compared, first)
+    yield from of_another_parameter(compared, first)
     yield from _local_statistic(compared, first)
     yield from _filling_counts(compared, first)
     yield from of_mask(compared, first)
