@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Block
 from conformance.records.results import Cause
 from conformance.runner.judge import judge
+from tests.engine import specimen
 from tests.engine.specimen import MESH, case_run, reference, with_blocks
 
 GRADIENT = reference().oracle[0]["gradients/w"]
@@ -52,3 +55,14 @@ def test_other_sums_and_right_shards_are_none(width: int) -> None:
     assert not _causes(_run(dict.fromkeys(range(4), some + (0 if width == 2 else 1)), width))
     first_alone = own | {0: np.sum(shards, axis=0)}
     assert not _causes(_run(first_alone, width))
+
+
+def test_the_sum_of_shards_that_are_alike_is_a_multiple_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the gradients of a mean over ranks are: summed where they are to be averaged."""
+    made = reference()
+    alike = made.oracle[0] | {"gradients/w": np.tile(GRADIENT[:, :2], (1, 4))}
+    monkeypatch.setattr(specimen, "reference", lambda: replace(made, oracle=(alike, *made.oracle[1:])))
+    results = judge(_run(dict.fromkeys(range(4), 4 * GRADIENT[:, :2]), 2))
+    causes = [cause.cause for result in results for cause in result.diagnosis]
+    assert any("summed twice" in cause for cause in causes)
+    assert not any(ADDED in cause for cause in causes)

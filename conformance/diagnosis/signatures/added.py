@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from conformance.diagnosis.signatures.scale import factor_between
 from conformance.diagnosis.signatures.suspect import DivergedTensor
 from conformance.evidence.blocks import place
 from conformance.records.results import Cause
@@ -37,9 +38,11 @@ def _copies(suspect: DivergedTensor, group: Sequence[int]) -> int:
 
 
 def _is_sum(suspect: DivergedTensor, group: Sequence[int], times: Sequence[int]) -> bool:
+    """Not where the sum is a multiple of a shard, as of shards that are alike: then that may be what it is."""
     shards = {place(suspect.blocks[rank]): suspect.slice_of(rank, suspect.expected) for rank in group}
-    if any(not shard.any() for shard in shards.values()):
-        return False  # a sum with zeros is the other shard itself
     whole = np.sum(list(shards.values()), axis=0)
+    factors = [(factor_between(whole, shard), shard) for shard in shards.values()]
+    if any(factor is None or suspect.agrees(factor * shard, whole, factor) for factor, shard in factors):
+        return False
     held = [suspect.blocks[rank].value.astype(np.float64) for rank in group]
     return any(all(suspect.explains(value, k * whole, k * len(shards)) for value in held) for k in times)
