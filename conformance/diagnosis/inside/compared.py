@@ -17,6 +17,7 @@ from conformance.diagnosis.inside.matching import Matcher
 from conformance.diagnosis.inside.messages import is_unlinked, linked
 from conformance.diagnosis.inside.rows import of_rows
 from conformance.diagnosis.inside.sections import Sections
+from conformance.diagnosis.inside.way import way
 from conformance.evidence.intermediates import APART, Intermediate, Intermediates
 
 MATCHERS_KEPT = 4  # two lanes, and two programs of each in turn
@@ -29,7 +30,7 @@ class Compared:
         self.wide, self.twin, self.mesh, self.tensor = linked(wide), twin, mesh, tensor
         self.matcher = _matcher(twin, mesh)
         self.values = {value.number: value for value in self.wide.values}
-        self.way = _way(self.wide, tensor)
+        self.way = way(self.wide, tensor)
         self.matches: dict[int, Match | None] = self._matched()
         self.right = self._right()
         self.reordered: dict[int, tuple[Intermediate, ...]] = {}  # of rows in another order, whose they are
@@ -254,8 +255,8 @@ class Compared:
     @cached_property
     def of_twin(self) -> list[Intermediate]:
         """What one device makes on the way to the tensor."""
-        way = _way(self.twin, self.tensor)
-        return [value for value in self.twin.values if value.number in way]
+        numbers = way(self.twin, self.tensor)
+        return [value for value in self.twin.values if value.number in numbers]
 
     def _exchanged(self, value: Intermediate) -> bool:
         """An all-reduce of one right value that gives another one."""
@@ -272,18 +273,6 @@ class Compared:
 def _matcher(twin: Intermediates, mesh: Mesh) -> Matcher:
     """Kept for the next mutant of a program: all of them are compared with the same values of one device."""
     return Matcher(twin, mesh)
-
-
-def _way(program: Intermediates, tensor: str | None) -> set[int]:
-    """All that a tensor is made of; every value where it is no observation."""
-    values = {value.number: value for value in program.values}
-    way, pending = set(), [number for number in program.observed.get(tensor or "", tuple(values)) if number in values]
-    while pending:
-        number = pending.pop()
-        if number not in way:
-            way.add(number)
-            pending += [source for source in values[number].sources if source in values]
-    return way
 
 
 def origin(value: Intermediate) -> tuple[str, str, bool]:
