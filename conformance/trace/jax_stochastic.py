@@ -6,7 +6,6 @@ is left to JAX, one equation at a time. The program is that of one device: it ho
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from conformance.trace import jax_version as version
 from conformance.trace.dataflow import Node
 from conformance.trace.jax_dataflow import JaxFlow
 from conformance.trace.jax_numpy import DATA_MOVEMENT, FUNCTIONS, PLAIN
+from conformance.trace.jax_ordered import ORDERED, bound, is_key
 from conformance.trace.jax_version import ClosedJaxpr, JaxprEqn
 from conformance.trace.lower_precision import lower_precision, unaffected
 from conformance.trace.stochastic import Stochastic
@@ -101,7 +101,7 @@ class _Evaluation:
 
     def _shared(self, value: Any) -> Any:
         """One value for all members."""
-        if _is_key(value):
+        if is_key(value):
             return value
         array = np.asarray(value)
         return np.broadcast_to(array, (self.members, *array.shape))
@@ -120,8 +120,8 @@ class _Evaluation:
             return values
         if name in version.INLINED:
             return self.run(version.inner(eqn), values)
-        if name in _ORDERED:
-            return [_typed(_ORDERED[name](self.arithmetic, eqn, *values), eqn)]
+        if name in ORDERED:
+            return [_typed(ORDERED[name](self.arithmetic, eqn, *values), eqn)]
         if name in _CONTROL:
             try:
                 return _CONTROL[name](self, eqn, values)
@@ -131,7 +131,7 @@ class _Evaluation:
 
     def _left_to_jax(self, eqn: JaxprEqn, values: Leaves) -> Leaves:
         """Member by member; once where all members have the same operands."""
-        if all(_is_key(value) or _alike(value) for value in values):
+        if all(is_key(value) or _alike(value) for value in values):
             return [self._shared(out) for out in bound(eqn, [_of(value, 0) for value in values])]
         runs = [bound(eqn, [_of(value, member) for value in values]) for member in range(self.members)]
         outs = [np.stack([np.asarray(out) for out in of]) for of in zip(*runs, strict=True)]
@@ -152,7 +152,7 @@ class _Evaluation:
 
     def _of_some(self, program: ClosedJaxpr, values: Leaves, chosen: np.ndarray) -> Leaves:
         some = _Evaluation(self.arithmetic, int(chosen.sum()))
-        outs = some.run(program, [value if _is_key(value) else value[chosen] for value in values])
+        outs = some.run(program, [value if is_key(value) else value[chosen] for value in values])
         return [_numpy(out, some.members) for out in outs]
 
     def scan(self, eqn: JaxprEqn, values: Leaves) -> Leaves:
@@ -162,7 +162,7 @@ class _Evaluation:
         consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
         stacked: dict[int, Leaves] = {}
         for turn in reversed(range(length)) if params["reverse"] else range(length):
-            outs = self.run(program, [*consts, *carry, *(x[turn] if _is_key(x) else x[:, turn] for x in xs)])
+            outs = self.run(program, [*consts, *carry, *(x[turn] if is_key(x) else x[:, turn] for x in xs)])
             carry, stacked[turn] = outs[:n_carry], outs[n_carry:]
         if not length:
             return [
@@ -187,7 +187,7 @@ class _Evaluation:
 
 
 def _replaced(value: Any, chosen: np.ndarray, new: Any) -> Any:
-    if _is_key(new):
+    if is_key(new):
         return new
     whole = np.array(value)
     whole[chosen] = new
@@ -210,27 +210,16 @@ def _programs(eqn: JaxprEqn) -> Iterator[ClosedJaxpr]:
                 yield item
 
 
-def _is_key(value: Any) -> bool:
-    """A key of random draws: numpy has no type for it, and all members draw alike."""
-    return isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.extended)
-
-
 def _alike(value: np.ndarray) -> bool:
     return value.strides[0] == 0 or value.shape[0] == 1 or bool((value == value[:1]).all())
 
 
 def _of(value: Any, member: int) -> Any:
-    return value if _is_key(value) else value[member]
+    return value if is_key(value) else value[member]
 
 
 def _numpy(value: Any, members: int) -> Any:
-    return np.broadcast_to(value, (members, *value.shape)) if _is_key(value) else value
-
-
-def bound(eqn: JaxprEqn, values: Leaves) -> Leaves:
-    """One equation of one member, evaluated by JAX."""
-    arrays = [value if _is_key(value) else jax.numpy.asarray(value) for value in values]
-    return version.bind(eqn, arrays, inside=False)
+    return np.broadcast_to(value, (members, *value.shape)) if is_key(value) else value
 
 
 def _typed(value: Any, eqn: JaxprEqn) -> np.ndarray:
@@ -238,70 +227,6 @@ def _typed(value: Any, eqn: JaxprEqn) -> np.ndarray:
     return typed
 
 
-def _sum(arithmetic: Stochastic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
-    return arithmetic.total(x, [dim + 1 for dim in eqn.params["axes"]])
-
-
-def _prod(arithmetic: Stochastic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
-    return arithmetic.multiplied(x, [dim + 1 for dim in eqn.params["axes"]])
-
-
-def _cumsum(arithmetic: Stochastic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
-    return arithmetic.running(x, eqn.params["axis"] + 1, reverse=eqn.params["reverse"])
-
-
-def _dot_general(arithmetic: Stochastic, eqn: JaxprEqn, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    (a_sum, b_sum), (a_batch, b_batch) = eqn.params["dimension_numbers"]
-    dtype = version.dtype(eqn.outvars[0])
-    left = _matrices(a.astype(dtype, copy=False), a_batch, None, a_sum)
-    right = _matrices(b.astype(dtype, copy=False), b_batch, b_sum, None)
-    return arithmetic.product(left, right).reshape(len(a), *version.shape(eqn.outvars[0]))
-
-
-def _matrices(x: np.ndarray, batch: Any, rows: Any, columns: Any) -> np.ndarray:
-    """(member, batch, rows, columns), dims of each kind made one; None stands for the dims that are left."""
-    left = [dim for dim in range(x.ndim - 1) if dim not in (*batch, *(rows or ()), *(columns or ()))]
-    kinds = [[dim + 1 for dim in kind] for kind in (batch, left if rows is None else rows,
-                                                    left if columns is None else columns)]  # fmt: skip
-    sizes = [math.prod(x.shape[dim] for dim in kind) for kind in kinds]
-    return x.transpose(0, *kinds[0], *kinds[1], *kinds[2]).reshape(len(x), *sizes)
-
-
-def _scatter_add(arithmetic: Stochastic, eqn: JaxprEqn, *values: np.ndarray) -> np.ndarray:
-    """Updates in another order: those that meet in one place are added up in it."""
-    numbers = eqn.params["dimension_numbers"]
-    free = [dim for dim in range(values[2].ndim - 1) if dim not in numbers.update_window_dims]
-    sums = []
-    for x, where, y in zip(*values, strict=True):
-        if free and not numbers.scatter_indices_batching_dims:
-            longest = max(range(len(free)), key=lambda n: y.shape[free[n]])
-            [order] = arithmetic.orders(1, y.shape[free[longest]])
-            where, y = where.take(order, longest), y.take(order, free[longest])
-        sums.append(np.asarray(bound(eqn, [x, where, y])[0]))
-    return arithmetic.rounded(np.stack(sums))
-
-
-def _convolution(arithmetic: Stochastic, eqn: JaxprEqn, *values: np.ndarray) -> np.ndarray:
-    """Input channels in another order, every term rounded."""
-    numbers = eqn.params["dimension_numbers"]
-    grouped = eqn.params["feature_group_count"] > 1 or eqn.params["batch_group_count"] > 1
-    convolved = []
-    for x, kernel in zip(*map(arithmetic.rounded, values), strict=True):
-        [order] = arithmetic.orders(1, x.shape[numbers.lhs_spec[1]])
-        if not grouped:
-            x, kernel = x.take(order, numbers.lhs_spec[1]), kernel.take(order, numbers.rhs_spec[1])
-        convolved.append(np.asarray(bound(eqn, [x, kernel])[0]))
-    return arithmetic.rounded(np.stack(convolved))
-
-
-_ORDERED: dict[str, Callable[..., np.ndarray]] = {
-    "reduce_sum": _sum,
-    "reduce_prod": _prod,
-    "cumsum": _cumsum,
-    "dot_general": _dot_general,
-    "scatter-add": _scatter_add,
-    "conv_general_dilated": _convolution,
-}
 _CONTROL: dict[str, Callable[[_Evaluation, JaxprEqn, Leaves], Leaves]] = {
     "cond": _Evaluation.cond,
     "scan": _Evaluation.scan,
