@@ -21,41 +21,72 @@ SINCE_CONFIDENCES = {"confidence", "axis_confidence", "place"}
 RIGHT = 0.95  # of the axes, and of the causes, that the diagnosis must name
 
 
-# Where tests are spread over processes all of a suite go to one, and suites of many faults start first.
-LONGEST_FIRST = sorted(suites(), key=lambda name: len(suites()[name].faults), reverse=True)
-APART = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in LONGEST_FIRST]
-
-
-@pytest.fixture(scope="module", params=APART)
+@pytest.fixture(scope="class")
 def table(request: pytest.FixtureRequest) -> PowerTable:
-    return power([request.param], generated=False, each_once=True)
+    return power([request.cls.suite], generated=False, each_once=True)
 
 
 @pytest.mark.timeout(3000)
-def test_every_fault_is_killed_and_no_control_is(table: PowerTable) -> None:
-    assert table.rows
-    assert [row for row in table.rows if not row.as_expected] == []
+class OfSuite:
+    """What is asked of every suite, a class each: `--dist loadscope` gives all tests of one to one process."""
+
+    suite: str
+
+    def test_every_fault_is_killed_and_no_control_is(self, table: PowerTable) -> None:
+        assert table.rows
+        assert [row for row in table.rows if not row.as_expected] == []
+
+    def test_axis_and_cause_are_named(self, table: PowerTable) -> None:
+        totals = table.totals
+        assert totals.diagnosed or not any(fault.axis for fault in suites()[self.suite].faults)
+        assert totals.explained
+        assert totals.right_axes >= RIGHT * totals.diagnosed, [row for row in table.rows if row.right_axis is False]
+        missed = [row for row in table.rows if row.judged_cause in (UNSAID, WRONG)]
+        assert totals.right_causes >= RIGHT * totals.explained, missed
+
+    def test_nothing_that_was_published_as_killed_survives(self, table: PowerTable) -> None:
+        rows = json.loads(PUBLISHED.read_text())["rows"]
+        published = {_name(row): row["killed"] for row in rows if row["kind"] == "fault" and _suite(row) == self.suite}
+        now = {_name(row.record()): row.killed for row in table.rows if row.kind == "fault"}
+        assert {name[0] for name in now} == {name[0] for name in published}
+        assert now.keys() <= published.keys()
+        assert [name for name, killed in now.items() if published[name] and not killed] == []
 
 
-@pytest.mark.timeout(3000)
-def test_axis_and_cause_are_named(table: PowerTable) -> None:
-    totals, [name] = table.totals, table.suites
-    assert totals.diagnosed or not any(fault.axis for fault in suites()[name].faults)
-    assert totals.explained
-    assert totals.right_axes >= RIGHT * totals.diagnosed, [row for row in table.rows if row.right_axis is False]
-    missed = [row for row in table.rows if row.judged_cause in (UNSAID, WRONG)]
-    assert totals.right_causes >= RIGHT * totals.explained, missed
+class TestData(OfSuite):
+    suite = "data"
 
 
-@pytest.mark.timeout(3000)
-def test_nothing_that_was_published_as_killed_survives(table: PowerTable) -> None:
-    rows = json.loads(PUBLISHED.read_text())["rows"]
-    [suite] = table.suites
-    published = {_name(row): row["killed"] for row in rows if row["kind"] == "fault" and _suite(row) == suite}
-    now = {_name(row.record()): row.killed for row in table.rows if row.kind == "fault"}
-    assert {name[0] for name in now} == {name[0] for name in published}
-    assert now.keys() <= published.keys()
-    assert [name for name, killed in now.items() if published[name] and not killed] == []
+class TestSequence(OfSuite):
+    suite = "sequence"
+
+
+class TestPipeline(OfSuite):
+    suite = "pipeline"
+
+
+class TestHybrid(OfSuite):
+    suite = "hybrid"
+
+
+class TestMemory(OfSuite):
+    suite = "memory"
+
+
+class TestMoe(OfSuite):
+    suite = "moe"
+
+
+class TestTensor(OfSuite):
+    suite = "tensor"
+
+
+class TestCollectives(OfSuite):
+    suite = "collectives"
+
+
+def test_every_suite_is_asked() -> None:
+    assert {each.suite for each in OfSuite.__subclasses__()} == set(suites())
 
 
 def _name(row: dict[str, object]) -> tuple[object, ...]:
