@@ -119,6 +119,15 @@ def on_all(value: Intermediate, mesh: Mesh) -> Blocks | None:
     return None if not alike or not numbers or is_trivial(held[0]) else held
 
 
+def along(axis: str, held: Mapping[int, int], mesh: Mesh) -> list[int] | None:
+    """rank -> number, as the numbers of the places along an axis; None where ranks in one place have several."""
+    by_place: dict[int, set[int]] = {}
+    for rank, number in held.items():
+        by_place.setdefault(mesh.coordinates(rank)[axis], set()).add(number)
+    alone = len(by_place) == mesh.size(axis) and all(len(numbers) == 1 for numbers in by_place.values())
+    return [min(by_place[place]) for place in sorted(by_place)] if alone else None
+
+
 def thinned(values: Blocks) -> Iterator[Blocks]:
     """Blocks in which every slice along a dim is repeated, with each of them once: heads of keys, say."""
     first = next(iter(values.values()), np.empty(0))

@@ -20,12 +20,12 @@ class Flow:
     """Uses of the values on the way to the tensor that diverges."""
 
     def __init__(self, compared: Compared) -> None:
-        self._compared = compared
+        self.compared = compared
         self._known: dict[int, list[int]] = {}
 
     def operands(self, value: Intermediate) -> list[Intermediate] | None:
         """What an operation of the failing program is given, as values of one device; None where one is not known."""
-        known = [self._compared.known(number) for number in value.sources]
+        known = [self.compared.known(number) for number in value.sources]
         return None if None in known else [operand for operand in known if operand is not None]
 
     def operands_there(self, value: Intermediate) -> list[Intermediate]:
@@ -45,7 +45,7 @@ class Flow:
         return not self._found.intersection(self._alike(value))
 
     def is_wrong(self, value: Intermediate) -> bool:
-        return value.number not in self._compared.right
+        return value.number not in self.compared.right
 
     def _alike(self, value: Intermediate) -> list[int]:
         """The numbers of the values of one device that hold the same."""
@@ -62,7 +62,7 @@ class Flow:
 
     @cached_property
     def _there(self) -> dict[int, Intermediate]:
-        return {value.number: value for value in self._compared.of_twin}
+        return {value.number: value for value in self.compared.of_twin}
 
     @cached_property
     def _users_there(self) -> dict[int, list[Intermediate]]:
@@ -70,11 +70,11 @@ class Flow:
 
     @cached_property
     def _users(self) -> dict[int, list[Intermediate]]:
-        return _users(self._compared.values[number] for number in sorted(self._compared.way))
+        return _users(self.compared.values[number] for number in sorted(self.compared.way))
 
     @cached_property
     def _found(self) -> set[int]:
-        return {match.whole for match in self._compared.matches.values() if match is not None}
+        return {match.whole for match in self.compared.matches.values() if match is not None}
 
 
 def _users(values: Iterable[Intermediate]) -> dict[int, list[Intermediate]]:

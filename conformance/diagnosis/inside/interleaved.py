@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from conformance.diagnosis.inside.blocks import whole
-from conformance.diagnosis.inside.compared import Compared, spoken
+from conformance.diagnosis.inside.compared import spoken
 from conformance.diagnosis.inside.flow import Flow
 from conformance.diagnosis.inside.kinds import CUTS
 from conformance.diagnosis.inside.sureness import FOUND
@@ -21,9 +21,9 @@ from conformance.records.results import Cause
 SPELLED = {2: "second", 3: "third"}
 
 
-def of_interleaved(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+def of_interleaved(flow: Flow, first: Intermediate) -> Iterator[Cause]:
     """It or what it is made of, where that is a cut, held against the cuts of the same value on one device."""
-    flow = Flow(compared)
+    compared = flow.compared
     for cut in (first, *(compared.values[number] for number in first.sources)):
         given = compared.known(cut.sources[0]) if len(cut.sources) == 1 and cut.operation in CUTS else None
         step = _step(cut, compared.values[cut.sources[0]]) if given is not None else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from conformance.diagnosis.inside.compared import Compared, origin, spoken
+from conformance.diagnosis.inside.compared import origin, spoken
 from conformance.diagnosis.inside.flow import Chain, Flow, chains
 from conformance.diagnosis.inside.kinds import ADDS, ARRANGED, COMMUTATIVE, PRODUCTS
 from conformance.diagnosis.inside.sureness import FOUND
@@ -17,9 +17,8 @@ from conformance.evidence.intermediates import Intermediate
 from conformance.records.results import Cause
 
 
-def of_left_out(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+def of_left_out(flow: Flow, first: Intermediate) -> Iterator[Cause]:
     """What one device does to one of the operands before it does this to them."""
-    flow = Flow(compared)
     operands = flow.operands(first) or []
     for place, given in enumerate(operands):
         for chain in chains(flow.users_there(given), flow.is_lacking, flow.users_there):
@@ -31,13 +30,12 @@ def of_left_out(compared: Compared, first: Intermediate) -> Iterator[Cause]:
                     return
 
 
-def of_done_besides(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+def of_done_besides(flow: Flow, first: Intermediate) -> Iterator[Cause]:
     """What is done to one of the operands, with which one device goes on as it is."""
-    flow = Flow(compared)
     for given in flow.operands(first) or []:
         for chain in chains([first], flow.is_wrong, flow.users):
             for after in flow.users(chain[-1]):
-                known = [given if n == chain[-1].number else compared.known(n) for n in after.sources]
+                known = [given if n == chain[-1].number else flow.compared.known(n) for n in after.sources]
                 wanted = [operand for operand in known if operand is not None]
                 same = (user for user in flow.users_there(given) if user.operation == after.operation)
                 if len(wanted) == len(known) and any(_is_given(flow, user, after, wanted) for user in same):
@@ -45,12 +43,11 @@ def of_done_besides(compared: Compared, first: Intermediate) -> Iterator[Cause]:
                     return
 
 
-def of_lone_term(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+def of_lone_term(flow: Flow, first: Intermediate) -> Iterator[Cause]:
     """An operand that one device uses as a term of a sum and for nothing else, whose other term is nowhere here.
 
     Less sure than all else: the other term may be missing because it went wrong by itself.
     """
-    flow = Flow(compared)
     for given in (flow.operands(first) or []) if first.operation not in ADDS else ():
         users = flow.users_there(given)
         for total in users[:1] if len(users) == 1 and users[0].operation in ADDS else ():

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
 
-from conformance.diagnosis.inside.blocks import CLOSE, combined, whole
+from conformance.diagnosis.inside.blocks import combined, whole
 from conformance.diagnosis.inside.compared import Compared, spoken
 from conformance.diagnosis.inside.displaced import displaced
 from conformance.diagnosis.inside.exchanges import line
 from conformance.diagnosis.inside.filled_up import filling_counts
+from conformance.diagnosis.inside.flow import Flow
 from conformance.diagnosis.inside.hidden import hidden
 from conformance.diagnosis.inside.interleaved import of_interleaved
 from conformance.diagnosis.inside.kinds import CHOICES, CUTS, MOVES, SECTIONS
 from conformance.diagnosis.inside.left_out import of_done_besides, of_left_out, of_lone_term
 from conformance.diagnosis.inside.moved import of_moved
+from conformance.diagnosis.inside.multiples import constant, multiple_of
 from conformance.diagnosis.inside.operands import of_another_value
 from conformance.diagnosis.inside.parameters import of_another_parameter
 from conformance.diagnosis.inside.partial_sums import is_part, is_summed_later, of_partial
@@ -58,13 +60,14 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 
 def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What is done to its operands otherwise; where that is nothing known, what it does with their elements."""
-    for explained in (of_left_out, of_done_besides, of_variance, of_interleaved, of_positions):
-        causes = list(explained(compared, first))
+    flow = Flow(compared)
+    explained = (of_left_out(flow, first), of_done_besides(flow, first), of_variance(compared, first))
+    for causes in map(list, (*explained, of_interleaved(flow, first), of_positions(compared, first))):
         if causes:
             yield from causes
             return
-    causes = list(_of_choice(compared, first))
-    yield from causes or of_lone_term(compared, first)
+    chosen = list(_of_choice(compared, first))
+    yield from chosen or of_lone_term(flow, first)
 
 
 def _of_choice(compared: Compared, first: Intermediate) -> Iterator[Cause]:
@@ -233,30 +236,17 @@ def _factor(compared: Compared, value: Intermediate) -> float | None:
     if counterparts and all(_leaves_alone(compared.twin, counterpart) for counterpart in counterparts):
         for source in value.sources:
             if compared.matches[source] is not None and value.values.keys() == compared.values[source].values.keys():
-                factor = _constant(value.values, compared.values[source].values)
+                factor = constant(value.values, compared.values[source].values)
                 if factor is not None:
                     return factor
     for counterpart in counterparts:
-        for dims in compared.matcher.placements(counterpart, next(iter(value.values.values())).shape):
-            factor = _constant(value.values, {r: compared.matcher.block(counterpart, dims, r) for r in value.values})
-            if factor is not None:
-                return factor
+        factor = multiple_of(compared.matcher, value, counterpart)
+        if factor is not None:
+            return factor
     return None
 
 
 def _leaves_alone(program: Intermediates, value: Intermediate) -> bool:
     """Whether it is no multiple of what it is made of, but for 1."""
     sources = (source for source in program.values if source.number in value.sources)
-    return all(_constant(value.values, source.values) is None for source in sources)
-
-
-def _constant(values: Mapping[int, np.ndarray], blocks: Mapping[int, np.ndarray]) -> float | None:
-    held = np.concatenate([values[rank].ravel() for rank in values])
-    right = np.concatenate([blocks[rank].ravel() for rank in values])
-    if held.size != right.size or not np.isfinite(held).all() or not np.isfinite(right).all():
-        return None
-    power = float(right @ right)
-    factor = float(held @ right) / power if power and held.size > 1 else 0.0
-    close = CLOSE * float(np.abs(held).max(initial=0.0))
-    same = bool(np.abs(held - factor * right).max(initial=0.0) <= close)
-    return factor if same and factor and abs(factor - 1) > 1e-6 else None
+    return all(constant(value.values, source.values) is None for source in sources)

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from conformance.contract.mesh import Mesh
-from conformance.diagnosis.inside.blocks import whole
+from conformance.diagnosis.inside.blocks import along, whole
 from conformance.diagnosis.inside.compared import Compared, spoken
 from conformance.diagnosis.inside.indices import is_whole
 from conformance.diagnosis.inside.sureness import FOUND
@@ -27,7 +26,7 @@ def of_positions(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         if starts is None or not counted or any(_start(each) is None for each in counted):
             continue
         for axis, size in compared.mesh.sizes:
-            own = _along(starts, axis, compared.mesh)
+            own = along(axis, starts, compared.mesh)
             length, every = next(iter(value.values.values())).size, {each.size for each in counted}
             if size > 1 and own is not None and all(length == -(-number // size) for number in every):
                 meant = [int(counted[0][0]) + place * length for place in range(size)]
@@ -49,15 +48,6 @@ def _starts(value: Intermediate) -> dict[int, int] | None:
 def _start(block: np.ndarray) -> int | None:
     counts = block.ndim == 1 and block.size > 1 and bool((np.diff(block) == 1).all())
     return int(block[0]) if counts else None
-
-
-def _along(starts: dict[int, int], axis: str, mesh: Mesh) -> list[int] | None:
-    """The starts of the places along an axis; None where ranks in one place have several."""
-    by_place: dict[int, set[int]] = {}
-    for rank, start in starts.items():
-        by_place.setdefault(mesh.coordinates(rank)[axis], set()).add(start)
-    alone = len(by_place) == mesh.size(axis) and all(len(each) == 1 for each in by_place.values())
-    return [min(by_place[place]) for place in sorted(by_place)] if alone else None
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conformance.contract.mesh import Mesh
-from conformance.diagnosis.inside.blocks import CLOSE, Blocks, is_trivial, on_all
+from conformance.diagnosis.inside.blocks import CLOSE, Blocks, along, is_trivial, on_all
 from conformance.diagnosis.inside.compared import Compared, origin, spoken
 from conformance.diagnosis.inside.exchanges import line
 from conformance.diagnosis.inside.kinds import SECTIONS
@@ -39,7 +38,7 @@ def of_taken(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         return
     for value, wanted in _wanted(compared, first, taken):
         for axis, size in compared.mesh.sizes:
-            mine, theirs = (_along(axis, parts, compared.mesh) for parts in (taken.parts, wanted))
+            mine, theirs = (along(axis, dict(enumerate(parts)), compared.mesh) for parts in (taken.parts, wanted))
             if size > 1 and mine is not None and theirs is not None and _meets_own(compared, value, axis):
                 words = f"ranks of {axis} take parts {mine} of dim {taken.dim}, where {theirs} belong to them"
                 basis = f"what {spoken(value)} makes of them are blocks of what one device has there, on other ranks"
@@ -111,13 +110,3 @@ def _which(block: np.ndarray, of: Sequence[np.ndarray]) -> int | None:
     slack = CLOSE * float(np.abs(block).max(initial=0.0))
     alike = (n for n, other in enumerate(of) if other.shape == block.shape and np.abs(other - block).max() <= slack)
     return next(alike, None)
-
-
-def _along(axis: str, parts: Parts, mesh: Mesh) -> list[int] | None:
-    """The parts of the places along an axis; None where ranks in one place have several."""
-    by_place: dict[int, set[int]] = {}
-    for rank, part in enumerate(parts):
-        by_place.setdefault(mesh.coordinates(rank)[axis], set()).add(part)
-    return (
-        [by_place[place].pop() for place in sorted(by_place)] if all(len(p) == 1 for p in by_place.values()) else None
-    )
