@@ -30,8 +30,6 @@ def evaluate(program: ClosedJaxpr, args: list[Any], frame: Frame, owner: Owner) 
         with version.same_names(eqn):
             operands = [read(atom) for atom in eqn.invars]
             outs = _performed(place, operands, owner)
-        if eqn.primitive.name not in (*version.INLINED, *version.CASTS, *CONTROL) or eqn.primitive.name in UNSEEN:
-            owner.note(place, operands, outs)
         values.update(zip(eqn.outvars, outs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
@@ -84,61 +82,28 @@ def _shard_map(place: Place, values: list[Any], owner: Owner) -> Any:
         return place.frame.one_device.mapped(place, values, owner)
     # check_vma=False: the program is already differentiated, and the casts that the check needs are gone.
     ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
-
-    def body(*args: Any) -> Any:
-        owner.enter(place, list(args), values)
-        outs = evaluate(program, list(args), frame, owner)
-        return tuple(outs), tuple(extra[None] for extra in owner.leave(outs))
-
-    every = jax.sharding.PartitionSpec(tuple(version.manual_axes(place.eqn)))
-    mapped = jax.shard_map(
-        body,
+    return jax.shard_map(
+        lambda *args: tuple(evaluate(program, list(args), frame, owner)),
         mesh=params["mesh"],
         in_specs=tuple(params["in_specs"]),
-        out_specs=(tuple(params["out_specs"]), every),
+        out_specs=tuple(params["out_specs"]),
         axis_names=frozenset(params["newly_manual_axes"]),
         check_vma=False,
-    )
-    outs, extra = mapped(*values)
-    owner.left(place, list(outs), list(extra))
-    return outs
+    )(*values)
 
 
 def _scan(place: Place, values: list[Any], owner: Owner) -> Any:
     ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
-    if owner.turn_by_turn(params["length"]):
-        return _written_out(place, values, owner)
     n_consts, n_carry = version.scanned(place.eqn)
     consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
 
     def body(carry: Any, x: Any) -> Any:
-        owner.enter(place, [*consts, *carry, *x], values)
         outs = evaluate(program, [*consts, *carry, *x], frame, owner)
-        return outs[:n_carry], (outs[n_carry:], owner.leave(outs))
+        return outs[:n_carry], outs[n_carry:]
 
     how = {key: params[key] for key in ("length", "reverse", "unroll")}
-    carry, (ys, extra) = jax.lax.scan(body, list(carry), list(xs), **how)
-    owner.left(place, [*carry, *ys], extra)
+    carry, ys = jax.lax.scan(body, list(carry), list(xs), **how)
     return [*carry, *ys]
-
-
-def _written_out(place: Place, values: list[Any], owner: Owner) -> list[Any]:
-    """A scan as so many copies of its body."""
-    ((program, frame),), params = children(place.eqn, place.frame), place.eqn.params
-    n_consts, n_carry = version.scanned(place.eqn)
-    consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
-    made: dict[int, list[Any]] = {}
-    turns = range(params["length"])
-    for turn in reversed(turns) if params["reverse"] else turns:
-        given = [x[turn] for x in xs]
-        for part, x in zip(given, xs, strict=True):
-            owner.stands_for(part, [x])
-        outs = evaluate(program, [*consts, *carry, *given], frame, owner)
-        carry, made[turn] = outs[:n_carry], outs[n_carry:]
-    stacked = [jax.numpy.stack(parts) for parts in zip(*(made[turn] for turn in turns), strict=True)]
-    for number, whole in enumerate(stacked):
-        owner.stands_for(whole, [made[turn][number] for turn in turns])
-    return [*carry, *stacked]
 
 
 def _while(place: Place, values: list[Any], owner: Owner) -> Any:
@@ -146,28 +111,16 @@ def _while(place: Place, values: list[Any], owner: Owner) -> Any:
     n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
     cond_consts, body_consts, state = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
 
-    def run(program: ClosedJaxpr, args: list[Any], frame: Frame) -> list[Any]:
-        owner.enter(place, args, [])
-        outs = evaluate(program, args, frame, owner)
-        owner.leave(outs)  # how often it runs is not known: nothing can be handed out
-        return outs
-
     return jax.lax.while_loop(
-        lambda state: run(cond, [*cond_consts, *state], cond_frame)[0],
-        lambda state: tuple(run(body, [*body_consts, *state], body_frame)),
+        lambda state: evaluate(cond, [*cond_consts, *state], cond_frame, owner)[0],
+        lambda state: tuple(evaluate(body, [*body_consts, *state], body_frame, owner)),
         tuple(state),
     )
 
 
 def _cond(place: Place, values: list[Any], owner: Owner) -> Any:
     def branch(program: ClosedJaxpr, frame: Frame) -> Callable[..., Any]:
-        def run(*args: Any) -> tuple[Any, ...]:
-            owner.enter(place, list(args), [])
-            outs = evaluate(program, list(args), frame, owner)
-            owner.leave(outs)  # only one of them runs
-            return tuple(outs)
-
-        return run
+        return lambda *args: tuple(evaluate(program, list(args), frame, owner))
 
     index, *operands = values
     return jax.lax.switch(index, [branch(*child) for child in children(place.eqn, place.frame)], *operands)
@@ -179,4 +132,3 @@ CONTROL: dict[str, Callable[[Place, list[Any], Owner], Any]] = {
     "while": _while,
     "cond": _cond,
 }
-UNSEEN = ("cond", "while")  # whose programs hand nothing out: their results are all that is seen of them

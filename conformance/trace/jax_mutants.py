@@ -18,7 +18,6 @@ from conformance.contract.mesh import Mesh
 from conformance.trace import jax_version as version
 from conformance.trace.jax_collectives import Call, perform, perform_mutated
 from conformance.trace.jax_places import Owner, Path, Place
-from conformance.trace.jax_values import ValueRecorder
 from conformance.trace.operators import Collective, MutationError, applicable
 
 
@@ -63,8 +62,8 @@ class Mutant(Mutating):
         if place.frame.path != self._site.path:
             return perform(place.call, operands)
         results = self.wrongly(self._site, self._operator, operands)
-        if misfit := _misfit(self._site, self._operator, place, results):
-            raise MutationError(misfit)
+        if sentence := misfit(self._site, self._operator, place, [x.shape for x in results]):
+            raise MutationError(sentence)
         return results
 
 
@@ -98,8 +97,9 @@ class AnyMutant(Mutating):
         def wrong(*given: Any) -> list[Any]:
             return self.wrongly(site, mutation.operator, given)
 
-        if misfit := _misfit(site, mutation.operator, place, jax.eval_shape(wrong, *operands)):
-            self._misfits[mutation] = misfit
+        shapes = [result.shape for result in jax.eval_shape(wrong, *operands)]
+        if sentence := misfit(site, mutation.operator, place, shapes):
+            self._misfits[mutation] = sentence
             return lambda *given: perform(site.call, given)
         return wrong
 
@@ -111,64 +111,39 @@ def numbers(sites: Sequence[Numbered], mesh: Mesh) -> dict[Mutation, int]:
 
 
 class Mutants:
-    """All mutants of a program, compiled together: once for what the step returns, once for the values inside it.
+    """All mutants of a program, compiled together.
 
     evaluated  the step under an owner (state, batch, owner) -> what it returns
-    recorded   the step under a recorder (state, batch, recorder) -> its values by number
     """
 
     def __init__(
-        self,
-        sites: Sequence[Numbered],
-        mesh: Mesh,
-        evaluated: Callable[[Any, Any, Owner], tuple[Any, Any]],
-        recorded: Callable[[Any, Any, ValueRecorder], dict[int, Any]],
+        self, sites: Sequence[Numbered], mesh: Mesh, evaluated: Callable[[Any, Any, Owner], tuple[Any, Any]]
     ) -> None:
-        self._sites, self._mesh = sites, mesh
-        self._evaluated, self._recorded = evaluated, recorded
+        self._sites, self._mesh, self._evaluated = sites, mesh, evaluated
         self._numbers, self._misfits = numbers(sites, mesh), dict[Mutation, str]()
 
     def step(self, mutation: Mutation, state: Any, batch: Any) -> tuple[Any, Any]:
         """What the step returns under a mutation. Raises MutationError where that gives another shape."""
         returned: tuple[Any, Any] = self._step(state, batch, self._numbers[mutation])
-        self._require_fit(mutation)
+        if mutation in self._misfits:
+            raise MutationError(self._misfits[mutation])
         return returned
-
-    def values(self, mutation: Mutation, state: Any, batch: Any) -> tuple[ValueRecorder, dict[int, Any]]:
-        """The recorder of the values inside the step, and they themselves by number; raises as `step` does."""
-        kept: dict[int, Any] = self._values(state, batch, self._numbers[mutation])
-        self._require_fit(mutation)
-        return self._recorder, kept
 
     @cached_property
     def _step(self) -> Callable[..., Any]:
         def step(state: Any, batch: Any, number: Any) -> tuple[Any, Any]:
-            return self._evaluated(state, batch, self._owner(number))
+            owner = AnyMutant(self._sites, self._mesh, number, self._misfits)
+            return self._evaluated(state, batch, owner)
 
         return jax.jit(step)
 
-    @cached_property
-    def _values(self) -> Callable[..., Any]:
-        def values(state: Any, batch: Any, number: Any) -> dict[int, Any]:
-            self._recorder = ValueRecorder(self._owner(number), self._mesh)
-            return self._recorded(state, batch, self._recorder)
 
-        return jax.jit(values)
-
-    def _owner(self, number: Any) -> Owner:
-        return AnyMutant(self._sites, self._mesh, number, self._misfits)
-
-    def _require_fit(self, mutation: Mutation) -> None:
-        if mutation in self._misfits:
-            raise MutationError(self._misfits[mutation])
-
-
-def _misfit(site: Numbered, operator: str, place: Place, results: Sequence[Any]) -> str:
+def misfit(site: Numbered, operator: str, place: Place, shapes: Sequence[tuple[int, ...]]) -> str:
     """Why a mutant cannot run: a sentence, empty where all results have the shapes that the step goes on with."""
-    for result, variable in zip(results, place.eqn.outvars, strict=True):
-        if result.shape != version.shape(variable):
+    for shape, variable in zip(shapes, place.eqn.outvars, strict=True):
+        if shape != version.shape(variable):
             return (
-                f"Under '{operator}' collective {site.number} gives shape {result.shape}, where the "
+                f"Under '{operator}' collective {site.number} gives shape {shape}, where the "
                 f"step goes on with {version.shape(variable)}: this mutant cannot run."
             )
     return ""

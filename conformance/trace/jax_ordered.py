@@ -1,4 +1,7 @@
-"""JAX operations whose result depends on the order of their terms, in stochastic arithmetic: dim 0 is the member."""
+"""JAX operations whose result depends on the order of their terms, in an arithmetic of one's choice.
+
+Dim 0 of every array is the member.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ import jax
 import numpy as np
 
 from conformance.trace import jax_version as version
+from conformance.trace.arithmetic import Arithmetic
 from conformance.trace.jax_version import JaxprEqn
-from conformance.trace.stochastic import Stochastic
 
 
 def bound(eqn: JaxprEqn, values: list[Any]) -> list[Any]:
     """One equation of one member, evaluated by JAX."""
     arrays = [value if is_key(value) else jax.numpy.asarray(value) for value in values]
-    return version.bind(eqn, arrays, inside=False)
+    return version.bind(eqn, arrays, inside=True)
 
 
 def is_key(value: Any) -> bool:
@@ -25,19 +28,19 @@ def is_key(value: Any) -> bool:
     return isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.extended)
 
 
-def _sum(arithmetic: Stochastic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
+def _sum(arithmetic: Arithmetic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
     return arithmetic.total(x, [dim + 1 for dim in eqn.params["axes"]])
 
 
-def _prod(arithmetic: Stochastic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
+def _prod(arithmetic: Arithmetic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
     return arithmetic.multiplied(x, [dim + 1 for dim in eqn.params["axes"]])
 
 
-def _cumsum(arithmetic: Stochastic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
+def _cumsum(arithmetic: Arithmetic, eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
     return arithmetic.running(x, eqn.params["axis"] + 1, reverse=eqn.params["reverse"])
 
 
-def _dot_general(arithmetic: Stochastic, eqn: JaxprEqn, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _dot_general(arithmetic: Arithmetic, eqn: JaxprEqn, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     (a_sum, b_sum), (a_batch, b_batch) = eqn.params["dimension_numbers"]
     dtype = version.dtype(eqn.outvars[0])
     left = _matrices(a.astype(dtype, copy=False), a_batch, None, a_sum)
@@ -54,7 +57,7 @@ def _matrices(x: np.ndarray, batch: Any, rows: Any, columns: Any) -> np.ndarray:
     return x.transpose(0, *kinds[0], *kinds[1], *kinds[2]).reshape(len(x), *sizes)
 
 
-def _scatter_add(arithmetic: Stochastic, eqn: JaxprEqn, *values: np.ndarray) -> np.ndarray:
+def _scatter_add(arithmetic: Arithmetic, eqn: JaxprEqn, *values: np.ndarray) -> np.ndarray:
     """Updates in another order: those that meet in one place are added up in it."""
     numbers = eqn.params["dimension_numbers"]
     free = [dim for dim in range(values[2].ndim - 1) if dim not in numbers.update_window_dims]
@@ -68,7 +71,7 @@ def _scatter_add(arithmetic: Stochastic, eqn: JaxprEqn, *values: np.ndarray) -> 
     return arithmetic.rounded(np.stack(sums))
 
 
-def _convolution(arithmetic: Stochastic, eqn: JaxprEqn, *values: np.ndarray) -> np.ndarray:
+def _convolution(arithmetic: Arithmetic, eqn: JaxprEqn, *values: np.ndarray) -> np.ndarray:
     """Input channels in another order, every term rounded."""
     numbers = eqn.params["dimension_numbers"]
     grouped = eqn.params["feature_group_count"] > 1 or eqn.params["batch_group_count"] > 1

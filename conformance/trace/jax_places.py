@@ -67,35 +67,11 @@ class Place:
 
 
 class Owner:
-    """Performs every collective as it is written, and is shown what every equation makes of what.
-
-    A program inside a shard_map or a loop has values of its own: `enter` is told which of them are which outside, and
-    `leave` hands out what is to leave with the results, stacked by device or by turn, for `left`.
-    """
+    """Performs every collective as it is written."""
 
     def __call__(self, place: Place, operands: list[Any]) -> list[Any]:
         assert place.call is not None
         return perform(place.call, operands)
-
-    def note(self, place: Place, operands: list[Any], results: list[Any]) -> None:
-        """One equation that was evaluated; one that holds a program only where that hands nothing out."""
-
-    def enter(self, place: Place, inside: list[Any], outside: list[Any]) -> None:
-        """A program inside begins."""
-
-    def leave(self, results: list[Any]) -> list[Any]:
-        """It ends."""
-        return []
-
-    def left(self, place: Place, results: list[Any], extra: list[Any]) -> None:
-        """Its results and what it handed out, as they are outside."""
-
-    def turn_by_turn(self, turns: int) -> bool:
-        """Whether a loop is to be written out, so that each turn is seen by itself."""
-        return False
-
-    def stands_for(self, value: Any, others: list[Any]) -> None:
-        """A value is a part of others, or others stacked."""
 
 
 def children(eqn: JaxprEqn, frame: Frame) -> list[tuple[ClosedJaxpr, Frame]]:

@@ -16,14 +16,14 @@ from conformance.evidence.arithmetic import Operation
 from conformance.trace import jax_version as version
 from conformance.trace.dataflow import Node
 from conformance.trace.jax_dataflow import JaxFlow
-from conformance.trace.jax_numpy import DATA_MOVEMENT, FUNCTIONS, PLAIN
-from conformance.trace.jax_ordered import ORDERED, bound, is_key
+from conformance.trace.jax_equations import operated
+from conformance.trace.jax_numpy import DATA_MOVEMENT
+from conformance.trace.jax_ordered import bound, is_key
 from conformance.trace.jax_version import ClosedJaxpr, JaxprEqn
 from conformance.trace.lower_precision import lower_precision, unaffected
 from conformance.trace.stochastic import Stochastic
 
 MOST_LOOP_EQUATIONS = 30_000  # that a loop may run through; a longer one is run compiled, and only its results round
-IDENTITIES = ("stop_gradient", "copy", "copy_p", "name", "optimization_barrier", "sharding_constraint")
 Step = Callable[[Any, Any], tuple[Any, Any]]
 Leaves = list[Any]
 
@@ -69,9 +69,6 @@ def _named(observed: Mapping[str, Any], results: Sequence[Node]) -> dict[str, No
     return dict(zip(names, results[len(results) - len(names) :], strict=True))
 
 
-_SUMS = ("add", "add_any", "sub")
-
-
 class _TooLong(Exception):  # noqa: N818
     """A loop would run through more than MOST_LOOP_EQUATIONS equations."""
 
@@ -108,20 +105,10 @@ class _Evaluation:
 
     def _equation(self, eqn: JaxprEqn, values: Leaves) -> Leaves:
         name = eqn.primitive.name
-        if name in _SUMS and np.issubdtype(version.dtype(eqn.outvars[0]), np.floating):
-            total = _typed(PLAIN[name](eqn, *values), eqn)
-            first, second = (value.reshape(value.shape + (1,) * (total.ndim - value.ndim)) for value in values)
-            return [self.arithmetic.added(first, -second if name == "sub" else second, total)]
-        if name in PLAIN:
-            return [_typed(PLAIN[name](eqn, *values), eqn)]
-        if name in FUNCTIONS:
-            return [self.arithmetic.rounded(_typed(FUNCTIONS[name](eqn, *values), eqn))]
-        if name in IDENTITIES or name in version.CASTS:
-            return values
+        if (results := operated(self.arithmetic, eqn, values)) is not None:
+            return results
         if name in version.INLINED:
             return self.run(version.inner(eqn), values)
-        if name in ORDERED:
-            return [_typed(ORDERED[name](self.arithmetic, eqn, *values), eqn)]
         if name in _CONTROL:
             try:
                 return _CONTROL[name](self, eqn, values)
@@ -220,11 +207,6 @@ def _of(value: Any, member: int) -> Any:
 
 def _numpy(value: Any, members: int) -> Any:
     return np.broadcast_to(value, (members, *value.shape)) if is_key(value) else value
-
-
-def _typed(value: Any, eqn: JaxprEqn) -> np.ndarray:
-    typed: np.ndarray = value.astype(version.dtype(eqn.outvars[0]), copy=False)
-    return typed
 
 
 _CONTROL: dict[str, Callable[[_Evaluation, JaxprEqn, Leaves], Leaves]] = {

@@ -26,6 +26,7 @@ from conformance.trace.jax_branches import Size, has_branches, of_all_devices
 from conformance.trace.jax_collectives import Call
 from conformance.trace.jax_dataflow import JaxFlow
 from conformance.trace.jax_division import divisions
+from conformance.trace.jax_evaluation import Wrong, intermediates
 from conformance.trace.jax_flops import device_flops
 from conformance.trace.jax_interpreter import evaluate
 from conformance.trace.jax_mutants import Mutant, Mutants, Numbered
@@ -33,7 +34,6 @@ from conformance.trace.jax_one_device import OneDevice, refuse_undivided
 from conformance.trace.jax_places import Frame, Owner, Path, Place, walk
 from conformance.trace.jax_spread import is_spread
 from conformance.trace.jax_unreadable import refuse_unreadable
-from conformance.trace.jax_values import ValueRecorder, intermediates
 from conformance.trace.lower_precision import lower_precision
 from conformance.trace.operators import Collective, MutationError, applicable
 from conformance.trace.site import Site
@@ -166,7 +166,7 @@ class Program:
 
     @cached_property
     def _mutants(self) -> Mutants:
-        return Mutants(self._collectives, self.mesh, self._evaluated, self._recorded)
+        return Mutants(self._collectives, self.mesh, self._evaluated)
 
     def on_one_device(self, mutation: Mutation | None) -> Step:
         """The step, compiled, with every shard_map evaluated on one device, and one collective changed.
@@ -185,18 +185,10 @@ class Program:
         return jax.jit(again)
 
     def intermediates(self, state: Any, batch: Any, mutation: Mutation | None) -> Intermediates:
-        """What every operation of the step makes, on every device. Raises as `mutated` does."""
-        owner = self._owner(mutation)
-        if self._is_one_of_several(mutation):
-            return intermediates(*self._mutants.values(mutation, state, batch), self.mesh)
-        recorder = ValueRecorder(owner, self.mesh)
-        kept = jax.jit(lambda state, batch: self._recorded(state, batch, recorder))(state, batch)
-        return intermediates(recorder, kept, self.mesh)
-
-    def _recorded(self, state: Any, batch: Any, recorder: ValueRecorder) -> dict[int, Any]:
-        outs = evaluate(self._jaxpr, jax.tree_util.tree_leaves((state, batch)), Frame(), recorder)
-        recorder.observe({name: outs[number] for number, name in self._observed.items()})
-        return recorder.kept
+        """What every operation of the step makes, on every device. Raises as `jax_evaluation.intermediates` does."""
+        wrong = None if mutation is None else Wrong(site=self._find(mutation), operator=mutation.operator)
+        given = jax.tree_util.tree_leaves((state, batch))
+        return intermediates(self._jaxpr, given, self.mesh, self._observed, wrong)
 
     def _owner(self, mutation: Mutation | None) -> Owner:
         return Owner() if mutation is None else Mutant(self._find(mutation), mutation.operator, self.mesh)

@@ -1,196 +1,124 @@
-"""The intermediate values of a traced JAX step, on every device, from one evaluation of the whole program."""
+"""The values inside a traced JAX step, device by device, as they are noted while it is evaluated."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import count
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import numpy as np
 
-from conformance.contract.implementation import Phase
 from conformance.contract.mesh import Mesh
 from conformance.evidence.intermediates import FEWEST, MOST_BYTES, MOST_ELEMENTS, Exchange, Intermediate, Intermediates
-from conformance.trace.jax_places import Owner, Place
+from conformance.trace.jax_devices import Devices
+from conformance.trace.jax_ordered import is_key
+from conformance.trace.jax_places import Path, Place
 
-MOST_TURNS = 12  # of a loop whose turns are kept one by one; of a longer one their values are stacked
-Numbers = frozenset[int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Noted:
-    """An operation whose result leaves the program; `inside` a shard_map its devices are stacked along dim 0."""
-
-    operation: str
-    place: str
-    phase: Phase
-    sources: tuple[int, ...]  # in the order of the operands
-    axes: tuple[str, ...]
-    inside: bool
+Numbers = frozenset[int]  # of the noted values that a value stands for; none for an input of the step
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Exchanged:
-    """A collective whose operand, of so many dims, and result leave the program under these numbers."""
+class ValueRecorder:
+    """Keeps what every operation makes that is a number of a model, or may be an index."""
 
-    place: Place
-    given: int
-    got: int
-    ndim: int
-
-
-class ValueRecorder(Owner):
-    """Keeps every floating-point result of an evaluation; `performed` is the owner that carries collectives out."""
-
-    def __init__(self, performed: Owner, mesh: Mesh) -> None:
-        self.noted: dict[int, _Noted] = {}
-        self.exchanges: list[_Exchanged] = []
-        self._numbers = count()
-        self.observed: dict[str, Numbers] = {}
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._values: list[Intermediate] = []
+        self._exchanges: list[Exchange] = []
+        self._lines: dict[Path, str] = {}
         self._bytes = 0
-        self._performed, self._mesh = performed, mesh
-        self._known: dict[int, tuple[Any, Numbers]] = {}  # id of a value -> it, and the numbers that it stands for
-        self._scopes: list[list[tuple[int, Any]]] = [[]]
-        self._leaving: tuple[list[int], list[Numbers]] = ([], [])
+        self._silent = False
 
-    def __call__(self, place: Place, operands: list[Any]) -> list[Any]:
-        return self._performed(place, operands)
+    def note(self, place: Place, made_of: Sequence[Numbers], results: Sequence[Any], devices: Devices) -> list[Numbers]:
+        """What each result stands for: itself, or where it is not kept what it was made of."""
+        sources = tuple(dict.fromkeys(number for operand in made_of for number in sorted(operand)))
+        ranks = devices.positions(self._mesh) if any(map(self._is_kept, results)) else {}
+        return [
+            self._kept(place, sources, result, ranks) if self._is_kept(result) else frozenset(sources)
+            for result in results
+        ]
 
-    def note(self, place: Place, operands: list[Any], results: list[Any]) -> None:
-        if place.call is not None and place.call.kind != "axis_index":
-            self._exchanged(place, operands, results)
-        made_of = [self.numbers(operand) for operand in operands]
-        sources = frozenset[int]().union(*made_of)
-        for result in results:
-            if not self._is_kept(result):
-                self._know(result, sources)  # a mask, an index: what is made of it is made of its sources
-                continue
-            number = self._handed_out(result)
-            self.noted[number] = self._described(place, made_of)
-            self._know(result, frozenset({number}))
-
-    def _handed_out(self, value: Any) -> int:
-        """The number under which a value leaves the program."""
-        number = next(self._numbers)
-        self._scopes[-1].append((number, value))
-        return number
-
-    def _exchanged(self, place: Place, operands: list[Any], results: list[Any]) -> None:
-        for given, got in zip(operands, results, strict=True):
-            if all(self._fits(value) and jax.numpy.issubdtype(value.dtype, jax.numpy.number) for value in (given, got)):
-                numbers = self._handed_out(given), self._handed_out(got)
-                self.exchanges.append(_Exchanged(place=place, given=numbers[0], got=numbers[1], ndim=given.ndim))
-
-    def _described(self, place: Place, made_of: list[Numbers]) -> _Noted:
-        call, sizes = place.call, place.frame.sizes
-        axes = () if call is None else tuple(a for a in self._mesh.axes if a in call.axes and self._mesh.size(a) > 1)
-        return _Noted(
-            operation=place.eqn.primitive.name if call is None else call.kind,
-            place=place.line,
-            phase=place.frame.phase,
-            sources=tuple(dict.fromkeys(number for operand in made_of for number in sorted(operand))),
-            axes=axes,
-            inside=sizes is not None,
-        )
-
-    def enter(self, place: Place, inside: list[Any], outside: list[Any]) -> None:
-        for value, known in zip(inside, outside, strict=False):
-            self._know(value, self.numbers(known))
-        self._scopes.append([])
-
-    def leave(self, results: list[Any]) -> list[Any]:
-        kept = self._scopes.pop()
-        self._leaving = [number for number, _ in kept], [self.numbers(result) for result in results]
-        return [value for _, value in kept]
-
-    def left(self, place: Place, results: list[Any], extra: list[Any]) -> None:
-        numbers, made_of = self._leaving
-        self._scopes[-1] += zip(numbers, extra, strict=True)
-        for result, sources in zip(results, made_of, strict=True):
-            self._know(result, sources)
-
-    def turn_by_turn(self, turns: int) -> bool:
-        return 0 < turns <= MOST_TURNS
-
-    def stands_for(self, value: Any, others: list[Any]) -> None:
-        self._know(value, frozenset[int]().union(*map(self.numbers, others)))
-
-    def numbers(self, value: Any) -> Numbers:
-        """What a value stands for; nothing for an input of the step."""
-        known = self._known.get(id(value))
-        return known[1] if known is not None else frozenset()
-
-    def _know(self, value: Any, numbers: Numbers) -> None:
-        if isinstance(value, jax.Array):  # tracers too; plain numbers may be one object in many places
-            self._known[id(value)] = (value, numbers)
-
-    @property
-    def kept(self) -> dict[int, Any]:
-        """number -> value, of what the whole evaluation has left."""
-        return dict(self._scopes[0])
-
-    def observe(self, observations: Mapping[str, Any]) -> None:
-        """These are observations of the step."""
-        self.observed = {name: self.numbers(value) for name, value in observations.items()}
-
-    def _is_kept(self, value: Any) -> bool:
-        if not hasattr(value, "dtype"):
-            return False
-        index = value.dtype in (jax.numpy.int32, jax.numpy.int64) and math.prod(value.shape) >= FEWEST
-        return (index or jax.numpy.issubdtype(value.dtype, jax.numpy.floating)) and self._fits(value)
-
-    def _fits(self, value: Any) -> bool:
-        elements = math.prod(value.shape)
-        self._bytes += 8 * elements
-        return elements <= MOST_ELEMENTS and self._bytes <= MOST_BYTES
-
-
-def intermediates(recorder: ValueRecorder, kept: Mapping[int, Any], mesh: Mesh) -> Intermediates:
-    """The evaluated values, device by device; those outside of a shard_map are whole on all of them."""
-    noted = recorder.noted
-    return Intermediates(
-        values=tuple(
+    def _kept(self, place: Place, sources: tuple[int, ...], result: np.ndarray, ranks: Mapping[int, int]) -> Numbers:
+        number = len(self._values)
+        self._bytes += 8 * result[0].size
+        self._values.append(
             Intermediate(
                 number=number,
-                operation=noted[number].operation,
-                place=noted[number].place,
-                phase=noted[number].phase,
-                sources=noted[number].sources,
-                axes=noted[number].axes,
-                dtype=str(value.dtype),
-                values=_by_rank(np.asarray(value).astype(np.float64), noted[number].inside, mesh),
+                operation=place.eqn.primitive.name if place.call is None else place.call.kind,
+                place=self._line(place),
+                phase=place.frame.phase,
+                sources=sources,
+                axes=() if place.call is None else self._axes(place.call.axes),
+                dtype=str(result.dtype),
+                values=_by_rank(result, ranks),
             )
-            for number, value in sorted(kept.items())
-            if number in noted
-        ),
-        exchanges=tuple(_exchange(each, kept, mesh) for each in recorder.exchanges if each.got in kept),
-        observed={name: tuple(sorted(numbers)) for name, numbers in recorder.observed.items()},
-    )
+        )
+        return frozenset({number})
+
+    def exchange(self, place: Place, given: Sequence[Any], got: Sequence[Any], devices: Devices) -> None:
+        """The operands and results of a collective."""
+        call = place.call
+        if call is None or self._silent:
+            return
+        for operand, result in zip(given, got, strict=False):
+            if not all(map(self._fits, (operand, result))) or result.dtype.kind == "b":
+                continue
+            ranks = devices.positions(self._mesh)
+            self._exchanges.append(
+                Exchange(
+                    kind=call.kind,
+                    reduction=call.reduction,
+                    axes=call.axes,
+                    place=self._line(place),
+                    phase=place.frame.phase,
+                    dim=call.dim,
+                    concat=call.concat,
+                    tiled=call.tiled,
+                    pairs=call.pairs,
+                    given=_by_rank(operand, ranks),
+                    got=_by_rank(result, ranks),
+                )
+            )
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Nothing is noted meanwhile: the later turns of a long loop."""
+        before, self._silent = self._silent, True
+        try:
+            yield
+        finally:
+            self._silent = before
+
+    def intermediates(self, observed: Mapping[str, Numbers]) -> Intermediates:
+        """All that was noted; `observed` says what each observation stands for."""
+        return Intermediates(
+            values=tuple(self._values),
+            exchanges=tuple(self._exchanges),
+            observed={name: tuple(sorted(numbers)) for name, numbers in observed.items()},
+        )
+
+    def _axes(self, axes: Sequence[str]) -> tuple[str, ...]:
+        return tuple(axis for axis in self._mesh.axes if axis in axes and self._mesh.size(axis) > 1)
+
+    def _line(self, place: Place) -> str:
+        if place.frame.path not in self._lines:
+            self._lines[place.frame.path] = place.line
+        return self._lines[place.frame.path]
+
+    def _is_kept(self, value: Any) -> bool:
+        if self._silent or is_key(value):
+            return False
+        index = value.dtype in (np.int32, np.int64) and math.prod(value.shape[1:]) >= FEWEST
+        return bool(index or jax.numpy.issubdtype(value.dtype, np.floating)) and self._fits(value)
+
+    def _fits(self, value: Any) -> bool:
+        elements: int = math.prod(value.shape[1:])
+        return elements <= MOST_ELEMENTS and self._bytes + 8 * elements <= MOST_BYTES
 
 
-def _exchange(exchanged: _Exchanged, kept: Mapping[int, Any], mesh: Mesh) -> Exchange:
-    given, got = (np.asarray(kept[number]).astype(np.float64) for number in (exchanged.given, exchanged.got))
-    call, turns = exchanged.place.call, given.ndim - exchanged.ndim - 1
-    assert call is not None
-    return Exchange(
-        kind=call.kind,
-        reduction=call.reduction,
-        axes=call.axes,
-        place=exchanged.place.line,
-        phase=exchanged.place.frame.phase,
-        dim=call.dim + turns,
-        concat=call.concat + turns,
-        tiled=call.tiled,
-        pairs=call.pairs,
-        given=_by_rank(given, True, mesh),
-        got=_by_rank(got, True, mesh),
-    )
-
-
-def _by_rank(value: np.ndarray, inside: bool, mesh: Mesh) -> dict[int, np.ndarray]:
-    if not inside:
-        return dict.fromkeys(range(mesh.devices), value)
-    return {rank: value[rank] for rank in range(mesh.devices)} if len(value) == mesh.devices else {}
+def _by_rank(value: np.ndarray, ranks: Mapping[int, int]) -> dict[int, np.ndarray]:
+    if not value.strides[0] and len(value):  # the same on all of them
+        return dict.fromkeys(ranks, np.array(value[0], np.float64))
+    wide = value.astype(np.float64)
+    return {rank: wide[position] for rank, position in ranks.items()}

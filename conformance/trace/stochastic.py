@@ -16,12 +16,12 @@ What is exact stays exact: a number whose last bits are zero (a count, a mask, a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-Dims = Sequence[int]
+from conformance.trace.arithmetic import Dims
+
 _DRAWN = 2**16 + 1
 _ORDERS_KEPT = 2**20  # elements of the drawn orders of one length
 

@@ -274,7 +274,7 @@ class Scanned(Typed):
 
 
 class Branched(Typed):
-    """Each rank takes a branch of its own, in a loop that is too long to be written out."""
+    """Each rank takes a branch of its own, in a loop."""
 
     def on_each(self, w: Any, x: Any, mask: Any) -> Any:
         rank = lax.axis_index("tensor")

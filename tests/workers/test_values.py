@@ -59,12 +59,15 @@ def test_the_turns_of_a_loop_are_kept_one_by_one(workers: Workers) -> None:
     assert list(first_divergence(wide, twin, MESH, "gradients/w")) == []
 
 
-def test_the_result_of_a_branch_is_a_value_of_its_own(workers: Workers) -> None:
-    """What stands inside is not seen, as each rank takes another branch."""
+def test_what_stands_in_a_branch_is_seen_on_the_ranks_that_take_it(workers: Workers) -> None:
     needs("jax")
     wide = _values(workers, "jax", "Branched")
-    [branch] = [value for value in wide.values if value.operation == "cond"]
-    assert any(branch.number in value.sources for value in wide.values if value.operation == "all_reduce")
+    sides = [next(v for v in wide.values if v.operation == name and set(v.values) == {rank})
+             for name, rank in (("add", 0), ("sub", 1))]  # fmt: skip
+    moved = next(value for value in wide.values if value.operation == "all_reduce" and value.sources)
+    assert len(moved.sources) == 2
+    assert {source for source in moved.sources} & {value.number for value in wide.values if set(value.values) == {0}}
+    assert all(side.number < moved.number for side in sides)
 
 
 def test_messages_are_noted_when_they_are_used(workers: Workers) -> None:
