@@ -183,10 +183,13 @@ class _Trials:
 
     def _understood(self, shown: Shown) -> bool:
         """Whether some cause, and not only a place, is sure."""
-        causes = [] if self.best is None else [self.best]
-        refuted = {*self.wide} - {*shown.axes} if shown.axes and shown.alone is None else set()
-        causes += [cause for cause in shown.divergence if cause.axis not in refuted]
-        causes += [] if shown.alone is None else [cause for check in shown.alone.checks for cause in check.diagnosis]
+        causes = [*shown.divergence, *([] if self.best is None else [self.best])]
+        if shown.alone is None:
+            refuted = {*self.wide} - {*shown.axes} if shown.axes else set()
+            causes = [cause for cause in causes if cause.axis not in refuted]
+        else:  # what lies on an axis is not what one device shows
+            causes = [cause for cause in causes if cause.axis is None]
+            causes += [cause for check in shown.alone.checks for cause in check.diagnosis]
         return any(cause.confidence >= SURE and not cause.place for cause in causes)
 
     def _verdict_without(self, case: Case, feature: str) -> str | None:

@@ -15,14 +15,15 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from conformance.contract.errors import ShardproofError
 from conformance.contract.mesh import Mesh
 from conformance.trace.jax_ordered import is_key
 
 Spec = PartitionSpec | Sequence[Any]
 
 
-class ApartError(Exception):
-    """A collective that some of its partners do not reach; half a sentence."""
+class ApartError(ShardproofError):
+    """A collective that some of its partners do not reach; the message is half a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)

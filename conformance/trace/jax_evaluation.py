@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from conformance.contract.errors import ShardproofError
 from conformance.contract.mesh import Mesh
 from conformance.evidence.intermediates import Intermediates
 from conformance.trace import jax_version as version
@@ -32,7 +33,7 @@ MOST_TURNS = 64  # of a loop that are noted one by one; of a longer one the othe
 MOST_EQUATIONS = 400_000  # that are evaluated
 
 
-class TooLongError(Exception):
+class TooLongError(ShardproofError):
     """A program of more than MOST_EQUATIONS equations, loops written out."""
 
 
@@ -119,7 +120,7 @@ class _Evaluation:
     def _count(self) -> None:
         self._equations += 1
         if self._equations > MOST_EQUATIONS:
-            raise TooLongError
+            raise TooLongError(f"it has more than {MOST_EQUATIONS:,} equations, loops written out")
 
     def _operation(self, place: Place, values: list[Any], devices: Devices) -> list[Any]:
         if not any(map(is_key, values)):

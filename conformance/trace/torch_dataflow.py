@@ -231,8 +231,12 @@ def user_line() -> str:
     """`file:line` of the innermost frame that is neither torch's nor ours."""
     frame = sys._getframe(1)
     while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith((*_NOT_USERS, "<")):
-            return f"{file}:{frame.f_lineno}"
+        if is_users(frame.f_code.co_filename):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""
+
+
+def is_users(file: str) -> bool:
+    """Whether a file is neither torch's nor ours."""
+    return not file.startswith((*_NOT_USERS, "<"))

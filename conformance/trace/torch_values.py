@@ -16,8 +16,9 @@ from conformance.contract.mesh import Mesh
 from conformance.evidence.intermediates import FEWEST, MOST_BYTES, MOST_ELEMENTS, Exchange, Intermediate, Intermediates
 from conformance.trace.operators import Collective
 from conformance.trace.torch_collectives import Call, is_collective, is_receipt
-from conformance.trace.torch_dataflow import results_of, user_line, written_by
+from conformance.trace.torch_dataflow import results_of, written_by
 from conformance.trace.torch_leaves import is_mutable
+from conformance.trace.torch_lines import Lines
 from conformance.trace.torch_watcher import Watcher, finish, in_backward, is_imagined
 
 # Operations that take no more than the shape of their operand.
@@ -57,6 +58,7 @@ class ValueRecorder(Watcher):
     def __init__(self, mesh: Mesh, device_mesh: Any, rank: int) -> None:
         super().__init__(mesh, device_mesh)
         self._rank, self._bytes, self._after_backward = rank, 0, False
+        self._lines, self._line = Lines(), ""
         self._values: list[Intermediate] = []
         self._exchanges: list[Exchange] = []
         self._made: dict[int, tuple[StorageWeakRef, tuple[int, ...]]] = {}  # memory -> what it was made of
@@ -64,6 +66,7 @@ class ValueRecorder(Watcher):
         self._parts: dict[int, dict[Stretch, _Cut | int]] = {}  # memory -> where a part lies -> its value
 
     def operation(self, func: Any, args: Any, kwargs: Any) -> Any:
+        self._line = self._lines.here()
         name = func.overloadpacket.__name__.strip("_") if isinstance(func, torch._ops.OpOverload) else ""
         given = results_of((args, kwargs))
         sources = () if name in _SHAPED else self._numbers(given)
@@ -84,10 +87,11 @@ class ValueRecorder(Watcher):
         for part in parts:
             storage = part.untyped_storage()._cdata
             if storage in self._made and (part.numel() < of.numel() or name not in _PARTS):
-                cut = _Cut(operation=name, sources=sources, place=user_line(), phase=self._phase())
+                cut = _Cut(operation=name, sources=sources, place=self._line, phase=self._phase())
                 self._parts.setdefault(storage, {})[_stretch(part)] = cut
 
     def collective(self, call: Call, what: Collective, func: Any, args: Any, kwargs: Any) -> Any:
+        self._line = self._lines.here()
         sources = self._made_of(results_of(call.sent))
         given = [_flat(x) for x in call.operands] if self._is_followed(call) else []
         out = func(*args, **kwargs)
@@ -119,7 +123,7 @@ class ValueRecorder(Watcher):
                     kind=what.kind,
                     reduction=what.reduction,
                     axes=what.axes,
-                    place=user_line(),
+                    place=self._line,
                     phase=self._phase(),
                     given={self._rank: sent},
                     got={self._rank: received},
@@ -142,7 +146,7 @@ class ValueRecorder(Watcher):
             self._made.pop(storage._cdata, None)
             self._awaited[storage._cdata] = (
                 StorageWeakRef(storage),
-                _Cut(operation="permute", sources=(), place=user_line(), phase=self._phase()),
+                _Cut(operation="permute", sources=(), place=self._line, phase=self._phase()),
             )
 
     def _kept(
@@ -159,7 +163,7 @@ class ValueRecorder(Watcher):
             Intermediate(
                 number=number,
                 operation=name,
-                place=user_line() if cut is None else cut.place,
+                place=self._line if cut is None else cut.place,
                 phase=self._phase() if cut is None else cut.phase,
                 sources=sources,
                 axes=axes,

@@ -12,9 +12,20 @@ from conformance.contract.mesh import Mesh
 from conformance.diagnosis.inside.blocks import CLOSE, Match, filled, is_trivial, whole
 from conformance.diagnosis.inside.exchanges import line
 from conformance.diagnosis.inside.indices import chain, parted
-from conformance.diagnosis.inside.kinds import ARRANGED, BUFFERS, CHOICES, COPIES, CUTS, EXTREMES, JOINS, MESSAGE
+from conformance.diagnosis.inside.kinds import (
+    ARRANGED,
+    BUFFERS,
+    CHOICES,
+    COPIES,
+    CUTS,
+    EXTREMES,
+    JOINS,
+    MESSAGE,
+    SELECTIONS,
+)
 from conformance.diagnosis.inside.matching import Matcher
 from conformance.diagnosis.inside.messages import is_unlinked, linked
+from conformance.diagnosis.inside.put_together import is_put_together, is_summed
 from conformance.diagnosis.inside.rows import of_rows
 from conformance.diagnosis.inside.sections import Sections
 from conformance.diagnosis.inside.way import way
@@ -74,10 +85,18 @@ class Compared:
             elif value.number not in sound and sound.issuperset(value.sources):
                 trivial = all(is_trivial(filled(block)) for block in value.values.values())
                 ordered = trivial or self._is_cut_alike(value) or self._has_right_sections(value)
+                ordered = ordered or self.is_put_together(value)
                 if ordered or (any_order and self._has_right_rows(value)):
                     sound.add(value.number)
                 else:
                     yield value
+
+    def is_put_together(self, value: Intermediate) -> bool:
+        """A buffer of different values, all of which are right: it is none itself."""
+        wholes = {match.whole for match in map(self.matches.get, value.sources) if match is not None}
+        if not (len(wholes) == len(value.sources) > 1 and is_summed(value, self.wide.values)):
+            return False
+        return is_put_together(value, [self.values[number] for number in value.sources])
 
     def lacks_senders(self) -> bool:
         """Whether a message on the way brings something wrong, and it is not known what was sent."""
@@ -88,9 +107,13 @@ class Compared:
         return parted(self.wide, self.twin, self.mesh, self.way if of is None else chain(self.wide, of))
 
     def _has_right_rows(self, value: Intermediate) -> bool:
-        """Whether they are rows of what its line makes on one device, or of what it is given, which it arranges."""
+        """Whether they are rows of what its line makes on one device, or of what it is given, which it arranges.
+
+        An input of the step, which has no number in the failing program, may be any of those that one device has.
+        """
         given = [owner for number in value.sources for owner in self.owners(number)]
-        arranged = [tuple(given)] if value.operation in ARRANGED else []
+        inputs = [(each,) for each in self.twin.inputs]
+        arranged = [tuple(given), *inputs] if value.operation in (*ARRANGED, *SELECTIONS) else []
         self.reordered[value.number] = of_rows(value, [(each,) for each in self.counterparts(value)] + arranged)
         return bool(self.reordered[value.number])
 
@@ -147,16 +170,6 @@ class Compared:
     def of_number(self) -> dict[int, Intermediate]:
         """The values of one device, and what it begins with."""
         return {value.number: value for value in (*self.twin.values, *self.twin.inputs)}
-
-    def adds_copies(self, result: Intermediate, operand: Intermediate) -> bool:
-        """Whether a sum over an axis is that of copies, which differ along no axis of it."""
-        held, size = operand.values, int(np.prod([self.mesh.size(axis) for axis in result.axes]))
-        if result.operation != "all_reduce" or len(held) != self.mesh.devices or held.keys() != result.values.keys():
-            return False
-        groups = [group for axis in result.axes for group in self.mesh.groups(axis)]
-        alike = all(np.array_equal(held[rank], held[group[0]]) for group in groups for rank in group)
-        made = all(np.allclose(result.values[rank], size * held[rank], rtol=CLOSE, atol=0) for rank in held)
-        return alike and made and any(block.any() for block in held.values())
 
     def joined(self, cut: Intermediate) -> Intermediate:
         """What lays the parts of a value side by side again, all of them: the value in another order. Else the part."""

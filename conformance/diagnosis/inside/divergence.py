@@ -20,7 +20,7 @@ from conformance.diagnosis.inside.kinds import REDUCTIONS
 from conformance.diagnosis.inside.missing import missing_term
 from conformance.diagnosis.inside.operations import PARTED_INDICES, of_mask, of_operation
 from conformance.diagnosis.inside.partial_sums import is_part, lacks_reduction
-from conformance.diagnosis.inside.reductions import reduced
+from conformance.diagnosis.inside.reductions import adds_copies, reduced
 from conformance.diagnosis.inside.row_order import behind_rows
 from conformance.diagnosis.inside.sureness import FOUND, LINE
 from conformance.diagnosis.signatures.scale import TWICE
@@ -54,7 +54,7 @@ def first_divergence(wide: Intermediates, twin: Intermediates, mesh: Mesh, tenso
 def _of_first(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """Why an operation gives what is wrong; where nothing says why, and its rows are right, what comes behind it."""
     causes = list(of_operation(compared, first))
-    if all(cause.place for cause in causes):
+    if all(cause.place or cause.confidence < FOUND for cause in causes):
         causes = list(behind_rows(compared, first)) or causes
     yield from causes
 
@@ -90,7 +90,7 @@ def _of_collective(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     words, axis = None, first.axes[0]
     if source is not None and first.operation in REDUCTIONS:
         words, axis = reduced(first, source, compared.matches[source.number], compared.mesh)
-    if words is None and source is not None and compared.adds_copies(first, source):
+    if words is None and source is not None and adds_copies(first, source, compared.mesh):
         words = TWICE
     if words is None and compared.matches[first.number] is not None:
         words = "another value, stale perhaps, comes out of a collective"

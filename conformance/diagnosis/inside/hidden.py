@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conformance.contract.mesh import Mesh
 from conformance.diagnosis.inside.blocks import CLOSE, FILL, Blocks, filled
 from conformance.diagnosis.inside.kinds import SELECTIONS
 from conformance.diagnosis.inside.matching import Matcher
@@ -33,11 +32,11 @@ class Hidden:
         return f"of {self.elements} elements {sees}"
 
 
-def hidden(value: Intermediate, matcher: Matcher, mesh: Mesh, zeros: bool) -> Hidden | None:
+def hidden(value: Intermediate, matcher: Matcher, zeros: bool) -> Hidden | None:
     """What another mask hides; None for no mask. With `zeros`, those that a selection puts are hidden elements too."""
     held = {rank: filled(block).ravel() for rank, block in value.values.items()}
     sizes = {block.size for block in held.values()}
-    if len(held) < mesh.devices or len(sizes) != 1:
+    if len(sizes) != 1:
         return None
     elements = sizes.pop()
     for fill in (FILL, 0.0) if zeros and value.operation in SELECTIONS else (FILL,):

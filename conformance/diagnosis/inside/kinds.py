@@ -7,13 +7,14 @@ CUTS = ("slice", "split", "split_with_sizes", "chunk", "narrow", "select", "unbi
 CHOICES = ("dynamic_slice", "gather", "index_select", "index", "embedding", "take")
 SECTIONS = (*CUTS, "dynamic_slice")  # of a fused value
 SORTS = ("sort", "top_k", "topk")  # whose second result, the indices, may be all that is used
-JOINS = ("concatenate", "cat", "stack")
+JOINS = ("concatenate", "cat", "stack", "chunk_cat")
 # What puts its operands where indices say: a rank may fill a buffer in an order of its own.
 BUFFERS = ("scatter", "scatter-add", "dynamic_update_slice", "index_put", "index_put_", "index_add", "index_copy")
 ADDS = ("add", "add_any", "add_")  # terms of a sum, in any order
 COMMUTATIVE = (*ADDS, "mul", "maximum", "minimum")
 PRODUCTS = ("dot_general", "conv_general_dilated", "mm", "bmm", "addmm", "matmul", "convolution")
 BY_ELEMENT = (*ADDS, "sub", "mul", "div")
+SCALES = ("mul", "div", "mul_", "div_", "pow")  # that may be by one number
 MOVES = ("transpose", "rev", "flip", "roll")  # that leave every element of their operand
 # What holds the numbers of its operand, in another shape perhaps.
 COPIES = ("stop_gradient", "broadcast_in_dim", "reshape", "copy", "clone", "expand_dims", "squeeze")

@@ -26,7 +26,8 @@ def of_left_out(flow: Flow, first: Intermediate) -> Iterator[Cause]:
                 wanted = [*operands[:place], chain[-1], *operands[place + 1 :]]
                 alike = before.operation == first.operation and not _is_sum((*chain, before))
                 if alike and _is_given(flow, before, first, wanted):
-                    yield _lacking(flow, given, chain, before, _comes_later(flow, first, chain))
+                    later = _comes_later(flow, first, chain) and not _lacks_terms(flow, given, chain)
+                    yield _lacking(flow, given, chain, before, later)
                     return
 
 
@@ -57,6 +58,17 @@ def of_lone_term(flow: Flow, first: Intermediate) -> Iterator[Cause]:
                 return
 
 
+def _lacks_terms(flow: Flow, given: Intermediate, chain: Chain) -> bool:
+    """Whether what is added to a value there is nowhere here: no other sum can be that one, done later."""
+    terms = _others(flow, chain[0], (given,))
+    return chain[0].operation in ADDS and bool(terms) and all(map(flow.is_lacking, terms))
+
+
+def _others(flow: Flow, value: Intermediate, known: Sequence[Intermediate]) -> list[Intermediate]:
+    """What it is given besides some values."""
+    return [term for term in flow.operands_there(value) if not any(flow.is_same(term, other) for other in known)]
+
+
 def _is_sum(chain: Chain) -> bool:
     """Whether all that is computed are sums, whose terms may be added in any order."""
     return all(value.operation in (*ADDS, *ARRANGED) for value in chain)
@@ -65,12 +77,14 @@ def _is_sum(chain: Chain) -> bool:
 def _is_given(flow: Flow, value: Intermediate, own: Intermediate, wanted: Sequence[Intermediate]) -> bool:
     """Whether an operation of one device is given these, in their order unless that makes no difference.
 
-    Where it is given one value alone, which may happen to any, it has to be a product, or of the same line as our own.
+    Where it is given one value alone, which may happen to any, it has to be a product, of the same line as our own, or
+    make something that is nowhere here.
     """
     given = flow.operands_there(value)
     if len(given) != len(value.sources) or len(given) != len(wanted):
         return False
-    if len(given) == 1 and value.operation not in PRODUCTS and origin(value) != origin(own):
+    may = value.operation in PRODUCTS or origin(value) == origin(own) or flow.is_lacking(value)
+    if len(given) == 1 and not may:
         return False
     orders = [wanted, list(reversed(wanted))] if value.operation in COMMUTATIVE else [wanted]
     return any(all(map(flow.is_same, given, order)) for order in orders)
@@ -90,10 +104,12 @@ def _lacking(flow: Flow, given: Intermediate, chain: Chain, before: Intermediate
         words = f"in another order: {_listed(chain)}, which one device does before {spoken(before)}, comes behind it"
         basis = f"one device does it to what {spoken(given)} makes; here that goes in as it is"
         return Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
-    terms = [term for term in flow.operands_there(chain[0]) if not flow.is_same(term, given)]
-    adds = len(chain) == 1 and chain[0].operation in ADDS and terms
-    words = f"a term of the sum is missing: {spoken(terms[0])}" if adds else f"left out: {_listed(chain)}"
-    how = "adds it to" if adds else "does it to"
+    adds = _is_sum(chain)
+    terms = [term for value in chain if value.operation in ADDS for term in _others(flow, value, (given, *chain))]
+    listed = ", ".join(dict.fromkeys(map(spoken, terms)))
+    missing = f"{'terms of the sum are' if ',' in listed else 'a term of the sum is'} missing: {listed}"
+    words = missing if adds and terms else f"left out: {_listed(chain)}"
+    how = "adds to" if adds else "does it to"
     basis = f"one device {how} what {spoken(given)} makes before {spoken(before)}, whose other operands are right here"
     return Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
 

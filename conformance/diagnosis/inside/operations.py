@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Iterator, Sequence
 
-import numpy as np
-
-from conformance.diagnosis.inside.blocks import combined, whole
+from conformance.diagnosis.inside.blocks import whole
 from conformance.diagnosis.inside.compared import Compared, spoken
 from conformance.diagnosis.inside.displaced import displaced
 from conformance.diagnosis.inside.exchanges import line
@@ -15,8 +12,9 @@ from conformance.diagnosis.inside.filled_up import filling_counts
 from conformance.diagnosis.inside.flow import Flow
 from conformance.diagnosis.inside.hidden import hidden
 from conformance.diagnosis.inside.interleaved import of_interleaved
-from conformance.diagnosis.inside.kinds import CHOICES, CUTS, MOVES, SECTIONS
+from conformance.diagnosis.inside.kinds import CHOICES, CUTS, MOVES, SCALES, SECTIONS
 from conformance.diagnosis.inside.left_out import of_done_besides, of_left_out, of_lone_term
+from conformance.diagnosis.inside.local_statistics import of_local_statistic
 from conformance.diagnosis.inside.moved import of_moved
 from conformance.diagnosis.inside.multiples import constant, multiple_of
 from conformance.diagnosis.inside.operands import of_another_value
@@ -24,6 +22,7 @@ from conformance.diagnosis.inside.parameters import of_another_parameter
 from conformance.diagnosis.inside.partial_sums import is_part, is_summed_later, of_partial
 from conformance.diagnosis.inside.rearranged import rearranged
 from conformance.diagnosis.inside.reductions import narrowed
+from conformance.diagnosis.inside.roles import of_role
 from conformance.diagnosis.inside.shifted import of_positions
 from conformance.diagnosis.inside.sureness import FOUND, LINE, ORDER
 from conformance.diagnosis.inside.taken import of_taken
@@ -50,12 +49,18 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     if factor is not None:
         yield from _scaled(compared, first, factor)
     elif partial:
-        yield of_partial(compared, first, max(partial))
+        yield of_partial(compared, first, _least_summed(compared, partial))
         return
     else:
         yield from _of_elements(compared, first)
     if first.place:
         yield parted_at(compared, first, factor)
+
+
+def _least_summed(compared: Compared, partial: Sequence[int]) -> int:
+    """Of several partial sums in one operation, the one that is partial over the fewest axes: it was summed halfway."""
+    matches = {number: compared.matches[number] for number in partial}
+    return min(partial, key=lambda n: (0 if (match := matches[n]) is None else len(match.partial), -n))
 
 
 def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
@@ -66,15 +71,18 @@ def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         if causes:
             yield from causes
             return
-    chosen = list(_of_choice(compared, first))
-    yield from chosen or of_lone_term(flow, first)
+    others = (_of_choice(compared, first), of_lone_term(flow, first), of_role(flow, first))
+    for causes in map(list, (*others, _displaced(compared, compared.first_owed(first)))):
+        if causes:
+            yield from causes
+            return
 
 
 def _of_choice(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """Which elements it takes, counts, hides or places wrongly."""
     yield from of_another_value(compared, first)
     yield from of_another_parameter(compared, first)
-    yield from _local_statistic(compared, first)
+    yield from of_local_statistic(compared, first)
     yield from _filling_counts(compared, first)
     yield from of_mask(compared, first)
     yield from _unmasked(compared, first)
@@ -105,24 +113,6 @@ def _picks(compared: Compared, first: Intermediate) -> str:
     return f", whose indices part {'from' if until else 'at'} {spoken(indices[0])}{until}"
 
 
-def _local_statistic(compared: Compared, first: Intermediate) -> Iterator[Cause]:
-    """A mean of the part that a rank has, where that of all parts along an axis is meant.
-
-    Not an extreme: a stable softmax takes its own one, and makes up for it.
-    """
-    for source, (axis, size) in product(first.sources, compared.mesh.sizes):
-        held = compared.values[source].values
-        whole = len(held) == compared.mesh.devices and len({block.shape for block in held.values()}) == 1
-        if size == 1 or compared.matches[source] is not None or not whole:
-            continue
-        if compared.matcher.found(combined(held, (axis,), compared.mesh, np.mean)) is not None:
-            words = f"the mean of each rank's own part is used where that of all parts over {axis} is meant"
-            basis = f"over {axis} the mean of what {spoken(compared.values[source])} makes is what one device has"
-            said = f"{words}, at {line(first.place)}"
-            yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
-            return
-
-
 def _filling_counts(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What fills the last shard up gets into a sum."""
     for number in first.sources:
@@ -142,7 +132,7 @@ def of_mask(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """
     if compared.is_extreme(first):
         return
-    mask = hidden(first, compared.matcher, compared.mesh, zeros=bool(compared.counterparts(first)))
+    mask = hidden(first, compared.matcher, zeros=bool(compared.counterparts(first)))
     if mask is not None:
         that = ", that of another block" if mask.misplaced else ""
         words = f"another mask than on one device{that}: {spoken(first)}{compared.phase_of(first)}"
@@ -213,11 +203,26 @@ def _scaled(compared: Compared, first: Intermediate, factor: float) -> Iterator[
     if _is_rate(compared, first):
         return
     basis = f"what {spoken(first)} makes is {factor:.6g} times what one device has there"
-    for axis, size in compared.mesh.sizes:
-        for power, words in ((1, TWICE), (-1, MEAN)):
-            if size > 1 and near(factor, float(size) ** power):
-                said = f"{words}, at {line(first.place)}"
-                yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=0.6, basis=basis)
+    sizes = [(axis, size) for axis, size in compared.mesh.sizes if size > 1]
+    whole_sizes = [(a, words) for a, n in sizes for p, words in ((1, TWICE), (-1, MEAN)) if near(factor, float(n) ** p)]
+    for axis, words in whole_sizes:
+        said = f"{words}, at {line(first.place)}"
+        yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=0.6, basis=basis)
+    if not whole_sizes and first.operation in SCALES:
+        yield _another_number(compared, first, factor, basis)
+
+
+def _another_number(compared: Compared, first: Intermediate, factor: float, basis: str) -> Cause:
+    """Of a factor that is the root of the size of an axis, that is said."""
+    roots = [
+        (axis, f", {'' if power > 0 else '1 by '}the root of the size of {axis}")
+        for axis, size in compared.mesh.sizes
+        for power in (0.5, -0.5)
+        if size > 1 and near(factor, float(size) ** power)
+    ]
+    root = roots[0][1] if len(roots) == 1 else ""
+    said = f"multiplied by another number than on one device, {factor:.4g} times that{root}: {spoken(first)}"
+    return Cause(cause=said, axis=None, confidence=FOUND, basis=f"{basis}, all of it")
 
 
 def _is_rate(compared: Compared, first: Intermediate) -> bool:
@@ -243,7 +248,15 @@ def _factor(compared: Compared, value: Intermediate) -> float | None:
         factor = multiple_of(compared.matcher, value, counterpart)
         if factor is not None:
             return factor
-    return None
+    return None if counterparts else _of_buffer(compared, value)
+
+
+def _of_buffer(compared: Compared, value: Intermediate) -> float | None:
+    """By what it scales a buffer of right values, which one device leaves as they are."""
+    sources = [compared.values[number] for number in value.sources]
+    if value.operation not in SCALES or len(sources) != 1 or not compared.is_put_together(sources[0]):
+        return None
+    return constant(value.values, sources[0].values) if value.values.keys() == sources[0].values.keys() else None
 
 
 def _leaves_alone(program: Intermediates, value: Intermediate) -> bool:

@@ -61,6 +61,17 @@ def mistakes(operand: Blocks, axes: tuple[str, ...], mesh: Mesh) -> Iterator[tup
         yield f"computed or reduced in {name}", combined(rounded, axes, mesh)
 
 
+def adds_copies(result: Intermediate, operand: Intermediate, mesh: Mesh) -> bool:
+    """Whether a sum over an axis is that of copies, which differ along no axis of it."""
+    held, size = operand.values, int(np.prod([mesh.size(axis) for axis in result.axes]))
+    if result.operation != "all_reduce" or len(held) != mesh.devices or held.keys() != result.values.keys():
+        return False
+    groups = [group for axis in result.axes for group in mesh.groups(axis)]
+    alike = all(np.array_equal(held[rank], held[group[0]]) for group in groups for rank in group)
+    made = all(np.allclose(result.values[rank], size * held[rank], rtol=CLOSE, atol=0) for rank in held)
+    return alike and made and any(block.any() for block in held.values())
+
+
 def narrowed(
     result: Intermediate, operands: Sequence[Intermediate], before: Iterable[Intermediate] = ()
 ) -> Iterator[str]:

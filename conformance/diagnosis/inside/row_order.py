@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -105,18 +106,36 @@ def _rows_elsewhere(compared: Compared, value: Intermediate, counterpart: Interm
 
 
 def _misplaced(compared: Compared, rows: Intermediate, wanted: Intermediate, beside: Intermediate, dims: Dims) -> int:
-    """How many rows, zeros apart, are others than those of the places that the other operand is divided in."""
-    length = whole(rows).shape[-1]
-    every, per_row = whole(wanted).reshape(-1, length), whole(beside).size == whole(wanted).size // length
-    if not per_row and whole(beside).size != whole(wanted).size:
+    """How many rows, zeros apart, are none of those that one device has where it combines them with the other operand.
+
+    That is divided as `dims` says. It has as many rows, or fewer, repeated along some dims, or one number for each row.
+    """
+    length, every = whole(rows).shape[-1], whole(wanted)
+    keys = _keys(whole(beside), every)
+    if keys is None:
         return 0
-    places = np.arange(whole(beside).size, dtype=float).reshape(whole(beside).shape) // (1 if per_row else length)
-    wrong, slack = 0, CLOSE * float(np.abs(every).max())
+    places, of_every = keys
+    every, wrong = every.reshape(-1, length), 0
     for rank, block in rows.values.items():
-        at = compared.matcher.block(replace(beside, values={0: places}), dims, rank).reshape(-1)
-        held = block.reshape(-1, length)
-        right = every[(at if per_row else at[::length]).astype(int)]
-        if right.shape != held.shape:
+        at = compared.matcher.block(replace(beside, values={0: places}), dims, rank)
+        at = at[..., 0] if at.ndim == block.ndim else at
+        if at.size != block.size // length and at.ndim != block.ndim - 1:
             return 0
-        wrong += int(((np.abs(held - right) > slack).any(axis=-1) & held.any(axis=-1)).sum())
+        at = at.reshape(-1) if at.size == block.size // length else np.broadcast_to(at, block.shape[:-1]).reshape(-1)
+        held = block.reshape(-1, length)
+        wrong += sum(
+            bool(row.any()) and not _has(every[of_every == key], row) for key, row in zip(at, held, strict=True)
+        )
     return wrong
+
+
+def _keys(beside: np.ndarray, every: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The number of the row of `beside` at each of its elements, and at each row of `every`; None where they differ."""
+    rows = every.shape[:-1]
+    if beside.ndim == every.ndim and all(n in (1, size) for n, size in zip(beside.shape, every.shape, strict=True)):
+        numbers = np.arange(math.prod(beside.shape[:-1]), dtype=float).reshape(beside.shape[:-1])
+        return np.broadcast_to(numbers[..., None], beside.shape), np.broadcast_to(numbers, rows).reshape(-1)
+    if beside.size == math.prod(rows):
+        in_order = np.arange(beside.size, dtype=float)
+        return in_order.reshape(beside.shape), in_order
+    return None

@@ -13,7 +13,8 @@ import numpy as np
 from conformance.diagnosis.inside.blocks import CLOSE, is_trivial, whole
 from conformance.evidence.intermediates import Intermediate
 
-FEWEST = 3  # elements of a row: fewer are the same by chance
+FEWEST = 3  # elements of a row: fewer are the same by chance, unless there are many rows
+MANY = 16  # rows, such as the statistics of many rows
 Owners = tuple[Intermediate, ...]
 
 
@@ -24,7 +25,7 @@ def of_rows(value: Intermediate, candidates: Sequence[Owners]) -> Owners:
     """
     owners: dict[int, Intermediate] = {}
     for block in value.values.values():
-        if block.ndim < 2 or block.shape[-1] < FEWEST:
+        if block.ndim < 2 or (block.shape[-1] < FEWEST and len(block.reshape(-1, block.shape[-1])) < MANY):
             return ()
         rows = block.reshape(-1, block.shape[-1])
         rows = rows[rows.any(axis=-1)]

@@ -16,6 +16,7 @@ COUNT = "metrics/tokens"  # the valid elements of a batch, by which sums are div
 SLICES = "accumulated slices are not averaged as one large batch"
 TWICE = "summed twice: size-of-axis times too large"
 MEAN = "reduction missing, or a mean where a sum is meant: 1/size-of-axis of it"
+MOST_TIMES = 8  # that something may be counted: a larger factor is more likely that of a scale
 _MEANING = {
     1: TWICE,
     -1: MEAN,
@@ -107,8 +108,21 @@ def _meanings(suspect: DivergedTensor, factor: float, basis: str) -> Iterator[Ca
     if counted:
         words = "not divided by the number of valid elements" if factor > 1 else "divided by the valid elements twice"
         yield Cause(cause=words, axis=None, confidence=0.85, basis=f"{basis}, and {tokens} elements are valid")
+    elif not on_axes and (times := _times_counted(suspect, factor)):
+        others = "other gradients of the step are right"
+        yield Cause(cause=f"counted {times} times", axis=None, confidence=0.9, basis=f"{basis}, {others}")
     elif not on_axes and suspect.expected.size > 1:  # any two numbers differ by a factor
         yield Cause(cause=f"scaled by {factor:.4g}", axis=None, confidence=0.3, basis=basis, place=True)
+
+
+def _times_counted(suspect: DivergedTensor, factor: float) -> int | None:
+    """How often a gradient was added that should be once: all others would be as wrong had the loss been scaled."""
+    times = round(factor)
+    same_step = (other for other in suspect.case_run.comparisons if other.step == suspect.step)
+    gradients = [other for other in same_step if other.tensor.startswith("gradients/")]
+    some_right = any(other.excess.ratio <= suspect.case_run.bound for other in gradients)
+    counted = suspect.tensor.startswith("gradients/") and some_right and 2 <= times <= MOST_TIMES
+    return times if counted and near(factor, times) else None
 
 
 def _is_ratio(suspect: DivergedTensor) -> bool:
