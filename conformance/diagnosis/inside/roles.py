@@ -28,14 +28,10 @@ def of_role(flow: Flow, first: Intermediate) -> Iterator[Cause]:
     others = {place: value for value in alike for place in _others(flow, value, given)}
     if len(alike) == 1 == len(others):
         [(place, value)] = others.items()
-        wanted = flow.operands_there(value)[place]
+        own, theirs = spoken(given[place]), spoken(flow.operands_there(value)[place])
+        wanted = "of another call" if own == theirs else f"where one device takes what {theirs} makes"
         words = f"another value than on one device is used: operand {place} of {spoken(first)} is"
-        other = (
-            "of another call"
-            if spoken(wanted) == spoken(given[place])
-            else f"where one device takes what {spoken(wanted)} makes"
-        )
-        said = f"{words} what {spoken(given[place])} makes, {other}"
+        said = f"{words} what {own} makes, {wanted}"
         basis = f"one device does this once to a value of that shape, at {spoken(value)}, and has nothing of it here"
         yield Cause(cause=said, axis=None, confidence=FOUND, basis=basis)
 
