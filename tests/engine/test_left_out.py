@@ -155,3 +155,35 @@ def test_ranks_that_count_from_a_wrong_start_are_named() -> None:
 @pytest.mark.parametrize("starts", [(0, 4), (4, 0)])
 def test_ranks_in_an_order_of_their_own_count_rightly(starts: tuple[int, int]) -> None:
     assert not any("count from" in cause.cause for cause in _counted(starts))
+
+
+def test_a_chunk_of_positions_that_is_nobodys_is_named() -> None:
+    """Two chunks on each of two ranks, an early and a late one, which is one chunk too late."""
+    rates = np.arange(1, 4) / 30
+    own = {0: np.r_[0:4, 16:20], 1: np.r_[4:8, 12:16]}
+    wide = [_at(0, "concatenate", own, line=1), _at(1, "mul", {r: np.outer(p, rates) for r, p in own.items()}, 0)]
+    wide.append(_at(2, "exp", {r: np.exp(x) for r, x in wide[1].values.items()}, 1))
+    twin = [_at(0, "concatenate", np.arange(16), line=1), _at(1, "mul", np.outer(np.arange(16), rates), 0)]
+    twin.append(_at(2, "exp", np.exp(twin[1].values[0]), 1))
+    best = _causes(wide, twin)[0]
+    assert best.cause.startswith("positions 8, 9, 10 and 11 are nobody's: ranks of data have [[0, 1, 2, 3, 16, 17, ")
+    assert (best.axis, best.place) == ("data", False)
+
+
+def test_chunks_that_cover_all_positions_in_another_order_are_right() -> None:
+    own = {0: np.r_[0:4, 12:16], 1: np.r_[4:12]}
+    rates = np.arange(1, 4) / 30
+    wide = [_at(0, "concatenate", own, line=1), _at(1, "mul", {r: 2 * np.outer(p, rates) for r, p in own.items()}, 0)]
+    twin = [_at(0, "concatenate", np.arange(16), line=1), _at(1, "mul", np.outer(np.arange(16), rates), 0)]
+    assert not any("nobody's" in cause.cause for cause in _causes(wide, twin))
+
+
+@pytest.mark.parametrize(("exponent", "said"), [(3, "raised to 3 times the power"), (1.5, "")])
+def test_a_power_with_another_exponent_is_one_of_a_whole_number(exponent: float, said: str) -> None:
+    """The moments of Adam are corrected by the number of updates, here by that of slices."""
+    wide = [_at(0, "add", dict.fromkeys((0, 1), np.array(3)))]
+    wide.append(_at(1, "pow", dict.fromkeys((0, 1), np.array(0.875**exponent)), 0))
+    wide.append(_at(2, "sub", _rows(X / (1 - 0.875**exponent)), 1))
+    twin = [_at(1, "pow", np.array(0.875), line=7), _at(2, "sub", X / (1 - 0.875), 1, line=8)]
+    causes = [cause.cause for cause in _causes(wide, twin) if not cause.place]
+    assert [cause.startswith(said) for cause in causes] == [True] * bool(said)

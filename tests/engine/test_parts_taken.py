@@ -60,6 +60,26 @@ def test_the_parts_that_belong_to_the_ranks_are_named(taken: tuple[int, ...]) ->
     assert (cause.cause, cause.axis) == (f"{words}, at model.py:2", "tensor")
 
 
+def test_a_part_that_is_repeated_before_anything_is_made_of_it_lies_on_the_wrong_ranks() -> None:
+    """On one device another line repeats it: the block is known by its numbers."""
+    keys, queries = RNG.normal(size=(5, 2, 3)), RNG.normal(size=(5, 8, 3))
+    repeated = np.repeat(keys, 4, axis=1)
+    own = {rank: keys[:, [rank % 2]] for rank in RANKS}
+    mine = {rank: queries[:, 2 * rank : 2 * rank + 2] for rank in RANKS}
+    twice = {rank: np.repeat(block, 2, axis=1) for rank, block in own.items()}
+    wide = [
+        _at(0, "clone", dict.fromkeys(RANKS, keys)),
+        _at(1, "clone", mine),
+        _at(2, "dynamic_slice", own, 0),
+        _at(3, "reshape", twice, 2),
+        _at(4, "sin", {rank: np.sin(mine[rank] * block) for rank, block in twice.items()}, 1, 3),
+    ]
+    twin = [_at(0, "clone", {0: keys}), _at(1, "clone", {0: queries}), _at(9, "reshape", {0: repeated}, 0)]
+    best = _causes(wide, [*twin, _at(10, "sin", {0: np.sin(queries * repeated)}, 1, 9)])[0]
+    assert best.cause == "shards permuted: ranks of tensor hold those of [0, 2, 0, 2], at model.py:3"
+    assert (best.axis, best.place) == ("tensor", False)
+
+
 def test_nothing_is_said_of_parts_that_are_shared_rightly() -> None:
     assert _heads((0, 0, 1, 1)) == []
 

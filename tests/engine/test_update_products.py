@@ -32,7 +32,8 @@ def _causes(operation: str, phase: str, tensor: str, gradients: bool = True) -> 
 
 
 def test_a_multiple_of_the_step_is_not_summed_twice() -> None:
-    [place] = _causes("mul", "update", "updates/w")
+    number, place = _causes("mul", "update", "updates/w")
+    assert number.cause == "multiplied by another number than on one device, 2 times that: mul at model.py:9"
     assert place.cause == "parts from what one device has: mul at model.py:9, update, 2 times what it should be"
     assert place.place
 

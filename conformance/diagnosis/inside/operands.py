@@ -43,12 +43,24 @@ class Mistaken:
 def of_another_value(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """Right operands, of which one is not what one device gives it there: of another microbatch, stale, or swapped."""
     mistaken = mistaken_operand(compared, first)
-    if mistaken is not None:
+    if mistaken is None:
+        yield from _of_two_turns(compared, first)
+    else:
         turn = "a value of another microbatch, or a stale one, is used"
         words = turn if mistaken.same_line else "another value than on one device is used"
         said = f"{words}: operand {mistaken.place} of {spoken(first)} is {mistaken.words}"
         basis = "all that it is given is right, and all but this operand is what the same line is given on one device"
         yield Cause(cause=said, axis=None, confidence=FOUND, basis=basis)
+
+
+def _of_two_turns(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Two operands that one device gives to the same line, and never both at once: which is wrong is not known."""
+    every = [each for counterpart in compared.counterparts(first) for each in _of_one(compared, first, counterpart, ())]
+    if len(first.sources) == 2 == len({each.place for each in every}) and all(each.same_line for each in every):
+        taken = [spoken(given) for given in map(compared.known, first.sources) if given is not None]
+        words = f"values of two turns are combined, of two microbatches perhaps: {spoken(first)}"
+        basis = f"one device gives it what {taken[0]} makes, and what {taken[1]} makes, but never these two together"
+        yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
 
 
 def mistaken_operand(compared: Compared, value: Intermediate) -> Mistaken | None:

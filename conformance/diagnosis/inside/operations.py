@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from conformance.diagnosis.inside.blocks import whole
 from conformance.diagnosis.inside.compared import Compared, spoken
@@ -12,7 +13,7 @@ from conformance.diagnosis.inside.filled_up import filling_counts
 from conformance.diagnosis.inside.flow import Flow
 from conformance.diagnosis.inside.hidden import hidden
 from conformance.diagnosis.inside.interleaved import of_interleaved
-from conformance.diagnosis.inside.kinds import CHOICES, CUTS, MOVES, SCALES, SECTIONS
+from conformance.diagnosis.inside.kinds import ARRANGED, CHOICES, CUTS, MOVES, SCALES, SECTIONS
 from conformance.diagnosis.inside.left_out import of_done_besides, of_left_out, of_lone_term
 from conformance.diagnosis.inside.local_statistics import of_local_statistic
 from conformance.diagnosis.inside.moved import of_moved
@@ -20,6 +21,7 @@ from conformance.diagnosis.inside.multiples import constant, multiple_of
 from conformance.diagnosis.inside.operands import of_another_value
 from conformance.diagnosis.inside.parameters import of_another_parameter
 from conformance.diagnosis.inside.partial_sums import is_part, is_summed_later, of_partial
+from conformance.diagnosis.inside.powers import of_power
 from conformance.diagnosis.inside.rearranged import rearranged
 from conformance.diagnosis.inside.reductions import narrowed
 from conformance.diagnosis.inside.roles import of_role
@@ -28,10 +30,12 @@ from conformance.diagnosis.inside.sureness import FOUND, LINE, ORDER
 from conformance.diagnosis.inside.taken import of_taken
 from conformance.diagnosis.inside.unbiased import of_variance
 from conformance.diagnosis.inside.unmasked import unmasked
+from conformance.diagnosis.inside.way import made_of
 from conformance.diagnosis.signatures.scale import MEAN, TWICE, near
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
 
+MOST_MOVED = 6  # values that are looked through behind the first wrong one
 PARTED_INDICES = "whole numbers that it is made of are among the values of one device, it is not"
 PARTED = "what it is made of is among the values of one device, it and all that is made of it are not"
 
@@ -54,7 +58,7 @@ def of_operation(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     else:
         yield from _of_elements(compared, first)
     if first.place:
-        yield parted_at(compared, first, factor)
+        yield _parted_at(compared, first, factor)
 
 
 def _least_summed(compared: Compared, partial: Sequence[int]) -> int:
@@ -66,13 +70,18 @@ def _least_summed(compared: Compared, partial: Sequence[int]) -> int:
 def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What is done to its operands otherwise; where that is nothing known, what it does with their elements."""
     flow = Flow(compared)
-    explained = (of_left_out(flow, first), of_done_besides(flow, first), of_variance(compared, first))
+    explained = (
+        of_left_out(flow, first),
+        of_done_besides(flow, first),
+        of_variance(compared, first),
+        of_power(flow, first),
+    )
     for causes in map(list, (*explained, of_interleaved(flow, first), of_positions(compared, first))):
         if causes:
             yield from causes
             return
     others = (_of_choice(compared, first), of_lone_term(flow, first), of_role(flow, first))
-    for causes in map(list, (*others, _displaced(compared, compared.first_owed(first)))):
+    for causes in map(list, (*others, _displaced_later(compared, first))):
         if causes:
             yield from causes
             return
@@ -93,7 +102,7 @@ def _of_choice(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     yield from _rearranged(compared, last) if last.operation not in MOVES else of_moved(compared, last)
 
 
-def parted_at(compared: Compared, first: Intermediate, factor: float | None) -> Cause:
+def _parted_at(compared: Compared, first: Intermediate, factor: float | None) -> Cause:
     """Where it parts from one device; where that has no counterpart of its own, up to the first value that has."""
     times = f", {factor:.4g} times what it should be" if factor is not None else ""
     last = compared.first_owed(first)
@@ -151,6 +160,16 @@ def _displaced(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
 
 
+def _displaced_later(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """What is moved on from there, or the first value that both programs must have."""
+    moved = (value for value in made_of(compared.wide.values, first) if value.operation in ARRANGED)
+    for value in (*islice(moved, MOST_MOVED), compared.first_owed(first)):
+        causes = list(_displaced(compared, value))
+        if causes:
+            yield from causes
+            return
+
+
 def _unmasked(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What a rank does not own goes into the sum all the same."""
     shows = first.operation not in CUTS and not compared.is_extreme(first)  # of that one rank always has the right one
@@ -200,9 +219,10 @@ def _cut_in_all(compared: Compared, source: Intermediate, dim: int) -> int:
 
 def _scaled(compared: Compared, first: Intermediate, factor: float) -> Iterator[Cause]:
     """A factor that is the size of an axis; no sum, where it is that of a product in the update."""
-    if _is_rate(compared, first):
-        return
     basis = f"what {spoken(first)} makes is {factor:.6g} times what one device has there"
+    if _is_rate(compared, first):
+        yield _another_number(compared, first, factor, basis)
+        return
     sizes = [(axis, size) for axis, size in compared.mesh.sizes if size > 1]
     whole_sizes = [(a, words) for a, n in sizes for p, words in ((1, TWICE), (-1, MEAN)) if near(factor, float(n) ** p)]
     for axis, words in whole_sizes:

@@ -12,7 +12,7 @@ from conformance.diagnosis.inside.blocks import CLOSE, Dims, whole
 from conformance.diagnosis.inside.compared import Compared, spoken
 from conformance.diagnosis.inside.kinds import BY_ELEMENT, PRODUCTS
 from conformance.diagnosis.inside.operands import placement
-from conformance.diagnosis.inside.operations import parted_at
+from conformance.diagnosis.inside.operations import of_operation
 from conformance.diagnosis.inside.sureness import FOUND
 from conformance.evidence.intermediates import Intermediate
 from conformance.records.results import Cause
@@ -32,12 +32,14 @@ def behind_rows(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     later = next(compared.firsts(any_order=True), None)
     if later is None or later.number == first.number or later.axes or not later.place:
         return
-    yield from _out_of_order(compared, later)
-    yield from _mixed(compared, later)
-    place, since = parted_at(compared, later, None), f"from {spoken(first)} up to there"
-    yield replace(
-        place, cause=f"{place.cause}; {since} every row is one that one device has, in its place or in another"
-    )
+    since = f"from {spoken(first)} up to there every row is one that one device has, in its place or in another"
+    causes = [*_out_of_order(compared, later), *_mixed(compared, later)]
+    yield from causes
+    for cause in of_operation(compared, later):
+        if cause.place:
+            yield replace(cause, cause=f"{cause.cause}; {since}")
+        elif not causes:
+            yield cause
 
 
 def _out_of_order(compared: Compared, value: Intermediate) -> Iterator[Cause]:

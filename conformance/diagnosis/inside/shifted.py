@@ -1,7 +1,7 @@
-"""Positions that overlap or leave gaps between ranks: every rank counts on from a wrong start.
+"""Positions that overlap or leave gaps between ranks: one counts on from a wrong start, or has a wrong chunk of them.
 
-Each rank has as many consecutive whole numbers as an even division gives it. One device counts all of them at the same
-line; the starts of the ranks are not those of the division, in whatever order of ranks.
+Each rank has as many whole numbers as an even division gives it, in a row or in chunks. One device counts all of them
+at the same line; together the ranks do not have these, in whatever order.
 """
 
 from __future__ import annotations
@@ -36,6 +36,41 @@ def of_positions(compared: Compared, first: Intermediate) -> Iterator[Cause]:
                     said = f"{words}: {spoken(value)}"
                     yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
                     return
+    yield from _of_chunks(compared, first)
+
+
+def _of_chunks(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+    """Of positions in chunks, which are nobody's; the same is asked of numbers that stand for positions alone."""
+    for value in (compared.values[number] for number in sorted(compared.way) if number < first.number):
+        counted = [whole(each) for each in compared.counterparts(value)] if _is_counted(value) else []
+        lengths = {each.size for each in counted if np.array_equal(each.ravel(), np.arange(each.size))}
+        for axis, size in compared.mesh.sizes if len(lengths) == 1 else ():
+            held = _by_place(compared, value, axis) if size > 1 else []
+            every = [number for places in held for number in places]
+            lacking = sorted({*range(*lengths)} - {*every})
+            if lacking and {len(every)} == lengths:
+                words = f"positions {_listed(lacking)} are nobody's: ranks of {axis} have {held} at {spoken(value)}"
+                basis = f"one device counts {len(every)} there, of which every rank has {len(held[0])}"
+                yield Cause(cause=words, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
+                return
+
+
+def _is_counted(value: Intermediate) -> bool:
+    """Whole numbers from zero up along one dim, no rank's the same as another's all over."""
+    blocks = list(value.values.values())
+    one_dim = all(block.size > 1 and max(block.shape, default=0) == block.size for block in blocks)
+    whole_ones = one_dim and all((block == np.round(block)).all() and (block >= 0).all() for block in blocks)
+    return whole_ones and any(not np.array_equal(block, blocks[0]) for block in blocks)
+
+
+def _by_place(compared: Compared, value: Intermediate, axis: str) -> list[list[int]]:
+    """What the ranks at each place along an axis have; nothing where those at one place differ."""
+    by_place: dict[int, set[tuple[int, ...]]] = {}
+    for rank, block in value.values.items():
+        numbers = tuple(block.ravel().astype(int).tolist())
+        by_place.setdefault(compared.mesh.coordinates(rank)[axis], set()).add(numbers)
+    alone = len(by_place) == compared.mesh.size(axis) and all(len(held) == 1 for held in by_place.values())
+    return [list(*by_place[place]) for place in sorted(by_place)] if alone else []
 
 
 def _starts(value: Intermediate) -> dict[int, int] | None:
@@ -51,4 +86,4 @@ def _start(block: np.ndarray) -> int | None:
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    return f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+    return " and ".join(filter(None, (", ".join(map(str, numbers[:-1])), str(numbers[-1]))))

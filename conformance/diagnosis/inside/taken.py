@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from conformance.diagnosis.inside.compared import Compared, origin, spoken
 from conformance.diagnosis.inside.exchanges import line
 from conformance.diagnosis.inside.kinds import SECTIONS
 from conformance.diagnosis.inside.sureness import FOUND
+from conformance.diagnosis.inside.way import made_of
 from conformance.evidence.intermediates import Intermediate
 from conformance.records.results import Cause
 
@@ -25,7 +27,7 @@ Parts = tuple[int, ...]  # rank by rank, the number of a part
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """The parts that the ranks take, along a dim of a value that all of them have whole."""
+    """The parts that the ranks take, along a dim of a value that all of them have whole, of some rows perhaps."""
 
     dim: int
     parts: Parts
@@ -51,12 +53,12 @@ def _taken(compared: Compared, first: Intermediate) -> Taken | None:
     """What an operation cuts out, where every rank takes one of the equal parts of a dim."""
     held = on_all(first, compared.mesh) if first.operation in SECTIONS and first.sources else None
     of = on_all(compared.values[first.sources[0]], compared.mesh) if held is not None else None
-    if held is None or of is None or any(not np.array_equal(block, of[0]) for block in of.values()):
+    if held is None or of is None:
         return None
     shape, own = of[0].shape, held[0].shape
     for dim, (size, length) in enumerate(zip(shape, own, strict=False)):
         if length and length < size and size % length == 0 and own == (*shape[:dim], length, *shape[dim + 1 :]):
-            parts = [_which(block, np.split(of[0], size // length, axis=dim)) for block in held.values()]
+            parts = [_which(held[rank], np.split(of[rank], size // length, axis=dim)) for rank in sorted(held)]
             known = tuple(part for part in parts if part is not None)
             return Taken(dim=dim, parts=known) if len(known) == len(parts) else None
     return None
@@ -64,7 +66,7 @@ def _taken(compared: Compared, first: Intermediate) -> Taken | None:
 
 def _wanted(compared: Compared, first: Intermediate, taken: Taken) -> Iterator[tuple[Intermediate, Parts]]:
     """Values made of the parts, and which part each rank needs so that it has its block of what one device has."""
-    for value in _made_of(compared, first):
+    for value in islice(made_of(compared.wide.values, first), MOST_MADE):
         held = on_all(value, compared.mesh)
         if held is None:
             continue
@@ -84,14 +86,6 @@ def _meets_own(compared: Compared, value: Intermediate, axis: str) -> bool:
         if any(match is not None and axis in dict(match.dims) and not match.moved for match in known):
             return True
     return False
-
-
-def _made_of(compared: Compared, first: Intermediate) -> Iterator[Intermediate]:
-    made = {first.number}
-    for value in compared.wide.values:
-        if made.intersection(value.sources) and len(made) <= MOST_MADE:
-            made.add(value.number)
-            yield value
 
 
 def _owned(held: Blocks, wanted: Blocks, parts: Parts) -> Parts | None:

@@ -1,9 +1,11 @@
-"""The way to a tensor: the values of a step that it is made of."""
+"""The way to a tensor: the values of a step that it is made of, and those that are made of one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from conformance.diagnosis.inside.kinds import SORTS
-from conformance.evidence.intermediates import Intermediates
+from conformance.evidence.intermediates import Intermediate, Intermediates
 
 
 def way(program: Intermediates, tensor: str | None) -> set[int]:
@@ -23,3 +25,12 @@ def way(program: Intermediates, tensor: str | None) -> set[int]:
             found.add(number)
             behind += [source for source in values[number].sources if source in values]
     return found
+
+
+def made_of(values: Iterable[Intermediate], first: Intermediate) -> Iterator[Intermediate]:
+    """Those that are made of one of them, in their order."""
+    made = {first.number}
+    for value in values:
+        if made.intersection(value.sources):
+            made.add(value.number)
+            yield value
