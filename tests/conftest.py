@@ -2,8 +2,8 @@
 
 `quick` starts no worker process and takes a minute in all, `reference` runs the single-device models against each other
 and against finite differences, `workers` runs cases, commands, mutants and other people's programs, and compiles large
-plans, `power` plants every fault once. Hypothesis has no deadline: the machines that run these tests are shared, and
-slow at times.
+plans, `power` plants every fault once, and asks for the causes of other people's bugs. Hypothesis has no deadline: the
+machines that run these tests are shared, and slow at times.
 """
 
 from pathlib import Path
@@ -17,6 +17,7 @@ settings.load_profile("shared machine")
 TIERS = {
     "tests/suites/test_power.py": "power",
     "tests/capture/test_torch_trainer.py": "power",
+    "tests/planted/": "power",
     "tests/suites/test_alive.py": "reference",
     "tests/suites/test_clean_plans.py": "workers",
     "tests/suites/test_collectives_buckets.py": "workers",
