@@ -221,7 +221,7 @@ def _narrow(case: Case, axes: Sequence[str]) -> Case:
 
 
 def _is_in_microbatches(target: Target, tensor: str | None) -> bool:
-    """Whether a tensor is made microbatch by microbatch: the reference has all rows at once, and none of those values."""
+    """Whether a tensor is made microbatch by microbatch: the reference has all rows at once, and no such values."""
     kept = tensor is not None and tensor.startswith(("updates/", "optimizer/"))
     return target.contract.recipe.microbatches > 1 and not kept
 

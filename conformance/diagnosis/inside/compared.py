@@ -24,11 +24,11 @@ from conformance.diagnosis.inside.kinds import (
     SELECTIONS,
 )
 from conformance.diagnosis.inside.matching import Matcher
-from conformance.diagnosis.inside.messages import is_unlinked, linked
+from conformance.diagnosis.inside.messages import is_unlinked, linked, ringed
 from conformance.diagnosis.inside.put_together import is_put_together, is_summed
 from conformance.diagnosis.inside.rows import of_rows
 from conformance.diagnosis.inside.sections import Sections
-from conformance.diagnosis.inside.way import way
+from conformance.diagnosis.inside.way import in_order, way
 from conformance.evidence.intermediates import APART, Intermediate, Intermediates
 
 MATCHERS_KEPT = 4  # two lanes, and two programs of each in turn
@@ -39,7 +39,7 @@ class Compared:
 
     def __init__(self, wide: Intermediates, twin: Intermediates, mesh: Mesh, tensor: str | None) -> None:
         self.wide, self.twin, self.mesh, self.tensor = linked(wide), twin, mesh, tensor
-        self.matcher = _matcher(twin, mesh)
+        self.matcher = _matcher(twin, mesh, ringed(self.wide, mesh))
         self.values = {value.number: value for value in self.wide.values}
         self.way = way(self.wide, tensor)
         self.matches: dict[int, Match | None] = self._matched()
@@ -77,7 +77,7 @@ class Compared:
         any_order   a value is none of them whose rows are all right, in whatever order
         """
         sound = set(self.right)  # with what shows nothing, such as a mask, and is made of such
-        for value in self._on_way():
+        for value in self._on_way:
             if self._exchanged(value):
                 yield value
             elif is_unlinked(value):
@@ -100,7 +100,7 @@ class Compared:
 
     def lacks_senders(self) -> bool:
         """Whether a message on the way brings something wrong, and it is not known what was sent."""
-        return any(is_unlinked(value) and value.number not in self.right for value in self._on_way())
+        return any(is_unlinked(value) and value.number not in self.right for value in self._on_way)
 
     def indices(self, of: Intermediate | None = None) -> Iterator[Intermediate]:
         """Whole numbers on the way, or that an operation is given, which one device does not have, in their order."""
@@ -124,7 +124,7 @@ class Compared:
 
     def _has_right_sections(self, value: Intermediate) -> bool:
         """Whether it is right section by section; of what was put together, whether anything is that is made of it."""
-        made = (other for other in self._on_way() if value.number in other.sources)
+        made = (other for other in self._on_way if value.number in other.sources)
         return any(map(self._is_in_sections, made if value.operation in JOINS else (value,)))
 
     def _is_in_sections(self, value: Intermediate) -> bool:
@@ -164,7 +164,7 @@ class Compared:
     def turns(self, value: Intermediate) -> list[Intermediate]:
         """What the same line makes in the program of a rank, one turn after the other."""
         stage = value.number // APART
-        return [other for other in self._on_way() if origin(other) == origin(value) and other.number // APART == stage]
+        return [other for other in self._on_way if origin(other) == origin(value) and other.number // APART == stage]
 
     @cached_property
     def of_number(self) -> dict[int, Intermediate]:
@@ -173,7 +173,7 @@ class Compared:
 
     def joined(self, cut: Intermediate) -> Intermediate:
         """What lays the parts of a value side by side again, all of them: the value in another order. Else the part."""
-        for value in self._on_way() if cut.operation in CUTS and len(cut.sources) == 1 else ():
+        for value in self._on_way if cut.operation in CUTS and len(cut.sources) == 1 else ():
             parts = [self.values[number] for number in value.sources]
             of_one = bool(parts) and all(part.sources == cut.sources and part.operation in CUTS for part in parts)
             whole_again = whole(value).size == whole(self.values[cut.sources[0]]).size
@@ -193,7 +193,7 @@ class Compared:
 
     def whole_buffer(self, first: Intermediate) -> Intermediate:
         """Of a buffer that is filled part by part, what it is in the end."""
-        for value in self._on_way():
+        for value in self._on_way:
             filled = value.operation in BUFFERS and value.operation == first.operation
             if filled and value.number > first.number and first.number in value.sources:
                 first = value
@@ -206,9 +206,9 @@ class Compared:
         loop over ranks makes has no counterpart, nor has a halo, or a buffer up to where indices read it. The last
         value on the way where there is none, as there is none where the other program is another one altogether.
         """
-        made, other = Counter(map(origin, self._on_way())), Counter(map(origin, self.of_twin))
+        made, other = Counter(map(origin, self._on_way)), Counter(map(origin, self.of_twin))
         into, loose, last = {first.number}, set[int](), first
-        for value in self._on_way():
+        for value in self._on_way:
             if value.number in self.right or not (value.number in into or into.intersection(value.sources)):
                 continue
             into.add(value.number)
@@ -232,38 +232,27 @@ class Compared:
 
     def counterparts(self, value: Intermediate) -> list[Intermediate]:
         """What the same line makes on one device."""
-        return [whole for whole in self.of_twin if origin(whole) == origin(value)]
+        return self._by_origin.get(origin(value), [])
+
+    @cached_property
+    def _by_origin(self) -> dict[tuple[str, str, bool], list[Intermediate]]:
+        by_origin: dict[tuple[str, str, bool], list[Intermediate]] = {}
+        for value in self.of_twin:
+            by_origin.setdefault(origin(value), []).append(value)
+        return by_origin
 
     def lines(self, first: Intermediate, last: Intermediate) -> str:
         """The lines of what lies between two values, file by file."""
         lines: dict[str, set[int]] = {}
-        for value in self._on_way():
+        for value in self._on_way:
             if first.number <= value.number <= last.number and value.number not in self.right and value.place:
                 file, _, number = line(value.place).rpartition(":")
                 lines.setdefault(file, set()).add(int(number))
         return ", ".join(f"{file}:{' '.join(map(str, sorted(numbers)))}" for file, numbers in lines.items())
 
+    @cached_property
     def _on_way(self) -> list[Intermediate]:
-        return sorted((self.values[number] for number in self.way), key=self._order)
-
-    def _order(self, value: Intermediate) -> tuple[int, int, int]:
-        """In the order of the program; of several, forward before backward, and there the last stage before the first.
-
-        A stage goes forward again after its first backward pass: that is told by the lines of the forward pass.
-        """
-        if not self._several:
-            return 0, 0, value.number
-        stage, back = value.number // APART, value.phase == "backward"
-        forward = (value.operation, value.place) in self._forward
-        return 0 if forward and not back else 1 if back else 2, -stage if back else stage, value.number
-
-    @cached_property
-    def _several(self) -> bool:
-        return any(number >= APART for number in self.values)
-
-    @cached_property
-    def _forward(self) -> set[tuple[str, str]]:
-        return {(value.operation, value.place) for value in self.wide.values if value.phase == "forward"}
+        return in_order(self.values, self.way)
 
     @cached_property
     def of_twin(self) -> list[Intermediate]:
@@ -283,9 +272,9 @@ class Compared:
 
 
 @lru_cache(maxsize=MATCHERS_KEPT)
-def _matcher(twin: Intermediates, mesh: Mesh) -> Matcher:
+def _matcher(twin: Intermediates, mesh: Mesh, rings: frozenset[str]) -> Matcher:
     """Kept for the next mutant of a program: all of them are compared with the same values of one device."""
-    return Matcher(twin, mesh)
+    return Matcher(twin, mesh, rings=rings)
 
 
 def origin(value: Intermediate) -> tuple[str, str, bool]:

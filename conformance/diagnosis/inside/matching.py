@@ -6,7 +6,7 @@ of it, or holds partial sums that add up to it; in a ring one axis divides two d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, combinations
@@ -50,17 +50,25 @@ class Matcher:
     """Finds values of one device (`twin`) in the blocks of a mesh; those that tell something.
 
     tells   of the values of one device, and of the blocks of a rank, which can be known again by their numbers
+    rings   the axes along which blocks may go round; any where that is not known
     """
 
-    def __init__(self, twin: Intermediates, mesh: Mesh, tells: Callable[[np.ndarray], bool] | None = None) -> None:
+    def __init__(
+        self,
+        twin: Intermediates,
+        mesh: Mesh,
+        tells: Callable[[np.ndarray], bool] | None = None,
+        rings: Collection[str] | None = None,
+    ) -> None:
         self._tells = tells or _is_telling
         held = (
             replace(value, values={0: filled(whole(value))}) for value in (*twin.values, *twin.inputs) if value.values
         )
-        self._wholes = [value for value in held if self._tells(whole(value))]
+        self._wholes = _different(value for value in held if self._tells(whole(value)))
         self._largest = {value.number: float(np.abs(whole(value)).max()) for value in self._wholes}
         self._mesh = mesh
-        self._rings = RingBlocks(self._wholes, self._largest, mesh)
+        self._rings = RingBlocks(self._wholes, self._largest, mesh, mesh.axes if rings is None else rings)
+        self._known: dict[Hashable, Match | None] = {}
 
     @cached_property
     def _axes(self) -> tuple[str, ...]:
@@ -68,6 +76,13 @@ class Matcher:
 
     def match(self, value: Intermediate) -> Match | None:
         """What the blocks are; whole before partial sums, which must lie on all ranks. None where they are nothing."""
+        held = tuple((rank, block.shape, block.tobytes()) for rank, block in value.values.items())
+        key = hash(held)  # many values are the numbers of others: copies, and what is converted
+        if key not in self._known:
+            self._known[key] = self._matched_anew(value)
+        return self._known[key]
+
+    def _matched_anew(self, value: Intermediate) -> Match | None:
         blocks = {rank: filled(block) for rank, block in value.values.items()}
         ways = chain((self._of_blocks(blocks),), map(self._of_blocks, thinned(blocks)), self._of_ring(blocks))
         return next(filter(None, ways), None)
@@ -183,6 +198,15 @@ class Matcher:
     def _fingerprints(self, placed: Sequence[tuple[Intermediate, Dims]]) -> Fingerprints:
         blocks = (self.block(value, dims, 0) for value, dims in placed)
         return Fingerprints.of(blocks, (self._largest[value.number] for value, _ in placed))
+
+
+def _different(values: Iterable[Intermediate]) -> list[Intermediate]:
+    """The first of all that hold the same numbers in the same shape: many are copies."""
+    first: dict[Hashable, Intermediate] = {}
+    for value in values:
+        x = whole(value)
+        first.setdefault((x.shape, x.tobytes()), value)
+    return list(first.values())
 
 
 def _is_finite(value: np.ndarray) -> bool:

@@ -11,6 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from conformance.contract.mesh import Mesh
+from conformance.contract.roles import role
 from conformance.diagnosis.inside.kinds import MESSAGE
 from conformance.evidence.intermediates import APART, Intermediate, Intermediates
 
@@ -30,6 +32,17 @@ def linked(program: Intermediates) -> Intermediates:
 def is_unlinked(value: Intermediate) -> bool:
     """A message of which nobody knows what it is made of."""
     return value.operation == MESSAGE and not value.sources
+
+
+def ringed(program: Intermediates, mesh: Mesh) -> frozenset[str]:
+    """The axes along which messages go, but for those between the stages of a pipeline: blocks may go round there.
+
+    All axes where there is no message, or one of which that is not known: another collective may bring blocks too.
+    """
+    messages = [value for value in program.values if value.operation == MESSAGE]
+    known = bool(messages) and all(value.axes for value in messages)
+    axes = {axis for value in messages for axis in value.axes} if known else {*mesh.axes}
+    return frozenset(axis for axis in axes if role(axis, {}) != "pipeline")
 
 
 def _linked(value: Intermediate, makers: dict[bytes, list[Intermediate]]) -> Intermediate:

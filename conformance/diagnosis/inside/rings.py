@@ -7,7 +7,7 @@ Source: Liu et al., Ring Attention with Blockwise Transformers, section 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import permutations, product
@@ -49,10 +49,15 @@ class RingBlock:
 
 
 class RingBlocks:
-    """Finds values of one device in what the ranks of a ring hold; `largest` is the largest magnitude in each."""
+    """Finds values of one device in what the ranks of a ring hold; `largest` is the largest magnitude in each.
 
-    def __init__(self, wholes: Sequence[Intermediate], largest: Mapping[int, float], mesh: Mesh) -> None:
-        self._wholes, self._largest, self._mesh = wholes, largest, mesh
+    axes   along which there may be a ring
+    """
+
+    def __init__(
+        self, wholes: Sequence[Intermediate], largest: Mapping[int, float], mesh: Mesh, axes: Collection[str]
+    ) -> None:
+        self._wholes, self._largest, self._mesh, self._axes = wholes, largest, mesh, axes
         self._known: dict[tuple[int, int], Fingerprints] = {}
 
     def match(self, values: Blocks) -> Match | None:
@@ -91,7 +96,7 @@ class RingBlocks:
         """Of values with two dims that an axis divides both, such as scores; and those that it brings as they are."""
         axes = [axis for axis, size in self._mesh.sizes if size > 1]
         few = len(axes) <= FEW  # on more there are too many ways, and scores alone are looked for
-        for value, axis in product(self._wholes, axes):
+        for value, axis in product(self._wholes, [axis for axis in axes if axis in self._axes]):
             shape, size = whole(value).shape, self._mesh.size(axis)
             divided = [dim for dim, length in enumerate(shape) if length >= size]
             others = [other for other in axes if other != axis]

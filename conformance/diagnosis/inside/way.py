@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from conformance.diagnosis.inside.kinds import SORTS
-from conformance.evidence.intermediates import Intermediate, Intermediates
+from conformance.evidence.intermediates import APART, Intermediate, Intermediates
 
 
 def way(program: Intermediates, tensor: str | None) -> set[int]:
@@ -34,3 +34,21 @@ def made_of(values: Iterable[Intermediate], first: Intermediate) -> Iterator[Int
         if made.intersection(value.sources):
             made.add(value.number)
             yield value
+
+
+def in_order(values: Mapping[int, Intermediate], numbers: Iterable[int]) -> list[Intermediate]:
+    """Some of the values in the order of the program; of several, forward before backward, and there the last first.
+
+    A stage goes forward again after its first backward pass: that is told by the lines of the forward pass.
+    """
+    several = any(number >= APART for number in values)
+    forward = {(value.operation, value.place) for value in values.values() if value.phase == "forward"}
+
+    def order(value: Intermediate) -> tuple[int, int, int]:
+        if not several:
+            return 0, 0, value.number
+        stage, back = value.number // APART, value.phase == "backward"
+        in_forward = (value.operation, value.place) in forward and not back
+        return 0 if in_forward else 1 if back else 2, -stage if back else stage, value.number
+
+    return sorted((values[number] for number in numbers), key=order)
