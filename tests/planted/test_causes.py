@@ -97,6 +97,26 @@ BUGS = (
         axis="fsdp",
     ),
     Bug(
+        file="deferred_last_in_first_out",  # weight gradients with the output gradient of another microbatch
+        contract="pipeline/replicas",
+        mesh="data=2,pipeline=4",
+        cause="values of two turns are combined, of two microbatches perhaps",
+        axis="pipeline",
+    ),
+    Bug(
+        file="routed_part_before_the_sum",  # what is whole is added to partial sums of the shared expert
+        contract="moe/balanced",
+        mesh="expert=2,tensor=4",
+        cause="counted 4 times: what is whole on every rank is added to a partial sum",
+        axis="tensor",
+    ),
+    Bug(
+        file="masks_by_count_of_draws",  # recomputed with the masks of other sites
+        contract="data/dropout_recomputed",
+        mesh="data=2,tensor=2",
+        cause="another mask than on the reference",
+    ),
+    Bug(
         file="gates_of_biased_scores",
         contract="moe/balanced",
         mesh="data=2,expert=2",

@@ -31,6 +31,7 @@ from conformance.diagnosis.inside.sections import Sections
 from conformance.diagnosis.inside.way import in_order, way
 from conformance.evidence.intermediates import APART, Intermediate, Intermediates
 
+FEW_LINES = 0.25  # of those of a program
 MATCHERS_KEPT = 4  # two lanes, and two programs of each in turn
 
 
@@ -240,6 +241,18 @@ class Compared:
         for value in self.of_twin:
             by_origin.setdefault(origin(value), []).append(value)
         return by_origin
+
+    @cached_property
+    def is_apart(self) -> bool:
+        """Whether the other program is another one, with few lines in common: those of what both import."""
+        here, there = ({value.place for value in program.values} for program in (self.wide, self.twin))
+        return len(here & there) < FEW_LINES * len(here)
+
+    def is_of_batch(self, match: Match) -> bool:
+        """Whether it is what the step is given besides parameters: rows, which ranks may cut as they like."""
+        held = self.matcher.whole(match)
+        alike = [each for each in self.twin.inputs if np.array_equal(whole(each), held)]
+        return any(f"gradients/{each.place}" not in self.wide.observed for each in alike)
 
     def lines(self, first: Intermediate, last: Intermediate) -> str:
         """The lines of what lies between two values, file by file."""

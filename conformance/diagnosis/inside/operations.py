@@ -123,8 +123,8 @@ def _picks(compared: Compared, first: Intermediate) -> str:
 
 
 def _filling_counts(compared: Compared, first: Intermediate) -> Iterator[Cause]:
-    """What fills the last shard up gets into a sum."""
-    for number in first.sources:
+    """What fills the last shard up gets into a sum; an extreme that a rank takes of its own part is none."""
+    for number in () if compared.is_extreme(first) else first.sources:
         source = compared.values[number]
         axis = filling_counts(first, source, compared.matches[number], compared.matcher, compared.mesh)
         if axis:
@@ -137,11 +137,12 @@ def _filling_counts(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 def of_mask(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """Other elements are hidden than on one device; an extreme of what is hidden is no mask itself.
 
-    Nor is a zero, but where the same line puts some on one device: part of a ring's result has none there.
+    Nor is a zero, but where the same line puts some on one device: part of a ring's result has none there. Another
+    program, which has no lines in common, is that of one device too.
     """
     if compared.is_extreme(first):
         return
-    mask = hidden(first, compared.matcher, zeros=bool(compared.counterparts(first)))
+    mask = hidden(first, compared.matcher, zeros=bool(compared.counterparts(first)) or compared.is_apart)
     if mask is not None:
         that = ", that of another block" if mask.misplaced else ""
         words = f"another mask than on one device{that}: {spoken(first)}{compared.phase_of(first)}"
@@ -193,11 +194,11 @@ def _rearranged(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 
 
 def _cut_across(compared: Compared, first: Intermediate) -> Iterator[Cause]:
-    """One of the parts into which a rank cuts its own block, of which one device has none."""
+    """One of the parts into which a rank cuts its own block, of which one device has none: but for microbatches."""
     cuts = len(first.sources) == 1 and first.operation in SECTIONS
     source = compared.values[first.sources[0]] if cuts else None
     match = None if source is None else compared.matches[source.number]
-    if source is None or match is None or match.sections:
+    if source is None or match is None or match.sections or compared.is_of_batch(match):
         return
     made, of = whole(first), whole(source)
     for axis, dim in match.dims:

@@ -65,9 +65,9 @@ def lacks_reduction(value: Intermediate, match: Match | None, said: str) -> Caus
 
 def _is_added_to(compared: Compared, first: Intermediate, source: Intermediate, axes: tuple[str, ...]) -> bool:
     """Whether an operation adds the same to a partial sum on all ranks."""
-    if any(first.values[rank].shape != block.shape for rank, block in source.values.items()):
+    if any(first.values[rank].size != block.size for rank, block in source.values.items()):
         return False
-    added = {rank: first.values[rank] - block for rank, block in source.values.items()}
+    added = {rank: first.values[rank].ravel() - block.ravel() for rank, block in source.values.items()}
     rounding = 1e-12 * max(float(np.abs(block).max(initial=0.0)) for block in first.values.values())
     groups = [group for axis in axes for group in compared.mesh.groups(axis)]
     same = all(np.allclose(added[rank], added[group[0]], 0, rounding) for group in groups for rank in group)
