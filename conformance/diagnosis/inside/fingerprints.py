@@ -42,7 +42,7 @@ class Fingerprints:
     def like(self, held: np.ndarray) -> list[int]:
         """The places in the list of the blocks that `held` may be, in their order."""
         flat = held.ravel()
-        near = np.abs(self.marks - mark(flat)) <= _blur(flat)
+        near = np.abs(self.marks - mark(flat)) <= blur(flat)
         may = np.isnan(self.marks) & ~(np.abs(self.numbers - flat[self.places]) > self.slack)
         alike: list[int] = np.flatnonzero(near | may).tolist()
         return alike
@@ -53,7 +53,7 @@ def mark(block: np.ndarray) -> float:
     return float(block.ravel() @ _weights(block.size))
 
 
-def _blur(block: np.ndarray) -> float:
+def blur(block: np.ndarray) -> float:
     """How far the marks of two blocks may lie apart that differ by rounding alone."""
     return CLOSE * 100 * max(float(np.abs(block).sum()), 1e-300)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
+
+import numpy as np
 
 from conformance.diagnosis.inside.blocks import agree, filled, whole
 from conformance.diagnosis.inside.compared import Compared
+from conformance.diagnosis.inside.fingerprints import blur, mark
 from conformance.diagnosis.inside.kinds import ARRANGED
-from conformance.evidence.intermediates import Intermediate
+from conformance.evidence.intermediates import Intermediate, Intermediates
 
+TWINS_KEPT = 4  # two lanes, and two programs of each in turn
 LONGEST = 5  # operations in a chain
 MOST = 256  # chains of one length that are followed
 Chain = tuple[Intermediate, ...]
@@ -50,7 +54,9 @@ class Flow:
     def _alike(self, value: Intermediate) -> list[int]:
         """The numbers of the values of one device that hold the same."""
         if value.number not in self._known:
-            self._known[value.number] = [n for n, other in self._there.items() if self.is_same(other, value)]
+            alike = _by_numbers(self.compared.twin).like(value)
+            same = (other for other in alike if other.number in self._there and self.is_same(other, value))
+            self._known[value.number] = [other.number for other in same]
         return self._known[value.number]
 
     def is_same(self, value: Intermediate, other: Intermediate) -> bool:
@@ -75,6 +81,28 @@ class Flow:
     @cached_property
     def _found(self) -> set[int]:
         return {match.whole for match in self.compared.matches.values() if match is not None}
+
+
+class _ByNumbers:
+    """Values by their size and one projection of their numbers: what tells most of them apart at once."""
+
+    def __init__(self, values: Iterable[Intermediate]) -> None:
+        self._of_size: dict[int, list[Intermediate]] = {}
+        for value in values:
+            self._of_size.setdefault(whole(value).size, []).append(value)
+        self._marks = {size: np.array([mark(filled(whole(x))) for x in of]) for size, of in self._of_size.items()}
+
+    def like(self, value: Intermediate) -> list[Intermediate]:
+        """Those that may hold the same, in their order; of what holds no numbers, all of that size."""
+        held = filled(whole(value))
+        of_size = self._of_size.get(held.size, [])
+        apart = np.abs(self._marks.get(held.size, np.empty(0)) - mark(held)) > blur(held)
+        return [other for other, is_apart in zip(of_size, apart, strict=True) if not is_apart]
+
+
+@lru_cache(maxsize=TWINS_KEPT)
+def _by_numbers(twin: Intermediates) -> _ByNumbers:
+    return _ByNumbers(value for value in twin.values if value.values)
 
 
 def _users(values: Iterable[Intermediate]) -> dict[int, list[Intermediate]]:
