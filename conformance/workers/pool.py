@@ -141,7 +141,8 @@ class Workers:
             return Outcome(failure="error" if job.framework in self._broken else "crash", reason=str(failure))
         outcome, answers = crew.run(job, timeout_seconds, self.memory_bytes)
         if outcome.failure is not None:
-            kept = finished_by_all(self._folder, [member.pid for member in crew.members])
+            elsewhere = isinstance(crew, WorldGroup) and crew.world.peers  # what these had finished is not known here
+            kept = None if elsewhere else finished_by_all(self._folder, [member.pid for member in crew.members])
             return replace(outcome, evidence=kept) if isinstance(job, CaseJob) else outcome
         try:
             return outcome_of(job, answers, time.perf_counter() - started)
