@@ -166,7 +166,7 @@ ATTENTION = (
         contract="sequence/attention",
         meshes=LONG,
         axis="sequence",
-        causes=(NOT_ALONE,),
+        causes=(NOT_ALONE, "shards permuted: ranks of sequence hold those of"),
     ),
 )
 
