@@ -9,6 +9,7 @@ from conformance.diagnosis.inside.compared import Compared, spoken
 from conformance.diagnosis.inside.exchanges import line
 from conformance.diagnosis.inside.kinds import REDUCTIONS
 from conformance.diagnosis.inside.sureness import FOUND
+from conformance.diagnosis.inside.way import made_of
 from conformance.evidence.intermediates import Intermediate
 from conformance.records.results import Cause
 
@@ -76,10 +77,7 @@ def _is_added_to(compared: Compared, first: Intermediate, source: Intermediate, 
 
 def is_summed_later(compared: Compared, first: Intermediate, axes: tuple[str, ...], as_it_is: bool = False) -> bool:
     """Whether what an operation makes goes into a sum over these axes; `as_it_is`, element by element."""
-    made, elements = {first.number}, whole(first).size
-    for value in compared.wide.values:
-        if made.intersection(value.sources):
-            if value.operation in REDUCTIONS and {*axes} <= {*value.axes}:
-                return not as_it_is or whole(value).size == elements
-            made.add(value.number)
+    for value in made_of(compared.wide.values, first):
+        if value.operation in REDUCTIONS and {*axes} <= {*value.axes}:
+            return not as_it_is or whole(value).size == whole(first).size
     return False
