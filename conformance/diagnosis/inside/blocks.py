@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ FILL = -17.25  # what is compared in its stead, so that it hides no difference o
 Dims = tuple[tuple[str, int], ...]  # axis -> the dim that it divides
 Blocks = Mapping[int, np.ndarray]  # rank -> what it holds
 Combine = Callable[..., np.ndarray]
+Numbers = TypeVar("Numbers", int, tuple[int, ...])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +121,9 @@ def on_all(value: Intermediate, mesh: Mesh) -> Blocks | None:
     return None if not alike or not numbers or is_trivial(held[0]) else held
 
 
-def along(axis: str, held: Mapping[int, int], mesh: Mesh) -> list[int] | None:
-    """rank -> number, as the numbers of the places along an axis; None where ranks in one place have several."""
-    by_place: dict[int, set[int]] = {}
+def along(axis: str, held: Mapping[int, Numbers], mesh: Mesh) -> list[Numbers] | None:
+    """rank -> a number or several, as those of the places along an axis; None where ranks in one place differ."""
+    by_place: dict[int, set[Numbers]] = {}
     for rank, number in held.items():
         by_place.setdefault(mesh.coordinates(rank)[axis], set()).add(number)
     alone = len(by_place) == mesh.size(axis) and all(len(numbers) == 1 for numbers in by_place.values())

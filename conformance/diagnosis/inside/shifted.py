@@ -44,8 +44,9 @@ def _of_chunks(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     for value in (compared.values[number] for number in sorted(compared.way) if number < first.number):
         counted = [whole(each) for each in compared.counterparts(value)] if _is_counted(value) else []
         lengths = {each.size for each in counted if np.array_equal(each.ravel(), np.arange(each.size))}
+        numbers = {rank: tuple(map(int, block.ravel())) for rank, block in value.values.items()} if lengths else {}
         for axis, size in compared.mesh.sizes if len(lengths) == 1 else ():
-            held = _by_place(compared, value, axis) if size > 1 else []
+            held = [list(each) for each in along(axis, numbers, compared.mesh) or ()] if size > 1 else []
             every = [number for places in held for number in places]
             lacking = sorted({*range(*lengths)} - {*every})
             if lacking and {len(every)} == lengths:
@@ -61,16 +62,6 @@ def _is_counted(value: Intermediate) -> bool:
     one_dim = all(block.size > 1 and max(block.shape, default=0) == block.size for block in blocks)
     whole_ones = one_dim and all((block == np.round(block)).all() and (block >= 0).all() for block in blocks)
     return whole_ones and any(not np.array_equal(block, blocks[0]) for block in blocks)
-
-
-def _by_place(compared: Compared, value: Intermediate, axis: str) -> list[list[int]]:
-    """What the ranks at each place along an axis have; nothing where those at one place differ."""
-    by_place: dict[int, set[tuple[int, ...]]] = {}
-    for rank, block in value.values.items():
-        numbers = tuple(block.ravel().astype(int).tolist())
-        by_place.setdefault(compared.mesh.coordinates(rank)[axis], set()).add(numbers)
-    alone = len(by_place) == compared.mesh.size(axis) and all(len(held) == 1 for held in by_place.values())
-    return [list(*by_place[place]) for place in sorted(by_place)] if alone else []
 
 
 def _starts(value: Intermediate) -> dict[int, int] | None:
