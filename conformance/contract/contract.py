@@ -172,6 +172,7 @@ class Contract:
 # Features of a recipe -> its fields.
 FEATURES = {
     "accumulation": ("accumulation", "shares"),
+    "microbatches": ("microbatches",),
     "recompute": ("recompute",),
     "clipping": ("clip_norm",),
     "decay groups": ("decays",),

@@ -30,7 +30,7 @@ _LOG = logging.getLogger("shardproof.diagnosis")
 
 SURE = 0.8  # a cause below this is none: features are left out too
 LIKELY = 0.4  # an axis named this surely is tried first
-ACCUMULATION = "accumulation"
+ACCUMULATION, MICROBATCHES = "accumulation", "microbatches"
 PATIENCE_SECONDS = 30.0  # of one comparison: after a longer one there is no second
 
 
@@ -106,7 +106,7 @@ class _Trials:
 
     def _first_divergence(self, shown: Shown) -> Iterator[Cause]:
         """Of the whole mesh, and where that does not say why, on those axes alone that it takes."""
-        started, (case, target) = time.monotonic(), self._without_slices(shown)
+        started, (case, target) = time.monotonic(), self._undivided(shown)
         case = self._in_float64(case, target, shown)
         causes = list(self._compared(case, target, shown))
         late = time.monotonic() - started > PATIENCE_SECONDS
@@ -133,18 +133,20 @@ class _Trials:
         causes = first_divergence(wide, against, case.mesh, tensor)
         yield from causes if twin is not None else map(of_reference, causes)
 
-    def _without_slices(self, shown: Shown) -> tuple[Case, Target]:
-        """The case without accumulation, where it still fails so.
+    def _undivided(self, shown: Shown) -> tuple[Case, Target]:
+        """The case with all rows of a step at once, where it still fails so.
 
         A part of the rows that an axis divides, cut into slices, is no part of a slice: then no value could be found.
+        Nor has the reference, which has no microbatches, those of a program on one device.
         """
-        case, target = self.case, self.target
-        if case.mutation is not None or ACCUMULATION not in target.contract.features:
-            return case, target
-        contract = target.contract.without(ACCUMULATION)
-        plain, other = replace(case, contract=contract.name), replace(target, contract=contract)
-        seen = _narrow(plain, self.wide) if shown.alone is not None else plain
-        return (plain, other) if self._verdict(seen, other) == "fail" else (case, target)
+        case, target, on_device = self.case, self.target, shown.alone is not None or not self.wide
+        for feature in (ACCUMULATION, MICROBATCHES) if on_device else (ACCUMULATION,):
+            if case.mutation is None and feature in target.contract.features:
+                contract = target.contract.without(feature)
+                plain, other = replace(case, contract=contract.name), replace(target, contract=contract)
+                fails = self._verdict(_narrow(plain, self.wide) if on_device else plain, other) == "fail"
+                case, target = (plain, other) if fails else (case, target)
+        return case, target
 
     def _in_float64(self, case: Case, target: Target, shown: Shown) -> Case:
         """The case in float64 if it fails so too: in fewer bits no value is known again that was rounded otherwise."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from conformance.contract.implementation import Phase
+from conformance.evidence.orders import Order
 
 INPUT = "input"
 APART = 1 << 24  # between the numbers of two programs of one step
@@ -72,12 +73,14 @@ class Intermediates:
     Two are never compared: a step is known by its object.
 
     inputs   what one device begins with, whole: parameters and batch, under negative numbers
+    orders   in which the program keeps elements along a dim, other than the canonical one
     """
 
     values: tuple[Intermediate, ...]
     observed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     exchanges: tuple[Exchange, ...] = ()
     inputs: tuple[Intermediate, ...] = ()
+    orders: tuple[Order, ...] = ()
 
 
 def as_inputs(arrays: Mapping[str, np.ndarray]) -> tuple[Intermediate, ...]:
@@ -109,6 +112,7 @@ def of_programs(parts: Sequence[Intermediates], programs: Sequence[Hashable]) ->
         observed=observed,
         exchanges=distinct[0].exchanges if len(distinct) == 1 else (),
         inputs=distinct[0].inputs,
+        orders=tuple(dict.fromkeys(order for program in distinct for order in program.orders)),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, TypeGuard, cast
 
@@ -18,6 +19,7 @@ from conformance.evidence.arithmetic import Operation
 from conformance.evidence.busiest import busiest
 from conformance.evidence.evidence import Division
 from conformance.evidence.intermediates import Intermediates
+from conformance.evidence.orders import orders_of
 from conformance.trace import jax_reordered
 from conformance.trace import jax_version as version
 from conformance.trace.calls import Calls
@@ -58,7 +60,7 @@ class Program:
         self._given = jax.tree_util.tree_leaves((state, batch))
         self._jaxpr, shape = jax.make_jaxpr(step, return_shape=True)(state, batch)
         self._out_tree = jax.tree_util.tree_structure(shape)
-        self._observed = _observed(shape)
+        self._observed, self._orders = _observed(shape), orders_of(_returned(shape))
         refuse_unreadable(self._jaxpr.jaxpr)
 
     @cached_property
@@ -188,7 +190,8 @@ class Program:
         """What every operation of the step makes, on every device. Raises as `jax_evaluation.intermediates` does."""
         wrong = None if mutation is None else Wrong(site=self._find(mutation), operator=mutation.operator)
         given = jax.tree_util.tree_leaves((state, batch))
-        return intermediates(self._jaxpr, given, self.mesh, self._observed, wrong)
+        seen = intermediates(self._jaxpr, given, self.mesh, self._observed, wrong)
+        return replace(seen, orders=self._orders)
 
     def _owner(self, mutation: Mutation | None) -> Owner:
         return Owner() if mutation is None else Mutant(self._find(mutation), mutation.operator, self.mesh)
@@ -217,6 +220,11 @@ def _observed(shape: Any) -> dict[int, str]:
     """Number of a result -> the observation that it is, or is the value of."""
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(shape)[0]]
     return {n: str(path[1].key) for n, path in enumerate(paths) if len(path) > 1 and _is_observation(path)}
+
+
+def _returned(shape: Any) -> Any:
+    """The observations of a step that returns (state, observations)."""
+    return shape[1] if isinstance(shape, tuple) and len(shape) == 2 else None
 
 
 def _is_observation(path: Any) -> bool:

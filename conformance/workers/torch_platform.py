@@ -25,6 +25,7 @@ from conformance.contract.mesh import Mesh
 from conformance.contract.placements import holders, local_index, partial_axes, written
 from conformance.evidence.evidence import Block, Observed
 from conformance.evidence.intermediates import Intermediates
+from conformance.evidence.orders import orders_of
 from conformance.trace.operators import MutationError
 from conformance.trace.torch_computed import WorkCounter
 from conformance.trace.torch_sparse import dense, with_memory
@@ -181,7 +182,9 @@ class TorchPlatform(Platform):
                 return step(state, batch)
 
         run = recorded if case.mutation is None else self.mutated(recorded, state, batch, case)
-        return recorder.intermediates(_local_values(run(state, batch)))
+        returned = run(state, batch)
+        seen: Intermediates = recorder.intermediates(_local_values(returned))
+        return replace(seen, orders=orders_of(_observations(returned)))
 
     def reference_values(self, step: Step, state: Any, batch: Arrays) -> Intermediates:
         with ValueRecorder(ONE_DEVICE, None, 0) as recorder:
@@ -205,10 +208,15 @@ class TorchPlatform(Platform):
         return mutant
 
 
+def _observations(returned: Any) -> Mapping[str, Any]:
+    """Those of a step; none where it returns something else."""
+    observed = returned[1] if isinstance(returned, tuple) and len(returned) == 2 else {}
+    return observed if isinstance(observed, Mapping) else {}
+
+
 def _local_values(returned: Any) -> dict[str, torch.Tensor]:
     """The tensors of this rank behind the observations of a step; whatever else they are is told elsewhere."""
-    observed = returned[1] if isinstance(returned, tuple) and len(returned) == 2 else {}
-    local_values = {name: _local(value) for name, value in observed.items()} if isinstance(observed, Mapping) else {}
+    local_values = {name: _local(value) for name, value in _observations(returned).items()}
     return {name: value for name, value in local_values.items() if isinstance(value, torch.Tensor)}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from reference.architecture import is_router_bias, is_weight
 from reference.jax import lamb, muon
@@ -41,8 +42,11 @@ def clip(gradients: Tensors, norm: jax.Array, clip_norm: float | None) -> Tensor
 
 
 def slots(parameters: Tensors, recipe: Any) -> dict[str, Tensors]:
-    """The optimizer's state before the first update: every slot zero."""
-    return {slot: {name: jnp.zeros_like(p) for name, p in parameters.items()} for slot in SLOTS[recipe.optimizer]}
+    """The optimizer's state before the first update: every slot zero, made by numpy, which compiles nothing."""
+    return {
+        slot: {name: jnp.asarray(np.zeros(p.shape, p.dtype)) for name, p in parameters.items()}
+        for slot in SLOTS[recipe.optimizer]
+    }
 
 
 def update(

@@ -11,7 +11,7 @@ import numpy as np
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis.inside.blocks import CLOSE, Match, filled, is_trivial, whole
 from conformance.diagnosis.inside.exchanges import line
-from conformance.diagnosis.inside.indices import chain, parted
+from conformance.diagnosis.inside.indices import chain, counting, is_whole, parted
 from conformance.diagnosis.inside.kinds import (
     ARRANGED,
     BUFFERS,
@@ -22,9 +22,11 @@ from conformance.diagnosis.inside.kinds import (
     JOINS,
     MESSAGE,
     SELECTIONS,
+    SORTS,
 )
 from conformance.diagnosis.inside.matching import Matcher
 from conformance.diagnosis.inside.messages import is_unlinked, linked, ringed
+from conformance.diagnosis.inside.orders import stored
 from conformance.diagnosis.inside.put_together import is_put_together, is_summed
 from conformance.diagnosis.inside.rows import of_rows
 from conformance.diagnosis.inside.sections import Sections
@@ -39,8 +41,8 @@ class Compared:
     """Every value on the way to a tensor, matched; of the whole step where it is none of its observations."""
 
     def __init__(self, wide: Intermediates, twin: Intermediates, mesh: Mesh, tensor: str | None) -> None:
-        self.wide, self.twin, self.mesh, self.tensor = linked(wide), twin, mesh, tensor
-        self.matcher = _matcher(twin, mesh, ringed(self.wide, mesh))
+        self.wide, self.twin, self.mesh, self.tensor = linked(wide), stored(twin, wide.orders), mesh, tensor
+        self.matcher = _matcher(self.twin, twin, mesh, ringed(self.wide, mesh))
         self.values = {value.number: value for value in self.wide.values}
         self.way = way(self.wide, tensor)
         self.matches: dict[int, Match | None] = self._matched()
@@ -64,13 +66,19 @@ class Compared:
         for number in sorted(self.way, reverse=True):
             value = self.values[number]
             constant = not value.sources and all((block == block.flat[:1]).all() for block in value.values.values())
-            known = self.matches[number] is not None or number in right or constant
+            known = self.matches[number] is not None or number in right or constant or self._is_order(value)
             if known or (number in parts and parts[number] <= right):
                 right.add(number)
                 right.update(() if value.operation in (*CUTS, *CHOICES) else value.sources)
             for source in value.sources if value.operation in (*CUTS, *CHOICES) else ():
                 parts.setdefault(source, set()).add(number)
         return right
+
+    def _is_order(self, value: Intermediate) -> bool:
+        """Whether it is the order of something sorted, or its beginning, as one device has it: that is right too."""
+        operations = {self.values[number].operation for number in value.sources if value.operation in CUTS}
+        is_sorted = value.operation in SORTS or (bool(operations) and operations <= {*SORTS})
+        return is_sorted and is_whole(value) and self.counting.match(value) is not None
 
     def firsts(self, any_order: bool = False) -> Iterator[Intermediate]:
         """The wrong values on the way that are made of right ones alone.
@@ -99,13 +107,24 @@ class Compared:
             return False
         return is_put_together(value, [self.values[number] for number in value.sources])
 
+    def is_filled(self, value: Intermediate) -> bool:
+        """A buffer with nothing in it but zeros and what it is given: it may be one that one device fills further."""
+        given = [block.ravel() for number in value.sources for block in self.values[number].values.values()]
+        known = np.concatenate([np.zeros(1), *given])
+        return value.operation in BUFFERS and all(np.isin(block, known).all() for block in value.values.values())
+
     def lacks_senders(self) -> bool:
         """Whether a message on the way brings something wrong, and it is not known what was sent."""
         return any(is_unlinked(value) and value.number not in self.right for value in self._on_way)
 
     def indices(self, of: Intermediate | None = None) -> Iterator[Intermediate]:
         """Whole numbers on the way, or that an operation is given, which one device does not have, in their order."""
-        return parted(self.wide, self.twin, self.mesh, self.way if of is None else chain(self.wide, of))
+        return parted(self.wide, self.twin, self.counting, self.way if of is None else chain(self.wide, of))
+
+    @cached_property
+    def counting(self) -> Matcher:
+        """Finds whole numbers, which many values are by chance."""
+        return counting(self.twin, self.mesh)
 
     def _has_right_rows(self, value: Intermediate) -> bool:
         """Whether they are rows of what its line makes on one device, or of what it is given, which it arranges.
@@ -285,9 +304,10 @@ class Compared:
 
 
 @lru_cache(maxsize=MATCHERS_KEPT)
-def _matcher(twin: Intermediates, mesh: Mesh, rings: frozenset[str]) -> Matcher:
+def _matcher(twin: Intermediates, as_it_is: Intermediates, mesh: Mesh, rings: frozenset[str]) -> Matcher:
     """Kept for the next mutant of a program: all of them are compared with the same values of one device."""
-    return Matcher(twin, mesh, rings=rings)
+    others = () if twin is as_it_is else (*as_it_is.values, *as_it_is.inputs)
+    return Matcher(twin, mesh, rings=rings, others=others)
 
 
 def origin(value: Intermediate) -> tuple[str, str, bool]:

@@ -18,7 +18,7 @@ from conformance.diagnosis.inside.compared import Compared, spoken
 from conformance.diagnosis.inside.exchanges import broken_exchange, line
 from conformance.diagnosis.inside.kinds import REDUCTIONS
 from conformance.diagnosis.inside.missing import missing_term
-from conformance.diagnosis.inside.operations import PARTED_INDICES, of_mask, of_operation
+from conformance.diagnosis.inside.operations import PARTED_INDICES, of_indices_mask, of_mask, of_operation
 from conformance.diagnosis.inside.partial_sums import is_part, lacks_reduction
 from conformance.diagnosis.inside.reductions import adds_copies, reduced
 from conformance.diagnosis.inside.row_order import behind_rows
@@ -40,7 +40,7 @@ def first_divergence(wide: Intermediates, twin: Intermediates, mesh: Mesh, tenso
         yield from broken
         return
     compared = Compared(wide, twin, mesh, tensor)
-    firsts = list(compared.firsts())
+    firsts = sorted(compared.firsts(), key=compared.is_filled)
     if not firsts:
         yield from _left_partial(compared, tensor)
         yield from missing_term(compared)
@@ -65,6 +65,8 @@ def _of_indices(compared: Compared) -> Iterator[Cause]:
     Nothing is said of them where a message brings something wrong of which nobody has seen what it is made of.
     """
     indices = [] if compared.lacks_senders() else list(compared.indices())
+    masked = (cause for value in indices for cause in of_indices_mask(compared, value))
+    yield from islice(masked, 1)
     if indices:
         first, last = indices[0], indices[-1]
         until = f" to {spoken(last)}" if last is not first else ""

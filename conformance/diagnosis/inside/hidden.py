@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,15 +33,15 @@ class Hidden:
         return f"of {self.elements} elements {sees}"
 
 
-def hidden(value: Intermediate, matcher: Matcher, zeros: bool) -> Hidden | None:
-    """What another mask hides; None for no mask. With `zeros`, those that a selection puts are hidden elements too."""
+def hidden(value: Intermediate, matcher: Matcher, fills: Sequence[float] = ()) -> Hidden | None:
+    """What another mask hides; None for no mask. `fills`: further numbers that a selection puts where it hides."""
     held = {rank: filled(block).ravel() for rank, block in value.values.items()}
     sizes = {block.size for block in held.values()}
     if len(sizes) != 1:
         return None
     elements = sizes.pop()
-    for fill in (FILL, 0.0) if zeros and value.operation in SELECTIONS else (FILL,):
-        if any((block == fill).any() for block in held.values()) and (fill == FILL or not _chooses_ranks(held)):
+    for fill in (FILL, *(fills if value.operation in SELECTIONS else ())):
+        if any((block == fill).any() for block in held.values()) and (fill == FILL or not _chooses_ranks(held, fill)):
             blocks = list(matcher.blocks_of(elements))
             counts = (_counts(held, wanted, fill) for wanted in blocks)
             more, fewer = min((pair for pair in counts if pair is not None), key=sum, default=(0, 0))
@@ -50,9 +51,9 @@ def hidden(value: Intermediate, matcher: Matcher, zeros: bool) -> Hidden | None:
     return None
 
 
-def _chooses_ranks(held: Blocks) -> bool:
-    """Whether every rank has zeros alone, or none: what one of them has is taken, and no element is hidden."""
-    return all(bool(np.all(block == 0)) or bool(np.all(block != 0)) for block in held.values())
+def _chooses_ranks(held: Blocks, fill: float) -> bool:
+    """Whether every rank has fillings alone, or none: what one of them has is taken, and no element is hidden."""
+    return all(bool(np.all(block == fill)) or bool(np.all(block != fill)) for block in held.values())
 
 
 def _counts(held: Blocks, wanted: Blocks, fill: float) -> tuple[int, int] | None:

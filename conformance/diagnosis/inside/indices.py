@@ -20,13 +20,17 @@ from conformance.evidence.intermediates import Intermediate, Intermediates
 DIFFERENT = 3  # numbers of a value at the least: ones and zeros are a mask
 
 
-def parted(wide: Intermediates, twin: Intermediates, mesh: Mesh, way: set[int]) -> Iterator[Intermediate]:
+def counting(twin: Intermediates, mesh: Mesh) -> Matcher:
+    """Of the whole numbers of one device."""
+    return Matcher(twin, mesh, is_counting)
+
+
+def parted(wide: Intermediates, twin: Intermediates, matcher: Matcher, way: set[int]) -> Iterator[Intermediate]:
     """Whole numbers on the way that one device does not have, and of which it has nothing that is made of them.
 
     Up to the first line of which one device has as much: what is made of that is wrong because of it. To cut whole
     numbers that are right is no mistake by itself.
     """
-    matcher = Matcher(twin, mesh, is_counting)
     right: set[int] = set()
     wrong = []
     for value in sorted(wide.values, key=lambda value: -value.number):

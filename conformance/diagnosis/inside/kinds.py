@@ -6,7 +6,7 @@ from __future__ import annotations
 CUTS = ("slice", "split", "split_with_sizes", "chunk", "narrow", "select", "unbind")
 CHOICES = ("dynamic_slice", "gather", "index_select", "index", "embedding", "take")
 SECTIONS = (*CUTS, "dynamic_slice")  # of a fused value
-SORTS = ("sort", "top_k", "topk")  # whose second result, the indices, may be all that is used
+SORTS = ("sort", "top_k", "topk", "argsort")  # whose second result, the indices, may be all that is used
 JOINS = ("concatenate", "cat", "stack", "chunk_cat")
 # What puts its operands where indices say: a rank may fill a buffer in an order of its own.
 BUFFERS = ("scatter", "scatter-add", "dynamic_update_slice", "index_put", "index_put_", "index_add", "index_copy")

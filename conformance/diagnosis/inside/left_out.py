@@ -91,11 +91,19 @@ def _is_given(flow: Flow, value: Intermediate, own: Intermediate, wanted: Sequen
 
 
 def _comes_later(flow: Flow, first: Intermediate, chain: Chain) -> bool:
-    """Whether something is done in the same way to what is wrong, or to what is made of that."""
+    """Whether something is done in the same way to what is wrong, or to what is made of that: with the same terms."""
     wanted = {value.operation for value in chain if value.operation not in ARRANGED}
+    terms = [term for value in chain if value.operation in ADDS for term in _others(flow, value, chain)]
     return any(
-        wanted <= {value.operation for value in after[1:]} for after in chains([first], flow.is_wrong, flow.users)
+        wanted <= {value.operation for value in after[1:]} and (not terms or _adds(flow, after[1:], terms))
+        for after in chains([first], flow.is_wrong, flow.users)
     )
+
+
+def _adds(flow: Flow, chain: Sequence[Intermediate], terms: Sequence[Intermediate]) -> bool:
+    """Whether one of these is added somewhere."""
+    operands = (flow.compared.known(number) for value in chain if value.operation in ADDS for number in value.sources)
+    return any(flow.is_same(operand, term) for operand in operands if operand is not None for term in terms)
 
 
 def _lacking(flow: Flow, given: Intermediate, chain: Chain, before: Intermediate, later: bool) -> Cause:

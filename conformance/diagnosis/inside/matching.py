@@ -51,6 +51,7 @@ class Matcher:
 
     tells   of the values of one device, and of the blocks of a rank, which can be known again by their numbers
     rings   the axes along which blocks may go round; any where that is not known
+    others  further values that blocks may be of, under the same numbers
     """
 
     def __init__(
@@ -59,11 +60,11 @@ class Matcher:
         mesh: Mesh,
         tells: Callable[[np.ndarray], bool] | None = None,
         rings: Collection[str] | None = None,
+        others: Sequence[Intermediate] = (),
     ) -> None:
         self._tells = tells or _is_telling
-        held = (
-            replace(value, values={0: filled(whole(value))}) for value in (*twin.values, *twin.inputs) if value.values
-        )
+        every = (value for value in (*twin.values, *twin.inputs, *others) if value.values)
+        held = (replace(value, values={0: filled(whole(value))}) for value in every)
         self._wholes = _different(value for value in held if self._tells(whole(value)))
         self._largest = {value.number: float(np.abs(whole(value)).max()) for value in self._wholes}
         self._mesh = mesh
@@ -88,7 +89,7 @@ class Matcher:
         return next(filter(None, ways), None)
 
     def _of_blocks(self, values: Blocks) -> Match | None:
-        if not values or not self._tells(values[min(values)]) or not all(map(_is_finite, values.values())):
+        if not any(map(self._tells, values.values())) or not all(map(_is_finite, values.values())):
             return None
         shapes = {block.shape for block in values.values()}
         for number in range(len(self._axes) + 1 if len(shapes) == 1 else 1):
@@ -107,7 +108,7 @@ class Matcher:
 
     def found(self, values: Blocks) -> Match | None:
         """What blocks are that were computed from others; None where they are nothing."""
-        return None if is_trivial(values[min(values)]) else self._matched(values, ())
+        return None if all(map(is_trivial, values.values())) else self._matched(values, ())
 
     def whole(self, match: Match) -> np.ndarray:
         """The value that was found."""
@@ -115,7 +116,7 @@ class Matcher:
 
     @cached_property
     def _by_number(self) -> Mapping[int, np.ndarray]:
-        return {value.number: whole(value) for value in self._wholes}
+        return {value.number: whole(value) for value in reversed(self._wholes)}
 
     def placements(self, value: Intermediate, shape: tuple[int, ...], uneven: bool = False) -> Iterator[Dims]:
         """The ways to divide a whole value so that blocks of this shape come out."""

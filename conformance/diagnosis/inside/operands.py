@@ -13,6 +13,7 @@ import numpy as np
 
 from conformance.diagnosis.inside.blocks import Dims, agree, filled, is_trivial, whole
 from conformance.diagnosis.inside.compared import Compared, origin, spoken
+from conformance.diagnosis.inside.indices import is_counting, is_whole
 from conformance.diagnosis.inside.kinds import ADDS
 from conformance.diagnosis.inside.sureness import FOUND
 from conformance.evidence.intermediates import Intermediate
@@ -112,13 +113,21 @@ def _of_one(
         return
     others: list[Mistaken] = []
     for place, (own, number) in enumerate(zip(value.sources, counterpart.sources, strict=True)):
-        wanted, given = compared.of_number.get(number), compared.known(own)
+        wanted, given = compared.of_number.get(number), compared.known(own) or _of_turns(compared, value, place)
         if wanted is None or given is None:
             return
         if given.number != wanted.number and placement(compared, compared.values[own], wanted) is None:
             others.append(Mistaken(place=place, given=given, wanted=wanted))
     if len(others) == 1 and _tells(compared, value, others[0], others[0].place in repeated):
         yield others[0]
+
+
+def _of_turns(compared: Compared, value: Intermediate, place: int) -> Intermediate | None:
+    """Whole numbers, which are known again only among those that other turns of the line take in that place."""
+    own = compared.values[value.sources[place]]
+    taken = [turn.sources[place] for turn in compared.counterparts(value) if len(turn.sources) > place]
+    every = (compared.of_number.get(number) for number in taken if is_whole(own))
+    return next((other for other in every if other and placement(compared, own, other) is not None), None)
 
 
 def _tells(compared: Compared, value: Intermediate, other: Mistaken, repeated: bool) -> bool:
@@ -129,7 +138,7 @@ def _tells(compared: Compared, value: Intermediate, other: Mistaken, repeated: b
     shapes = {block.shape for block in compared.values[value.sources[other.place]].values.values()}
     fits = any(True for shape in shapes for _ in compared.matcher.placements(other.wanted, shape))
     lines = {origin(given) for given in map(compared.known, value.sources) if given is not None}
-    shows = repeated or not is_trivial(filled(whole(other.wanted)))
+    shows = repeated or not is_trivial(filled(whole(other.wanted))) or is_counting(whole(other.wanted))
     return fits and shows and (value.operation not in ADDS or len(lines) > 1)
 
 

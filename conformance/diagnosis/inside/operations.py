@@ -11,7 +11,7 @@ from conformance.diagnosis.inside.displaced import displaced
 from conformance.diagnosis.inside.exchanges import line
 from conformance.diagnosis.inside.filled_up import filling_counts
 from conformance.diagnosis.inside.flow import Flow
-from conformance.diagnosis.inside.hidden import hidden
+from conformance.diagnosis.inside.hidden import Hidden, hidden
 from conformance.diagnosis.inside.interleaved import of_interleaved
 from conformance.diagnosis.inside.kinds import ARRANGED, CHOICES, CUTS, MOVES, SCALES, SECTIONS
 from conformance.diagnosis.inside.left_out import of_done_besides, of_left_out, of_lone_term
@@ -71,6 +71,7 @@ def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What is done to its operands otherwise; where that is nothing known, what it does with their elements."""
     flow = Flow(compared)
     explained = (
+        of_another_parameter(flow, first),
         of_left_out(flow, first),
         of_done_besides(flow, first),
         of_variance(compared, first),
@@ -90,7 +91,6 @@ def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 def _of_choice(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """Which elements it takes, counts, hides or places wrongly."""
     yield from of_another_value(compared, first)
-    yield from of_another_parameter(compared, first)
     yield from of_local_statistic(compared, first)
     yield from _filling_counts(compared, first)
     yield from of_mask(compared, first)
@@ -142,13 +142,24 @@ def of_mask(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """
     if compared.is_extreme(first):
         return
-    mask = hidden(first, compared.matcher, zeros=bool(compared.counterparts(first)) or compared.is_apart)
+    zeros = (0.0,) if compared.counterparts(first) or compared.is_apart else ()
+    mask = hidden(first, compared.matcher, zeros)
     if mask is not None:
-        that = ", that of another block" if mask.misplaced else ""
-        words = f"another mask than on one device{that}: {spoken(first)}{compared.phase_of(first)}"
-        belongs = "; every rank hides what one device hides in another block" if mask.misplaced else ""
-        basis = f"{mask.counts}; all others are right{belongs}"
-        yield Cause(cause=words, axis=None, confidence=FOUND, basis=basis)
+        yield _masked(compared, first, mask)
+
+
+def of_indices_mask(compared: Compared, value: Intermediate) -> Iterator[Cause]:
+    """Whole numbers of which others are let through than on one device: a smallest number stands for what is hidden."""
+    mask = hidden(value, compared.counting, [min(float(block.min(initial=0.0)) for block in value.values.values())])
+    if mask is not None:
+        yield _masked(compared, value, mask)
+
+
+def _masked(compared: Compared, value: Intermediate, mask: Hidden) -> Cause:
+    that = ", that of another block" if mask.misplaced else ""
+    words = f"another mask than on one device{that}: {spoken(value)}{compared.phase_of(value)}"
+    belongs = "; every rank hides what one device hides in another block" if mask.misplaced else ""
+    return Cause(cause=words, axis=None, confidence=FOUND, basis=f"{mask.counts}; all others are right{belongs}")
 
 
 def _displaced(compared: Compared, first: Intermediate) -> Iterator[Cause]:

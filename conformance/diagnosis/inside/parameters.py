@@ -13,6 +13,7 @@ import numpy as np
 
 from conformance.diagnosis.inside.blocks import CLOSE, filled, is_trivial, whole
 from conformance.diagnosis.inside.compared import Compared, spoken
+from conformance.diagnosis.inside.flow import Flow
 from conformance.diagnosis.inside.kinds import MOVES
 from conformance.diagnosis.inside.matching import Matcher
 from conformance.diagnosis.inside.operands import placement
@@ -24,10 +25,11 @@ TURNS = (*MOVES, "t")
 Made = Callable[[np.ndarray, np.ndarray], Iterator[np.ndarray]]  # of what is shown and an input, what may come out
 
 
-def of_another_parameter(compared: Compared, first: Intermediate) -> Iterator[Cause]:
+def of_another_parameter(flow: Flow, first: Intermediate) -> Iterator[Cause]:
     """All that it is given is right, but made with another input of the step than on one device."""
+    compared = flow.compared
     value = _taker(compared, first) if first.operation in TURNS else first
-    counterpart = None if value is None or value.operation not in _MADE else _counterpart(compared, value)
+    counterpart = None if value is None or value.operation not in _MADE else _counterpart(flow, value)
     if value is None or counterpart is None:
         return
     wanted, given = _made_with(compared, counterpart, counterpart), _made_with(compared, counterpart, value)
@@ -43,11 +45,17 @@ def _taker(compared: Compared, turned: Intermediate) -> Intermediate | None:
     return next((value for value in compared.wide.values if turned.number in value.sources), None)
 
 
-def _counterpart(compared: Compared, value: Intermediate) -> Intermediate | None:
-    """The turn of the line on one device that shows one operand, which is one here too; None where that is not one."""
+def _counterpart(flow: Flow, value: Intermediate) -> Intermediate | None:
+    """What one device makes of the one operand that it shows, which is one here too; None where that is not one value.
+
+    It is a turn of the same line; of another program, which has no lines in common, what is nowhere here.
+    """
+    compared = flow.compared
+    known = [operand for operand in map(compared.known, value.sources) if operand is not None]
+    used = [user for operand in known for user in flow.users_there(operand) if user.operation == value.operation]
     alike = [
         counterpart
-        for counterpart in compared.counterparts(value)
+        for counterpart in compared.counterparts(value) or filter(flow.is_lacking, used)
         if len(counterpart.sources) == 1
         and len(value.sources) <= 2
         and any(_is_given(compared, own, counterpart.sources[0]) for own in value.sources)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from conformance.diagnosis.inside.blocks import Match, whole
+from conformance.diagnosis.inside.blocks import CLOSE, Match, whole
 from conformance.diagnosis.inside.compared import Compared, spoken
 from conformance.diagnosis.inside.exchanges import line
-from conformance.diagnosis.inside.kinds import REDUCTIONS
+from conformance.diagnosis.inside.kinds import REDUCTIONS, SCALES
+from conformance.diagnosis.inside.multiples import constant
 from conformance.diagnosis.inside.sureness import FOUND
 from conformance.diagnosis.inside.way import made_of
 from conformance.evidence.intermediates import Intermediate
@@ -37,6 +38,8 @@ def of_partial(compared: Compared, first: Intermediate, number: int) -> Cause:
     """What is made of a partial sum is wrong: it is used too early, or summed later with what is no part of it."""
     source, match = compared.values[number], compared.matches[number]
     axes = () if match is None else match.partial
+    if _is_divided_apart(first, source) and is_summed_later(compared, first, axes):
+        return _of_means(first, source, axes)
     if not _is_added_to(compared, first, source, axes) or not is_summed_later(compared, first, axes):
         return lacks_reduction(source, match, f"is used as if it were whole, at {line(first.place)}")
     size = int(np.prod([compared.mesh.size(axis) for axis in axes]))
@@ -47,6 +50,31 @@ def of_partial(compared: Compared, first: Intermediate, number: int) -> Cause:
         confidence=FOUND,
         axis_confidence=FOUND,
         basis=f"{spoken(first)} adds the same numbers on all ranks to what {spoken(source)} makes",
+    )
+
+
+def _is_divided_apart(first: Intermediate, source: Intermediate) -> bool:
+    """Whether every rank multiplies its part by a number, and not all by the same one."""
+    if first.operation not in SCALES or first.values.keys() != source.values.keys():
+        return False
+    pairs = [(first.values[rank], block) for rank, block in source.values.items() if block.any()]
+    factors = [1.0 if np.array_equal(x, block) else constant({0: x}, {0: block}) for x, block in pairs]
+    known = [factor for factor in factors if factor is not None]
+    return len(known) == len(factors) > 1 and not np.allclose(known, known[0], rtol=CLOSE)
+
+
+def _of_means(first: Intermediate, source: Intermediate, axes: tuple[str, ...]) -> Cause:
+    """Parts of a sum that are divided before they are summed."""
+    over = " and ".join(axes)
+    said = f"every rank divides its part of a sum over {over} by a number of its own, as in a mean of means"
+    basis = f"what {spoken(source)} makes adds up, over {over}, to what one device has; what is made of it is summed "
+    basis += f"over {over} after {spoken(first)}"
+    return Cause(
+        cause=f"{said}, at {line(first.place)}",
+        axis=axes[0],
+        confidence=FOUND,
+        axis_confidence=FOUND,
+        basis=basis,
     )
 
 

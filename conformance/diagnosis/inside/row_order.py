@@ -13,6 +13,7 @@ from conformance.diagnosis.inside.compared import Compared, spoken
 from conformance.diagnosis.inside.kinds import BY_ELEMENT, PRODUCTS
 from conformance.diagnosis.inside.operands import placement
 from conformance.diagnosis.inside.operations import of_operation
+from conformance.diagnosis.inside.pairs import of_pairs
 from conformance.diagnosis.inside.sureness import FOUND
 from conformance.evidence.intermediates import Intermediate
 from conformance.records.results import Cause
@@ -33,7 +34,7 @@ def behind_rows(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     if later is None or later.number == first.number or later.axes or not later.place:
         return
     since = f"from {spoken(first)} up to there every row is one that one device has, in its place or in another"
-    causes = [*_out_of_order(compared, later), *_mixed(compared, later)]
+    causes = [*_out_of_order(compared, later), *_mixed(compared, later), *of_pairs(compared, later)]
     yield from causes
     for cause in of_operation(compared, later):
         if cause.place:

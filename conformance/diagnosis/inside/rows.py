@@ -29,19 +29,27 @@ def of_rows(value: Intermediate, candidates: Sequence[Owners]) -> Owners:
             return ()
         rows = block.reshape(-1, block.shape[-1])
         rows = rows[rows.any(axis=-1)]
-        group = next((group for group in candidates if _have_all(group, rows)), ()) if len(rows) else ()
+        group = next((group for group in candidates if _owned(group, rows)), ()) if len(rows) else ()
         if len(rows) and (not group or is_trivial(rows)):
             return ()
         owners.update({owner.number: owner for owner in group})
     return tuple(owners.values())
 
 
-def _have_all(owners: Iterable[Intermediate], rows: np.ndarray) -> bool:
-    """Whether each row is one of theirs, but for rounding: that whose projection is nearest."""
+def _owned(owners: Iterable[Intermediate], rows: np.ndarray) -> bool:
+    """Whether each row is one of theirs together."""
     length, values = rows.shape[-1], [whole(owner) for owner in owners]
     wanted = [value.reshape(-1, length) for value in values if value.ndim > 1 and value.shape[-1] == length]
-    every = np.concatenate(wanted) if wanted else np.empty((0, length))
-    if not len(every) or not np.isfinite(every).all() or not np.isfinite(rows).all():
+    return bool(wanted) and have_all(np.concatenate(wanted), rows)
+
+
+def have_all(owner: np.ndarray, rows: np.ndarray) -> bool:
+    """Whether each row is one along the last dim of `owner`, but for rounding: that whose projection is nearest."""
+    length = rows.shape[-1]
+    if owner.ndim < 2 or owner.shape[-1] != length or not owner.size:
+        return False
+    every = owner.reshape(-1, length)
+    if not np.isfinite(every).all() or not np.isfinite(rows).all():
         return False
     direction = np.random.default_rng(0).normal(size=length)
     order = np.argsort(every @ direction)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from conformance.diagnosis.signatures.scale import NORM, factor_between, near
 from conformance.diagnosis.signatures.suspect import DivergedTensor
 from conformance.evidence.gather import selector
 from conformance.records.results import Cause
+
+MOST_HOLDERS = 64  # of one parameter
+COUNTED = 0.88  # less than a cause that says along which axis
 
 
 def norm_miscounted(suspect: DivergedTensor) -> Iterator[Cause]:
@@ -33,6 +36,20 @@ def norm_miscounted(suspect: DivergedTensor) -> Iterator[Cause]:
             )
         if whole <= norm_squared * 1.0001 and norm_squared < (split + whole) * 0.9999:
             yield Cause(cause="the norm misses shards of other ranks", axis=axis, confidence=0.6)
+    yield from _of_one_gradient(norm_squared, squares)
+
+
+def _of_one_gradient(norm_squared: float, squares: Mapping[str, float]) -> Iterator[Cause]:
+    """One gradient that two holders count, as a tied embedding is on two stages, or that nobody counts."""
+    total = sum(squares.values())
+    times = {name: 1 + (norm_squared - total) / square for name, square in squares.items() if square}
+    counted = {name: round(count) for name, count in times.items() if abs(count - round(count)) < 1e-6}
+    often = [(name, count) for name, count in counted.items() if count in range(MOST_HOLDERS + 1) and count != 1]
+    if len(often) == 1 < len(squares):
+        [(name, count)] = often
+        words = f"'gradients/{name}' is counted {count} times in the norm" if count else f"the norm misses '{name}'"
+        basis = "all gradients are right; so counted, it alone explains the norm"
+        yield Cause(cause=words, axis=None, confidence=COUNTED, basis=basis)
 
 
 def gradient_rescaled(suspect: DivergedTensor) -> Iterator[Cause]:
