@@ -48,9 +48,9 @@ class JobHandler:
         if isinstance(job, ReferencePartsJob):
             return self.references.of_parts(job)
         if isinstance(job, ReferenceValuesJob):
-            step, state, batch = self.references.first_step(job)
-            intermediates = self.platform.reference_values(step, state, batch)
-            return None if intermediates is None else replace(intermediates, inputs=as_inputs(batch))
+            trainer, parameters, batch = self.references.first_step(job)
+            intermediates = self.platform.reference_values(trainer.step, trainer.place(parameters), batch)
+            return None if intermediates is None else replace(intermediates, inputs=as_inputs(parameters | batch))
         if isinstance(job, ValuesJob):
             return Execution(job, self.platform).values()
         if isinstance(job, SitesJob):

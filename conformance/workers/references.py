@@ -175,11 +175,11 @@ class References:
         groups = [given[n : n + width] for n in range(0, len(given), width)]
         return [run for group in groups for run in self._runs(kept.trainer, together, group)]
 
-    def first_step(self, job: ReferenceValuesJob) -> tuple[Any, Any, Arrays]:
-        """Step, state and batch of the first step in float64."""
+    def first_step(self, job: ReferenceValuesJob) -> tuple[Any, Arrays, Arrays]:
+        """The reference in float64, its parameters, and the first batch."""
         contract = lookup.contract(job.contract)
         trainer, batches = self.trainer(contract, "float64"), contract.batches(job.seed, contract.recipe.steps)
-        return trainer.step, trainer.place(contract.parameters(job.seed)), batches[0]
+        return trainer, contract.parameters(job.seed), batches[0]
 
     def shapes(self, job: ReferenceShapesJob) -> dict[str, tuple[int, ...]]:
         """Of what is observed in the first step, and of what is collected after it, as `run` names them."""

@@ -140,6 +140,52 @@ BUGS = (
         mesh="data=2,fsdp=2",
         cause="raised to 3 times the power that the reference raises to",
     ),
+    Bug(
+        file="scale_of_queries",
+        contract="tensor/attention_gqa_headnorm",
+        mesh="tensor=2",
+        cause="another parameter than on the reference is used: mul",
+    ),
+    Bug(
+        file="groups_by_remainder",
+        contract="sequence/attention",
+        mesh="sequence=4",
+        cause="right rows are multiplied with other rows than on one device",
+        axis="sequence",
+    ),
+    Bug(
+        file="one_place_more",
+        contract="moe/gshard",
+        mesh="expert=4",
+        cause="another mask than on the reference: where",
+    ),
+    Bug(
+        file="labels_of_the_microbatch_before",
+        contract="pipeline/language_model_untied",
+        mesh="pipeline=4",
+        cause="a value of another microbatch, or a stale one, is used: operand 1 of gather",
+        axis="pipeline",
+    ),
+    Bug(
+        file="messages_in_bfloat16",
+        contract="pipeline/perceptron",
+        mesh="pipeline=4",
+        cause="computed in bfloat16: convert_element_type",
+        axis="pipeline",
+    ),
+    Bug(
+        file="skips_without_gradient",  # on one device too, in microbatches, which the reference has not
+        contract="pipeline/perceptron_skips",
+        mesh="pipeline=4",
+        cause="a term of the sum is missing: add_any",
+    ),
+    Bug(
+        file="norm_of_both_ends",
+        contract="hybrid/staged_context",
+        mesh="pipeline=2,sequence=2",
+        cause="'gradients/embedding.weight' is counted 2 times in the norm",
+        axis="pipeline",
+    ),
 )
 
 
