@@ -126,3 +126,44 @@ def test_of_two_partial_sums_in_a_product_the_one_that_was_summed_halfway_is_nam
     best = next(first_divergence(here, alone, mesh, OUTPUT))
     assert best.axis == "expert"
     assert best.cause == "reduction missing: a partial sum over expert is used as if it were whole, at model.py:2"
+
+
+@pytest.mark.parametrize("divisors", [(2.0, 5.0), (2.0, 2.0)], ids=["of its own", "the same"])
+def test_parts_of_a_sum_that_ranks_divide_by_numbers_of_their_own_are_a_mean_of_means(
+    divisors: tuple[float, float],
+) -> None:
+    parts = [RNG.normal(size=(4, 6)), RNG.normal(size=(4, 6))]
+    divided = [part / divisor for part, divisor in zip(parts, divisors, strict=True)]
+    total = sum(divided)
+    wide = [at(0, "mm", parts), at(1, "div", divided, 0)]
+    wide.append(replace(at(2, "all_reduce", [total, total], 1), axes=("tensor",)))
+    twin = [at(0, "mm", [sum(parts)]), at(1, "div", [sum(parts) / 7], 0)]
+    said = [cause for cause in causes(wide, twin) if "mean of means" in cause.cause]
+    if divisors[0] == divisors[1]:
+        assert not said
+    else:
+        words = "every rank divides its part of a sum over tensor by a number of its own, as in a mean of means"
+        assert [(cause.cause, cause.axis) for cause in said] == [(f"{words}, at model.py:1", "tensor")]
+
+
+def test_blocks_are_known_again_where_the_first_rank_has_nothing_but_zeros() -> None:
+    """The loss weights of short rows, of which the first rank has none that counts."""
+    weights = np.concatenate([np.zeros((2, 6)), RNG.normal(size=(2, 6))])
+    halves = np.split(weights, 2)
+    wide = [at(0, "where", halves), at(1, "sin", [np.sin(2 * half) for half in halves], 0)]
+    twin = [at(0, "where", [weights]), at(1, "sin", [np.sin(weights)], 0)]
+    assert "sin at model.py:1" in causes(wide, twin)[0].cause
+    right = [wide[0], at(1, "sin", [np.sin(half) for half in halves], 0)]
+    assert causes(right, twin) == []
+
+
+def test_a_buffer_that_one_device_fills_further_is_not_blamed_before_what_is_wrong() -> None:
+    """A stage notes what it observes among zeros, and rounds what it sends."""
+    halves = np.split(X, 2)
+    noted = [np.concatenate([half, np.zeros((2, 6))]) for half in halves]
+    sent = [half.astype(np.float32).astype(float) for half in halves]
+    wide = [at(0, "tanh", halves), at(1, "scatter", noted, 0), at(2, "convert", sent, 0)]
+    wide.append(at(3, "add", [a[:2] + b for a, b in zip(noted, sent, strict=True)], 1, 2))
+    twin = [at(0, "tanh", [X]), at(3, "add", [2 * X], 0)]
+    best = causes(wide, twin)[0]
+    assert (best.cause, best.place) == ("computed or reduced in float32: convert at model.py:2", False)

@@ -108,7 +108,9 @@ class Compared:
         return is_put_together(value, [self.values[number] for number in value.sources])
 
     def is_filled(self, value: Intermediate) -> bool:
-        """A buffer with nothing in it but zeros and what it is given: it may be one that one device fills further."""
+        """A buffer of zeros and what it is given, nothing else: one device may fill it further. So is a read of one."""
+        if value.operation in CHOICES:
+            return any(self.values[number].operation in BUFFERS for number in value.sources)
         given = [block.ravel() for number in value.sources for block in self.values[number].values.values()]
         known = np.concatenate([np.zeros(1), *given])
         return value.operation in BUFFERS and all(np.isin(block, known).all() for block in value.values.values())
