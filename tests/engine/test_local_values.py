@@ -167,3 +167,21 @@ def test_a_buffer_that_one_device_fills_further_is_not_blamed_before_what_is_wro
     twin = [at(0, "tanh", [X]), at(3, "add", [2 * X], 0)]
     best = causes(wide, twin)[0]
     assert (best.cause, best.place) == ("computed or reduced in float32: convert at model.py:2", False)
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+def test_labels_of_other_tokens_choose_another_element_of_a_row(moved: int) -> None:
+    labels = np.array([3, 0, 5, 2])
+    wrong = np.roll(labels, moved)
+
+    def chosen(of: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(6) == of[:, None], X + 10, 0.0)
+
+    halves = np.split(chosen(wrong), 2)
+    wide = [at(0, "tanh", np.split(X + 10, 2)), at(1, "select_n", halves, 0)]
+    wide.append(at(2, "reduce_sum", [half.sum(1) for half in halves], 1))
+    twin = [at(0, "tanh", [X + 10]), at(1, "select_n", [chosen(labels)], 0)]
+    twin.append(at(2, "reduce_sum", [chosen(labels).sum(1)], 1))
+    said = [cause.cause for cause in causes(wide, twin) if "mask" in cause.cause or "chosen" in cause.cause]
+    words = "another element of a row is chosen than on one device: select_n at model.py:1, whose indices are wrong"
+    assert said == ([words] if moved else [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 
@@ -86,7 +85,7 @@ class Compared:
         any_order   a value is none of them whose rows are all right, in whatever order
         """
         sound = set(self.right)  # with what shows nothing, such as a mask, and is made of such
-        for value in self._on_way:
+        for value in self.on_way:
             if self._exchanged(value):
                 yield value
             elif is_unlinked(value):
@@ -117,7 +116,7 @@ class Compared:
 
     def lacks_senders(self) -> bool:
         """Whether a message on the way brings something wrong, and it is not known what was sent."""
-        return any(is_unlinked(value) and value.number not in self.right for value in self._on_way)
+        return any(is_unlinked(value) and value.number not in self.right for value in self.on_way)
 
     def indices(self, of: Intermediate | None = None) -> Iterator[Intermediate]:
         """Whole numbers on the way, or that an operation is given, which one device does not have, in their order."""
@@ -146,7 +145,7 @@ class Compared:
 
     def _has_right_sections(self, value: Intermediate) -> bool:
         """Whether it is right section by section; of what was put together, whether anything is that is made of it."""
-        made = (other for other in self._on_way if value.number in other.sources)
+        made = (other for other in self.on_way if value.number in other.sources)
         return any(map(self._is_in_sections, made if value.operation in JOINS else (value,)))
 
     def _is_in_sections(self, value: Intermediate) -> bool:
@@ -186,7 +185,7 @@ class Compared:
     def turns(self, value: Intermediate) -> list[Intermediate]:
         """What the same line makes in the program of a rank, one turn after the other."""
         stage = value.number // APART
-        return [other for other in self._on_way if origin(other) == origin(value) and other.number // APART == stage]
+        return [other for other in self.on_way if origin(other) == origin(value) and other.number // APART == stage]
 
     @cached_property
     def of_number(self) -> dict[int, Intermediate]:
@@ -195,7 +194,7 @@ class Compared:
 
     def joined(self, cut: Intermediate) -> Intermediate:
         """What lays the parts of a value side by side again, all of them: the value in another order. Else the part."""
-        for value in self._on_way if cut.operation in CUTS and len(cut.sources) == 1 else ():
+        for value in self.on_way if cut.operation in CUTS and len(cut.sources) == 1 else ():
             parts = [self.values[number] for number in value.sources]
             of_one = bool(parts) and all(part.sources == cut.sources and part.operation in CUTS for part in parts)
             whole_again = whole(value).size == whole(self.values[cut.sources[0]]).size
@@ -215,42 +214,11 @@ class Compared:
 
     def whole_buffer(self, first: Intermediate) -> Intermediate:
         """Of a buffer that is filled part by part, what it is in the end."""
-        for value in self._on_way:
+        for value in self.on_way:
             filled = value.operation in BUFFERS and value.operation == first.operation
             if filled and value.number > first.number and first.number in value.sources:
                 first = value
         return first
-
-    def first_owed(self, first: Intermediate) -> Intermediate:
-        """The first wrong value, of those that `first` goes into, that a right program must have in common with this.
-
-        That is one that the same line makes as often on one device, and that is a block of what it makes there. What a
-        loop over ranks makes has no counterpart, nor has a halo, or a buffer up to where indices read it. The last
-        value on the way where there is none, as there is none where the other program is another one altogether.
-        """
-        made, other = Counter(map(origin, self._on_way)), Counter(map(origin, self.of_twin))
-        into, loose, last = {first.number}, set[int](), first
-        for value in self._on_way:
-            if value.number in self.right or not (value.number in into or into.intersection(value.sources)):
-                continue
-            into.add(value.number)
-            last = value
-            read = value.operation in CHOICES
-            if value.operation in BUFFERS or (loose.intersection(value.sources) and not read):
-                loose.add(value.number)
-            elif made[origin(value)] == other[origin(value)] and self._is_block(value):
-                return value
-        return last
-
-    def _is_block(self, value: Intermediate) -> bool:
-        """Whether, by its shape, it is a block of what the same line computes on one device."""
-        shapes = {block.shape for block in value.values.values()}
-        return value.operation not in (*CUTS, *EXTREMES, *COPIES) and any(
-            True
-            for whole in self.counterparts(value)
-            for shape in shapes
-            for _ in self.matcher.placements(whole, shape)
-        )
 
     def counterparts(self, value: Intermediate) -> list[Intermediate]:
         """What the same line makes on one device."""
@@ -278,14 +246,14 @@ class Compared:
     def lines(self, first: Intermediate, last: Intermediate) -> str:
         """The lines of what lies between two values, file by file."""
         lines: dict[str, set[int]] = {}
-        for value in self._on_way:
+        for value in self.on_way:
             if first.number <= value.number <= last.number and value.number not in self.right and value.place:
                 file, _, number = line(value.place).rpartition(":")
                 lines.setdefault(file, set()).add(int(number))
         return ", ".join(f"{file}:{' '.join(map(str, sorted(numbers)))}" for file, numbers in lines.items())
 
     @cached_property
-    def _on_way(self) -> list[Intermediate]:
+    def on_way(self) -> list[Intermediate]:
         return in_order(self.values, self.way)
 
     @cached_property

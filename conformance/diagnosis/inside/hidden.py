@@ -12,6 +12,7 @@ from conformance.diagnosis.inside.kinds import SELECTIONS
 from conformance.diagnosis.inside.matching import Matcher
 from conformance.evidence.intermediates import Intermediate
 
+MANY = 2  # elements of a row
 ENOUGH = 4  # elements that both let through: numbers that are the same by chance are fewer
 
 
@@ -20,12 +21,14 @@ class Hidden:
     """Of so many elements, those that are hidden here alone, and those that one device hides and these ranks see.
 
     misplaced   every rank hides what one device hides in another block of some value: mask and numbers belong to two
+    chosen      one element of a row is seen at the most, as that of a label is
     """
 
     elements: int
     more: int
     fewer: int
     misplaced: bool
+    chosen: bool = False
 
     @property
     def counts(self) -> str:
@@ -47,8 +50,20 @@ def hidden(value: Intermediate, matcher: Matcher, fills: Sequence[float] = ()) -
             more, fewer = min((pair for pair in counts if pair is not None), key=sum, default=(0, 0))
             if more + fewer:
                 misplaced = any(_hides_alike(held, other, fill) for other in blocks)
-                return Hidden(elements=elements * len(held), more=more, fewer=fewer, misplaced=misplaced)
+                return Hidden(
+                    elements=elements * len(held),
+                    more=more,
+                    fewer=fewer,
+                    misplaced=misplaced,
+                    chosen=_is_one_of_a_row(value, fill),
+                )
     return None
+
+
+def _is_one_of_a_row(value: Intermediate, fill: float) -> bool:
+    """Whether of many elements along the last dim one is seen at the most."""
+    blocks = [filled(block) for block in value.values.values()]
+    return all(block.ndim and block.shape[-1] > MANY and (block != fill).sum(-1).max() == 1 for block in blocks)
 
 
 def _chooses_ranks(held: Blocks, fill: float) -> bool:

@@ -19,6 +19,7 @@ from conformance.diagnosis.inside.local_statistics import of_local_statistic
 from conformance.diagnosis.inside.moved import of_moved
 from conformance.diagnosis.inside.multiples import constant, multiple_of
 from conformance.diagnosis.inside.operands import of_another_value
+from conformance.diagnosis.inside.owed import first_owed
 from conformance.diagnosis.inside.parameters import of_another_parameter
 from conformance.diagnosis.inside.partial_sums import is_part, is_summed_later, of_partial
 from conformance.diagnosis.inside.powers import of_power
@@ -105,7 +106,7 @@ def _of_choice(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 def _parted_at(compared: Compared, first: Intermediate, factor: float | None) -> Cause:
     """Where it parts from one device; where that has no counterpart of its own, up to the first value that has."""
     times = f", {factor:.4g} times what it should be" if factor is not None else ""
-    last = compared.first_owed(first)
+    last = first_owed(compared, first)
     until = f" to {spoken(last)}" if last.place and last.number != first.number else ""
     picks = _picks(compared, first) if first.operation in CHOICES and not until else ""
     said = f"parts from what one device has: {'from ' if until else ''}{spoken(first)}{until}{picks}"
@@ -158,6 +159,8 @@ def of_indices_mask(compared: Compared, value: Intermediate) -> Iterator[Cause]:
 def _masked(compared: Compared, value: Intermediate, mask: Hidden) -> Cause:
     that = ", that of another block" if mask.misplaced else ""
     words = f"another mask than on one device{that}: {spoken(value)}{compared.phase_of(value)}"
+    if mask.chosen:
+        words = f"another element of a row is chosen than on one device: {spoken(value)}{_picks(compared, value)}"
     belongs = "; every rank hides what one device hides in another block" if mask.misplaced else ""
     return Cause(cause=words, axis=None, confidence=FOUND, basis=f"{mask.counts}; all others are right{belongs}")
 
@@ -175,7 +178,7 @@ def _displaced(compared: Compared, first: Intermediate) -> Iterator[Cause]:
 def _displaced_later(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What is moved on from there, or the first value that both programs must have."""
     moved = (value for value in made_of(compared.wide.values, first) if value.operation in ARRANGED)
-    for value in (*islice(moved, MOST_MOVED), compared.first_owed(first)):
+    for value in (*islice(moved, MOST_MOVED), first_owed(compared, first)):
         causes = list(_displaced(compared, value))
         if causes:
             yield from causes
