@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from conformance.cases.variation import is_varied
 from conformance.checks.check import INPUT_SENSITIVITY, LATER_STEPS, Check
 from conformance.contract.contract import Arrays
 from conformance.contract.mesh import Mesh
@@ -42,9 +43,9 @@ class Census(Check):
         "The placed parameters are the canonical ones, bit for bit; every observation of the reference is there, "
         "whole and in its shape, and every rank that its placements name hands its copy over; every parameter has a "
         "gradient and its optimizer slots; tokens in = tokens in the loss; every batch key changes something, if it "
-        "does on one device; every device of the mesh holds something; clipping is active where the recipe clips; the "
-        "reference is alive: no gradient of it is zero everywhere, its loss moves with the batch and its training "
-        "moves parameters, but for what the contract says."
+        "does on one device; every device of the mesh holds something; clipping is active where the recipe clips, but "
+        "for drawn contracts; the reference is alive: no gradient of it is zero everywhere, its loss moves with the "
+        "batch and its training moves parameters, but for what the contract says."
     )
 
     def __init__(self, *, keys: bool = True) -> None:
@@ -75,7 +76,7 @@ class Census(Check):
             ranks=failing[0].ranks if failing else (),
             diagnosis=_not_handed_over(failing) or _left_out(failing, case_run.case.mesh),
             detail=failing[0].sentence if failing else _unheld(case_run),
-            not_held=_repeated_rows(case_run),
+            not_held=" ".join(filter(None, [_repeated_rows(case_run), _unclipped(case_run)])),
         )
 
 
@@ -205,11 +206,26 @@ def _unseen_devices(case_run: CaseRun) -> str:
 
 
 def _clipping(case_run: CaseRun) -> Iterator[Count]:
+    """Nobody has tuned the threshold of a varied contract to its gradients: of it, `_unclipped` speaks."""
+    if _norm_and_threshold(case_run) is not None and not is_varied(case_run.contract.name):
+        yield Count(f"{OF_REFERENCE}clipping", _idle_clipping(case_run))
+
+
+def _unclipped(case_run: CaseRun) -> str:
+    return _idle_clipping(case_run) if is_varied(case_run.contract.name) else ""
+
+
+def _idle_clipping(case_run: CaseRun) -> str:
+    """A sentence where the recipe clips, and the gradients of the reference are too small for it."""
+    norm, threshold = _norm_and_threshold(case_run) or (1.0, 0.0)
+    idle = f"The gradient norm {norm:.3g} is below the threshold {threshold:g}: clipping is not tested."
+    return "" if norm > threshold else idle
+
+
+def _norm_and_threshold(case_run: CaseRun) -> tuple[float, float] | None:
     threshold = case_run.contract.recipe.clip_norm
     norm = case_run.reference.oracle[0].get("metrics/grad_norm")
-    if threshold is not None and norm is not None:
-        sentence = f"The gradient norm {float(norm):.3g} is below the threshold {threshold:g}: clipping is not tested."
-        yield Count("clipping", "" if float(norm) > threshold else sentence)
+    return None if threshold is None or norm is None else (float(norm), threshold)
 
 
 def _alive(case_run: CaseRun) -> Iterator[Count]:
