@@ -19,6 +19,7 @@ from conformance.records.results import Cause, CheckResult
 
 ROUNDINGS = 2.0  # of a count that was divided by a number of features: 1344 / 14 need not be 96 to the last bit
 _WIDE = {dtype: EPSILON[dtype] for dtype in ("float64", "float32")}  # narrower dtypes do not hold counts at all
+METRICS = "metrics/"
 OF_REFERENCE = "reference: "  # begins what is counted of the reference itself
 SAY_STILL = " Give values and settings that move it, or say still=('{name}',) if that is meant."
 LEARNS_NOTHING = "are zero in every step, as with a learning rate of 0 or an optimizer that never steps"
@@ -48,8 +49,12 @@ class Census(Check):
         "batch and its training moves parameters, but for what the contract says."
     )
 
-    def __init__(self, *, keys: bool = True) -> None:
-        """Without `keys`, it is not asked whether every batch key changes something."""
+    def __init__(self, *, keys: bool = True, metrics: bool = True) -> None:
+        """Without `keys`, it is not asked whether every batch key changes something.
+
+        Without `metrics`, those that nobody hands over are said, and not failed: gradients and updates are owed.
+        """
+        self._metrics = metrics
         self.needs = frozenset({LATER_STEPS, *([INPUT_SENSITIVITY] if keys else [])})
 
     def applies(self, case_run: CaseRun) -> bool:
@@ -58,7 +63,7 @@ class Census(Check):
     def judge(self, case_run: CaseRun) -> CheckResult:
         counts: list[Count] = [
             *_initial(case_run),
-            *_present(case_run),
+            *(count for count in _present(case_run) if self._metrics or not count.missing.startswith(METRICS)),
             *_whole(case_run),
             *_handed_over(case_run),
             *_unknown(case_run),
@@ -76,8 +81,15 @@ class Census(Check):
             ranks=failing[0].ranks if failing else (),
             diagnosis=_not_handed_over(failing) or _left_out(failing, case_run.case.mesh),
             detail=failing[0].sentence if failing else _unheld(case_run),
-            not_held=" ".join(filter(None, [_repeated_rows(case_run), _unclipped(case_run)])),
+            not_held=" ".join(
+                filter(None, [_repeated_rows(case_run), _unclipped(case_run), self._unseen_metrics(case_run)])
+            ),
         )
+
+    def _unseen_metrics(self, case_run: CaseRun) -> str:
+        absent = dict.fromkeys(count.missing for count in _present(case_run) if count.missing.startswith(METRICS))
+        which = ", ".join(f"'{name}'" for name in absent)
+        return f"No rank hands over {which}, which the reference has." if absent and not self._metrics else ""
 
 
 def _initial(case_run: CaseRun) -> Iterator[Count]:

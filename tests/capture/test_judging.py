@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import by_hand
@@ -35,6 +36,31 @@ def test_a_right_run_passes_and_every_check_has_compared_something(single: Path,
     assert "The oracle is the single-device run in float64; the yardstick are 4 runs" in checks["numerics"]["detail"]
     assert checks["numerics"]["worst"]["error"] > 0  # float32 is not float64: it was really compared
     assert (tmp_path / "right-results" / "report.html").is_file()
+
+
+CLIPPED = Run(clip_norm=0.05)
+
+
+@pytest.mark.parametrize("left_out", ["metrics/grad_norm", "clipped/w"])
+def test_a_norm_that_no_hook_sees_is_not_held_and_gradients_after_clipping_are_owed(
+    left_out: str, tmp_path: Path
+) -> None:
+    """A trainer that clips by its own arithmetic, and one that does not clip."""
+    single = by_hand.recorded(tmp_path / "single", clip_norm=0.05)
+    run = by_hand.captured(tmp_path / "run", replace(CLIPPED, left_out=("metrics/grad_norm", left_out)))
+    status, [record], _ = _judge(single, run)
+    [census] = [check for check in record["checks"] if check["check"] == "census"]
+    right = left_out == "metrics/grad_norm"
+    assert (status, census["verdict"]) == ((0, "pass") if right else (1, "fail"))
+    assert census["not_held"] == "No rank hands over 'metrics/grad_norm', which the reference has."
+    if not right:
+        assert census["detail"] == "'clipped/w' is missing from step 1."
+
+
+def test_a_norm_that_is_wrong_fails(tmp_path: Path) -> None:
+    single = by_hand.recorded(tmp_path / "single", clip_norm=0.05)
+    run = replace(CLIPPED, change=lambda name, rank, x: x * np.float32(0.5) if name == "metrics/grad_norm" else x)
+    assert _judge(single, by_hand.captured(tmp_path / "run", run))[0] == 1
 
 
 def _doubled(name: str, rank: int, value: np.ndarray) -> np.ndarray:
