@@ -67,6 +67,8 @@ def _verdict(check: CheckRecord) -> str:
 
 
 def _of_check(check: CheckRecord, case: Case, contract: Contract) -> Iterator[str]:
+    if (below := next((number for number in _numbers(check.model_dump()) if number < 0), None)) is not None:
+        yield f"it has the figure {below:g}, and no error, bound or yardstick is below zero"
     if _verdict(check) != check.verdict:
         yield f"its figures say {_verdict(check)}, the record says {check.verdict}"
     if check.check not in TOLERANT or not check.figures:
@@ -158,8 +160,14 @@ def _ratios(figures: Sequence[FigureRecord], bound: float) -> dict[str, float]:
 
 
 def _not_finite(value: Any) -> str:
-    """The first number that is none, or a figure below zero; empty where all are."""
+    """The first number that is none; empty where all are."""
+    return next((repr(number) for number in _numbers(value) if not math.isfinite(number)), "")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """All that are no whole numbers, wherever they stand."""
     if isinstance(value, float):
-        return "" if math.isfinite(value) else repr(value)
+        yield value
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return next((number for number in map(_not_finite, items) if number), "")
+    for item in items:
+        yield from _numbers(item)

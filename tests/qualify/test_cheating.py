@@ -11,10 +11,10 @@ import pytest
 
 from conformance.qualify.derived import files, manifest
 from conformance.qualify.package import CASES, COMMAND, FILES, MANIFEST, REPORT, STATEMENT, WAIVERS, Contents
-from conformance.qualify.rejudge import lost_tensors
+from conformance.qualify.rejudge import _ratio, _ratios, lost_tensors
 from conformance.qualify.statement import reservations, statement
 from conformance.qualify.verify import verify
-from conformance.records.check_record import CheckRecord
+from conformance.records.check_record import CheckRecord, FigureRecord, WorstRecord
 from conformance.records.records import CaseRecord
 from tests.qualify.conftest import CLAIM, DAY, KEY, Forger
 
@@ -59,6 +59,18 @@ def last_figure(**fields: Any) -> Callable[[CheckRecord], CheckRecord]:
     )
 
 
+def remade(fields: Callable[[FigureRecord], dict[str, float]]) -> Callable[[CheckRecord], CheckRecord]:
+    """Other figures, and all that is said of them together made to follow."""
+
+    def change(check: CheckRecord) -> CheckRecord:
+        figures = tuple(figure.model_copy(update=fields(figure)) for figure in check.figures)
+        worst, allowed = max(figures, key=_ratio), check.allowed or 0.0
+        said = WorstRecord(tensor=worst.tensor, error=worst.error, bound=allowed * worst.yardstick)
+        return check.model_copy(update={"figures": figures, "worst": said, "ratios": _ratios(figures, allowed)})
+
+    return change
+
+
 def without(tensor: str) -> Callable[[CheckRecord], CheckRecord]:
     """A tensor is dropped so that the sums still fit."""
 
@@ -92,6 +104,14 @@ CHEATS: dict[str, tuple[Edit, str]] = {
         "trajectory: its figures say fail, the record says pass.",
     ),
     "an error made smaller": (of_check("trajectory", saying(worst=None)), "the record says none."),
+    "an error below zero": (
+        of_check("trajectory", remade(lambda figure: {"error": -abs(figure.error) - 5})),
+        "no error, bound or yardstick is below zero.",
+    ),
+    "a yardstick below zero": (
+        of_check("logic", remade(lambda figure: {"error": -1.0, "yardstick": -1.0})),
+        "no error, bound or yardstick is below zero.",
+    ),
     "a bound of one's own": (of_check("logic", saying(allowed=100.0)), "it allows 100.0 times the yardstick"),
     "a tensor left out": (
         of_check("trajectory", without("step 3: updates/operand")),
