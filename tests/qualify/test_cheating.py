@@ -71,6 +71,11 @@ def remade(fields: Callable[[FigureRecord], dict[str, float]]) -> Callable[[Chec
     return change
 
 
+def one_block_each(check: CheckRecord) -> CheckRecord:
+    figures = tuple(figure.model_copy(update={"blocks": 1}) for figure in check.figures)
+    return check.model_copy(update={"figures": figures, "compared": len(figures)})
+
+
 def without(tensor: str) -> Callable[[CheckRecord], CheckRecord]:
     """A tensor is dropped so that the sums still fit."""
 
@@ -125,6 +130,11 @@ CHEATS: dict[str, tuple[Edit, str]] = {
         of_check("replicas", saying(verdict="unsupported", compared=0, not_held="No.")),
         "replicas: its figures say fail, the record says unsupported.",
     ),
+    "a check that every program holds, declined": (
+        of_check("layout", saying(verdict="unsupported", compared=0, not_held="No.")),
+        "layout: its figures say fail, the record says unsupported.",
+    ),
+    "one row block each": (of_check("trajectory", one_block_each), "row blocks, the record says 1."),
     "a verdict alone": (of_first(saying(verdict="fail")), "its figures say pass, the record says fail."),
     "infinity as a word": (of_check("census", saying(ratios={"x": float("inf")})), "it passes with inf"),
     "NaN as a word": (of_check("logic", last_figure(error=float("nan"))), "it passes with nan"),
@@ -212,6 +222,15 @@ def test_a_chip_that_ran_the_whole_list_qualifies(forger: Forger) -> None:
         update={"devices": "real", "profile": "qualification", "machine": machine}))  # fmt: skip
     assert statement(made)["qualifies"] is True
     assert "This qualifies no hardware" not in statement(made)["says"]
+
+
+def test_what_may_be_declined_is_counted_and_said(forger: Forger) -> None:
+    """The must-pass list does not say which programs declare what they send: whoever reads the statement is told."""
+    decline = of_check("communication", saying(verdict="unsupported", compared=0, not_held="No."))
+    contents = verify(forger.written(files(decline(forger.contents))), key=KEY, day=DAY)
+    before, after = (statement(made)["not_held"].get("communication", 0) for made in (forger.contents, contents))
+    assert after == before + 1
+    assert f"communication in {after} case" in statement(contents)["says"]
 
 
 def test_what_is_untouched_holds(forger: Forger) -> None:
