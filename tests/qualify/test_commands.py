@@ -18,6 +18,8 @@ from conformance.cases.expectations import _read
 from conformance.cli import qualification
 from conformance.qualify.replay import replay
 from conformance.qualify.tree import tree
+from conformance.qualify.verify import of_flags
+from conformance.records import environment
 from conformance.records.check_record import CheckRecord
 from conformance.records.recorder import read
 from tests.qualify.conftest import RUN, Forger
@@ -160,6 +162,25 @@ def test_a_replay_that_disagrees_says_where(forger: Forger, lie: Callable[[Check
     [row] = replay(replace(contents, records=(lies,)), 1, "emulated", qualification._run, Random(3))
     assert row.compared > 0
     assert any(LIES[lie] in said for said in row.disagreements), row
+
+
+@pytest.mark.parametrize("words", [(), ("--devices", "emulated", "--rehearse"), ("--resume", "RESULTS")])
+def test_flags_of_which_no_package_is_made_are_refused_before_anything_runs(
+    shardproof, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    new = () if "--resume" in words else ("collectives", "--output", tmp_path / "out")
+    before = (results / "cases.jsonl").read_bytes()
+    done = shardproof("qualify", "run", *new, *(results if word == "RESULTS" else word for word in words))
+    assert (done.exit_code, done.stdout) == (2, ""), done.output
+    assert "XLA_FLAGS = '--xla_cpu_enable_fast_math=true' changes what is computed. No package" in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert (results / "cases.jsonl").read_bytes() == before
+
+
+def test_the_number_of_host_devices_may_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    assert list(of_flags(environment.flags())) == []
 
 
 def _git(folder: Path, *words: str) -> None:
