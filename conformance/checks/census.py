@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from conformance.cases.variation import is_varied
@@ -20,6 +20,7 @@ from conformance.records.results import Cause, CheckResult
 ROUNDINGS = 2.0  # of a count that was divided by a number of features: 1344 / 14 need not be 96 to the last bit
 _WIDE = {dtype: EPSILON[dtype] for dtype in ("float64", "float32")}  # narrower dtypes do not hold counts at all
 METRICS = "metrics/"
+UNASKED = ("activations/", "batch/", "buffers/", "clipped/", "ema/", "optimizer/", "parameters/", "updates/")
 OF_REFERENCE = "reference: "  # begins what is counted of the reference itself
 SAY_STILL = " Give values and settings that move it, or say still=('{name}',) if that is meant."
 LEARNS_NOTHING = "are zero in every step, as with a learning rate of 0 or an optimizer that never steps"
@@ -111,10 +112,17 @@ def _present(case_run: CaseRun) -> Iterator[Count]:
             if observed is None and not _is_owed(name, case_run, oracle):
                 continue  # `_alive` speaks of what is zero in every step
             if observed is None:
-                sentence, missing = f"'{name}' is missing from step {number + 1}.", name
+                sentence, missing = f"'{name}' is missing from step {number + 1}.{_besides(step, oracle)}", name
             elif tuple(observed.shape) != expected.shape:
                 sentence = f"'{name}' has shape {tuple(observed.shape)}, the reference has {expected.shape}."
             yield Count(f"step {number + 1}: {name}", sentence, missing=missing)
+
+
+def _besides(step: Mapping[str, object], oracle: Arrays) -> str:
+    """What is handed over under names that nobody knows, and compared with nothing: one of them may be misspelt."""
+    unknown = [f"'{name}'" for name in step if name not in oracle and not name.startswith(UNASKED)]
+    more = f" and {len(unknown) - 3} more" if unknown[3:] else ""
+    return f" The reference has no {', '.join(unknown[:3])}{more}, which is handed over." if unknown else ""
 
 
 def _is_owed(name: str, case_run: CaseRun, oracle: Arrays) -> bool:
