@@ -9,6 +9,7 @@ from pathlib import Path
 from conformance.capture.captured import CapturedRun
 from conformance.capture.fed import Batch
 from conformance.capture.meshes import with_place
+from conformance.capture.records import said_mesh
 from conformance.capture.reference_run import ReferenceRun
 from conformance.cases.case import Case
 from conformance.cases.usage import choose
@@ -20,6 +21,7 @@ from conformance.checks.numerics import Numerics
 from conformance.checks.replicas import Replicas
 from conformance.checks.trajectory import Trajectory
 from conformance.contract.implementation import FRAMEWORKS, Declarations
+from conformance.contract.mesh import Mesh
 from conformance.evidence.comparison import CaseRun
 from conformance.evidence.evidence import Evidence
 from conformance.records.results import CaseResult, CheckResult
@@ -27,7 +29,8 @@ from conformance.runner.judge import judge, verdict_of
 
 BATCH = Batch()
 OF_NUMBERS = ("logic", "numerics")
-CHECKS: tuple[Check, ...] = (Census(keys=False), Logic(), Numerics(), Replicas(), Trajectory(), Layout())
+CENSUS = Census(keys=False, metrics=False)  # a trainer that clips by its own arithmetic has a norm that no hook sees
+CHECKS: tuple[Check, ...] = (CENSUS, Logic(), Numerics(), Replicas(), Trajectory(), Layout())
 
 
 def judged(run: CapturedRun, recorded: ReferenceRun) -> CaseResult:
@@ -51,14 +54,24 @@ def judged(run: CapturedRun, recorded: ReferenceRun) -> CaseResult:
     return with_place(result)
 
 
-def _case_run(run: CapturedRun, recorded: ReferenceRun) -> CaseRun:
-    case = Case(
-        contract=recorded.contract.name,
-        implementation=str(run.folder),
-        mesh=run.mesh,
-        dtype=recorded.dtype,
-        devices="real",
+def unjudged(folder: Path, recorded: ReferenceRun, why: str) -> CaseResult:
+    """A run that cannot be judged, with the sentence that says why."""
+    return CaseResult(
+        case=_case(folder, said_mesh(folder), recorded),
+        framework=choose("framework", recorded.rank.framework, FRAMEWORKS),
+        verdict="error",
+        reason=why,
+        reproduce=reproduce(recorded.folder, folder),
     )
+
+
+def _case(folder: Path, mesh: Mesh, recorded: ReferenceRun) -> Case:
+    name, dtype = recorded.contract.name, recorded.dtype
+    return Case(contract=name, implementation=str(folder), mesh=mesh, dtype=dtype, devices="real")
+
+
+def _case_run(run: CapturedRun, recorded: ReferenceRun) -> CaseRun:
+    case = _case(run.folder, run.mesh, recorded)
     return CaseRun(case=case, contract=recorded.contract, evidence=_evidence(run), reference=recorded.reference)
 
 

@@ -13,10 +13,14 @@ COPIES = 0.6  # how surely a fault that no signature knows lies where copies dif
 
 
 def over_meshes(results: Sequence[CaseResult]) -> list[CaseResult]:
-    """The same results; where just one axis separates those that fail from those that pass, they say so."""
-    verdicts = {result.verdict for result in results}
-    axes = {axis: None for result in results for axis in result.case.mesh.axes}
-    separating = [axis for axis in axes if all(_wide(result, axis) == (result.verdict == "fail") for result in results)]
+    """The same results; where just one axis separates those that fail from those that pass, they say so.
+
+    What could not be judged says nothing of an axis.
+    """
+    known = [result for result in results if result.verdict != "error"]
+    verdicts = {result.verdict for result in known}
+    axes = {axis: None for result in known for axis in result.case.mesh.axes}
+    separating = [axis for axis in axes if all(_wide(result, axis) == (result.verdict == "fail") for result in known)]
     if verdicts != {"pass", "fail"} or len(separating) != 1:
         return list(results)
     shown = Shown(needed=(separating[0],))

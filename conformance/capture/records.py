@@ -9,10 +9,12 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from conformance.cases.usage import UsageError
+from conformance.contract.mesh import Mesh
 from conformance.records.base import Record
 from conformance.records.files import write_whole
 
 FORMAT = 1
+UNKNOWN = Mesh.parse("unknown=1")
 Runs = list[tuple[int, int]]  # elements [start, stop), one after the other
 
 
@@ -117,6 +119,16 @@ def read_ranks(folder: Path) -> list[RankRecord]:
     if len({rank.run for rank in ranks}) > 1 or len(ranks) != processes:
         raise UsageError(f"'{folder}' mixes the ranks of several launches: empty it and capture again.")
     return ranks
+
+
+def said_mesh(folder: Path) -> Mesh:
+    """The mesh of a run that is not whole, by the first of its ranks that says it; UNKNOWN where none does."""
+    for path in sorted(folder.glob("rank-*.json")):
+        try:
+            return Mesh(sizes=tuple(_read(path).mesh.items()))
+        except (UsageError, ValueError):
+            continue
+    return UNKNOWN
 
 
 def _read(path: Path) -> RankRecord:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -10,29 +9,33 @@ from typing import Any
 
 import torch
 
-from conformance.trace.torch_wrappers import plain
+from conformance.trace.torch_wrappers import plain, positional, unwrapped
 
 Seen = Callable[[str, torch.Tensor], None]
 
 
 def watched(model: torch.nn.Module, patterns: Sequence[str] | None) -> Iterator[tuple[str, torch.nn.Module]]:
     """The modules whose outputs are captured, by their plain names: the model's children and the items of lists."""
-    for name, module in model.named_modules():
+    whole = unwrapped(model)
+    for name, module in whole.named_modules():
         own = plain(name)
-        parent = model.get_submodule(name.rpartition(".")[0]) if name else None
+        parent = whole.get_submodule(name.rpartition(".")[0]) if name else None
         if patterns is not None:
             wanted = any(fnmatchcase(own, pattern) for pattern in patterns)
         else:
             item = isinstance(parent, (torch.nn.ModuleList, torch.nn.ModuleDict)) and own.count(".") == 1
-            wanted = parent is model or item
-        if own and wanted and not isinstance(module, (torch.nn.ModuleList, torch.nn.ModuleDict)):
+            wanted = parent is whole or item
+        is_inside = parent is not None and plain(name.rpartition(".")[0]) == own  # its wrapper is watched
+        if own and wanted and not is_inside and not isinstance(module, (torch.nn.ModuleList, torch.nn.ModuleDict)):
             yield own, module
 
 
 def named_inputs(model: torch.nn.Module, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What a forward call is given, by the names of its parameters; by its number what has none."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    known = [name for name, p in inspect.signature(model.forward).parameters.items() if p.kind in kinds]
+    """What a forward call is given, by the names that the module inside all wrappers has for it.
+
+    What has no name there goes by its number.
+    """
+    known = positional(unwrapped(model))
     names = [*known, *map(str, range(len(known), len(args)))]
     return dict(zip(names, args, strict=False)) | kwargs
 

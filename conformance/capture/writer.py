@@ -103,10 +103,16 @@ class Writer:
         size = sum(moment.bytes for moment in self.record.moments)
         cost = self.record.cost
         if not steps:
-            return f"Captured no step into {self.folder}: the optimizer has not stepped."
+            return f"Captured no step into {self.folder}: {self._why()}."
         plain = max(cost.steps - cost.capture, 1e-9)
         return (
             f"Captured {count(steps, 'step')} into {self.folder}, {binary_bytes(size)} on this rank. A step took "
             f"{seconds(plain / steps)} and its capture {seconds(cost.capture / steps)} "
             f"({cost.steps / plain:.2f} times the step)."
         )
+
+    def _why(self) -> str:
+        """Of a capture without a step: what ended it, or which call has never come."""
+        if not self.record.finished:
+            return "the trainer broke off before its first step was over"
+        return "`seen.step` was not called" if self.record.framework == "jax" else "the optimizer has not stepped"

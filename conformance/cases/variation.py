@@ -42,6 +42,11 @@ def origin_of(name: str) -> str:
     return name.partition(MARK)[0]
 
 
+def is_varied(name: str) -> bool:
+    """Whether it is a contract with other values of some fields, or without a feature, and so in no table."""
+    return MARK in name
+
+
 def changes_in(name: str) -> tuple[str, Changes]:
     """The inverse of `name_of`. Raises UsageError for a change that cannot be read."""
     contract, _, written = name.partition(MARK)

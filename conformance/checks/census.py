@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from conformance.cases.variation import is_varied
 from conformance.checks.check import INPUT_SENSITIVITY, LATER_STEPS, Check
 from conformance.contract.contract import Arrays
 from conformance.contract.mesh import Mesh
@@ -18,6 +19,8 @@ from conformance.records.results import Cause, CheckResult
 
 ROUNDINGS = 2.0  # of a count that was divided by a number of features: 1344 / 14 need not be 96 to the last bit
 _WIDE = {dtype: EPSILON[dtype] for dtype in ("float64", "float32")}  # narrower dtypes do not hold counts at all
+METRICS = "metrics/"
+UNASKED = ("activations/", "batch/", "buffers/", "clipped/", "ema/", "optimizer/", "parameters/", "updates/")
 OF_REFERENCE = "reference: "  # begins what is counted of the reference itself
 SAY_STILL = " Give values and settings that move it, or say still=('{name}',) if that is meant."
 LEARNS_NOTHING = "are zero in every step, as with a learning rate of 0 or an optimizer that never steps"
@@ -42,13 +45,17 @@ class Census(Check):
         "The placed parameters are the canonical ones, bit for bit; every observation of the reference is there, "
         "whole and in its shape, and every rank that its placements name hands its copy over; every parameter has a "
         "gradient and its optimizer slots; tokens in = tokens in the loss; every batch key changes something, if it "
-        "does on one device; every device of the mesh holds something; clipping is active where the recipe clips; the "
-        "reference is alive: no gradient of it is zero everywhere, its loss moves with the batch and its training "
-        "moves parameters, but for what the contract says."
+        "does on one device; every device of the mesh holds something; clipping is active where the recipe clips, but "
+        "for drawn contracts; the reference is alive: no gradient of it is zero everywhere, its loss moves with the "
+        "batch and its training moves parameters, but for what the contract says."
     )
 
-    def __init__(self, *, keys: bool = True) -> None:
-        """Without `keys`, it is not asked whether every batch key changes something."""
+    def __init__(self, *, keys: bool = True, metrics: bool = True) -> None:
+        """Without `keys`, it is not asked whether every batch key changes something.
+
+        Without `metrics`, those that nobody hands over are said, and not failed: gradients and updates are owed.
+        """
+        self._metrics = metrics
         self.needs = frozenset({LATER_STEPS, *([INPUT_SENSITIVITY] if keys else [])})
 
     def applies(self, case_run: CaseRun) -> bool:
@@ -57,7 +64,7 @@ class Census(Check):
     def judge(self, case_run: CaseRun) -> CheckResult:
         counts: list[Count] = [
             *_initial(case_run),
-            *_present(case_run),
+            *(count for count in _present(case_run) if self._metrics or not count.missing.startswith(METRICS)),
             *_whole(case_run),
             *_handed_over(case_run),
             *_unknown(case_run),
@@ -75,8 +82,15 @@ class Census(Check):
             ranks=failing[0].ranks if failing else (),
             diagnosis=_not_handed_over(failing) or _left_out(failing, case_run.case.mesh),
             detail=failing[0].sentence if failing else _unheld(case_run),
-            not_held=_repeated_rows(case_run),
+            not_held=" ".join(
+                filter(None, [_repeated_rows(case_run), _unclipped(case_run), self._unseen_metrics(case_run)])
+            ),
         )
+
+    def _unseen_metrics(self, case_run: CaseRun) -> str:
+        absent = dict.fromkeys(count.missing for count in _present(case_run) if count.missing.startswith(METRICS))
+        which = ", ".join(f"'{name}'" for name in absent)
+        return f"No rank hands over {which}, which the reference has." if absent and not self._metrics else ""
 
 
 def _initial(case_run: CaseRun) -> Iterator[Count]:
@@ -98,10 +112,17 @@ def _present(case_run: CaseRun) -> Iterator[Count]:
             if observed is None and not _is_owed(name, case_run, oracle):
                 continue  # `_alive` speaks of what is zero in every step
             if observed is None:
-                sentence, missing = f"'{name}' is missing from step {number + 1}.", name
+                sentence, missing = f"'{name}' is missing from step {number + 1}.{_besides(step, oracle)}", name
             elif tuple(observed.shape) != expected.shape:
                 sentence = f"'{name}' has shape {tuple(observed.shape)}, the reference has {expected.shape}."
             yield Count(f"step {number + 1}: {name}", sentence, missing=missing)
+
+
+def _besides(step: Mapping[str, object], oracle: Arrays) -> str:
+    """What is handed over under names that nobody knows, and compared with nothing: one of them may be misspelt."""
+    unknown = [f"'{name}'" for name in step if name not in oracle and not name.startswith(UNASKED)]
+    more = f" and {len(unknown) - 3} more" if unknown[3:] else ""
+    return f" The reference has no {', '.join(unknown[:3])}{more}, which is handed over." if unknown else ""
 
 
 def _is_owed(name: str, case_run: CaseRun, oracle: Arrays) -> bool:
@@ -205,11 +226,26 @@ def _unseen_devices(case_run: CaseRun) -> str:
 
 
 def _clipping(case_run: CaseRun) -> Iterator[Count]:
+    """Nobody has tuned the threshold of a varied contract to its gradients: of it, `_unclipped` speaks."""
+    if _norm_and_threshold(case_run) is not None and not is_varied(case_run.contract.name):
+        yield Count(f"{OF_REFERENCE}clipping", _idle_clipping(case_run))
+
+
+def _unclipped(case_run: CaseRun) -> str:
+    return _idle_clipping(case_run) if is_varied(case_run.contract.name) else ""
+
+
+def _idle_clipping(case_run: CaseRun) -> str:
+    """A sentence where the recipe clips, and the gradients of the reference are too small for it."""
+    norm, threshold = _norm_and_threshold(case_run) or (1.0, 0.0)
+    idle = f"The gradient norm {norm:.3g} is below the threshold {threshold:g}: clipping is not tested."
+    return "" if norm > threshold else idle
+
+
+def _norm_and_threshold(case_run: CaseRun) -> tuple[float, float] | None:
     threshold = case_run.contract.recipe.clip_norm
     norm = case_run.reference.oracle[0].get("metrics/grad_norm")
-    if threshold is not None and norm is not None:
-        sentence = f"The gradient norm {float(norm):.3g} is below the threshold {threshold:g}: clipping is not tested."
-        yield Count("clipping", "" if float(norm) > threshold else sentence)
+    return None if threshold is None or norm is None else (float(norm), threshold)
 
 
 def _alive(case_run: CaseRun) -> Iterator[Count]:

@@ -12,6 +12,7 @@ from conformance.cli import planning, qualify
 from conformance.cli.annotated import AsJson
 from conformance.cli.annotated import option as _option
 from conformance.cli.exit_status import exit_status as _status
+from conformance.cli.once import Once
 
 app = typer.Typer(
     name="shardproof",
@@ -47,7 +48,7 @@ def options(
     """Does a model that is split over many devices still compute what one device computes?"""
 
 
-@app.command()
+@app.command(cls=Once)
 @_status
 def run(
     suites: Suites = None,
@@ -100,7 +101,7 @@ def run(
     return run_command(wanted, how, output=output, resume=resume)
 
 
-@app.command(name="list")
+@app.command(name="list", cls=Once)
 @_status
 def list_(
     what: Annotated[
@@ -119,7 +120,7 @@ def list_(
     return show(what, Filter(suite=suite, profile=profile, contract=contract), as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Once)
 @_status
 def explain(
     case: Annotated[
@@ -133,7 +134,7 @@ def explain(
     return show(case, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Once)
 @_status
 def power(
     suites: Suites = None,
@@ -157,7 +158,7 @@ def power(
     return power_command(asked, output=output, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Once)
 @_status
 def fuzz(
     implementation: Annotated[
@@ -179,7 +180,7 @@ def fuzz(
     return fuzz_command(asked, output=output, as_json=as_json)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(cls=Once, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 @_status
 def record(
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND", help="The single-device script, as it is run.")],
@@ -193,7 +194,7 @@ def record(
     return record_command(command, runs=runs, dtype=dtype, output=output)
 
 
-@app.command()
+@app.command(cls=Once)
 @_status
 def judge(
     single: Annotated[Path, typer.Argument(metavar="SINGLE", help="What `record` has left.", show_default=False)],
@@ -214,7 +215,7 @@ def judge(
     return judge_command(single, runs or [], launches=launch or [], output=output, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Once)
 @_status
 def report(
     directory: Annotated[
@@ -228,7 +229,7 @@ def report(
     return report_command(directory, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Once)
 @_status
 def compare(
     before: Annotated[Path, typer.Argument(metavar="A", show_default=False)],
@@ -241,7 +242,7 @@ def compare(
     return show(before, after, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Once)
 @_status
 def doctor(as_json: AsJson = False) -> int:
     """Say what this machine can run, and what is missing."""

@@ -9,11 +9,12 @@ import typer
 
 from conformance.cli.annotated import AsJson, option
 from conformance.cli.exit_status import exit_status
+from conformance.cli.once import Once
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(cls=Once)
 @exit_status
 def scale(
     plans: Annotated[
@@ -34,7 +35,7 @@ def scale(
     return scale_command(plans or [], mesh=mesh, chip=chip, framework=framework, output=output, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Once)
 @exit_status
 def plan(
     model: Annotated[
@@ -96,7 +97,7 @@ def plan(
     return plan_command(asked, output=output, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Once)
 @exit_status
 def profile(
     case: Annotated[str, typer.Argument(metavar="CASE|PLAN", help="A case id, or a plan file.", show_default=False)],

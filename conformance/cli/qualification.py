@@ -27,8 +27,9 @@ from conformance.qualify.replay import replay
 from conformance.qualify.statement import spoken, statement
 from conformance.qualify.system import devices as seen_devices
 from conformance.qualify.tree import tree
-from conformance.qualify.verify import verify
+from conformance.qualify.verify import of_flags, verify
 from conformance.qualify.waivers import read_waivers
+from conformance.records import environment
 from conformance.records.formatting import count
 from conformance.records.recorder import read
 from conformance.records.results import CaseResult
@@ -71,6 +72,9 @@ def _choose(most_devices: int | None) -> Any:
 
 
 def _how(asked: Asked, wanted: Selection) -> How:
+    """Refuses what nobody could pack afterwards."""
+    if changed := next(of_flags(environment.flags()), ""):
+        raise UsageError(f"{changed} No package is made of such a run: start it without.")
     state = tree()
     if state.complaint and wanted.profile == PROFILE and wanted.devices == "real":
         raise UsageError(state.complaint)

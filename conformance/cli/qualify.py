@@ -9,6 +9,7 @@ import typer
 
 from conformance.cli.annotated import AsJson, option
 from conformance.cli.exit_status import exit_status
+from conformance.cli.once import Once
 
 app = typer.Typer(
     help="Run the must-pass list on a chip, pack what came out, verify a package, run a sample of it again.",
@@ -19,7 +20,7 @@ app = typer.Typer(
 Package = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A package that `pack` made.", show_default=False)]
 
 
-@app.command()
+@app.command(cls=Once)
 @exit_status
 def run(
     suites: Annotated[list[str] | None, typer.Argument(metavar="SUITE", help="All of them by default.")] = None,
@@ -43,7 +44,7 @@ def run(
     return go_on(resume, asked, output) if resume is not None else qualify(asked, output)
 
 
-@app.command()
+@app.command(cls=Once)
 @exit_status
 def pack(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="What `run` wrote.", show_default=False)],
@@ -60,7 +61,7 @@ def pack(
     return packed(directory, output, {"vendor": vendor, "device": device, "stack": stack}, waivers, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Once)
 @exit_status
 def verify(package: Package, as_json: AsJson = False) -> int:
     """Judge a package again, from its figures and the suite's own bounds. Needs no framework and no device."""
@@ -69,7 +70,7 @@ def verify(package: Package, as_json: AsJson = False) -> int:
     return verified(package, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Once)
 @exit_status
 def replay(
     package: Package,

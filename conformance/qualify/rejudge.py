@@ -10,15 +10,15 @@ from conformance.cases.case import Case
 from conformance.cases.resolve import resolve
 from conformance.checks import CHECKS
 from conformance.contract.contract import Contract
-from conformance.evidence.tolerance import BOUNDS, Excess
-from conformance.qualify.must_pass import owed_checks
+from conformance.evidence.tolerance import BOUNDS, Excess, block_starts
+from conformance.qualify.must_pass import MAY_DECLINE, owed_checks
 from conformance.records.check_record import CheckRecord, FigureRecord
 from conformance.records.records import CaseRecord
 from conformance.records.results import CheckResult
 from conformance.runner.judge import verdict_of
 
 TOLERANT = ("exact", "logic", "numerics", "trajectory")  # they compare errors with bounds
-DECLINING = ("communication", "layout", "memory", "relations")  # they can say that they cannot be held here
+SHAPED = ("gradients", "updates")  # before the name of a parameter: of its shape
 JUDGED = ("pass", "fail")
 
 
@@ -59,7 +59,7 @@ def _decided(check: CheckRecord) -> CheckResult:
 
 def _verdict(check: CheckRecord) -> str:
     """What follows from the figures."""
-    if check.check in DECLINING and check.not_held and not check.compared and not check.failed:
+    if check.check in MAY_DECLINE and check.not_held and not check.compared and not check.failed:
         return "unsupported"
     holds = check.compared > 0 and check.failed == 0 and not _beyond(check)
     planned = all(kind.planned is None or kind.most <= kind.planned for kind in check.memory)
@@ -67,6 +67,8 @@ def _verdict(check: CheckRecord) -> str:
 
 
 def _of_check(check: CheckRecord, case: Case, contract: Contract) -> Iterator[str]:
+    if (below := next((number for number in _numbers(check.model_dump()) if number < 0), None)) is not None:
+        yield f"it has the figure {below:g}, and no error, bound or yardstick is below zero"
     if _verdict(check) != check.verdict:
         yield f"its figures say {_verdict(check)}, the record says {check.verdict}"
     if check.check not in TOLERANT or not check.figures:
@@ -78,6 +80,7 @@ def _of_check(check: CheckRecord, case: Case, contract: Contract) -> Iterator[st
         yield f"it allows {check.allowed} times the yardstick, the suite {max(permitted)}"
         return
     yield from _sums(check)
+    yield from _blocks(check, contract)
     if check.verdict == "pass" and (lost := _owed_tensors(check.check, contract) - tensors(check)):
         yield f"no figure of {min(lost)}"
 
@@ -95,6 +98,15 @@ def _owed_tensors(check: str, contract: Contract) -> set[str]:
         return {f"step 1: {tensor}" for tensor in seen}
     steps = range(1, contract.recipe.steps + 1)
     return {f"step {step}: {tensor}" for step in steps for tensor in (updated if step == 1 else seen | updated)}
+
+
+def _blocks(check: CheckRecord, contract: Contract) -> Iterator[str]:
+    """Of what has the shape of a parameter, the row blocks are known."""
+    for figure in check.figures:
+        kind, _, name = figure.tensor.partition(" rows ")[0].partition(": ")[2].partition("/")
+        shape = contract.shapes.get(name) if kind in SHAPED else () if (kind, name) == ("loss", "") else None
+        if shape is not None and figure.blocks != len(block_starts(tuple(shape))):
+            yield f"{figure.tensor} has {len(block_starts(tuple(shape)))} row blocks, the record says {figure.blocks}"
 
 
 def tensors(check: CheckRecord) -> set[str]:
@@ -158,8 +170,14 @@ def _ratios(figures: Sequence[FigureRecord], bound: float) -> dict[str, float]:
 
 
 def _not_finite(value: Any) -> str:
-    """The first number that is none, or a figure below zero; empty where all are."""
+    """The first number that is none; empty where all are."""
+    return next((repr(number) for number in _numbers(value) if not math.isfinite(number)), "")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """All that are no whole numbers, wherever they stand."""
     if isinstance(value, float):
-        return "" if math.isfinite(value) else repr(value)
+        yield value
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return next((number for number in map(_not_finite, items) if number), "")
+    for item in items:
+        yield from _numbers(item)

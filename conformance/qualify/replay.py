@@ -1,7 +1,8 @@
 """Replay: a sample of a package is run again, with the recorded seed and with a fresh one, and held to what it says.
 
-With the recorded seed the yardsticks, which the reference gives, must be those of the package; on devices of the same
-kind the errors too. With a fresh seed the verdict must be the same.
+With the recorded seed the yardsticks, which the reference gives, and the numbers of row blocks must be those of the
+package; on devices of the same kind the errors too, and which checks were held, and how much they compared. With a
+fresh seed the verdict must be the same.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def replay(contents: Contents, sample: int, devices: str, run: Run, draw: random
 def _replayed(record: CaseRecord, again: CaseResult, fresh: CaseResult, *, same: bool) -> Replayed:
     made = CaseRecord.of(again, figures=True)
     said = [*_verdicts(record, again, fresh), *_figures(record, made, same)]
+    said += _held(record, made) if same and again.verdict == record.verdict else []
     compared = sum(len(check.figures) for check in made.checks)
     return Replayed(
         case=record.case,
@@ -66,6 +68,23 @@ def _verdicts(record: CaseRecord, again: CaseResult, fresh: CaseResult) -> Itera
             yield f"Recorded {record.verdict}, {what} {result.verdict}: {why}"
 
 
+def _held(record: CaseRecord, again: CaseRecord) -> Iterator[str]:
+    """What was declined, and what was counted: both are said in words that no other figure bears out."""
+    before, after = ({check.check: check for check in made.checks} for made in (record, again))
+    for name in sorted(before.keys() ^ after.keys()):
+        yield f"{name} stands in one of the two only."
+    for name in sorted(before.keys() & after.keys()):
+        old, new = before[name], after[name]
+        if (old.verdict, bool(old.not_held)) != (new.verdict, bool(new.not_held)):
+            yield f"{name} is {_spoken(new)}, recorded was {_spoken(old)}."
+        elif old.compared != new.compared:
+            yield f"{name} has {new.compared} comparisons, recorded were {old.compared}."
+
+
+def _spoken(check: CheckRecord) -> str:
+    return f"{check.verdict}, part of it not held" if check.not_held and check.compared else check.verdict
+
+
 def _figures(record: CaseRecord, again: CaseRecord, same: bool) -> Iterator[str]:
     checks = {check.check: check for check in again.checks}
     for check in record.checks:
@@ -80,6 +99,8 @@ def _of_check(recorded: CheckRecord, again: CheckRecord, same: bool) -> Iterator
         yield f"{len(figures.keys() ^ before.keys())} tensors are compared in one of the two only."
     for tensor in before.keys() & figures.keys():
         old, new = before[tensor], figures[tensor]
+        if old.blocks != new.blocks:
+            yield f"{tensor} has {new.blocks} row blocks, recorded were {old.blocks}."
         scale = max(old.yardstick, new.yardstick)
         if scale > MOST_TIMES * min(old.yardstick, new.yardstick) and (old.tensor == new.tensor):
             yield f"{tensor} has the yardstick {new.yardstick:.3g}, recorded was {old.yardstick:.3g}."

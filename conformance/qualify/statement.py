@@ -26,7 +26,7 @@ def statement(contents: Contents) -> dict[str, Any]:
         "verdicts": dict(sorted(Counter(record.verdict for record in records).items())),
         "waived": [record.case for record in records if record.verdict == "waived"],
         "not_as_expected": [record.case for record in records if not record.as_expected],
-        "not_held": dict(sorted(Counter(check for record in records for check in _not_held(record)).items())),
+        "not_held": not_held(contents),
     }
 
 
@@ -70,11 +70,14 @@ def spoken(contents: Contents) -> str:
     narrowed += [f"meshes of at most {count(most, 'device')}"] if most else []
     head = f"{claim.device} of {claim.vendor} with {claim.stack}: {count(len(records), 'case')} of"
     tail = f" shardproof {run.version} ({'; '.join(narrowed)}) on {run.devices} devices, {waived} waived."
+    less = ", ".join(f"{check} in {count(number, 'case')}" for check, number in not_held(contents).items())
+    less = f" Not held, or in part: {less}." if less else ""
     reasons = list(reservations(contents))
     if reasons:
-        return f"{head}{tail} This qualifies no hardware. {' '.join(reasons)}"
-    return f"{head}{tail} Each is as the must-pass list asks, but for what is waived."
+        return f"{head}{tail} This qualifies no hardware. {' '.join(reasons)}{less}"
+    return f"{head}{tail} Each is as the must-pass list asks, but for what is waived.{less}"
 
 
-def _not_held(record: Any) -> Iterator[str]:
-    return (check.check for check in record.checks if check.not_held)
+def not_held(contents: Contents) -> dict[str, int]:
+    """Check -> cases in which it could not be held, or not all of it."""
+    return dict(sorted(Counter(c.check for record in contents.records for c in record.checks if c.not_held).items()))

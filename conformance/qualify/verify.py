@@ -136,7 +136,12 @@ def _of_part(part: PartRecord) -> Iterator[str]:
         yield f"It was judged by {', '.join(part.checks)} only."
     if part.files:
         yield f"It ran a program of its own, {min(part.files)}; the must-pass list is of the suite's programs."
-    for flag, value in sorted(part.flags.items()):
+    yield from of_flags(part.flags)
+
+
+def of_flags(flags: Mapping[str, str]) -> Iterator[str]:
+    """What an environment changes in what is computed: known before a run begins."""
+    for flag, value in sorted(flags.items()):
         if flag not in FLAGS and not (flag == "XLA_FLAGS" and HOST_DEVICES.fullmatch(value)):
             yield f"The environment variable {flag} = {value!r} changes what is computed."
 

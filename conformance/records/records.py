@@ -105,6 +105,11 @@ class CaseRecord(Record):
         return self.missing is not None or is_expected(self.verdict, self.expected, self.devices)
 
     @property
+    def shows_something(self) -> bool:
+        """Whether it ran here, and was not refused as any case may be on one device in place of a mesh."""
+        return self.missing is None and (self.devices, self.verdict) != ("single", "unsupported")
+
+    @property
     def outcome(self) -> str:
         """The verdict, or `not here` where the framework is missing."""
         return self.verdict if self.missing is None else NOT_HERE

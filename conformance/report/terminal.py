@@ -14,6 +14,7 @@ from conformance.records.run_record import RunRecord, mixture
 from conformance.report.terminal_table import show_blocks
 
 MOST_FAILURES = 20  # in the terminal; the report has all of them
+MOST_REASONS = 3  # of a run in which every case was refused
 STYLES = {"pass": "green", "fail": "red", "error": "red", "hang": "red", "crash": "red"}
 
 
@@ -136,6 +137,9 @@ def notes(records: Sequence[CaseRecord], run: RunRecord) -> Iterator[str]:
     """What one must know of a run besides its figures: what could not run here, and whether one code judged all."""
     reasons = {record.missing: record.reason for record in records if record.missing is not None}
     yield from (f"Not here: {reason or name}" for name, reason in reasons.items())
+    if not any(record.shows_something for record in records):
+        refused = dict.fromkeys(record.reason for record in records if record.missing is None and record.reason)
+        yield from (f"Refused: {reason}" for reason in list(refused)[:MOST_REASONS])
     if mixed := mixture(run.parts, records):
         yield mixed
 
@@ -150,6 +154,6 @@ def _judgement(records: Sequence[CaseRecord]) -> str:
     unexpected = sum(not record.as_expected for record in records)
     if unexpected:
         return f"{unexpected} not as expected"
-    if all(record.missing is not None for record in records):
+    if not any(record.shows_something for record in records):
         return "nothing was judged"
     return "all as expected"

@@ -17,12 +17,28 @@ from unittest.mock import patch
 import torch.distributed.distributed_c10d as c10d
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup
+from torch.overrides import TorchFunctionMode
 
 from conformance.contract.implementation import Unsupported
 
 OF_MESH = ("get_coordinate", "get_local_rank", "get_rank")
 HARMLESS = ("get_world_size", "is_initialized", "get_backend", "get_process_group_ranks")
+LOGGER = "torch.distributed.c10d_logger"
+HANDING_ON = ("torch.overrides", c10d.__name__, LOGGER)
 UNDIVIDED = "one process stands for all ranks, and its program is run once"
+
+
+class Operations(TorchFunctionMode):
+    """Every operation on tensors is called from here; a collective only where the program may call it.
+
+    DTensor's dispatch is in C++ and asks the mesh for the rank: with no frame in between it would seem as if the
+    program had asked, in the line of its operation.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__module__", None) == c10d.__name__:
+            _refuse(function.__name__, _outside(sys._getframe(1)))
+        return function(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -41,6 +57,7 @@ def refusals() -> Iterator[None]:
         patches.enter_context(patch.object(FSDPParamGroup, "__init__", _refuse_fsdp))
         for name in OF_MESH:
             patches.enter_context(patch.object(DeviceMesh, name, _asked(name, getattr(DeviceMesh, name))))
+        patches.enter_context(Operations())
         yield
 
 
@@ -52,6 +69,13 @@ def _asked(name: str, known: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
+def _outside(frame: FrameType) -> FrameType:
+    """Who called the collective that was handed to the mode."""
+    while frame.f_back is not None and frame.f_globals.get("__name__") in HANDING_ON:
+        frame = frame.f_back
+    return frame
+
+
 def _caller(function: FrameType) -> FrameType:
     """Who called a function of torch.distributed; its decorators do not count."""
     frame = function.f_back
@@ -61,7 +85,7 @@ def _caller(function: FrameType) -> FrameType:
 
 
 def _is_logger(frame: FrameType | None) -> bool:
-    return frame is not None and frame.f_globals.get("__name__") == "torch.distributed.c10d_logger"
+    return frame is not None and frame.f_globals.get("__name__") == LOGGER
 
 
 def _refuse(name: str, caller: FrameType) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "your-trainer.md").read_text()
-JAX, TORCH = (re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)[number].strip().splitlines() for number in (0, 1))
+JAX, TORCH, MATRIX = (part.strip().splitlines() for part in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL))
 
 
 def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import by_hand
@@ -35,6 +37,31 @@ def test_a_right_run_passes_and_every_check_has_compared_something(single: Path,
     assert "The oracle is the single-device run in float64; the yardstick are 4 runs" in checks["numerics"]["detail"]
     assert checks["numerics"]["worst"]["error"] > 0  # float32 is not float64: it was really compared
     assert (tmp_path / "right-results" / "report.html").is_file()
+
+
+CLIPPED = Run(clip_norm=0.05)
+
+
+@pytest.mark.parametrize("left_out", ["metrics/grad_norm", "clipped/w"])
+def test_a_norm_that_no_hook_sees_is_not_held_and_gradients_after_clipping_are_owed(
+    left_out: str, tmp_path: Path
+) -> None:
+    """A trainer that clips by its own arithmetic, and one that does not clip."""
+    single = by_hand.recorded(tmp_path / "single", clip_norm=0.05)
+    run = by_hand.captured(tmp_path / "run", replace(CLIPPED, left_out=("metrics/grad_norm", left_out)))
+    status, [record], _ = _judge(single, run)
+    [census] = [check for check in record["checks"] if check["check"] == "census"]
+    right = left_out == "metrics/grad_norm"
+    assert (status, census["verdict"]) == ((0, "pass") if right else (1, "fail"))
+    assert census["not_held"] == "No rank hands over 'metrics/grad_norm', which the reference has."
+    if not right:
+        assert census["detail"] == "'clipped/w' is missing from step 1."
+
+
+def test_a_norm_that_is_wrong_fails(tmp_path: Path) -> None:
+    single = by_hand.recorded(tmp_path / "single", clip_norm=0.05)
+    run = replace(CLIPPED, change=lambda name, rank, x: x * np.float32(0.5) if name == "metrics/grad_norm" else x)
+    assert _judge(single, by_hand.captured(tmp_path / "run", run))[0] == 1
 
 
 def _doubled(name: str, rank: int, value: np.ndarray) -> np.ndarray:
@@ -141,6 +168,35 @@ def test_what_cannot_be_judged_is_one_sentence(sentence: str, single: Path, tmp_
     assert sentence in output
     assert "Traceback" not in output
     assert not (tmp_path / "run-results").exists()
+
+
+def test_what_cannot_be_judged_is_one_row_among_those_that_can(single: Path, tmp_path: Path) -> None:
+    right, wrong = by_hand.captured(tmp_path / "right", Run()), by_hand.captured(tmp_path / "wrong", Run(seed=9))
+    torn = by_hand.captured(tmp_path / "torn", Run(mesh={"dp": 1, "tp": 4}))
+    _no_record(torn)
+    doubled = by_hand.captured(tmp_path / "doubled", Run(change=_doubled))
+    status, records, output = _judge(single, wrong, right, tmp_path / "none", torn, doubled)
+    assert status == 1
+    said = {Path(record["implementation"]).name: record for record in records}
+    verdicts = {"right": "pass", "doubled": "fail", "wrong": "error", "torn": "error", "none": "error"}
+    assert {name: record["verdict"] for name, record in said.items()} == verdicts
+    assert [said[name]["mesh"] for name in ("wrong", "torn")] == [by_hand.MESH, {"dp": 1, "tp": 4}]
+    assert "was given another batch than the recorded run in step 1" in said["wrong"]["reason"]
+    assert "is no record of a captured rank" in said["torn"]["reason"]
+    assert "There is no captured run" in said["none"]["reason"]
+    assert "Traceback" not in output
+    assert (tmp_path / "wrong-results" / "report.html").is_file()
+
+
+def test_a_launch_that_captures_nothing_is_one_row_among_those_that_do(single: Path, tmp_path: Path) -> None:
+    right = by_hand.captured(tmp_path / "right", Run())
+    launches = [f"{sys.executable} -c 'raise SystemExit(3)'", f"{sys.executable} -c 1", "no-such-command --tp 4"]
+    words = [word for launch in launches for word in ("--launch", launch)]
+    done = CliRunner().invoke(app, ["judge", str(single), str(right), *words, "--output", str(tmp_path / "results")])
+    assert done.exit_code == 1
+    assert "1 pass, 3 error" in done.stdout
+    for said in ("ended with status 3", "captured nothing: put `with conformance.capture", "Cannot run 'no-such-comm"):
+        assert said in done.stdout
 
 
 def test_a_plain_run_is_no_recording(single: Path, tmp_path: Path) -> None:

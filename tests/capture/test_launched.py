@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -24,3 +25,24 @@ def test_the_last_words_of_a_command_are_its_own(tmp_path: Path) -> None:
     assert "TypeError: the branches differ.;" in str(raised.value)
     assert "For simplicity" not in str(raised.value).partition("ended with status")[2]
     assert "starting" in (tmp_path / "run.log").read_text()
+
+
+CAPTURES = """
+import jax.numpy as jnp
+import conformance
+with conformance.capture("run", model={"w": jnp.ones((2, 2))}):
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("raise SystemExit(1)", "the trainer broke off before its first step was over."),
+        ("pass", "`seen.step` was not called."),
+    ],
+)
+def test_a_capture_in_jax_without_a_step_says_why(body: str, said: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{CAPTURES}    {body}"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == f"Captured no step into run: {said}\n", done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from page import JAX, done, judged
+from page import JAX, MATRIX, done, judged
 
 FAULTS = {"output-not-reduced": "tensor", "bias-per-rank": "tensor", "gradient-not-averaged": "data"}
 
@@ -41,9 +41,8 @@ def test_a_fault_of_explicit_collectives_is_killed_and_its_axis_named(fault: str
 
 
 def test_one_command_launches_several_meshes_and_prints_one_table(jax_runs: Path) -> None:
-    trainer = "python docs/examples/trainer_jax/train.py"
-    launches = [f'--launch "{trainer} --data {data} --tensor {tensor}"' for data, tensor in ((1, 2), (3, 1))]
-    said = done(f"shardproof judge runs/single {' '.join(launches)} --output matrix", jax_runs)
+    [matrix] = MATRIX
+    said = done(matrix, jax_runs)
     table = [line.split() for line in said.splitlines() if line.startswith("matrix-runs/")]
     assert [row[1:4] for row in table[:2]] == [
         ["data=1,tensor=2", "float32", "pass"],

@@ -162,6 +162,24 @@ def test_a_check_passes_a_conforming_run(check: Check) -> None:
     assert result.compared > 0
 
 
+def test_what_is_missing_is_named_with_what_came_under_names_that_nobody_knows() -> None:
+    made = _without("outputs/y")
+    first = dict(made.evidence.steps[0])
+    first["ouput"] = first["loss"]
+    steps = (first, *made.evidence.steps[1:])
+    result = _named("census").judge(replace(made, evidence=replace(made.evidence, steps=steps)))
+    assert result.detail == ("'outputs/y' is missing from step 1. The reference has no 'ouput', which is handed over.")
+
+
+@pytest.mark.parametrize("name", ["made/up~hidden=7", "made/up~accumulation"])
+def test_of_a_varied_contract_clipping_that_never_acts_is_said_and_not_failed(name: str) -> None:
+    recipe = replace(specimen.contract().recipe, clip_norm=1e6)
+    varied = replace(case_run(), contract=specimen.contract(recipe=recipe, name=name))
+    result = _named("census").judge(varied)
+    assert result.verdict == "pass"
+    assert result.not_held.endswith("is below the threshold 1e+06: clipping is not tested.")
+
+
 @pytest.mark.parametrize(("dtype", "wide_enough"), [("float32", True), ("bfloat16", False), ("float16", False)])
 def test_exact_applies_in_the_dtypes_that_the_contract_names(dtype: Dtype, wide_enough: bool) -> None:
     run = _exact(1.0)

@@ -71,6 +71,16 @@ def test_where_every_framework_is_missing_nothing_was_judged() -> None:
     assert first.endswith("nothing was judged.")
 
 
+def test_where_every_case_is_refused_on_one_device_nothing_was_judged_and_the_reason_is_said() -> None:
+    refused = replace(broken(replace(case(), devices="single"), "unsupported"), reason="Nothing would be divided.")
+    lines = list(totals([CaseRecord.of(refused)], run_record(planned=1)))
+    assert lines[0].endswith("1 unsupported - nothing was judged.")
+    assert "Refused: Nothing would be divided." in lines
+    lines = list(totals([CaseRecord.of(refused), CaseRecord.of(passing(case()))], run_record(planned=2)))
+    assert lines[0].endswith("all as expected.")
+    assert not [line for line in lines if line.startswith("Refused:")]
+
+
 def test_a_run_that_was_interrupted_before_its_first_case_has_no_table(capsys: pytest.CaptureFixture[str]) -> None:
     show_blocks([])
     assert capsys.readouterr().out == ""

@@ -52,6 +52,28 @@ def test_whatever_shardproof_raises_is_its_sentence(shardproof, monkeypatch, kin
     assert done.stderr.startswith("The disk is full.")
 
 
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("run", *ONE, "--dtype", "float32"), "--dtype"),
+        (("run", "--seed", "1", "--seed", "1"), "--seed"),
+        (("qualify", "run", "--framework", "jax", "--framework", "torch"), "--framework"),
+        (("judge", "runs/single", "--output", "a", "--output", "b"), "--output"),
+        (("record", "--runs", "2", "--runs", "3", "--", "python", "train.py"), "--runs"),
+    ],
+)
+def test_an_option_of_one_value_is_given_once(shardproof, here: Path, words: tuple[str, ...], option: str) -> None:
+    done = shardproof(*words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == f"{option} is given 2 times and holds one value: give it once.\n"
+
+
+def test_options_of_several_values_and_those_behind_a_command_are_taken_as_they_are(shardproof, fake_run) -> None:
+    assert shardproof("run", *ONE, "--check", "logic", "--check", "census").exit_code == 0
+    done = shardproof("record", "--runs", "1", "--", "python", "train.py", "--runs", "2", "--runs", "3")
+    assert "holds one value" not in done.stderr
+
+
 def test_parameters_that_are_no_numbers(shardproof, fake_run, monkeypatch) -> None:
     contract = suites()["tensor"].contract("tensor/mlp")
     monkeypatch.setitem(contract.__dict__, "parameters", lambda seed: {"up.weight": np.array([1.0, np.nan])})

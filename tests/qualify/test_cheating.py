@@ -11,10 +11,10 @@ import pytest
 
 from conformance.qualify.derived import files, manifest
 from conformance.qualify.package import CASES, COMMAND, FILES, MANIFEST, REPORT, STATEMENT, WAIVERS, Contents
-from conformance.qualify.rejudge import lost_tensors
+from conformance.qualify.rejudge import _ratio, _ratios, lost_tensors
 from conformance.qualify.statement import reservations, statement
 from conformance.qualify.verify import verify
-from conformance.records.check_record import CheckRecord
+from conformance.records.check_record import CheckRecord, FigureRecord, WorstRecord
 from conformance.records.records import CaseRecord
 from tests.qualify.conftest import CLAIM, DAY, KEY, Forger
 
@@ -59,6 +59,23 @@ def last_figure(**fields: Any) -> Callable[[CheckRecord], CheckRecord]:
     )
 
 
+def remade(fields: Callable[[FigureRecord], dict[str, float]]) -> Callable[[CheckRecord], CheckRecord]:
+    """Other figures, and all that is said of them together made to follow."""
+
+    def change(check: CheckRecord) -> CheckRecord:
+        figures = tuple(figure.model_copy(update=fields(figure)) for figure in check.figures)
+        worst, allowed = max(figures, key=_ratio), check.allowed or 0.0
+        said = WorstRecord(tensor=worst.tensor, error=worst.error, bound=allowed * worst.yardstick)
+        return check.model_copy(update={"figures": figures, "worst": said, "ratios": _ratios(figures, allowed)})
+
+    return change
+
+
+def one_block_each(check: CheckRecord) -> CheckRecord:
+    figures = tuple(figure.model_copy(update={"blocks": 1}) for figure in check.figures)
+    return check.model_copy(update={"figures": figures, "compared": len(figures)})
+
+
 def without(tensor: str) -> Callable[[CheckRecord], CheckRecord]:
     """A tensor is dropped so that the sums still fit."""
 
@@ -92,6 +109,14 @@ CHEATS: dict[str, tuple[Edit, str]] = {
         "trajectory: its figures say fail, the record says pass.",
     ),
     "an error made smaller": (of_check("trajectory", saying(worst=None)), "the record says none."),
+    "an error below zero": (
+        of_check("trajectory", remade(lambda figure: {"error": -abs(figure.error) - 5})),
+        "no error, bound or yardstick is below zero.",
+    ),
+    "a yardstick below zero": (
+        of_check("logic", remade(lambda figure: {"error": -1.0, "yardstick": -1.0})),
+        "no error, bound or yardstick is below zero.",
+    ),
     "a bound of one's own": (of_check("logic", saying(allowed=100.0)), "it allows 100.0 times the yardstick"),
     "a tensor left out": (
         of_check("trajectory", without("step 3: updates/operand")),
@@ -105,6 +130,11 @@ CHEATS: dict[str, tuple[Edit, str]] = {
         of_check("replicas", saying(verdict="unsupported", compared=0, not_held="No.")),
         "replicas: its figures say fail, the record says unsupported.",
     ),
+    "a check that every program holds, declined": (
+        of_check("layout", saying(verdict="unsupported", compared=0, not_held="No.")),
+        "layout: its figures say fail, the record says unsupported.",
+    ),
+    "one row block each": (of_check("trajectory", one_block_each), "row blocks, the record says 1."),
     "a verdict alone": (of_first(saying(verdict="fail")), "its figures say pass, the record says fail."),
     "infinity as a word": (of_check("census", saying(ratios={"x": float("inf")})), "it passes with inf"),
     "NaN as a word": (of_check("logic", last_figure(error=float("nan"))), "it passes with nan"),
@@ -192,6 +222,15 @@ def test_a_chip_that_ran_the_whole_list_qualifies(forger: Forger) -> None:
         update={"devices": "real", "profile": "qualification", "machine": machine}))  # fmt: skip
     assert statement(made)["qualifies"] is True
     assert "This qualifies no hardware" not in statement(made)["says"]
+
+
+def test_what_may_be_declined_is_counted_and_said(forger: Forger) -> None:
+    """The must-pass list does not say which programs declare what they send: whoever reads the statement is told."""
+    decline = of_check("communication", saying(verdict="unsupported", compared=0, not_held="No."))
+    contents = verify(forger.written(files(decline(forger.contents))), key=KEY, day=DAY)
+    before, after = (statement(made)["not_held"].get("communication", 0) for made in (forger.contents, contents))
+    assert after == before + 1
+    assert f"communication in {after} case" in statement(contents)["says"]
 
 
 def test_what_is_untouched_holds(forger: Forger) -> None:

@@ -7,14 +7,22 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from conformance.cases.expectations import _read
+from conformance.cli import qualification
+from conformance.qualify.replay import replay
 from conformance.qualify.tree import tree
+from conformance.qualify.verify import of_flags
+from conformance.records import environment
+from conformance.records.check_record import CheckRecord
 from conformance.records.recorder import read
-from tests.qualify.conftest import RUN
+from tests.qualify.conftest import RUN, Forger
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "qualification.md").read_text()
@@ -112,25 +120,67 @@ def test_wrong_use_is_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_replay_that_disagrees_says_where(shardproof, forger, monkeypatch) -> None:
-    """A yardstick ten times as large hides an error ten times as large; the reference of whoever replays does not."""
-    from conformance.cli import qualification
-    from conformance.qualify.replay import replay
+def _inflated(check: CheckRecord) -> CheckRecord:
+    """A yardstick ten times as large hides an error ten times as large."""
+    figures = tuple(figure.model_copy(update={"yardstick": 10 * figure.yardstick}) for figure in check.figures)
+    return check.model_copy(update={"figures": figures})
 
-    def inflated(check):
-        return check.model_copy(
-            update={"figures": tuple(f.model_copy(update={"yardstick": 10 * f.yardstick}) for f in check.figures)}
-        )
 
+def _one_block_each(check: CheckRecord) -> CheckRecord:
+    figures = tuple(figure.model_copy(update={"blocks": 1}) for figure in check.figures)
+    return check.model_copy(update={"figures": figures, "compared": len(figures) or check.compared})
+
+
+def _declined(check: CheckRecord) -> CheckRecord:
+    none = {"verdict": "unsupported", "compared": 0, "not_held": "No."}
+    return check.model_copy(update=none if check.check == "communication" else {})
+
+
+def _less(check: CheckRecord) -> CheckRecord:
+    return check.model_copy(update={"compared": 1} if check.check == "census" else {})
+
+
+def _part(check: CheckRecord) -> CheckRecord:
+    return check.model_copy(update={"not_held": "No."} if check.check == "memory" else {})
+
+
+LIES = {
+    _inflated: "has the yardstick",
+    _one_block_each: "row blocks, recorded were 1.",
+    _declined: "communication is pass, recorded was unsupported.",
+    _less: "comparisons, recorded were 1.",
+    _part: "memory is pass, recorded was pass, part of it not held.",
+}
+
+
+@pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.__name__.strip("_"))
+def test_a_replay_that_disagrees_says_where(forger: Forger, lie: Callable[[CheckRecord], CheckRecord]) -> None:
+    """What is written of a run that was made up; what whoever replays computes is not."""
     contents = forger.contents
     [record] = [record for record in contents.records if record.dtype == "bfloat16"]
-    lies = record.model_copy(update={"checks": tuple(inflated(check) for check in record.checks)})
-    from dataclasses import replace
-    from random import Random
-
+    lies = record.model_copy(update={"checks": tuple(lie(check) for check in record.checks)})
     [row] = replay(replace(contents, records=(lies,)), 1, "emulated", qualification._run, Random(3))
     assert row.compared > 0
-    assert any("has the yardstick" in said for said in row.disagreements), row
+    assert any(LIES[lie] in said for said in row.disagreements), row
+
+
+@pytest.mark.parametrize("words", [(), ("--devices", "emulated", "--rehearse"), ("--resume", "RESULTS")])
+def test_flags_of_which_no_package_is_made_are_refused_before_anything_runs(
+    shardproof, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    new = () if "--resume" in words else ("collectives", "--output", tmp_path / "out")
+    before = (results / "cases.jsonl").read_bytes()
+    done = shardproof("qualify", "run", *new, *(results if word == "RESULTS" else word for word in words))
+    assert (done.exit_code, done.stdout) == (2, ""), done.output
+    assert "XLA_FLAGS = '--xla_cpu_enable_fast_math=true' changes what is computed. No package" in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert (results / "cases.jsonl").read_bytes() == before
+
+
+def test_the_number_of_host_devices_may_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    assert list(of_flags(environment.flags())) == []
 
 
 def _git(folder: Path, *words: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from conformance.cases.case import Case
 from conformance.cases.resolve import resolve
+from conformance.cases.selection import parse_case
 from conformance.cases.variation import changes_in
 from conformance.cli import fuzz as command
 from conformance.cli.fuzz import Asked, fuzz
@@ -42,6 +43,14 @@ def test_a_bug_of_odd_widths_alone(tmp_path: Path) -> None:
     changes = changes_in(fuzzed.failure.case.contract)[1]
     assert int(str(changes["ffn"])) % 2
     assert len(changes) <= 4, "most of what was drawn with it has no part in it"
+
+
+def test_a_bias_of_one_element_on_an_axis_of_one_is_refused_by_dtensor() -> None:
+    case = parse_case("tensor/column_linear_sharded~outputs=1[torch-dtensor-data2_tensor1-float64]")
+    with Workers(jax_devices=8) as workers:
+        result = CaseRunner(workers=workers, bisect=False).judge_case(case, resolve(case))
+    assert result.verdict == "unsupported", result.reason
+    assert "linear.bias has 1 element, and torch's DTensor cannot view" in result.reason
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,17 @@ class AsksForItsPlace(TensorParallelMLP):
         return super().place(parameters, mesh)
 
 
+class AsksForItsCoordinate(TensorParallelMLP):
+    """In the backward pass, which torch calls."""
+
+    framework = "torch"
+
+    def forward(self, x: Any, p: Any) -> Any:
+        y = super().forward(x, p)
+        y.register_hook(lambda g: g if self.device_mesh.get_coordinate()[0] == 0 else g * 1)
+        return y
+
+
 class CommunicatesByHand(TensorParallelMLP):
     framework = "torch"
 

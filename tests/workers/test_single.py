@@ -54,9 +54,14 @@ def test_what_the_partitioner_divides_is_refused(workers: Workers) -> None:
     assert result.as_expected
 
 
-def in_torch(file: Path, name: str) -> Case:
-    mesh = Mesh.parse("data=2,tensor=2")
-    return Case(contract="tensor/mlp", implementation=f"{file}:{name}", mesh=mesh, dtype="float64", devices="single")
+def in_torch(file: Path, name: str, mesh: str = "data=2,tensor=2") -> Case:
+    return Case(
+        contract="tensor/mlp",
+        implementation=f"{file}:{name}",
+        mesh=Mesh.parse(mesh),
+        dtype="float64",
+        devices="single",
+    )
 
 
 def test_torch_in_dtensor_passes_and_a_fault_in_it_fails(workers: Workers) -> None:
@@ -90,3 +95,16 @@ def test_torch_programs_that_would_be_silently_wrong_are_refused(workers: Worker
     assert [result.verdict for result in results] == ["unsupported"] * len(REFUSED), [r.reason for r in results]
     for result, sentence in zip(results, REFUSED.values(), strict=True):
         assert sentence in result.reason
+
+
+def test_on_one_axis_torchs_own_dispatch_may_ask_for_the_rank_and_the_program_may_not(workers: Workers) -> None:
+    needs("torch")
+    right, wrong = judged(
+        workers,
+        in_torch(EXAMPLE, "TensorParallelMLP", "tensor=2"),
+        in_torch(HERE / "single_programs.py", "AsksForItsCoordinate", "tensor=2"),
+    )
+    assert right.verdict == "pass", right.reason
+    assert wrong.verdict == "unsupported"
+    assert "asks for its rank by DeviceMesh.get_coordinate" in wrong.reason
+    assert "single_programs.py" in wrong.reason

@@ -84,6 +84,17 @@ class TensorByDTensor(DTensorLayout, DTensorTraining, Tokens):
                         f"its sections nor store a key head on some of them only."
                     )
         self.refuse_narrow()
+        self.refuse_single()
+
+    def refuse_single(self) -> None:
+        """The gradient of such a bias is a sum of shape (1, 1), and its view as (1,) is taken to drop the wrong dim."""
+        for name, shape in self.contract.shapes.items():
+            placed = {axis: placement for axis, placement in self.placements(name).items() if axis in self.mesh.axes}
+            if tuple(shape) == (1,) and any(sharded_dim(placement) == 0 for placement in placed.values()):
+                raise Unsupported(
+                    f"{name} has 1 element, and torch's DTensor cannot view what is divided along a dim of that size: "
+                    "its gradient is not made."
+                )
 
     def refuse_narrow(self) -> None:
         """`is_tensor_shardable` in torch asks for a dim that is no shorter than the ranks are many."""
