@@ -47,10 +47,9 @@ def _found(question: Question | None, words: str, compiler: Compiler, on_progres
 
 
 def _more_memory(failed: Search) -> Question:
-    """The least that any layout is predicted to need, with the margin, or what the compiler said."""
-    needed = failed.frugal[0].footprint.needed_bytes
+    """The least that any layout needs as compiled, with the margin, or is predicted to need where none was."""
     compiled = [tried.evidence.needed_bytes for tried in failed.tried if tried.evidence.needed_bytes]
-    needed = max(needed, min(compiled, default=0))
+    needed = min(compiled, default=failed.frugal[0].footprint.needed_bytes)
     memory = ROUNDED * math.ceil(needed * 1.05 / (1 - MARGIN) / ROUNDED)
     question = failed.question
     return replace(question, chip=question.chip.model_copy(update={"memory_bytes": memory}), max_all_reduce=None)

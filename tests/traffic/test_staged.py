@@ -1,4 +1,4 @@
-"""The record of a pipeline: memory is that of the rank that needs most, what is sent that of the one that sends most."""
+"""The record of a pipeline: memory of the rank that needs most, and what is sent of the rank that sends most."""
 
 from __future__ import annotations
 
