@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from conformance.planner.estimate import Estimate
 from conformance.planner.question import MARGIN, Question
 from conformance.planner.search import RIGHT_TO, Search, why_not
-from conformance.records.formatting import binary_bytes, seconds
+from conformance.records.formatting import binary_bytes, count, seconds
 
 MOST_LISTED = 8
 _COSTS = {"throughput": "seconds of a step", "memory": "bytes of a device", "latency": "seconds of a microbatch"}
@@ -204,4 +204,4 @@ def _none_at_all(search: Search) -> str:
         why = question.family.uncompiled(question.training, space.layouts[0])
         return f"No layout over {', '.join(question.axes)} is compiled, so that none is returned: {why}."
     why, times = space.refused.most_common(1)[0]
-    return f"No layout of {question.devices:,} devices: {why} ({times:,} of {space.size:,} layouts)."
+    return f"No layout of {count(question.devices, 'device')}: {why} ({times:,} of {space.size:,} layouts)."

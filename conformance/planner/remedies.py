@@ -10,7 +10,7 @@ from conformance.planner.evidence import Compiler
 from conformance.planner.question import MARGIN, Question
 from conformance.planner.search import Progress, Search, footprint_of, in_memory, is_modelled, search
 from conformance.planner.space import layouts_of
-from conformance.records.formatting import binary_bytes
+from conformance.records.formatting import binary_bytes, count
 
 MOST_SEARCHED = 24  # numbers of devices
 ROUNDED = 2**28  # memory is asked for in steps of 256 MiB
@@ -28,8 +28,8 @@ def remedies(failed: Search, compiler: Compiler, on_progress: Progress) -> Itera
     """What would help, one change at a time."""
     question = failed.question
     if failed.frugal:
-        yield from _found(_more_memory(failed), "{memory} for each of {devices} devices", compiler, on_progress)
-    yield from _found(_more_devices(question), "{devices} devices of {memory}", compiler, on_progress)
+        yield from _found(_more_memory(failed), "{memory} for each of {devices}", compiler, on_progress)
+    yield from _found(_more_devices(question), "{devices} of {memory}", compiler, on_progress)
     if question.training.parameters == "float32":
         narrow = replace(question, training=replace(question.training, parameters="bfloat16"))
         if _fits(narrow):
@@ -42,7 +42,9 @@ def _found(question: Question | None, words: str, compiler: Compiler, on_progres
         return
     searched = search(question, compiler, on_progress)
     if searched.chosen is not None:
-        spoken = words.format(memory=binary_bytes(question.chip.memory_bytes), devices=f"{question.devices:,}")
+        spoken = words.format(
+            memory=binary_bytes(question.chip.memory_bytes), devices=count(question.devices, "device")
+        )
         yield Remedy(sentence=f"{spoken}: {searched.chosen.estimate.layout}", search=searched)
 
 

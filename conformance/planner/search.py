@@ -16,6 +16,7 @@ from conformance.planner.estimate import Estimate, estimate
 from conformance.planner.evidence import Compiler, Tried
 from conformance.planner.question import Question
 from conformance.planner.space import Space, layouts_of, space
+from conformance.records.formatting import count
 from conformance.targets.devices import why_no_target
 
 MOST_COMPILED = 8
@@ -48,7 +49,8 @@ def search(question: Question, compiler: Compiler, on_progress: Progress) -> Sea
     """Enumerate, prune, rank, compile."""
     possible = space(question)
     on_progress(
-        f"{possible.size:,} layouts of {question.devices:,} devices, {len(possible.layouts):,} that the program takes"
+        f"{possible.size:,} layouts of {count(question.devices, 'device')}, {len(possible.layouts):,} that the program "
+        "takes"
     )
     footprints = footprints_of(question, possible)
     fitting, modelled = _predicted(question, footprints)
