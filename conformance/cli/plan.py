@@ -14,7 +14,7 @@ from conformance.planner.question import Question
 from conformance.planner.remedies import Remedy, remedies
 from conformance.planner.search import Search, search
 from conformance.planner.tables import axes, memory, ranking
-from conformance.records.formatting import binary_bytes
+from conformance.records.formatting import binary_bytes, count
 from conformance.report.terminal import show_table
 
 
@@ -57,7 +57,7 @@ def asked_line(asked: Question) -> str:
     training = asked.training
     return (
         f"{asked.asked}: {asked.family.parameters(training.model):,} parameters ({asked.source}), {training.rows:,} "
-        f"rows of {training.length:,} tokens, parameters in {training.parameters}; {asked.devices:,} devices of "
+        f"rows of {training.length:,} tokens, parameters in {training.parameters}; {count(asked.devices, 'device')} of "
         f"{binary_bytes(asked.chip.memory_bytes)}, otherwise {asked.chip.name}."
     )
 

@@ -13,7 +13,7 @@ from conformance.cases.raised import said
 from conformance.cases.usage import UsageError
 from conformance.planner.laws import Judged, Planner, judge
 from conformance.planner.ours import plan as ours
-from conformance.records.formatting import binary_bytes
+from conformance.records.formatting import binary_bytes, count
 from conformance.records.recorder import RESULTS
 from conformance.report.terminal import show_table
 from conformance.runner.scale import scaled
@@ -81,7 +81,7 @@ def apply_plan(path: Path, *, as_json: bool) -> int:
 
 
 def _applied(kept: PlanFile, chip: Chip, record: ScaleRecord) -> list[str]:
-    lines = [f"{kept.asked} on {kept.layout}, {kept.devices:,} devices of {binary_bytes(chip.memory_bytes)}."]
+    lines = [f"{kept.asked} on {kept.layout}, {count(kept.devices, 'device')} of {binary_bytes(chip.memory_bytes)}."]
     lines.append(f"Small, against the reference: {record.proof}: {record.proof_verdict}.")
     same = "as the plan says" if _same_state(kept, record) else "not as the plan says"
     lines.append(f"Large, compiled at the level {record.level}: bytes of parameters and slots are {same}.")

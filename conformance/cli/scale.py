@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from conformance.cases.plan import ScalePlan
+from conformance.cases.plan_file import families
 from conformance.cases.plans import plan_named, plans
 from conformance.cases.usage import choose
 from conformance.cli.asked_chip import asked_chip
@@ -42,8 +43,19 @@ def scale(
 def _asked(names: Sequence[str], mesh: str | None, framework: str) -> Iterator[tuple[str, ScalePlan, Mesh]]:
     """Every plan that is asked for, and its mesh; all are read before anything is compiled."""
     chosen = [(name, plan_named(name).of(framework)) for name in names or plans()]
-    pairs = [(name, plan, Mesh.parse(mesh if mesh is not None else plan.mesh)) for name, plan in chosen]
-    yield from pairs
+    yield from [(name, plan, _mesh(mesh, plan)) for name, plan in chosen]
+
+
+def _mesh(asked: str | None, plan: ScalePlan) -> Mesh:
+    """Of axes that the plan itself has, or that programs of plans know."""
+    own = Mesh.parse(plan.mesh)
+    if asked is None:
+        return own
+    known = dict.fromkeys((*own.axes, *(axis for family in families().values() for axis in family.axes)))
+    mesh = Mesh.parse(asked)
+    for axis in mesh.axes:
+        choose("mesh axis", axis, list(known))
+    return mesh
 
 
 def _show(record: ScaleRecord) -> None:

@@ -32,7 +32,9 @@ class Partitioned:
 
     sent            its collectives, those that send most first
     rematerialized  what the partitioner says that it had to gather whole, sentence by sentence
+    flops           floating-point operations of matrix products in a step, of one device; 0 where they were not counted
     """
 
     sent: tuple[Sent, ...]
     rematerialized: tuple[str, ...]
+    flops: int = 0

@@ -16,6 +16,7 @@ from conformance.planner.estimate import estimate
 from conformance.planner.question import Question
 from conformance.planner.search import footprints_of, in_memory, is_modelled
 from conformance.planner.space import layouts_on, space
+from conformance.records.formatting import count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Case:
         return replace(self, devices=devices)
 
     def __str__(self) -> str:
-        return f"{self.model} on {self.devices} devices of {self.memory}"
+        return f"{self.model} on {count(self.devices, 'device')} of {self.memory}"
 
 
 @cache

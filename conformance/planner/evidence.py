@@ -66,7 +66,6 @@ def _why(question: Question, evidence: Evidence) -> str:
 
 def evidence_of(record: ScaleRecord) -> Evidence:
     """What of a record a plan file keeps. Time is that of the level nearest to the chip."""
-    partitioned = [each for each in record.collectives if each.level != "target" and each.kind == "all_reduce"]
     roofline = record.roofline
     return Evidence(
         level=record.level,
@@ -78,7 +77,7 @@ def evidence_of(record: ScaleRecord) -> Evidence:
         compute_seconds=roofline.compute_seconds if roofline else None,
         communication_seconds=dict(roofline.communication_seconds) if roofline else {},
         communication_bytes=record.wire_bytes(),
-        largest_all_reduce=max((each.payload_bytes // each.launches for each in partitioned), default=0),
+        largest_all_reduce=record.largest_all_reduce,
         findings=tuple(finding.sentence for finding in record.findings),
     )
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from conformance.planner.estimate import Estimate
 from conformance.planner.question import MARGIN, Question
-from conformance.planner.search import Search, why_not
-from conformance.records.formatting import binary_bytes, seconds
+from conformance.planner.search import RIGHT_TO, Search, why_not
+from conformance.records.formatting import binary_bytes, count, seconds
 
 MOST_LISTED = 8
 _COSTS = {"throughput": "seconds of a step", "memory": "bytes of a device", "latency": "seconds of a microbatch"}
@@ -30,7 +30,8 @@ def runners_up(search: Search, most: int = MOST_LISTED) -> tuple[RunnerUp, ...]:
     refuted = {tried.estimate.layout: tried.why for tried in search.tried if tried.why}
     fit = [each for each in best_of_mesh(search.fitting) if each.layout.mesh != winner.layout.mesh]
     beaten = [RunnerUp(estimate=e, why=refuted.get(e.layout) or lost_by(question, winner, e)) for e in fit]
-    broken = [RunnerUp(estimate=e, why=_limit(question, e)) for e in search.frugal]
+    others = (each for each in search.frugal if each.layout.mesh != winner.layout.mesh)
+    broken = [RunnerUp(estimate=e, why=refuted.get(e.layout) or _limit(question, e)) for e in others]
     half = most // 2
     return (*beaten[: max(half, most - len(broken))], *broken[: max(half, most - len(beaten))])
 
@@ -61,7 +62,7 @@ def lost_by(question: Question, winner: Estimate, other: Estimate) -> str:
 def _limit(question: Question, each: Estimate) -> str:
     if why_not(question, each) == "all_reduce":
         return f"an all-reduce of {binary_bytes(each.largest_all_reduce)} is over the limit"
-    return f"fits in no way: it needs {binary_bytes(each.footprint.needed_bytes)} at the least"
+    return f"fits in no way: {binary_bytes(each.footprint.needed_bytes)} at the least are predicted"
 
 
 def words(search: Search) -> Iterator[str]:
@@ -79,9 +80,12 @@ def words(search: Search) -> Iterator[str]:
         f"{_waits(each)}."
     )
     yield from _compared(search)
+    yield from _unexpected(search)
     for tried in search.tried:
         if tried.why:
-            yield f"Better by the cost model, but not returned: {tried.estimate.layout}; {tried.why}."
+            is_better = tried.estimate.cost(question.objective) < each.cost(question.objective)
+            of = "Better by the cost model, but" if is_better else "Compiled, but"
+            yield f"{of} not returned: {tried.estimate.layout}; {tried.why}."
     yield from searched(search)
 
 
@@ -154,6 +158,17 @@ def _compared(search: Search) -> Iterator[str]:
         yield f"Beyond the budget: {finding}"
 
 
+def _unexpected(search: Search) -> Iterator[str]:
+    """Where the answer was predicted not to fit."""
+    assert search.chosen is not None
+    needed = search.chosen.estimate.footprint.needed_bytes
+    if needed > search.question.usable_bytes:
+        yield (
+            f"It was predicted to need {binary_bytes(needed)}, which is more: predictions are right to "
+            f"{RIGHT_TO - 1:.0%}, and what is as near as that is compiled before it is said that nothing fits."
+        )
+
+
 def nothing_fits(search: Search) -> Iterator[str]:
     """Why not, in figures."""
     question = search.question
@@ -176,9 +191,9 @@ def _least(search: Search) -> str:
     footprint = least.footprint
     state = footprint.parameter_bytes + footprint.optimizer_bytes + footprint.gradient_bytes
     return (
-        f"Nothing fits: of {len(search.space.layouts):,} layouts the one that needs least, {least.layout}, needs "
-        f"{binary_bytes(footprint.needed_bytes)} of {binary_bytes(question.usable_bytes)}, which is what a device has "
-        f"less {MARGIN:.0%}; parameters, gradients and slots alone are {binary_bytes(state)}."
+        f"Nothing fits: of {len(search.space.layouts):,} layouts the one that needs least, {least.layout}, is "
+        f"predicted to need {binary_bytes(footprint.needed_bytes)} of {binary_bytes(question.usable_bytes)}, which is "
+        f"what a device has less {MARGIN:.0%}; parameters, gradients and slots alone are {binary_bytes(state)}."
     )
 
 
@@ -189,4 +204,4 @@ def _none_at_all(search: Search) -> str:
         why = question.family.uncompiled(question.training, space.layouts[0])
         return f"No layout over {', '.join(question.axes)} is compiled, so that none is returned: {why}."
     why, times = space.refused.most_common(1)[0]
-    return f"No layout of {question.devices:,} devices: {why} ({times:,} of {space.size:,} layouts)."
+    return f"No layout of {count(question.devices, 'device')}: {why} ({times:,} of {space.size:,} layouts)."

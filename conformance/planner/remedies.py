@@ -10,7 +10,7 @@ from conformance.planner.evidence import Compiler
 from conformance.planner.question import MARGIN, Question
 from conformance.planner.search import Progress, Search, footprint_of, in_memory, is_modelled, search
 from conformance.planner.space import layouts_of
-from conformance.records.formatting import binary_bytes
+from conformance.records.formatting import binary_bytes, count
 
 MOST_SEARCHED = 24  # numbers of devices
 ROUNDED = 2**28  # memory is asked for in steps of 256 MiB
@@ -28,8 +28,8 @@ def remedies(failed: Search, compiler: Compiler, on_progress: Progress) -> Itera
     """What would help, one change at a time."""
     question = failed.question
     if failed.frugal:
-        yield from _found(_more_memory(failed), "{memory} for each of {devices} devices", compiler, on_progress)
-    yield from _found(_more_devices(question), "{devices} devices of {memory}", compiler, on_progress)
+        yield from _found(_more_memory(failed), "{memory} for each of {devices}", compiler, on_progress)
+    yield from _found(_more_devices(question), "{devices} of {memory}", compiler, on_progress)
     if question.training.parameters == "float32":
         narrow = replace(question, training=replace(question.training, parameters="bfloat16"))
         if _fits(narrow):
@@ -42,15 +42,16 @@ def _found(question: Question | None, words: str, compiler: Compiler, on_progres
         return
     searched = search(question, compiler, on_progress)
     if searched.chosen is not None:
-        spoken = words.format(memory=binary_bytes(question.chip.memory_bytes), devices=f"{question.devices:,}")
+        spoken = words.format(
+            memory=binary_bytes(question.chip.memory_bytes), devices=count(question.devices, "device")
+        )
         yield Remedy(sentence=f"{spoken}: {searched.chosen.estimate.layout}", search=searched)
 
 
 def _more_memory(failed: Search) -> Question:
-    """The least that any layout is predicted to need, with the margin, or what the compiler said."""
-    needed = failed.frugal[0].footprint.needed_bytes
+    """The least that any layout needs as compiled, with the margin, or is predicted to need where none was."""
     compiled = [tried.evidence.needed_bytes for tried in failed.tried if tried.evidence.needed_bytes]
-    needed = max(needed, min(compiled, default=0))
+    needed = min(compiled, default=failed.frugal[0].footprint.needed_bytes)
     memory = ROUNDED * math.ceil(needed * 1.05 / (1 - MARGIN) / ROUNDED)
     question = failed.question
     return replace(question, chip=question.chip.model_copy(update={"memory_bytes": memory}), max_all_reduce=None)

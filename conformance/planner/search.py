@@ -1,7 +1,8 @@
 """The search: rank what fits, then compile the best until the compiler agrees; what does not fit is never returned.
 
 Where the compiled program needs more than was predicted, all other predictions are raised by the same factor before
-the next one is taken.
+the next one is taken. Where nothing is left, what is predicted not to fit by less than predictions are off is compiled
+too, before it is said that nothing fits.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from conformance.planner.estimate import Estimate, estimate
 from conformance.planner.evidence import Compiler, Tried
 from conformance.planner.question import Question
 from conformance.planner.space import Space, layouts_of, space
+from conformance.records.formatting import count
 from conformance.targets.devices import why_no_target
 
 MOST_COMPILED = 8
+MOST_NEAR = 3  # compiled though they are predicted not to fit
+RIGHT_TO = 1.15  # a compiled program needs as much as was predicted, or less or more by this
 UNSURE = 1.25  # temporaries that no compiler has confirmed are taken to be so much larger
 Progress = Callable[[str], None]
 
@@ -45,17 +49,23 @@ def search(question: Question, compiler: Compiler, on_progress: Progress) -> Sea
     """Enumerate, prune, rank, compile."""
     possible = space(question)
     on_progress(
-        f"{possible.size:,} layouts of {question.devices:,} devices, {len(possible.layouts):,} that the program takes"
+        f"{possible.size:,} layouts of {count(question.devices, 'device')}, {len(possible.layouts):,} that the program "
+        "takes"
     )
     footprints = footprints_of(question, possible)
     fitting, modelled = _predicted(question, footprints)
+    frugal = _frugal(question, footprints, {each.layout.mesh for each in fitting})
     tried, chosen = _confirmed(question, fitting, compiler, on_progress)
+    if chosen is None:
+        near = _near(question, frugal, max((attempt.miss for attempt in tried), default=1.0))
+        more, chosen = _confirmed(question, near, compiler, on_progress, is_near=True)
+        tried += more
     return Search(
         question=question,
         space=possible,
         fitting=fitting,
         modelled=modelled,
-        frugal=_frugal(question, footprints, {each.layout.mesh for each in fitting}),
+        frugal=frugal,
         tried=tuple(tried),
         chosen=chosen,
     )
@@ -105,6 +115,21 @@ def _frugal(question: Question, footprints: dict[Layout, Footprint], fitting: se
     return tuple(estimate(question, layout, footprints[layout]) for layout in ordered)
 
 
+def _near(question: Question, frugal: Sequence[Estimate], factor: float) -> list[Estimate]:
+    """What may fit after all, what is predicted to need least first; none where no compiler would tell."""
+    if why_no_target(question.chip):
+        return []
+    most = int(RIGHT_TO * question.usable_bytes)
+    near = [
+        each
+        for each in frugal
+        if each.footprint.held_bytes <= question.usable_bytes
+        and each.footprint.held_bytes + factor * each.footprint.temporary_bytes <= most
+        and keeps_all_reduce(question, each)
+    ]
+    return near[:MOST_NEAR]
+
+
 def ranked(question: Question, estimates: Sequence[Estimate], factor: float = 1.0) -> tuple[Estimate, ...]:
     """What keeps the limits, the best first; of equals the one with fewer axes, then the one that needs less."""
     keeping = [each for each in estimates if not why_not(question, each, factor)]
@@ -120,8 +145,11 @@ def why_not(question: Question, each: Estimate, factor: float = 1.0) -> str:
     """Which limit an estimate breaks: memory, all_reduce, or none."""
     if not in_memory(question, each.footprint, factor):
         return "memory"
-    most = question.max_all_reduce
-    return "all_reduce" if most is not None and each.largest_all_reduce > most else ""
+    return "" if keeps_all_reduce(question, each) else "all_reduce"
+
+
+def keeps_all_reduce(question: Question, each: Estimate) -> bool:
+    return question.max_all_reduce is None or each.largest_all_reduce <= question.max_all_reduce
 
 
 def in_memory(question: Question, footprint: Footprint, factor: float = 1.0) -> bool:
@@ -131,11 +159,14 @@ def in_memory(question: Question, footprint: Footprint, factor: float = 1.0) -> 
 
 
 def _confirmed(
-    question: Question, fitting: Sequence[Estimate], compiler: Compiler, on_progress: Progress
+    question: Question, given: Sequence[Estimate], compiler: Compiler, on_progress: Progress, *, is_near: bool = False
 ) -> tuple[list[Tried], Tried | None]:
-    """Compile the best, and after each miss the best of what is left under the raised predictions."""
+    """Compile the best, and after each miss the best of what is left under the raised predictions.
+
+    What is near is compiled in its order, since no prediction says that it fits.
+    """
     tried: list[Tried] = []
-    left, factor = list(fitting), 1.0
+    left, factor = list(given), 1.0
     while left and len(tried) < MOST_COMPILED:
         on_progress(f"compiling {left[0].layout}")
         attempt = compiler(question, left[0])
@@ -143,5 +174,5 @@ def _confirmed(
         if attempt.holds:
             return tried, attempt
         factor = max(factor, attempt.miss)
-        left = list(ranked(question, left[1:], factor))
+        left = left[1:] if is_near else list(ranked(question, left[1:], factor))
     return tried, None

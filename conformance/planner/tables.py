@@ -58,7 +58,7 @@ def _known(size: int | None, known: bool) -> str:
 
 
 def axes(search: Search) -> Table:
-    """What a device sends in a step, by axes: at most, by the budget, and as compiled."""
+    """What a device sends in a step, by axes: by the budget, and as compiled; of a pipeline the one that sends most."""
     assert search.chosen is not None
     chosen, compiled = search.chosen.estimate, search.chosen.evidence
     names = dict.fromkeys((*chosen.communication_bytes, *compiled.communication_bytes))
@@ -72,4 +72,5 @@ def axes(search: Search) -> Table:
         ]
         for name in names
     ]
-    return ("sent over", "by the budget", f"compiled, level {compiled.level}", "takes", "of the step"), rows
+    of = ", of the rank that sends most" if chosen.layout.schedule else ""
+    return ("sent over", "by the budget", f"compiled, level {compiled.level}{of}", "takes", "of the step"), rows

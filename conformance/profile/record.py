@@ -39,6 +39,7 @@ class ProfileRecord(BaseModel):
     """Seconds were measured on the devices that `devices` names, which share this machine's cores where emulated.
 
     axes      of the rank that sends most
+    partitioned  whether these, and `flops`, are of the program behind the partitioner
     flops     rank -> floating-point operations of matrix products in a step; empty where they are not known
     of_plan   what a plan, of which the case is the small one, says of itself and took here, a sentence each
     """
@@ -52,6 +53,7 @@ class ProfileRecord(BaseModel):
     seconds: dict[str, float]
     axes: tuple[AxisTraffic, ...]
     not_known: str
+    partitioned: bool = False
     held_bytes: dict[int, int]
     peak_bytes: int | None
     flops: dict[int, int]
@@ -76,6 +78,7 @@ def recorded(case: str, mesh: Mesh, dtype: str, devices: str, chip: Chip, seen: 
         seconds=dict(seen.seconds),
         axes=_by_axes(seen.traffic or (), mesh, chip, flops, dtype),
         not_known="" if seen.traffic is not None else (seen.unwatched or "its collectives are not known"),
+        partitioned=seen.partitioned,
         held_bytes=dict(seen.held_bytes),
         peak_bytes=seen.peak_bytes,
         flops=dict(known),

@@ -49,6 +49,8 @@ def words(record: ProfileRecord) -> Iterator[str]:
         yield f"Communication is not known: {record.not_known}."
     elif not record.axes:
         yield "A step sends nothing."
+    if record.partitioned:
+        yield "The partitioner chose what is sent: calls, bytes and products were read from the program behind it."
     if record.share is not None:
         large = f", more than the {LARGE:.0%} that guides allow" if record.share > LARGE else ""
         yield (

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from conformance.cases.plan_file import PlanFile
 from conformance.records.files import write_whole
-from conformance.records.formatting import binary_bytes, seconds
+from conformance.records.formatting import binary_bytes, count, seconds
 from conformance.report.plan_pictures import draw_memory, draw_sending, draw_time
 from conformance.targets.chip import Chip, chip_of
 
@@ -59,7 +59,7 @@ def write_plan(plan: PlanFile, path: Path) -> Path:
 def headline(plan: PlanFile) -> str:
     needed = plan.evidence.needed_bytes if plan.evidence else None
     known = "fits" if needed is not None else "is expected to fit"
-    return f"{plan.asked} {known} on {plan.devices:,} devices: {seconds(plan.predicted.step_seconds)} a step"
+    return f"{plan.asked} {known} on {count(plan.devices, 'device')}: {seconds(plan.predicted.step_seconds)} a step"
 
 
 def tiles(plan: PlanFile, chip: Chip) -> Iterator[tuple[str, str]]:

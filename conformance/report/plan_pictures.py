@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from conformance.cases.plan_file import PlanFile
 from conformance.cases.plannable import GRADIENTS, SAVED, WORKING
 from conformance.report import panels
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 GIB = 2**30
 MOST_SLICES = 4  # microbatches that are drawn
@@ -109,18 +105,20 @@ def draw_time(plan: PlanFile, path: Path) -> None:
         panels.bars(pane, shares, "% of a step, modelled: nothing overlaps", "Where the time of a step goes")
 
 
+def sent(plan: PlanFile) -> tuple[Mapping[str, int], str]:
+    """(bytes that a device sends in a step by axes, what they are): as compiled, or the budget where nothing was."""
+    if plan.evidence is None:
+        return plan.predicted.communication_bytes, "GiB that a device sends in a step, by its budget"
+    of = " that sends most" if plan.schedule else ""
+    return plan.evidence.communication_bytes, f"GiB that a device{of} sends in a step, as compiled"
+
+
 def draw_sending(plan: PlanFile, path: Path) -> None:
     """Who sends to whom, and how much in all."""
-    sent = plan.predicted.communication_bytes
-    alone = {axes: size for axes, size in sent.items() if "+" not in axes}
-    with panels.drawn(path, [6.5, 1.4 + 0.45 * len(sent)]) as [graph, sizes]:
+    every, what = sent(plan)
+    alone = {axes: size for axes, size in every.items() if "+" not in axes}
+    least = 0.001 * max(every.values(), default=0)
+    sizes = {axes: size / GIB for axes, size in every.items() if size > least}
+    with panels.drawn(path, [6.5, 1.4 + 0.45 * len(sizes)]) as [graph, pane]:
         panels.sending(graph, plan.layout.mesh, alone)
-        _sizes(sizes, plan)
-
-
-def _sizes(pane: Axes, plan: PlanFile) -> None:
-    """By the budget, which is what the compiled program is held against."""
-    sent = plan.predicted.communication_bytes
-    least = 0.001 * max(sent.values(), default=0)
-    sizes = {axes: size / GIB for axes, size in sent.items() if size > least}
-    panels.bars(pane, sizes, "GiB that a device sends in a step, at the most", "Bytes by axes")
+        panels.bars(pane, sizes, what, "Bytes by axes")

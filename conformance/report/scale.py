@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from conformance.records.formatting import count
 from conformance.report.scale_picture import draw
 from conformance.report.scale_tables import (
     Table,
@@ -49,7 +50,7 @@ def _page(records: Sequence[ScaleRecord]) -> Iterator[str]:
     yield from _markdown(_summary(records))
     for record in records:
         yield f"\n## {record.plan} on {record.mesh}, in {record.framework}\n"
-        yield f"{record.summary.capitalize()}; {record.parameters:,} parameters, {record.devices:,} devices.\n"
+        yield f"{record.summary.capitalize()}; {record.parameters:,} parameters, {count(record.devices, 'device')}.\n"
         yield from (f"* {line}" for line in verdict_lines(record))
         stages = (stages_table(record),) if record.stages else ()
         for table in (memory_table(record), *stages, axes_table(record), tensors_table(record), largest_table(record)):

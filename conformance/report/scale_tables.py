@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from conformance.records.formatting import binary_bytes, count, seconds
-from conformance.scale.record import Collective, ScaleRecord
+from conformance.scale.record import Collective, ScaleRecord, busiest_sender
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
@@ -85,7 +85,8 @@ def verdict_lines(record: ScaleRecord) -> Iterator[str]:
         )
     if record.stages:
         yield (
-            "Memory and bytes are those of the rank that needs most, times those of the slowest; besides, ranks wait "
+            "Memory is that of the rank that needs most, what is sent that of rank "
+            f"{busiest_sender(record.stages).rank}, which sends most, times those of the slowest; besides, ranks wait "
             "for each other as the schedule says."
         )
     yield from record.notes

@@ -14,7 +14,9 @@ from conformance.cases.selection import parse_case
 from conformance.contract.errors import ShardproofError
 from conformance.contract.mesh import Mesh
 from conformance.records.environment import content_hash
+from conformance.records.formatting import count
 from conformance.records.results import CaseResult
+from conformance.runner.last_words import last_words
 from conformance.runner.run import run
 from conformance.scale.record import Finding, ScaleRecord
 from conformance.targets.chip import Chip
@@ -38,7 +40,7 @@ def scaled(
     on_progress: Callable[[str], None],
 ) -> ScaleRecord:
     """Compile, then prove; `folder` keeps the verdicts of proofs, which hold for one version of the suite."""
-    on_progress(f"{_VERBS[framework]} {plan.name} on {mesh} ({mesh.devices:,} devices)")
+    on_progress(f"{_VERBS[framework]} {plan.name} on {mesh} ({count(mesh.devices, 'device')})")
     record = compiled(name, mesh, chip, framework)
     verdict, sentence = _proof(plan, folder, on_progress)
     findings = record.findings
@@ -58,8 +60,7 @@ def compiled(name: str, mesh: Mesh, chip: Chip | None, framework: str) -> ScaleR
         raise ScaleError(f"The plan was still compiling after {SECONDS:.0f} seconds.") from None
     _, separator, text = done.stdout.rpartition("\x1e")
     if not separator:
-        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message")
-        raise ScaleError(f"The plan does not compile (status {done.returncode}): {last.strip()}")
+        raise ScaleError(f"The plan does not compile{last_words(done.stderr, done.returncode)}")
     return ScaleRecord.model_validate_json(text)
 
 

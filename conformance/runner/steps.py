@@ -14,6 +14,7 @@ from conformance.cases.plan_file import PlanFile
 from conformance.contract.errors import ShardproofError
 from conformance.contract.mesh import MOST_DEVICES
 from conformance.records.formatting import binary_bytes
+from conformance.runner.last_words import last_words
 
 WIDER = 2  # host devices compute in float32 where the chip has bfloat16
 
@@ -43,6 +44,5 @@ def steps_here(path: Path, steps: int, timeout: float) -> tuple[float, ...] | No
         return None
     _, separator, text = done.stdout.rpartition("\x1e")
     if not separator:
-        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message")
-        raise StepsError(f"{path.stem} does not run here (status {done.returncode}): {last.strip()}")
+        raise StepsError(f"{path.stem} does not run here{last_words(done.stderr, done.returncode)}")
     return tuple(json.loads(text))

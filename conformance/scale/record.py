@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -76,8 +77,9 @@ class Roofline(_Record):
 class StageBytes(_Record):
     """One rank of a pipeline: bytes and operations of one of its devices in a step.
 
-    ranks          that it stands for: their programs are the same, or need no more
-    sent_bytes     on the wire between its own devices; `message_bytes` to the ranks beside it
+    ranks               that it stands for: their programs are the same, or need no more
+    sent_bytes          on the wire between its own devices; `message_bytes` to the ranks beside it
+    largest_all_reduce  bytes of one launch
     """
 
     rank: int
@@ -91,6 +93,12 @@ class StageBytes(_Record):
     sent_bytes: int
     message_bytes: int
     messages: int
+    largest_all_reduce: int = 0
+
+
+def busiest_sender(stages: Sequence[StageBytes]) -> StageBytes:
+    """The rank whose devices send most, messages included; of equals the first."""
+    return max(stages, key=lambda stage: stage.sent_bytes + stage.message_bytes)
 
 
 class ScaleRecord(_Record):
@@ -106,8 +114,8 @@ class ScaleRecord(_Record):
     kept_bytes    that live beside the arguments when the backward pass begins; None where that is not told apart
     operations    that one device carries out, fused ones as one; None where they were not counted
     notes         what the figures are not, a sentence each
-    stages        of a pipeline: every program that was compiled; memory, bytes and operations above are those of the
-                  rank that needs most, times those of the slowest one
+    stages        of a pipeline: every program that was compiled; memory and operations above are those of the rank
+                  that needs most, collectives those of the rank that sends most, times those of the slowest one
     """
 
     plan: str
@@ -159,6 +167,16 @@ class ScaleRecord(_Record):
             if each.level == self.level:
                 sent["+".join(each.axes)] += each.wire_bytes
         return dict(sent)
+
+    @property
+    def largest_all_reduce(self) -> int:
+        """Bytes of one launch as the program has it, before a chip combines them; of a pipeline on any rank."""
+        own = (
+            each.payload_bytes // each.launches
+            for each in self.collectives
+            if each.level != "target" and each.kind == "all_reduce"
+        )
+        return max((*own, *(stage.largest_all_reduce for stage in self.stages)), default=0)
 
     @property
     def fits(self) -> bool | None:

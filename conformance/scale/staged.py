@@ -1,4 +1,4 @@
-"""The record of a pipeline: of all its ranks' programs the one that needs most, and the messages between ranks."""
+"""The record of a pipeline: memory of the rank that needs most, bytes of the one that sends most, messages included."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from conformance.contract.mesh import Mesh
 from conformance.scale.program import StageProgram
-from conformance.scale.record import Collective, Finding, Roofline, ScaleRecord, StageBytes
+from conformance.scale.record import Collective, Finding, Roofline, ScaleRecord, StageBytes, busiest_sender
 from conformance.scale.roofline import roofline
 from conformance.targets.chip import Chip
 from conformance.traffic.collective_op import Buffer, Level
@@ -16,17 +16,19 @@ Compiled = tuple[StageProgram, ScaleRecord]
 
 
 def of_stages(compiled: Sequence[Compiled], mesh: Mesh, chip: Chip | None) -> ScaleRecord:
-    """Memory, collectives and operations of the rank that needs most; time of the slowest; findings of all."""
-    stage, record = max(compiled, key=lambda pair: _size(pair[1]))
+    """Memory and operations of the rank that needs most, collectives of the one that sends most; findings of all."""
+    _, record = max(compiled, key=lambda pair: _size(pair[1]))
+    stages = tuple(_bytes(*pair) for pair in compiled)
+    sender = compiled[stages.index(busiest_sender(stages))]
     _, last = compiled[-1]
     return record.model_copy(
         update={
             "mesh": str(mesh),
             "devices": mesh.devices,
-            "collectives": tuple(_sent(stage, record)),
+            "collectives": tuple(_sent(*sender)),
             "roofline": _slowest(compiled, mesh, chip) if chip else None,
             "findings": tuple(finding for pair in compiled for finding in _found(*pair)),
-            "stages": tuple(_bytes(*pair) for pair in compiled),
+            "stages": stages,
             "cpu_seconds": last.cpu_seconds,  # both are of the process so far
             "peak_rss_bytes": last.peak_rss_bytes,
         }
@@ -91,4 +93,5 @@ def _bytes(stage: StageProgram, record: ScaleRecord) -> StageBytes:
         sent_bytes=sum(record.wire_bytes().values()),
         message_bytes=message(stage, record.level).wire_bytes if stage.messages else 0,
         messages=stage.messages,
+        largest_all_reduce=record.largest_all_reduce,
     )

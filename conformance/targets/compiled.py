@@ -1,7 +1,8 @@
 """A step compiled from shapes: the partitioned program, the optimized program of the chip, and the bytes it needs.
 
 The partitioned program is in XLA's dump behind the SPMD partitioning, where dtypes are true and every operation still
-has its name. Nothing of the program of the CPU backend is ever read: it widens and loses collectives.
+has its name. A program of one device is not partitioned: the one that XLA was given takes its place. Nothing of the
+program of the CPU backend is ever read: it widens and loses collectives.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from conformance.traffic.collective_op import Level
 
 _REMATERIALIZED = re.compile(r"\[SPMD\] Involuntary full rematerialization.*?(?=\n|$)")
 _PASS = "spmd-partitioning"
+_GIVEN = ".before_optimizations.txt"
+_PARTITIONS = re.compile(r"\bnum_partitions=")  # which XLA says of more than one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +75,14 @@ def compile_step(lowered: Any, *, is_target: bool) -> Compiled:
 
 
 def _dumped(folder: Path) -> str:
-    [path] = [path for path in folder.iterdir() if f"after_{_PASS}" in path.name]
-    return path.read_text(encoding="utf-8")
+    """The partitioned program; for one device XLA runs no partitioner, and the program that it was given is that."""
+    paths = list(folder.iterdir())
+    partitioned = [path for path in paths if f"after_{_PASS}" in path.name]
+    [path] = partitioned or [path for path in paths if path.name.endswith(_GIVEN)]
+    text = path.read_text(encoding="utf-8")
+    if not partitioned and _PARTITIONS.search(text.partition("\n")[0]):
+        raise RuntimeError("XLA wrote no program behind its partitioner, though it made one for several devices.")
+    return text
 
 
 @contextmanager

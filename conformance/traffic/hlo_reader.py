@@ -39,6 +39,12 @@ def collectives(module: Module, devices: int, level: Level) -> tuple[Executed[Co
     return tuple(replace(run, what=replace(run.what, trips=run.trips)) for run in walk.executed())
 
 
+def is_collective(instruction: Instruction) -> bool:
+    """Whether an instruction communicates, or ends what another one began, whatever its name is."""
+    opcode = instruction.opcode
+    return opcode in _RECEIVING or opcode.removesuffix("-start").removesuffix("-done") in _KINDS
+
+
 def _kind(instruction: Instruction) -> Kind | None:
     opcode = instruction.opcode.removesuffix("-start")
     if opcode in _KINDS:

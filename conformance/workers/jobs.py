@@ -146,6 +146,7 @@ class Profiled:
     seconds     place, compile and step, whichever there is; the step is the median
     operations  of the step that was watched, in the order of their start
     traffic     collectives of one step, by phase, kind and axes; None where they are not known, as `unwatched` says
+    partitioned whether they and `flops` were read behind the partitioner, which chose them
     held_bytes  rank -> bytes of the whole state
     peak_bytes  of a device, from the compiled program (JAX)
     planned     what each rank of a pipeline is to do when; None where there are no stages
@@ -158,6 +159,7 @@ class Profiled:
     flops: Mapping[int, int]
     held_bytes: Mapping[int, int]
     peak_bytes: int | None
+    partitioned: bool = False
     planned: Timeline | None = None
 
 

@@ -17,6 +17,7 @@ from conformance.evidence.partitioned import Partitioned, Sent
 from conformance.scale.record import Collective
 from conformance.scale.sent import sent
 from conformance.targets.compiled import compile_step
+from conformance.traffic.hlo_flops import product_flops
 from conformance.traffic.hlo_module import read_module
 from conformance.workers.compiled import unkept
 
@@ -46,8 +47,10 @@ def text_of(lowered: Any) -> Text:
 def partitioned(lowered: Any, text: Text, mesh: Mesh) -> Partitioned:
     """Its collectives. Raises UnattributedError where ranks, trips or element types cannot be read."""
     outputs = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(lowered.out_info)[0]]
-    collectives = sent(read_module(text.hlo), mesh, "partitioned", outputs)
-    return Partitioned(sent=tuple(map(_sent, collectives)), rematerialized=text.rematerialized)
+    module = read_module(text.hlo)
+    collectives = sent(module, mesh, "partitioned", outputs)
+    flops = sum(product_flops(module).values())
+    return Partitioned(sent=tuple(map(_sent, collectives)), rematerialized=text.rematerialized, flops=flops)
 
 
 def _sent(collective: Collective) -> Sent:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from conformance.contract.implementation import Traffic
 from conformance.workers.buffers import total
 from conformance.workers.instance import copied
 from conformance.workers.jobs import Profiled, RankOperation
+from conformance.workers.platform import TracedStep
 
 if TYPE_CHECKING:
     from conformance.workers.execute import Execution
@@ -28,13 +31,34 @@ def profiled(execution: Execution, repeats: int) -> Profiled:
     return Profiled(
         seconds=phases | {"step": median(seconds)},
         operations=operations,
-        traffic=watched.traffic,
-        unwatched=watched.unwatched,
-        flops=watched.flops or {},
+        traffic=_traffic(watched),
+        unwatched=watched.unwatched or watched.unseen.get("collectives", ""),
+        flops=_flops(watched, case.mesh.devices),
         held_bytes=held,
         peak_bytes=peak,
+        partitioned=watched.traffic is None and watched.partitioned is not None,
         planned=execution.implementation.timeline(),
     )
+
+
+def _traffic(watched: TracedStep) -> tuple[Traffic, ...] | None:
+    """As the program says; of an automatic one as its partitioner chose."""
+    if watched.traffic is not None or watched.partitioned is None:
+        return watched.traffic
+    return tuple(
+        Traffic(
+            kind=each.kind, axes=each.axes, phase=each.phase, calls=each.calls, bytes=each.payload_bytes,
+            dtype=each.dtype,
+        )
+        for each in watched.partitioned.sent
+    )  # fmt: skip
+
+
+def _flops(watched: TracedStep, devices: int) -> Mapping[int, int]:
+    """The same of matrix products, rank by rank: all ranks run the partitioned program."""
+    if watched.flops is None and watched.partitioned is not None:
+        return dict.fromkeys(range(devices), watched.partitioned.flops)
+    return watched.flops or {}
 
 
 def _timed(execution: Execution, repeats: int) -> tuple[Any, list[float]]:
@@ -62,6 +86,7 @@ def together(parts: list[Profiled]) -> Profiled:
         flops=flops,
         held_bytes=held,
         peak_bytes=first.peak_bytes,
+        partitioned=first.partitioned,
         planned=first.planned,
     )
 

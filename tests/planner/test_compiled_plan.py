@@ -11,15 +11,17 @@ from conformance.planner.estimate import estimate
 from conformance.planner.evidence import compile_layout
 
 LAYOUTS = (
-    ("55M", "data=2,fsdp=3,tensor=2", 2),  # fsdp divides few shapes
-    ("55M", "data=2,fsdp=2,sequence=2", 1),
-    ("8x7B", "fsdp=3,expert=2,tensor=2", 1),
+    ("55M", "data=2,fsdp=3,tensor=2", 2, ""),  # fsdp divides few shapes
+    ("55M", "data=2,fsdp=2,sequence=2", 1, ""),
+    ("55M", "fsdp=1", 2, ""),  # a program that no partitioner sees
+    ("760M", "pipeline=2", 4, "1f1b"),  # each of whose ranks is one device
+    ("8x7B", "fsdp=3,expert=2,tensor=2", 1, ""),
 )
 
 
-@pytest.mark.parametrize(("model", "mesh", "microbatches"), LAYOUTS)
-def test_bytes_of_the_state_are_exact(model: str, mesh: str, microbatches: int) -> None:
-    layout = Layout(mesh=Mesh.parse(mesh), microbatches=microbatches, recompute="layer")
+@pytest.mark.parametrize(("model", "mesh", "microbatches", "schedule"), LAYOUTS)
+def test_bytes_of_the_state_are_exact(model: str, mesh: str, microbatches: int, schedule: str) -> None:
+    layout = Layout(mesh=Mesh.parse(mesh), microbatches=microbatches, recompute="layer", schedule=schedule)
     wanted = question(Asked(model=model, devices=layout.mesh.devices, rows=24, length=32))
     footprint = wanted.family.footprint(wanted.training, layout)
     assert not wanted.family.refused(wanted.training, layout)

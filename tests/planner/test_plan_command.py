@@ -214,6 +214,40 @@ def test_where_nothing_fits_what_would_is_compiled() -> None:
     assert any(remedy.search.question.chip.memory_bytes > 6 * 10**9 for remedy in helps)
 
 
+NEAR = Asked(model="7B", devices=8, memory="13.5GiB", parameters="bfloat16", search=("tensor",))
+
+
+def test_what_is_predicted_not_to_fit_by_little_is_compiled() -> None:
+    result, compiler = found(NEAR, 0.8)
+    assert result.fitting == ()
+    assert result.chosen is not None
+    assert result.chosen.estimate.footprint.needed_bytes > result.question.usable_bytes
+    assert len(compiler.asked) == 1
+    assert any("It was predicted to need 12.6 GiB, which is more" in line for line in words(result))
+    assert all(other.estimate.layout.mesh != result.chosen.estimate.layout.mesh for other in runners_up(result))
+
+
+def test_nothing_fits_once_the_compiler_says_so_too() -> None:
+    result, compiler = found(NEAR, 1.0)
+    assert result.chosen is None
+    assert [each.estimate for each in result.tried] == compiler.asked
+    first, second, *_ = words(result)
+    assert first.startswith("Nothing fits")
+    assert second == f"{compiler.asked[0].layout}: too large."
+
+
+def test_what_is_far_from_fitting_is_not_compiled() -> None:
+    _, compiler = found(replace(NEAR, memory="10GiB"), 0.1)
+    assert compiler.asked == []
+
+
+def test_what_no_compiler_would_tell_is_not_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is compiled for this chip, so that the prediction is the last word."""
+    monkeypatch.setattr("conformance.planner.search.why_no_target", lambda chip: "there is no table")
+    result, compiler = found(NEAR, 0.1)
+    assert (result.chosen, compiler.asked) == (None, [])
+
+
 def test_where_every_prediction_misses_it_says_so() -> None:
     result, _ = found(replace(SMALL, search=("fsdp",)), 1e4)
     first, second, *_ = words(result)

@@ -14,7 +14,7 @@ from conformance.planner.asking import Asked, question
 from conformance.planner.estimate import estimate
 from conformance.planner.evidence import plan_file
 from conformance.report.plan_page import write_plan
-from conformance.report.plan_pictures import moments
+from conformance.report.plan_pictures import moments, sent
 
 
 def _plan(mesh: str = "data=2,fsdp=2,tensor=2", microbatches: int = 2, off: float = 1.25) -> PlanFile:
@@ -26,7 +26,8 @@ def _plan(mesh: str = "data=2,fsdp=2,tensor=2", microbatches: int = 2, off: floa
     evidence = Evidence(
         level="target", parameter_bytes=predicted.parameter_bytes, optimizer_bytes=predicted.optimizer_bytes,
         temporary_bytes=temporaries, needed_bytes=predicted.held_bytes + temporaries, fits=True, compute_seconds=1.0,
-        communication_seconds={}, communication_bytes={}, largest_all_reduce=0, findings=("too much of <this>",),
+        communication_seconds={}, communication_bytes={"tensor": 7 * 2**40}, largest_all_reduce=0,
+        findings=("too much of <this>",),
     )  # fmt: skip
     return plan_file(wanted, each, evidence, ("because it is <fast>",))
 
@@ -52,6 +53,14 @@ def test_without_evidence_it_is_a_prediction(tmp_path: Path) -> None:
     text = write_plan(plan, tmp_path / "mine.json").read_text(encoding="utf-8")
     assert "is expected to fit" in text
     assert "every figure is a prediction" in text
+
+
+def test_bytes_are_those_that_were_compiled() -> None:
+    """What goes beyond a budget is not drawn as if the budget held it."""
+    plan = _plan()
+    assert sent(plan) == ({"tensor": 7 * 2**40}, "GiB that a device sends in a step, as compiled")
+    alone = plan.model_copy(update={"evidence": None})
+    assert sent(alone) == (plan.predicted.communication_bytes, "GiB that a device sends in a step, by its budget")
 
 
 @pytest.mark.parametrize("microbatches", [1, 2, 8])

@@ -30,6 +30,9 @@ def test_a_case_is_profiled(name: str, tmp_path: Path) -> None:
     seen = outcome.profiled
     assert {each.rank for each in seen.operations} == {0, 1, 2, 3}
     assert {each.rank for each in seen.operations if each.communicates} == {0, 1, 2, 3}
+    assert not any(
+        each.name.startswith(("psum", "ppermute", "all")) for each in seen.operations if not each.communicates
+    )
     assert min(each.start_seconds for each in seen.operations) == 0
     record = recorded(name, case.mesh, case.dtype, case.devices, CHIPS["h100"], seen)
     assert {each.axes for each in record.axes} >= {"data", "tensor"}
@@ -50,6 +53,7 @@ def test_products_that_were_not_seen_are_no_share(tmp_path: Path) -> None:
         outcome = workers.run(ProfileJob(case=case, framework="jax", target=target.path, repeats=1), 240)
     assert outcome.profiled is not None, outcome.reason
     seen = outcome.profiled
+    assert {each.communicates for each in seen.operations if each.name.startswith("ppermute")} == {True}
     assert seen.planned is not None
     assert [lane.name for lane in seen.planned.lanes] == ["rank 0", "rank 1"]
     record = recorded(case.id, case.mesh, case.dtype, case.devices, CHIPS["h100"], seen)
@@ -58,3 +62,18 @@ def test_products_that_were_not_seen_are_no_share(tmp_path: Path) -> None:
     drawing = (tmp_path / "profile.svg").read_text(encoding="utf-8")
     assert "Planned: 1f1b, 2 ranks" in drawing
     assert "Measured: one step on emulated devices" in drawing
+
+
+def test_what_the_partitioner_chose_is_known(tmp_path: Path) -> None:
+    case = parse_case("tensor/mlp[jax-automatic-data2_tensor2-float64]")
+    target = resolve(case)
+    with Workers(jax_devices=4) as workers:
+        outcome = workers.run(ProfileJob(case=case, framework="jax", target=target.path, repeats=1), 240)
+    assert outcome.profiled is not None, outcome.reason
+    record = recorded(case.id, case.mesh, case.dtype, case.devices, CHIPS["h100"], outcome.profiled)
+    assert record.not_known == ""
+    assert {each.axes for each in record.axes} >= {"data", "tensor"}
+    assert record.share is not None
+    assert any("The partitioner chose what is sent" in sentence for sentence in tables.words(record))
+    draw(record, outcome.profiled.operations, tmp_path / "profile.svg", None)
+    assert "not known" not in (tmp_path / "profile.svg").read_text(encoding="utf-8")

@@ -1,7 +1,8 @@
 """Plans whose axes coincide in size, whose devices are no power of two, whose parameters are narrow: nothing is found.
 
 Compiled for emulated devices. Each row was once found guilty: of what the partitioner does where two axes have the same
-size, of features gathered for a lookup's gradient, of a gradient that no tensor was known for.
+size, of features gathered for a lookup's gradient, of a gradient that no tensor was known for, of activations that two
+products gather each for itself.
 """
 
 import json
@@ -22,6 +23,13 @@ CLEAN = {
     "six devices": Measured(size="760M", mesh="fsdp=6,tensor=2", rows=48, length=256, microbatches=2),
     "narrow parameters": Measured(
         size="760M", mesh="fsdp=4", rows=16, length=256, microbatches=2, parameters="bfloat16"
+    ),
+    "one row at a time": Measured(size="760M", mesh="tensor=4", rows=4, length=512, microbatches=4),
+    "one row at a time, nothing recomputed": Measured(
+        size="760M", mesh="tensor=4", rows=4, length=512, microbatches=4, recompute="none"
+    ),
+    "one row at a time in stages": Measured(
+        size="760M", mesh="pipeline=2,tensor=4", rows=4, length=512, microbatches=4, schedule="1f1b"
     ),
     "narrow experts": Measured(
         size="8x7B", mesh="fsdp=2,expert=2,tensor=2", rows=16, length=256, parameters="bfloat16"

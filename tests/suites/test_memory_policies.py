@@ -63,6 +63,7 @@ def _figures() -> list[Figure]:
 
 def test_the_page_has_every_figure_and_the_picture_is_the_same_twice(tmp_path: Path) -> None:
     text = page(_figures(), Path("results/memory"))
+    assert "Temporaries at the level of a chip are in [target.md](target.md)" in text
     assert text.count("\n| ") == len(_figures()) + 2 * len(TITLES)
     assert "| none | jax | tensor=2 | small | saved residuals | program | 1.0 MiB | 0.2500 |" in text
     assert "| a | jax | tensor=2 | small | argument | program | 3.0 MiB |\n" in text

@@ -243,11 +243,23 @@ class LanguageModel(FullyAnnotated, transformer.LanguageModel):
         """Said of the product itself: what follows would let the partitioner gather a weight instead."""
         weight = f"{name}.weight"
         y = self.with_whole(weight, p, partial(super().linear, x, name))
-        sharded = self.computed_placements(_first_layer(weight)).get(self.tensor_axis) == Shard(1)
-        return self.on_tensor(y, 2) if sharded else self.on_rows(y)
+        sharded = sharded_dim(self.computed_placements(_first_layer(weight)).get(self.tensor_axis, Replicate()))
+        if sharded == 0:
+            return self.scattered(y)
+        return self.on_tensor(y, 2) if sharded == 1 else self.on_rows(y)
+
+    def scattered(self, x_BSD: jax.Array) -> jax.Array:
+        """Each rank of the tensor axis keeps its tokens of a product whose rows are sharded over it.
+
+        The gradient that comes back is gathered once for the two products behind it: left to itself the partitioner
+        gathers it for each of them where a device has one row. The barrier keeps what else reads it on its own tokens.
+        """
+        kept_BSD = self.constrain_both(x_BSD, self.stream_placements(), self.row_placements())
+        return jax.lax.optimization_barrier(kept_BSD)
 
     def logits(self, x_BSD: jax.Array, p: Named) -> jax.Array:
-        product = partial(super().logits, x_BSD)
+        """Tokens are gathered once, for the product and for the gradient of its weight."""
+        product = partial(super().logits, self.gathered(x_BSD))
         return product(p) if self.contract.model.tied else self.with_whole("head.weight", p, product)
 
     def with_whole(self, name: str, p: Named, product: Callable[[Named], jax.Array]) -> jax.Array:
