@@ -92,3 +92,18 @@ def test_where_nothing_is_reordered_the_values_are_the_very_same() -> None:
     twin = Intermediates(values=(_at(0, "sin", {0: RNG.normal(size=8)}),))
     assert stored(twin, ()) is twin
     assert stored(twin, (ZIGZAG,)) is stored(twin, (ZIGZAG,)) is not twin
+
+
+@pytest.mark.parametrize("contiguous", [False, True])
+def test_rows_in_the_order_of_one_device_beside_those_that_are_kept_otherwise_are_named(contiguous: bool) -> None:
+    """Angles of a contiguous block, for tokens that lie in a zigzag."""
+    x, angles = RNG.normal(size=(2, 8, 3)), RNG.normal(size=(1, 8, 3))
+    taken = {0: angles[:, :4], 1: angles[:, 4:]} if contiguous else _halves(angles)
+    wide = [_at(0, "sin", _halves(x)), _at(1, "cos", taken)]
+    wide.append(_at(2, "mul", {rank: block * taken[rank] for rank, block in _halves(x).items()}, 0, 1))
+    twin = [_at(0, "sin", {0: x}), _at(1, "cos", {0: angles}), _at(2, "mul", {0: x * angles}, 0, 1)]
+    program = Intermediates(values=tuple(wide), observed={OUTPUT: (2,)}, orders=(ZIGZAG,))
+    alone = Intermediates(values=tuple(twin), observed={OUTPUT: (2,)})
+    said = [cause.cause for cause in first_divergence(program, alone, MESH, OUTPUT)]
+    words = "right rows, of other places than those that they are combined with: operand 1 of mul at model.py:2"
+    assert said[:1] == ([f"{words}, which cos at model.py:1 makes"] if contiguous else [])

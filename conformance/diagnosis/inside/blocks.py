@@ -27,6 +27,7 @@ class Match:
 
     moved     every rank has the block of one that stands so many places further round a ring
     sections  a dim, and the sizes of its sections, each of which is divided by itself; none in a block
+    canonical  it is in the order of one device, where the program keeps what has such dims in another one
     """
 
     whole: int
@@ -34,6 +35,7 @@ class Match:
     partial: tuple[str, ...] = ()
     moved: bool = False
     sections: tuple[int, tuple[int, ...]] | None = None
+    canonical: bool = False
 
 
 def whole(value: Intermediate) -> np.ndarray:

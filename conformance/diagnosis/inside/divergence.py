@@ -17,8 +17,9 @@ from conformance.contract.mesh import Mesh
 from conformance.diagnosis.inside.compared import Compared, spoken
 from conformance.diagnosis.inside.exchanges import broken_exchange, line
 from conformance.diagnosis.inside.kinds import REDUCTIONS
+from conformance.diagnosis.inside.masked import of_indices_mask, of_mask
 from conformance.diagnosis.inside.missing import missing_term
-from conformance.diagnosis.inside.operations import PARTED_INDICES, of_indices_mask, of_mask, of_operation
+from conformance.diagnosis.inside.operations import PARTED_INDICES, of_operation
 from conformance.diagnosis.inside.partial_sums import is_part, lacks_reduction
 from conformance.diagnosis.inside.reductions import adds_copies, reduced
 from conformance.diagnosis.inside.row_order import behind_rows

@@ -51,7 +51,7 @@ class Matcher:
 
     tells   of the values of one device, and of the blocks of a rank, which can be known again by their numbers
     rings   the axes along which blocks may go round; any where that is not known
-    others  further values that blocks may be of, under the same numbers
+    others  the values in another order than `twin` has them, under the same numbers
     """
 
     def __init__(
@@ -63,9 +63,12 @@ class Matcher:
         others: Sequence[Intermediate] = (),
     ) -> None:
         self._tells = tells or _is_telling
-        every = (value for value in (*twin.values, *twin.inputs, *others) if value.values)
-        held = (replace(value, values={0: filled(whole(value))}) for value in every)
-        self._wholes = _different(value for value in held if self._tells(whole(value)))
+        own, canonical = (
+            [replace(value, values={0: filled(whole(value))}) for value in part if value.values]
+            for part in ((*twin.values, *twin.inputs), others)
+        )
+        self._wholes = _different(value for value in (*own, *canonical) if self._tells(whole(value)))
+        self._canonical = {id(value) for value in canonical}
         self._largest = {value.number: float(np.abs(whole(value)).max()) for value in self._wholes}
         self._mesh = mesh
         self._rings = RingBlocks(self._wholes, self._largest, mesh, mesh.axes if rings is None else rings)
@@ -162,7 +165,8 @@ class Matcher:
         groups = (group[held.size] for group in (self._divided, self._lengthened) if held.size in group)
         for value, dims in chain.from_iterable(candidates.like(held) for candidates in groups):
             if not {axis for axis, _ in dims} & {*partial} and self._agree(values, value, dims):
-                return Match(whole=value.number, dims=dims, partial=partial)
+                canonical = id(value) in self._canonical
+                return Match(whole=value.number, dims=dims, partial=partial, canonical=canonical)
         return None
 
     def _agree(self, values: Blocks, value: Intermediate, dims: Dims) -> bool:

@@ -6,22 +6,23 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from conformance.diagnosis.inside.blocks import whole
+from conformance.diagnosis.inside.canonical import of_orders
 from conformance.diagnosis.inside.compared import Compared, spoken
 from conformance.diagnosis.inside.displaced import displaced
 from conformance.diagnosis.inside.exchanges import line
 from conformance.diagnosis.inside.filled_up import filling_counts
 from conformance.diagnosis.inside.flow import Flow
-from conformance.diagnosis.inside.hidden import Hidden, hidden
 from conformance.diagnosis.inside.interleaved import of_interleaved
-from conformance.diagnosis.inside.kinds import ARRANGED, CHOICES, CUTS, MOVES, SCALES, SECTIONS
+from conformance.diagnosis.inside.kinds import ARRANGED, CHOICES, MOVES, SCALES, SECTIONS
 from conformance.diagnosis.inside.left_out import of_done_besides, of_left_out, of_lone_term
 from conformance.diagnosis.inside.local_statistics import of_local_statistic
+from conformance.diagnosis.inside.masked import of_mask, of_unmasked, picks
 from conformance.diagnosis.inside.moved import of_moved
 from conformance.diagnosis.inside.multiples import constant, multiple_of
 from conformance.diagnosis.inside.operands import of_another_value
 from conformance.diagnosis.inside.owed import first_owed
 from conformance.diagnosis.inside.parameters import of_another_parameter
-from conformance.diagnosis.inside.partial_sums import is_part, is_summed_later, of_partial
+from conformance.diagnosis.inside.partial_sums import is_part, of_partial
 from conformance.diagnosis.inside.powers import of_power
 from conformance.diagnosis.inside.rearranged import rearranged
 from conformance.diagnosis.inside.reductions import narrowed
@@ -30,7 +31,6 @@ from conformance.diagnosis.inside.shifted import of_positions
 from conformance.diagnosis.inside.sureness import FOUND, LINE, ORDER
 from conformance.diagnosis.inside.taken import of_taken
 from conformance.diagnosis.inside.unbiased import of_variance
-from conformance.diagnosis.inside.unmasked import unmasked
 from conformance.diagnosis.inside.way import made_of
 from conformance.diagnosis.signatures.scale import MEAN, TWICE, near
 from conformance.evidence.intermediates import Intermediate, Intermediates
@@ -72,6 +72,7 @@ def _of_elements(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """What is done to its operands otherwise; where that is nothing known, what it does with their elements."""
     flow = Flow(compared)
     explained = (
+        of_orders(compared, first),
         of_another_parameter(flow, first),
         of_left_out(flow, first),
         of_done_besides(flow, first),
@@ -95,7 +96,7 @@ def _of_choice(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     yield from of_local_statistic(compared, first)
     yield from _filling_counts(compared, first)
     yield from of_mask(compared, first)
-    yield from _unmasked(compared, first)
+    yield from of_unmasked(compared, first)
     last = compared.joined(compared.whole_buffer(first))
     yield from _displaced(compared, last)
     yield from of_taken(compared, first)
@@ -108,19 +109,10 @@ def _parted_at(compared: Compared, first: Intermediate, factor: float | None) ->
     times = f", {factor:.4g} times what it should be" if factor is not None else ""
     last = first_owed(compared, first)
     until = f" to {spoken(last)}" if last.place and last.number != first.number else ""
-    picks = _picks(compared, first) if first.operation in CHOICES and not until else ""
-    said = f"parts from what one device has: {'from ' if until else ''}{spoken(first)}{until}{picks}"
+    taken = picks(compared, first) if first.operation in CHOICES and not until else ""
+    said = f"parts from what one device has: {'from ' if until else ''}{spoken(first)}{until}{taken}"
     basis = f"{PARTED}{f'; on the way lie {compared.lines(first, last)}' if until else ''}"
     return Cause(cause=f"{said}{compared.phase_of(first)}{times}", axis=None, confidence=LINE, basis=basis, place=True)
-
-
-def _picks(compared: Compared, first: Intermediate) -> str:
-    """Where the indices of an operation that picks elements go wrong."""
-    indices = list(compared.indices(first))
-    if not indices:
-        return ", whose indices are wrong"
-    until = f" to {spoken(indices[-1])}" if len(indices) > 1 else ""
-    return f", whose indices part {'from' if until else 'at'} {spoken(indices[0])}{until}"
 
 
 def _filling_counts(compared: Compared, first: Intermediate) -> Iterator[Cause]:
@@ -133,36 +125,6 @@ def _filling_counts(compared: Compared, first: Intermediate) -> Iterator[Cause]:
             basis = f"without those elements of what {spoken(source)} makes, the sum is what one device has"
             yield Cause(cause=words, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
             return
-
-
-def of_mask(compared: Compared, first: Intermediate) -> Iterator[Cause]:
-    """Other elements are hidden than on one device; an extreme of what is hidden is no mask itself.
-
-    Nor is a zero, but where the same line puts some on one device: part of a ring's result has none there. Another
-    program, which has no lines in common, is that of one device too.
-    """
-    if compared.is_extreme(first):
-        return
-    zeros = (0.0,) if compared.counterparts(first) or compared.is_apart else ()
-    mask = hidden(first, compared.matcher, zeros)
-    if mask is not None:
-        yield _masked(compared, first, mask)
-
-
-def of_indices_mask(compared: Compared, value: Intermediate) -> Iterator[Cause]:
-    """Whole numbers of which others are let through than on one device: a smallest number stands for what is hidden."""
-    mask = hidden(value, compared.counting, [min(float(block.min(initial=0.0)) for block in value.values.values())])
-    if mask is not None:
-        yield _masked(compared, value, mask)
-
-
-def _masked(compared: Compared, value: Intermediate, mask: Hidden) -> Cause:
-    that = ", that of another block" if mask.misplaced else ""
-    words = f"another mask than on one device{that}: {spoken(value)}{compared.phase_of(value)}"
-    if mask.chosen:
-        words = f"another element of a row is chosen than on one device: {spoken(value)}{_picks(compared, value)}"
-    belongs = "; every rank hides what one device hides in another block" if mask.misplaced else ""
-    return Cause(cause=words, axis=None, confidence=FOUND, basis=f"{mask.counts}; all others are right{belongs}")
 
 
 def _displaced(compared: Compared, first: Intermediate) -> Iterator[Cause]:
@@ -183,17 +145,6 @@ def _displaced_later(compared: Compared, first: Intermediate) -> Iterator[Cause]
         if causes:
             yield from causes
             return
-
-
-def _unmasked(compared: Compared, first: Intermediate) -> Iterator[Cause]:
-    """What a rank does not own goes into the sum all the same."""
-    shows = first.operation not in CUTS and not compared.is_extreme(first)  # of that one rank always has the right one
-    axis = unmasked(first, compared.matcher, compared.mesh) if shows else None
-    if axis is not None and is_summed_later(compared, first, (axis,), as_it_is=True):
-        words = f"not masked: ranks of {axis} that do not own an element add something else to the sum over {axis}"
-        basis = f"of what {spoken(first)} makes, each element is right on a rank of {axis}, and not zero on the others"
-        said = f"{words}, at {line(first.place)}"
-        yield Cause(cause=said, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
 
 
 def _rearranged(compared: Compared, first: Intermediate) -> Iterator[Cause]:

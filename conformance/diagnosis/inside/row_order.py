@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from conformance.diagnosis.inside.blocks import CLOSE, Dims, whole
+from conformance.diagnosis.inside.canonical import OTHER_PLACES
 from conformance.diagnosis.inside.compared import Compared, spoken
 from conformance.diagnosis.inside.kinds import BY_ELEMENT, PRODUCTS
 from conformance.diagnosis.inside.operands import placement
@@ -48,8 +49,7 @@ def _out_of_order(compared: Compared, value: Intermediate) -> Iterator[Cause]:
     for counterpart in compared.counterparts(value) if value.operation in BY_ELEMENT else ():
         for elsewhere in _rows_elsewhere(compared, value, counterpart):
             made = spoken(compared.values[value.sources[elsewhere.place]])
-            words = "right rows, of other places than those that they are combined with"
-            said = f"{words}: operand {elsewhere.place} of {spoken(value)}, which {made} makes"
+            said = f"{OTHER_PLACES}: operand {elsewhere.place} of {spoken(value)}, which {made} makes"
             basis = f"{elsewhere.rows} of {elsewhere.of} rows are what one device has in other rows of that operand"
             basis += "; the other operand is what it is there, in its place"
             yield Cause(cause=said, axis=None, confidence=FOUND, basis=basis)
