@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_DRAWN = 32  # ranks
+CHORD, BENT = 24, 0.5  # parts of a curve, and how far from the centre it is drawn to
 WIDTH = 6.5  # inches: a phone shows all of it, and its letters are still read
 KINDS = {"forward": COLOURS[0], "backward": COLOURS[1], "weights": COLOURS[2]}
 Span = tuple[float, float]  # start and length
@@ -63,7 +64,7 @@ def _outer(mesh: Mesh, rank: int) -> str:
 
 
 def sending(pane: Axes, mesh: Mesh, sent: Mapping[str, int]) -> None:
-    """Ranks on a circle; a line joins neighbours of a group, the wider the more is sent. `sent`: axis -> bytes."""
+    """Ranks on a circle; a curve joins neighbours of a group, the wider the more is sent. `sent`: axis -> bytes."""
     many = min(mesh.devices, MOST_DRAWN)
     places = [(math.cos(2 * math.pi * i / many), math.sin(2 * math.pi * i / many)) for i in range(many)]
     shown = {axis: size for axis, size in sent.items() if axis in mesh.axes}
@@ -72,7 +73,8 @@ def sending(pane: Axes, mesh: Mesh, sent: Mapping[str, int]) -> None:
         colour = COLOURS[number % len(COLOURS)]
         pairs = list(_rings(mesh, axis, many))
         for rank, neighbour in pairs:
-            pane.plot(*zip(places[rank], places[neighbour], strict=True), color=colour, linewidth=0.8 + 4 * size / most,
+            bent = 1.0 if abs(rank - neighbour) in (1, many - 1) else BENT
+            pane.plot(*chord(places[rank], places[neighbour], bent), color=colour, linewidth=0.8 + 4 * size / most,
                       alpha=0.7, zorder=1)  # fmt: skip
         pane.plot([], [], color=colour, linewidth=3, label=axis if pairs else f"{axis}, beyond these")
     for rank, (x, y) in enumerate(places):
@@ -84,6 +86,17 @@ def sending(pane: Axes, mesh: Mesh, sent: Mapping[str, int]) -> None:
     pane.set_title(f"Who sends to whom around rings of one axis:\nwider lines send more{left_out}", loc="left")
     if shown:
         pane.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)
+
+
+def chord(start: tuple[float, float], end: tuple[float, float], bent: float = BENT) -> tuple[list[float], list[float]]:
+    """(x, y) of a curve between two places of a circle, bent inwards so that it passes by the places between them."""
+    middle = [bent * (a + b) / 2 for a, b in zip(start, end, strict=True)]
+    shares = [step / CHORD for step in range(CHORD + 1)]
+    points = [
+        [(1 - s) ** 2 * a + 2 * s * (1 - s) * m + s**2 * b for a, m, b in zip(start, middle, end, strict=True)]
+        for s in shares
+    ]
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def _rings(mesh: Mesh, axis: str, many: int) -> Iterator[tuple[int, int]]:

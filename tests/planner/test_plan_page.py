@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from conformance.contract.mesh import Mesh
 from conformance.planner.asking import Asked, question
 from conformance.planner.estimate import estimate
 from conformance.planner.evidence import plan_file
+from conformance.report import panels
 from conformance.report.plan_page import write_plan
 from conformance.report.plan_pictures import moments, sent
 
@@ -73,3 +76,14 @@ def test_memory_rises_to_what_was_compiled(microbatches: int) -> None:
     assert max(sum(point.held.values()) for point in points) == pytest.approx(plan.evidence.needed_bytes, rel=1e-6)
     assert points[0].held[GRADIENTS] == 0
     assert points[-1].held[SAVED] == 0
+
+
+@pytest.mark.parametrize("many", [3, 8, 16, panels.MOST_DRAWN])
+def test_who_sends_to_whom_is_seen_beside_the_ranks_between(many: int) -> None:
+    """No curve passes behind a rank that it does not join: half of what lies between neighbours is free."""
+    places = [(math.cos(2 * math.pi * i / many), math.sin(2 * math.pi * i / many)) for i in range(many)]
+    free = math.dist(places[0], places[1]) / 2
+    for start, end in combinations(range(many), 2):
+        curve = list(zip(*panels.chord(places[start], places[end]), strict=True))
+        others = [place for rank, place in enumerate(places) if rank not in (start, end)]
+        assert min(math.dist(point, place) for point in curve for place in others) > free
