@@ -24,12 +24,16 @@ PROFILES = ("smoke", "core", "full", "qualification")
 
 @dataclass(frozen=True, kw_only=True)
 class ImplementationEntry:
-    """A registered implementation: its name, framework, and for each contract it honours the 'module:Class'."""
+    """A registered implementation: its name, framework, and for each contract it honours the 'module:Class'.
+
+    declares  whether it says what it communicates; where it does not, the check of that declines
+    """
 
     name: str
     framework: str
     summary: str
     classes: Mapping[str, str]
+    declares: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from conformance.cases.resolve import resolve
 from conformance.checks import CHECKS
 from conformance.contract.contract import Contract
 from conformance.evidence.tolerance import BOUNDS, Excess, block_starts
-from conformance.qualify.must_pass import MAY_DECLINE, owed_checks
+from conformance.qualify.must_pass import may_decline, owed_checks
 from conformance.records.check_record import CheckRecord, FigureRecord
 from conformance.records.records import CaseRecord
 from conformance.records.results import CheckResult
@@ -48,18 +48,19 @@ def _of_checks(record: CaseRecord, case: Case, reached: str | None) -> Iterator[
         yield "a check stands in it twice"
     for check in record.checks:
         yield from (f"{check.check}: {said}" for said in _of_check(check, case, contract))
-    again = verdict_of([_decided(check) for check in record.checks])
+    again = verdict_of([_decided(check, case) for check in record.checks])
     if reached in JUDGED and again != reached:
         yield f"its figures say {again}, the record says {reached}"
 
 
-def _decided(check: CheckRecord) -> CheckResult:
-    return CheckResult(check=check.check, verdict=_verdict(check), compared=check.compared)  # type: ignore[arg-type]
+def _decided(check: CheckRecord, case: Case) -> CheckResult:
+    return CheckResult(check=check.check, verdict=_verdict(check, case), compared=check.compared)  # type: ignore[arg-type]
 
 
-def _verdict(check: CheckRecord) -> str:
+def _verdict(check: CheckRecord, case: Case) -> str:
     """What follows from the figures."""
-    if check.check in MAY_DECLINE and check.not_held and not check.compared and not check.failed:
+    declined = check.not_held and not check.compared and not check.failed
+    if declined and check.check in may_decline(case):
         return "unsupported"
     holds = check.compared > 0 and check.failed == 0 and not _beyond(check)
     planned = all(kind.planned is None or kind.most <= kind.planned for kind in check.memory)
@@ -69,8 +70,8 @@ def _verdict(check: CheckRecord) -> str:
 def _of_check(check: CheckRecord, case: Case, contract: Contract) -> Iterator[str]:
     if (below := next((number for number in _numbers(check.model_dump()) if number < 0), None)) is not None:
         yield f"it has the figure {below:g}, and no error, bound or yardstick is below zero"
-    if _verdict(check) != check.verdict:
-        yield f"its figures say {_verdict(check)}, the record says {check.verdict}"
+    if (again := _verdict(check, case)) != check.verdict:
+        yield f"its figures say {again}, the record says {check.verdict}"
     if check.check not in TOLERANT or not check.figures:
         if check.check in TOLERANT and check.verdict == "pass":
             yield "it passes without a figure"

@@ -31,6 +31,7 @@ def _staged(schedule: str, name: str) -> ImplementationEntry:
         framework="jax",
         summary=f"annotated stages under a scan, a program for each rank, {schedule}",
         classes={"hybrid/scanned_stages": f"suites.hybrid.jax_automatic.pipelined:{name}"},
+        declares=False,
     )
 
 

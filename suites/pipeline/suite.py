@@ -36,7 +36,9 @@ def _registered(framework: str, schedule: str) -> ImplementationEntry:
 def _torch_pipelining(schedule: str) -> ImplementationEntry:
     module, summary = _TORCH_SCHEDULES[schedule]
     classes = _classes(f"suites.pipeline.torch_pipelining.{module}")
-    return ImplementationEntry(name=f"torch-pipelining-{schedule}", framework="torch", summary=summary, classes=classes)
+    return ImplementationEntry(
+        name=f"torch-pipelining-{schedule}", framework="torch", summary=summary, classes=classes, declares=False
+    )
 
 
 def _classes(path: str) -> dict[str, str]:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from conformance.cases.selection import parse_case
 from conformance.qualify.derived import files, manifest
+from conformance.qualify.must_pass import may_decline
 from conformance.qualify.package import CASES, COMMAND, FILES, MANIFEST, REPORT, STATEMENT, WAIVERS, Contents
 from conformance.qualify.rejudge import _ratio, _ratios, lost_tensors
 from conformance.qualify.statement import reservations, statement
@@ -134,6 +136,10 @@ CHEATS: dict[str, tuple[Edit, str]] = {
         of_check("layout", saying(verdict="unsupported", compared=0, not_held="No.")),
         "layout: its figures say fail, the record says unsupported.",
     ),
+    "communication declined by a program that says what it sends": (
+        of_check("communication", saying(verdict="unsupported", compared=0, not_held="No.")),
+        "communication: its figures say fail, the record says unsupported.",
+    ),
     "one row block each": (of_check("trajectory", one_block_each), "row blocks, the record says 1."),
     "a verdict alone": (of_first(saying(verdict="fail")), "its figures say pass, the record says fail."),
     "infinity as a word": (of_check("census", saying(ratios={"x": float("inf")})), "it passes with inf"),
@@ -224,13 +230,24 @@ def test_a_chip_that_ran_the_whole_list_qualifies(forger: Forger) -> None:
     assert "This qualifies no hardware" not in statement(made)["says"]
 
 
-def test_what_may_be_declined_is_counted_and_said(forger: Forger) -> None:
-    """The must-pass list does not say which programs declare what they send: whoever reads the statement is told."""
+def test_what_is_declined_is_counted_and_said(forger: Forger) -> None:
     decline = of_check("communication", saying(verdict="unsupported", compared=0, not_held="No."))
-    contents = verify(forger.written(files(decline(forger.contents))), key=KEY, day=DAY)
-    before, after = (statement(made)["not_held"].get("communication", 0) for made in (forger.contents, contents))
-    assert after == before + 1
-    assert f"communication in {after} case" in statement(contents)["says"]
+    said = statement(decline(forger.contents))
+    assert said["not_held"]["communication"] == 1
+    assert "Not held, or in part: communication in 1 case" in said["says"]
+
+
+@pytest.mark.parametrize(
+    ("case", "may"),
+    [
+        ("pipeline/perceptron[torch-pipelining-gpipe-pipeline2-float64]", True),
+        ("pipeline/perceptron[torch-gpipe-pipeline2-float64]", False),
+        ("tensor/mlp[jax-explicit-tensor2-float64]", False),
+        ("tensor/mlp[jax-explicit-tensor2-float64-real]", True),
+    ],
+)
+def test_only_programs_that_do_not_say_what_they_send_may_decline(case: str, may: bool) -> None:
+    assert may_decline(parse_case(case)) == ({"communication"} if may else set())
 
 
 def test_what_is_untouched_holds(forger: Forger) -> None:

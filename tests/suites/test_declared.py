@@ -74,3 +74,11 @@ def test_every_implementation_declares_or_is_listed(name: str) -> None:
     spoken = {f"{case.implementation} of {name}" for case, said in asked.items() if said is not None} - silent
     assert not spoken & set(UNDECLARED), "these are listed and declare all the same"
     assert asked
+
+
+def test_those_that_are_listed_are_registered_as_silent() -> None:
+    """Of all others a package must hold what they communicate."""
+    silent = {f"{entry.name} of {name}" for name, suite in suites().items() for entry in suite.implementations
+              if not entry.declares}  # fmt: skip
+    assert set(UNDECLARED) <= silent
+    assert {name for name in silent if name not in UNDECLARED} <= {"jax-staged-gpipe of hybrid"}
