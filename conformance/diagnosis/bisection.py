@@ -69,7 +69,11 @@ class _Trials:
 
     def _only_relations(self) -> bool:
         """Whether all that fails are relations: one device has no other meshes for them, and shows nothing of axes."""
-        return {check.check for check in self.result.checks if check.verdict == "fail"} == {"relations"}
+        return _failing(self.result) == {"relations"}
+
+    def _breaks_less(self, result: CaseResult | None) -> bool:
+        """Whether a further run fails relations alone, where the case fails more: that is gone then."""
+        return result is not None and _failing(result) == {"relations"} != _failing(self.result)
 
     def places(self) -> Shown:
         """One device, and the axes."""
@@ -79,10 +83,11 @@ class _Trials:
         if named is not None and len(self.wide) > 1 and self._verdict(_narrow(self.case, (named,))) == "pass":
             return Shown(needed=(named,))
         alone = self._run(_narrow(self.case, self.wide)) if self.wide else None
-        if alone is not None and alone.verdict == "fail":
+        less = self._breaks_less(alone)
+        if alone is not None and alone.verdict == "fail" and not less:
             return Shown(alone=alone)
-        right = alone is not None and alone.verdict == "pass"
-        return self._axes(right)
+        right = alone is not None and (alone.verdict == "pass" or less)
+        return replace(self._axes(right), related=less)
 
     def divergence(self, shown: Shown) -> list[Cause]:
         """Where nothing else says why: the first wrong value inside the step. Where that breaks, nothing is lost."""
@@ -213,8 +218,13 @@ class _Trials:
         return self.kept[case]
 
     def _verdict(self, case: Case, target: Target | None = None) -> str | None:
+        """Of a further run; one that fails relations alone passes what fails here."""
         result = self._run(case, target)
-        return None if result is None else result.verdict
+        return None if result is None else "pass" if self._breaks_less(result) else result.verdict
+
+
+def _failing(result: CaseResult) -> set[str]:
+    return {check.check for check in result.checks if check.verdict == "fail"}
 
 
 def _narrow(case: Case, axes: Sequence[str]) -> Case:

@@ -37,6 +37,7 @@ class Shown:
     enough     where no single axis is needed: those that are enough, all others having size 1
     features   without any of these it passes; without the `refuted` ones it fails
     divergence  what the first wrong value inside the step says
+    related    on one device relations fail, and nothing else that fails here
     """
 
     alone: CaseResult | None = None
@@ -46,6 +47,7 @@ class Shown:
     features: tuple[str, ...] = ()
     refuted: tuple[str, ...] = ()
     divergence: tuple[Cause, ...] = ()
+    related: bool = False
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -127,12 +129,14 @@ def _of_axes(shown: Shown) -> tuple[str, str]:
     """With which axes it goes, and the runs that have shown it."""
     together = " and ".join(shown.axes)
     if len(shown.needed) == 1:
-        return GONE, f"with {shown.needed[0]}=1 the case passes{_spared(shown)}"
+        but = ", but for relations" if shown.related else ""
+        return GONE, f"with {shown.needed[0]}=1 the case passes{but}{_spared(shown)}"
     if shown.needed:
         words = f"takes {together} together: it goes away when any of them has size 1"
         return words, f"it passes with {' and with '.join(f'{axis}=1' for axis in shown.needed)}{_spared(shown)}"
     words = f"shows on {together} alone: it goes away when all axes have size 1"
-    return words, f"on one device the case passes; it fails with {' alone and with '.join(shown.enough)} alone"
+    but = ", but for relations" if shown.related else ""
+    return words, f"on one device the case passes{but}; it fails with {' alone and with '.join(shown.enough)} alone"
 
 
 def _spared(shown: Shown) -> str:
