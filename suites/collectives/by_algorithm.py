@@ -20,6 +20,7 @@ from suites.collectives.schedule import (
     ALL_REDUCE,
     COLLECTIVES,
     REDUCE_SCATTER,
+    SCATTER_AND_GATHER,
     Cost,
     Schedule,
     ScheduleError,
@@ -84,9 +85,9 @@ class ByAlgorithm(RowsOverAxes):
     # What is communicated.
 
     def collective_transfers(self, kind: CollectiveKind, phase: Phase, dtype: str) -> Iterator[Transfer]:
-        for collective, axis, elements in parts(kind, self.axes_used, self.carried(), self.mesh.size):
+        for collective, axis, elements in _paired(parts(kind, self.axes_used, self.carried(), self.mesh.size)):
             cost = algorithms.cost(self.algorithm_of(axis), collective, self.mesh.size(axis))
-            blocks = self.schedule(collective, axis).blocks
+            blocks = self.mesh.size(axis) if collective != ALL_REDUCE else self.schedule(collective, axis).blocks
             calls, sent = self.messages_of(cost)
             size = -(-elements // blocks)  # of a block
             # Messages differ in size: the first carries the bytes of all, the others are only counted.
@@ -111,6 +112,18 @@ class PickedByModel(ByAlgorithm):
         if axis == "tensor":
             return FullyConnected(ranks=size, overhead_seconds=OVERHEAD_SECONDS, link=SWITCH_PORT)
         return Torus(ranks=size, overhead_seconds=OVERHEAD_SECONDS, shape=(size,), link=TORUS_LINK)
+
+
+def _paired(of_axes: Iterator[Part]) -> list[Part]:
+    """A reduce-scatter and the all-gather on the same axis as one: the rank that sends most in both is busiest."""
+    every = list(of_axes)
+    done = {(collective, axis) for collective, axis, _ in every}
+    halved = {axis for _, axis in done if {(REDUCE_SCATTER, axis), (ALL_GATHER, axis)} <= done}
+    return [
+        (SCATTER_AND_GATHER if axis in halved else collective, axis, elements)
+        for collective, axis, elements in every
+        if not (axis in halved and collective == ALL_GATHER)
+    ]
 
 
 def parts(collective: str, axes: tuple[str, ...], elements: int, size: Callable[[str], int]) -> Iterator[Part]:

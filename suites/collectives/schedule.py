@@ -8,13 +8,14 @@ place.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import zip_longest
 
 from conformance.contract.errors import ShardproofError
 
 ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER = "all_reduce", "all_gather", "reduce_scatter"
 COLLECTIVES = (ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER)
+SCATTER_AND_GATHER = "reduce_scatter and all_gather"  # one after the other, on the same axis
 
 
 class ScheduleError(ShardproofError):
@@ -110,6 +111,12 @@ class Cost:
 def same(*, rounds: int, messages: int, blocks: int) -> Cost:
     """The cost where every rank sends the same."""
     return Cost(rounds=rounds, messages=messages, blocks=blocks, permutes=messages, permuted=blocks)
+
+
+def both(first: Cost, second: Cost, blocks: int) -> Cost:
+    """Two collectives one after the other, in which the rank that sends most in both sends so many blocks."""
+    total = {field.name: getattr(first, field.name) + getattr(second, field.name) for field in fields(Cost)}
+    return Cost(**total | {"blocks": blocks})
 
 
 def counted(schedule: Schedule) -> Cost:

@@ -17,6 +17,7 @@ from suites.collectives.schedule import (
     ALL_REDUCE,
     COLLECTIVES,
     REDUCE_SCATTER,
+    SCATTER_AND_GATHER,
     Schedule,
     ScheduleError,
     all_messages,
@@ -54,6 +55,18 @@ def test_messages_and_blocks_are_those_of_the_formulas():
         for name, plan in MADE
         if counted(plan) != cost(name, plan.collective, plan.ranks)
     ]
+    assert wrong == []
+
+
+def test_a_reduce_scatter_and_an_all_gather_cost_what_the_busiest_rank_of_both_sends():
+    wrong = []
+    for name in ALGORITHMS:
+        plans = {(plan.collective, plan.ranks): plan for algorithm, plan in MADE if algorithm == name}
+        for ranks in sorted({ranks for _, ranks in plans}):
+            rounds = plans[REDUCE_SCATTER, ranks].rounds + plans[ALL_GATHER, ranks].rounds
+            together = Schedule(collective=ALL_REDUCE, ranks=ranks, blocks=ranks, rounds=rounds)
+            if counted(together) != cost(name, SCATTER_AND_GATHER, ranks):
+                wrong.append((name, ranks))
     assert wrong == []
 
 

@@ -6,7 +6,7 @@ from functools import cache
 from types import ModuleType
 
 from suites.collectives.algorithms import direct, halving, hierarchical, ring, tree
-from suites.collectives.schedule import ALL_REDUCE, Cost, Schedule
+from suites.collectives.schedule import ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, SCATTER_AND_GATHER, Cost, Schedule, both
 
 ALGORITHMS: dict[str, ModuleType] = {
     "ring": ring,
@@ -15,6 +15,7 @@ ALGORITHMS: dict[str, ModuleType] = {
     "hierarchical": hierarchical,
     "direct": direct,
 }
+UNEQUAL = (tree, halving)  # some of their ranks send more than others
 
 
 @cache
@@ -27,6 +28,10 @@ def schedule(algorithm: str, collective: str, ranks: int) -> Schedule:
 
 
 def cost(algorithm: str, collective: str, ranks: int) -> Cost:
-    """By formula; see the module of the algorithm."""
-    value: Cost = ALGORITHMS[algorithm].cost(collective, ranks)
+    """By formula; see the module of the algorithm. Where all ranks send the same, two collectives cost their sum."""
+    module = ALGORITHMS[algorithm]
+    if collective == SCATTER_AND_GATHER and module not in UNEQUAL:
+        scatter, gather = module.cost(REDUCE_SCATTER, ranks), module.cost(ALL_GATHER, ranks)
+        return both(scatter, gather, scatter.blocks + gather.blocks)
+    value: Cost = module.cost(collective, ranks)
     return value

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from suites.collectives.schedule import Cost, Message, Round
+from suites.collectives.schedule import SCATTER_AND_GATHER, Cost, Message, Round, both
 
 Groups = Sequence[tuple[int, ...]]  # the blocks that each core rank answers for
 
@@ -92,6 +92,9 @@ def _doubling(p: int, groups: Groups) -> list[Round]:
 def cost(collective: str, k: int) -> Cost:
     p, extra = _core(k)
     core, beyond = 2**p, 1 if extra else 0
+    if collective == SCATTER_AND_GATHER:  # rank 0 sends most in both
+        gather = cost("all_gather", k)
+        return both(cost("reduce_scatter", k), gather, k - 1 + gather.blocks)
     if collective == "all_reduce":
         rounds = 2 * p + 2 * beyond
         blocks = 2 * (core - 1) + beyond * core

@@ -3,8 +3,9 @@
 Law: rank r, whose lowest set bit is 2^t, is a child of r - 2^t, and its subtree are the ranks r to r + 2^t - 1. A
 reduction goes up the tree, a broadcast down; a gather and a scatter move the blocks of each subtree.
 Cost, with p = ceil(log2 k): an all-reduce takes 2 p rounds, in each of which a rank sends all n bytes at most once; the
-busiest rank sends p n. An all-gather is a gather and a broadcast, a reduce-scatter a reduction and a scatter. Few
-rounds, many bytes: for small operands.
+busiest rank sends p n. An all-gather is a gather and a broadcast, a reduce-scatter a reduction and a scatter; of both,
+one after the other, the root is busiest: k - 1 blocks to its children, then k blocks to each of them. Few rounds, many
+bytes: for small operands.
 Source: Thakur, Rabenseifner and Gropp, Optimization of Collective Communication Operations in MPICH (2005): binomial
 trees for broadcast, reduce, gather and scatter.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from suites.collectives.schedule import Cost, Message, Round
+from suites.collectives.schedule import SCATTER_AND_GATHER, Cost, Message, Round, both
 
 BlocksOf = Callable[[int], tuple[int, ...]]  # of the message to or from a child
 
@@ -72,6 +73,8 @@ def _down(k: int, t: int, blocks_of: BlocksOf) -> Round:
 def cost(collective: str, k: int) -> Cost:
     """In one program for all ranks every message of a round is as long as its longest."""
     p = depth(k)
+    if collective == SCATTER_AND_GATHER:
+        return both(cost("reduce_scatter", k), cost("all_gather", k), p * k + k - 1)
     subtrees = sum(min(2**t, k - 2**t) for t in range(p))  # the longest messages of a gather or scatter, round by round
     if collective == "all_reduce":
         return Cost(rounds=2 * p, messages=p, blocks=p, permutes=2 * p, permuted=2 * p)
