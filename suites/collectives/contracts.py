@@ -15,6 +15,8 @@ from suites.collectives.model import Collective
 REFERENCES = {"jax": "reference.jax.rows:Trainer", "torch": "reference.torch.rows:Trainer"}
 SGD = Recipe(optimizer="sgd", weight_decay=0.0)
 SLOW = Recipe(optimizer="sgd", weight_decay=0.0, learning_rate=2.0**-9)  # no two rows of a column ever become alike
+# Operands stay whole and sums below 256: all rows of a column get the same update, and would be rounded the same way.
+WHOLE = Recipe(optimizer="sgd", weight_decay=0.0, learning_rate=1.0, momentum=0.0)
 KEYS = {
     "weights": "of every element of the result, for every reader, in the loss: small whole numbers",
     "counts": "whole numbers that float32 cannot hold, which the same collective carries",
@@ -79,7 +81,7 @@ def _contract(name: str, model: Collective, summary: str, **declared: Any) -> Co
         parameters=partial(rows.draw, model),
         batches=partial(rows.batches, model),
         references=REFERENCES,
-        recipe=SLOW if model.function in ("max", "min") else SGD,
+        recipe=_recipe(model),
         semantics=LOSS,
         layouts=_layouts(name, model),
         exact=True,
@@ -87,6 +89,12 @@ def _contract(name: str, model: Collective, summary: str, **declared: Any) -> Co
         keys=KEYS,
         **declared,
     )
+
+
+def _recipe(model: Collective) -> Recipe:
+    if model.function in ("max", "min"):
+        return SLOW
+    return WHOLE if model.collective == "reduce_scatter" else SGD
 
 
 def _layouts(name: str, model: Collective) -> dict[str, dict[str, Placement]]:
