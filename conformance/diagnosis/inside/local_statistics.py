@@ -1,4 +1,4 @@
-"""A mean, or a variance, of the part that a rank has, where that of all parts along an axis is meant.
+"""A mean, a variance, or a log-sum-exp, of the part that a rank has, where that of all parts along an axis is meant.
 
 Not a sum, which is a partial one, nor an extreme: a stable softmax takes its own one, and makes up for it.
 """
@@ -23,6 +23,7 @@ STATISTICS: dict[str, Callable[..., Any]] = {
     "mean": np.mean,
     "variance": np.var,
     "unbiased variance": partial(np.var, ddof=1),
+    "logarithm of the sum of exponentials": lambda x, axis: np.logaddexp.reduce(x, axis=axis),
 }
 
 
@@ -52,7 +53,7 @@ def _is(statistic: Callable[..., Any], result: Intermediate, operand: Intermedia
     return all(
         dim < block.ndim
         and block.shape[dim] > 1
-        and np.isfinite(block).all()
+        and not np.isnan(block).any()
         and _same(result.values[rank], statistic(block, axis=dim))
         for rank, block in operand.values.items()
     )
