@@ -6,6 +6,7 @@ from functools import cache
 
 from conformance.cases.plan import ScalePlan
 from conformance.cases.plannable import Layout, Training
+from conformance.cases.variation import name_of
 from conformance.contract.contract import Contract, Precision, Recipe
 from conformance.contract.mesh import Mesh
 from reference.architecture import Architecture
@@ -20,6 +21,7 @@ PRECISIONS = {
     "float32": Precision(compute=COMPUTE),
     "bfloat16": Precision(compute=COMPUTE, parameters="bfloat16", gradients="bfloat16"),
 }
+PROVEN = "layer"  # what the standing cases compute again
 MOST_SMALL = 2  # devices along each axis of the mesh on which the program is proven
 
 
@@ -49,15 +51,19 @@ def programs(training: Training, layout: Layout) -> tuple[str, str]:
 
 
 def proof(training: Training, layout: Layout) -> str:
-    """The case in which the same program runs small: the same axes, accumulation where there are microbatches."""
+    """The case in which the same program runs small: the same axes and what it computes again, and slices.
+
+    Stages compute each of their layers again.
+    """
     axes = tuple((axis, MOST_SMALL) for axis, size in layout.mesh.sizes if size > 1)
     mesh = Mesh(sizes=axes or (("fsdp", 1),))
+    varied = {"recompute": layout.recompute} if layout.recompute != PROVEN else {}
     if training.model.experts:
-        return f"hybrid/scanned_mixture[jax-scanned_mixture-{mesh.slug}-{COMPUTE}]"
+        return f"{name_of('hybrid/scanned_mixture', varied)}[jax-scanned_mixture-{mesh.slug}-{COMPUTE}]"
     if layout.mesh.size("pipeline") > 1:
         return f"hybrid/scanned_stages[jax-staged-{layout.schedule}-{mesh.slug}-{COMPUTE}]"
     name = "scanned_slices" if layout.microbatches > 1 else "scanned"
-    return f"hybrid/{name}[jax-scanned-{mesh.slug}-{COMPUTE}]"
+    return f"{name_of(f'hybrid/{name}', varied)}[jax-scanned-{mesh.slug}-{COMPUTE}]"
 
 
 def planned_contract(training: Training, layout: Layout) -> Contract:

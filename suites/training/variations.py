@@ -47,6 +47,7 @@ RECIPE: Values = {
     "decays": ("all", "weights"),
 }
 MICROBATCHES = (2, 4, 3, 6, 1)
+RECOMPUTE = ("layer", "attention", "none")
 
 
 def variations(contracts: Sequence[Contract]) -> Variations:
@@ -69,6 +70,8 @@ def _values(contracts: tuple[Contract, ...], contract: Contract) -> Values:
     recipe = {field: values for field, values in RECIPE.items() if field != "optimizer" or optimizers}
     if contract.recipe.microbatches > 1:
         recipe |= {"microbatches": MICROBATCHES}
+    if contract.recipe.recompute == "layer":
+        recipe |= {"recompute": RECOMPUTE}
     return {**sizes, **choices, **BATCH, **recipe}
 
 

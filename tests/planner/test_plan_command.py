@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from conformance.cases.plan_file import Evidence, PlanFile, proofs, read_plan
+from conformance.cases.plannable import Layout
 from conformance.cases.plans import plan_named
+from conformance.cases.resolve import resolve
 from conformance.cases.selection import parse_case
 from conformance.cases.usage import UsageError
+from conformance.contract.mesh import Mesh
 from conformance.planner import units
 from conformance.planner.asking import Asked, question
 from conformance.planner.estimate import Estimate
@@ -22,6 +25,7 @@ from conformance.planner.question import Question
 from conformance.planner.remedies import remedies
 from conformance.planner.search import Search, is_modelled, search
 from conformance.planner.space import factorisations, meshes, space
+from suites.planning.plans import scale_plan
 
 SMALL = Asked(model="1.3B", devices=8, memory="80GiB", rows=64)
 
@@ -169,6 +173,15 @@ def test_stages_that_have_programs_are_compiled_and_returned(tmp_path: Path) -> 
     assert plan.contract.recipe.microbatches == layout.microbatches
     assert parse_case(plan.proof).mesh.size("pipeline") == 2
     assert "stages wait for each other" in next(iter(words(result)))
+
+
+@pytest.mark.parametrize("recompute", ["none", "attention", "layer"])
+@pytest.mark.parametrize("model", ["760M", "8x7B"])
+def test_what_is_proven_small_computes_again_what_the_plan_does(model: str, recompute: str) -> None:
+    asked = question(Asked(model=model, devices=4, rows=16, length=256))
+    layout = Layout(mesh=Mesh.parse("fsdp=2,tensor=2"), microbatches=1, recompute=recompute)
+    case = parse_case(scale_plan("proven", asked.training, layout).proof)
+    assert resolve(case).contract.recipe.recompute == recompute
 
 
 @pytest.mark.parametrize("devices", [6, 7, 15])
