@@ -74,6 +74,7 @@ class Intermediates:
 
     inputs   what one device begins with, whole: parameters and batch, under negative numbers
     orders   in which the program keeps elements along a dim, other than the canonical one
+    unseen   of a reference, what it begins with besides, under numbers of its own: no value is known again by it
     """
 
     values: tuple[Intermediate, ...]
@@ -81,6 +82,7 @@ class Intermediates:
     exchanges: tuple[Exchange, ...] = ()
     inputs: tuple[Intermediate, ...] = ()
     orders: tuple[Order, ...] = ()
+    unseen: tuple[Intermediate, ...] = ()
 
 
 def as_inputs(arrays: Mapping[str, np.ndarray]) -> tuple[Intermediate, ...]:

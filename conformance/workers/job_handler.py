@@ -50,7 +50,9 @@ class JobHandler:
         if isinstance(job, ReferenceValuesJob):
             trainer, parameters, batch = self.references.first_step(job)
             intermediates = self.platform.reference_values(trainer.step, trainer.place(parameters), batch)
-            return None if intermediates is None else replace(intermediates, inputs=as_inputs(parameters | batch))
+            every = as_inputs(batch | parameters)
+            inputs, unseen = (tuple(x for x in every if (x.place in batch) is given) for given in (True, False))
+            return None if intermediates is None else replace(intermediates, inputs=inputs, unseen=unseen)
         if isinstance(job, ValuesJob):
             return Execution(job, self.platform).values()
         if isinstance(job, SitesJob):

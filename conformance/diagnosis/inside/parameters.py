@@ -74,7 +74,7 @@ def _made_with(compared: Compared, counterpart: Intermediate, value: Intermediat
     made = _MADE[counterpart.operation]
     return [
         each
-        for each in compared.twin.inputs
+        for each in (*compared.twin.inputs, *compared.twin.unseen)
         if not is_trivial(whole(each)) and any(_is(compared, value, x) for x in made(shown, whole(each)))
     ]
 
