@@ -31,7 +31,7 @@ _LOG = logging.getLogger("shardproof.diagnosis")
 SURE = 0.8  # a cause below this is none: features are left out too
 LIKELY = 0.4  # an axis named this surely is tried first
 ACCUMULATION, MICROBATCHES = "accumulation", "microbatches"
-PATIENCE_SECONDS = 30.0  # of one comparison: after a longer one there is no second
+PATIENCE_SECONDS = 30.0  # of CPU time in one comparison: after a longer one there is no second
 
 
 class Varied(Protocol):
@@ -111,10 +111,10 @@ class _Trials:
 
     def _first_divergence(self, shown: Shown) -> Iterator[Cause]:
         """Of the whole mesh, and where that does not say why, on those axes alone that it takes."""
-        started, (case, target) = time.monotonic(), self._undivided(shown)
+        started, (case, target) = time.process_time(), self._undivided(shown)
         case = self._in_float64(case, target, shown)
         causes = list(self._compared(case, target, shown))
-        late = time.monotonic() - started > PATIENCE_SECONDS
+        late = time.process_time() - started > PATIENCE_SECONDS
         narrow = _narrow(case, [axis for axis in self.wide if axis not in (shown.needed or shown.enough[:1])])
         places_alone = all(cause.place or cause.confidence < SURE for cause in causes)
         may = self.case.mutation is None and shown.alone is None and shown.axes and narrow != case

@@ -43,7 +43,7 @@ def _of_chunks(compared: Compared, first: Intermediate) -> Iterator[Cause]:
     """Of positions in chunks, which are nobody's; the same is asked of numbers that stand for positions alone."""
     for value in (compared.values[number] for number in sorted(compared.way) if number < first.number):
         counted = [whole(each) for each in compared.counterparts(value)] if _is_counted(value) else []
-        lengths = {each.size for each in counted if np.array_equal(each.ravel(), np.arange(each.size))}
+        lengths = {each.size for each in counted if np.array_equal(np.sort(each.ravel()), np.arange(each.size))}
         numbers = {rank: tuple(map(int, block.ravel())) for rank, block in value.values.items()} if lengths else {}
         for axis, size in compared.mesh.sizes if len(lengths) == 1 else ():
             held = [list(each) for each in along(axis, numbers, compared.mesh) or ()] if size > 1 else []
