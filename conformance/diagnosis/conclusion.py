@@ -53,6 +53,11 @@ class Shown:
     def axes(self) -> tuple[str, ...]:
         return self.needed or self.enough
 
+    @property
+    def passes(self) -> str:
+        """What the case does where the fault is gone."""
+        return "passes, but for relations" if self.related else "passes"
+
 
 def concluded(result: CaseResult, shown: Shown) -> CaseResult:
     """The result with the diagnosis of every failed check."""
@@ -129,14 +134,12 @@ def _of_axes(shown: Shown) -> tuple[str, str]:
     """With which axes it goes, and the runs that have shown it."""
     together = " and ".join(shown.axes)
     if len(shown.needed) == 1:
-        but = ", but for relations" if shown.related else ""
-        return GONE, f"with {shown.needed[0]}=1 the case passes{but}{_spared(shown)}"
+        return GONE, f"with {shown.needed[0]}=1 the case {shown.passes}{_spared(shown)}"
     if shown.needed:
         words = f"takes {together} together: it goes away when any of them has size 1"
         return words, f"it passes with {' and with '.join(f'{axis}=1' for axis in shown.needed)}{_spared(shown)}"
     words = f"shows on {together} alone: it goes away when all axes have size 1"
-    but = ", but for relations" if shown.related else ""
-    return words, f"on one device the case passes{but}; it fails with {' alone and with '.join(shown.enough)} alone"
+    return words, f"on one device the case {shown.passes}; it fails with {' alone and with '.join(shown.enough)} alone"
 
 
 def _spared(shown: Shown) -> str:

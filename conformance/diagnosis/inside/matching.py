@@ -68,7 +68,7 @@ class Matcher:
             for part in ((*twin.values, *twin.inputs), others)
         )
         self._wholes = _different(value for value in (*own, *canonical) if self._tells(whole(value)))
-        self._canonical = {id(value) for value in canonical}
+        self._canonical = {id(value) for value in canonical} & {id(value) for value in self._wholes}
         self._largest = {value.number: float(np.abs(whole(value)).max()) for value in self._wholes}
         self._mesh = mesh
         self._rings = RingBlocks(self._wholes, self._largest, mesh, mesh.axes if rings is None else rings)
