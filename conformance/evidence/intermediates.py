@@ -109,11 +109,11 @@ def of_programs(parts: Sequence[Intermediates], programs: Sequence[Hashable]) ->
     observed: dict[str, tuple[int, ...]] = {}
     for each in moved:
         observed |= {name: (*observed.get(name, ()), *numbers) for name, numbers in each.observed.items()}
-    return Intermediates(
+    return replace(
+        distinct[0],
         values=tuple(value for each in moved for value in each.values),
         observed=observed,
         exchanges=distinct[0].exchanges if len(distinct) == 1 else (),
-        inputs=distinct[0].inputs,
         orders=tuple(dict.fromkeys(order for program in distinct for order in program.orders)),
     )
 
