@@ -290,11 +290,13 @@ def test_a_value_of_another_microbatch_is_named() -> None:
 def test_stages_are_programs_of_their_own() -> None:
     """What the first stage computes stands beside what the second does, and not in its place."""
     first, second = (RNG.normal(size=4) for _ in range(2))
+    scales = as_inputs({"scale": np.ones(4)})
     parts = [
-        Intermediates(values=(_value(0, "mm", {rank: x}),), observed={OUTPUT: (0,) if rank else ()})
+        Intermediates(values=(_value(0, "mm", {rank: x}),), observed={OUTPUT: (0,) if rank else ()}, unseen=scales)
         for rank, x in enumerate((first, second))
     ]
     both = of_programs(parts, [0, 1])
+    assert both.unseen == scales
     assert [value.number for value in both.values] == [0, APART]
     assert both.observed == {OUTPUT: (APART,)}
     alike = of_programs(parts, [0, 0])
