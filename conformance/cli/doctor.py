@@ -52,7 +52,7 @@ def examine() -> list[Finding]:
     findings = [_python(), *_packages(), *_hardware()]
     for framework in PROBES:
         findings.append(_framework(framework))
-    targets = [_target(chip) for chip in CHIPS.values() if chip.table]
+    targets = [_target(chip) for chip in CHIPS.values() if chip.platform]
     return [*findings, *targets, _writeable(Path.cwd())]
 
 
@@ -116,7 +116,8 @@ def _target(chip: Chip) -> Finding:
     what, why = f"target {chip.name}", why_no_target(chip)
     if not why:
         return Finding(what=what, state="ok", detail="plans are compiled for it by shardproof scale")
-    advice = "pip install 'shardproof[aot]'; without it plans are partitioned, and their temporaries are not known"
+    extra = {"cuda": "aot", "tpu": "tpu"}[chip.platform]
+    advice = f"pip install 'shardproof[{extra}]'; without it plans are partitioned, and their temporaries are not known"
     return Finding(what=what, state="limited", detail=why, advice=advice)
 
 

@@ -84,9 +84,7 @@ def estimate(question: Question, layout: Layout, footprint: Footprint) -> Estima
     return Estimate(
         layout=layout,
         footprint=footprint,
-        compute_seconds=sum(
-            operations / chip.flops.get(dtype, chip.flops["float32"]) for dtype, operations in footprint.flops.items()
-        ),
+        compute_seconds=sum(operations / chip.peak(dtype) for dtype, operations in footprint.flops.items()),
         communication_seconds={name: size / bandwidth(name.split("+"), mesh, chip) for name, size in sent.items()},
         communication_bytes=sent,
         largest_all_reduce=max(

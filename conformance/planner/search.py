@@ -117,7 +117,7 @@ def _frugal(question: Question, footprints: dict[Layout, Footprint], fitting: se
 
 def _near(question: Question, frugal: Sequence[Estimate], factor: float) -> list[Estimate]:
     """What may fit after all, what is predicted to need least first; none where no compiler would tell."""
-    if why_no_target(question.chip):
+    if why_no_target(question.chip, question.devices):
         return []
     most = int(RIGHT_TO * question.usable_bytes)
     near = [
@@ -154,7 +154,7 @@ def keeps_all_reduce(question: Question, each: Estimate) -> bool:
 
 def in_memory(question: Question, footprint: Footprint, factor: float = 1.0) -> bool:
     """Whether it is predicted to fit, its temporaries multiplied by a factor."""
-    factor *= UNSURE if why_no_target(question.chip) else 1.0
+    factor *= UNSURE if why_no_target(question.chip, question.devices) else 1.0
     return footprint.held_bytes + factor * footprint.temporary_bytes <= question.usable_bytes
 
 

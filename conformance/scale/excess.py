@@ -3,11 +3,16 @@
 The partitioner may choose; it may not send more. For each kind, set of axes and tensor the payload of all phases is
 held against the allowances of the same. An excess is listed where it is more than a small share of what is allowed: of
 what is allowed for the tensor, or for all activations together, which no tensor tells apart.
+
+A partitioner may hand blocks of a tensor round while it multiplies, in place of gathering or reduce-scattering it (Wang
+et al., Overlap Communication with Dependent Computation via Decomposition, 2023): permutes, in both directions, of one
+block more than the ranks are. They are held against what is allowed of those kinds and not sent as such.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from conformance.contract.budget import Allowance
 from conformance.contract.mesh import Mesh
@@ -26,7 +31,10 @@ def excess(collectives: Sequence[Collective], budget: Sequence[Allowance], mesh:
     groups: dict[Key, list[Collective]] = {}
     for collective in collectives:
         groups.setdefault((collective.kind, collective.axes, collective.tensor), []).append(collective)
-    above = [(_above(group, allowed.get(key, 0)), key, group) for key, group in groups.items()]
+    above = [
+        (_payload(group) - allowed.get(key, _handed_round(key, groups, allowed, mesh)), key, group)
+        for key, group in groups.items()
+    ]
     notable = (entry for entry in above if entry[0] > _least(entry[1][2], allowed))
     listed = sorted(notable, key=lambda entry: -entry[0])
     return tuple(_found(more, key, group, allowed) for more, key, group in listed)
@@ -38,8 +46,19 @@ def _least(tensor: str, allowed: dict[Key, int]) -> float:
     return max(NOTABLE_BYTES, share * sum(size for key, size in allowed.items() if key[2] == tensor))
 
 
-def _above(group: Sequence[Collective], allowed: int) -> int:
-    return sum(collective.payload_bytes for collective in group) - allowed
+def _payload(group: Sequence[Collective]) -> int:
+    return sum(collective.payload_bytes for collective in group)
+
+
+def _handed_round(key: Key, groups: Mapping[Key, Sequence[Collective]], allowed: Mapping[Key, int], mesh: Mesh) -> int:
+    """Bytes of permutes that take the place of what a tensor may be gathered and reduce-scattered by, and is not."""
+    kind, axes, tensor = key
+    if kind != "permute" or not tensor:
+        return 0
+    others = [(other, axes, tensor) for other in ("all_gather", "reduce_scatter")]
+    spare = sum(max(0, allowed.get(other, 0) - _payload(groups.get(other, ()))) for other in others)
+    ranks = math.prod(mesh.size(axis) for axis in axes)
+    return spare + spare // ranks
 
 
 def _found(more: int, key: Key, group: Sequence[Collective], allowed: dict[Key, int]) -> Finding:
@@ -49,10 +68,9 @@ def _found(more: int, key: Key, group: Sequence[Collective], allowed: dict[Key, 
     budget = f"the budget allows {binary_bytes(allowed[key])}" if key in allowed else "the budget has none"
     others = sorted({f"{k} over {'+'.join(a)}" for k, a, t in allowed if tensor and t == tensor})
     instead = f"; it allows {' and '.join(others)}" if others and key not in allowed else ""
-    payload = sum(collective.payload_bytes for collective in group)
     return Finding(
         check="communication",
-        sentence=f"{kind} over {'+'.join(axes)} {what}: {binary_bytes(payload)} in a step, {budget}{instead}.",
+        sentence=f"{kind} over {'+'.join(axes)} {what}: {binary_bytes(_payload(group))} in a step, {budget}{instead}.",
         tensor=tensor,
         axes=axes,
         bytes=more,

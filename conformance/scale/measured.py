@@ -11,11 +11,12 @@ from typing import Any
 from conformance.cases.plan import ScalePlan
 from conformance.contract.budget import Allowance
 from conformance.contract.mesh import Mesh
+from conformance.records.formatting import binary_bytes
 from conformance.scale.excess import excess
 from conformance.scale.held import by_kind, idle_axes, tensors, whole_without_need
 from conformance.scale.narrowed import declared_reduction, narrowed
 from conformance.scale.program import ScaleProgram, StagedProgram
-from conformance.scale.record import Finding, ScaleRecord
+from conformance.scale.record import Finding, ScaleRecord, TensorBytes
 from conformance.scale.roofline import roofline
 from conformance.scale.sent import sent
 from conformance.scale.staged import of_stages
@@ -47,12 +48,12 @@ def measured(plan: ScalePlan, implementation: type, mesh: Mesh, chip: Chip | Non
 def _compiled(
     plan: ScalePlan, program: ScaleProgram, mesh: Mesh, chip: Chip | None, allowed: Sequence[Allowance]
 ) -> ScaleRecord:
-    not_compiled = why_no_target(chip)
+    not_compiled = why_no_target(chip, mesh.devices)
     devices = target_mesh(mesh, chip) if chip and not not_compiled else host_mesh(mesh)
     step, state, batch = program.abstract(devices)
     held = tensors(state, batch, mesh)
     lowered = step.lower(state, batch)
-    compiled = compile_step(lowered, is_target=not not_compiled)
+    compiled = compile_step(lowered, chip.platform if chip and not not_compiled else "")
     partitioned = read_module(compiled.partitioned)
     moved = sent(partitioned, mesh, "partitioned", _outputs(lowered))
     optimized = sent(read_module(compiled.optimized), mesh, "target", ()) if compiled.optimized else ()
@@ -71,7 +72,7 @@ def _compiled(
         argument_bytes=compiled.argument_bytes,
         output_bytes=compiled.output_bytes,
         alias_bytes=compiled.alias_bytes,
-        temporary_bytes=compiled.temporary_bytes,
+        temporary_bytes=_temporaries(compiled, held),
         needed_bytes=_needed(compiled),
         capacity_bytes=chip.memory_bytes if chip else None,
         margin=MARGIN,
@@ -86,7 +87,7 @@ def _compiled(
             *narrowed(moved, plan.reduction or plan.recipe_reduction),
             *_said(compiled),
         ),
-        notes=declared_reduction(plan),
+        notes=(*declared_reduction(plan), *_refused(compiled)),
         proof=plan.proof,
         proof_verdict="",
         cpu_seconds=sum(os.times()[:2]),
@@ -95,9 +96,27 @@ def _compiled(
 
 
 def _needed(compiled: Compiled) -> int | None:
+    if compiled.refused_bytes is not None:
+        return compiled.refused_bytes
     if compiled.temporary_bytes is None:
         return None
     return compiled.argument_bytes + compiled.output_bytes - compiled.alias_bytes + compiled.temporary_bytes
+
+
+def _temporaries(compiled: Compiled, held: Sequence[TensorBytes]) -> int | None:
+    """Of a program that is refused, all that is needed besides the arguments."""
+    if compiled.refused_bytes is None:
+        return compiled.temporary_bytes
+    return max(0, compiled.refused_bytes - sum(tensor.bytes for tensor in held))
+
+
+def _refused(compiled: Compiled) -> tuple[str, ...]:
+    if compiled.refused_bytes is None:
+        return ()
+    return (
+        f"The chip's compiler refuses the program, which needs {binary_bytes(compiled.refused_bytes)}: collectives are "
+        "known at the level partitioned alone, and temporaries are all that is needed besides the arguments.",
+    )
 
 
 def _outputs(lowered: Any) -> Sequence[str]:

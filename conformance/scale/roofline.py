@@ -18,7 +18,7 @@ def roofline(
     flops: Mapping[str, int], collectives: Sequence[Collective], mesh: Mesh, chip: Chip, tokens: int
 ) -> Roofline:
     """`flops` and bytes are of one device and one step; `tokens` of the whole batch."""
-    compute = sum(operations / _peak(chip, dtype) for dtype, operations in flops.items())
+    compute = sum(operations / chip.peak(dtype) for dtype, operations in flops.items())
     links: dict[str, float] = {}
     for collective in collectives:
         name = "+".join(collective.axes)
@@ -35,7 +35,3 @@ def bandwidth(axes: Sequence[str], mesh: Mesh, chip: Chip) -> float:
     sizes = list(mesh.shape)
     reach = max(math.prod(sizes[place + 1 :]) * mesh.size(axis) for place, axis in enumerate(mesh.axes) if axis in axes)
     return chip.node_bandwidth if reach <= chip.devices_per_node else chip.network_bandwidth
-
-
-def _peak(chip: Chip, dtype: str) -> float:
-    return chip.flops.get(dtype, chip.flops.get("float32", max(chip.flops.values())))

@@ -2,7 +2,8 @@
 
 Sources: NVIDIA H100 Tensor Core GPU Datasheet (SXM); NVIDIA H200 Tensor Core GPU Datasheet (SXM); NVIDIA A100 Tensor
 Core GPU Datasheet (80 GB SXM); NVIDIA DGX H100 and DGX A100 user guides (8 GPUs and 8 network ports of 400 or 200 Gb/s
-in a node). Figures are dense, without sparsity; link figures are for one direction.
+in a node); Google Cloud, TPU v5e (a slice takes the place of a node; of its network each chip has an equal share).
+Figures are dense, without sparsity; link figures are for one direction.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Chip(BaseModel):
     devices_per_node      devices that the fast links of a node connect
     node_bandwidth        bytes per second that one device sends to others of its node
     network_bandwidth     bytes per second that one device sends to other nodes
-    table                 name of the device table that XLA compiles for; empty where there is none
+    table                 name of the device table that XLA compiles a CUDA program for; empty where there is none
+    topology              kind of TPU that libtpu compiles a program for; empty where it is none
     source                where the figures come from
     """
 
@@ -46,7 +48,17 @@ class Chip(BaseModel):
     node_bandwidth: float = Field(gt=0)
     network_bandwidth: float = Field(gt=0)
     table: str = ""
+    topology: str = ""
     source: str
+
+    @property
+    def platform(self) -> str:
+        """Whose compiler makes its program: cuda, tpu, or none."""
+        return "cuda" if self.table else "tpu" if self.topology else ""
+
+    def peak(self, dtype: str) -> float:
+        """Operations per second of products in a dtype; where none are known, of float32, else of the fastest."""
+        return self.flops.get(dtype, self.flops.get("float32", max(self.flops.values())))
 
 
 _HOPPER = {"bfloat16": 989.4e12, "float16": 989.4e12, "float32": 494.7e12, "float64": 66.9e12}
@@ -84,6 +96,17 @@ CHIPS = {
             node_bandwidth=300e9,
             network_bandwidth=25e9,
             source="NVIDIA A100 datasheet (80 GB SXM), DGX A100 user guide",
+        ),
+        Chip(
+            name="v5e",
+            memory_bytes=16 * 2**30,
+            flops={"bfloat16": 197e12},
+            memory_bandwidth=819e9,
+            devices_per_node=256,
+            node_bandwidth=200e9,
+            network_bandwidth=3.125e9,
+            topology="v5e",
+            source="Google Cloud, TPU v5e: specifications of a chip and of a pod",
         ),
     )
 }

@@ -3,6 +3,8 @@
 The partitioned program is in XLA's dump behind the SPMD partitioning, where dtypes are true and every operation still
 has its name. A program of one device is not partitioned: the one that XLA was given takes its place. Nothing of the
 program of the CPU backend is ever read: it widens and loses collectives.
+
+The compiler of a TPU refuses a program that does not fit, and says what it would need.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,15 @@ from conformance.traffic.collective_op import Level
 
 _REMATERIALIZED = re.compile(r"\[SPMD\] Involuntary full rematerialization.*?(?=\n|$)")
 _PASS = "spmd-partitioning"
+_BEHIND = re.compile(rf"after_(tpu-)?{_PASS}")
 _GIVEN = ".before_optimizations.txt"
+_OPTIONS: Mapping[str, dict[str, Any]] = {
+    "": {"xla_backend_optimization_level": 0},
+    "cuda": {"xla_gpu_autotune_level": 0},
+    "tpu": {},
+}
+_REFUSED = re.compile(r"RESOURCE_EXHAUSTED: .*?\(?([\d.]+)([KMG])\)? (?:exceeds|of [\d.]+[KMG] hbm)")
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 _PARTITIONS = re.compile(r"\bnum_partitions=")  # which XLA says of more than one
 
 
@@ -37,6 +47,8 @@ class Compiled:
     output_bytes     of the new state and the observations
     alias_bytes      outputs that lie where donated arguments lay
     temporary_bytes  of everything in between, as the chip would need it; None at the level partitioned
+    refused_bytes    that the chip's compiler says are needed, to one part in a thousand, where it refuses the program
+                     because it does not fit: then nothing is known of the chip's program, and bytes above are 0
     rematerialized   what the partitioner says that it had to gather whole, sentence by sentence
     """
 
@@ -47,37 +59,64 @@ class Compiled:
     output_bytes: int
     alias_bytes: int
     temporary_bytes: int | None
+    refused_bytes: int | None = None
     rematerialized: tuple[str, ...]
     seconds: float
 
 
-def compile_step(lowered: Any, *, is_target: bool) -> Compiled:
-    """Compile a step that was lowered from shapes with shardings (`jax.stages.Lowered`); no array is ever made."""
+def compile_step(lowered: Any, platform: str = "") -> Compiled:
+    """Compile a step that was lowered from shapes with shardings (`jax.stages.Lowered`); no array is ever made.
+
+    platform  of the chip whose devices the shardings are of; without one the level is partitioned
+    """
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="shardproof-hlo-") as folder:
-        options: dict[str, Any] = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": _PASS}
-        options |= {"xla_gpu_autotune_level": 0} if is_target else {"xla_backend_optimization_level": 0}
+        options = {"xla_dump_to": folder, "xla_dump_hlo_pass_re": _PASS, **_OPTIONS[platform]}
         with _stderr() as said:
-            compiled = lowered.compile(compiler_options=options)
+            compiled = _compiled(lowered, options)
         partitioned = _dumped(Path(folder))
-    memory = compiled.memory_analysis()
     return Compiled(
-        level="target" if is_target else "partitioned",
+        level="target" if platform else "partitioned",
         partitioned=partitioned,
-        optimized=compiled.as_text() if is_target else "",
-        argument_bytes=memory.argument_size_in_bytes,
-        output_bytes=memory.output_size_in_bytes,
-        alias_bytes=memory.alias_size_in_bytes,
-        temporary_bytes=memory.temp_size_in_bytes if is_target else None,
+        **(_refused(compiled) if isinstance(compiled, int) else _of_chip(compiled, is_target=bool(platform))),
         rematerialized=tuple(dict.fromkeys(_REMATERIALIZED.findall(said[0]))),
         seconds=time.perf_counter() - started,
     )
 
 
+def _compiled(lowered: Any, options: dict[str, Any]) -> Any:
+    """The compiled step; where it does not fit, the bytes that the compiler says it needs."""
+    from jax.errors import JaxRuntimeError
+
+    try:
+        return lowered.compile(compiler_options=options)
+    except JaxRuntimeError as failure:
+        refused = _REFUSED.search(str(failure))
+        if refused is None:
+            raise
+        return int(float(refused[1]) * _UNITS[refused[2]])
+
+
+def _of_chip(compiled: Any, *, is_target: bool) -> dict[str, Any]:
+    memory = compiled.memory_analysis()
+    return {
+        "optimized": compiled.as_text() if is_target else "",
+        "argument_bytes": memory.argument_size_in_bytes,
+        "output_bytes": memory.output_size_in_bytes,
+        "alias_bytes": memory.alias_size_in_bytes,
+        "temporary_bytes": memory.temp_size_in_bytes if is_target else None,
+    }
+
+
+def _refused(needed: int) -> dict[str, Any]:
+    nothing = dict.fromkeys(("argument_bytes", "output_bytes", "alias_bytes", "temporary_bytes"), 0)
+    return {"optimized": "", **nothing, "refused_bytes": needed}
+
+
 def _dumped(folder: Path) -> str:
     """The partitioned program; for one device XLA runs no partitioner, and the program that it was given is that."""
     paths = list(folder.iterdir())
-    partitioned = [path for path in paths if f"after_{_PASS}" in path.name]
+    partitioned = [path for path in paths if _BEHIND.search(path.name)]
     [path] = partitioned or [path for path in paths if path.name.endswith(_GIVEN)]
     text = path.read_text(encoding="utf-8")
     if not partitioned and _PARTITIONS.search(text.partition("\n")[0]):

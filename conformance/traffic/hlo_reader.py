@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conformance.traffic.collective_op import Buffer, CollectiveOp, Kind, Level, UnattributedError
+from conformance.traffic.hlo_fused import goes_on, started_channels
 from conformance.traffic.hlo_groups import rank_groups, rank_pairs, spelled
 from conformance.traffic.hlo_module import Computation, Instruction, Module
 from conformance.traffic.hlo_scatter import keeps_own_slice
@@ -31,9 +32,13 @@ _RECEIVING = ("recv", "recv-done", "send-done")
 def collectives(module: Module, devices: int, level: Level) -> tuple[Executed[CollectiveOp], ...]:
     """Every collective that one step runs, each with its trips. Raises UnattributedError for what cannot be read."""
 
+    started = started_channels(module)
+
     def read(instruction: Instruction, computation: Computation) -> CollectiveOp | None:
         kind = _kind(instruction)
-        return None if kind is None else _operation(kind, instruction, computation, devices, level)
+        if kind is None or goes_on(instruction, computation, started):
+            return None
+        return _operation(kind, instruction, computation, devices, level)
 
     walk = Walk(module=module, read=read, weight=lambda operation: operation.payload_bytes)
     return tuple(replace(run, what=replace(run.what, trips=run.trips)) for run in walk.executed())

@@ -64,11 +64,17 @@ def _start(above: Computation, loop: Instruction, index: int) -> int | None:
 
 
 def _growth(body: Computation, index: int) -> int | None:
-    """What the body adds to the counter."""
-    state = body.root
+    """What the body adds to the counter, in one addition or in several; None where it does anything else to it."""
+    state, growth = body.root, 0
     grown = body.instructions.get(state.operands[index]) if state.opcode == "tuple" else None
-    while grown is not None and grown.opcode in ("copy", "bitcast"):
-        grown = body.instructions.get(grown.operands[0])
-    if grown is None or grown.opcode != "add":
-        return None
-    return next((n for name in grown.operands if (n := _constant(body, body.instructions.get(name)))), None)
+    while grown is not None and grown.opcode in ("copy", "bitcast", "add"):
+        operands = [body.instructions.get(name) for name in grown.operands]
+        if grown.opcode == "add":
+            added = [_constant(body, operand) for operand in operands]
+            if (added[0] is None) == (added[1] is None):
+                return None
+            growth += added[0] if added[0] is not None else added[1] or 0
+            operands = [operand for operand, own in zip(operands, added, strict=True) if own is None]
+        grown = operands[0]
+    is_counter = grown is not None and grown.opcode == "get-tuple-element" and _index(grown) == index
+    return growth if is_counter else None

@@ -37,7 +37,7 @@ def text_of(lowered: Any) -> Text:
     if known is not None and (kept := _read(known)) is not None:
         return kept
     with unkept():
-        compiled = compile_step(lowered, is_target=False)
+        compiled = compile_step(lowered)
     text = Text(hlo=compiled.partitioned, rematerialized=compiled.rematerialized)
     if known is not None:
         _write(known, text)

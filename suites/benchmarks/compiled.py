@@ -42,13 +42,13 @@ def figures(contract: str, implementation: str, mesh: str, dtype: str, devices: 
     )
     here = jax.sharding.Mesh(np.array(jax.devices()[: case.mesh.devices]).reshape(case.mesh.shape), case.mesh.axes)
     made, state, batch = _placed(case, here)
-    compiled = compile_step(jax.jit(made.step).lower(state, batch), is_target=False)
+    compiled = compile_step(jax.jit(made.step).lower(state, batch))
     sizes = _bytes("partitioned", compiled, compiled.partitioned, case.mesh)
     if not why_no_target(CHIPS[CHIP]):
         there = target_mesh(case.mesh, CHIPS[CHIP])
         made = _made(case)
         made.settle(there)
-        compiled = compile_step(jax.jit(made.step).lower(_shapes(state, there), batch), is_target=True)
+        compiled = compile_step(jax.jit(made.step).lower(_shapes(state, there), batch), CHIPS[CHIP].platform)
         sizes |= _bytes("target", compiled, compiled.optimized, case.mesh)
     return sizes
 

@@ -35,7 +35,7 @@ def test_collectives_of_a_compiled_program_beside_its_words(beside, lowered) -> 
     from conformance.targets.compiled import compile_step
 
     program, state, batch = lowered
-    text = compile_step(program.lower(state, batch), is_target=False).partitioned
+    text = compile_step(program.lower(state, batch)).partitioned
 
     def read() -> None:
         assert len(list(collectives(read_module(text), 4, "partitioned"))) > 2

@@ -60,7 +60,7 @@ def found(asked: Asked, *factors: float) -> tuple[Search, Compiler]:
 @pytest.fixture(autouse=True)
 def with_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the chip could be compiled for."""
-    monkeypatch.setattr("conformance.planner.search.why_no_target", lambda chip: "")
+    monkeypatch.setattr("conformance.planner.search.why_no_target", lambda chip, devices: "")
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_what_is_far_from_fitting_is_not_compiled() -> None:
 
 def test_what_no_compiler_would_tell_is_not_near(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is compiled for this chip, so that the prediction is the last word."""
-    monkeypatch.setattr("conformance.planner.search.why_no_target", lambda chip: "there is no table")
+    monkeypatch.setattr("conformance.planner.search.why_no_target", lambda chip, devices: "there is no table")
     result, compiler = found(NEAR, 0.1)
     assert (result.chosen, compiler.asked) == (None, [])
 

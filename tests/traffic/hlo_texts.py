@@ -151,3 +151,44 @@ def summed(shape: str) -> str:
     """An all-reduce of an array of two dims and this shape, and a sum over the first of them."""
     width = shape.partition(",")[2]
     return SUMMED.replace("[1,8]", f"[{shape}]").replace("[8]", f"[{width}]")
+
+
+_GATHER = (
+    "all-gather(%p), channel_id=4, replica_groups={{0,1,2,3}}, dimensions={0}, "
+    'backend_config={"async_collective_fusion_config":{"flag_start":"2","flag_end":"8"}}'
+)
+IN_PIECES = f"""HloModule jit_step
+
+%starting (p: bf16[2,6]) -> (bf16[2,6], bf16[8,6], u32[]) {{
+  %p = bf16[2,6]{{1,0:T(8,128)(2,1)}} parameter(0)
+  %start = bf16[8,6]{{1,0:T(8,128)(2,1)}} {_GATHER}
+  ROOT %begun = (bf16[2,6], bf16[8,6], u32[]{{:S(2)}}) custom-call(%start), custom_call_target="AsyncCollectiveStart"
+}}
+
+%meanwhile (p: bf16[2,6], flag: u32[], a: f32[3]) -> (f32[3], bf16[8,6]) {{
+  %p = bf16[2,6]{{1,0}} parameter(0)
+  %flag = u32[]{{:S(2)}} parameter(1)
+  %a = f32[3]{{0}} parameter(2)
+  %twice = f32[3]{{0}} add(%a, %a)
+  %on = bf16[8,6]{{1,0}} {_GATHER}
+  ROOT %both = (f32[3], bf16[8,6]) tuple(%twice, %on)
+}}
+
+%ending (p: bf16[2,6], flag: u32[]) -> bf16[8,6] {{
+  %p = bf16[2,6]{{1,0}} parameter(0)
+  %flag = u32[]{{:S(2)}} parameter(1)
+  %last = bf16[8,6]{{1,0}} {_GATHER}
+  ROOT %ended = bf16[8,6]{{1,0}} custom-call(%p, %last, %flag), custom_call_target="AsyncCollectiveDone"
+}}
+
+ENTRY %main (own: bf16[2,6], a: f32[3]) -> (f32[3], bf16[8,6]) {{
+  %own = bf16[2,6]{{1,0}} parameter(0)
+  %a = f32[3]{{0}} parameter(1)
+  %started = (bf16[2,6], bf16[8,6], u32[]) fusion(%own), kind=kCustom, calls=%starting
+  %flag = u32[] get-tuple-element(%started), index=2
+  %computed = (f32[3], bf16[8,6]) fusion(%own, %flag, %a), kind=kOutput, calls=%meanwhile
+  %twice = f32[3]{{0}} get-tuple-element(%computed), index=0
+  %whole = bf16[8,6]{{1,0}} fusion(%own, %flag), kind=kCustom, calls=%ending
+  ROOT %result = (f32[3], bf16[8,6]) tuple(%twice, %whole)
+}}
+"""

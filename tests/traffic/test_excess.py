@@ -59,6 +59,22 @@ def test_another_kind_is_said_beside_what_is_allowed():
     assert "the budget has none; it allows all_gather over fsdp and reduce_scatter over fsdp" in finding.sentence
 
 
+@pytest.mark.parametrize(("permuted", "scattered", "more"), [(125, 0, 0), (125, 50, 62.5), (140, 0, 15)])
+def test_a_tensor_may_be_handed_round_in_place_of_its_reduce_scatter(permuted, scattered, more):
+    """In both directions, by four ranks: five blocks of 25 MiB for what is 100 MiB whole; only what is left of it."""
+    moved = [
+        sent("all_gather", ("fsdp",), "w", 200 * MIB),
+        sent("reduce_scatter", ("fsdp",), "w", scattered * MIB),
+        sent("permute", ("fsdp",), "w", permuted * MIB),
+    ]
+    assert sum(finding.bytes for finding in excess(moved, BUDGET, MESH)) == more * MIB
+
+
+def test_activations_are_not_handed_round_for_nothing():
+    [finding] = excess([sent("permute", ("tensor",), "", 100 * MIB)], BUDGET, MESH)
+    assert finding.bytes == 100 * MIB
+
+
 def test_activations_are_said_with_the_place_that_sends_most():
     moved = [sent("all_to_all", ("tensor",), "", 3 * MIB, "add"), sent("all_to_all", ("tensor",), "", 9 * MIB, "mul")]
     [finding] = excess(moved, BUDGET, MESH)

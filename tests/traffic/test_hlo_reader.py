@@ -1,7 +1,7 @@
 """Collectives of HLO texts: kinds, bytes, trips, phases, axes, and the tensor that each belongs to."""
 
 import pytest
-from hlo_texts import ASYNCHRONOUS, BRANCHES, loop, sliced, summed
+from hlo_texts import ASYNCHRONOUS, BRANCHES, IN_PIECES, loop, sliced, summed
 
 from conformance.contract.mesh import Mesh
 from conformance.traffic.axes import shares
@@ -44,6 +44,31 @@ def test_a_loop(gathered, summed, annotation):
 def test_the_limit_itself_may_count():
     text = loop(*SPELLINGS[0]).replace("direction=LT", "direction=LE")
     assert {operation.trips for operation in read(text)} == {13}
+
+
+def test_a_counter_may_grow_in_several_additions():
+    """As that of a loop of which two turns were written out."""
+    twice = "%twice = s32[] add(%one, %next)\n  ROOT %out"
+    text = loop(*SPELLINGS[0]).replace("ROOT %out", twice).replace("tuple(%next, %w", "tuple(%twice, %w")
+    assert {operation.trips for operation in read(text)} == {6}
+
+
+@pytest.mark.parametrize("made", ["add(%i, %i)", "multiply(%i, %one)", "add(%one, %one)"])
+def test_a_counter_of_which_anything_else_is_made_is_an_error(made):
+    text = loop(*SPELLINGS[0]).replace("add(%i, %one)", made)
+    with pytest.raises(UnattributedError, match="How often the loop loop"):
+        read(text)
+
+
+def test_a_collective_in_pieces_is_sent_once():
+    """As a TPU's program has it: in the fusion that starts it, in one that computes meanwhile, and in the last."""
+    [gather] = read(IN_PIECES, "target")
+    assert (gather.kind, gather.payload_bytes, gather.trips) == ("all_gather", 4 * 2 * 6 * 2, 1)
+
+
+def test_a_piece_without_a_start_is_an_error():
+    with pytest.raises(UnattributedError, match="Where the collective start starts"):
+        read(IN_PIECES.replace("AsyncCollectiveStart", "Another"), "target")
 
 
 def test_a_loop_without_a_known_number_of_turns_is_an_error():

@@ -42,7 +42,7 @@ def _compiled(policy: str, mesh: Mesh, devices: Any) -> Row:
     from conformance.traffic.hlo_flops import product_flops
     from conformance.traffic.hlo_module import read_module
 
-    compiled = compile_step(_lowered(policy, mesh, devices), is_target=True)
+    compiled = compile_step(_lowered(policy, mesh, devices), "cuda")
     spilled = compiled.argument_bytes + compiled.output_bytes - compiled.alias_bytes
     return {
         "policy": policy,
