@@ -5,6 +5,7 @@ from __future__ import annotations
 from conformance.cases.suite import MatrixRow
 
 SEQUENCE = ("jax-shard_map", "torch-collectives")
+RING_PRODUCTS = ("jax-ring_matmul", "torch-ring_matmul")
 RINGS = ("jax-ring", "jax-zigzag", "torch-ring", "torch-zigzag")
 ULYSSES = ("jax-ulysses", "torch-ulysses")
 CONTEXT = RINGS + ULYSSES
@@ -75,19 +76,19 @@ TOKENS_OVER_TENSOR = (  # sequence parallelism; also what the axis does not divi
     ),
     MatrixRow(
         contracts=_names("column_linear", "mlp", "vocabulary_untied"),
-        implementations=("jax-ring_matmul",),
+        implementations=RING_PRODUCTS,
         meshes=("tensor=3",),
         profiles=CORE,
     ),
     MatrixRow(
         contracts=_names("column_linear", "attention_mha_fused", "swiglu", "layer", "language_model"),
-        implementations=("jax-ring_matmul",),
+        implementations=RING_PRODUCTS,
         meshes=(FLAT,),
         profiles=CORE,
     ),
     MatrixRow(
         contracts=_names("column_linear", "attention_mha_fused", "swiglu", "layer", "language_model"),
-        implementations=("jax-ring_matmul",),
+        implementations=RING_PRODUCTS,
         meshes=(FLAT, "tensor=4@reversed"),
         dtypes=NARROW,
         profiles=FULL,

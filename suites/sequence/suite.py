@@ -51,6 +51,11 @@ SUITE = Suite(
         _registered("jax-ulysses", "jax_manual.ulysses", "all-to-all between tokens and heads", *_ROWS),
         _registered("jax-automatic", "jax_automatic.transformer", "sharding annotations, partitioned by XLA", *_ROWS),
         _registered("torch-collectives", "torch_manual.sequence_parallel", "Megatron sequence parallelism"),
+        _registered(
+            "torch-ring_matmul",
+            "torch_manual.ring_matmul",
+            "the same, gathers overlapped with products in a ring: asynchronous tensor parallelism",
+        ),
         _registered("torch-ring", "torch_manual.ring", "ring attention, contiguous shards", *_ROWS),
         _registered(
             "torch-zigzag", "torch_manual.zigzag", "zigzag ring attention, an early and a late chunk per device", *_ROWS

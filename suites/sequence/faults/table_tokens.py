@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conformance.cases.fault import Fault
-from suites.sequence.faults.targets import CUBE, FLAT, each, in_jax, ring, tokens
+from suites.sequence.faults.targets import CUBE, FLAT, each, products, ring, tokens
 from suites.tensor.faults.targets import github
 
 PARTIAL, SUMMED_OFTEN = "copies are partial sums", "summed twice"
@@ -137,7 +137,7 @@ TOKENS = (
         id="collective-matmul-wrong-chunk-order",
         summary="In a ring of products the chunk at hand is taken for that of the rank on the other side.",
         bites="three ranks or more; two agree",
-        planted=in_jax("jax-ring_matmul", "tokens:ChunksCountedForwards"),
+        planted=products("tokens:ChunksCountedForwards"),
         contract="sequence/swiglu",
         meshes=("data=2,tensor=4", "data=2,tensor=3"),
         axis="tensor",

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 _FOLDER = "suites.sequence.faults"
 _TOKENS, _RING, _ZIGZAG, _ULYSSES = "jax-shard_map", "jax-ring", "jax-zigzag", "jax-ulysses"
-_TORCH = {_TOKENS: "torch-collectives", _RING: "torch-ring", _ZIGZAG: "torch-zigzag", _ULYSSES: "torch-ulysses"}
+_PRODUCTS = "jax-ring_matmul"
+_TORCH = {
+    _TOKENS: "torch-collectives",
+    _PRODUCTS: "torch-ring_matmul",
+    _RING: "torch-ring",
+    _ZIGZAG: "torch-zigzag",
+    _ULYSSES: "torch-ulysses",
+}
 
 FLAT = ("data=2,tensor=4",)  # tokens over the tensor axis
 LONG = ("data=2,sequence=4",)  # rows over the sequence axis
@@ -14,6 +21,11 @@ CUBE = ("data=2,tensor=2,sequence=2",)  # both
 def tokens(mixin: str) -> dict[str, str]:
     """The same mixin for both frameworks, `module:Class`, in sequence parallelism."""
     return _both(_TOKENS, mixin)
+
+
+def products(mixin: str) -> dict[str, str]:
+    """In sequence parallelism whose products gather their tokens in a ring."""
+    return _both(_PRODUCTS, mixin)
 
 
 def ring(mixin: str) -> dict[str, str]:
@@ -33,11 +45,6 @@ def each(where: str, mixin: str, folder: str = _FOLDER) -> dict[str, str]:
     """One mixin for each framework, of the same name; `where` is the implementation without its framework."""
     here = {"tokens": _TOKENS, "ring": _RING, "zigzag": _ZIGZAG, "ulysses": _ULYSSES}[where]
     return {here: f"{folder}.in_jax:{mixin}", _TORCH[here]: f"{folder}.in_torch:{mixin}"}
-
-
-def in_jax(implementation: str, mixin: str) -> dict[str, str]:
-    """For faults of one framework only."""
-    return {implementation: f"{_FOLDER}.{mixin}"}
 
 
 def _both(here: str, mixin: str) -> dict[str, str]:

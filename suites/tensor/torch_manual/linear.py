@@ -31,6 +31,10 @@ class LinearLayers(TensorParallel):
         """Partial sums leave it, replicated again."""
         return self.reduce_from_tensor(y)
 
+    def entered_product(self, x: Tensor, w: Tensor) -> Tensor:
+        """A block that is one product."""
+        return self.enter_block(x) @ w
+
     def column_linear(self, x: Tensor, name: str, p: Named) -> Tensor:
         """x already entered; weight S(1), bias S(0) -> this rank's output features."""
         y = x @ p[f"{name}.weight"]

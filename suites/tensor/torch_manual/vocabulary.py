@@ -46,7 +46,7 @@ class VocabularyParallel(LinearLayers):
     def logits(self, x_BSD: Tensor, p: Named) -> Tensor:
         """This rank's part of the logits; minus infinity where the vocabulary is filled up."""
         weight_DV = p["embedding.weight"].T if self.contract.model.tied else p["head.weight"]
-        return (self.enter_block(x_BSD) @ weight_DV).masked_fill(~self.real_ids(), -math.inf)
+        return self.entered_product(x_BSD, weight_DV).masked_fill(~self.real_ids(), -math.inf)
 
     def token_losses(self, logits_BSV: Tensor, targets_BS: Tensor) -> tuple[Tensor, Tensor]:
         """(cross-entropy with smoothed labels, z term) of each token, in the master dtype."""

@@ -25,6 +25,21 @@ def groups_in_order(lines: tuple[tuple[int, ...], ...]) -> dict[int, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Arriving:
+    """What is on its way to this rank, and what this rank sends meanwhile, which must not change until it has gone."""
+
+    sent: Tensor
+    arrived: Tensor
+    works: list[Any]
+
+    def wait(self) -> Tensor:
+        """What has arrived."""
+        for work in self.works:
+            work.wait()
+        return self.arrived
+
+
+@dataclass(frozen=True, kw_only=True)
 class MeshAxis:
     """One axis of the mesh as this rank sees it: its place there, 0 to size - 1, and those whom it talks to."""
 
@@ -86,16 +101,16 @@ class MeshAxis:
 
     def permute(self, x: Tensor, shift: int = 1) -> Tensor:
         """The x of the rank `shift` places before this one, around the ring; every rank sends and receives at once."""
-        if shift % self.size == 0:
-            return x
+        return x if shift % self.size == 0 else self.begin_permute(x, shift).wait()
+
+    def begin_permute(self, x: Tensor, shift: int = 1) -> Arriving:
+        """The same, under way while something else is done."""
         mine = x.detach().contiguous()
         arrived = torch.empty_like(mine)
         to, source = (self.rank + shift) % self.size, (self.rank - shift) % self.size
         send = dist.P2POp(dist.isend, mine, group=self.group, group_peer=to)
         receive = dist.P2POp(dist.irecv, arrived, group=self.group, group_peer=source)
-        for work in dist.batch_isend_irecv([send, receive]):
-            work.wait()
-        return arrived
+        return Arriving(sent=mine, arrived=arrived, works=dist.batch_isend_irecv([send, receive]))
 
     def broadcast(self, x: Tensor, source: int) -> Tensor:
         """The x of one rank on all of them; the others give a tensor of its shape and dtype."""
