@@ -19,6 +19,8 @@ SAID = {
     "torch-pipelining-zero-bubble-skip": ["one device: gradient 0.192537",
                                           "ScheduleInterleaved1F1B: gradient 0.192537",
                                           "ScheduleInterleavedZeroBubble: Trying to use a saved tensor that has been"],
+    "jax-distributed-lost-peer": ["rank 0 catches ValueError: UNKNOWN: Gloo all-reduce failed",
+                                  "rank 0: SIGABRT; it caught an error before: True"],
     "xla-cpu-manual-axis-of-one": ["data=2, tensor=2: [6.0, 22.0, 38.0, 54.0], one device [6.0, 22.0, 38.0, 54.0]",
                                    "data=2, tensor=1: INTERNAL: RET_CHECK failure"],
 }  # fmt: skip
