@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,25 +11,15 @@ from conformance.contract.implementation import Reordered
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis.inside.divergence import first_divergence
 from conformance.diagnosis.inside.orders import in_orders, stored
-from conformance.evidence.intermediates import Intermediate, Intermediates
+from conformance.evidence.intermediates import Intermediates
 from conformance.evidence.orders import Order, orders_of
 from conformance.records.results import Cause
+from tests.engine.values_inside import at
 
 RNG = np.random.default_rng(0)
 MESH = Mesh.parse("sequence=2")
 ZIGZAG = (0, 1, 6, 7, 2, 3, 4, 5)  # of four chunks, rank 0 has the first and the last one
 OUTPUT = "outputs/y"
-
-
-def _at(number: int, operation: str, blocks: Mapping[int, np.ndarray], *sources: int) -> Intermediate:
-    return Intermediate(
-        number=number,
-        operation=operation,
-        place=f"model.py:{number}",
-        phase="forward",
-        sources=sources,
-        values=blocks,
-    )
 
 
 def _halves(x: np.ndarray) -> dict[int, np.ndarray]:
@@ -43,11 +33,11 @@ def _said(orders: Sequence[Order], wrong: float = 0.0) -> list[Cause]:
     y = np.tanh(x)
     here = {rank: block + wrong for rank, block in _halves(y).items()}
     wide = [
-        _at(0, "sin", _halves(x)),
-        _at(1, "tanh", here, 0),
-        _at(2, "exp", {r: np.exp(b) for r, b in here.items()}, 1),
+        at(0, "sin", _halves(x)),
+        at(1, "tanh", here, 0),
+        at(2, "exp", {r: np.exp(b) for r, b in here.items()}, 1),
     ]
-    twin = [_at(0, "sin", {0: x}), _at(1, "tanh", {0: y}, 0), _at(2, "exp", {0: np.exp(y)}, 1)]
+    twin = [at(0, "sin", {0: x}), at(1, "tanh", {0: y}, 0), at(2, "exp", {0: np.exp(y)}, 1)]
     program = Intermediates(values=tuple(wide), observed={OUTPUT: (2,)}, orders=tuple(orders))
     return list(first_divergence(program, Intermediates(values=tuple(twin), observed={OUTPUT: (2,)}), MESH, OUTPUT))
 
@@ -89,7 +79,7 @@ def test_rows_that_lie_end_to_end_are_put_in_order_each() -> None:
 
 
 def test_where_nothing_is_reordered_the_values_are_the_very_same() -> None:
-    twin = Intermediates(values=(_at(0, "sin", {0: RNG.normal(size=8)}),))
+    twin = Intermediates(values=(at(0, "sin", {0: RNG.normal(size=8)}),))
     assert stored(twin, ()) is twin
     assert stored(twin, (ZIGZAG,)) is stored(twin, (ZIGZAG,)) is not twin
 
@@ -99,9 +89,9 @@ def test_rows_in_the_order_of_one_device_beside_those_that_are_kept_otherwise_ar
     """Angles of a contiguous block, for tokens that lie in a zigzag."""
     x, angles = RNG.normal(size=(2, 8, 3)), RNG.normal(size=(1, 8, 3))
     taken = {0: angles[:, :4], 1: angles[:, 4:]} if contiguous else _halves(angles)
-    wide = [_at(0, "sin", _halves(x)), _at(1, "cos", taken)]
-    wide.append(_at(2, "mul", {rank: block * taken[rank] for rank, block in _halves(x).items()}, 0, 1))
-    twin = [_at(0, "sin", {0: x}), _at(1, "cos", {0: angles}), _at(2, "mul", {0: x * angles}, 0, 1)]
+    wide = [at(0, "sin", _halves(x)), at(1, "cos", taken)]
+    wide.append(at(2, "mul", {rank: block * taken[rank] for rank, block in _halves(x).items()}, 0, 1))
+    twin = [at(0, "sin", {0: x}), at(1, "cos", {0: angles}), at(2, "mul", {0: x * angles}, 0, 1)]
     program = Intermediates(values=tuple(wide), observed={OUTPUT: (2,)}, orders=(ZIGZAG,))
     alone = Intermediates(values=tuple(twin), observed={OUTPUT: (2,)})
     said = [cause.cause for cause in first_divergence(program, alone, MESH, OUTPUT)]

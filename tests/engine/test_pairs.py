@@ -8,24 +8,14 @@ import pytest
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis.inside.compared import Compared
 from conformance.diagnosis.inside.pairs import of_pairs
-from conformance.evidence.intermediates import Intermediate, Intermediates
+from conformance.evidence.intermediates import Intermediates
+from tests.engine.values_inside import at
 
 RNG = np.random.default_rng(0)
 MESH = Mesh.parse("sequence=2")
 OUTPUT = "outputs/y"
 QUERIES, KEYS = RNG.normal(size=(4, 6, 5)), RNG.normal(size=(2, 6, 5))  # (head, token, size)
 RIGHT, OTHER = (0, 0, 1, 1), (0, 1, 0, 1)  # of each query head, its key head
-
-
-def _at(number: int, operation: str, blocks: dict[int, np.ndarray], *sources: int) -> Intermediate:
-    return Intermediate(
-        number=number,
-        operation=operation,
-        place=f"model.py:{number}",
-        phase="forward",
-        sources=sources,
-        values=blocks,
-    )
 
 
 def _scores(groups: tuple[int, ...], queries: np.ndarray) -> np.ndarray:
@@ -38,14 +28,14 @@ def _said(groups: tuple[int, ...], scale: float = 1.0, turned: bool = False) -> 
     keys = KEYS.swapaxes(-1, -2) if turned else KEYS
     made = {rank: scale * _scores(groups, queries) for rank, queries in halves.items()}
     wide = [
-        _at(0, "sin", halves),
-        _at(1, "cos", {0: keys, 1: keys}),
-        _at(2, "bmm", made, 0, 1),
-        _at(3, "exp", {rank: np.exp(x) for rank, x in made.items()}, 2),
+        at(0, "sin", halves),
+        at(1, "cos", {0: keys, 1: keys}),
+        at(2, "bmm", made, 0, 1),
+        at(3, "exp", {rank: np.exp(x) for rank, x in made.items()}, 2),
     ]
     whole = _scores(RIGHT, QUERIES)
-    twin = [_at(0, "sin", {0: QUERIES}), _at(1, "cos", {0: KEYS}), _at(5, "dot_general", {0: whole}, 0, 1)]
-    twin.append(_at(6, "exp", {0: np.exp(whole)}, 5))
+    twin = [at(0, "sin", {0: QUERIES}), at(1, "cos", {0: KEYS}), at(5, "dot_general", {0: whole}, 0, 1)]
+    twin.append(at(6, "exp", {0: np.exp(whole)}, 5))
     here = Intermediates(values=tuple(wide), observed={OUTPUT: (3,)})
     alone = Intermediates(values=tuple(twin), observed={OUTPUT: (6,)})
     compared = Compared(here, alone, MESH, OUTPUT)

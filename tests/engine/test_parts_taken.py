@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
 
@@ -11,22 +9,12 @@ from conformance.contract.mesh import Mesh
 from conformance.diagnosis.inside.divergence import first_divergence
 from conformance.evidence.intermediates import Intermediate, Intermediates
 from conformance.records.results import Cause
+from tests.engine.values_inside import at
 
 RNG = np.random.default_rng(0)
 MESH = Mesh.parse("tensor=4")
 RANKS = range(MESH.devices)
 OUTPUT = "outputs/y"
-
-
-def _at(number: int, operation: str, blocks: Mapping[int, np.ndarray], *sources: int) -> Intermediate:
-    return Intermediate(
-        number=number,
-        operation=operation,
-        place=f"model.py:{number}",
-        phase="forward",
-        sources=sources,
-        values=blocks,
-    )
 
 
 def _causes(wide: list[Intermediate], twin: list[Intermediate]) -> list[Cause]:
@@ -43,14 +31,14 @@ def _heads(taken: tuple[int, ...], of_queries: tuple[int, ...] = (0, 1, 2, 3), w
     own = {rank: parts[part] for rank, part in enumerate(taken)}
     made = {rank: np.outer(queries[:, of_queries[rank]], own[rank].sum(0))[None] + wrong for rank in RANKS}
     wide = [
-        _at(0, "clone", dict.fromkeys(RANKS, weight)),
-        _at(1, "clone", {rank: queries[:, [of_queries[rank]]] for rank in RANKS}),
-        _at(2, "slice", own, 0),
-        _at(3, "repeat", {rank: block[None] for rank, block in own.items()}, 2),
-        _at(4, "bmm", made, 1, 3),
+        at(0, "clone", dict.fromkeys(RANKS, weight)),
+        at(1, "clone", {rank: queries[:, [of_queries[rank]]] for rank in RANKS}),
+        at(2, "slice", own, 0),
+        at(3, "repeat", {rank: block[None] for rank, block in own.items()}, 2),
+        at(4, "bmm", made, 1, 3),
     ]
-    twin = [_at(0, "clone", {0: weight}), _at(1, "clone", {0: queries}), _at(3, "repeat", {0: repeated}, 0)]
-    return _causes(wide, [*twin, _at(4, "bmm", {0: scores}, 1, 3)])
+    twin = [at(0, "clone", {0: weight}), at(1, "clone", {0: queries}), at(3, "repeat", {0: repeated}, 0)]
+    return _causes(wide, [*twin, at(4, "bmm", {0: scores}, 1, 3)])
 
 
 @pytest.mark.parametrize("taken", [(0, 1, 0, 1), (1, 1, 0, 0)])
@@ -68,14 +56,14 @@ def test_a_part_that_is_repeated_before_anything_is_made_of_it_lies_on_the_wrong
     mine = {rank: queries[:, 2 * rank : 2 * rank + 2] for rank in RANKS}
     twice = {rank: np.repeat(block, 2, axis=1) for rank, block in own.items()}
     wide = [
-        _at(0, "clone", dict.fromkeys(RANKS, keys)),
-        _at(1, "clone", mine),
-        _at(2, "dynamic_slice", own, 0),
-        _at(3, "reshape", twice, 2),
-        _at(4, "sin", {rank: np.sin(mine[rank] * block) for rank, block in twice.items()}, 1, 3),
+        at(0, "clone", dict.fromkeys(RANKS, keys)),
+        at(1, "clone", mine),
+        at(2, "dynamic_slice", own, 0),
+        at(3, "reshape", twice, 2),
+        at(4, "sin", {rank: np.sin(mine[rank] * block) for rank, block in twice.items()}, 1, 3),
     ]
-    twin = [_at(0, "clone", {0: keys}), _at(1, "clone", {0: queries}), _at(9, "reshape", {0: repeated}, 0)]
-    best = _causes(wide, [*twin, _at(10, "sin", {0: np.sin(queries * repeated)}, 1, 9)])[0]
+    twin = [at(0, "clone", {0: keys}), at(1, "clone", {0: queries}), at(9, "reshape", {0: repeated}, 0)]
+    best = _causes(wide, [*twin, at(10, "sin", {0: np.sin(queries * repeated)}, 1, 9)])[0]
     assert best.cause == "shards permuted: ranks of tensor hold those of [0, 2, 0, 2], at model.py:3"
     assert (best.axis, best.place) == ("tensor", False)
 
@@ -97,12 +85,12 @@ def _turned(weight_turned: bool, wrong: float = 0.0) -> list[Cause]:
     turned = x[:, order]
     made = turned @ (weight[order] if weight_turned else weight) + wrong
     wide = [
-        _at(0, "cat", dict.fromkeys(RANKS, x)),
-        _at(1, "transpose", dict.fromkeys(RANKS, turned), 0),
-        _at(2, "clone", dict.fromkeys(RANKS, weight[order] if weight_turned else weight)),
-        _at(3, "mm", dict.fromkeys(RANKS, made), 1, 2),
+        at(0, "cat", dict.fromkeys(RANKS, x)),
+        at(1, "transpose", dict.fromkeys(RANKS, turned), 0),
+        at(2, "clone", dict.fromkeys(RANKS, weight[order] if weight_turned else weight)),
+        at(3, "mm", dict.fromkeys(RANKS, made), 1, 2),
     ]
-    twin = [_at(0, "cat", {0: x}), _at(2, "clone", {0: weight}), _at(3, "mm", {0: x @ weight}, 0, 2)]
+    twin = [at(0, "cat", {0: x}), at(2, "clone", {0: weight}), at(3, "mm", {0: x @ weight}, 0, 2)]
     return _causes(wide, twin)
 
 

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
 
 from conformance.contract.mesh import Mesh
 from conformance.diagnosis.inside.divergence import first_divergence
 from conformance.diagnosis.inside.rows import of_rows
-from conformance.evidence.intermediates import Intermediate, Intermediates
+from conformance.evidence.intermediates import Intermediates
 from conformance.records.results import Cause
+from tests.engine.values_inside import at
 
 RNG = np.random.default_rng(0)
 MESH = Mesh.parse("expert=2")
 OUTPUT = "outputs/y"
-
-
-def _at(number: int, operation: str, blocks: Mapping[int, np.ndarray], *sources: int) -> Intermediate:
-    return Intermediate(
-        number=number,
-        operation=operation,
-        place=f"model.py:{number}",
-        phase="forward",
-        sources=sources,
-        values=blocks,
-    )
 
 
 def _said(returned_as_sent: bool, expert: float = 0.0) -> list[Cause]:
@@ -44,21 +32,21 @@ def _said(returned_as_sent: bool, expert: float = 0.0) -> list[Cause]:
     back = whole if returned_as_sent else whole[[1, 0, 3, 2, 5, 4, 7, 6]]
     halves = {0: slice(0, 4), 1: slice(4, 8)}
     wide = [
-        _at(0, "clone", {rank: tokens[half] for rank, half in halves.items()}),
-        _at(1, "softmax", {rank: gates[half] for rank, half in halves.items()}, 0),
-        _at(2, "all_to_all", sent, 0),
-        _at(3, "tanh", said, 2),
-        _at(4, "index_copy", {rank: back[half] for rank, half in halves.items()}, 3),
-        _at(5, "mul", {rank: (back * gates)[half] for rank, half in halves.items()}, 1, 4),
+        at(0, "clone", {rank: tokens[half] for rank, half in halves.items()}),
+        at(1, "softmax", {rank: gates[half] for rank, half in halves.items()}, 0),
+        at(2, "all_to_all", sent, 0),
+        at(3, "tanh", said, 2),
+        at(4, "index_copy", {rank: back[half] for rank, half in halves.items()}, 3),
+        at(5, "mul", {rank: (back * gates)[half] for rank, half in halves.items()}, 1, 4),
     ]
     turned = RNG.permutation(8)
     twin = [
-        _at(0, "clone", {0: tokens}),
-        _at(1, "softmax", {0: gates}, 0),
-        _at(2, "index", {0: tokens[turned]}, 0),
-        _at(3, "tanh", {0: outputs[turned]}, 2),
-        _at(4, "index_copy", {0: outputs}, 3),
-        _at(5, "mul", {0: outputs * gates}, 1, 4),
+        at(0, "clone", {0: tokens}),
+        at(1, "softmax", {0: gates}, 0),
+        at(2, "index", {0: tokens[turned]}, 0),
+        at(3, "tanh", {0: outputs[turned]}, 2),
+        at(4, "index_copy", {0: outputs}, 3),
+        at(5, "mul", {0: outputs * gates}, 1, 4),
     ]
     here, alone = (Intermediates(values=tuple(each), observed={OUTPUT: (5,)}) for each in (wide, twin))
     return list(first_divergence(here, alone, MESH, OUTPUT))
@@ -97,5 +85,5 @@ ROWS = RNG.normal(size=(6, 4))
     ],
 )
 def test_rows_are_known_whatever_their_order(rows: np.ndarray, known: bool) -> None:
-    whole = _at(0, "mm", {0: ROWS})
-    assert bool(of_rows(_at(1, "mm", {0: rows}), [(whole,)])) is known
+    whole = at(0, "mm", {0: ROWS})
+    assert bool(of_rows(at(1, "mm", {0: rows}), [(whole,)])) is known

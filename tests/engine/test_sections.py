@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
 
@@ -11,21 +9,11 @@ from conformance.contract.mesh import Mesh
 from conformance.diagnosis.inside.divergence import first_divergence
 from conformance.diagnosis.inside.sections import Sections
 from conformance.evidence.intermediates import Intermediate, Intermediates
+from tests.engine.values_inside import at
 
 RNG = np.random.default_rng(0)
 MESH = Mesh.parse("tensor=2")
 OUTPUT = "outputs/y"
-
-
-def _at(number: int, operation: str, blocks: Mapping[int, np.ndarray], *sources: int) -> Intermediate:
-    return Intermediate(
-        number=number,
-        operation=operation,
-        place=f"model.py:{number}",
-        phase="forward",
-        sources=sources,
-        values=blocks,
-    )
 
 
 def _said(wide: list[Intermediate], twin: list[Intermediate]) -> list[str]:
@@ -42,18 +30,18 @@ def _fused(sizes: tuple[int, ...], contiguous_bias: bool) -> list[str]:
     """x @ [q | k | v], plus a bias, of which every rank has its part of each section; cut in sections afterwards."""
     product, bias = RNG.normal(size=(5, sum(sizes))), RNG.normal(size=sum(sizes))
     x = RNG.normal(size=(5, 3))
-    twin = [_at(0, "clone", {0: x}), _at(1, "mm", {0: product}, 0), _at(2, "add", {0: product + bias}, 1)]
+    twin = [at(0, "clone", {0: x}), at(1, "mm", {0: product}, 0), at(2, "add", {0: product + bias}, 1)]
     parts = {rank: _sectioned(product, sizes, rank) for rank in (0, 1)}
     biases = np.split(bias, 2) if contiguous_bias else [_sectioned(bias, sizes, rank) for rank in (0, 1)]
     added = {rank: part + biases[rank] for rank, part in parts.items()}
-    wide = [_at(0, "clone", dict.fromkeys((0, 1), x)), _at(1, "mm", parts, 0), _at(2, "add", added, 1)]
+    wide = [at(0, "clone", dict.fromkeys((0, 1), x)), at(1, "mm", parts, 0), at(2, "add", added, 1)]
     ends = np.cumsum(sizes)
     for n, (end, size) in enumerate(zip(ends, sizes, strict=True)):
         own = {rank: block[:, (end - size) // 2 : end // 2] for rank, block in added.items()}
-        wide.append(_at(3 + n, "split", own, 2))
-        twin.append(_at(3 + n, "split", {0: (product + bias)[:, end - size : end]}, 2))
-    wide.append(_at(9, "sin", {rank: np.sin(3 * block) for rank, block in added.items()}, 2))
-    twin.append(_at(9, "sin", {0: np.sin(3 * (product + bias))}, 2))
+        wide.append(at(3 + n, "split", own, 2))
+        twin.append(at(3 + n, "split", {0: (product + bias)[:, end - size : end]}, 2))
+    wide.append(at(9, "sin", {rank: np.sin(3 * block) for rank, block in added.items()}, 2))
+    twin.append(at(9, "sin", {0: np.sin(3 * (product + bias))}, 2))
     return _said(wide, twin)
 
 
@@ -76,12 +64,12 @@ def test_rows_that_are_flattened_with_the_sequence_divided_are_known() -> None:
     rows = whole.reshape(2, 6, 4)
     blocks = {rank: rows[:, 3 * rank : 3 * rank + 3].reshape(6, 4) for rank in (0, 1)}
     sections = Sections((), MESH)
-    twin = [_at(1, "mm", {0: whole})]
-    match = sections.match(_at(1, "mm", blocks), twin)
+    twin = [at(1, "mm", {0: whole})]
+    match = sections.match(at(1, "mm", blocks), twin)
     assert match is not None
     assert match.sections == (0, (6, 6))
-    assert sections.match(_at(1, "mm", {0: blocks[1], 1: blocks[0]}), twin) is None, "those of the other rank"
-    assert sections.match(_at(1, "transpose", blocks), twin) is None, "it may have put them there wrongly"
+    assert sections.match(at(1, "mm", {0: blocks[1], 1: blocks[0]}), twin) is None, "those of the other rank"
+    assert sections.match(at(1, "transpose", blocks), twin) is None, "it may have put them there wrongly"
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -92,11 +80,11 @@ def test_what_is_put_together_is_right_where_what_is_made_of_it_is(swapped: bool
     parts = [{rank: np.split(each, 2, axis=1)[rank] for rank in rank_of} for each in (q, k)]
     held = {rank: np.concatenate([part[rank] for part in parts], axis=1) for rank in rank_of}
     made = {rank: x @ (block[:, ::-1] if swapped else block) for rank, block in held.items()}
-    wide = [_at(n, "clone", part) for n, part in enumerate(parts)]
-    wide += [_at(2, "cat", held, 0, 1), _at(3, "mm", made, 2)]
-    wide.append(_at(4, "sin", {rank: np.sin(block) + 1.0 for rank, block in made.items()}, 3))
-    twin = [_at(0, "clone", {0: q}), _at(1, "clone", {0: k}), _at(2, "cat", {0: weight}, 0, 1)]
-    twin += [_at(3, "mm", {0: x @ weight}, 2), _at(4, "sin", {0: np.sin(x @ weight)}, 3)]
+    wide = [at(n, "clone", part) for n, part in enumerate(parts)]
+    wide += [at(2, "cat", held, 0, 1), at(3, "mm", made, 2)]
+    wide.append(at(4, "sin", {rank: np.sin(block) + 1.0 for rank, block in made.items()}, 3))
+    twin = [at(0, "clone", {0: q}), at(1, "clone", {0: k}), at(2, "cat", {0: weight}, 0, 1)]
+    twin += [at(3, "mm", {0: x @ weight}, 2), at(4, "sin", {0: np.sin(x @ weight)}, 3)]
     first = "cat at model.py:2" if swapped else "sin at model.py:4"
     said = _said(wide, twin)[0]
     assert said.startswith("parts from what one device has: ")
