@@ -16,7 +16,6 @@ from conformance.cases.resolve import resolve
 from conformance.cases.selection import parse_case
 from conformance.cases.usage import UsageError
 from conformance.contract.mesh import Mesh
-from conformance.planner import units
 from conformance.planner.asking import Asked, question
 from conformance.planner.estimate import Estimate
 from conformance.planner.evidence import Tried, plan_file
@@ -61,37 +60,6 @@ def found(asked: Asked, *factors: float) -> tuple[Search, Compiler]:
 def with_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the chip could be compiled for."""
     monkeypatch.setattr("conformance.planner.search.why_no_target", lambda chip, devices: "")
-
-
-@pytest.mark.parametrize(
-    ("text", "number"), [("175B", 175e9), ("7e9", 7e9), ("6.7b", 6.7e9), ("350M", 350e6), ("7000000000", 7e9)]
-)
-def test_sizes_of_models(text: str, number: float) -> None:
-    assert units.parameters(text) == number
-
-
-@pytest.mark.parametrize("text", ["175", "175G", "0B", "-7B", "seven", "", "nanB"])
-def test_unclear_sizes_of_models_are_refused(text: str) -> None:
-    with pytest.raises(UsageError):
-        units.parameters(text)
-
-
-@pytest.mark.parametrize(("text", "number"), [("80GiB", 80 * 2**30), ("40GB", 40e9), ("1.5MiB", 1.5 * 2**20)])
-def test_sizes_of_memory(text: str, number: float) -> None:
-    assert units.size(text) == number
-
-
-@pytest.mark.parametrize("text", ["80", "80G", "80Gib/s", "0GB", "-1GB", "infGB"])
-def test_unclear_sizes_of_memory_are_refused(text: str) -> None:
-    with pytest.raises(UsageError):
-        units.size(text)
-
-
-def test_what_could_be_two_things_says_both() -> None:
-    with pytest.raises(UsageError, match="175 parameters or 175 billions"):
-        units.parameters("175")
-    with pytest.raises(UsageError, match="write 80GiB for powers of 1024, or 80GB for powers of 1000"):
-        units.size("80")
 
 
 @pytest.mark.parametrize("number", [1, 7, 12, 64, 60])
