@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,12 +76,22 @@ def test_the_table_is_written_the_same_whatever_the_order(tmp_path: Path) -> Non
 
 
 def test_values_are_alike_bit_for_bit_or_but_for_the_order_of_a_sum() -> None:
-    x = np.array([1.0, 1e-20, -3.0])
+    x, last = np.array([1.0, 1e-3, -math.inf]), np.array([2.3e-16, 0, 0])
     assert equivalence._alike(x.copy(), x, 0)
-    assert not equivalence._alike(x + np.array([2.3e-16, 0, 0]), x, 0)
-    assert equivalence._alike(x + np.array([2.3e-16, 0, 0]), x, equivalence.ULPS)
+    assert not equivalence._alike(x + last, x, 0)
+    assert equivalence._alike(x + last, x, equivalence.ULPS)
     assert not equivalence._alike(x + np.array([1e-13, 0, 0]), x, equivalence.ULPS)
     assert not equivalence._alike(x.astype(np.float32), x, equivalence.ULPS)
+
+
+def test_what_cancels_is_measured_by_the_largest_of_its_kind_in_the_step() -> None:
+    values = {
+        (1, "gradients/w", 0): np.array([-3.0, 1.0]),
+        (1, "gradients/key.bias", 0): np.array([1e-16]),
+        (1, "outputs/logits", 0): np.array([50.0, -math.inf]),
+        (2, "gradients/w", 0): np.array([2.0]),
+    }
+    assert equivalence._largest(values) == {(1, "gradients"): 3.0, (1, "outputs"): 50.0, (2, "gradients"): 2.0}
 
 
 def test_what_is_measured_later_stands_beside_those_that_were(tmp_path: Path) -> None:
