@@ -44,9 +44,10 @@ def _why_no_tpu(chip: Chip, devices: int) -> str:
         return f"no slices are known of the TPU '{chip.topology}', but of {', '.join(SLICES)}"
     if devices not in slices:
         return f"a slice of {chip.topology} has {', '.join(map(str, slices))} chips, not {devices}"
-    libtpu, wanted = _installed("libtpu"), _wanted_libtpu()
+    libtpu = _installed("libtpu")
     if libtpu is None:
         return "libtpu is not installed (the extra 'tpu' brings it)"
+    wanted = _wanted_libtpu()
     return "" if f"{libtpu}.".startswith(wanted) else f"libtpu {libtpu} is not the one that jax asks for, {wanted}*"
 
 
@@ -61,8 +62,12 @@ def _installed(package: str) -> str | None:
 @cache
 def _wanted_libtpu() -> str:
     """The beginning of the versions that the installed jax works with: `0.0.42.`."""
-    wanted = (re.match(r"libtpu\s*==\s*([\d.]+)\*?", line) for line in requires("jax") or ())
+    wanted = (re.match(r"libtpu\s*==\s*([\d.]+)\*?", line) for line in _jax_requires())
     return next((f"{found[1].rstrip('.')}." for found in wanted if found), "")
+
+
+def _jax_requires() -> list[str]:
+    return [] if _installed("jax") is None else requires("jax") or []
 
 
 def target_mesh(mesh: Mesh, chip: Chip) -> Any:
