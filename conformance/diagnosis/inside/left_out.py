@@ -32,9 +32,10 @@ def of_left_out(flow: Flow, first: Intermediate) -> Iterator[Cause]:
 
 
 def of_done_besides(flow: Flow, first: Intermediate) -> Iterator[Cause]:
-    """What is done to one of the operands, with which one device goes on as it is."""
+    """What is done to one of the operands, with which one device goes on as it is: no product that it makes too."""
     for given in flow.operands(first) or []:
-        for chain in chains([first], flow.is_wrong, flow.users):
+        multiplied = {user.operation for user in flow.users_there(given)} & {*PRODUCTS}
+        for chain in chains([first], flow.is_wrong, flow.users) if first.operation not in multiplied else ():
             for after in flow.users(chain[-1]):
                 known = [given if n == chain[-1].number else flow.compared.known(n) for n in after.sources]
                 wanted = [operand for operand in known if operand is not None]

@@ -16,7 +16,9 @@ from conformance.diagnosis.signatures.scale import COUNT, near
 from conformance.diagnosis.signatures.suspect import DivergedTensor
 from conformance.records.results import Cause
 
-OF_ALL_STEPS, OF_ONE = 0.95, 0.85  # how sure, where the number is observed in several steps, and where it is not
+# How sure, where the number is observed in several steps, and where it is not. That of one position may be the largest
+# of all, taken in place of the sum, so that values inside the step are looked at too.
+OF_ALL_STEPS, OF_ONE, OF_POSITION = 0.95, 0.85, 0.75
 DIVIDED, REPORTED = "divided by", "reported as"
 
 
@@ -48,7 +50,8 @@ def one_part_counted(suspect: DivergedTensor) -> Iterator[Cause]:
         alike.setdefault((count.times, count.axis, count.of), []).append(count)
     for counts in alike.values():
         words = _words(counts[0], " or ".join(count.part for count in counts))
-        sure = (OF_ALL_STEPS if len(_numbers(suspect)) > 1 else OF_ONE) / len(alike)
+        once = OF_ONE if counts[0].axis is None else OF_POSITION
+        sure = (OF_ALL_STEPS if len(_numbers(suspect)) > 1 else once) / len(alike)
         basis = f"{counts[0].number(masks[step])} elements are taken for the {total} that are valid"
         yield Cause(cause=f"{said} {words}", axis=counts[0].axis, confidence=sure, axis_confidence=sure, basis=basis)
 
