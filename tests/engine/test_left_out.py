@@ -166,8 +166,19 @@ def test_a_chunk_of_positions_that_is_nobodys_is_named() -> None:
     twin = [_at(0, "concatenate", np.arange(16), line=1), _at(1, "mul", np.outer(np.arange(16), rates), 0)]
     twin.append(_at(2, "exp", np.exp(twin[1].values[0]), 1))
     best = _causes(wide, twin)[0]
-    assert best.cause.startswith("positions 8, 9, 10 and 11 are nobody's: ranks of data have [[0, 1, 2, 3, 16, 17, ")
+    words = (
+        "positions 8-11 are nobody's: a rank of data has 0-3, 16-19, the next 4-7, 12-15 at concatenate at model.py:1"
+    )
+    assert best.cause == words
     assert (best.axis, best.place) == ("data", False)
+
+
+def test_places_in_rows_of_ones_own_are_no_positions() -> None:
+    """Each rank sorts its own tokens, and says by numbers of its own from where they come."""
+    own = {0: np.array([2, 0, 3, 1]), 1: np.array([1, 3, 0, 2])}
+    wide = [_at(0, "sort", own, line=1), _at(1, "mul", {r: 2.0 * p for r, p in own.items()}, 0)]
+    twin = [_at(0, "sort", np.arange(8)[::-1], line=1), _at(1, "mul", np.arange(8.0)[::-1], 0)]
+    assert not any("nobody's" in cause.cause for cause in _causes(wide, twin))
 
 
 def test_chunks_that_cover_all_positions_in_another_order_are_right() -> None:

@@ -58,7 +58,7 @@ BUGS = (
         file="late_chunk_too_late",  # chunk 2n - i in place of 2n - 1 - i
         contract="sequence/attention",
         mesh="sequence=4",
-        cause="positions 8 and 9 are nobody's",
+        cause="positions 8, 9 are nobody's",
         axis="sequence",
     ),
     Bug(

@@ -15,7 +15,10 @@ from conformance.diagnosis.inside.compared import Compared, spoken
 from conformance.diagnosis.inside.indices import is_whole
 from conformance.diagnosis.inside.sureness import FOUND
 from conformance.evidence.intermediates import Intermediate
+from conformance.records.formatting import spans
 from conformance.records.results import Cause
+
+MOST_SPANS = 4
 
 
 def of_positions(compared: Compared, first: Intermediate) -> Iterator[Cause]:
@@ -46,22 +49,24 @@ def _of_chunks(compared: Compared, first: Intermediate) -> Iterator[Cause]:
         lengths = {each.size for each in counted if np.array_equal(np.sort(each.ravel()), np.arange(each.size))}
         numbers = {rank: tuple(map(int, block.ravel())) for rank, block in value.values.items()} if lengths else {}
         for axis, size in compared.mesh.sizes if len(lengths) == 1 else ():
-            held = [list(each) for each in along(axis, numbers, compared.mesh) or ()] if size > 1 else []
+            held = list(along(axis, numbers, compared.mesh) or ()) if size > 1 else []
             every = [number for places in held for number in places]
             lacking = sorted({*range(*lengths)} - {*every})
             if lacking and {len(every)} == lengths:
-                words = f"positions {_listed(lacking)} are nobody's: ranks of {axis} have {held} at {spoken(value)}"
+                have = ", the next ".join(map(_spans, held))
+                words = f"positions {_spans(lacking)} are nobody's: a rank of {axis} has {have} at {spoken(value)}"
                 basis = f"one device counts {len(every)} there, of which every rank has {len(held[0])}"
                 yield Cause(cause=words, axis=axis, confidence=FOUND, axis_confidence=FOUND, basis=basis)
                 return
 
 
 def _is_counted(value: Intermediate) -> bool:
-    """Whole numbers from zero up along one dim, no rank's the same as another's all over."""
+    """Whole numbers from zero up along one dim, not the same on all ranks, nor places in a rank's own rows."""
     blocks = list(value.values.values())
     one_dim = all(block.size > 1 and max(block.shape, default=0) == block.size for block in blocks)
     whole_ones = one_dim and all((block == np.round(block)).all() and (block >= 0).all() for block in blocks)
-    return whole_ones and any(not np.array_equal(block, blocks[0]) for block in blocks)
+    local = whole_ones and all(np.array_equal(np.sort(block.ravel()), np.arange(block.size)) for block in blocks)
+    return whole_ones and not local and any(not np.array_equal(block, blocks[0]) for block in blocks)
 
 
 def _starts(value: Intermediate) -> dict[int, int] | None:
@@ -74,6 +79,13 @@ def _starts(value: Intermediate) -> dict[int, int] | None:
 def _start(block: np.ndarray) -> int | None:
     counts = block.ndim == 1 and block.size > 1 and bool((np.diff(block) == 1).all())
     return int(block[0]) if counts else None
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """Those that follow each other as one, and no more than a few of them."""
+    parts = spans({*numbers}).split(", ")
+    more = len(parts) - MOST_SPANS
+    return ", ".join(parts[:MOST_SPANS]) + (f" and {more} parts more" if more > 0 else "")
 
 
 def _listed(numbers: Sequence[int]) -> str:
