@@ -55,7 +55,7 @@ def _compiled(
     lowered = step.lower(state, batch)
     compiled = compile_step(lowered, chip.platform if chip and not not_compiled else "")
     partitioned = read_module(compiled.partitioned)
-    moved = sent(partitioned, mesh, "partitioned", _outputs(lowered))
+    moved = sent(partitioned, mesh, "partitioned", _outputs(lowered), batch)
     optimized = sent(read_module(compiled.optimized), mesh, "target", ()) if compiled.optimized else ()
     flops = product_flops(partitioned)
     tokens = math.prod(plan.contract.batch_shapes["mask"])

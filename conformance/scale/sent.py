@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from conformance.contract.mesh import Mesh
@@ -29,15 +29,18 @@ class _Key:
     whole: bool
 
 
-def sent(module: Module, mesh: Mesh, level: Level, outputs: Sequence[str]) -> tuple[Collective, ...]:
+def sent(
+    module: Module, mesh: Mesh, level: Level, outputs: Sequence[str], batch: Collection[str] = ()
+) -> tuple[Collective, ...]:
     """The collectives of a program, those that send most first. `outputs` are the names of its results, in order.
 
-    At the level target several operands are combined into one launch, and no tensor is told apart.
+    What is a form of a key of the `batch` counts as an activation. At the level target several operands are combined
+    into one launch, and no tensor is told apart.
     Raises UnattributedError where ranks, trips or element types cannot be read.
     """
     owners = Tensors(module, outputs) if level == "partitioned" else None
     located = collectives(module, mesh.devices, level)
-    return merged(collective for each in located for collective in _of(each, mesh, owners))
+    return merged(collective for each in located for collective in _of(each, mesh, owners, batch))
 
 
 def merged(collectives: Iterable[Collective]) -> tuple[Collective, ...]:
@@ -50,9 +53,11 @@ def merged(collectives: Iterable[Collective]) -> tuple[Collective, ...]:
     return tuple(sorted(total.values(), key=lambda collective: -collective.wire_bytes))
 
 
-def _of(located: Executed[CollectiveOp], mesh: Mesh, owners: Tensors | None) -> list[Collective]:
-    operation = located.what
-    return shared(operation, mesh, "" if owners is None else _owner(located, owners), _place(operation.where))
+def _of(
+    located: Executed[CollectiveOp], mesh: Mesh, owners: Tensors | None, batch: Collection[str]
+) -> list[Collective]:
+    operation, owner = located.what, "" if owners is None else _owner(located, owners)
+    return shared(operation, mesh, "" if owner in batch else owner, _place(operation.where))
 
 
 def shared(operation: CollectiveOp, mesh: Mesh, tensor: str, where: str) -> list[Collective]:

@@ -30,6 +30,12 @@ _MIXED = Program(
     proof="hybrid/scanned_mixture[jax-scanned_mixture-fsdp2_expert2_tensor2-bfloat16]",
     reduction="bfloat16",
 )
+_LONG = replace(_SCANNED, proof="hybrid/scanned[jax-scanned-fsdp2_sequence2_tensor2-bfloat16]")
+_STAGED = replace(
+    _SCANNED,
+    program="suites.hybrid.jax_automatic.pipelined:LanguageModel",
+    proof="hybrid/scanned_stages[jax-staged-1f1b-pipeline2_fsdp2_tensor2-bfloat16]",
+)
 _TORCH = Program(
     program="suites.hybrid.torch_fsdp2.production:LanguageModel",
     budget="suites.hybrid.torch_fsdp2.budget:modules",
@@ -90,14 +96,16 @@ def planned(
     *,
     rows: int,
     length: int = 8192,
+    microbatches: int = 1,
     jax: Program = _SCANNED,
     torch: Program | None = _TORCH,
 ) -> ScalePlan:
     """A model over the axes of a mesh, each layer computed again in the backward pass, in bfloat16."""
+    recipe = replace(_RECIPE, microbatches=microbatches)
     return ScalePlan(
         name=name,
         summary=summary,
-        contract=contract(f"hybrid/{name}", summary, model, _RECIPE, batches=rows_alike, rows=rows, length=length),
+        contract=contract(f"hybrid/{name}", summary, model, recipe, batches=rows_alike, rows=rows, length=length),
         mesh=mesh,
         dtype="bfloat16",
         program=jax.program,
@@ -111,6 +119,26 @@ def planned(
 PLANS = (
     planned("70b", "70 billion parameters over fsdp and tensor, 128 devices", _70B, "fsdp=16,tensor=8", rows=64),
     planned("405b", "405 billion parameters over fsdp and tensor, 512 devices", _405B, "fsdp=64,tensor=8", rows=64),
+    planned(
+        "70b-long",
+        "70 billion parameters on rows of 16,384 tokens over fsdp, sequence and tensor, 256 devices",
+        _70B,
+        "fsdp=16,sequence=4,tensor=4",
+        rows=64,
+        length=16384,
+        jax=_LONG,
+        torch=None,
+    ),
+    planned(
+        "405b-stages",
+        "405 billion parameters over a pipeline of 8 stages under 1F1B, fsdp and tensor, 512 devices",
+        _405B,
+        "pipeline=8,fsdp=8,tensor=8",
+        rows=256,
+        microbatches=32,
+        jax=_STAGED,
+        torch=None,
+    ),
     planned(
         "405b-16384",
         "405 billion parameters over data, fsdp and tensor, 16,384 devices",

@@ -4,6 +4,7 @@ import pytest
 from hlo_texts import ASYNCHRONOUS, BRANCHES, IN_PIECES, loop, sliced, summed
 
 from conformance.contract.mesh import Mesh
+from conformance.scale.sent import sent
 from conformance.traffic.axes import shares
 from conformance.traffic.collective_op import UnattributedError
 from conformance.traffic.hlo_module import read_module
@@ -84,6 +85,12 @@ def test_a_collective_belongs_to_a_tensor():
     assert tensors.of_operand(gather.computation, "w") == "state['parameters']['head.weight']"
     assert tensors.of_result(reduce.computation, "total") == "[0]['gradients/embedding.weight']"
     assert tensors.of_operand(gather.computation, "next") == ""
+
+
+@pytest.mark.parametrize(("batch", "tensor"), [((), "inputs"), (("inputs",), "")])
+def test_what_is_a_form_of_the_batch_is_an_activation(batch, tensor):
+    moved = sent(read_module(loop(*SPELLINGS[0])), MESH, "partitioned", [""], batch)
+    assert {(each.kind, each.tensor) for each in moved} == {("all_gather", "head.weight"), ("all_reduce", tensor)}
 
 
 @pytest.mark.parametrize(("shape", "owner"), [("1,8", "[0]['gradients/embedding.weight']"), ("2,4", "")])
