@@ -7,7 +7,7 @@ round, what lies here between a right value and an operation that one device doe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from conformance.diagnosis.inside.compared import origin, spoken
 from conformance.diagnosis.inside.flow import Chain, Flow, chains
@@ -25,7 +25,7 @@ def of_left_out(flow: Flow, first: Intermediate) -> Iterator[Cause]:
             for before in flow.users_there(chain[-1]):
                 wanted = [*operands[:place], chain[-1], *operands[place + 1 :]]
                 alike = before.operation == first.operation and not _is_sum((*chain, before))
-                if alike and _is_given(flow, before, first, wanted):
+                if alike and not _has_another(flow, before, first) and _is_given(flow, before, first, wanted):
                     later = _comes_later(flow, first, chain) and not _lacks_terms(flow, given, chain)
                     yield _lacking(flow, given, chain, before, later)
                     return
@@ -89,6 +89,16 @@ def _is_given(flow: Flow, value: Intermediate, own: Intermediate, wanted: Sequen
         return False
     orders = [wanted, list(reversed(wanted))] if value.operation in COMMUTATIVE else [wanted]
     return any(all(map(flow.is_same, given, order)) for order in orders)
+
+
+def _has_another(flow: Flow, before: Intermediate, first: Intermediate) -> bool:
+    """Whether this program does all that one device does on the line of an operation, and `first` on another one."""
+
+    def on_line(values: Iterable[Intermediate]) -> int:
+        return sum(origin(each) == origin(before) for each in values)
+
+    compared = flow.compared
+    return origin(first) != origin(before) and on_line(compared.wide.values) >= on_line(compared.twin.values)
 
 
 def _comes_later(flow: Flow, first: Intermediate, chain: Chain) -> bool:
