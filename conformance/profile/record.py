@@ -97,7 +97,7 @@ def _by_axes(
         payload[name] += each.bytes
         wire[name] += wire_bytes(each.kind, each.bytes, size)
     seconds = {name: size / bandwidth(name.split("+"), mesh, chip) for name, size in wire.items()}
-    compute = None if flops is None else flops / chip.flops.get(dtype, chip.flops["float32"])
+    compute = None if flops is None else flops / chip.peak(dtype)
     step = None if compute is None else compute + sum(seconds.values())
     return tuple(
         AxisTraffic(
