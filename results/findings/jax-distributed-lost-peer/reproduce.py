@@ -14,6 +14,7 @@ from multiprocessing.synchronize import Event
 
 def program(rank: int, port: int, heartbeat: int, summed: Event, caught: Event) -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ.pop("XLA_FLAGS", None)  # one device in each process
     import jax
     import jax.numpy as jnp
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -50,7 +51,10 @@ def main(heartbeat: int) -> None:
     ranks = [context.Process(target=program, args=(rank, port, heartbeat, summed, caught)) for rank in (0, 1)]
     for process in ranks:
         process.start()
-    summed.wait()
+    if not summed.wait(timeout=100):
+        for process in ranks:
+            process.kill()
+        sys.exit("The first sum did not come out.")
     time.sleep(1)
     ranks[1].kill()
     started = time.monotonic()
