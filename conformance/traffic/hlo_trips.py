@@ -70,11 +70,11 @@ def _growth(body: Computation, index: int) -> int | None:
     while grown is not None and grown.opcode in ("copy", "bitcast", "add"):
         operands = [body.instructions.get(name) for name in grown.operands]
         if grown.opcode == "add":
-            added = [_constant(body, operand) for operand in operands]
-            if (added[0] is None) == (added[1] is None):
+            constants = [n for operand in operands if (n := _constant(body, operand)) is not None]
+            if len(constants) != 1:
                 return None
-            growth += added[0] if added[0] is not None else added[1] or 0
-            operands = [operand for operand, own in zip(operands, added, strict=True) if own is None]
+            growth += constants[0]
+            operands = [operand for operand in operands if _constant(body, operand) is None]
         grown = operands[0]
     is_counter = grown is not None and grown.opcode == "get-tuple-element" and _index(grown) == index
     return growth if is_counter else None

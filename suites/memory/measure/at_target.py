@@ -38,11 +38,12 @@ def figures() -> list[Row]:
 
 
 def _compiled(policy: str, mesh: Mesh, devices: Any) -> Row:
+    from conformance.targets.chip import CHIPS
     from conformance.targets.compiled import compile_step
     from conformance.traffic.hlo_flops import product_flops
     from conformance.traffic.hlo_module import read_module
 
-    compiled = compile_step(_lowered(policy, mesh, devices), "cuda")
+    compiled = compile_step(_lowered(policy, mesh, devices), CHIPS[CHIP].platform)
     spilled = compiled.argument_bytes + compiled.output_bytes - compiled.alias_bytes
     return {
         "policy": policy,
